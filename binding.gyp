@@ -1,0 +1,88 @@
+{
+  "variables": {
+    "napi_build_version%": "8"
+  },
+  "targets": [
+    {
+      "target_name": "completion_port",
+      # CMakeLists.txt has the same lists; test/sources.test.ts holds them equal.
+      "sources": [
+        "native/addon/addon.cc",
+        "native/addon/address.cc",
+        "native/addon/glibc_baseline.cc",
+        "native/addon/native_lane.cc",
+        "native/addon/native_lane_handles.cc",
+        "native/addon/submission.cc",
+        "native/addon/threadsafe_notifier.cc",
+        "native/addon/uv_notifier.cc",
+        "native/driver/driver.cc",
+        "native/port/buffer_pool.cc",
+        "native/port/dispatcher.cc",
+        "native/port/handle.cc",
+        "native/port/memory.cc",
+        "native/port/port.cc",
+        "native/port/request.cc",
+        "native/port/thread.cc",
+        "native/port/thread_cancel.cc",
+        "native/port/thread_settle.cc",
+        "native/port/thread_submit.cc"
+      ],
+      "include_dirs": [
+        "native",
+        "<!(node -p \"process.env.COMPLETION_PORT_NAPI_INCLUDE || require('node-addon-api').include_dir\")"
+      ],
+      "defines": [
+        "NAPI_VERSION=<(napi_build_version)",
+        "NAPI_CPP_EXCEPTIONS",
+        "NODE_ADDON_API_DISABLE_DEPRECATED",
+        "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"
+      ],
+      "cflags!": ["-fno-exceptions"],
+      "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17", "-std=gnu++20"],
+      "cflags": [
+        "-Wall",
+        "-Wextra",
+        "-Wno-unused-parameter",
+        "-Wno-missing-field-initializers",
+        "-fvisibility=hidden"
+      ],
+      "cflags_cc": ["-std=c++20", "-fvisibility-inlines-hidden"],
+      "conditions": [
+        ["OS=='linux'", {
+          "sources": [
+            "native/driver/blocking/blocking_calls.cc",
+            "native/driver/blocking/blocking_pool.cc",
+            "native/driver/epoll/epoll_driver.cc",
+            "native/driver/epoll/epoll_lane.cc",
+            "native/driver/epoll/epoll_operations.cc",
+            "native/driver/epoll/readiness.cc",
+            "native/driver/linux_driver.cc",
+            "native/driver/linux_socket.cc",
+            "native/driver/uring/provided_buffers.cc",
+            "native/driver/uring/registered_chunks.cc",
+            "native/driver/uring/ring.cc",
+            "native/driver/uring/uring_driver.cc",
+            "native/driver/uring/uring_lane.cc"
+          ],
+          "ldflags": ["-Wl,--exclude-libs,ALL", "-Wl,-Bsymbolic", "-Wl,-z,now", "-Wl,-z,relro"],
+          "libraries": ["-lpthread", "-ldl"],
+          "conditions": [
+            ["target_arch=='x64' or target_arch=='arm64'", {
+              "cflags_cc": ["-include", "<(module_root_dir)/native/addon/glibc_baseline.h"]
+            }]
+          ]
+        }],
+        ["OS=='win'", {
+          "defines": ["WIN32_LEAN_AND_MEAN", "NOMINMAX", "_WIN32_WINNT=0x0A00"],
+          "libraries": ["ws2_32.lib", "mswsock.lib"],
+          "msvs_settings": {
+            "VCCLCompilerTool": {
+              "ExceptionHandling": 1,
+              "AdditionalOptions": ["/std:c++20", "/utf-8"]
+            }
+          }
+        }]
+      ]
+    }
+  ]
+}

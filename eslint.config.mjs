@@ -1,0 +1,49 @@
+import eslint from '@eslint/js';
+import { defineConfig } from 'eslint/config';
+import globals from 'globals';
+import tseslint from 'typescript-eslint';
+
+const unusedVariables = [
+  'error',
+  { argsIgnorePattern: '^_', varsIgnorePattern: '^_', ignoreRestSiblings: true },
+];
+
+export default defineConfig(
+  { ignores: ['build*/', 'dist/', 'prebuilds/', '.build-tools/', '**/*.d.ts'] },
+  eslint.configs.recommended,
+  {
+    files: ['lib/**/*.{ts,mts}'],
+    extends: [tseslint.configs.recommendedTypeChecked],
+    languageOptions: {
+      parserOptions: { project: './tsconfig.json', tsconfigRootDir: import.meta.dirname },
+    },
+    rules: {
+      // CommonJS output: `import x = require('…')` is the exact form of what is emitted.
+      '@typescript-eslint/no-require-imports': ['error', { allowAsImport: true }],
+      '@typescript-eslint/consistent-type-imports': 'error',
+      '@typescript-eslint/no-unused-vars': unusedVariables,
+    },
+  },
+  {
+    // Loads the binary: a `require` of a path that is computed.
+    files: ['lib/binding.ts'],
+    rules: { '@typescript-eslint/no-require-imports': 'off' },
+  },
+  {
+    files: ['test/**/*.ts', '*.mts'],
+    extends: [tseslint.configs.recommended],
+    languageOptions: { globals: globals.nodeBuiltin },
+    rules: {
+      '@typescript-eslint/no-unused-vars': unusedVariables,
+      '@typescript-eslint/no-non-null-assertion': 'off',
+    },
+  },
+  {
+    files: ['**/*.{js,mjs}'],
+    languageOptions: { globals: globals.nodeBuiltin },
+  },
+  {
+    files: ['**/*.cjs'],
+    languageOptions: { globals: globals.node, sourceType: 'commonjs' },
+  },
+);

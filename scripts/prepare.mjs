@@ -1,0 +1,51 @@
+// Makes the clone usable: compiles the TypeScript, and the addon unless there is a binary that loads
+// and is newer than its sources. npm runs it for the root project only (`npm install`, `npm ci`,
+// `npm pack`), never for those who install the package from a registry.
+import { spawnSync } from 'node:child_process';
+import { readdirSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { buildNative } from './build-native.mjs';
+
+const require = createRequire(import.meta.url);
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+function compileTypeScript() {
+  const tsc = require.resolve('typescript/bin/tsc');
+  const result = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.json'], {
+    cwd: root,
+    stdio: 'inherit',
+  });
+  if (result.status !== 0) throw new Error('the TypeScript sources do not compile.');
+}
+
+/** In a process of its own: a library that was loaded can't be replaced on Windows. */
+function binaryLoads() {
+  const args = ['-e', 'require("./dist/binding.js")'];
+  return spawnSync(process.execPath, args, { cwd: root, stdio: 'ignore' }).status === 0;
+}
+
+function binaryIsCurrent() {
+  const built = statSync(path.join(root, 'build', 'Release', 'completion_port.node'), {
+    throwIfNoEntry: false,
+  });
+  if (!built) return true; // another one was loaded
+  const sources = readdirSync(path.join(root, 'native'), { recursive: true })
+    .filter((file) => /\.(cc|h)$/.test(file))
+    .map((file) => path.join('native', file));
+  return ['binding.gyp', ...sources].every(
+    (file) => statSync(path.join(root, file)).mtimeMs <= built.mtimeMs,
+  );
+}
+
+try {
+  compileTypeScript();
+  if (process.env.COMPLETION_PORT_SKIP_NATIVE !== '1') {
+    const forced = process.env.npm_config_build_from_source === 'true';
+    if (forced || !binaryLoads() || !binaryIsCurrent()) buildNative();
+  }
+} catch (error) {
+  console.error(`\ncompletion-port: ${error.message}`);
+  process.exit(1);
+}
