@@ -1,0 +1,140 @@
+// The one interface between the port and the kernel. A Driver belongs to a port, a Lane to one
+// thread of it. Four implementations read alike: uring, epoll, iocp, sim.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "driver/operation.h"
+
+namespace cp::driver {
+
+/// Nanoseconds on the monotonic clock; kNever waits without end.
+using Deadline = std::int64_t;
+inline constexpr Deadline kNever = INT64_MAX;
+Deadline now();
+
+/// A failed operation does not throw: 0 or more is a result, below 0 an errno, negated.
+using Result = std::int64_t;
+
+/// Where a lane finds memory for receives that brought none. Called by the lane's own thread;
+/// implementations are thread-safe because every lane of a port shares one source.
+class BufferSource {
+ public:
+  virtual ~BufferSource() = default;
+  /// Takes a free buffer; false when there is none.
+  virtual bool take(Buffer& out) = 0;
+  /// Gives back a buffer that was taken and never handed to the port in a completion.
+  virtual void give_back(const Buffer& buffer) = 0;
+  /// How many buffers a lane that holds `held` of them in advance may hold at most now. Lanes that
+  /// keep buffers with the kernel (io_uring) must not starve the others.
+  virtual std::uint32_t allowance(std::uint32_t held) = 0;
+  /// Bytes of every buffer, at least `buffer_size()`.
+  virtual std::uint32_t buffer_size() const = 0;
+  /// Chunk `index` of the pool for registration with the kernel; false when there is none such.
+  virtual bool chunk(std::uint32_t index, Slice& out) const = 0;
+};
+
+/// One thread's own view of the kernel: a ring, an epoll set, a share of an IOCP. Every member
+/// but `wake` is called by the thread that made the lane, and by no other.
+class Lane {
+ public:
+  virtual ~Lane() = default;
+
+  /// Takes over `operation` until its final completion. Never blocks for I/O, never completes
+  /// re-entrantly (contract O1). May hold the request back until `reap` or `wait`. At most one
+  /// kReceive (or kAccept, or stream kRead) and one kSend (or kConnect, or stream kWrite) is
+  /// submitted per descriptor at a time, across all lanes: the port queues the others (O7).
+  virtual void submit(Operation* operation) = 0;
+
+  /// Asks for an early end of an operation that was submitted to this lane and has not reported its
+  /// final completion; it still reports one: -ECANCELED or its natural result (O4).
+  virtual void cancel(Operation* operation) = 0;
+
+  /// Starts what is queued and collects up to `out.size()` completions without waiting.
+  virtual std::size_t reap(std::span<Completion> out) = 0;
+
+  /// Starts what is queued and sleeps until there is something to reap, `wake` was called since the
+  /// last return, or `deadline` has passed. May return early.
+  virtual void wait(Deadline deadline) = 0;
+
+  /// Ends a `wait` of the owner, now or the next one, and makes `notifier()` readable. Any thread.
+  virtual void wake() = 0;
+
+  /// A descriptor an event loop can watch for readability, -1 where there is none.
+  virtual int notifier() const = 0;
+
+  /// Before the owner returns to its event loop: from now on the notifier tells of completions and
+  /// of `deadline`. False when there is already something to reap: reap again instead.
+  virtual bool sleep_on_notifier(Deadline deadline) = 0;
+
+  /// After the notifier became readable: clears it.
+  virtual void clear_notifier() = 0;
+
+  /// More buffers may be free now: top up what the kernel holds (io_uring's provided ring).
+  /// Returns whether a receive that failed with -ENOBUFS is worth another attempt.
+  virtual bool refill() = 0;
+
+  /// System calls this lane has made. Read by any thread.
+  virtual std::uint64_t system_calls() const = 0;
+};
+
+struct ListenOptions {
+  SocketAddress address;
+  int backlog = 511;
+  bool reuse_port = false;
+  bool ipv6_only = false;
+};
+
+enum class SocketOption : std::uint8_t {
+  kNoDelay,         ///< TCP_NODELAY: 0 or 1
+  kKeepAlive,       ///< SO_KEEPALIVE: 0 off, else on with this many seconds before the first probe
+  kReceiveBuffer,   ///< SO_RCVBUF, bytes
+  kSendBuffer,      ///< SO_SNDBUF, bytes
+};
+
+class Driver {
+ public:
+  virtual ~Driver() = default;
+
+  virtual const char* name() const = 0;
+
+  /// Makes the calling thread's lane. Null with `error` set to a negative errno on failure.
+  virtual std::unique_ptr<Lane> make_lane(BufferSource& buffers, Result& error) = 0;
+
+  /// Tells the kernel's port about a descriptor (IOCP); nothing to do on Linux.
+  virtual Result associate(Descriptor descriptor) = 0;
+
+  // None of the following blocks.
+
+  /// socket, bind, listen. The descriptor, or a negative errno.
+  virtual Result listen(const ListenOptions& options) = 0;
+  virtual Result set_option(Descriptor socket, SocketOption option, int value) = 0;
+  virtual Result address(Descriptor socket, bool peer, SocketAddress& out) = 0;
+  /// Closes a descriptor that no operation uses, at once: for results nobody is left to take.
+  virtual void discard(Descriptor descriptor) = 0;
+  /// Duplicates a descriptor of the process and tells what it is.
+  virtual Result duplicate(Descriptor descriptor, FileKind& kind) = 0;
+};
+
+/// How the driver of the process came about (contract P3).
+struct Choice {
+  std::string name;    ///< "io_uring", "epoll", "iocp"
+  std::string reason;  ///< why not the first choice, "" when it is the first choice
+};
+
+/// What this process uses by default, found out once: io_uring where the kernel grants the ring and
+/// every operation needed, else epoll; COMPLETION_PORT_DRIVER overrides.
+/// `error` < 0: the ring's set-up failed for want of memory or descriptors, which is no reason to
+/// fall back but an error to report.
+const Choice& default_choice(Result& error);
+
+/// Makes a driver. `name` empty: the default. Null with `error` set when it can't be had here;
+/// `reason` says why. `concurrency` reaches CreateIoCompletionPort.
+std::unique_ptr<Driver> make_driver(const std::string& name, std::uint32_t concurrency, Result& error,
+                                    std::string& reason);
+
+}  // namespace cp::driver

@@ -1,0 +1,28 @@
+#include "driver/epoll/epoll_driver.h"
+
+#include <utility>
+
+#include "driver/epoll/epoll_lane.h"
+#include "driver/linux_driver.h"
+
+namespace cp::driver {
+namespace {
+
+class EpollDriver final : public LinuxDriver {
+ public:
+  const char* name() const override { return "epoll"; }
+
+  std::unique_ptr<Lane> make_lane(BufferSource& buffers, Result& error) override {
+    return EpollLane::make(pool(), buffers, error);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Driver> make_epoll_driver(Result& error, std::string& reason) {
+  error = 0;
+  reason.clear();
+  return std::make_unique<EpollDriver>();
+}
+
+}  // namespace cp::driver

@@ -1,0 +1,251 @@
+#include "driver/epoll/epoll_lane.h"
+
+#include <limits.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <utility>
+
+namespace cp::driver {
+namespace {
+
+constexpr std::size_t kEventsAtOnce = 256;
+
+bool watch(int epoll, int fd) {
+  struct epoll_event event = {};
+  event.events = EPOLLIN;
+  event.data.u64 = Readiness::event_data(fd, 0);
+  return ::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+void close_if_open(int fd) {
+  if (fd >= 0) ::close(fd);
+}
+
+/// Milliseconds until `deadline`, rounded up: waking early would mean going round once more.
+int timeout_until(Deadline deadline) {
+  if (deadline == kNever) return -1;
+  const Deadline left = deadline - now();
+  if (left <= 0) return 0;
+  return static_cast<int>(std::min<Deadline>((left - 1) / 1'000'000 + 1, INT_MAX));
+}
+
+}  // namespace
+
+std::unique_ptr<EpollLane> EpollLane::make(BlockingPool& pool, BufferSource& buffers,
+                                           Result& error) {
+  const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
+  const int wake = epoll < 0 ? -1 : ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  const int timer =
+      wake < 0 ? -1 : ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+  if (timer >= 0 && watch(epoll, wake) && watch(epoll, timer)) {
+    error = 0;
+    return std::unique_ptr<EpollLane>(new EpollLane(epoll, wake, timer, pool, buffers));
+  }
+  error = -errno;
+  close_if_open(timer);
+  close_if_open(wake);
+  close_if_open(epoll);
+  return nullptr;
+}
+
+EpollLane::EpollLane(int epoll, int wake, int timer, BlockingPool& pool, BufferSource& buffers)
+    : epoll_(epoll), wake_(wake), timer_(timer), pool_(pool), buffers_(buffers),
+      readiness_(epoll, calls_) {}
+
+EpollLane::~EpollLane() {
+  assert(in_flight_ == 0 && stash_begin_ == stash_end_);
+  // A thread of the pool may still be about to leave `completed`.
+  { std::lock_guard<std::mutex> lock(pool_mutex_); }
+  ::close(timer_);
+  ::close(wake_);
+  ::close(epoll_);
+}
+
+void EpollLane::submit(Operation* operation) {
+  ++in_flight_;
+  operation->lane_descriptor = kNoDescriptor;
+  make_runnable(operation);
+}
+
+void EpollLane::cancel(Operation* operation) {
+  switch (static_cast<State>(operation->lane_state)) {
+    case kRunnable:
+      runnable_.remove(operation);
+      break;
+    case kWaiting: {
+      const bool connecting = operation->code == Opcode::kConnect;
+      const bool out = connecting || operation->code == Opcode::kSend ||
+                       operation->code == Opcode::kWrite;
+      const Descriptor fd = connecting ? operation->lane_descriptor : operation->descriptor;
+      readiness_.abandon(operation, static_cast<int>(fd), out ? Direction::kOut : Direction::kIn);
+      break;
+    }
+    case kOnPool:
+      if (!pool_.cancel(operation)) return;
+      break;
+    case kDone:
+      return;
+  }
+  if (operation->code == Opcode::kConnect) drop_connection(operation);
+  finish_later(operation, -ECANCELED);
+}
+
+std::size_t EpollLane::reap(std::span<Completion> out) {
+  Batch batch{out};
+  // Before starting anything, so that a few busy descriptors can't keep the others' events waiting.
+  if (!std::exchange(harvested_, false)) harvest(0);
+  collect(batch);
+  // An empty batch has to leave the notifier unreadable, or a loop that watches it would spin.
+  while (batch.count == 0 && !quiet_ && !out.empty() && harvest(0)) collect(batch);
+  return batch.count;
+}
+
+void EpollLane::wait(Deadline deadline) {
+  fill_stash();
+  if (stash_begin_ != stash_end_) return;
+  woken_ = false;
+  // An event may be nobody's (Readiness counts those); sleep on then.
+  while (runnable_.empty() && !woken_ && harvest(timeout_until(deadline))) {
+    if (deadline != kNever && now() >= deadline) break;
+  }
+  harvested_ = true;
+}
+
+/// Only the first of several calls writes to the eventfd. `wake_pending_` set means: the eventfd is
+/// readable, or the one who set the flag is about to write. See drain_wake for the other half.
+/// Writing can't fail: the counter never gets beyond 1.
+void EpollLane::wake() {
+  if (wake_pending_.exchange(true, std::memory_order_acq_rel)) return;
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(wake_, &one, sizeof one);
+  assert(written == sizeof one);
+}
+
+/// First the eventfd, then the flag. The other way round, a wake in between would have its write
+/// swallowed and leave the flag set: no later wake would write, and the lane would sleep for ever.
+/// This way a wake in between finds the flag set and writes nothing, which is right: the owner is
+/// awake, and as both sides do a read-modify-write, what was published before any wake ordered
+/// before this exchange is visible after it. A wake ordered after the exchange writes again.
+void EpollLane::drain_wake() {
+  std::uint64_t value;
+  calls_.add();
+  if (::read(wake_, &value, sizeof value) != sizeof value) return;
+  wake_pending_.exchange(false, std::memory_order_acq_rel);
+  woken_ = true;
+}
+
+void EpollLane::drain_timer() {
+  std::uint64_t expirations;
+  calls_.add();
+  if (::read(timer_, &expirations, sizeof expirations) != sizeof expirations) return;
+  armed_ = kNever;
+  woken_ = true;
+}
+
+bool EpollLane::sleep_on_notifier(Deadline deadline) {
+  fill_stash();
+  if (stash_begin_ != stash_end_) return false;
+  arm_timer(deadline);
+  harvested_ = false;
+  return true;
+}
+
+void EpollLane::arm_timer(Deadline deadline) {
+  if (deadline == armed_) return;
+  struct itimerspec time = {};  // all zero disarms
+  if (deadline != kNever) {
+    const Deadline at = std::max<Deadline>(deadline, 1);
+    time.it_value.tv_sec = static_cast<time_t>(at / 1'000'000'000);
+    time.it_value.tv_nsec = static_cast<long>(at % 1'000'000'000);
+  }
+  calls_.add();
+  ::timerfd_settime(timer_, TFD_TIMER_ABSTIME, &time, nullptr);
+  armed_ = deadline;
+}
+
+void EpollLane::clear_notifier() {
+  harvest(0);
+  harvested_ = true;
+}
+
+/// Everything under the lock, the wake as well: once the owner has taken the result, it may destroy
+/// the lane, and the destructor's lock waits for this one.
+void EpollLane::completed(Operation* operation, Result result) {
+  std::lock_guard<std::mutex> lock(pool_mutex_);
+  pool_results_.push_back({operation, result});
+  if (pool_results_.size() > 1) return;
+  has_pool_results_.store(true, std::memory_order_release);
+  wake();
+}
+
+void EpollLane::take_pool_results() {
+  if (!has_pool_results_.load(std::memory_order_acquire)) return;
+  std::lock_guard<std::mutex> lock(pool_mutex_);
+  for (const Finished& it : pool_results_) {
+    it.operation->lane_state = kDone;
+    finished_.push_back(it);
+  }
+  pool_results_.clear();
+  has_pool_results_.store(false, std::memory_order_relaxed);
+}
+
+/// The stash goes first: it may hold packets of a multishot that was cancelled since.
+void EpollLane::collect(Batch& out) {
+  take_stash(out);
+  take_pool_results();
+  take_finished(out);
+  while (!runnable_.empty() && !out.full()) attempt(runnable_.pop_front(), out);
+  take_finished(out);
+}
+
+void EpollLane::take_stash(Batch& out) {
+  while (stash_begin_ != stash_end_ && !out.full()) out.push(stash_[stash_begin_++]);
+}
+
+void EpollLane::take_finished(Batch& out) {
+  while (!finished_.empty() && !out.full()) {
+    const Finished it = finished_.front();
+    finished_.pop_front();
+    finish(it.operation, it.result, out);
+  }
+}
+
+/// Starts what is queued where nobody takes completions.
+void EpollLane::fill_stash() {
+  if (stash_begin_ != stash_end_) return;
+  Batch batch{stash_};
+  collect(batch);
+  stash_begin_ = 0;
+  stash_end_ = batch.count;
+}
+
+/// Fetches events, sleeping up to `timeout` milliseconds. False when a signal interrupted it.
+bool EpollLane::harvest(int timeout) {
+  std::array<struct epoll_event, kEventsAtOnce> events;
+  calls_.add();
+  const int count = ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), timeout);
+  if (count < 0) return false;
+  quiet_ = static_cast<std::size_t>(count) < events.size();
+  for (int i = 0; i < count; ++i) {
+    const auto& it = events[static_cast<std::size_t>(i)];
+    event(it.events, it.data.u64);
+  }
+  return true;
+}
+
+void EpollLane::event(std::uint32_t events, std::uint64_t data) {
+  const int fd = Readiness::event_fd(data);
+  if (fd == wake_) return drain_wake();
+  if (fd == timer_) return drain_timer();
+  const Readiness::Woken woken = readiness_.event(events, data);
+  if (woken.in != nullptr) make_runnable(woken.in);
+  if (woken.out != nullptr) make_runnable(woken.out);
+}
+
+}  // namespace cp::driver

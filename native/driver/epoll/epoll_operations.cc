@@ -1,0 +1,301 @@
+// How a lane on epoll tries each operation. An attempt ends in one of four ways: finished, waiting
+// for readiness, on the blocking pool, or runnable again (a multishot whose turn is over).
+
+#include <limits.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+
+#include "driver/epoll/epoll_lane.h"
+#include "driver/linux_socket.h"
+
+namespace cp::driver {
+namespace {
+
+/// Completions of one multishot in a row, before the others get their turn.
+constexpr int kTurn = 16;
+
+int fd_of(const Operation* operation) { return static_cast<int>(operation->descriptor); }
+
+template <typename Call>
+Result retried(CallCount& calls, Call call) {
+  for (;;) {
+    calls.add();
+    const Result result = call();
+    if (result >= 0) return result;
+    if (errno != EINTR) return -errno;
+  }
+}
+
+/// What accept(2) says to treat like EAGAIN: the trouble was that one connection's.
+bool concerns_one_connection(Result error) {
+  switch (-error) {
+    case ECONNABORTED:
+    case EPROTO:
+    case ENOPROTOOPT:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET: return true;
+    default: return false;
+  }
+}
+
+Completion completion_of(Operation* operation, Result result) {
+  Completion completion;
+  completion.operation = operation;
+  completion.result = result;
+  return completion;
+}
+
+struct iovec* slices(const Operation* operation) {
+  return reinterpret_cast<struct iovec*>(operation->slices);
+}
+
+std::size_t slice_count(const Operation* operation) {
+  return std::min<std::size_t>(operation->slice_count, IOV_MAX);
+}
+
+}  // namespace
+
+void EpollLane::attempt(Operation* operation, Batch& out) {
+  switch (operation->code) {
+    case Opcode::kAccept: return accept(operation, out);
+    case Opcode::kConnect: return connect(operation, out);
+    case Opcode::kReceive: return receive(operation, out);
+    case Opcode::kSend: return send(operation, out);
+    case Opcode::kShutdown: {
+      const int how = static_cast<int>(operation->flags);
+      const auto call = [&] { return ::shutdown(fd_of(operation), how); };
+      return finish(operation, retried(calls_, call), out);
+    }
+    case Opcode::kClose:
+      // Closing a file can wait for a disk or a server; a socket or pipe has none.
+      if (operation->stream || operation->pollable) return close_now(operation, out);
+      return hand_to_pool(operation);
+    case Opcode::kRead:
+    case Opcode::kWrite:
+      if (operation->stream && operation->pollable) return transfer(operation, out);
+      return hand_to_pool(operation);
+    case Opcode::kOpen:
+    case Opcode::kSync:
+    case Opcode::kDataSync:
+    case Opcode::kTruncate:
+    case Opcode::kAllocate:
+    case Opcode::kStat: return hand_to_pool(operation);
+  }
+}
+
+void EpollLane::accept(Operation* operation, Batch& out) {
+  const int fd = fd_of(operation);
+  if (readiness_.must_wait(fd, operation->descriptor_id, Direction::kIn)) {
+    return wait_ready(operation, Direction::kIn);
+  }
+  for (int turn = 0; turn < kTurn && !out.full(); ++turn) {
+    const Result peer = retried(
+        calls_, [&] { return ::accept4(fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC); });
+    if (peer >= 0 && operation->multishot) {
+      Completion completion = completion_of(operation, peer);
+      completion.more = true;
+      out.push(completion);
+      continue;
+    }
+    if (peer == -EAGAIN) {
+      readiness_.exhausted(fd, operation->descriptor_id, Direction::kIn);
+      return wait_ready(operation, Direction::kIn);
+    }
+    if (concerns_one_connection(peer)) continue;
+    return finish(operation, peer, out);
+  }
+  make_runnable(operation);
+}
+
+/// The second connect(2), after the socket became writable, tells how the first one went: 0 when it
+/// is connected, EALREADY when the event meant nothing, else the error.
+void EpollLane::connect(Operation* operation, Batch& out) {
+  Result result = 0;
+  if (operation->lane_descriptor == kNoDescriptor) result = begin_connect(operation);
+  if (result == 0) {
+    const auto* address = reinterpret_cast<const struct sockaddr*>(operation->address->bytes);
+    const int fd = static_cast<int>(operation->lane_descriptor);
+    result = retried(calls_, [&] { return ::connect(fd, address, operation->address->length); });
+  }
+  if (result == -EINPROGRESS || result == -EALREADY) {
+    return wait_ready(operation, Direction::kOut);
+  }
+  if (result < 0 && result != -EISCONN) {
+    drop_connection(operation);
+    return finish(operation, result, out);
+  }
+  finish(operation, operation->lane_descriptor, out);
+}
+
+Result EpollLane::begin_connect(Operation* operation) {
+  const int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  calls_.add();
+  const int fd = ::socket(family_of(*operation->address), type, 0);
+  if (fd < 0) return -errno;
+  operation->lane_descriptor = fd;
+  readiness_.forget(fd);
+  return 0;
+}
+
+void EpollLane::drop_connection(Operation* operation) {
+  if (operation->lane_descriptor == kNoDescriptor) return;
+  const int fd = static_cast<int>(operation->lane_descriptor);
+  readiness_.forget(fd);
+  calls_.add();
+  ::close(fd);
+  operation->lane_descriptor = kNoDescriptor;
+}
+
+void EpollLane::receive(Operation* operation, Batch& out) {
+  const int fd = fd_of(operation);
+  const std::uint64_t id = operation->descriptor_id;
+  const bool unlikely = operation->likely_empty && !readiness_.in_set(fd, id);
+  if (unlikely || readiness_.must_wait(fd, id, Direction::kIn)) {
+    return wait_ready(operation, Direction::kIn);
+  }
+  // With memory of its own there is nothing a second receive could be put into.
+  const bool multishot = operation->multishot && operation->slice_count == 0;
+  for (int turn = 0; turn < kTurn && !out.full(); ++turn) {
+    Completion completion = completion_of(operation, 0);
+    std::uint64_t asked = 0;
+    const Result received = receive_once(operation, completion, asked);
+    if (received == -EAGAIN) {
+      readiness_.exhausted(fd, id, Direction::kIn);
+      return wait_ready(operation, Direction::kIn);
+    }
+    if (received <= 0) return finish(operation, received, out);
+
+    const bool filled = static_cast<std::uint64_t>(received) == asked;
+    const bool emptied = !filled && readiness_.read_short(fd, id);
+    completion.result = received;
+    completion.more = multishot;
+    completion.more_data = filled;
+    if (!multishot) {
+      operation->lane_state = kDone;
+      --in_flight_;
+    }
+    out.push(completion);
+    if (!multishot) return;
+    if (emptied) return wait_ready(operation, Direction::kIn);
+  }
+  make_runnable(operation);
+}
+
+/// A buffer is held only while bytes are put into it (contract M3).
+Result EpollLane::receive_once(const Operation* operation, Completion& completion,
+                               std::uint64_t& asked) {
+  const bool provided = operation->slice_count == 0;
+  Slice target;
+  if (!provided) {
+    target = operation->slices[0];
+  } else {
+    if (!buffers_.take(completion.buffer)) return -ENOBUFS;
+    target = {completion.buffer.data, completion.buffer.size};
+  }
+  asked = target.length;
+  const Result received = retried(calls_, [&] {
+    return ::recv(fd_of(operation), target.base, target.length, MSG_DONTWAIT);
+  });
+  if (received <= 0 && provided) {
+    buffers_.give_back(completion.buffer);
+    completion.buffer = {};
+  }
+  return received;
+}
+
+/// A short send is reported as such. It does not count as a full socket: an error may have cut it
+/// short, and then no edge would follow.
+void EpollLane::send(Operation* operation, Batch& out) {
+  const int fd = fd_of(operation);
+  if (readiness_.must_wait(fd, operation->descriptor_id, Direction::kOut)) {
+    return wait_ready(operation, Direction::kOut);
+  }
+  struct msghdr message = {};
+  message.msg_iov = slices(operation);
+  message.msg_iovlen = slice_count(operation);
+  const Result sent =
+      retried(calls_, [&] { return ::sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT); });
+  if (sent != -EAGAIN) return finish(operation, sent, out);
+  readiness_.exhausted(fd, operation->descriptor_id, Direction::kOut);
+  wait_ready(operation, Direction::kOut);
+}
+
+/// Reads and writes of pipes, FIFOs and terminals. A FIFO that never had a writer reads as if at
+/// its end; only an event tells that the end is one, so reads wait for one first. Short reads prove
+/// nothing here: a terminal gives one line at a time. A write to a pipe without reader raises
+/// SIGPIPE beside EPIPE; Node ignores the signal for the process.
+void EpollLane::transfer(Operation* operation, Batch& out) {
+  const int fd = fd_of(operation);
+  const std::uint64_t id = operation->descriptor_id;
+  const bool reading = operation->code == Opcode::kRead;
+  const Direction direction = reading ? Direction::kIn : Direction::kOut;
+  const bool unknown = reading && !readiness_.in_set(fd, id);
+  if (unknown || readiness_.must_wait(fd, id, direction)) return wait_ready(operation, direction);
+
+  const int count = static_cast<int>(slice_count(operation));
+  const Result moved = retried(calls_, [&] {
+    return reading ? ::readv(fd, slices(operation), count) : ::writev(fd, slices(operation), count);
+  });
+  if (moved != -EAGAIN) return finish(operation, moved, out);
+  readiness_.exhausted(fd, id, direction);
+  wait_ready(operation, direction);
+}
+
+/// Closing takes the descriptor out of this lane's set and out of every other one's.
+void EpollLane::close_now(Operation* operation, Batch& out) {
+  readiness_.forget(fd_of(operation));
+  calls_.add();
+  // The number is free again even when a signal interrupted.
+  const bool closed = ::close(fd_of(operation)) == 0 || errno == EINTR;
+  finish(operation, closed ? 0 : -errno, out);
+}
+
+void EpollLane::make_runnable(Operation* operation) {
+  operation->lane_state = kRunnable;
+  runnable_.push_back(operation);
+}
+
+void EpollLane::wait_ready(Operation* operation, Direction direction) {
+  const bool connecting = operation->code == Opcode::kConnect;
+  const int fd = static_cast<int>(connecting ? operation->lane_descriptor : operation->descriptor);
+  // Entering the set reports at once what is ready already.
+  if (!readiness_.in_set(fd, operation->descriptor_id)) quiet_ = false;
+  const Result result = readiness_.await(operation, fd, direction);
+  if (result == 0) {
+    operation->lane_state = kWaiting;
+    return;
+  }
+  // A stream that epoll does not support has to be waited for by trying.
+  if (result == -EPERM && operation->stream) return hand_to_pool(operation);
+  if (connecting) drop_connection(operation);
+  finish_later(operation, result);
+}
+
+void EpollLane::hand_to_pool(Operation* operation) {
+  operation->lane_state = kOnPool;
+  pool_.submit(operation, *this);
+}
+
+void EpollLane::finish(Operation* operation, Result result, Batch& out) {
+  assert(!out.full());
+  operation->lane_state = kDone;
+  --in_flight_;
+  out.push(completion_of(operation, result));
+}
+
+/// Where a completion can't be handed out.
+void EpollLane::finish_later(Operation* operation, Result result) {
+  operation->lane_state = kDone;
+  finished_.push_back({operation, result});
+}
+
+}  // namespace cp::driver

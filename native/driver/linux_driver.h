@@ -1,0 +1,26 @@
+// What the io_uring and the epoll driver share beside their lanes.
+#pragma once
+
+#include "driver/blocking/blocking_pool.h"
+#include "driver/driver.h"
+
+namespace cp::driver {
+
+class LinuxDriver : public Driver {
+ public:
+  Result associate(Descriptor descriptor) override;
+  Result listen(const ListenOptions& options) override;
+  Result set_option(Descriptor socket, SocketOption option, int value) override;
+  Result address(Descriptor socket, bool peer, SocketAddress& out) override;
+  void discard(Descriptor descriptor) override;
+  Result duplicate(Descriptor descriptor, FileKind& kind) override;
+
+ protected:
+  /// Starts no thread before it has work. Outlives the lanes, which the driver outlives.
+  BlockingPool& pool() { return pool_; }
+
+ private:
+  BlockingPool pool_;
+};
+
+}  // namespace cp::driver

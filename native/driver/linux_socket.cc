@@ -1,0 +1,132 @@
+#include "driver/linux_socket.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
+namespace cp::driver {
+
+static_assert(sizeof(Slice) == sizeof(struct iovec) && alignof(Slice) == alignof(struct iovec) &&
+                  offsetof(Slice, base) == offsetof(struct iovec, iov_base) &&
+                  offsetof(Slice, length) == offsetof(struct iovec, iov_len),
+              "slices are handed to the kernel as they are");
+static_assert(sizeof(SocketAddress::bytes) >= sizeof(struct sockaddr_in6));
+
+Deadline now() {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<Deadline>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
+}
+
+namespace {
+
+Result set(int socket, int level, int name, int value) {
+  return ::setsockopt(socket, level, name, &value, sizeof value) == 0 ? 0 : -errno;
+}
+
+Result bind_and_listen(int socket, const ListenOptions& options) {
+  // As libuv does: a restarted server gets its port back from connections in TIME_WAIT.
+  Result result = set(socket, SOL_SOCKET, SO_REUSEADDR, 1);
+  if (result == 0 && options.reuse_port) result = set(socket, SOL_SOCKET, SO_REUSEPORT, 1);
+  if (result == 0 && family_of(options.address) == AF_INET6) {
+    // Said either way, because the default is a sysctl.
+    result = set(socket, IPPROTO_IPV6, IPV6_V6ONLY, options.ipv6_only ? 1 : 0);
+  }
+  if (result < 0) return result;
+  const auto* address = reinterpret_cast<const struct sockaddr*>(options.address.bytes);
+  if (::bind(socket, address, options.address.length) != 0) return -errno;
+  return ::listen(socket, options.backlog) == 0 ? 0 : -errno;
+}
+
+}  // namespace
+
+int family_of(const SocketAddress& address) {
+  sa_family_t family;
+  std::memcpy(&family, address.bytes + offsetof(struct sockaddr, sa_family), sizeof family);
+  return family;
+}
+
+Result open_listener(const ListenOptions& options) {
+  const int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  const int socket = ::socket(family_of(options.address), type, 0);
+  if (socket < 0) return -errno;
+  const Result result = bind_and_listen(socket, options);
+  if (result == 0) return socket;
+  ::close(socket);
+  return result;
+}
+
+Result set_socket_option(int socket, SocketOption option, int value) {
+  switch (option) {
+    case SocketOption::kNoDelay: return set(socket, IPPROTO_TCP, TCP_NODELAY, value);
+    case SocketOption::kReceiveBuffer: return set(socket, SOL_SOCKET, SO_RCVBUF, value);
+    case SocketOption::kSendBuffer: return set(socket, SOL_SOCKET, SO_SNDBUF, value);
+    case SocketOption::kKeepAlive: break;
+  }
+  const Result result = set(socket, SOL_SOCKET, SO_KEEPALIVE, value != 0 ? 1 : 0);
+  if (result < 0 || value == 0) return result;
+  return set(socket, IPPROTO_TCP, TCP_KEEPIDLE, value);
+}
+
+Result socket_address(int socket, bool peer, SocketAddress& out) {
+  auto* address = reinterpret_cast<struct sockaddr*>(out.bytes);
+  socklen_t length = sizeof out.bytes;
+  const int result = peer ? ::getpeername(socket, address, &length)
+                          : ::getsockname(socket, address, &length);
+  if (result != 0) return -errno;
+  // More than fits means that it was neither IPv4 nor IPv6.
+  if (length > sizeof out.bytes) return -EAFNOSUPPORT;
+  out.length = length;
+  return 0;
+}
+
+/// statx, because the symbols stat and fstat came with glibc 2.33.
+Result mode_of(int fd) {
+  struct statx status;
+  if (::statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &status) != 0) return -errno;
+  return status.stx_mode;
+}
+
+FileKind file_kind_of(int fd, mode_t mode) {
+  if (S_ISREG(mode)) return FileKind::kRegular;
+  if (S_ISDIR(mode)) return FileKind::kDirectory;
+  if (S_ISBLK(mode)) return FileKind::kDevice;
+  // /dev/zero can be told to seek, a terminal can't.
+  if (S_ISCHR(mode) && ::lseek(fd, 0, SEEK_CUR) >= 0) return FileKind::kDevice;
+  return FileKind::kStream;
+}
+
+Result duplicate_descriptor(int fd, FileKind& kind) {
+  const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) return -errno;
+  const Result mode = mode_of(copy);
+  if (mode < 0) {
+    ::close(copy);
+    return mode;
+  }
+  kind = file_kind_of(copy, static_cast<mode_t>(mode));
+  return copy;
+}
+
+int open_flags(std::uint32_t flags) {
+  int out = O_CLOEXEC | O_NOCTTY;
+  const bool writes = (flags & kOpenWrite) != 0;
+  out |= !writes ? O_RDONLY : (flags & kOpenRead) != 0 ? O_RDWR : O_WRONLY;
+  if (flags & kOpenAppend) out |= O_APPEND;
+  if (flags & kOpenCreate) out |= O_CREAT;
+  if (flags & kOpenTruncate) out |= O_TRUNC;
+  if (flags & kOpenExclusive) out |= O_EXCL;
+  if (flags & kOpenDirect) out |= O_DIRECT;
+  if (flags & kOpenSync) out |= O_SYNC;
+  return out;
+}
+
+}  // namespace cp::driver

@@ -1,0 +1,32 @@
+// What both Linux drivers do in the same way, with calls that do not block.
+#pragma once
+
+#include <sys/stat.h>
+
+#include "driver/driver.h"
+
+namespace cp::driver {
+
+/// socket, bind, listen: a non-blocking descriptor, or a negative errno.
+Result open_listener(const ListenOptions& options);
+
+Result set_socket_option(int socket, SocketOption option, int value);
+
+/// The local address, or the peer's.
+Result socket_address(int socket, bool peer, SocketAddress& out);
+
+Result duplicate_descriptor(int fd, FileKind& kind);
+
+/// `st_mode` of an open descriptor, or a negative errno.
+Result mode_of(int fd);
+
+/// What an open descriptor with this `st_mode` is.
+FileKind file_kind_of(int fd, mode_t mode);
+
+/// OpenFlag as open(2) wants it; always O_CLOEXEC and O_NOCTTY.
+int open_flags(std::uint32_t flags);
+
+/// The address family of a socket that is to connect or to bind to `address`.
+int family_of(const SocketAddress& address);
+
+}  // namespace cp::driver

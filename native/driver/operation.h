@@ -1,0 +1,134 @@
+// One request to the kernel, as every driver sees it: what to do, on which descriptor, with
+// which memory. The port owns operations and their memory; a lane borrows them from `submit`
+// until it reports the final completion (contract O2).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cp::driver {
+
+/// A file descriptor on Linux, a HANDLE or SOCKET on Windows.
+using Descriptor = std::intptr_t;
+inline constexpr Descriptor kNoDescriptor = -1;
+
+/// What the kernel is asked to do. Beside each: io_uring | epoll | IOCP.
+enum class Opcode : std::uint8_t {
+  kOpen,      ///< OPENAT | pool: open | CreateFileW with FILE_FLAG_OVERLAPPED
+  kClose,     ///< CLOSE | close, files on the pool | CloseHandle, closesocket
+  kRead,      ///< READ, READV, READ_FIXED | pool: preadv; readv when ready | ReadFile
+  kWrite,     ///< WRITE, WRITEV, WRITE_FIXED | pool: pwritev; writev when ready | WriteFile
+  kSync,      ///< FSYNC | pool: fsync | pool: FlushFileBuffers
+  kDataSync,  ///< FSYNC with DATASYNC | pool: fdatasync | pool: FlushFileBuffers
+  kTruncate,  ///< pool: ftruncate | pool: ftruncate | pool: SetFileInformationByHandle
+  kAllocate,  ///< FALLOCATE | pool: fallocate | pool: SetFileInformationByHandle
+  kStat,      ///< STATX | pool: fstat | pool: GetFileInformationByHandle
+  kAccept,    ///< ACCEPT, multishot | accept4 when ready | AcceptEx
+  kConnect,   ///< socket, CONNECT | socket, connect, wait for writable | ConnectEx
+  kReceive,   ///< RECV with a provided buffer, multishot | recv when ready | WSARecv
+  kSend,      ///< SEND, SENDMSG | sendmsg, wait for writable | WSASend
+  kShutdown,  ///< shutdown | shutdown | shutdown (none of them blocks)
+};
+
+/// Layout-compatible with `struct iovec` (asserted by the Linux drivers); WSABUF is filled from it.
+struct Slice {
+  void* base = nullptr;
+  std::size_t length = 0;
+};
+
+/// Storage for a sockaddr_in or sockaddr_in6, without the system's headers.
+struct alignas(8) SocketAddress {
+  std::uint8_t bytes[28] = {};
+  std::uint32_t length = 0;
+};
+
+/// What kind of thing a descriptor opened by path turned out to be.
+enum class FileKind : std::uint8_t {
+  kRegular,   ///< has positions
+  kDirectory,
+  kStream,    ///< FIFO, terminal, socket: no positions; the driver may wait for readiness
+  kDevice,    ///< character or block device: has positions (which /dev/zero ignores)
+};
+
+/// Result of kStat. Times in nanoseconds since the epoch.
+struct FileStatus {
+  std::uint64_t size = 0, blocks = 0, inode = 0, device = 0, links = 0;
+  std::uint32_t mode = 0, uid = 0, gid = 0, block_size = 0;
+  std::int64_t accessed = 0, modified = 0, changed = 0, created = 0;
+};
+
+/// Flags of kOpen, the same numbers on every driver; each driver maps them.
+enum OpenFlag : std::uint32_t {
+  kOpenRead = 1, kOpenWrite = 2, kOpenAppend = 4, kOpenCreate = 8, kOpenTruncate = 16,
+  kOpenExclusive = 32, kOpenDirect = 64, kOpenSync = 128,
+};
+
+struct Operation {
+  Opcode code = Opcode::kRead;
+  /// kAccept, kReceive: keep producing completions until cancelled or failed.
+  bool multishot = false;
+  /// kRead, kWrite: the descriptor has no positions; `offset` is ignored.
+  bool stream = false;
+  /// kRead, kWrite on a stream: the descriptor was opened non-blocking and can be waited for by
+  /// readiness. When false the epoll driver runs it on the pool.
+  bool pollable = false;
+  /// kReceive: true when the last receive left the socket empty, so that waiting for readiness
+  /// first is cheaper than an attempt that fails.
+  bool likely_empty = false;
+
+  Descriptor descriptor = kNoDescriptor;
+  /// Tells two descriptors with the same number apart (never 0 for an open handle).
+  std::uint64_t descriptor_id = 0;
+
+  /// kRead, kWrite, kAllocate: byte position. kTruncate: the new length.
+  std::int64_t offset = 0;
+  /// kAllocate: bytes. kReceive without slices: ignored (the pool's buffer size).
+  std::uint64_t length = 0;
+  /// kRead, kWrite, kSend: the memory. kReceive: one slice, or none: then the lane takes a buffer
+  /// from its BufferSource when data is there (contract M3).
+  Slice* slices = nullptr;
+  std::uint32_t slice_count = 0;
+  /// Chunk the single slice lies in, for registered buffers; kNoChunk where it lies elsewhere.
+  std::uint32_t chunk = 0xffffffff;
+
+  const char* path = nullptr;       ///< kOpen: NUL-terminated bytes
+  std::uint32_t flags = 0;          ///< kOpen: OpenFlag
+  std::uint32_t mode = 0;           ///< kOpen: permission bits of a new file
+  SocketAddress* address = nullptr; ///< kConnect
+  FileStatus* status = nullptr;     ///< kStat: filled before the completion
+  FileKind file_kind = FileKind::kRegular;  ///< kOpen: filled before the completion
+
+  /// Belongs to the lane between submit and the final completion.
+  Operation* lane_next = nullptr;
+  Operation* lane_previous = nullptr;
+  std::uint16_t lane_generation = 0;
+  std::uint8_t lane_state = 0;
+  Descriptor lane_descriptor = kNoDescriptor;
+  /// A kernel-format message header and addresses, built in place.
+  alignas(16) std::uint8_t lane_scratch[64] = {};
+};
+
+inline constexpr std::uint32_t kNoChunk = 0xffffffff;
+
+/// A pool buffer as a lane hands it over: `chunk` and `offset` name it to the port.
+struct Buffer {
+  std::uint32_t chunk = kNoChunk;
+  std::uint32_t offset = 0;
+  std::uint8_t* data = nullptr;
+  std::uint32_t size = 0;
+};
+
+/// One completion. `result` is what the system call would have returned: bytes, a descriptor, 0,
+/// or a negative errno (Linux numbers on every driver).
+struct Completion {
+  Operation* operation = nullptr;
+  std::int64_t result = 0;
+  /// The operation goes on; this is not its final completion.
+  bool more = false;
+  /// kReceive: the kernel has more bytes already.
+  bool more_data = false;
+  /// kReceive without slices and result > 0: where the bytes are; ownership passes to the reaper.
+  Buffer buffer;
+};
+
+}  // namespace cp::driver

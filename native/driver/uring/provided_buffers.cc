@@ -1,0 +1,69 @@
+#include "driver/uring/provided_buffers.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+
+namespace cp::driver::uring {
+namespace {
+constexpr std::size_t kRingSize = ProvidedBuffers::kEntries * sizeof(BufferEntry);
+}
+
+Result ProvidedBuffers::open(const Ring& ring) {
+  void* memory = mmap(nullptr, kRingSize, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (memory == MAP_FAILED) return -errno;
+  ring_ = static_cast<BufferEntry*>(memory);
+  madvise(ring_, kRingSize, MADV_DONTFORK);
+  BufferRingRegistration registration{};
+  registration.ring_address = reinterpret_cast<std::uint64_t>(ring_);
+  registration.ring_entries = kEntries;
+  registration.group = kGroup;
+  if (register_(ring.fd(), kRegisterBufferRing, &registration, 1) < 0) return -errno;
+  buffers_.resize(kEntries);
+  for (std::uint32_t id = kEntries; id-- > 0;) free_ids_.push_back(static_cast<std::uint16_t>(id));
+  top_up(true);
+  return 0;
+}
+
+ProvidedBuffers::~ProvidedBuffers() {
+  for (const Buffer& buffer : buffers_) {
+    if (buffer.data != nullptr) source_.give_back(buffer);
+  }
+  if (ring_ != nullptr) munmap(ring_, kRingSize);
+}
+
+Buffer ProvidedBuffers::taken(std::uint16_t id) {
+  const Buffer buffer = buffers_[id];
+  buffers_[id] = Buffer{};
+  free_ids_.push_back(id);
+  --lent_;
+  return buffer;
+}
+
+bool ProvidedBuffers::top_up(bool at_once) {
+  const std::uint32_t target = std::min(kEntries, source_.allowance(lent_));
+  if (lent_ >= target || (!at_once && lent_ * 2 > target)) return lent_ > 0;
+  const std::uint16_t before = tail_;
+  while (lent_ < target) {
+    Buffer buffer;
+    if (!source_.take(buffer)) break;
+    const std::uint16_t id = free_ids_.back();
+    free_ids_.pop_back();
+    buffers_[id] = buffer;
+    BufferEntry& entry = ring_[tail_ & (kEntries - 1)];
+    entry.address = reinterpret_cast<std::uint64_t>(buffer.data);
+    entry.length = buffer.size;
+    entry.id = id;  // `reserved` stays: of the first entry it is the ring's tail
+    ++tail_;
+    ++lent_;
+  }
+  if (tail_ != before) {
+    std::atomic_ref<std::uint16_t>(ring_[0].reserved).store(tail_, std::memory_order_release);
+  }
+  return lent_ > 0;
+}
+
+}  // namespace cp::driver::uring

@@ -1,0 +1,41 @@
+#include "driver/uring/uring_driver.h"
+
+#include <fcntl.h>
+
+#include <cerrno>
+
+#include "driver/linux_driver.h"
+#include "driver/uring/ring.h"
+#include "driver/uring/uring_lane.h"
+
+namespace cp::driver {
+namespace {
+
+class UringDriver final : public LinuxDriver {
+ public:
+  const char* name() const override { return "io_uring"; }
+
+  std::unique_ptr<Lane> make_lane(BufferSource& buffers, Result& error) override {
+    auto lane = std::make_unique<uring::UringLane>(buffers, pool());
+    error = lane->open();
+    return error < 0 ? nullptr : std::move(lane);
+  }
+
+  /// The ring waits for a socket by itself, but answers EAGAIN for a non-blocking one.
+  Result listen(const ListenOptions& options) override {
+    const Result fd = LinuxDriver::listen(options);
+    if (fd < 0) return fd;
+    const int flags = fcntl(static_cast<int>(fd), F_GETFL);
+    fcntl(static_cast<int>(fd), F_SETFL, flags & ~O_NONBLOCK);
+    return fd;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Driver> make_uring_driver(Result& error, std::string& reason) {
+  error = uring::probe(reason);
+  return error < 0 ? nullptr : std::make_unique<UringDriver>();
+}
+
+}  // namespace cp::driver

@@ -1,0 +1,416 @@
+#include "driver/uring/uring_lane.h"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <new>
+
+#include "driver/linux_socket.h"
+
+namespace cp::driver::uring {
+namespace {
+
+constexpr std::uint32_t kSqEntries = 256;
+/// Completions beyond it wait in the kernel (NODROP) and are fetched by the next enter.
+constexpr std::uint32_t kCqEntries = 4096;
+/// One read or write moves at most this many bytes: MAX_RW_COUNT, read(2).
+constexpr std::size_t kMaxTransfer = 0x7ffff000;
+
+// user_data of entries that are not operations; no operation lies at such an address.
+enum Tag : std::uint64_t { kTagWake = 1, kTagTimeout = 2, kTagIgnored = 3, kTagLimit = 64 };
+
+enum LaneState : std::uint8_t { kInRing = 1, kInPool = 2, kReady = 3, kCancelling = 4 };
+
+/// Address and generation in one word: user space ends below 2^47. A cancel that is queued when its
+/// target completes can then not hit a later life of the same object.
+std::uint64_t user_data(const Operation* operation) {
+  return reinterpret_cast<std::uint64_t>(operation) |
+         static_cast<std::uint64_t>(operation->lane_generation) << 48;
+}
+Operation* operation_of(std::uint64_t word) {
+  return reinterpret_cast<Operation*>(word & ((1ull << 48) - 1));
+}
+
+std::uint64_t address_of(const void* pointer) { return reinterpret_cast<std::uint64_t>(pointer); }
+
+std::uint32_t clipped(std::size_t length) {
+  return static_cast<std::uint32_t>(std::min(length, kMaxTransfer));
+}
+
+}  // namespace
+
+UringLane::UringLane(BufferSource& buffers, BlockingPool& pool)
+    : pool_(pool), provided_(buffers), registered_(ring_, buffers) {}
+
+UringLane::~UringLane() {
+  assert(in_flight_ == 0);
+  std::lock_guard lock(pool_mutex_);  // the pool's last call has left
+  if (notify_fd_ >= 0) close(notify_fd_);
+  if (wake_fd_ >= 0) close(wake_fd_);
+}
+
+Result UringLane::open() {
+  const Result opened = ring_.open(kSqEntries, kCqEntries);
+  if (opened < 0) return opened;
+  wake_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  notify_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (wake_fd_ < 0 || notify_fd_ < 0) return -errno;
+  // The ring's own descriptor does not become readable under DEFER_TASKRUN; an eventfd does.
+  if (register_(ring_.fd(), kRegisterEventfd, &notify_fd_, 1) < 0) return -errno;
+  ring_.signal_eventfd(false);
+  signalling_ = false;
+  const Result lent = provided_.open(ring_);
+  if (lent < 0) return lent;
+  arm_wake();
+  flush();
+  return 0;
+}
+
+// ---- submitting -------------------------------------------------------------------------------
+
+/// An entry, making room when the queue is full.
+Sqe* UringLane::sqe() {
+  for (;;) {
+    if (Sqe* free = ring_.next_sqe()) return free;
+    ring_.enter(0, kNever);
+  }
+}
+
+void UringLane::submit(Operation* operation) {
+  ++operation->lane_generation;
+  ++in_flight_;
+  switch (operation->code) {
+    case Opcode::kStat:      // STATX would always go to a kernel thread
+    case Opcode::kTruncate:  // FTRUNCATE is newer than what we ask for (6.9)
+      return to_pool(operation);
+    case Opcode::kShutdown: {  // never blocks; SHUTDOWN would go to a kernel thread
+      count_call();
+      const int result = shutdown(static_cast<int>(operation->descriptor),
+                                  static_cast<int>(operation->flags));
+      return done_at_once(operation, result < 0 ? -errno : 0);
+    }
+    case Opcode::kConnect: {
+      count_call();
+      const int fd = socket(family_of(*operation->address), SOCK_STREAM | SOCK_CLOEXEC, 0);
+      if (fd < 0) return done_at_once(operation, -errno);
+      operation->lane_descriptor = fd;
+      break;
+    }
+    default:
+      break;
+  }
+  queue(operation);
+}
+
+void UringLane::queue(Operation* operation) {
+  operation->lane_state = kInRing;
+  Sqe& entry = *sqe();
+  entry.fd = static_cast<std::int32_t>(operation->descriptor);
+  entry.user_data = user_data(operation);
+  switch (operation->code) {
+    case Opcode::kOpen: fill_open(entry, *operation); break;
+    case Opcode::kClose: entry.opcode = kOpClose; break;
+    case Opcode::kRead:
+    case Opcode::kWrite: fill_transfer(entry, *operation); break;
+    case Opcode::kSync: entry.opcode = kOpFsync; break;
+    case Opcode::kDataSync:
+      entry.opcode = kOpFsync;
+      entry.op_flags = kFsyncDatasync;
+      break;
+    case Opcode::kAllocate:
+      entry.opcode = kOpFallocate;
+      entry.offset = static_cast<std::uint64_t>(operation->offset);
+      entry.address = operation->length;
+      break;
+    case Opcode::kAccept: fill_accept(entry, *operation); break;
+    case Opcode::kConnect: fill_connect(entry, *operation); break;
+    case Opcode::kReceive: fill_receive(entry, *operation); break;
+    case Opcode::kSend: fill_send(entry, *operation); break;
+    default: entry.opcode = kOpNop; break;
+  }
+}
+
+void UringLane::fill_open(Sqe& entry, Operation& operation) {
+  entry.opcode = kOpOpenat;
+  entry.fd = AT_FDCWD;
+  entry.address = address_of(operation.path);
+  entry.length = operation.mode;
+  entry.op_flags = static_cast<std::uint32_t>(open_flags(operation.flags));
+}
+
+void UringLane::fill_transfer(Sqe& entry, Operation& operation) {
+  const bool reads = operation.code == Opcode::kRead;
+  // -1: the descriptor has no positions. With one, that offset would race with other operations.
+  entry.offset = operation.stream ? ~0ull : static_cast<std::uint64_t>(operation.offset);
+  if (operation.slice_count != 1) {
+    entry.opcode = reads ? kOpReadv : kOpWritev;
+    entry.address = address_of(operation.slices);
+    entry.length = operation.slice_count;
+    return;
+  }
+  entry.opcode = reads ? kOpRead : kOpWrite;
+  entry.address = address_of(operation.slices->base);
+  entry.length = clipped(operation.slices->length);
+  if (!(operation.flags & kOpenDirect)) return;
+  const int index = registered_.index_of(operation.chunk);
+  if (index < 0) return;
+  entry.opcode = reads ? kOpReadFixed : kOpWriteFixed;
+  entry.buffer = static_cast<std::uint16_t>(index);
+}
+
+void UringLane::fill_accept(Sqe& entry, Operation& operation) {
+  entry.opcode = kOpAccept;
+  entry.op_flags = SOCK_CLOEXEC;  // not SOCK_NONBLOCK: io_uring would answer EAGAIN instead of wait
+  if (operation.multishot) entry.ioprio = kAcceptMultishot;
+}
+
+void UringLane::fill_connect(Sqe& entry, Operation& operation) {
+  entry.opcode = kOpConnect;
+  entry.fd = static_cast<std::int32_t>(operation.lane_descriptor);
+  entry.address = address_of(operation.address->bytes);
+  entry.offset = operation.address->length;
+}
+
+void UringLane::fill_receive(Sqe& entry, Operation& operation) {
+  entry.opcode = kOpRecv;
+  if (operation.likely_empty) entry.ioprio |= kReceivePollFirst;
+  if (operation.slice_count > 0) {
+    entry.address = address_of(operation.slices->base);
+    entry.length = clipped(operation.slices->length);
+    return;
+  }
+  entry.flags = kSqeBufferSelect;
+  entry.buffer = ProvidedBuffers::kGroup;
+  if (operation.multishot) entry.ioprio |= kReceiveMultishot;
+}
+
+/// MSG_WAITALL makes the kernel continue a short send by itself (5.19).
+void UringLane::fill_send(Sqe& entry, Operation& operation) {
+  entry.op_flags = MSG_NOSIGNAL | MSG_WAITALL;
+  if (operation.slice_count == 1) {
+    entry.opcode = kOpSend;
+    entry.address = address_of(operation.slices->base);
+    entry.length = clipped(operation.slices->length);
+    return;
+  }
+  static_assert(sizeof(msghdr) <= sizeof operation.lane_scratch);
+  auto* header = new (operation.lane_scratch) msghdr{};
+  header->msg_iov = reinterpret_cast<iovec*>(operation.slices);
+  header->msg_iovlen = std::min<std::size_t>(operation.slice_count, 1024);  // IOV_MAX
+  entry.opcode = kOpSendmsg;
+  entry.address = address_of(header);
+  entry.length = 1;
+}
+
+void UringLane::done_at_once(Operation* operation, Result result) {
+  operation->lane_state = kReady;
+  ready_.push_back({operation, result, false, false, {}});
+}
+
+void UringLane::cancel(Operation* operation) {
+  if (operation->lane_state == kReady || operation->lane_state == kCancelling) return;
+  if (operation->lane_state == kInPool) {
+    if (pool_.cancel(operation)) done_at_once(operation, -ECANCELED);
+    return;
+  }
+  operation->lane_state = kCancelling;
+  Sqe& entry = *sqe();
+  entry.opcode = kOpAsyncCancel;
+  entry.fd = -1;
+  entry.address = user_data(operation);
+  entry.user_data = kTagIgnored;  // 0, ENOENT or EALREADY; the target's own completion tells
+}
+
+// ---- the blocking pool ------------------------------------------------------------------------
+
+void UringLane::to_pool(Operation* operation) {
+  operation->lane_state = kInPool;
+  pool_.submit(operation, *this);
+}
+
+/// The wake-up is inside the lock: the destructor takes it too, so the lane outlives this call.
+void UringLane::completed(Operation* operation, Result result) {
+  std::lock_guard lock(pool_mutex_);
+  from_pool_.push_back({operation, result, false, false, {}});
+  has_from_pool_.store(true, std::memory_order_release);
+  wake();
+}
+
+// ---- reaping ----------------------------------------------------------------------------------
+
+std::size_t UringLane::reap(std::span<Completion> out) {
+  if (signalling_) {
+    ring_.signal_eventfd(false);
+    signalling_ = false;
+  }
+  provided_.top_up(false);
+  if (ring_.unsubmitted() > 0 || ring_.wants_enter()) flush();
+  std::size_t count = 0;
+  while (count < out.size()) {
+    const Cqe* cqe = ring_.front();
+    if (cqe == nullptr) break;
+    const Cqe copy = *cqe;
+    ring_.pop();
+    if (settle(copy, out[count])) ++count;
+  }
+  if (has_from_pool_.load(std::memory_order_acquire)) {
+    std::lock_guard lock(pool_mutex_);
+    ready_.insert(ready_.end(), from_pool_.begin(), from_pool_.end());
+    from_pool_.clear();
+    has_from_pool_.store(false, std::memory_order_relaxed);
+  }
+  const std::size_t taken = std::min(ready_.size(), out.size() - count);
+  std::copy_n(ready_.begin(), taken, out.begin() + static_cast<std::ptrdiff_t>(count));
+  ready_.erase(ready_.begin(), ready_.begin() + static_cast<std::ptrdiff_t>(taken));
+  in_flight_ -= taken;
+  return count + taken;
+}
+
+/// False when there is nothing to tell: the ring's own entries, and operations that go on.
+bool UringLane::settle(const Cqe& cqe, Completion& out) {
+  if (cqe.user_data < kTagLimit) return settle_internal(cqe);
+  Operation* operation = operation_of(cqe.user_data);
+  out = {operation, cqe.result, (cqe.flags & kCqeMore) != 0, false, {}};
+  out.more_data = (cqe.flags & kCqeSockNonEmpty) != 0;
+  if (cqe.flags & kCqeBuffer) {
+    const Buffer buffer = provided_.taken(static_cast<std::uint16_t>(cqe.flags >> kCqeBufferShift));
+    if (cqe.result > 0) {
+      out.buffer = buffer;
+    } else {
+      provided_.give_back(buffer);
+    }
+  }
+  if (out.more) return true;
+  const bool stream_transfer = operation->stream && (operation->code == Opcode::kRead ||
+                                                     operation->code == Opcode::kWrite);
+  if (cqe.result == -EAGAIN && stream_transfer && operation->lane_state == kInRing) {
+    to_pool(operation);  // a duplicate of a non-blocking descriptor: the ring does not wait for it
+    return false;
+  }
+  // A kernel thread that was interrupted for a cancel may say EINTR.
+  if (operation->lane_state == kCancelling && out.result == -EINTR) out.result = -ECANCELED;
+  settle_opening(*operation, out);
+  --in_flight_;
+  return true;
+}
+
+void UringLane::settle_opening(Operation& operation, Completion& out) {
+  if (operation.code == Opcode::kConnect) {
+    const int fd = static_cast<int>(operation.lane_descriptor);
+    if (out.result >= 0) {
+      out.result = fd;
+    } else {
+      count_call();
+      close(fd);
+    }
+    operation.lane_descriptor = kNoDescriptor;
+  }
+  if (operation.code == Opcode::kOpen && out.result >= 0) {
+    count_call();
+    const int fd = static_cast<int>(out.result);
+    const Result mode = mode_of(fd);
+    if (mode >= 0) operation.file_kind = file_kind_of(fd, static_cast<mode_t>(mode));
+  }
+}
+
+bool UringLane::settle_internal(const Cqe& cqe) {
+  if (cqe.user_data == kTagTimeout) {
+    timeout_in_ring_ = false;
+    armed_ = kNever;
+  }
+  if (cqe.user_data == kTagWake) {
+    // Cleared before the caller looks at what it was woken for, so that a wake-up after this
+    // writes again. The counter of the eventfd is never read: each write is an edge for the poll.
+    wake_pending_.store(false);
+    if (!(cqe.flags & kCqeMore)) arm_wake();
+  }
+  return false;
+}
+
+// ---- waiting and waking -----------------------------------------------------------------------
+
+void UringLane::flush() { ring_.enter(0, kNever); }
+
+void UringLane::arm_wake() {
+  Sqe& entry = *sqe();
+  entry.opcode = kOpPollAdd;
+  entry.fd = wake_fd_;
+  entry.length = kPollMultishot;
+  entry.op_flags = 1;  // POLLIN
+  entry.user_data = kTagWake;
+}
+
+void UringLane::wait(Deadline deadline) {
+  if (!ready_.empty() || has_from_pool_.load(std::memory_order_acquire)) return;
+  if (ring_.has_completions()) return;
+  provided_.top_up(false);
+  ring_.enter(1, deadline);
+}
+
+/// Only the first of several wake-ups costs a system call. The exchange and the owner's store are
+/// sequentially consistent: either the owner sees what this thread did before it called, or this
+/// thread sees that the last wake-up was taken note of, and writes.
+void UringLane::wake() {
+  if (wake_pending_.exchange(true)) return;
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof one);
+}
+
+/// One timeout in the ring serves all deadlines; it is only ever moved forward. One that turns out
+/// to be early wakes the owner for nothing, once.
+void UringLane::arm(Deadline deadline) {
+  if (deadline == kNever || (timeout_in_ring_ && armed_ <= deadline)) return;
+  timeout_ = {deadline / 1'000'000'000, deadline % 1'000'000'000};
+  Sqe& entry = *sqe();
+  if (timeout_in_ring_) {
+    entry.opcode = kOpTimeoutRemove;
+    entry.fd = -1;
+    entry.address = kTagTimeout;
+    entry.offset = address_of(&timeout_);
+    entry.op_flags = kTimeoutUpdate | kTimeoutAbsolute;
+    entry.user_data = kTagIgnored;
+  } else {
+    entry.opcode = kOpTimeout;
+    entry.fd = -1;
+    entry.address = address_of(&timeout_);
+    entry.length = 1;
+    entry.op_flags = kTimeoutAbsolute;
+    entry.user_data = kTagTimeout;
+    timeout_in_ring_ = true;
+  }
+  armed_ = deadline;
+}
+
+bool UringLane::sleep_on_notifier(Deadline deadline) {
+  if (!ready_.empty() || has_from_pool_.load(std::memory_order_acquire)) return false;
+  arm(deadline);
+  provided_.top_up(false);
+  if (ring_.unsubmitted() > 0 || ring_.wants_enter()) flush();
+  if (ring_.unsubmitted() > 0 || ring_.has_completions()) return false;
+  ring_.signal_eventfd(true);
+  signalling_ = true;
+  if (!ring_.has_completions() && !ring_.wants_enter()) return true;
+  ring_.signal_eventfd(false);
+  signalling_ = false;
+  return false;
+}
+
+void UringLane::clear_notifier() {
+  count_call();
+  std::uint64_t count = 0;
+  [[maybe_unused]] const ssize_t got = read(notify_fd_, &count, sizeof count);
+}
+
+void UringLane::count_call() { calls_.fetch_add(1, std::memory_order_relaxed); }
+
+std::uint64_t UringLane::system_calls() const {
+  return ring_.calls() + calls_.load(std::memory_order_relaxed);
+}
+
+}  // namespace cp::driver::uring

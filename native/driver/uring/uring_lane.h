@@ -1,0 +1,78 @@
+// A lane on io_uring: one ring, owned by one thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "driver/blocking/blocking_pool.h"
+#include "driver/driver.h"
+#include "driver/uring/provided_buffers.h"
+#include "driver/uring/registered_chunks.h"
+#include "driver/uring/ring.h"
+
+namespace cp::driver::uring {
+
+class UringLane final : public Lane, private CompletionSink {
+ public:
+  UringLane(BufferSource& buffers, BlockingPool& pool);
+  ~UringLane() override;
+
+  /// 0 or a negative errno; then the lane is of no use.
+  Result open();
+
+  void submit(Operation* operation) override;
+  void cancel(Operation* operation) override;
+  std::size_t reap(std::span<Completion> out) override;
+  void wait(Deadline deadline) override;
+  void wake() override;
+  int notifier() const override { return notify_fd_; }
+  bool sleep_on_notifier(Deadline deadline) override;
+  void clear_notifier() override;
+  bool refill() override { return provided_.top_up(true); }
+  std::uint64_t system_calls() const override;
+
+ private:
+  // CompletionSink: on a thread of the pool.
+  void completed(Operation* operation, Result result) override;
+
+  Sqe* sqe();
+  void queue(Operation* operation);
+  void fill_transfer(Sqe& sqe, Operation& operation);
+  void fill_open(Sqe& sqe, Operation& operation);
+  void fill_receive(Sqe& sqe, Operation& operation);
+  void fill_send(Sqe& sqe, Operation& operation);
+  void fill_accept(Sqe& sqe, Operation& operation);
+  void fill_connect(Sqe& sqe, Operation& operation);
+  void to_pool(Operation* operation);
+  void done_at_once(Operation* operation, Result result);
+  void arm(Deadline deadline);
+  void arm_wake();
+  void flush();
+  bool settle(const Cqe& cqe, Completion& out);
+  bool settle_internal(const Cqe& cqe);
+  void settle_opening(Operation& operation, Completion& out);
+  void count_call();
+
+  BlockingPool& pool_;
+  Ring ring_;
+  ProvidedBuffers provided_;
+  RegisteredChunks registered_;
+  int wake_fd_ = -1;
+  int notify_fd_ = -1;
+  bool signalling_ = true;         ///< completions signal notify_fd_
+  Deadline armed_ = kNever;        ///< what the one timeout in the ring is set to
+  bool timeout_in_ring_ = false;
+  Timespec timeout_{};             ///< read by the kernel when the entry is submitted
+  std::size_t in_flight_ = 0;
+  std::vector<Completion> ready_;  ///< completions that did not come through the ring
+  std::atomic<bool> wake_pending_{false};
+  std::atomic<std::uint64_t> calls_{0};
+
+  std::mutex pool_mutex_;          ///< guards what the pool's threads write
+  std::vector<Completion> from_pool_;
+  std::atomic<bool> has_from_pool_{false};
+};
+
+}  // namespace cp::driver::uring
