@@ -1,0 +1,254 @@
+#include "port/buffer_pool.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "port/memory.h"
+
+namespace cp {
+namespace {
+
+constexpr std::uint32_t kOwned = 1u << 31;
+/// Small blocks are cut from chunks of this size, which is also what registering with the kernel
+/// pins at one time.
+constexpr std::size_t kChunkSize = 4u << 20;
+/// Blocks from this size on give their pages back when they are freed.
+constexpr std::size_t kDiscardSize = 8u << 20;
+/// Buffers beyond the configured count, one for every lane.
+constexpr std::uint32_t kReserve = 1024;
+
+/// Chunks by number, in blocks that are never moved or freed: lookups need no lock.
+struct Registry {
+  static constexpr std::uint32_t kBlock = 1024;
+  static constexpr std::uint32_t kBlocks = 4096;
+  std::mutex mutex;
+  std::atomic<std::atomic<Chunk*>*> blocks[kBlocks] = {};
+  std::atomic<std::uint32_t> count{0};
+};
+Registry& registry() {
+  static Registry* const instance = new Registry;
+  return *instance;
+}
+
+}  // namespace
+
+Chunk::Chunk(BufferPool& pool, std::uint8_t* base, std::size_t size, std::size_t block_size)
+    : pool_(pool), base_(base), size_(size), block_size_(block_size), words_(size / block_size) {}
+
+Chunk* Chunk::make(BufferPool& pool, std::size_t size, std::size_t block_size) {
+  void* base = reserve_memory(size);
+  if (base == nullptr) return nullptr;
+  Registry& all = registry();
+  std::lock_guard lock(all.mutex);
+  const std::uint32_t id = all.count.load(std::memory_order_relaxed);
+  if (id == Registry::kBlock * Registry::kBlocks) {
+    free_memory(base, size);
+    return nullptr;
+  }
+  auto& block = all.blocks[id / Registry::kBlock];
+  if (id % Registry::kBlock == 0) {
+    block.store(new std::atomic<Chunk*>[Registry::kBlock](), std::memory_order_release);
+  }
+  auto* chunk = new Chunk(pool, static_cast<std::uint8_t*>(base), size, block_size);
+  chunk->id_ = id;
+  block.load(std::memory_order_relaxed)[id % Registry::kBlock].store(chunk);
+  all.count.store(id + 1, std::memory_order_release);
+  return chunk;
+}
+
+Chunk* Chunk::find(std::uint32_t id) {
+  Registry& all = registry();
+  if (id >= all.count.load(std::memory_order_acquire)) return nullptr;
+  return all.blocks[id / Registry::kBlock].load(std::memory_order_acquire)[id % Registry::kBlock];
+}
+
+bool Chunk::pin() {
+  std::uint32_t pins = pins_.load();
+  while (pins > 0) {
+    if (pins_.compare_exchange_weak(pins, pins + 1)) return true;
+  }
+  return false;
+}
+
+void Chunk::unpin() {
+  if (pins_.fetch_sub(1) == 1) free_memory(base_, size_);
+}
+
+bool Chunk::idle() const {
+  return std::all_of(words_.begin(), words_.end(), [](const auto& word) { return word == 0; });
+}
+
+BufferPool* BufferPool::make(const Options& options) {
+  auto* pool = new BufferPool(options);
+  const std::size_t count = static_cast<std::size_t>(options.buffer_count) + kReserve;
+  pool->receive_ = Chunk::make(*pool, count * options.buffer_size, options.buffer_size);
+  if (pool->receive_ == nullptr) {
+    delete pool;
+    return nullptr;
+  }
+  pool->chunks_.push_back(pool->receive_);
+  // Popped from the end: low addresses first, so that a quiet port touches few pages.
+  for (std::uint32_t i = options.buffer_count; i-- > 0;) {
+    pool->free_buffers_.push_back(i * options.buffer_size);
+  }
+  pool->reserve_next_ = options.buffer_count * options.buffer_size;
+  return pool;
+}
+
+bool BufferPool::chunk(std::uint32_t index, driver::Slice& out) const {
+  const Chunk* found = Chunk::find(index);
+  if (found == nullptr || found == &found->pool().receive_chunk() || &found->pool() != this) {
+    return false;
+  }
+  out = {found->base(), found->size()};
+  return true;
+}
+
+// ---- receive buffers --------------------------------------------------------------------------
+
+bool BufferPool::take(driver::Buffer& out) {
+  std::lock_guard lock(mutex_);
+  if (free_buffers_.empty() || closed_) return false;
+  const std::uint32_t offset = free_buffers_.back();
+  free_buffers_.pop_back();
+  receive_->word(offset).store(1, std::memory_order_relaxed);
+  out = {receive_->id(), offset, receive_->base() + offset, options_.buffer_size};
+  return true;
+}
+
+void BufferPool::give_back(const driver::Buffer& buffer) { unuse({buffer.chunk, buffer.offset}); }
+
+/// A lane may fill up to its share of what is free, and at least to one. The share leaves as much
+/// for each other lane and for one yet to come.
+std::uint32_t BufferPool::allowance(std::uint32_t held) {
+  std::lock_guard lock(mutex_);
+  const auto free = static_cast<std::uint32_t>(free_buffers_.size());
+  const std::uint32_t fair = (free + held) / (lanes_ + 1);
+  return std::max(1u, fair);
+}
+
+void BufferPool::add_lane() {
+  std::lock_guard lock(mutex_);
+  ++lanes_;
+  if (reserve_next_ + options_.buffer_size > receive_->size()) return;
+  free_buffers_.push_back(reserve_next_);
+  reserve_next_ += options_.buffer_size;
+}
+
+void BufferPool::remove_lane() {
+  std::lock_guard lock(mutex_);
+  --lanes_;
+}
+
+std::uint32_t BufferPool::free_buffers() const {
+  std::lock_guard lock(mutex_);
+  return static_cast<std::uint32_t>(free_buffers_.size());
+}
+
+void BufferPool::set_on_free(void (*on_free)(void*), void* context) {
+  on_free_ = on_free;
+  on_free_context_ = context;
+}
+
+// ---- allocated blocks -------------------------------------------------------------------------
+
+std::size_t BufferPool::size_class(std::uint64_t size) const {
+  return std::bit_width(std::max<std::uint64_t>(size, kPageSize) - 1);
+}
+
+bool BufferPool::grow(std::size_t block_size) {
+  Chunk* made = Chunk::make(*this, std::max(kChunkSize, block_size), block_size);
+  if (made == nullptr) return false;
+  auto& free = free_blocks_[std::bit_width(block_size) - 1];
+  for (std::size_t i = made->blocks(); i-- > 0;) {
+    free.push_back({made->id(), static_cast<std::uint32_t>(i * block_size)});
+  }
+  chunks_.push_back(made);
+  return true;
+}
+
+bool BufferPool::allocate(std::uint64_t size, Place& out) {
+  if (size > (1ull << 31)) return false;
+  const std::size_t log = size_class(size);
+  const std::uint64_t block_size = 1ull << log;
+  std::lock_guard lock(mutex_);
+  if (closed_) return false;
+  if (allocated_.load(std::memory_order_relaxed) + block_size > options_.memory_limit) return false;
+  auto& free = free_blocks_[log];
+  if (free.empty() && !grow(block_size)) return false;
+  out = free.back();
+  free.pop_back();
+  Chunk::find(out.chunk)->word(out.offset).store(kOwned, std::memory_order_relaxed);
+  allocated_.fetch_add(block_size, std::memory_order_relaxed);
+  return true;
+}
+
+// ---- ownership --------------------------------------------------------------------------------
+
+bool BufferPool::release(Place place) {
+  Chunk* found = Chunk::find(place.chunk);
+  if (found == nullptr || place.offset >= found->size()) return false;
+  const std::uint32_t before = found->word(place.offset).fetch_and(~kOwned);
+  if ((before & kOwned) == 0) return false;
+  if (before == kOwned) found->pool().freed(*found, place.offset);
+  return true;
+}
+
+/// The lane's use of it becomes the program's ownership.
+void BufferPool::own(Place place) {
+  Chunk::find(place.chunk)->word(place.offset).store(kOwned, std::memory_order_release);
+}
+
+std::uint8_t* BufferPool::use(Place place, std::uint64_t length) {
+  Chunk* found = Chunk::find(place.chunk);
+  if (found == nullptr || place.offset >= found->size()) return nullptr;
+  const std::size_t within = place.offset % found->block_size();
+  if (within + length > found->block_size()) return nullptr;
+  std::atomic<std::uint32_t>& word = found->word(place.offset);
+  std::uint32_t before = word.load();
+  do {
+    if ((before & kOwned) == 0) return nullptr;
+  } while (!word.compare_exchange_weak(before, before + 1));
+  return found->base() + place.offset;
+}
+
+void BufferPool::unuse(Place place) {
+  Chunk* found = Chunk::find(place.chunk);
+  if (found->word(place.offset).fetch_sub(1) == 1) found->pool().freed(*found, place.offset);
+}
+
+/// Neither owned nor used: whoever took the last of both away is the only one that comes here.
+void BufferPool::freed(Chunk& chunk, std::uint32_t offset) {
+  const std::size_t size = chunk.block_size();
+  const auto start = static_cast<std::uint32_t>(offset - offset % size);
+  const bool receive = &chunk == receive_;
+  if (!receive && size >= kDiscardSize) discard_memory(chunk.base() + start, size);
+  {
+    std::lock_guard lock(mutex_);
+    if (!receive) allocated_.fetch_sub(size, std::memory_order_relaxed);
+    if (closed_) {
+      if (chunk.idle() && chunk.pooled_.exchange(false)) chunk.unpin();
+      return;
+    }
+    if (receive) {
+      free_buffers_.push_back(start);
+    } else {
+      free_blocks_[std::bit_width(size) - 1].push_back({chunk.id(), start});
+    }
+  }
+  if (receive && on_free_ != nullptr) on_free_(on_free_context_);
+}
+
+/// Ownership ends for all blocks at once; a chunk that operations still use is let go by the last.
+void BufferPool::close() {
+  std::lock_guard lock(mutex_);
+  if (closed_) return;
+  closed_ = true;
+  for (Chunk* chunk : chunks_) {
+    for (auto& word : chunk->words_) word.fetch_and(~kOwned);
+    discard_memory(chunk->base(), chunk->idle() ? chunk->size() : 0);
+    if (chunk->idle() && chunk->pooled_.exchange(false)) chunk->unpin();
+  }
+}
+
+}  // namespace cp

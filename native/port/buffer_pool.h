@@ -1,0 +1,134 @@
+// The port's own memory: the only memory the kernel ever writes into (rule O2).
+//
+// A chunk is a range of pages cut into blocks of one size. One holds the receive buffers, the others what `allocate` gives out. A block is free when neither the program owns it nor an
+// operation uses it; so a program that releases a block too early sees wrong bytes, never a kernel
+// write into somebody else's memory (rule M2). 
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "driver/driver.h"
+
+namespace cp {
+
+class BufferPool;
+
+/// Names a block, or a place in one. Chunks are numbered for the whole process and a number is never
+/// used again: a received buffer keeps its name when its handle moves to another port.
+struct Place {
+  std::uint32_t chunk = driver::kNoChunk;
+  std::uint32_t offset = 0;
+};
+
+/// The description of a chunk is never freed, so a stale name can always be looked up; its memory is,
+/// when the pool is closed, no operation uses it and no view of it is left.
+class Chunk {
+ public:
+  /// Null when the system refuses the memory or the numbers are used up.
+  static Chunk* make(BufferPool& pool, std::size_t size, std::size_t block_size);
+  static Chunk* find(std::uint32_t id);
+
+  std::uint32_t id() const { return id_; }
+  std::uint8_t* base() const { return base_; }
+  std::size_t size() const { return size_; }
+  std::size_t block_size() const { return block_size_; }
+  std::size_t blocks() const { return words_.size(); }
+  BufferPool& pool() const { return pool_; }
+
+  /// Keeps the memory mapped: one pin for the pool, one for every view. False when it is gone.
+  bool pin();
+  void unpin();
+
+ private:
+  friend class BufferPool;
+  Chunk(BufferPool& pool, std::uint8_t* base, std::size_t size, std::size_t block_size);
+  std::atomic<std::uint32_t>& word(std::uint32_t offset) { return words_[offset / block_size_]; }
+  bool idle() const;
+
+  BufferPool& pool_;
+  std::uint32_t id_ = 0;
+  std::uint8_t* base_;
+  std::size_t size_;
+  std::size_t block_size_;
+  std::atomic<std::uint32_t> pins_{1};
+  /// The pool's pin, given up once the pool is closed and no operation uses the chunk.
+  std::atomic<bool> pooled_{true};
+  /// Per block: the top bit while the program owns it, below it the operations that use it.
+  std::vector<std::atomic<std::uint32_t>> words_;
+};
+
+class BufferPool final : public driver::BufferSource {
+ public:
+  struct Options {
+    std::uint32_t buffer_size = 32768;
+    std::uint32_t buffer_count = 1024;
+    std::uint64_t memory_limit = 1ull << 30;
+  };
+
+  /// Null when the system refuses the memory.
+  static BufferPool* make(const Options& options);
+
+  // Receive buffers, for lanes (any thread).
+  bool take(driver::Buffer& out) override;
+  void give_back(const driver::Buffer& buffer) override;
+  std::uint32_t allowance(std::uint32_t held) override;
+  std::uint32_t buffer_size() const override { return options_.buffer_size; }
+  bool chunk(std::uint32_t index, driver::Slice& out) const override;
+
+  /// A lane has come: there is one buffer more, so that every lane can hold one (rule M1).
+  void add_lane();
+  void remove_lane();
+
+  // For programs (any thread).
+
+  /// Page-aligned memory of at least `size` bytes, owned by the program; false at the limit.
+  bool allocate(std::uint64_t size, Place& out);
+  /// The program gives a block back. False when it does not own it (a second release).
+  static bool release(Place place);
+  /// A received buffer becomes the program's.
+  static void own(Place place);
+
+  // For operations (any thread).
+
+  /// The memory at `place`, kept until `unuse`; null when it is not all inside one block that the
+  /// program owns.
+  static std::uint8_t* use(Place place, std::uint64_t length);
+  static void unuse(Place place);
+
+  /// `on_free` is called whenever a receive buffer became free, without locks of the pool. Set once,
+  /// before any lane exists.
+  void set_on_free(void (*on_free)(void*), void* context);
+
+  std::uint32_t free_buffers() const;
+  std::uint64_t allocated_bytes() const { return allocated_.load(std::memory_order_relaxed); }
+
+  /// Nothing is given out any more; memory that nobody uses goes back to the system. The pool itself
+  /// stays for those who still name its chunks.
+  void close();
+  Chunk& receive_chunk() const { return *receive_; }
+
+ private:
+  explicit BufferPool(const Options& options) : options_(options) {}
+  std::size_t size_class(std::uint64_t size) const;
+  bool grow(std::size_t block_size);
+  void freed(Chunk& chunk, std::uint32_t offset);
+
+  const Options options_;
+  mutable std::mutex mutex_;
+  Chunk* receive_ = nullptr;
+  std::vector<Chunk*> chunks_;
+  std::vector<std::uint32_t> free_buffers_;  ///< offsets in the receive chunk
+  std::uint32_t reserve_next_ = 0;           ///< its first offset never used yet
+  std::vector<Place> free_blocks_[40];       ///< by logarithm of the block size
+  bool closed_ = false;
+  std::atomic<std::uint64_t> allocated_{0};
+  std::uint32_t lanes_ = 0;
+  void (*on_free_)(void*) = nullptr;
+  void* on_free_context_ = nullptr;
+};
+
+}  // namespace cp

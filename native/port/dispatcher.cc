@@ -1,0 +1,459 @@
+#include "port/dispatcher.h"
+
+#include <algorithm>
+#include <atomic>
+
+namespace cp {
+namespace {
+
+std::atomic_ref<std::uint32_t> state_of(Consumer& consumer, std::size_t i) {
+  return std::atomic_ref<std::uint32_t>(consumer.slots[i].state);
+}
+
+/// The owner claims slots without the mutex, so a slot changes hands by compare-and-swap only.
+bool revoke(Consumer& consumer, std::size_t i) {
+  std::uint32_t expected = kSlotReady;
+  return state_of(consumer, i).compare_exchange_strong(expected, kSlotStolen);
+}
+
+bool open_to_all(const Packet& packet) { return packet.target == nullptr && !packet.awaited(); }
+
+}  // namespace
+
+Dispatcher::Section::Section(Dispatcher& dispatcher) : dispatcher_(dispatcher) {
+  dispatcher_.mutex_.lock();
+}
+
+Dispatcher::Section::~Section() {
+  if (dispatcher_.wakes_.empty()) {
+    dispatcher_.mutex_.unlock();
+    return;
+  }
+  // The vectors trade places so that neither allocates again. A wake-up reaches nobody through
+  // another Section of this thread: sections are not nested.
+  thread_local std::vector<Consumer*> wakes;
+  wakes.swap(dispatcher_.wakes_);
+  dispatcher_.mutex_.unlock();
+  for (Consumer* consumer : wakes) consumer->wake();
+  wakes.clear();
+}
+
+void Dispatcher::add(Consumer& consumer) {
+  consumers_.push_back(&consumer);
+  consumer.state = Consumer::State::kAway;
+}
+
+// ---- keys -------------------------------------------------------------------------------------
+
+/// The key is the consumer's now, or the packet waits with the key for its holder.
+bool Dispatcher::acquire_key(Consumer& consumer, const Packet& packet) {
+  KeyTable::Entry& entry = keys_.find_or_insert(packet.key);
+  if (entry.holder == nullptr || entry.holder == &consumer) {
+    entry.holder = &consumer;
+    ++entry.held;
+    return true;
+  }
+  if (!entry.pending) entry.pending = std::make_unique<PacketQueue>();
+  entry.pending->push_back(packet);
+  return false;
+}
+
+/// What waited for the key goes to the front: it is older than anything of its key in a queue, so
+/// the order under one key stays (rule D7).
+void Dispatcher::release_key(std::uint32_t key, std::uint32_t count) {
+  KeyTable::Entry* entry = keys_.find(key);
+  if (entry == nullptr) return;
+  entry->held -= std::min(entry->held, count);
+  if (entry->held > 0) return;
+  const std::unique_ptr<PacketQueue> pending = std::move(entry->pending);
+  keys_.erase(entry);
+  if (!pending) return;
+  std::vector<Packet> waited;
+  pending->extract([](const Packet&) { return true; }, waited);
+  for (auto packet = waited.rbegin(); packet != waited.rend(); ++packet) place_front(*packet);
+}
+
+// ---- queueing ---------------------------------------------------------------------------------
+
+void Dispatcher::place_back(const Packet& packet, Consumer* from) {
+  if (packet.target == nullptr) {
+    queue_.push_back(packet);
+    if (from == nullptr) wake_for_surplus();
+    return;
+  }
+  (packet.awaited() ? packet.target->awaited : packet.target->own).push_back(packet);
+  wake_owner(*packet.target, from);
+}
+
+void Dispatcher::place_front(const Packet& packet) {
+  if (packet.target == nullptr) {
+    queue_.push_front(packet);
+    return;
+  }
+  (packet.awaited() ? packet.target->awaited : packet.target->own).push_front(packet);
+  wake_owner(*packet.target, nullptr);
+}
+
+void Dispatcher::push(const Packet& packet, Consumer* from) {
+  if (serialized(packet)) {
+    KeyTable::Entry* entry = keys_.find(packet.key);
+    if (entry != nullptr && entry->pending && !entry->pending->empty()) {
+      entry->pending->push_back(packet);
+      return;
+    }
+  }
+  place_back(packet, from);
+}
+
+bool Dispatcher::post(const Packet& packet, Consumer* from) {
+  if (posted_ >= options_.queue_limit) return false;
+  ++posted_;
+  push(packet, from);
+  return true;
+}
+
+void Dispatcher::notify_when_drained(const Packet& packet) {
+  if (posted_ < options_.queue_limit) {
+    place_back(packet, nullptr);
+  } else {
+    drain_requests_.push_back(packet);
+  }
+}
+
+/// A posted packet has left the queue for a batch.
+void Dispatcher::count_out(const Packet& packet) {
+  if (packet.kind != PacketKind::kPosted) return;
+  --posted_;
+  if (drain_requests_.empty()) return;
+  const std::vector<Packet> requests = std::move(drain_requests_);
+  drain_requests_.clear();
+  for (const Packet& request : requests) place_back(request, nullptr);
+}
+
+// ---- waiting and waking -----------------------------------------------------------------------
+
+/// The thread that waited for the shortest time, so the warmest (rule D2). One that is blocked in
+/// `get` comes at once; one in its event loop may be busy with something else, so it is second.
+Consumer* Dispatcher::pop_waiting() {
+  auto chosen = waiting_.rend();
+  for (auto it = waiting_.rbegin(); it != waiting_.rend(); ++it) {
+    if (!(*it)->wants_any) continue;
+    if (chosen == waiting_.rend()) chosen = it;
+    if ((*it)->in_event_loop) continue;
+    chosen = it;
+    break;
+  }
+  if (chosen == waiting_.rend()) return nullptr;
+  Consumer* consumer = *chosen;
+  waiting_.erase(std::next(chosen).base());
+  return consumer;
+}
+
+/// A waiting thread there is something for: packets of its own that the limit kept from it, or the
+/// queue's, one thread to a packet.
+Consumer* Dispatcher::ready_waiter() {
+  for (auto it = waiting_.rbegin(); it != waiting_.rend(); ++it) {
+    if ((*it)->own.empty() || !(*it)->wants_any) continue;
+    Consumer* consumer = *it;
+    waiting_.erase(std::next(it).base());
+    return consumer;
+  }
+  return queue_.size() > woken_ ? pop_waiting() : nullptr;
+}
+
+/// Rule D5: a packet that is ready is on its way to a thread that waits, unless the limit (D3) is
+/// reached. Threads already on their way count as running.
+void Dispatcher::wake_for_surplus() {
+  while (running_ + woken_ < options_.concurrency) {
+    Consumer* consumer = ready_waiter();
+    if (consumer == nullptr) return;
+    consumer->state = Consumer::State::kWoken;
+    ++woken_;
+    ++wake_ups_;
+    wakes_.push_back(consumer);
+  }
+}
+
+/// A packet for this consumer alone. A thread that runs comes by itself.
+void Dispatcher::wake_owner(Consumer& consumer, Consumer* from) {
+  if (&consumer == from || consumer.state != Consumer::State::kWaiting) return;
+  if (!wakes_.empty() && wakes_.back() == &consumer) return;
+  ++wake_ups_;
+  wakes_.push_back(&consumer);
+}
+
+void Dispatcher::park(Consumer& consumer, bool in_event_loop, bool wants_any) {
+  consumer.state = Consumer::State::kWaiting;
+  consumer.in_event_loop = in_event_loop;
+  consumer.wants_any = wants_any;
+  waiting_.push_back(&consumer);
+}
+
+void Dispatcher::unpark(Consumer& consumer) {
+  if (consumer.state == Consumer::State::kWoken) --woken_;
+  if (consumer.state == Consumer::State::kWaiting) {
+    const auto it = std::find(waiting_.rbegin(), waiting_.rend(), &consumer);
+    if (it != waiting_.rend()) waiting_.erase(std::next(it).base());
+  }
+  if (consumer.state == Consumer::State::kWoken || consumer.state == Consumer::State::kWaiting) {
+    consumer.state = Consumer::State::kAway;
+  }
+}
+
+bool Dispatcher::worth_taking(const Consumer& consumer) const {
+  if (closed_ || consumer.state != Consumer::State::kWaiting) return true;
+  if (!consumer.awaited.empty()) return true;
+  if (!consumer.wants_any || running_ >= options_.concurrency) return false;
+  return !consumer.own.empty() || !queue_.empty();
+}
+
+// ---- taking -----------------------------------------------------------------------------------
+
+void Dispatcher::hold(Consumer& consumer, const Packet& packet) {
+  const std::size_t i = consumer.batch_size++;
+  consumer.batch[i] = packet;
+  PacketSlot& slot = consumer.slots[i];
+  slot.kind = static_cast<std::uint8_t>(packet.kind);
+  slot.flags = packet.flags;
+  slot.key = packet.key;
+  slot.handle = packet.handle;
+  slot.error = packet.error;
+  slot.token = packet.token;
+  slot.result = packet.result;
+  slot.chunk = packet.chunk;
+  slot.offset = packet.offset;
+  slot.accepted = packet.accepted;
+  slot.accepted_key = packet.accepted_key;
+  if (open_to_all(packet)) ++consumer.stealable;
+  state_of(consumer, i).store(packet.awaited() ? kSlotClaimed : kSlotReady);
+}
+
+/// How many of the queue's packets a thread takes at one time, so that threads which wait get some.
+std::size_t Dispatcher::share(std::size_t max) const {
+  std::size_t helpers = woken_;
+  for (const Consumer* consumer : waiting_) helpers += consumer->wants_any ? 1 : 0;
+  const std::size_t free_places = options_.concurrency - running_ - 1;
+  helpers = std::min(helpers, free_places);
+  return std::min(max, (queue_.size() + helpers) / (1 + helpers));
+}
+
+std::size_t Dispatcher::take_from(PacketQueue& queue, Consumer& consumer, std::size_t limit) {
+  std::size_t got = 0;
+  while (got < limit && consumer.batch_size < kBatchLimit && !queue.empty()) {
+    const Packet packet = queue.front();
+    queue.pop_front();
+    if (serialized(packet) && !acquire_key(consumer, packet)) continue;
+    count_out(packet);
+    hold(consumer, packet);
+    ++got;
+  }
+  return got;
+}
+
+void Dispatcher::take_shared(Consumer& consumer, std::size_t max) {
+  std::size_t got = take_from(consumer.own, consumer, max);
+  // Packets whose key another thread holds leave the queue without being taken; go on behind them.
+  while (got < max && !queue_.empty()) {
+    const std::size_t wanted = std::max<std::size_t>(1, share(max - got));
+    const std::size_t taken = take_from(queue_, consumer, wanted);
+    got += taken;
+    if (taken == wanted) break;
+  }
+  if (got == 0) steal(consumer, max);
+}
+
+std::size_t Dispatcher::take(Consumer& consumer, std::size_t max) {
+  if (closed_) return 0;
+  // Awaited answers are outside of the limit D3: no other thread could run them in its place.
+  take_from(consumer.awaited, consumer, max == 0 ? kBatchLimit : kBatchLimit / 2);
+  if (max > 0 && running_ < options_.concurrency) take_shared(consumer, max);
+  if (consumer.batch_size > 0) {
+    consumer.state = Consumer::State::kRunning;
+    ++running_;
+    ++batches_;
+  }
+  wake_for_surplus();
+  return consumer.batch_size;
+}
+
+/// The queue is empty, but a thread may have taken more than it can run at once (rule D5).
+void Dispatcher::steal(Consumer& thief, std::size_t max) {
+  for (Consumer* victim : consumers_) {
+    if (victim == &thief || victim->stealable == 0) continue;
+    std::size_t ready = 0;
+    for (std::size_t i = 0; i < victim->batch_size; ++i) {
+      const bool waits = state_of(*victim, i).load() == kSlotReady;
+      ready += waits && open_to_all(victim->batch[i]) ? 1 : 0;
+    }
+    if (ready > 0) steal_from(*victim, thief, std::min(max, (ready + 1) / 2));
+    if (thief.batch_size > 0) return;
+  }
+}
+
+/// From the end, where the owner comes last; handed over in their order.
+void Dispatcher::steal_from(Consumer& victim, Consumer& thief, std::size_t wanted) {
+  bool stolen[kBatchLimit] = {};
+  std::size_t count = 0;
+  for (std::size_t i = victim.batch_size; i-- > 0 && count < wanted;) {
+    const Packet& packet = victim.batch[i];
+    if (stolen[i] || !open_to_all(packet)) continue;
+    if (state_of(victim, i).load() != kSlotReady) continue;
+    if (options_.serialize_keys) {
+      if (steal_key(victim, thief, i, stolen)) ++count;
+    } else if (revoke(victim, i)) {
+      stolen[i] = true;
+      ++count;
+    }
+  }
+  for (std::size_t i = 0; i < victim.batch_size && thief.batch_size < kBatchLimit; ++i) {
+    if (!stolen[i]) continue;
+    hold(thief, victim.batch[i]);
+    ++steals_;
+  }
+}
+
+/// All packets of one key move together or not at all: the last one stands at `last`. They are
+/// revoked from the last to the first, so when the owner wins one in between, those already revoked
+/// are the newest; they then wait with the key, which stays the owner's (rules D7, D8).
+bool Dispatcher::steal_key(Consumer& victim, Consumer& thief, std::size_t last,
+                           bool (&stolen)[kBatchLimit]) {
+  const std::uint32_t key = victim.batch[last].key;
+  KeyTable::Entry* entry = keys_.find(key);
+  if (entry == nullptr || entry->holder != &victim) return false;
+  std::vector<std::size_t> group;
+  for (std::size_t i = last + 1; i-- > 0 && group.size() < entry->held;) {
+    const Packet& packet = victim.batch[i];
+    if (packet.awaited() || packet.key != key) continue;
+    if (state_of(victim, i).load() != kSlotReady) return false;
+    group.push_back(i);
+  }
+  if (group.size() != entry->held) return false;
+  std::size_t revoked = 0;
+  while (revoked < group.size() && revoke(victim, group[revoked])) ++revoked;
+  if (revoked == group.size()) {
+    for (std::size_t i : group) stolen[i] = true;
+    entry->holder = &thief;
+    return true;
+  }
+  if (revoked == 0) return false;
+  if (!entry->pending) entry->pending = std::make_unique<PacketQueue>();
+  for (std::size_t n = 0; n < revoked; ++n) entry->pending->push_front(victim.batch[group[n]]);
+  entry->held -= static_cast<std::uint32_t>(revoked);
+  return false;
+}
+
+// ---- ending a batch ---------------------------------------------------------------------------
+
+void Dispatcher::stop_running(Consumer& consumer) {
+  if (consumer.state == Consumer::State::kRunning) --running_;
+  consumer.state = Consumer::State::kAway;
+}
+
+/// What the thread has not begun goes back to the front of the queue, in order. Keys first, so that
+/// what waited for a key ends up behind the older packets that are put in front of it.
+void Dispatcher::give_back_unclaimed(Consumer& consumer) {
+  bool back[kBatchLimit] = {};
+  for (std::size_t i = 0; i < consumer.batch_size; ++i) {
+    const Packet& packet = consumer.batch[i];
+    if (packet.awaited() || !revoke(consumer, i)) continue;
+    back[i] = true;
+    if (options_.serialize_keys) release_key(packet.key);
+  }
+  for (std::size_t i = consumer.batch_size; i-- > 0;) {
+    if (!back[i]) continue;
+    if (consumer.batch[i].kind == PacketKind::kPosted) ++posted_;
+    place_front(consumer.batch[i]);
+  }
+  consumer.stealable = 0;
+}
+
+void Dispatcher::release(Consumer& consumer) {
+  if (consumer.batch_size == 0) return stop_running(consumer);
+  give_back_unclaimed(consumer);
+  for (std::size_t i = 0; i < consumer.batch_size; ++i) {
+    const std::uint32_t state = state_of(consumer, i).exchange(kSlotFree);
+    const bool held = state == kSlotClaimed || state == kSlotDone;
+    if (held && serialized(consumer.batch[i])) release_key(consumer.batch[i].key);
+  }
+  consumer.batch_size = 0;
+  stop_running(consumer);
+}
+
+void Dispatcher::begin_blocking(Consumer& consumer) {
+  if (consumer.state != Consumer::State::kRunning) return;
+  give_back_unclaimed(consumer);
+  consumer.state = Consumer::State::kBlocking;
+  --running_;
+  wake_for_surplus();
+}
+
+/// As on Windows the limit is exceeded until the threads above it come for their next batch.
+void Dispatcher::end_blocking(Consumer& consumer) {
+  if (consumer.state != Consumer::State::kBlocking) return;
+  consumer.state = Consumer::State::kRunning;
+  ++running_;
+}
+
+void Dispatcher::remove(Consumer& consumer, bool died, std::vector<Packet>& orphans) {
+  unpark(consumer);
+  give_back_unclaimed(consumer);
+  std::vector<Packet> abandoned;
+  for (std::size_t i = 0; i < consumer.batch_size; ++i) {
+    const Packet& packet = consumer.batch[i];
+    const std::uint32_t state = state_of(consumer, i).exchange(kSlotFree);
+    if (packet.awaited() && state == kSlotClaimed) orphans.push_back(packet);
+    const bool held = state == kSlotClaimed || state == kSlotDone;
+    if (!held || packet.awaited()) continue;
+    if (options_.serialize_keys) release_key(packet.key);
+    if (died && state == kSlotClaimed) {
+      Packet notice;
+      notice.kind = PacketKind::kAbandoned;
+      notice.key = packet.key;
+      notice.handle = packet.handle;
+      abandoned.push_back(notice);
+    }
+  }
+  for (const Packet& notice : abandoned) place_front(notice);
+  consumer.batch_size = 0;
+  stop_running(consumer);
+  consumer.awaited.extract([](const Packet&) { return true; }, orphans);
+  std::vector<Packet> own;
+  consumer.own.extract([](const Packet&) { return true; }, own);
+  for (auto packet = own.rbegin(); packet != own.rend(); ++packet) {
+    packet->target = nullptr;
+    place_front(*packet);
+  }
+  consumer.gone = true;
+  std::erase(consumers_, &consumer);
+  std::erase_if(drain_requests_, [&](const Packet& p) { return p.target == &consumer; });
+  wake_for_surplus();
+}
+
+// ---- hand-off and closing ---------------------------------------------------------------------
+
+void Dispatcher::extract_handle(std::uint32_t handle, std::vector<Packet>& out) {
+  const auto matches = [handle](const Packet& p) { return p.handle == handle && !p.awaited(); };
+  for (Consumer* consumer : consumers_) {
+    for (std::size_t i = 0; i < consumer->batch_size; ++i) {
+      if (!matches(consumer->batch[i]) || !revoke(*consumer, i)) continue;
+      out.push_back(consumer->batch[i]);
+      if (options_.serialize_keys) release_key(consumer->batch[i].key);
+    }
+    consumer->own.extract(matches, out);
+  }
+  keys_.for_each([&](KeyTable::Entry& entry) {
+    if (entry.pending) entry.pending->extract(matches, out);
+  });
+  queue_.extract(matches, out);
+}
+
+void Dispatcher::close() {
+  closed_ = true;
+  for (Consumer* consumer : consumers_) wakes_.push_back(consumer);
+}
+
+void Dispatcher::drain(std::vector<Packet>& orphans) {
+  queue_.extract([](const Packet&) { return true; }, orphans);
+}
+
+}  // namespace cp

@@ -1,0 +1,171 @@
+// Which thread gets which packet, and when: the queue, the serialized keys, the last-in-first-out
+// stack of waiting threads, the concurrency limit, bounded posting. What makes a port a port.
+//
+// One mutex guards all of it. It is taken once or twice a batch, never held across a system call,
+// and it is the outer one: a handle's mutex may be taken inside it, no lock of the port's outside.
+// Wake-ups are gathered inside and carried out after it was released (class Section).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "port/key_table.h"
+#include "port/packet.h"
+#include "port/packet_queue.h"
+
+namespace cp {
+
+/// Packets one batch holds at most.
+inline constexpr std::size_t kBatchLimit = 256;
+
+/// The dispatcher's record of one attached thread. Lives as long as the port, also after the thread
+/// has left, so that a wake-up under way never reaches freed memory.
+struct Consumer {
+  virtual ~Consumer() = default;
+  /// Makes the thread come to the dispatcher soon. Any thread; no lock of the port's is held.
+  virtual void wake() = 0;
+
+  enum class State : std::uint8_t {
+    kAway,      ///< left, or not come yet
+    kWaiting,   ///< on the stack of waiting threads
+    kWoken,     ///< taken off the stack; on its way
+    kRunning,   ///< has a batch (rule D3)
+    kBlocking,  ///< has a batch, but lets another run (rule D4)
+  };
+
+  State state = State::kAway;
+  bool gone = false;  ///< has left for good
+  /// Waits in its event loop, which may be busy with other things, not in `get`.
+  bool in_event_loop = false;
+  /// Wants packets that any thread may take, not only its own.
+  bool wants_any = false;
+  PacketQueue awaited;  ///< answers to what this thread awaits
+  PacketQueue own;      ///< other packets only this thread may take (affine dispatch)
+  std::unique_ptr<Packet[]> batch{new Packet[kBatchLimit]};
+  std::size_t batch_size = 0;
+  std::size_t stealable = 0;    ///< packets of the batch that were open to thieves when taken
+  PacketSlot* slots = nullptr;  ///< kBatchLimit of them, shared with the thread's language
+};
+
+class Dispatcher {
+ public:
+  struct Options {
+    std::uint32_t concurrency = 1;
+    std::uint32_t queue_limit = 65536;
+    bool serialize_keys = true;
+  };
+
+  explicit Dispatcher(const Options& options) : options_(options) {}
+  Dispatcher(const Dispatcher&) = delete;
+  Dispatcher& operator=(const Dispatcher&) = delete;
+
+  /// Holds the mutex; on leaving releases it and then wakes whom it must.
+  class Section {
+   public:
+    explicit Section(Dispatcher& dispatcher);
+    ~Section();
+    Section(const Section&) = delete;
+    Section& operator=(const Section&) = delete;
+
+   private:
+    Dispatcher& dispatcher_;
+  };
+
+  // Everything below is called inside a Section.
+
+  void add(Consumer& consumer);
+
+  /// Queues a completion. `from`: the thread that calls and will come to `take` by itself.
+  void push(const Packet& packet, Consumer* from);
+
+  /// Queues a posted message; false when the queue is full (rule Q2).
+  bool post(const Packet& packet, Consumer* from);
+
+  /// Asks for a kDrained packet, now or when the queue has room.
+  void notify_when_drained(const Packet& packet);
+
+  /// Ends the consumer's batch: its keys are free, it runs no more.
+  void release(Consumer& consumer);
+
+  /// Fills the consumer's batch: its own packets, and up to `max` in all of those any thread may
+  /// take, fewer when other threads wait that could run the rest (rule D5). 0: nothing to be had.
+  std::size_t take(Consumer& consumer, std::size_t max);
+
+  /// Puts a consumer that got nothing on the stack of waiting threads (rule D2).
+  void park(Consumer& consumer, bool in_event_loop, bool wants_any);
+  /// Takes it off, whatever woke it.
+  void unpark(Consumer& consumer);
+  /// Whether `take` would give a parked consumer something; while not, it keeps its place.
+  bool worth_taking(const Consumer& consumer) const;
+
+  void begin_blocking(Consumer& consumer);
+  void end_blocking(Consumer& consumer);
+
+  /// The thread leaves. What it has not begun goes back to the front of the queue; with `died`, each
+  /// key it was in the middle of is released with a kAbandoned packet (rule T1). Packets nobody can
+  /// take any more are appended to `orphans` for the caller to dispose of.
+  void remove(Consumer& consumer, bool died, std::vector<Packet>& orphans);
+
+  /// Takes out all packets of a handle that no thread has begun, in order (rule A3).
+  void extract_handle(std::uint32_t handle, std::vector<Packet>& out);
+
+  /// Every waiter is woken, nothing is taken any more (rule D10).
+  void close();
+  bool closed() const { return closed_; }
+  /// What is left in the queue after the last thread has gone.
+  void drain(std::vector<Packet>& orphans);
+
+  std::size_t queued() const { return queue_.size(); }
+  std::size_t consumers() const { return consumers_.size(); }
+  std::uint32_t running() const { return running_; }
+  std::size_t waiting() const { return waiting_.size(); }
+  std::uint64_t wake_ups() const { return wake_ups_; }
+  std::uint64_t steals() const { return steals_; }
+  std::uint64_t batches() const { return batches_; }
+  const Options& options() const { return options_; }
+  const std::vector<Consumer*>& all() const { return consumers_; }
+
+ private:
+  bool serialized(const Packet& packet) const {
+    return options_.serialize_keys && !packet.awaited();
+  }
+  bool acquire_key(Consumer& consumer, const Packet& packet);
+  void release_key(std::uint32_t key, std::uint32_t count = 1);
+  void place_back(const Packet& packet, Consumer* from);
+  void place_front(const Packet& packet);
+  void hold(Consumer& consumer, const Packet& packet);
+  std::size_t share(std::size_t max) const;
+  std::size_t take_from(PacketQueue& queue, Consumer& consumer, std::size_t limit);
+  void take_shared(Consumer& consumer, std::size_t max);
+  void steal(Consumer& thief, std::size_t max);
+  void steal_from(Consumer& victim, Consumer& thief, std::size_t wanted);
+  bool steal_key(Consumer& victim, Consumer& thief, std::size_t last, bool (&stolen)[kBatchLimit]);
+  void give_back_unclaimed(Consumer& consumer);
+  void stop_running(Consumer& consumer);
+  void wake_for_surplus();
+  void wake_owner(Consumer& consumer, Consumer* from);
+  Consumer* pop_waiting();
+  Consumer* ready_waiter();
+  void count_out(const Packet& packet);
+
+  const Options options_;
+  std::mutex mutex_;
+  PacketQueue queue_;
+  KeyTable keys_;
+  std::vector<Consumer*> consumers_;
+  std::vector<Consumer*> waiting_;  ///< a stack: the last in is the first out
+  std::vector<Consumer*> wakes_;    ///< to be carried out when the Section ends
+  std::vector<Packet> drain_requests_;
+  std::uint32_t running_ = 0;
+  std::uint32_t woken_ = 0;
+  std::uint32_t posted_ = 0;
+  bool closed_ = false;
+  std::uint64_t wake_ups_ = 0;
+  std::uint64_t steals_ = 0;
+  std::uint64_t batches_ = 0;
+};
+
+}  // namespace cp

@@ -1,0 +1,17 @@
+// Address space for the pool. The one thing besides the waiting primitive that native/port asks the
+// operating system for.
+#pragma once
+
+#include <cstddef>
+
+namespace cp {
+
+inline constexpr std::size_t kPageSize = 4096;
+
+/// Zeroed, page-aligned memory that costs nothing until it is touched; null when refused.
+void* reserve_memory(std::size_t size);
+void free_memory(void* base, std::size_t size);
+/// The pages go back to the system; the addresses stay valid and read as zero.
+void discard_memory(void* base, std::size_t size);
+
+}  // namespace cp

@@ -1,0 +1,108 @@
+// A packet: one completion or posted message, waiting in the port or taken from it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cp {
+
+struct Consumer;
+
+/// What a packet answers. The numbers are part of the boundary (lib/binding.ts, Kind).
+enum class PacketKind : std::uint8_t {
+  kNone = 0,
+  kOpen = 1,
+  kClose = 2,
+  kRead = 3,
+  kWrite = 4,
+  kSync = 5,
+  kDataSync = 6,
+  kTruncate = 7,
+  kAllocate = 8,
+  kStat = 9,
+  kAccept = 10,
+  kConnect = 11,
+  kReceive = 12,
+  kSend = 13,
+  kShutdown = 14,
+  kTimer = 15,
+  kPosted = 16,
+  kCancelToken = 17,
+  kCancelHandle = 18,
+  kHandOff = 19,
+  kAbandoned = 20,
+  kDrained = 21,
+};
+
+enum PacketFlag : std::uint8_t {
+  kPacketMore = 1,     ///< more packets of this operation follow
+  kPacketAwaited = 2,  ///< for `target` alone: the answer to an operation it awaits
+};
+
+/// Errors of the library itself, where a negative errno stands otherwise.
+enum LibraryError : std::int32_t {
+  kErrorHandleClosed = -20001,
+  kErrorPortClosed = -20002,
+  kErrorQueueFull = -20003,
+  kErrorAlreadyAssociated = -20004,
+  kErrorNotSupported = -20005,
+  kErrorOutOfBuffers = -20006,
+  kErrorOperationsPending = -20007,
+};
+
+struct Packet {
+  PacketKind kind = PacketKind::kNone;
+  std::uint8_t flags = 0;
+  std::uint32_t key = 0;
+  std::uint32_t handle = 0;
+  std::int32_t error = 0;
+  std::uint32_t token = 0;
+  double result = 0;
+  /// Received bytes: where they lie in the pool; kNoChunk when there are none.
+  std::uint32_t chunk = 0xffffffff;
+  std::uint32_t offset = 0;
+  std::uint32_t accepted = 0;
+  std::uint32_t accepted_key = 0;
+
+  /// The only consumer that may take it; null: any.
+  Consumer* target = nullptr;
+
+  bool awaited() const { return (flags & kPacketAwaited) != 0; }
+};
+
+/// The packet as JavaScript sees it, in the completion array.
+struct PacketSlot {
+  std::uint32_t state;  ///< SlotState; accessed atomically
+  std::uint8_t kind;
+  std::uint8_t flags;
+  std::uint16_t reserved0;
+  std::uint32_t key;
+  std::uint32_t handle;
+  std::int32_t error;
+  std::uint32_t token;
+  double result;
+  std::uint32_t chunk;
+  std::uint32_t offset;
+  std::uint32_t accepted;
+  std::uint32_t accepted_key;
+  std::uint32_t reserved1[4];
+};
+static_assert(sizeof(PacketSlot) == 64);
+static_assert(offsetof(PacketSlot, kind) == 4 && offsetof(PacketSlot, flags) == 5);
+static_assert(offsetof(PacketSlot, key) == 8 && offsetof(PacketSlot, handle) == 12);
+static_assert(offsetof(PacketSlot, error) == 16 && offsetof(PacketSlot, token) == 20);
+static_assert(offsetof(PacketSlot, result) == 24 && offsetof(PacketSlot, chunk) == 32);
+static_assert(offsetof(PacketSlot, offset) == 36 && offsetof(PacketSlot, accepted) == 40);
+static_assert(offsetof(PacketSlot, accepted_key) == 44);
+
+/// Life of a slot. The owner moves Ready → Claimed → Done; a thief moves Ready → Stolen. Both by
+/// compare-and-swap from Ready, so that exactly one of them gets the packet (rule D7).
+enum SlotState : std::uint32_t {
+  kSlotFree = 0,
+  kSlotReady = 1,
+  kSlotClaimed = 2,
+  kSlotDone = 3,
+  kSlotStolen = 4,
+};
+
+}  // namespace cp

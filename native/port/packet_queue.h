@@ -1,0 +1,68 @@
+// First in, first out, of packets, with room at the front for those that had to wait for their key.
+#pragma once
+
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "port/packet.h"
+
+namespace cp {
+
+/// A growing ring. Not thread-safe: the dispatcher's mutex guards it.
+class PacketQueue {
+ public:
+  bool empty() const { return size_ == 0; }
+  std::size_t size() const { return size_; }
+
+  void push_back(const Packet& packet) {
+    if (size_ == ring_.size()) grow();
+    ring_[(head_ + size_) & (ring_.size() - 1)] = packet;
+    ++size_;
+  }
+
+  void push_front(const Packet& packet) {
+    if (size_ == ring_.size()) grow();
+    head_ = (head_ - 1) & (ring_.size() - 1);
+    ring_[head_] = packet;
+    ++size_;
+  }
+
+  const Packet& front() const { return ring_[head_]; }
+
+  void pop_front() {
+    head_ = (head_ + 1) & (ring_.size() - 1);
+    --size_;
+  }
+
+  /// Moves the packets that `take` accepts to `out`, in order; the others keep theirs.
+  template <typename Take>
+  void extract(Take take, std::vector<Packet>& out) {
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < size_; ++i) {
+      const Packet packet = at(i);
+      if (take(packet)) {
+        out.push_back(packet);
+      } else {
+        at(kept++) = packet;
+      }
+    }
+    size_ = kept;
+  }
+
+ private:
+  Packet& at(std::size_t i) { return ring_[(head_ + i) & (ring_.size() - 1)]; }
+
+  void grow() {
+    std::vector<Packet> larger(ring_.empty() ? 64 : ring_.size() * 2);
+    for (std::size_t i = 0; i < size_; ++i) larger[i] = at(i);
+    ring_ = std::move(larger);
+    head_ = 0;
+  }
+
+  std::vector<Packet> ring_;
+  std::size_t head_ = 0;
+  std::size_t size_ = 0;
+};
+
+}  // namespace cp

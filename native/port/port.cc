@@ -1,0 +1,300 @@
+#include "port/port.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+
+#include "port/thread.h"
+
+namespace cp {
+namespace {
+
+/// Leaked on purpose: see the class comment of Port.
+struct Ports {
+  std::mutex mutex;
+  std::vector<Port*> all;  ///< by number; null once ended
+};
+Ports& ports() {
+  static Ports* const instance = new Ports;
+  return *instance;
+}
+
+std::uint32_t next_port_id() {
+  static std::atomic<std::uint32_t> next{1};
+  return next.fetch_add(1);
+}
+
+}  // namespace
+
+Port::Port(const PortOptions& options, std::unique_ptr<driver::Driver> driver, BufferPool* pool)
+    : id_(next_port_id()),
+      options_(options),
+      driver_(std::move(driver)),
+      pool_(pool),
+      dispatcher_({options.concurrency, options.queue_limit, options.serialize_keys}) {
+  pool_->set_on_free(&Port::wake_starving, this);
+}
+
+Port* Port::create(const PortOptions& options, driver::Result& error, std::string& reason) {
+  auto driver = driver::make_driver(options.driver, options.concurrency, error, reason);
+  if (!driver) return nullptr;
+  BufferPool* pool = BufferPool::make(options.buffers);
+  if (pool == nullptr) {
+    error = -ENOMEM;
+    return nullptr;
+  }
+  Port* port = new Port(options, std::move(driver), pool);
+  port->driver_reason_ = reason;
+  std::lock_guard lock(ports().mutex);
+  ports().all.resize(std::max<std::size_t>(ports().all.size(), port->id_ + 1));
+  ports().all[port->id_] = port;
+  return port;
+}
+
+Port* Port::find(std::uint32_t id) {
+  std::lock_guard lock(ports().mutex);
+  return id < ports().all.size() ? ports().all[id] : nullptr;
+}
+
+// ---- threads ----------------------------------------------------------------------------------
+
+Thread* Port::attach(PacketSlot* slots, driver::Result& error) {
+  {
+    std::lock_guard lock(mutex_);
+    if (ended_ || closing_) {
+      error = kErrorPortClosed;
+      return nullptr;
+    }
+    ++attached_;  // from here on the port does not end
+  }
+  pool_->add_lane();
+  auto lane = driver_->make_lane(*pool_, error);
+  if (!lane) {
+    pool_->remove_lane();
+    detached(0);
+    return nullptr;
+  }
+  auto thread = std::make_unique<Thread>(*this, slots, std::move(lane));
+  Thread* attached = thread.get();
+  {
+    std::lock_guard lock(mutex_);
+    threads_.push_back(std::move(thread));
+  }
+  Dispatcher::Section section(dispatcher_);
+  dispatcher_.add(*attached);
+  return attached;
+}
+
+std::size_t Port::threads() {
+  std::lock_guard lock(mutex_);
+  return attached_;
+}
+
+void Port::detached(std::uint64_t system_calls) {
+  {
+    std::lock_guard lock(mutex_);
+    left_.system_calls += system_calls;
+    if (--attached_ > 0) return;
+    ended_ = true;
+  }
+  end();
+}
+
+/// The last thread has left, so no lane of this port has an operation. Handles it still has can be
+/// closed at once, but for those another port's thread has an operation of: that thread closes them.
+void Port::end() {
+  {
+    std::lock_guard lock(ports().mutex);
+    ports().all[id_] = nullptr;
+  }
+  HandleTable& table = HandleTable::instance();
+  table.for_each([&](Handle& handle) {
+    std::lock_guard lock(handle.mutex);
+    if (handle.id == 0 || handle.port != this) return;
+    if (handle.in_flight > 0) {
+      if (handle.closing) return;
+      handle.closing = true;
+      handle.close = new_request();
+      handle.close->kind = PacketKind::kClose;
+      handle.close->code = driver::Opcode::kClose;
+      handle.close->silent = true;
+      handle.close->handle = &handle;
+      return;
+    }
+    if (handle.descriptor != driver::kNoDescriptor) driver_->discard(handle.descriptor);
+    if (handle.close != nullptr) recycle(handle.close);
+    table.free(&handle);
+  });
+  std::vector<Packet> orphans;
+  {
+    Dispatcher::Section section(dispatcher_);
+    dispatcher_.close();
+    dispatcher_.drain(orphans);
+  }
+  dispose(orphans);
+  pool_->close();
+  driver_.reset();
+}
+
+void Port::close() {
+  {
+    std::lock_guard lock(mutex_);
+    closing_ = true;
+  }
+  Dispatcher::Section section(dispatcher_);
+  dispatcher_.close();
+}
+
+// ---- handles ----------------------------------------------------------------------------------
+
+std::uint32_t Port::unique_key() {
+  std::uint32_t key = next_key_.fetch_add(1);
+  return key | 0x80000000u;
+}
+
+Handle* Port::create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thread* owner) {
+  std::uint32_t name = 0;
+  Handle* handle = HandleTable::instance().create(name);
+  if (handle == nullptr) return nullptr;
+  handle->kind = kind;
+  handle->keyed = keyed;
+  handle->key = key;
+  handle->owner = keyed ? nullptr : owner;
+  handle->port.store(this);
+  handle->id.store(name, std::memory_order_release);
+  return handle;
+}
+
+void Port::adopt(Handle& handle, driver::Driver& driver, driver::Descriptor descriptor) {
+  static std::atomic<std::uint64_t> next_identity{1};
+  handle.descriptor = descriptor;
+  handle.descriptor_id = next_identity.fetch_add(1, std::memory_order_relaxed);
+  driver.associate(descriptor);
+}
+
+std::int32_t Port::hand_off(std::uint32_t id, Port& target, std::uint32_t key) {
+  Handle* handle = HandleTable::instance().find(id);
+  if (handle == nullptr) return kErrorHandleClosed;
+  // Both ports are locked, in the order of their numbers: nothing may reach the new one before the
+  // notice, and nothing the old one after it.
+  Dispatcher* first = id_ <= target.id_ ? &dispatcher_ : &target.dispatcher_;
+  Dispatcher* second = id_ <= target.id_ ? &target.dispatcher_ : &dispatcher_;
+  Dispatcher::Section outer(*first);
+  std::optional<Dispatcher::Section> inner;
+  if (second != first) inner.emplace(*second);
+  std::lock_guard lock(handle->mutex);
+  if (handle->id != id || handle->closing) return kErrorHandleClosed;
+  if (handle->port != this || !handle->keyed) return kErrorNotSupported;
+  if (target.dispatcher_.closed()) return kErrorPortClosed;
+  std::vector<Packet> moved;
+  dispatcher_.extract_handle(id, moved);
+  handle->port.store(&target);
+  handle->key = key;
+  Packet notice;
+  notice.kind = PacketKind::kHandOff;
+  notice.key = key;
+  notice.handle = id;
+  target.dispatcher_.push(notice, nullptr);
+  for (Packet& packet : moved) {
+    packet.key = key;
+    packet.target = nullptr;
+    target.dispatcher_.push(packet, nullptr);
+  }
+  return 0;
+}
+
+std::vector<std::uint32_t> Port::handles() {
+  std::vector<std::uint32_t> names;
+  HandleTable::instance().for_each([&](Handle& handle) {
+    std::lock_guard lock(handle.mutex);
+    if (handle.id != 0 && handle.port == this && !handle.closing) names.push_back(handle.id);
+  });
+  return names;
+}
+
+HandleView Port::look_up(std::uint32_t id) {
+  Handle* handle = HandleTable::instance().find(id);
+  if (handle == nullptr) return {};
+  std::lock_guard lock(handle->mutex);
+  if (handle->id != id) return {};
+  return {id,          handle->kind,  handle->file_kind, handle->descriptor,
+          handle->key, handle->keyed, handle->closing,   handle->in_flight};
+}
+
+PortStats Port::stats() {
+  PortStats stats;
+  {
+    std::lock_guard lock(mutex_);
+    stats = left_;
+    stats.threads = attached_;
+    for (const auto& thread : threads_) {
+      stats.submitted += thread->submitted();
+      stats.completed += thread->completed();
+      stats.system_calls += thread->system_calls();
+    }
+  }
+  stats.free_buffers = pool_->free_buffers();
+  stats.allocated_bytes = pool_->allocated_bytes();
+  stats.handles = handles().size();
+  Dispatcher::Section section(dispatcher_);
+  stats.batches = dispatcher_.batches();
+  stats.wake_ups = dispatcher_.wake_ups();
+  stats.steals = dispatcher_.steals();
+  stats.queue_depth = dispatcher_.queued();
+  stats.running = dispatcher_.running();
+  stats.waiting = dispatcher_.waiting();
+  return stats;
+}
+
+// ---- posting and disposing --------------------------------------------------------------------
+
+bool Port::post(std::uint32_t key, double value) {
+  Packet packet;
+  packet.kind = PacketKind::kPosted;
+  packet.key = key;
+  packet.result = value;
+  Dispatcher::Section section(dispatcher_);
+  return dispatcher_.post(packet, nullptr);
+}
+
+void Port::dispose(const std::vector<Packet>& orphans) {
+  for (const Packet& packet : orphans) {
+    if (packet.chunk != driver::kNoChunk) BufferPool::release({packet.chunk, packet.offset});
+    if (packet.accepted == 0) continue;
+    // Nobody has heard of the connection, so nothing is in flight on it.
+    Handle* handle = HandleTable::instance().find(packet.accepted);
+    if (handle == nullptr) continue;
+    std::lock_guard lock(handle->mutex);
+    Port* port = handle->port;
+    if (handle->id != packet.accepted || handle->in_flight > 0 || handle->closing) continue;
+    if (port->driver_) port->driver_->discard(handle->descriptor);
+    HandleTable::instance().free(handle);
+  }
+}
+
+// ---- buffers ----------------------------------------------------------------------------------
+
+void Port::add_starving(Thread& thread) {
+  std::lock_guard lock(mutex_);
+  if (std::find(starving_.begin(), starving_.end(), &thread) == starving_.end()) {
+    starving_.push_back(&thread);
+  }
+  any_starving_.store(true);
+}
+
+void Port::remove_starving(Thread& thread) {
+  std::lock_guard lock(mutex_);
+  std::erase(starving_, &thread);
+  any_starving_.store(!starving_.empty());
+}
+
+/// Not lost: a thread is on the list before it looks for a free buffer once more, and a buffer is
+/// free before this looks at the list; the pool's mutex lies between both.
+void Port::wake_starving(void* context) {
+  Port* port = static_cast<Port*>(context);
+  if (!port->any_starving_.load()) return;
+  std::lock_guard lock(port->mutex_);
+  for (Thread* thread : port->starving_) thread->wake();
+}
+
+}  // namespace cp

@@ -1,0 +1,126 @@
+// A completion port: the driver, the buffers, the dispatcher and the threads that belong together.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "driver/driver.h"
+#include "port/buffer_pool.h"
+#include "port/dispatcher.h"
+#include "port/handle.h"
+
+namespace cp {
+
+class Thread;
+
+struct PortOptions {
+  std::string driver;  ///< "": the process's choice (rule P3)
+  std::uint32_t concurrency = 1;
+  std::uint32_t queue_limit = 65536;
+  bool serialize_keys = true;
+  bool affine = false;  ///< packets stay with the thread that submitted their operation
+  BufferPool::Options buffers;
+};
+
+/// What a port has done and has, at one moment.
+struct PortStats {
+  std::uint64_t submitted = 0, completed = 0, batches = 0, system_calls = 0, wake_ups = 0;
+  std::uint64_t steals = 0, queue_depth = 0, free_buffers = 0, threads = 0, running = 0;
+  std::uint64_t waiting = 0, handles = 0, allocated_bytes = 0;
+};
+
+/// A copy of what is known of a handle.
+struct HandleView {
+  std::uint32_t id = 0;  ///< 0: there is none of that name
+  HandleKind kind = HandleKind::kFile;
+  driver::FileKind file_kind = driver::FileKind::kRegular;
+  driver::Descriptor descriptor = driver::kNoDescriptor;
+  std::uint32_t key = 0;
+  bool keyed = false;
+  bool closing = false;
+  std::uint32_t in_flight = 0;
+};
+
+/// Ports are never freed, only emptied: a thread that finishes an operation of a handle which has
+/// just been handed on may still look at the port it came from. What is left is about a kilobyte.
+class Port {
+ public:
+  /// Null with `error` (a negative errno or LibraryError) and `reason`.
+  static Port* create(const PortOptions& options, driver::Result& error, std::string& reason);
+  /// A port of this process that has not ended, by number; null when there is none (rule P2).
+  static Port* find(std::uint32_t id);
+
+  std::uint32_t id() const { return id_; }
+  const PortOptions& options() const { return options_; }
+  driver::Driver& driver() { return *driver_; }
+  const std::string& driver_reason() const { return driver_reason_; }
+  BufferPool& pool() { return *pool_; }
+  Dispatcher& dispatcher() { return dispatcher_; }
+
+  /// Attaches the calling thread. `slots`: kBatchLimit of them, kept until the thread is detached.
+  /// Null with `error` when no lane is to be had or the port is closed.
+  Thread* attach(PacketSlot* slots, driver::Result& error);
+
+  /// From any thread, attached or not (rule Q1). False when the queue is full.
+  bool post(std::uint32_t key, double value);
+
+  /// A key nobody was given before: from 2^31 up, so that small numbers are the program's (rule A2).
+  std::uint32_t unique_key();
+
+  /// A new handle of this port; null when the table is full.
+  Handle* create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thread* owner);
+
+  /// Takes over a descriptor: tells the driver and gives it an identity no other ever has.
+  static void adopt(Handle& handle, driver::Driver& driver, driver::Descriptor descriptor);
+
+  /// Moves a handle with its packets to `target` (rule A3). 0 or a LibraryError.
+  std::int32_t hand_off(std::uint32_t handle, Port& target, std::uint32_t key);
+
+  /// Every thread is told; nothing is delivered any more (rule D10).
+  void close();
+
+  static HandleView look_up(std::uint32_t handle);
+  PortStats stats();
+
+  /// Names of the handles that are open.
+  std::vector<std::uint32_t> handles();
+
+  void add_starving(Thread& thread);
+  void remove_starving(Thread& thread);
+
+  /// The number of attached threads.
+  std::size_t threads();
+
+  /// Frees what packets that nobody will take hold: buffers, accepted connections.
+  static void dispose(const std::vector<Packet>& orphans);
+
+ private:
+  friend class Thread;
+  Port(const PortOptions& options, std::unique_ptr<driver::Driver> driver, BufferPool* pool);
+  void detached(std::uint64_t system_calls);
+  void end();
+  static void wake_starving(void* port);
+
+  const std::uint32_t id_;
+  const PortOptions options_;
+  std::unique_ptr<driver::Driver> driver_;
+  std::string driver_reason_;
+  BufferPool* const pool_;
+  Dispatcher dispatcher_;
+  std::atomic<std::uint32_t> next_key_{0x80000000u};
+
+  std::mutex mutex_;  ///< guards what follows; a leaf
+  std::vector<std::unique_ptr<Thread>> threads_;
+  std::vector<Thread*> starving_;
+  std::size_t attached_ = 0;
+  PortStats left_;  ///< the counts of threads that have left
+  bool closing_ = false;
+  bool ended_ = false;
+  std::atomic<bool> any_starving_{false};
+};
+
+}  // namespace cp

@@ -1,0 +1,85 @@
+#include "port/request.h"
+
+#include <mutex>
+
+namespace cp {
+namespace {
+
+constexpr std::size_t kCacheLimit = 256;
+
+/// Leaked on purpose: threads may still run while the process's static objects are destroyed.
+struct Depot {
+  std::mutex mutex;
+  Request* free = nullptr;
+};
+Depot& depot() {
+  static Depot* const instance = new Depot;
+  return *instance;
+}
+
+/// A few free requests at hand for each thread, returned to the depot when it ends.
+struct Cache {
+  Request* free = nullptr;
+  std::size_t count = 0;
+
+  ~Cache() {
+    while (free != nullptr) give(pop());
+  }
+  Request* pop() {
+    Request* request = free;
+    free = request->next;
+    --count;
+    return request;
+  }
+  static void give(Request* request) {
+    std::lock_guard lock(depot().mutex);
+    request->next = depot().free;
+    depot().free = request;
+  }
+};
+thread_local Cache cache;
+
+Request* take_from_depot() {
+  std::lock_guard lock(depot().mutex);
+  Request* request = depot().free;
+  if (request != nullptr) depot().free = request->next;
+  return request;
+}
+
+}  // namespace
+
+Request* new_request() {
+  Request* request = cache.free != nullptr ? cache.pop() : take_from_depot();
+  if (request == nullptr) request = new Request;
+  request->next = nullptr;
+  return request;
+}
+
+void recycle(Request* request) {
+  request->generation.fetch_add(1, std::memory_order_release);
+  static_cast<driver::Operation&>(*request) = driver::Operation{};
+  request->kind = PacketKind::kNone;
+  request->state = Request::State::kFree;
+  request->end = Request::End::kNatural;
+  request->awaited = request->silent = request->chained = false;
+  request->handle_id = request->key = 0;
+  request->token = 0;
+  request->handle = nullptr;
+  request->owner = nullptr;
+  request->runner = nullptr;
+  request->runner_index = 0;
+  request->done = request->total = 0;
+  request->memory.clear();
+  request->places.clear();
+  request->path_bytes.clear();
+  request->timeout = 0;
+  request->delay = request->interval = 0;
+  request->timer = nullptr;
+  request->chain = request->handle_previous = request->handle_next = nullptr;
+  if (cache.count == kCacheLimit) return Cache::give(request);
+  request->next = cache.free;
+  cache.free = request;
+  ++cache.count;
+}
+
+}  // namespace cp

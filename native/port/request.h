@@ -1,0 +1,76 @@
+// A request: an operation together with what the port needs to know of it, from submission until its
+// final packet.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "driver/operation.h"
+#include "port/buffer_pool.h"
+#include "port/packet.h"
+
+namespace cp {
+
+class Thread;
+struct Handle;
+struct TimerNode;
+
+struct Request : driver::Operation {
+  enum class State : std::uint8_t {
+    kFree,
+    kQueued,   ///< behind another of its direction (rule O7) or of its chain (rule O9)
+    kStarted,  ///< in the lane of `runner`
+    kStarved,  ///< waits in `runner` for a free receive buffer (rule M1)
+    kPaused,   ///< an accept that waits in `runner` for descriptors
+    kTiming,   ///< a timer in `runner`
+    kEnded,    ///< ended early in `runner`; its completion is on the way
+  };
+  enum class End : std::uint8_t { kNatural, kCancelled, kTimedOut };
+
+  PacketKind kind = PacketKind::kNone;
+  /// Written by the thread that has the request; read by others under the handle's mutex.
+  std::atomic<State> state{State::kFree};
+  End end = End::kNatural;
+  bool awaited = false;         ///< answered to `token` of `owner` alone
+  bool silent = false;          ///< nobody is told
+  bool chained = false;         ///< waits for the request before it (rule O9)
+  std::uint32_t handle_id = 0;
+  std::uint32_t key = 0;        ///< of a request that was refused
+  std::uint32_t token = 0;
+  Handle* handle = nullptr;
+  Thread* owner = nullptr;      ///< the thread that submitted it
+  std::atomic<Thread*> runner{nullptr};  ///< carries it out; set under the handle's mutex
+  std::size_t runner_index = 0;          ///< in the runner's list
+
+  /// Counts the lives of this object: tells whether a pointer kept elsewhere still means the same
+  /// request.
+  std::atomic<std::uint32_t> generation{0};
+
+  std::uint64_t done = 0;       ///< bytes so far, of a send or write that takes several calls
+  std::uint64_t total = 0;
+  std::vector<driver::Slice> memory;   ///< `slices` points into it
+  std::vector<Place> places;           ///< pool memory kept by this request
+  std::string path_bytes;
+  driver::SocketAddress peer;
+  driver::FileStatus file_status;
+
+  std::uint32_t timeout = 0;    ///< milliseconds, 0: none
+  double delay = 0;             ///< kTimer: milliseconds until it fires
+  double interval = 0;          ///< kTimer: milliseconds between firings, 0: once
+  TimerNode* timer = nullptr;   ///< in the heap of `owner`
+
+  Request* next = nullptr;      ///< in a FIFO of the handle, in a list of the thread
+  Request* chain = nullptr;     ///< starts when this one has succeeded (rule O9)
+  Request* handle_previous = nullptr;
+  Request* handle_next = nullptr;
+};
+
+/// Requests are recycled for the life of the process, never freed: a stale pointer with a generation
+/// can always be looked at.
+Request* new_request();
+void recycle(Request* request);
+
+}  // namespace cp

@@ -1,0 +1,211 @@
+#include "port/thread.h"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace cp {
+
+namespace {
+constexpr std::size_t kReapLimit = 256;
+/// Rounds of reaping before packets are given out: a stream of completions must not keep them back.
+constexpr int kReapRounds = 4;
+}  // namespace
+
+Thread::Thread(Port& port, PacketSlot* packet_slots, std::unique_ptr<driver::Lane> lane)
+    : port_(port), lane_(std::move(lane)), reaped_(kReapLimit) {
+  slots = packet_slots;
+}
+
+Thread::~Thread() = default;
+
+void Thread::wake() {
+  std::lock_guard lock(inbox_mutex_);
+  if (lane_) lane_->wake();
+}
+
+std::uint64_t Thread::system_calls() {
+  std::lock_guard lock(inbox_mutex_);
+  return lane_ ? lane_->system_calls() : 0;
+}
+
+// ---- messages ---------------------------------------------------------------------------------
+
+void Thread::send(const Message& message) {
+  std::lock_guard lock(inbox_mutex_);
+  if (!lane_) return;
+  inbox_.push_back(message);
+  has_mail_.store(true, std::memory_order_release);
+  if (message.kind != Message::Kind::kForgetTimer) lane_->wake();
+}
+
+/// A generation that still matches together with `runner` being this thread means that only this
+/// thread can end the request, so it may be looked at without the handle's mutex.
+void Thread::read_inbox() {
+  std::vector<Message> messages;
+  {
+    std::lock_guard lock(inbox_mutex_);
+    messages.swap(inbox_);
+    has_mail_.store(false, std::memory_order_relaxed);
+  }
+  for (const Message& message : messages) {
+    Request* request = message.request;
+    if (message.kind == Message::Kind::kForgetTimer) {
+      TimerNode* node = message.timer;
+      const bool same = node->request == request && node->generation == message.generation;
+      if (same) timers_.remove(node);
+      continue;
+    }
+    if (request->generation.load(std::memory_order_acquire) != message.generation) continue;
+    if (request->runner.load() != this) continue;
+    if (message.kind == Message::Kind::kStart) {
+      start(request);
+    } else {
+      end_started(request);
+    }
+  }
+}
+
+// ---- taking -----------------------------------------------------------------------------------
+
+/// Everything but the dispatcher's part: what others ask, what has expired, what has completed.
+void Thread::pump() {
+  if (has_mail_.load(std::memory_order_acquire)) read_inbox();
+  fire_timers();
+  if (!paused_.empty()) retry_paused();
+  reap();
+  if (!starved_.empty()) retry_starved();
+}
+
+void Thread::reap() {
+  for (int round = 0; round < kReapRounds; ++round) {
+    const std::size_t count = lane_->reap(reaped_);
+    settle_all(reaped_.data(), count);
+    while (!synthetic_.empty()) {
+      std::vector<driver::Completion> synthetic;
+      synthetic.swap(synthetic_);
+      settle_all(synthetic.data(), synthetic.size());
+    }
+    // What followed from these completions is given to the kernel now, not after the next batch.
+    if (count < kReapLimit && to_start_.empty() && again_.empty()) break;
+    after_settling();
+  }
+  after_settling();
+}
+
+driver::Deadline Thread::next_deadline() const {
+  const driver::Deadline timer = timers_.empty() ? driver::kNever : timers_.top()->deadline;
+  return std::min(timer, retry_paused_at_);
+}
+
+std::int64_t Thread::poll(std::size_t max) {
+  if (!attached()) return kErrorPortClosed;
+  pump();
+  bool released = false;
+  for (;;) {
+    {
+      Dispatcher& dispatcher = port_.dispatcher();
+      Dispatcher::Section section(dispatcher);
+      dispatcher.unpark(*this);
+      if (!released) dispatcher.release(*this);
+      released = true;
+      if (dispatcher.closed()) return kErrorPortClosed;
+      const std::size_t count = dispatcher.take(*this, max);
+      if (count > 0) return static_cast<std::int64_t>(count);
+      dispatcher.park(*this, true, max > 0);
+    }
+    if (!has_mail_.load() && lane_->sleep_on_notifier(next_deadline())) return 0;
+    pump();
+  }
+}
+
+std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*interrupted)(void*),
+                         void* context) {
+  if (!attached()) return kErrorPortClosed;
+  Dispatcher& dispatcher = port_.dispatcher();
+  pump();
+  {
+    Dispatcher::Section section(dispatcher);
+    dispatcher.unpark(*this);
+    dispatcher.release(*this);
+  }
+  driver::Deadline check = driver::now() + kCheckInterval;
+  for (;;) {
+    {
+      Dispatcher::Section section(dispatcher);
+      if (dispatcher.worth_taking(*this)) {
+        dispatcher.unpark(*this);
+        if (dispatcher.closed()) return kErrorPortClosed;
+        const std::size_t count = dispatcher.take(*this, max);
+        if (count > 0) return static_cast<std::int64_t>(count);
+        dispatcher.park(*this, false, true);
+      }
+    }
+    const driver::Deadline now = driver::now();
+    const bool asked_to_stop = now >= check && interrupted != nullptr && interrupted(context);
+    if (now >= deadline || asked_to_stop) break;
+    if (now >= check) check = now + kCheckInterval;
+    const driver::Deadline slice = interrupted != nullptr ? check : driver::kNever;
+    lane_->wait(std::min({deadline, slice, next_deadline()}));
+    pump();
+  }
+  Dispatcher::Section section(dispatcher);
+  dispatcher.unpark(*this);
+  return 0;
+}
+
+void Thread::notify_when_drained(std::uint32_t token) {
+  Packet packet;
+  packet.kind = PacketKind::kDrained;
+  packet.flags = kPacketAwaited;
+  packet.token = token;
+  packet.target = this;
+  Dispatcher::Section section(port_.dispatcher());
+  port_.dispatcher().notify_when_drained(packet);
+}
+
+void Thread::begin_blocking() {
+  Dispatcher::Section section(port_.dispatcher());
+  port_.dispatcher().begin_blocking(*this);
+}
+
+void Thread::end_blocking() {
+  Dispatcher::Section section(port_.dispatcher());
+  port_.dispatcher().end_blocking(*this);
+}
+
+// ---- leaving ----------------------------------------------------------------------------------
+
+void Thread::detach(bool died) {
+  if (!attached()) return;
+  detaching_ = true;
+  std::vector<Packet> orphans;
+  {
+    Dispatcher::Section section(port_.dispatcher());
+    port_.dispatcher().remove(*this, died, orphans);
+  }
+  Port::dispose(orphans);
+  close_own_handles();
+  // Reaped before anything is freed: the kernel must not write into memory that is no longer ours,
+  // and a buffered read whose thread has gone may end in EFAULT.
+  for (;;) {
+    cancel_everything();
+    pump();
+    if (running_.empty() && !has_mail_.load() && synthetic_.empty()) break;
+    lane_->wait(next_deadline());
+  }
+  std::unique_ptr<driver::Lane> lane;
+  {
+    std::lock_guard lock(inbox_mutex_);
+    lane = std::move(lane_);
+    inbox_.clear();
+  }
+  const std::uint64_t calls = lane->system_calls();
+  lane.reset();
+  port_.remove_starving(*this);
+  port_.pool().remove_lane();
+  batch.reset();
+  slots = nullptr;
+  port_.detached(calls);
+}
+
+}  // namespace cp

@@ -1,0 +1,174 @@
+// A thread attached to a port: submits, carries out on its own lane, and takes packets.
+//
+// Every member but `wake` and `send` is called by the thread itself. Locks, outermost first: the
+// dispatcher's, a handle's, a leaf (`inbox_mutex_`, the port's, the pool's). The lane is used
+// without any of them: what must happen there is gathered under the locks and done afterwards.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string_view>
+#include <vector>
+
+#include "port/dispatcher.h"
+#include "port/handle.h"
+#include "port/port.h"
+#include "port/request.h"
+#include "port/timer_heap.h"
+
+namespace cp {
+
+class Thread final : public Consumer {
+ public:
+  Thread(Port& port, PacketSlot* packet_slots, std::unique_ptr<driver::Lane> lane);
+  ~Thread() override;
+
+  Port& port() { return port_; }
+
+  // ---- submitting
+
+  /// Queues an operation of `handle`. Never fails at once: what is wrong arrives as its packet.
+  /// `request->chain` follows when it has succeeded.
+  void submit(Request* request, std::uint32_t handle);
+  /// Answers a request that can't be carried out, and its chain.
+  void refuse(Request* request, std::uint32_t handle, std::int64_t error);
+  void cancel_token(std::uint32_t token);
+  void cancel_handle(std::uint32_t handle);  ///< all operations in flight on it
+
+  /// These make a handle and return its name, or a negative errno or LibraryError. The answer of
+  /// `open` and `connect` is awaited by this thread under `token`, also when the handle is keyed.
+  struct Association {
+    bool keyed = false;
+    std::uint32_t key = 0;
+    std::uint32_t token = 0;
+    std::uint32_t timeout = 0;
+  };
+  std::int64_t open(std::string_view path, std::uint32_t flags, std::uint32_t mode,
+                    const Association& association);
+  std::int64_t open_descriptor(driver::Descriptor descriptor, const Association& association);
+  std::int64_t listen(const driver::ListenOptions& options, bool accept_keyed,
+                      const Association& association);
+  std::int64_t connect(const driver::SocketAddress& address, const Association& association);
+  std::int64_t timer(const Association& association);
+
+  // ---- taking
+
+  /// Ends the batch, starts what was submitted, and fills the next batch without waiting: the number
+  /// of packets. 0: the lane's notifier tells when to come again. kErrorPortClosed.
+  std::int64_t poll(std::size_t max);
+  /// The same, waiting until `deadline` for the first packet. `interrupted` is asked now and then
+  /// while it waits (the thread keeps its place on the stack); true ends the wait.
+  std::int64_t get(std::size_t max, driver::Deadline deadline,
+                   bool (*interrupted)(void*) = nullptr, void* context = nullptr);
+
+  bool post(std::uint32_t key, double value) { return port_.post(key, value); }
+  void notify_when_drained(std::uint32_t token);
+  void begin_blocking();
+  void end_blocking();
+
+  /// Ends this thread's part (rule T1): gives back what it has not begun, cancels and reaps its
+  /// operations, closes the handles only it used, frees the lane. `died`: in the middle of a batch.
+  void detach(bool died);
+  bool attached() const { return lane_ != nullptr; }
+
+  void wake() override;
+  driver::Lane* lane() { return lane_.get(); }
+  std::uint64_t submitted() const { return submitted_.load(std::memory_order_relaxed); }
+  std::uint64_t completed() const { return completed_.load(std::memory_order_relaxed); }
+  std::uint64_t system_calls();
+
+ private:
+  friend class Port;
+
+  /// What another thread asks of this one.
+  struct Message {
+    enum class Kind : std::uint8_t { kCancel, kTimedOut, kStart, kForgetTimer } kind;
+    Request* request;
+    std::uint32_t generation;
+    TimerNode* timer;
+  };
+  void send(const Message& message);
+  void read_inbox();
+
+  // submitting: thread_submit.cc
+  Handle* make(HandleKind kind, const Association& association);
+  std::int64_t submit_opening(Request* request, Handle* handle, const Association& association);
+  std::int32_t check(const Request& request, const Handle& handle) const;
+  void prepare(Request* request, Handle& handle);
+  void link_chain(Request* request, Handle& handle);
+  void begin_close(Request* request, Handle& handle);
+  bool claim(Request* request, Handle& handle);
+  void blame(Request* request, const Handle& handle);
+  void fail(Request* request, std::int64_t error);
+  void remember_token(Request* request, Handle* handle);
+  void arm_timeout(Request* request);
+  void start(Request* request);
+  void run_on(Thread* runner, Request* request);
+
+  // ending early: thread_cancel.cc
+  void end_early(Request* request, Request::End reason);
+  void end_started(Request* request);
+  void fire_timers();
+  void fire(const TimerNode& expired, std::int64_t now);
+  void forget_timer(Request* request);
+  void close_own_handles();
+  void cancel_everything();
+
+  // finishing: thread_settle.cc. `locked` is the port whose dispatcher is held.
+  void reap();
+  void settle_all(const driver::Completion* completions, std::size_t count);
+  void settle(const driver::Completion& completion, Handle* handle, Port& locked);
+  bool goes_on(const driver::Completion& completion, Request* request, Handle& handle,
+               Port& locked);
+  void to_start_again(Request* request);
+  bool continue_transfer(Request* request, std::int64_t bytes);
+  void deliver(const driver::Completion& completion, bool more, Handle* handle, Port& locked);
+  void route(Packet& packet, Request* request, Port& locked);
+  void accept(Packet& packet, driver::Descriptor descriptor, Request* request, Handle& listener);
+  void opened(const driver::Completion& completion, Handle& handle);
+  void finish(Request* request, Handle& handle, bool succeeded, Port& locked);
+  void prepare_close(Handle& handle);
+  void leave(Request* request);
+  void advance(Request* request, Handle& handle, Port& locked);
+  void continue_chain(Request* request, Handle& handle, bool succeeded, Port& locked);
+  Thread* runner_for(Request* request, Port& locked);
+  void after_settling();
+  void retry_starved();
+  void retry_paused();
+
+  // taking: thread.cc
+  static constexpr std::int64_t kCheckInterval = 50'000'000;
+  void pump();
+  driver::Deadline next_deadline() const;
+
+  Port& port_;
+  std::unique_ptr<driver::Lane> lane_;
+  bool detaching_ = false;
+  TimerHeap timers_;
+  struct Awaited {
+    Request* request = nullptr;
+    Handle* handle = nullptr;
+    std::uint32_t generation = 0;
+  };
+  std::vector<Awaited> by_token_;     ///< may be stale: the generation tells
+  std::vector<Request*> running_;     ///< every request this thread runs
+  std::vector<driver::Completion> reaped_;
+  std::vector<driver::Completion> synthetic_;  ///< completions that never were with the lane
+  std::vector<Request*> to_start_;    ///< gathered under locks, started without
+  std::vector<Request*> again_;       ///< likewise: those the lane has to take once more
+  std::vector<Request*> to_end_;      ///< likewise: those to be ended early
+  std::vector<Packet> orphans_;       ///< likewise: packets nobody will take
+  std::vector<Request*> starved_;
+  std::vector<Request*> paused_;
+  driver::Deadline retry_paused_at_ = driver::kNever;
+
+  std::mutex inbox_mutex_;  ///< a leaf; also guards `lane_` against a wake-up while it is freed
+  std::vector<Message> inbox_;
+  std::atomic<bool> has_mail_{false};
+  std::atomic<std::uint64_t> submitted_{0};
+  std::atomic<std::uint64_t> completed_{0};
+};
+
+}  // namespace cp

@@ -1,0 +1,153 @@
+// Ending operations before their time: cancel, close, timeouts, a thread that leaves.
+#include <algorithm>
+#include <cerrno>
+
+#include "port/thread.h"
+
+namespace cp {
+
+/// The handle's mutex is held. Whoever has the request ends it: this thread after the lock, another
+/// when it reads its inbox; one that waits in a queue of the handle ends at once.
+void Thread::end_early(Request* request, Request::End reason) {
+  if (request->end != Request::End::kNatural) return;
+  request->end = reason;
+  if (request->state == Request::State::kQueued) {
+    Direction* direction = request->handle->direction(*request);
+    const bool waited = direction != nullptr && direction->remove(request);
+    // A request further down a chain ends with the request before it.
+    if (waited) synthetic_.push_back({request, -ECANCELED, false, false, {}});
+    return;
+  }
+  Thread* runner = request->runner;
+  if (runner == this) {
+    to_end_.push_back(request);
+  } else {
+    runner->send({Message::Kind::kCancel, request, request->generation.load(), nullptr});
+  }
+}
+
+/// No locks are held, and the request is this thread's.
+void Thread::end_started(Request* request) {
+  switch (request->state) {
+    case Request::State::kStarted:
+      lane_->cancel(request);
+      return;
+    case Request::State::kStarved:
+      std::erase(starved_, request);
+      if (starved_.empty()) port_.remove_starving(*this);
+      break;
+    case Request::State::kPaused:
+      std::erase(paused_, request);
+      break;
+    case Request::State::kTiming:
+      break;
+    default:
+      return;
+  }
+  request->state = Request::State::kEnded;
+  synthetic_.push_back({request, -ECANCELED, false, false, {}});
+}
+
+void Thread::cancel_token(std::uint32_t token) {
+  if (token >= by_token_.size() || by_token_[token].handle == nullptr) return;
+  const Awaited entry = by_token_[token];
+  {
+    std::lock_guard lock(entry.handle->mutex);
+    if (entry.request->generation.load() != entry.generation) return;
+    end_early(entry.request, Request::End::kCancelled);
+  }
+  after_settling();
+}
+
+void Thread::cancel_handle(std::uint32_t id) {
+  Handle* handle = HandleTable::instance().find(id);
+  if (handle == nullptr) return;
+  {
+    std::lock_guard lock(handle->mutex);
+    if (handle->id != id) return;
+    for (Request* r = handle->requests; r != nullptr;) {
+      Request* next = r->handle_next;
+      end_early(r, Request::End::kCancelled);
+      r = next;
+    }
+  }
+  after_settling();
+}
+
+// ---- deadlines --------------------------------------------------------------------------------
+
+void Thread::fire_timers() {
+  if (timers_.empty()) return;
+  const std::int64_t now = driver::now();
+  while (!timers_.empty() && timers_.top()->deadline <= now) {
+    const TimerNode expired = *timers_.top();
+    timers_.remove(timers_.top());
+    fire(expired, now);
+  }
+  after_settling();
+}
+
+/// The request may have ended on another thread meanwhile: its generation changes under the mutex of
+/// the handle it belonged to.
+void Thread::fire(const TimerNode& expired, std::int64_t now) {
+  Request* request = expired.request;
+  std::lock_guard lock(expired.handle->mutex);
+  if (request->generation.load() != expired.generation) return;
+  request->timer = nullptr;
+  if (request->kind != PacketKind::kTimer) return end_early(request, Request::End::kTimedOut);
+  if (request->state != Request::State::kTiming) return;
+  if (request->interval <= 0) {
+    synthetic_.push_back({request, 1, false, false, {}});
+    return;
+  }
+  // Firings that were missed are counted, not made up for.
+  const auto period = std::max<std::int64_t>(1, static_cast<std::int64_t>(request->interval * 1e6));
+  const std::int64_t missed = (now - expired.deadline) / period;
+  request->timer = timers_.add(expired.deadline + (missed + 1) * period, request, expired.handle,
+                               expired.generation);
+  synthetic_.push_back({request, missed + 1, true, false, {}});
+}
+
+void Thread::forget_timer(Request* request) {
+  TimerNode* node = request->timer;
+  if (node == nullptr) return;
+  request->timer = nullptr;
+  if (request->owner == this) {
+    timers_.remove(node);
+  } else {
+    const std::uint32_t generation = request->generation.load();
+    request->owner->send({Message::Kind::kForgetTimer, request, generation, node});
+  }
+}
+
+// ---- leaving ----------------------------------------------------------------------------------
+
+/// Handles that were opened to be awaited here can't be used by anyone else.
+void Thread::close_own_handles() {
+  HandleTable::instance().for_each([&](Handle& handle) {
+    {
+      std::lock_guard lock(handle.mutex);
+      if (handle.id == 0 || handle.owner != this || handle.closing) return;
+      Request* close = new_request();
+      close->kind = PacketKind::kClose;
+      close->code = driver::Opcode::kClose;
+      close->owner = this;
+      begin_close(close, handle);
+      close->silent = true;
+    }
+    after_settling();
+  });
+}
+
+void Thread::cancel_everything() {
+  for (Request* request : std::vector<Request*>(running_)) {
+    if (request->kind == PacketKind::kClose) continue;
+    {
+      std::lock_guard lock(request->handle->mutex);
+      end_early(request, Request::End::kCancelled);
+    }
+  }
+  after_settling();
+}
+
+}  // namespace cp

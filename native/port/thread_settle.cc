@@ -1,0 +1,367 @@
+// Finishing: from a lane's completion to a packet, and to whatever the handle does next.
+//
+// A completion is settled under the dispatcher's mutex of the port its packet goes to and, inside
+// it, the handle's. So the packet is queued before the handle's next operation of that direction
+// can begin on any thread, which is what keeps packets of one stream in order (rules O7, D9), and a
+// hand-off, which takes the same two locks, falls before or after it, never between.
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+
+#include "port/thread.h"
+
+namespace cp {
+namespace {
+
+constexpr std::int64_t kPauseAfterExhaustion = 100'000'000;
+
+/// accept(2): out of descriptors or memory. The connection stays in the backlog.
+bool exhausted(std::int64_t result) {
+  return result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM;
+}
+
+bool continues(PacketKind kind) { return kind == PacketKind::kSend || kind == PacketKind::kWrite; }
+
+/// lib/file.ts reads these: numbers in this order, times in milliseconds.
+void report_status(Request& request) {
+  const driver::FileStatus& s = request.file_status;
+  const double values[] = {
+      static_cast<double>(s.size),       static_cast<double>(s.blocks),
+      static_cast<double>(s.inode),      static_cast<double>(s.device),
+      static_cast<double>(s.links),      static_cast<double>(s.mode),
+      static_cast<double>(s.uid),        static_cast<double>(s.gid),
+      static_cast<double>(s.block_size), static_cast<double>(s.accessed) / 1e6,
+      static_cast<double>(s.modified) / 1e6, static_cast<double>(s.changed) / 1e6,
+      static_cast<double>(s.created) / 1e6};
+  if (request.memory.empty() || request.memory[0].length < sizeof values) return;
+  std::copy(std::begin(values), std::end(values), static_cast<double*>(request.memory[0].base));
+}
+
+}  // namespace
+
+void Thread::settle_all(const driver::Completion* completions, std::size_t count) {
+  std::optional<Dispatcher::Section> section;
+  Port* locked = nullptr;
+  for (std::size_t i = 0; i < count; ++i) {
+    Request* request = static_cast<Request*>(completions[i].operation);
+    Handle* handle = request->handle;
+    for (;;) {
+      const bool of_owner = request->awaited || handle == nullptr;
+      Port* port = of_owner && request->owner != nullptr ? &request->owner->port_
+                   : handle != nullptr                   ? handle->port.load()
+                                                         : &port_;
+      if (port == nullptr) port = &port_;
+      if (port != locked) {
+        section.reset();
+        section.emplace(port->dispatcher());
+        locked = port;
+      }
+      if (handle == nullptr) break;
+      handle->mutex.lock();
+      Port* now = handle->port.load();
+      if (of_owner || now == port || now == nullptr) break;
+      handle->mutex.unlock();
+    }
+    settle(completions[i], handle, *locked);
+    if (handle != nullptr) handle->mutex.unlock();
+  }
+}
+
+void Thread::settle(const driver::Completion& completion, Handle* handle, Port& locked) {
+  Request* request = static_cast<Request*>(completion.operation);
+  if (handle == nullptr) {
+    deliver(completion, false, nullptr, locked);
+    for (const Place& place : request->places) BufferPool::unuse(place);
+    recycle(request);
+    return;
+  }
+  if (completion.more) {
+    deliver(completion, true, handle, locked);
+    return;
+  }
+  if (goes_on(completion, request, *handle, locked)) return;
+  const bool succeeded = completion.result >= 0;
+  if (request->kind == PacketKind::kOpen || request->kind == PacketKind::kConnect) {
+    opened(completion, *handle);
+  }
+  if (request->kind == PacketKind::kStat && succeeded) report_status(*request);
+  deliver(completion, false, handle, locked);
+  finish(request, *handle, succeeded, locked);
+}
+
+/// Whether the operation is not over although the driver is done with it for now.
+bool Thread::goes_on(const driver::Completion& completion, Request* request, Handle& handle,
+                     Port& locked) {
+  const std::int64_t result = completion.result;
+  if (request->kind == PacketKind::kReceive && result > 0) {
+    handle.likely_empty = !completion.more_data;
+    request->likely_empty = handle.likely_empty;
+  }
+  if (request->end != Request::End::kNatural || request->state == Request::State::kEnded) {
+    return false;
+  }
+  if (result == -EINTR) {
+    to_start_again(request);
+    return true;
+  }
+  if (continues(request->kind) && result > 0 && continue_transfer(request, result)) return true;
+  if (request->kind == PacketKind::kReceive && result == -ENOBUFS && request->slices == nullptr) {
+    request->state = Request::State::kStarved;
+    starved_.push_back(request);
+    return true;
+  }
+  if (request->kind == PacketKind::kAccept && exhausted(result)) {
+    request->state = Request::State::kPaused;
+    paused_.push_back(request);
+    retry_paused_at_ = std::min(retry_paused_at_, driver::now() + kPauseAfterExhaustion);
+    return true;
+  }
+  // The kernel ends a multishot operation when it sees fit; the program's goes on.
+  const bool multishot_ended = request->multishot && (request->kind == PacketKind::kAccept
+                                                          ? result >= 0
+                                                          : result > 0);
+  if (!multishot_ended || request->kind == PacketKind::kTimer) return false;
+  deliver(completion, true, &handle, locked);
+  to_start_again(request);
+  return true;
+}
+
+void Thread::to_start_again(Request* request) {
+  request->state = Request::State::kStarted;
+  again_.push_back(request);
+}
+
+/// A send or write the kernel took only part of (rule O7): true when the rest was submitted.
+bool Thread::continue_transfer(Request* request, std::int64_t bytes) {
+  request->done += static_cast<std::uint64_t>(bytes);
+  if (request->done >= request->total) return false;
+  auto left = static_cast<std::size_t>(bytes);
+  std::size_t first = 0;
+  while (left >= request->memory[first].length) left -= request->memory[first++].length;
+  request->memory.erase(request->memory.begin(),
+                        request->memory.begin() + static_cast<std::ptrdiff_t>(first));
+  driver::Slice& slice = request->memory.front();
+  slice.base = static_cast<std::uint8_t*>(slice.base) + left;
+  slice.length -= left;
+  request->slices = request->memory.data();
+  request->slice_count = static_cast<std::uint32_t>(request->memory.size());
+  if (!request->stream) request->offset += bytes;
+  to_start_again(request);
+  return true;
+}
+
+// ---- packets ----------------------------------------------------------------------------------
+
+void Thread::deliver(const driver::Completion& completion, bool more, Handle* handle,
+                     Port& locked) {
+  Request* request = static_cast<Request*>(completion.operation);
+  Packet packet;
+  packet.kind = request->kind;
+  packet.handle = request->handle_id;
+  packet.key = handle != nullptr ? handle->key : request->key;
+  packet.token = request->token;
+  if (more) packet.flags |= kPacketMore;
+  std::int64_t result = completion.result;
+  if (continues(request->kind) && result > 0 && request->done < request->total) {
+    // Ended early after a part: not every byte is with the kernel (rule O7).
+    request->done += static_cast<std::uint64_t>(result);
+    if (request->done < request->total) result = -ECANCELED;
+  }
+  if (result == -ECANCELED && request->end == Request::End::kTimedOut) result = -ETIMEDOUT;
+  if (result < 0) {
+    packet.error = static_cast<std::int32_t>(result);
+    packet.result = static_cast<double>(request->done);
+  } else if (request->kind == PacketKind::kAccept && handle != nullptr) {
+    accept(packet, completion.result, request, *handle);
+    if (packet.accepted == 0) return;
+  } else if (continues(request->kind)) {
+    packet.result = static_cast<double>(request->done);
+  } else if (request->kind != PacketKind::kOpen && request->kind != PacketKind::kConnect) {
+    packet.result = static_cast<double>(result);
+  }
+  if (completion.buffer.chunk != driver::kNoChunk && result >= 0) {
+    packet.chunk = completion.buffer.chunk;
+    packet.offset = completion.buffer.offset;
+    BufferPool::own({packet.chunk, packet.offset});
+  }
+  completed_.fetch_add(1, std::memory_order_relaxed);
+  route(packet, request, locked);
+}
+
+/// To the thread that awaits it, the thread it is bound to, or whoever comes.
+void Thread::route(Packet& packet, Request* request, Port& locked) {
+  Thread* owner = request->owner;
+  const bool owner_here = owner != nullptr && &owner->port_ == &locked && !owner->gone;
+  const bool nobody = locked.dispatcher().consumers() == 0;
+  if (request->silent || nobody || (request->awaited && !owner_here)) {
+    orphans_.push_back(packet);
+    return;
+  }
+  if (request->awaited) {
+    packet.flags |= kPacketAwaited;
+    packet.target = owner;
+  } else if (locked.options().affine && owner_here) {
+    packet.target = owner;
+  }
+  locked.dispatcher().push(packet, detaching_ ? nullptr : this);
+}
+
+/// The connection becomes a handle of the listener's port; without one it is closed again.
+void Thread::accept(Packet& packet, driver::Descriptor descriptor, Request* request,
+                    Handle& listener) {
+  Port& port = *listener.port.load();
+  const bool keyed = listener.accept_keyed;
+  const std::uint32_t key = port.unique_key();
+  Handle* handle = port.create_handle(HandleKind::kSocket, keyed, key, request->owner);
+  if (handle == nullptr) {
+    port_.driver().discard(descriptor);
+    return;
+  }
+  Port::adopt(*handle, port_.driver(), descriptor);
+  packet.accepted = handle->id;
+  packet.accepted_key = key;
+}
+
+void Thread::opened(const driver::Completion& completion, Handle& handle) {
+  if (completion.result < 0) return;
+  Request* request = static_cast<Request*>(completion.operation);
+  Port::adopt(handle, port_.driver(), completion.result);
+  if (request->kind != PacketKind::kOpen) return;
+  handle.file_kind = request->file_kind;
+  handle.pollable = request->file_kind == driver::FileKind::kStream;
+  handle.direct = (request->flags & driver::kOpenDirect) != 0;
+}
+
+// ---- what follows -----------------------------------------------------------------------------
+
+void Thread::finish(Request* request, Handle& handle, bool succeeded, Port& locked) {
+  forget_timer(request);
+  if (request->state != Request::State::kQueued && request->runner == this) leave(request);
+  for (const Place& place : request->places) BufferPool::unuse(place);
+  if (request->kind == PacketKind::kClose) {
+    HandleTable::instance().free(&handle);
+    recycle(request);
+    return;
+  }
+  const PacketKind kind = request->kind;
+  handle.unlink(request);
+  advance(request, handle, locked);
+  continue_chain(request, handle, succeeded, locked);
+  const bool opening = kind == PacketKind::kOpen || kind == PacketKind::kConnect;
+  const bool unheard = opening && (request->owner == nullptr || request->owner->gone);
+  recycle(request);
+  if (opening && !succeeded && handle.close == nullptr) {
+    HandleTable::instance().free(&handle);
+    return;
+  }
+  // Opened for a thread that has gone: nobody knows the handle.
+  if (unheard && !handle.closing) {
+    handle.closing = true;
+    handle.close = new_request();
+    handle.close->kind = PacketKind::kClose;
+    handle.close->code = driver::Opcode::kClose;
+    handle.close->silent = true;
+    handle.close->handle = &handle;
+  }
+  if (handle.close == nullptr || handle.in_flight > 0) return;
+  prepare_close(handle);
+  run_on(this, handle.close);
+}
+
+/// The descriptor may have come after the close was asked for.
+void Thread::prepare_close(Handle& handle) {
+  const bool silent = handle.close->silent;
+  prepare(handle.close, handle);
+  handle.close->silent = silent;
+}
+
+/// Takes a request off the list of those this thread runs.
+void Thread::leave(Request* request) {
+  const std::size_t i = request->runner_index;
+  if (i >= running_.size() || running_[i] != request) return;
+  running_[i] = running_.back();
+  running_[i]->runner_index = i;
+  running_.pop_back();
+}
+
+/// The next request of the same direction, whoever submitted it, starts here: this thread is awake.
+void Thread::advance(Request* request, Handle& handle, Port& locked) {
+  Direction* direction = handle.direction(*request);
+  if (direction == nullptr || direction->active != request) return;
+  direction->active = direction->pop();
+  if (direction->active != nullptr) run_on(runner_for(direction->active, locked), direction->active);
+}
+
+void Thread::continue_chain(Request* request, Handle& handle, bool succeeded, Port& locked) {
+  Request* next = request->chain;
+  request->chain = nullptr;
+  if (next == nullptr) return;
+  if (!succeeded || next->end != Request::End::kNatural || handle.closing) {
+    synthetic_.push_back({next, -ECANCELED, false, false, {}});
+    return;
+  }
+  next->chained = false;
+  Direction* direction = handle.direction(*next);
+  if (direction != nullptr && direction->active != nullptr) {
+    direction->push(next);
+    return;
+  }
+  if (direction != nullptr) direction->active = next;
+  run_on(runner_for(next, locked), next);
+}
+
+/// A thread on its way out starts nothing new: its own threads' work goes to another of the port.
+Thread* Thread::runner_for(Request* request, Port& locked) {
+  if (!detaching_) return this;
+  Thread* chosen = nullptr;
+  for (Consumer* consumer : locked.dispatcher().all()) {
+    auto* thread = static_cast<Thread*>(consumer);
+    if (chosen == nullptr || thread == request->owner) chosen = thread;
+  }
+  return chosen;
+}
+
+/// What could not be done under the locks. Starting comes before ending, so that a lane is never
+/// asked to cancel what it does not have yet.
+void Thread::after_settling() {
+  while (!to_start_.empty() || !again_.empty() || !to_end_.empty() || !orphans_.empty()) {
+    std::vector<Request*> start_now, again, end_now;
+    std::vector<Packet> orphans;
+    start_now.swap(to_start_);
+    again.swap(again_);
+    end_now.swap(to_end_);
+    orphans.swap(orphans_);
+    for (Request* request : start_now) start(request);
+    for (Request* request : again) lane_->submit(request);
+    for (Request* request : end_now) end_started(request);
+    Port::dispose(orphans);
+  }
+}
+
+// ---- waiting for buffers and descriptors ------------------------------------------------------
+
+/// On the list of the starving before looking once more: see Port::wake_starving.
+void Thread::retry_starved() {
+  port_.add_starving(*this);
+  if (!lane_->refill()) return;
+  port_.remove_starving(*this);
+  std::vector<Request*> starved;
+  starved.swap(starved_);
+  for (Request* request : starved) {
+    request->state = Request::State::kStarted;
+    lane_->submit(request);
+  }
+}
+
+void Thread::retry_paused() {
+  if (driver::now() < retry_paused_at_) return;
+  retry_paused_at_ = driver::kNever;
+  std::vector<Request*> paused;
+  paused.swap(paused_);
+  for (Request* request : paused) {
+    request->state = Request::State::kStarted;
+    lane_->submit(request);
+  }
+}
+
+}  // namespace cp

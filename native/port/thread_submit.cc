@@ -1,0 +1,318 @@
+// Submitting: from a request to the lane, through the handle's queues.
+#include <cerrno>
+
+#include "port/thread.h"
+
+namespace cp {
+
+using driver::Opcode;
+
+namespace {
+
+bool fits(PacketKind kind, HandleKind handle) {
+  switch (kind) {
+    case PacketKind::kClose:
+      return true;
+    case PacketKind::kRead:
+    case PacketKind::kWrite:
+    case PacketKind::kSync:
+    case PacketKind::kDataSync:
+    case PacketKind::kTruncate:
+    case PacketKind::kAllocate:
+    case PacketKind::kStat:
+      return handle == HandleKind::kFile;
+    case PacketKind::kAccept:
+      return handle == HandleKind::kListener;
+    case PacketKind::kReceive:
+    case PacketKind::kSend:
+    case PacketKind::kShutdown:
+      return handle == HandleKind::kSocket;
+    case PacketKind::kTimer:
+      return handle == HandleKind::kTimer;
+    default:
+      return false;
+  }
+}
+
+Opcode opcode(PacketKind kind) {
+  switch (kind) {
+    case PacketKind::kOpen: return Opcode::kOpen;
+    case PacketKind::kClose: return Opcode::kClose;
+    case PacketKind::kRead: return Opcode::kRead;
+    case PacketKind::kWrite: return Opcode::kWrite;
+    case PacketKind::kSync: return Opcode::kSync;
+    case PacketKind::kDataSync: return Opcode::kDataSync;
+    case PacketKind::kTruncate: return Opcode::kTruncate;
+    case PacketKind::kAllocate: return Opcode::kAllocate;
+    case PacketKind::kStat: return Opcode::kStat;
+    case PacketKind::kAccept: return Opcode::kAccept;
+    case PacketKind::kConnect: return Opcode::kConnect;
+    case PacketKind::kReceive: return Opcode::kReceive;
+    case PacketKind::kSend: return Opcode::kSend;
+    case PacketKind::kShutdown: return Opcode::kShutdown;
+    default: return Opcode::kRead;
+  }
+}
+
+constexpr std::int64_t kNanosecondsPerMillisecond = 1'000'000;
+
+}  // namespace
+
+void Thread::submit(Request* request, std::uint32_t id) {
+  Handle* handle = HandleTable::instance().find(id);
+  bool starts = false;
+  std::int32_t error = handle == nullptr ? kErrorHandleClosed : 0;
+  for (Request* r = request; r != nullptr; r = r->chain) {
+    r->owner = this;
+    r->handle_id = id;
+    r->code = opcode(r->kind);
+    r->awaited = r->token != 0;
+  }
+  if (handle != nullptr) {
+    std::lock_guard lock(handle->mutex);
+    if (handle->id != id || handle->closing) {
+      error = kErrorHandleClosed;
+    } else {
+      error = check(*request, *handle);
+    }
+    if (error == 0 && request->kind == PacketKind::kClose) {
+      begin_close(request, *handle);
+    } else if (error == 0) {
+      link_chain(request, *handle);
+      starts = claim(request, *handle);
+    }
+    if (error != 0 && handle->id == id) blame(request, *handle);
+  }
+  if (error != 0) return fail(request, error);
+  if (starts) start(request);
+  after_settling();
+}
+
+std::int32_t Thread::check(const Request& request, const Handle& handle) const {
+  for (const Request* r = &request; r != nullptr; r = r->chain) {
+    if (!fits(r->kind, handle.kind)) return kErrorNotSupported;
+  }
+  if (request.kind == PacketKind::kClose || handle.kind == HandleKind::kTimer) return 0;
+  return handle.descriptor == driver::kNoDescriptor ? kErrorHandleClosed : 0;
+}
+
+/// What the driver needs to know of the handle.
+void Thread::prepare(Request* request, Handle& handle) {
+  request->descriptor = handle.descriptor;
+  request->descriptor_id = handle.descriptor_id;
+  request->stream = handle.kind != HandleKind::kFile ||
+                    handle.file_kind == driver::FileKind::kStream;
+  request->pollable = handle.kind != HandleKind::kFile || handle.pollable;
+  request->likely_empty = handle.likely_empty;
+  if (handle.direct) request->flags |= driver::kOpenDirect;
+  request->silent = !handle.keyed && !request->awaited;
+  request->slices = request->memory.empty() ? nullptr : request->memory.data();
+  request->slice_count = static_cast<std::uint32_t>(request->memory.size());
+}
+
+void Thread::link_chain(Request* request, Handle& handle) {
+  for (Request* r = request; r != nullptr; r = r->chain) {
+    prepare(r, handle);
+    handle.link(r);
+    r->chained = r != request;
+    r->state = Request::State::kQueued;
+    // Under the mutex: once it waits in a queue, another thread may carry it out and recycle it.
+    remember_token(r, &handle);
+    if (r->timeout > 0) arm_timeout(r);
+  }
+}
+
+/// True when the request is this thread's to start now; else it waits in its direction.
+bool Thread::claim(Request* request, Handle& handle) {
+  Direction* direction = handle.direction(*request);
+  if (direction != nullptr && direction->active != nullptr) {
+    direction->push(request);
+    return false;
+  }
+  if (direction != nullptr) direction->active = request;
+  request->runner = this;
+  request->state = Request::State::kStarted;
+  return true;
+}
+
+/// Nothing is submitted to the handle any more; the close follows the last packet (rule O5).
+void Thread::begin_close(Request* request, Handle& handle) {
+  prepare(request, handle);
+  handle.closing = true;
+  handle.close = request;
+  request->handle = &handle;
+  for (Request* r = handle.requests; r != nullptr;) {
+    Request* next = r->handle_next;
+    end_early(r, Request::End::kCancelled);
+    r = next;
+  }
+  if (handle.in_flight == 0) run_on(this, request);
+}
+
+void Thread::refuse(Request* request, std::uint32_t id, std::int64_t error) {
+  for (Request* r = request; r != nullptr; r = r->chain) {
+    r->owner = this;
+    r->handle_id = id;
+    r->awaited = r->token != 0;
+  }
+  if (Handle* handle = HandleTable::instance().find(id)) {
+    std::lock_guard lock(handle->mutex);
+    if (handle->id == id) blame(request, *handle);
+  }
+  fail(request, error);
+}
+
+/// A refused request is answered like the handle's others.
+void Thread::blame(Request* request, const Handle& handle) {
+  for (Request* r = request; r != nullptr; r = r->chain) {
+    r->key = handle.key;
+    r->silent = !handle.keyed && !r->awaited;
+  }
+}
+
+void Thread::fail(Request* request, std::int64_t error) {
+  while (request != nullptr) {
+    Request* next = request->chain;
+    request->chain = nullptr;
+    request->handle = nullptr;
+    synthetic_.push_back({request, error, false, false, {}});
+    request = next;
+    error = -ECANCELED;
+  }
+}
+
+void Thread::remember_token(Request* request, Handle* handle) {
+  if (!request->awaited) return;
+  if (by_token_.size() <= request->token) by_token_.resize(request->token + 64);
+  by_token_[request->token] = {request, handle, request->generation.load()};
+}
+
+void Thread::arm_timeout(Request* request) {
+  const std::int64_t span = static_cast<std::int64_t>(request->timeout) * kNanosecondsPerMillisecond;
+  request->timer = timers_.add(driver::now() + span, request, request->handle,
+                               request->generation.load());
+}
+
+/// The request's handle is locked by the caller. A close without a descriptor is done at once.
+void Thread::run_on(Thread* runner, Request* request) {
+  if (request->kind == PacketKind::kClose && request->descriptor == driver::kNoDescriptor) {
+    synthetic_.push_back({request, 0, false, false, {}});
+    return;
+  }
+  if (runner == nullptr) {
+    synthetic_.push_back({request, -ECANCELED, false, false, {}});
+    return;
+  }
+  request->runner = runner;
+  request->state = Request::State::kStarted;
+  if (runner == this) {
+    to_start_.push_back(request);
+  } else {
+    runner->send({Message::Kind::kStart, request, request->generation.load(), nullptr});
+  }
+}
+
+/// No locks are held. The request is this thread's: `runner` says so since it left its queue.
+void Thread::start(Request* request) {
+  submitted_.fetch_add(1, std::memory_order_relaxed);
+  request->runner_index = running_.size();
+  running_.push_back(request);
+  if (request->kind == PacketKind::kTimer) {
+    request->state = Request::State::kTiming;
+    const auto span = static_cast<std::int64_t>(request->delay * kNanosecondsPerMillisecond);
+    request->timer = timers_.add(driver::now() + span, request, request->handle,
+                                 request->generation.load());
+    return;
+  }
+  lane_->submit(request);
+}
+
+// ---- making handles ---------------------------------------------------------------------------
+
+Handle* Thread::make(HandleKind kind, const Association& association) {
+  return port_.create_handle(kind, association.keyed, association.key, this);
+}
+
+std::int64_t Thread::submit_opening(Request* request, Handle* handle,
+                                    const Association& association) {
+  if (handle == nullptr) {
+    recycle(request);
+    return -EMFILE;
+  }
+  request->owner = this;
+  request->token = association.token;
+  request->timeout = association.timeout;
+  request->awaited = true;
+  const std::uint32_t id = handle->id;
+  request->handle_id = id;
+  {
+    std::lock_guard lock(handle->mutex);
+    handle->link(request);
+    request->runner = this;
+    request->state = Request::State::kStarted;
+  }
+  remember_token(request, handle);
+  if (request->timeout > 0) arm_timeout(request);
+  start(request);
+  return id;
+}
+
+std::int64_t Thread::open(std::string_view path, std::uint32_t flags, std::uint32_t mode,
+                          const Association& association) {
+  Request* request = new_request();
+  request->kind = PacketKind::kOpen;
+  request->code = Opcode::kOpen;
+  request->path_bytes.assign(path);
+  request->path = request->path_bytes.c_str();
+  request->flags = flags;
+  request->mode = mode;
+  return submit_opening(request, make(HandleKind::kFile, association), association);
+}
+
+std::int64_t Thread::connect(const driver::SocketAddress& address,
+                             const Association& association) {
+  Request* request = new_request();
+  request->kind = PacketKind::kConnect;
+  request->code = Opcode::kConnect;
+  request->peer = address;
+  request->address = &request->peer;
+  return submit_opening(request, make(HandleKind::kSocket, association), association);
+}
+
+std::int64_t Thread::open_descriptor(driver::Descriptor descriptor,
+                                     const Association& association) {
+  driver::FileKind kind{};
+  const driver::Result copy = port_.driver().duplicate(descriptor, kind);
+  if (copy < 0) return copy;
+  Handle* handle = make(HandleKind::kFile, association);
+  if (handle == nullptr) {
+    port_.driver().discard(copy);
+    return -EMFILE;
+  }
+  std::lock_guard lock(handle->mutex);
+  handle->file_kind = kind;
+  Port::adopt(*handle, port_.driver(), copy);
+  return handle->id;
+}
+
+std::int64_t Thread::listen(const driver::ListenOptions& options, bool accept_keyed,
+                            const Association& association) {
+  const driver::Result descriptor = port_.driver().listen(options);
+  if (descriptor < 0) return descriptor;
+  Handle* handle = make(HandleKind::kListener, association);
+  if (handle == nullptr) {
+    port_.driver().discard(descriptor);
+    return -EMFILE;
+  }
+  std::lock_guard lock(handle->mutex);
+  handle->accept_keyed = accept_keyed;
+  Port::adopt(*handle, port_.driver(), descriptor);
+  return handle->id;
+}
+
+std::int64_t Thread::timer(const Association& association) {
+  Handle* handle = make(HandleKind::kTimer, association);
+  return handle == nullptr ? -EMFILE : static_cast<std::int64_t>(handle->id);
+}
+
+}  // namespace cp
