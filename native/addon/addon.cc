@@ -1,0 +1,69 @@
+// The addon's entry: what lib/binding.ts calls Binding.
+#include <napi.h>
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+#include <algorithm>
+#include <string>
+#include <thread>
+
+#include "addon/native_lane.h"
+#include "addon/submission.h"
+#include "driver/driver.h"
+
+namespace cp::addon {
+namespace {
+
+std::uint32_t available_parallelism() {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    return static_cast<std::uint32_t>(std::max(1, CPU_COUNT(&set)));
+  }
+#endif
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+Napi::Value default_driver(const Napi::CallbackInfo& info) {
+  driver::Result error = 0;
+  const driver::Choice& choice = driver::default_choice(error);
+  if (error < 0) {
+    Napi::Error refused = Napi::Error::New(info.Env(), choice.reason);
+    refused.Set("errno", static_cast<double>(error));
+    throw refused;
+  }
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("name", choice.name);
+  out.Set("reason", choice.reason);
+  return out;
+}
+
+Napi::Value make_lane(const Napi::CallbackInfo& info) {
+  auto* constructor = info.Env().GetInstanceData<Napi::FunctionReference>();
+  return constructor->New({info[0]});
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  auto* constructor = new Napi::FunctionReference(Napi::Persistent(NativeLane::constructor(env)));
+  env.SetInstanceData<Napi::FunctionReference>(constructor);
+  exports.Set("abi", static_cast<double>(kAbi));
+  exports.Set("defaultDriver", Napi::Function::New(env, default_driver));
+  exports.Set("createPort", Napi::Function::New(env, make_lane));
+  exports.Set("attachPort", Napi::Function::New(env, make_lane));
+  exports.Set("availableParallelism",
+              Napi::Function::New(env, [](const Napi::CallbackInfo& call) -> Napi::Value {
+                return Napi::Number::New(call.Env(), available_parallelism());
+              }));
+  return exports;
+}
+
+}  // namespace
+}  // namespace cp::addon
+
+namespace {
+Napi::Object Init(Napi::Env env, Napi::Object exports) { return cp::addon::init(env, exports); }
+}  // namespace
+
+NODE_API_MODULE(NODE_GYP_MODULE_NAME, Init)

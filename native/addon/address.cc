@@ -1,0 +1,63 @@
+#include "addon/address.h"
+
+#ifdef _WIN32
+#include <winsock2.h>
+#include <ws2tcpip.h>
+#else
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#endif
+
+#include <cstring>
+
+namespace cp::addon {
+namespace {
+
+template <typename Native>
+void store(const Native& native, driver::SocketAddress& out) {
+  static_assert(sizeof native <= sizeof out.bytes);
+  std::memcpy(out.bytes, &native, sizeof native);
+  out.length = sizeof native;
+}
+
+}  // namespace
+
+bool parse_address(const std::string& text, std::uint16_t port, driver::SocketAddress& out) {
+  sockaddr_in v4{};
+  if (inet_pton(AF_INET, text.c_str(), &v4.sin_addr) == 1) {
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(port);
+    store(v4, out);
+    return true;
+  }
+  const std::size_t percent = text.find('%');
+  sockaddr_in6 v6{};
+  if (inet_pton(AF_INET6, text.substr(0, percent).c_str(), &v6.sin6_addr) != 1) return false;
+  v6.sin6_family = AF_INET6;
+  v6.sin6_port = htons(port);
+  if (percent != std::string::npos) v6.sin6_scope_id = if_nametoindex(&text[percent + 1]);
+  store(v6, out);
+  return true;
+}
+
+bool format_address(const driver::SocketAddress& address, NamedAddress& out) {
+  char text[INET6_ADDRSTRLEN] = {};
+  sockaddr generic{};
+  std::memcpy(&generic, address.bytes, sizeof generic);
+  if (generic.sa_family == AF_INET) {
+    sockaddr_in v4{};
+    std::memcpy(&v4, address.bytes, sizeof v4);
+    inet_ntop(AF_INET, &v4.sin_addr, text, sizeof text);
+    out = {text, ntohs(v4.sin_port), false};
+    return true;
+  }
+  if (generic.sa_family != AF_INET6) return false;
+  sockaddr_in6 v6{};
+  std::memcpy(&v6, address.bytes, sizeof v6);
+  inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof text);
+  out = {text, ntohs(v6.sin6_port), true};
+  return true;
+}
+
+}  // namespace cp::addon

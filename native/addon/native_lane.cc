@@ -1,0 +1,274 @@
+#include "addon/native_lane.h"
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace cp::addon {
+namespace {
+
+Napi::Error coded(Napi::Env env, const std::string& message, const char* code) {
+  Napi::Error error = Napi::Error::New(env, message);
+  error.Set("code", code);
+  return error;
+}
+
+/// An error of the system: lib/errors.ts completes it from `errno`.
+Napi::Error system_error(Napi::Env env, std::int64_t number, const std::string& reason) {
+  Napi::Error error = Napi::Error::New(env, reason);
+  error.Set("errno", static_cast<double>(number));
+  return error;
+}
+
+template <typename T>
+Napi::ArrayBuffer share(Napi::Env env, const std::shared_ptr<SharedArrays>& arrays, T* data,
+                        std::size_t size) {
+  auto* keeper = new std::shared_ptr<SharedArrays>(arrays);
+  return Napi::ArrayBuffer::New(
+      env, data, size, [](Napi::Env, void*, std::shared_ptr<SharedArrays>* kept) { delete kept; },
+      keeper);
+}
+
+PortOptions read_options(const Napi::Object& from) {
+  const auto number = [&](const char* name) {
+    return from.Get(name).As<Napi::Number>().DoubleValue();
+  };
+  PortOptions options;
+  options.driver = from.Get("driver").As<Napi::String>().Utf8Value();
+  options.concurrency = static_cast<std::uint32_t>(number("concurrency"));
+  options.queue_limit = static_cast<std::uint32_t>(number("queueLimit"));
+  options.serialize_keys = from.Get("serializeKeys").ToBoolean();
+  options.affine = from.Get("affine").ToBoolean();
+  options.buffers.buffer_size = static_cast<std::uint32_t>(number("bufferSize"));
+  options.buffers.buffer_count = static_cast<std::uint32_t>(number("bufferCount"));
+  options.buffers.memory_limit = static_cast<std::uint64_t>(number("memoryLimit"));
+  return options;
+}
+
+}  // namespace
+
+Napi::Function NativeLane::constructor(Napi::Env env) {
+  return DefineClass(env, "NativeLane",
+                     {InstanceMethod<&NativeLane::enter>("enter"),
+                      InstanceMethod<&NativeLane::get>("get"),
+                      InstanceMethod<&NativeLane::submit>("submit"),
+                      InstanceMethod<&NativeLane::start>("start"),
+                      InstanceMethod<&NativeLane::ref>("ref"),
+                      InstanceMethod<&NativeLane::unref>("unref"),
+                      InstanceMethod<&NativeLane::post>("post"),
+                      InstanceMethod<&NativeLane::drained>("drained"),
+                      InstanceMethod<&NativeLane::blocking>("blocking"),
+                      InstanceMethod<&NativeLane::close_port>("closePort"),
+                      InstanceMethod<&NativeLane::detach>("detach"),
+                      InstanceMethod<&NativeLane::stats>("stats"),
+                      InstanceMethod<&NativeLane::open>("open"),
+                      InstanceMethod<&NativeLane::open_descriptor>("openDescriptor"),
+                      InstanceMethod<&NativeLane::listen>("listen"),
+                      InstanceMethod<&NativeLane::connect>("connect"),
+                      InstanceMethod<&NativeLane::timer>("timer"),
+                      InstanceMethod<&NativeLane::set_option>("setOption"),
+                      InstanceMethod<&NativeLane::address>("address"),
+                      InstanceMethod<&NativeLane::handle_info>("handleInfo"),
+                      InstanceMethod<&NativeLane::unique_key>("uniqueKey"),
+                      InstanceMethod<&NativeLane::allocate>("allocate"),
+                      InstanceMethod<&NativeLane::release>("release"),
+                      InstanceMethod<&NativeLane::chunk>("chunk"),
+                      InstanceMethod<&NativeLane::hand_off>("handOff"),
+                      InstanceMethod<&NativeLane::handles>("handles")});
+}
+
+/// Called with port options, or with the number of a port of this process.
+NativeLane::NativeLane(Info info) : Napi::ObjectWrap<NativeLane>(info) {
+  const Napi::Env env = info.Env();
+  if (info[0].IsNumber()) {
+    Port* port = Port::find(info[0].As<Napi::Number>().Uint32Value());
+    if (port == nullptr) throw coded(env, "The port is closed", "ERR_PORT_CLOSED");
+    attach(env, *port);
+    return;
+  }
+  driver::Result error = 0;
+  std::string reason;
+  Port* port = Port::create(read_options(info[0].As<Napi::Object>()), error, reason);
+  if (port == nullptr) throw system_error(env, error, reason);
+  attach(env, *port);
+}
+
+void NativeLane::attach(Napi::Env env, Port& port) {
+  driver::Result error = 0;
+  thread_ = port.attach(arrays_->completions, error);
+  if (thread_ == nullptr) throw system_error(env, error, "io_uring_setup");
+  port_ = &port;
+  Napi::Object self = Value();
+  self.Set("portId", port.id());
+  self.Set("driver", port.driver().name());
+  self.Set("driverReason", port.driver_reason());
+  self.Set("submissions", share(env, arrays_, arrays_->submissions, sizeof arrays_->submissions));
+  self.Set("completions", share(env, arrays_, arrays_->completions, sizeof arrays_->completions));
+  nothing_ = Napi::Persistent(env.RunScript("(function () {})").As<Napi::Function>());
+  napi_add_env_cleanup_hook(env, on_cleanup, this);
+  hooked_ = true;
+}
+
+NativeLane::~NativeLane() { leave(false); }
+
+/// The environment ends: worker.terminate(), process.exit(), an uncaught exception, or just the end.
+void NativeLane::on_cleanup(void* self) {
+  auto* lane = static_cast<NativeLane*>(self);
+  lane->hooked_ = false;
+  lane->leave(true);
+}
+
+void NativeLane::leave(bool died) {
+  if (thread_ == nullptr) return;
+  if (hooked_) napi_remove_env_cleanup_hook(Env(), on_cleanup, this);
+  hooked_ = false;
+  // With the environment the notifier goes by its own hook, which has run by now.
+  if (notifier_ != nullptr && !died) notifier_->close();
+  notifier_ = nullptr;
+  Thread* thread = thread_;
+  thread_ = nullptr;
+  thread->detach(died);
+  // The functions keep their closures, and those the port's object: let go of them now, unless the
+  // environment is on its way out and does so itself.
+  if (died) return;
+  ready_.Reset();
+  nothing_.Reset();
+  context_.reset();
+}
+
+Thread& NativeLane::thread() {
+  if (thread_ == nullptr) throw coded(Env(), "The port is closed", "ERR_PORT_CLOSED");
+  return *thread_;
+}
+
+// ---- the batch --------------------------------------------------------------------------------
+
+void NativeLane::hand_over(const Napi::Value& count) {
+  const std::uint32_t wanted = count.As<Napi::Number>().Uint32Value();
+  submit_all(thread(), arrays_->submissions, std::min<std::size_t>(wanted, kSubmissionLimit));
+}
+
+Napi::Value NativeLane::submit(Info info) {
+  hand_over(info[0]);
+  return Env().Undefined();
+}
+
+Napi::Value NativeLane::enter(Info info) {
+  hand_over(info[0]);
+  const std::int64_t count = thread().poll(info[1].As<Napi::Number>().Uint32Value());
+  if (count == 0 && notifier_ != nullptr) notifier_->rearm();
+  return Napi::Number::New(Env(), static_cast<double>(count));
+}
+
+/// Neither terminate() nor exit() can interrupt a native call, but a call into JavaScript fails once
+/// the environment is to end.
+bool NativeLane::interrupted(void* self) {
+  auto* lane = static_cast<NativeLane*>(self);
+  const napi_env env = lane->Env();
+  Napi::HandleScope scope(env);
+  napi_value receiver = nullptr;
+  napi_value result = nullptr;
+  if (napi_get_undefined(env, &receiver) != napi_ok) return true;
+  return napi_call_function(env, receiver, lane->nothing_.Value(), 0, nullptr, &result) != napi_ok;
+}
+
+Napi::Value NativeLane::get(Info info) {
+  hand_over(info[0]);
+  const std::uint32_t max = info[1].As<Napi::Number>().Uint32Value();
+  const double timeout = info[2].As<Napi::Number>().DoubleValue();
+  const driver::Deadline deadline =
+      timeout < 9e9 ? driver::now() + static_cast<std::int64_t>(timeout * 1e6) : driver::kNever;
+  const std::int64_t count = thread().get(max, deadline, interrupted, this);
+  return Napi::Number::New(Env(), static_cast<double>(count));
+}
+
+// ---- the event loop ---------------------------------------------------------------------------
+
+Napi::Value NativeLane::start(Info info) {
+  ready_ = Napi::Persistent(info[0].As<Napi::Function>());
+  context_ = std::make_unique<Napi::AsyncContext>(Env(), "completion-port");
+  const bool threadsafe = info[1].ToBoolean();
+  const int descriptor = thread().lane()->notifier();
+  const auto ready = [this] { on_ready(); };
+  if (!threadsafe) notifier_ = make_uv_notifier(Env(), descriptor, ready);
+  if (notifier_ == nullptr) notifier_ = make_threadsafe_notifier(Env(), descriptor, ready);
+  if (notifier_ == nullptr) throw coded(Env(), "No event loop to attach to", "ERR_NO_EVENT_LOOP");
+  return Env().Undefined();
+}
+
+void NativeLane::on_ready() {
+  if (thread_ == nullptr) return;
+  thread_->lane()->clear_notifier();
+  const Napi::Env env = Env();
+  napi_value result = nullptr;
+  const napi_status status = napi_make_callback(env, *context_, env.Global(), ready_.Value(), 0,
+                                                nullptr, &result);
+  if (status != napi_pending_exception) return;
+  napi_value exception = nullptr;
+  if (napi_get_and_clear_last_exception(env, &exception) == napi_ok) {
+    napi_fatal_exception(env, exception);
+  }
+}
+
+Napi::Value NativeLane::ref(Info) {
+  if (notifier_ != nullptr) notifier_->ref();
+  return Env().Undefined();
+}
+
+Napi::Value NativeLane::unref(Info) {
+  if (notifier_ != nullptr) notifier_->unref();
+  return Env().Undefined();
+}
+
+// ---- the queue --------------------------------------------------------------------------------
+
+Napi::Value NativeLane::post(Info info) {
+  const std::uint32_t key = info[0].As<Napi::Number>().Uint32Value();
+  return Napi::Boolean::New(Env(), thread().post(key, info[1].As<Napi::Number>().DoubleValue()));
+}
+
+Napi::Value NativeLane::drained(Info info) {
+  thread().notify_when_drained(info[0].As<Napi::Number>().Uint32Value());
+  return Env().Undefined();
+}
+
+Napi::Value NativeLane::blocking(Info info) {
+  info[0].ToBoolean() ? thread().begin_blocking() : thread().end_blocking();
+  return Env().Undefined();
+}
+
+Napi::Value NativeLane::close_port(Info) {
+  thread();
+  port_->close();
+  return Env().Undefined();
+}
+
+Napi::Value NativeLane::detach(Info) {
+  leave(false);
+  return Env().Undefined();
+}
+
+Napi::Value NativeLane::stats(Info) {
+  const PortStats stats = port_->stats();
+  Napi::Object out = Napi::Object::New(Env());
+  const auto set = [&](const char* name, std::uint64_t value) {
+    out.Set(name, static_cast<double>(value));
+  };
+  set("submitted", stats.submitted);
+  set("completed", stats.completed);
+  set("batches", stats.batches);
+  set("systemCalls", stats.system_calls);
+  set("wakeUps", stats.wake_ups);
+  set("steals", stats.steals);
+  set("queueDepth", stats.queue_depth);
+  set("freeBuffers", stats.free_buffers);
+  set("threads", stats.threads);
+  set("running", stats.running);
+  set("waiting", stats.waiting);
+  set("handles", stats.handles);
+  set("allocatedBytes", stats.allocated_bytes);
+  return out;
+}
+
+}  // namespace cp::addon

@@ -1,0 +1,79 @@
+// One JavaScript environment attached to one port: the object lib/binding.ts calls NativeLane.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "addon/notifier.h"
+#include "addon/submission.h"
+#include "port/port.h"
+#include "port/thread.h"
+
+namespace cp::addon {
+
+/// The two arrays. Kept alive by the lane and by the ArrayBuffers that show them to JavaScript.
+struct SharedArrays {
+  alignas(64) Submission submissions[kSubmissionLimit] = {};
+  alignas(64) PacketSlot completions[kBatchLimit] = {};
+};
+
+class NativeLane final : public Napi::ObjectWrap<NativeLane> {
+ public:
+  static Napi::Function constructor(Napi::Env env);
+  explicit NativeLane(const Napi::CallbackInfo& info);
+  ~NativeLane() override;
+
+ private:
+  using Info = const Napi::CallbackInfo&;
+
+  // The batch: native_lane.cc
+  Napi::Value enter(Info info);
+  Napi::Value get(Info info);
+  Napi::Value submit(Info info);
+  Napi::Value start(Info info);
+  Napi::Value ref(Info info);
+  Napi::Value unref(Info info);
+  Napi::Value post(Info info);
+  Napi::Value drained(Info info);
+  Napi::Value blocking(Info info);
+  Napi::Value close_port(Info info);
+  Napi::Value detach(Info info);
+  Napi::Value stats(Info info);
+
+  // Handles and memory: native_lane_handles.cc
+  Napi::Value open(Info info);
+  Napi::Value open_descriptor(Info info);
+  Napi::Value listen(Info info);
+  Napi::Value connect(Info info);
+  Napi::Value timer(Info info);
+  Napi::Value set_option(Info info);
+  Napi::Value address(Info info);
+  Napi::Value handle_info(Info info);
+  Napi::Value unique_key(Info info);
+  Napi::Value allocate(Info info);
+  Napi::Value release(Info info);
+  Napi::Value chunk(Info info);
+  Napi::Value hand_off(Info info);
+  Napi::Value handles(Info info);
+
+  void attach(Napi::Env env, Port& port);
+  void hand_over(const Napi::Value& count);
+  void on_ready();
+  void leave(bool died);
+  static void on_cleanup(void* self);
+  static bool interrupted(void* self);
+  /// Throws what every function throws after `detach`.
+  Thread& thread();
+
+  std::shared_ptr<SharedArrays> arrays_ = std::make_shared<SharedArrays>();
+  Port* port_ = nullptr;
+  Thread* thread_ = nullptr;
+  Notifier* notifier_ = nullptr;
+  Napi::FunctionReference ready_;
+  Napi::FunctionReference nothing_;  ///< a JavaScript function that does nothing
+  std::unique_ptr<Napi::AsyncContext> context_;
+  bool hooked_ = false;
+};
+
+}  // namespace cp::addon

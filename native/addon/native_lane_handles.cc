@@ -1,0 +1,185 @@
+// Handles and memory, for lib/binding.ts. Not on the path of a packet.
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "addon/address.h"
+#include "addon/native_lane.h"
+
+namespace cp::addon {
+namespace {
+
+constexpr double kChunkFactor = 4294967296.0;  // 2^32
+
+std::uint32_t u32(const Napi::Value& value) { return value.As<Napi::Number>().Uint32Value(); }
+
+/// The key argument: -1 for a handle whose operations are awaited.
+Thread::Association association(const Napi::Value& key) {
+  const double number = key.As<Napi::Number>().DoubleValue();
+  Thread::Association association;
+  association.keyed = number >= 0;
+  association.key = association.keyed ? static_cast<std::uint32_t>(number) : 0;
+  return association;
+}
+
+Napi::Value number(Napi::Env env, std::int64_t value) {
+  return Napi::Number::New(env, static_cast<double>(value));
+}
+
+const char* name_of(HandleKind kind) {
+  switch (kind) {
+    case HandleKind::kFile: return "file";
+    case HandleKind::kListener: return "listener";
+    case HandleKind::kSocket: return "socket";
+    case HandleKind::kTimer: return "timer";
+  }
+  return "";
+}
+
+const char* name_of(driver::FileKind kind) {
+  switch (kind) {
+    case driver::FileKind::kRegular: return "regular";
+    case driver::FileKind::kDirectory: return "directory";
+    case driver::FileKind::kStream: return "stream";
+    case driver::FileKind::kDevice: return "device";
+  }
+  return "";
+}
+
+}  // namespace
+
+// ---- opening ----------------------------------------------------------------------------------
+
+Napi::Value NativeLane::open(Info info) {
+  const auto path = info[0].As<Napi::Uint8Array>();
+  Thread::Association with = association(info[3]);
+  with.token = u32(info[4]);
+  with.timeout = u32(info[5]);
+  const std::string_view bytes(reinterpret_cast<const char*>(path.Data()), path.ByteLength());
+  return number(Env(), thread().open(bytes, u32(info[1]), u32(info[2]), with));
+}
+
+Napi::Value NativeLane::open_descriptor(Info info) {
+  const auto descriptor = info[0].As<Napi::Number>().Int32Value();
+  return number(Env(), thread().open_descriptor(descriptor, association(info[1])));
+}
+
+Napi::Value NativeLane::listen(Info info) {
+  driver::ListenOptions options;
+  const auto port = static_cast<std::uint16_t>(u32(info[1]));
+  if (!parse_address(info[0].As<Napi::String>().Utf8Value(), port, options.address)) {
+    return number(Env(), -22);  // EINVAL: the library resolves names before
+  }
+  options.backlog = info[2].As<Napi::Number>().Int32Value();
+  options.reuse_port = info[3].ToBoolean();
+  options.ipv6_only = info[4].ToBoolean();
+  return number(Env(), thread().listen(options, info[6].ToBoolean(), association(info[5])));
+}
+
+Napi::Value NativeLane::connect(Info info) {
+  driver::SocketAddress address;
+  const auto port = static_cast<std::uint16_t>(u32(info[1]));
+  if (!parse_address(info[0].As<Napi::String>().Utf8Value(), port, address)) {
+    return number(Env(), -22);
+  }
+  Thread::Association with = association(info[2]);
+  with.token = u32(info[3]);
+  with.timeout = u32(info[4]);
+  return number(Env(), thread().connect(address, with));
+}
+
+Napi::Value NativeLane::timer(Info info) {
+  return number(Env(), thread().timer(association(info[0])));
+}
+
+// ---- asking a handle --------------------------------------------------------------------------
+
+Napi::Value NativeLane::set_option(Info info) {
+  const HandleView view = thread().port().look_up(u32(info[0]));
+  if (view.id == 0 || view.descriptor == driver::kNoDescriptor) {
+    return number(Env(), kErrorHandleClosed);
+  }
+  const auto option = static_cast<driver::SocketOption>(u32(info[1]));
+  const int value = info[2].As<Napi::Number>().Int32Value();
+  return number(Env(), port_->driver().set_option(view.descriptor, option, value));
+}
+
+Napi::Value NativeLane::address(Info info) {
+  const HandleView view = thread().port().look_up(u32(info[0]));
+  if (view.id == 0 || view.descriptor == driver::kNoDescriptor) {
+    return number(Env(), kErrorHandleClosed);
+  }
+  driver::SocketAddress raw;
+  const driver::Result found = port_->driver().address(view.descriptor, info[1].ToBoolean(), raw);
+  if (found < 0) return number(Env(), found);
+  NamedAddress named;
+  if (!format_address(raw, named)) return number(Env(), -97);  // EAFNOSUPPORT
+  Napi::Object out = Napi::Object::New(Env());
+  out.Set("address", named.text);
+  out.Set("port", static_cast<double>(named.port));
+  out.Set("family", named.ipv6 ? "IPv6" : "IPv4");
+  return out;
+}
+
+Napi::Value NativeLane::handle_info(Info info) {
+  const HandleView view = thread().port().look_up(u32(info[0]));
+  if (view.id == 0) return Env().Undefined();
+  Napi::Object out = Napi::Object::New(Env());
+  out.Set("kind", name_of(view.kind));
+  out.Set("descriptor", static_cast<double>(view.descriptor));
+  out.Set("key", static_cast<double>(view.key));
+  out.Set("keyed", view.keyed);
+  out.Set("inFlight", static_cast<double>(view.in_flight));
+  out.Set("closing", view.closing);
+  out.Set("fileKind", name_of(view.file_kind));
+  return out;
+}
+
+Napi::Value NativeLane::unique_key(Info) {
+  return number(Env(), thread().port().unique_key());
+}
+
+Napi::Value NativeLane::hand_off(Info info) {
+  Port* target = Port::find(u32(info[1]));
+  if (target == nullptr) return number(Env(), kErrorPortClosed);
+  return number(Env(), thread().port().hand_off(u32(info[0]), *target, u32(info[2])));
+}
+
+Napi::Value NativeLane::handles(Info) {
+  const std::vector<std::uint32_t> names = thread().port().handles();
+  Napi::Array out = Napi::Array::New(Env(), names.size());
+  for (std::uint32_t i = 0; i < names.size(); ++i) out.Set(i, static_cast<double>(names[i]));
+  return out;
+}
+
+// ---- memory -----------------------------------------------------------------------------------
+
+Napi::Value NativeLane::allocate(Info info) {
+  Place place;
+  const double size = info[0].As<Napi::Number>().DoubleValue();
+  if (!thread().port().pool().allocate(static_cast<std::uint64_t>(size), place)) {
+    return number(Env(), -1);
+  }
+  return Napi::Number::New(Env(), place.chunk * kChunkFactor + place.offset);
+}
+
+Napi::Value NativeLane::release(Info info) {
+  return Napi::Boolean::New(Env(), BufferPool::release({u32(info[0]), u32(info[1])}));
+}
+
+/// The view pins the memory, so it stays mapped as long as JavaScript can see it. Node marks such
+/// ArrayBuffers untransferable; `transfer()` on one would only move the pin.
+Napi::Value NativeLane::chunk(Info info) {
+  Chunk* chunk = Chunk::find(u32(info[0]));
+  if (chunk == nullptr || !chunk->pin()) {
+    throw Napi::RangeError::New(Env(), "No such chunk");
+  }
+  Napi::Object out = Napi::Object::New(Env());
+  out.Set("memory", Napi::ArrayBuffer::New(
+                        Env(), chunk->base(), chunk->size(),
+                        [](Napi::Env, void*, Chunk* pinned) { pinned->unpin(); }, chunk));
+  out.Set("blockSize", static_cast<double>(chunk->block_size()));
+  return out;
+}
+
+}  // namespace cp::addon

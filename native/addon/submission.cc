@@ -1,0 +1,106 @@
+#include "addon/submission.h"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace cp::addon {
+namespace {
+
+constexpr std::size_t kSlicesPerRecord = 5;
+constexpr std::uint32_t kShutWrite = 1;  // SHUT_WR, SD_SEND
+
+std::size_t records_for(std::uint16_t slices) {
+  return slices <= 1 ? 0 : (slices - 1 + kSlicesPerRecord - 1) / kSlicesPerRecord;
+}
+
+/// The operation keeps the memory until its final packet; with kRelease it is then free.
+bool add_slice(Request& request, Place place, std::uint32_t bytes, bool release) {
+  std::uint8_t* base = BufferPool::use(place, bytes);
+  if (base == nullptr) return false;
+  request.memory.push_back({base, bytes});
+  request.places.push_back(place);
+  request.total += bytes;
+  if (release) BufferPool::release(place);
+  return true;
+}
+
+bool add_slices(Request& request, const Submission& record) {
+  if (record.slices == 0 || record.chunk == driver::kNoChunk) return true;
+  const bool release = (record.flags & kRelease) != 0;
+  if (!add_slice(request, {record.chunk, record.start}, record.bytes, release)) return false;
+  const auto* more = reinterpret_cast<const SliceRecord*>(&record + 1);
+  for (std::size_t i = 0; i + 1 < record.slices; ++i) {
+    const auto& slice = more[i / kSlicesPerRecord].slices[i % kSlicesPerRecord];
+    if (!add_slice(request, {slice.chunk, slice.start}, slice.bytes, release)) return false;
+  }
+  if (record.slices == 1) request.chunk = record.chunk;
+  return true;
+}
+
+/// Null memory is answered with EFAULT: the block was released before.
+Request* read(const Submission& record, bool& usable) {
+  Request* request = new_request();
+  request->kind = static_cast<PacketKind>(record.kind);
+  request->multishot = (record.flags & kMultishot) != 0;
+  request->token = record.token;
+  request->timeout = record.timeout;
+  if (request->kind == PacketKind::kTimer) {
+    request->delay = record.offset;
+    request->interval = record.length;
+    request->multishot = record.length > 0;
+  } else {
+    request->offset = static_cast<std::int64_t>(record.offset);
+    request->length = static_cast<std::uint64_t>(std::max(0.0, record.length));
+  }
+  if (request->kind == PacketKind::kShutdown) request->flags = kShutWrite;
+  if (request->kind == PacketKind::kStat) request->status = &request->file_status;
+  usable = add_slices(*request, record) && usable;
+  return request;
+}
+
+/// A record and those linked to it; returns how many records they took.
+std::size_t submit_chain(Thread& thread, const Submission* records, std::size_t count) {
+  Request* first = nullptr;
+  Request* last = nullptr;
+  bool usable = true;
+  std::size_t used = 0;
+  for (;;) {
+    const Submission& record = records[used];
+    const std::size_t taken = 1 + records_for(record.slices);
+    if (used + taken > count) break;  // not written by the library: slices that are not there
+    Request* request = read(record, usable);
+    (last == nullptr ? first : last->chain) = request;
+    last = request;
+    used += taken;
+    if (!(record.flags & kLinked) || used == count) break;
+  }
+  if (first == nullptr) return count;
+  if (usable) {
+    thread.submit(first, records[0].handle);
+  } else {
+    thread.refuse(first, records[0].handle, -EFAULT);
+  }
+  return used;
+}
+
+}  // namespace
+
+void submit_all(Thread& thread, const Submission* records, std::size_t count) {
+  for (std::size_t i = 0; i < count;) {
+    const Submission& record = records[i];
+    switch (static_cast<PacketKind>(record.kind)) {
+      case PacketKind::kCancelToken:
+        thread.cancel_token(record.token);
+        ++i;
+        break;
+      case PacketKind::kCancelHandle:
+        thread.cancel_handle(record.handle);
+        ++i;
+        break;
+      default:
+        i += submit_chain(thread, records + i, count - i);
+    }
+  }
+}
+
+}  // namespace cp::addon

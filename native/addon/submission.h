@@ -1,0 +1,50 @@
+// The submission array: how JavaScript writes down what it wants. lib/binding.ts has the same
+// layout; its ABI number changes with this file.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "port/thread.h"
+
+namespace cp::addon {
+
+inline constexpr std::uint32_t kAbi = 1;
+inline constexpr std::size_t kSubmissionLimit = 512;
+
+struct Submission {
+  std::uint8_t kind;
+  std::uint8_t flags;
+  std::uint16_t slices;
+  std::uint32_t handle;
+  std::uint32_t token;
+  std::uint32_t timeout;
+  double offset;
+  double length;
+  std::uint32_t chunk;
+  std::uint32_t start;
+  std::uint32_t bytes;
+  std::uint32_t reserved[5];
+};
+static_assert(sizeof(Submission) == 64);
+static_assert(offsetof(Submission, slices) == 2 && offsetof(Submission, handle) == 4);
+static_assert(offsetof(Submission, token) == 8 && offsetof(Submission, timeout) == 12);
+static_assert(offsetof(Submission, offset) == 16 && offsetof(Submission, length) == 24);
+static_assert(offsetof(Submission, chunk) == 32 && offsetof(Submission, start) == 36);
+static_assert(offsetof(Submission, bytes) == 40);
+
+/// Slices beyond the first: five to a record.
+struct SliceRecord {
+  struct {
+    std::uint32_t chunk, start, bytes;
+  } slices[5];
+  std::uint32_t reserved;
+};
+static_assert(sizeof(SliceRecord) == sizeof(Submission));
+
+enum SubmissionFlag : std::uint8_t { kMultishot = 1, kLinked = 2, kRelease = 4 };
+
+/// Submits the first `count` records. What is wrong with one arrives as its packet.
+void submit_all(Thread& thread, const Submission* records, std::size_t count);
+
+}  // namespace cp::addon
