@@ -1,0 +1,114 @@
+/**
+ * The keyed packets of one call to native code, given out one after another.
+ *
+ * A packet is claimed when it is given out, not before: until then another thread that idles may
+ * take it (rule D5). It is marked done when the next one is claimed, so that a thread that dies
+ * abandons only the key it was at (rule T1).
+ */
+import { Packet as Slot, PacketFlag, PacketState } from './binding';
+import type { Lane } from './lane';
+import { Packet } from './packet';
+
+const SLOT_WORDS = Slot.SIZE / 4;
+
+export class Batch implements IterableIterator<Packet> {
+  readonly packet: Packet;
+  private readonly lane: Lane;
+  private readonly result: IteratorYieldResult<Packet>;
+  private index = 0;
+  private end = 0;
+  private current = -1;
+  private primed = false;
+  /** Whether native code was called while the program still held a packet of the last batch. */
+  interrupted = false;
+
+  constructor(lane: Lane) {
+    this.lane = lane;
+    this.packet = new Packet(lane);
+    this.result = { done: false, value: this.packet };
+  }
+
+  /** Whether a packet is being handled or others are waiting to be. */
+  get active(): boolean {
+    return this.current >= 0 || this.index < this.end;
+  }
+
+  /** `count` packets have come; claims the first. False when there is none for this thread. */
+  begin(count: number): boolean {
+    this.index = 0;
+    this.end = count;
+    this.interrupted = false;
+    this.primed = this.advance();
+    return this.primed;
+  }
+
+  /** The first packet was given out otherwise than by `next`. */
+  unprime(): void {
+    this.primed = false;
+  }
+
+  /** Ends the current packet and claims the next. */
+  advance(): boolean {
+    this.finish();
+    const { bytes, states } = this.lane;
+    while (this.index < this.end) {
+      const i = this.index++;
+      if ((bytes[i * Slot.SIZE + Slot.FLAGS]! & PacketFlag.Awaited) !== 0) continue;
+      const at = i * SLOT_WORDS;
+      const before = Atomics.compareExchange(
+        states,
+        at,
+        PacketState.Ready,
+        PacketState.Claimed,
+      ) as PacketState;
+      if (before !== PacketState.Ready) continue;
+      this.current = at;
+      this.packet.enter(at);
+      return true;
+    }
+    return false;
+  }
+
+  /** Ends the current packet. */
+  finish(): void {
+    this.primed = false;
+    this.packet.leave();
+    if (this.current < 0) return;
+    this.lane.states[this.current] = PacketState.Done;
+    this.current = -1;
+  }
+
+  /**
+   * Native code is about to reuse the array while the program still holds a packet: that packet is
+   * copied, and what was not given out yet goes back to the queue.
+   */
+  interrupt(): void {
+    if (this.current >= 0) this.packet.copyOut();
+    this.current = -1;
+    this.interrupted = this.index < this.end;
+    this.index = this.end = 0;
+  }
+
+  /** Gives back what was not given out yet. */
+  drop(): void {
+    this.finish();
+    this.index = this.end = 0;
+  }
+
+  next(): IteratorResult<Packet, undefined> {
+    if (this.primed) {
+      this.primed = false;
+      return this.result;
+    }
+    if (this.advance()) return this.result;
+    return { done: true, value: undefined };
+  }
+
+  return(): IteratorResult<Packet, undefined> {
+    return { done: true, value: undefined };
+  }
+
+  [Symbol.iterator](): this {
+    return this;
+  }
+}

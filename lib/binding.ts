@@ -1,0 +1,323 @@
+/**
+ * The only file that talks to the native addon: its functions, the layout of the two arrays that
+ * JavaScript and native code share, and the search for the binary.
+ *
+ * Operations are written into the submission array and packets read from the completion array; one
+ * call a batch (`enter` or `get`) does everything. The layouts are asserted on the native side in
+ * native/addon/submission.h and native/port/packet.h; `ABI` changes whenever one of them does.
+ */
+import fs = require('node:fs');
+import path = require('node:path');
+
+/** Version of the layouts and functions below. */
+export const ABI = 1;
+
+/** What a submission asks for and what a packet answers (one numbering for both). */
+export const enum Kind {
+  Open = 1,
+  Close = 2,
+  Read = 3,
+  Write = 4,
+  Sync = 5,
+  DataSync = 6,
+  Truncate = 7,
+  Allocate = 8,
+  Stat = 9,
+  Accept = 10,
+  Connect = 11,
+  Receive = 12,
+  Send = 13,
+  Shutdown = 14,
+  Timer = 15,
+  /** A message of `post`. */
+  Posted = 16,
+  /** Submission only: cancels the awaited operation `token` of this thread; answers nothing. */
+  CancelToken = 17,
+  /** Submission only: cancels all operations in flight on `handle`; answers nothing. */
+  CancelHandle = 18,
+  /** The first packet of a handle on the port it was handed to (rule A3). */
+  HandOff = 19,
+  /** The thread that held this key died (rule T1). */
+  Abandoned = 20,
+  /** The queue has room again; answers `drained()` (rule Q2). */
+  Drained = 21,
+}
+
+/** One submission: 64 bytes, little-endian. Offsets in bytes. */
+export const enum Submission {
+  SIZE = 64,
+  /** u8, Kind */
+  KIND = 0,
+  /** u8, SubmissionFlag */
+  FLAGS = 1,
+  /** u16, slices of memory: the first in this record, the others five a record in those that follow, 12 bytes each from offset 0: u32 chunk, u32 offset, u32 length */
+  SLICES = 2,
+  /** u32 */
+  HANDLE = 4,
+  /** u32, comes back in the packet; for awaited operations the index in this thread's table, unique among those in flight */
+  TOKEN = 8,
+  /** u32, milliseconds; 0: none (rule O6) */
+  TIMEOUT = 12,
+  /** f64: position in the file (ignored for streams); new length of Truncate; milliseconds until a Timer fires first */
+  OFFSET = 16,
+  /** f64: bytes of Allocate; milliseconds between a repeating Timer's later firings, 0: once */
+  LENGTH = 24,
+  /** u32, first slice: chunk of the pool, NO_CHUNK: no memory (Receive: the port's own buffer) */
+  CHUNK = 32,
+  /** u32, first slice: offset in the chunk */
+  START = 36,
+  /** u32, first slice: bytes */
+  BYTES = 40,
+}
+
+export const enum SubmissionFlag {
+  /** Accept, Receive: packets keep coming until cancelled or failed. */
+  Multishot = 1,
+  /** The next record in this array starts when this one has succeeded, and is cancelled when it fails (rule O9). */
+  Linked = 2,
+  /** The pool memory of the slices is released with the final packet. */
+  Release = 4,
+}
+
+/** One packet: 64 bytes. Offsets in bytes. */
+export const enum Packet {
+  SIZE = 64,
+  /** u32, PacketState; another thread may take a Ready packet away: claim it with Atomics.compareExchange */
+  STATE = 0,
+  /** u8, Kind */
+  KIND = 4,
+  /** u8, PacketFlag */
+  FLAGS = 5,
+  /** u32 */
+  KEY = 8,
+  /** u32; 0: no handle (posted) */
+  HANDLE = 12,
+  /** i32, 0 or a negative errno or LibraryError */
+  ERROR = 16,
+  /** u32 */
+  TOKEN = 20,
+  /** f64: bytes; posted value; expirations of a Timer */
+  RESULT = 24,
+  /** u32, Receive into the port's own buffer: where the bytes are, else NO_CHUNK */
+  CHUNK = 32,
+  /** u32 */
+  START = 36,
+  /** u32, Accept: handle of the new connection */
+  ACCEPTED = 40,
+  /** u32, Accept: key of the new connection (when it has one) */
+  ACCEPTED_KEY = 44,
+}
+
+export const enum PacketState {
+  Free = 0,
+  /** To be claimed; may be taken by a thread that is idle (rule D5). */
+  Ready = 1,
+  /** This thread's. */
+  Claimed = 2,
+  /** This thread has dealt with it: written when the next packet is claimed, so that a thread that dies abandons only the key it was at. */
+  Done = 3,
+  /** Taken by another thread; skip it. */
+  Stolen = 4,
+}
+
+export const enum PacketFlag {
+  /** More packets of this operation follow. */
+  More = 1,
+  /** The answer to an awaited operation of this thread: `token` is an index in its table. */
+  Awaited = 2,
+}
+
+/** No pool memory. */
+export const NO_CHUNK = 0xffffffff;
+
+/** Errors of the library itself, where an errno stands otherwise. */
+export const enum LibraryError {
+  HandleClosed = -20001,
+  PortClosed = -20002,
+  QueueFull = -20003,
+  AlreadyAssociated = -20004,
+  NotSupported = -20005,
+  OutOfBuffers = -20006,
+  OperationsPending = -20007,
+}
+
+/** Bits of `open`'s flags; each driver maps them to its system's. */
+export const enum OpenFlag {
+  Read = 1,
+  Write = 2,
+  Append = 4,
+  Create = 8,
+  Truncate = 16,
+  Exclusive = 32,
+  Direct = 64,
+  Sync = 128,
+}
+
+export const enum SocketOption {
+  NoDelay = 0,
+  KeepAlive = 1,
+  ReceiveBuffer = 2,
+  SendBuffer = 3,
+}
+
+export interface PortOptions {
+  /** Threads that may run at one time; 1 to 1024. */
+  concurrency: number;
+  /** '' (the process's choice), 'io_uring', 'epoll'. */
+  driver: string;
+  /** Posted packets the queue holds at most. */
+  queueLimit: number;
+  /** Bytes of one receive buffer. */
+  bufferSize: number;
+  /** Receive buffers of the port. */
+  bufferCount: number;
+  /** Bytes `allocate` may have given out at one time. */
+  memoryLimit: number;
+  /** Rule D8. */
+  serializeKeys: boolean;
+  /** Packets stay with the thread that submitted the operation. */
+  affine: boolean;
+}
+
+export interface HandleInfo {
+  kind: 'file' | 'listener' | 'socket' | 'timer';
+  /** -1 while there is none. */
+  descriptor: number;
+  key: number;
+  keyed: boolean;
+  inFlight: number;
+  closing: boolean;
+  /** 'regular' | 'directory' | 'stream' | 'device' (files) */
+  fileKind: string;
+}
+
+export interface NativeStats {
+  submitted: number;
+  completed: number;
+  batches: number;
+  systemCalls: number;
+  wakeUps: number;
+  steals: number;
+  queueDepth: number;
+  freeBuffers: number;
+  threads: number;
+  running: number;
+  waiting: number;
+  handles: number;
+  allocatedBytes: number;
+}
+
+/**
+ * One thread attached to one port. Every function is called on that thread. Numbers that are
+ * "handle or error" are a handle when positive, a negative errno or LibraryError otherwise.
+ */
+export interface NativeLane {
+  readonly portId: number;
+  readonly driver: string;
+  readonly driverReason: string;
+  /** 512 submissions (Submission.SIZE each). */
+  readonly submissions: ArrayBuffer;
+  /** 256 packets (Packet.SIZE each). */
+  readonly completions: ArrayBuffer;
+
+  /** Hands over `count` submissions, ends the previous batch, polls. Packets in the completion array, at most `max`; 0: none, and the event loop will be told of the next. PortClosed when the port is closed. */
+  enter(count: number, max: number): number;
+  /** The same, and waits: Infinity without end, else milliseconds. */
+  get(count: number, max: number, timeout: number): number;
+  /** Only hands over `count` submissions (queued; the kernel sees them at the next enter or get at the latest). Used when the array is full. */
+  submit(count: number): void;
+
+  /** Calls `ready` on the event loop whenever there may be packets. `threadsafe`: through a thread-safe function instead of libuv. */
+  start(ready: () => void, threadsafe: boolean): void;
+  ref(): void;
+  unref(): void;
+
+  /** Opens a file; the answer is an Open packet or token. `key` -1: awaited. `path`: bytes without NUL. Handle or error. */
+  open(path: Uint8Array, flags: number, mode: number, key: number, token: number, timeout: number): number;
+  /** Duplicates a descriptor of the process. Handle or error. */
+  openDescriptor(descriptor: number, key: number): number;
+  /** `address`: numeric. `acceptKeyed`: accepted connections answer in packets, under unique keys of their own. Handle or error. */
+  listen(address: string, port: number, backlog: number, reusePort: boolean, ipv6Only: boolean, key: number, acceptKeyed: boolean): number;
+  /** The answer is a Connect packet or token. `address`: numeric. Handle or error. */
+  connect(address: string, port: number, key: number, token: number, timeout: number): number;
+  /** A timer handle; Timer submissions arm it. */
+  timer(key: number): number;
+  setOption(handle: number, option: SocketOption, value: number): number;
+  address(handle: number, peer: boolean): { address: string; port: number; family: 'IPv4' | 'IPv6' } | number;
+  handleInfo(handle: number): HandleInfo | undefined;
+  /** A key nobody has (rule A2). */
+  uniqueKey(): number;
+
+  /** Page-aligned pool memory of at least `size` bytes: chunk * 2**32 + offset; -1: the memory limit is reached. */
+  allocate(size: number): number;
+  /** False when that memory is not allocated (a second release). Also for the buffers of Receive packets. */
+  release(chunk: number, offset: number): boolean;
+  /** The chunk's memory, one ArrayBuffer per thread (the same object each time); `blockSize`: its memory is given out in pieces of this size. */
+  chunk(index: number): { memory: ArrayBuffer; blockSize: number };
+
+  /** False when the queue is full. */
+  post(key: number, value: number): boolean;
+  /** An awaited Drained packet comes under `token` when there is room. */
+  drained(token: number): void;
+  /** While the thread blocks elsewhere the port lets another run in its place (rule D4). */
+  blocking(begins: boolean): void;
+  /** Moves the handle to another port (rule A3). 0 or error. */
+  handOff(handle: number, portId: number, key: number): number;
+  /** The port stops: every waiter is told PortClosed. Handles must be closed before. Idempotent. */
+  closePort(): void;
+  /** Handles of the port that are still open. */
+  handles(): number[];
+  /** Ends this thread's part: cancels and reaps its operations, frees its lane. */
+  detach(): void;
+  stats(): NativeStats;
+}
+
+export interface Binding {
+  readonly abi: number;
+  /** Driver of this process and why it is not the first choice; throws when the ring's set-up failed for want of memory or descriptors (rule P3). */
+  defaultDriver(): { name: string; reason: string };
+  createPort(options: PortOptions): NativeLane;
+  /** Attaches the calling thread to a port of this process. */
+  attachPort(portId: number): NativeLane;
+  /** CPUs available to the process (sched_getaffinity). */
+  availableParallelism(): number;
+}
+
+/** 'linux-x64', 'linuxmusl-x64', 'win32-x64', … */
+function target(): string {
+  const report = process.report?.getReport() as
+    { header?: { glibcVersionRuntime?: string } } | undefined;
+  const musl = process.platform === 'linux' && !report?.header?.glibcVersionRuntime;
+  return `${musl ? 'linuxmusl' : process.platform}-${process.arch}`;
+}
+
+function load(): Binding {
+  const root = path.join(__dirname, '..');
+  const candidates = process.env['COMPLETION_PORT_BINDING']
+    ? [process.env['COMPLETION_PORT_BINDING']]
+    : ['Release', 'Debug'].map((c) => path.join(root, 'build', c, 'completion_port.node'));
+  const failures: string[] = [];
+  for (const file of candidates) {
+    if (!fs.existsSync(file)) {
+      failures.push(`${file}: not there`);
+      continue;
+    }
+    try {
+      const binding = require(file) as Binding;
+      if (binding.abi === ABI) return binding;
+      failures.push(`${file}: built for another version of the library`);
+    } catch (error) {
+      failures.push(`${file}: ${(error as Error).message.split('\n')[0]}`);
+    }
+  }
+  throw Object.assign(
+    new Error(
+      `completion-port: no usable native binary for ${target()} (Node.js ${process.version}).\n` +
+        failures.map((line) => `  ${line}\n`).join('') +
+        'Build it with: npm explore completion-port -- npm run build:native',
+    ),
+    { code: 'ERR_COMPLETION_PORT_BINDING' },
+  );
+}
+
+export const binding: Binding = load();

@@ -1,0 +1,236 @@
+/**
+ * Reading a file in order with several reads in flight ahead of the loop.
+ */
+import { Kind } from './binding';
+import { failure, outOfBuffers } from './errors';
+import type { File } from './file';
+import type { Entry } from './lane';
+import type { OperationOptions } from './operation';
+import { Stream } from './stream';
+import * as validate from './validate';
+
+export interface ChunkOptions extends OperationOptions {
+  /** Bytes of one chunk. Default: 65536. */
+  readonly size?: number | undefined;
+  /** Reads in flight ahead of the loop; 1 to 256. Default: 4. */
+  readonly depth?: number | undefined;
+  /** Where to begin. Default: 0. */
+  readonly start?: number | undefined;
+  /** Where to end: the position behind the last byte. Default: the end of the file. */
+  readonly end?: number | undefined;
+  /** Whether to give Buffers of their own rather than lend the port's memory. Default: false. */
+  readonly copy?: boolean | undefined;
+}
+
+const DEFAULT_SIZE = 64 * 1024;
+const DEFAULT_DEPTH = 4;
+const GREATEST_SIZE = 2 ** 30;
+/** Greatest alignment that devices ask of direct I/O. */
+const BLOCK = 4096;
+/** A direct read that ended at no multiple of this was cut off by the end of the file. */
+const SECTOR = 512;
+
+export class FileChunks extends Stream<Buffer> {
+  readonly file: File<'await'>;
+  readonly direct: boolean;
+  private readonly size: number;
+  private readonly end: number;
+  private readonly copy: boolean;
+  private readonly depth: number;
+  private readonly slots: Slot[] = [];
+  private offset: number;
+  private head = 0;
+  private lent: Slot | undefined = undefined;
+
+  constructor(file: File<'await'>, options: ChunkOptions = {}) {
+    validate.options(options);
+    validate.timeout(options.timeout);
+    const { size = DEFAULT_SIZE, depth = DEFAULT_DEPTH, start = 0, end = Infinity } = options;
+    validate.integer(size, 'options.size', 1, GREATEST_SIZE);
+    validate.integer(depth, 'options.depth', 1, 256);
+    validate.integer(start, 'options.start', 0, Number.MAX_SAFE_INTEGER);
+    if (end !== Infinity) validate.integer(end, 'options.end', start, Number.MAX_SAFE_INTEGER);
+    super(file.lane, options);
+    this.file = file;
+    this.direct = file.traits.direct;
+    this.size = this.direct ? Math.ceil(size / BLOCK) * BLOCK : size;
+    this.depth = file.isStream ? 1 : depth;
+    this.offset = start;
+    this.end = end;
+    this.copy = validate.boolean(options.copy ?? false, 'options.copy');
+  }
+
+  override answered(): never {
+    throw new Error('a slot takes the answers');
+  }
+
+  /** One of the reads is back. */
+  arrived(slot: Slot): void {
+    this.inFlight--;
+    if (slot === this.slots[this.head] || this.ending) this.wake();
+  }
+
+  /** The rest of a read that came back short. */
+  resubmit(slot: Slot): void {
+    this.inFlight--;
+    if (!this.ending && !this.file.closed && !this.lane.closed) {
+      this.submit(slot);
+      return;
+    }
+    slot.flying = false;
+    slot.filled = true;
+    this.wake();
+  }
+
+  submit(slot: Slot): void {
+    this.inFlight++;
+    slot.token = this.lane.add(slot);
+    // Direct I/O wants whole blocks; what lies behind `end` is cut off when the chunk is given out.
+    const left = slot.wanted - slot.got;
+    const bytes = this.direct ? Math.min(this.size - slot.got, roundUp(left)) : left;
+    this.lane.submit(
+      Kind.Read,
+      0,
+      this.file.id,
+      slot.token,
+      validate.timeout(this.options.timeout),
+      slot.offset + slot.got,
+      0,
+      slot.chunk,
+      slot.start + slot.got,
+      bytes,
+    );
+  }
+
+  protected override proceed(): void {
+    if (this.slots.length === 0 && !this.ending) this.begin();
+    const { lent } = this;
+    this.lent = undefined;
+    if (lent !== undefined) this.refill(lent);
+  }
+
+  protected override take(): Buffer | undefined {
+    const slot = this.slots[this.head];
+    if (this.ending || slot === undefined || slot.flying) return undefined;
+    if (!slot.filled) return this.endOfData();
+    slot.filled = false;
+    if (slot.error !== 0 && slot.got === 0) {
+      this.fail(failure(slot.error, Kind.Read, this.file.subject()));
+      return this.endOfData();
+    }
+    // What was read before a failure is given out first.
+    const bytes = Math.min(slot.got, slot.wanted);
+    if (slot.error !== 0) this.fail(failure(slot.error, Kind.Read, this.file.subject()));
+    else if (slot.last) this.ending = true;
+    if (bytes === 0) return this.endOfData();
+    this.head = (this.head + 1) % this.slots.length;
+    if (this.ending) this.cancel();
+    return this.lend(slot, bytes);
+  }
+
+  protected override cancel(): void {
+    for (const slot of this.slots) if (slot.flying) this.lane.cancel(slot.token);
+  }
+
+  protected override finish(): void {
+    for (const slot of this.slots) this.lane.memory.give(slot.chunk, slot.start);
+    this.slots.length = 0;
+    this.lent = undefined;
+  }
+
+  private begin(): void {
+    this.file.assertOpen();
+    const { memory } = this.lane;
+    const needed =
+      this.end === Infinity ? this.depth : Math.ceil((this.end - this.offset) / this.size);
+    for (let i = 0; i < Math.min(this.depth, needed); i++) {
+      if (memory.take(this.size)) {
+        const { chunk, start } = memory;
+        this.slots.push(new Slot(this, chunk, start, memory.view(chunk, start, this.size)));
+      } else if (i === 0) {
+        this.fail(outOfBuffers());
+      }
+    }
+    if (needed === 0) this.ending = true;
+    for (const slot of this.slots) this.refill(slot);
+  }
+
+  /** Reads the next part of the file into the slot; leaves it empty at the end. */
+  private refill(slot: Slot): void {
+    if (this.ending || this.offset >= this.end) return;
+    slot.offset = this.offset;
+    slot.wanted = Math.min(this.size, this.end - this.offset);
+    this.offset += slot.wanted;
+    slot.got = slot.error = 0;
+    slot.last = false;
+    this.file.assertOpen();
+    slot.flying = true;
+    this.submit(slot);
+  }
+
+  private lend(slot: Slot, bytes: number): Buffer {
+    const view = bytes === this.size ? slot.view : slot.view.subarray(0, bytes);
+    if (!this.copy) {
+      this.lent = slot;
+      return view;
+    }
+    const own = Buffer.from(view);
+    this.refill(slot);
+    return own;
+  }
+
+  /** Reads further ahead may still be under way. */
+  private endOfData(): undefined {
+    this.ending = true;
+    this.cancel();
+    return undefined;
+  }
+}
+
+/** One of the reads, and its memory. */
+class Slot implements Entry {
+  token = -1;
+  /** Where in the file, and how much of it. */
+  offset = 0;
+  wanted = 0;
+  got = 0;
+  error = 0;
+  flying = false;
+  /** Holds a chunk that was not given out yet. */
+  filled = false;
+  /** The file ends with it. */
+  last = false;
+
+  constructor(
+    private readonly chunks: FileChunks,
+    readonly chunk: number,
+    readonly start: number,
+    readonly view: Buffer,
+  ) {}
+
+  answered(error: number, result: number): void {
+    this.got += result;
+    this.error = error;
+    if (this.continues(error, result)) {
+      this.chunks.resubmit(this);
+      return;
+    }
+    this.flying = false;
+    this.filled = true;
+    this.chunks.arrived(this);
+  }
+
+  /** A short read is no end: only a read of 0 is (rule O8). */
+  private continues(error: number, result: number): boolean {
+    if (error !== 0) return false;
+    if (result === 0) this.last = true;
+    if (this.last || this.got >= this.wanted || this.chunks.file.isStream) return false;
+    // Going on from the middle of a sector is not possible; only the file's end can cut one off.
+    if (this.chunks.direct && this.got % SECTOR !== 0) this.last = true;
+    return !this.last;
+  }
+}
+
+function roundUp(bytes: number): number {
+  return Math.ceil(bytes / BLOCK) * BLOCK;
+}

@@ -1,0 +1,142 @@
+/**
+ * Taking packets on the event loop: one after another with a handler, or in an async loop.
+ */
+import { inspect } from 'node:util';
+import { invalidState } from './errors';
+import type { Consumer, Lane } from './lane';
+import type { Packet } from './packet';
+
+const MOST = 256;
+
+/** What `port.serve` returns. */
+export interface Service extends Disposable {
+  /** Takes no more packets. */
+  stop(): void;
+}
+
+export class Server implements Consumer, Service {
+  private readonly lane: Lane;
+  private readonly handler: (packet: Packet) => void;
+
+  constructor(lane: Lane, handler: (packet: Packet) => void) {
+    this.lane = lane;
+    this.handler = handler;
+    begin(lane, this);
+  }
+
+  stop(): void {
+    if (this.lane.consumer === this) this.lane.setConsumer(undefined);
+  }
+
+  [Symbol.dispose](): void {
+    this.stop();
+  }
+
+  wanted(): number {
+    return MOST;
+  }
+
+  take(count: number): void {
+    const { batch } = this.lane;
+    try {
+      if (!batch.begin(count)) return;
+      do {
+        this.handler(batch.packet);
+      } while (this.lane.consumer === this && batch.advance());
+    } finally {
+      batch.drop();
+    }
+  }
+
+  ended(): void {
+    // The handler is not called any more.
+  }
+}
+
+/**
+ * The packets of an async loop. One promise and one result object serve all turns for which a packet
+ * is there already.
+ */
+export class PacketStream implements Consumer, AsyncIterableIterator<Packet, undefined> {
+  private readonly lane: Lane;
+  private readonly ready: Promise<IteratorResult<Packet, undefined>>;
+  private readonly result: IteratorYieldResult<Packet>;
+  private resolve: ((result: IteratorResult<Packet, undefined>) => void) | undefined = undefined;
+  private reject: ((error: Error) => void) | undefined = undefined;
+  private failure: Error | undefined = undefined;
+  private done = false;
+  /** Shrinks when the loop awaits in the middle of a batch, whose rest then goes back. */
+  private appetite = MOST;
+
+  constructor(lane: Lane) {
+    this.lane = lane;
+    this.result = { done: false, value: lane.batch.packet };
+    this.ready = Promise.resolve(this.result);
+    begin(lane, this);
+  }
+
+  next(): Promise<IteratorResult<Packet, undefined>> {
+    if (this.failure !== undefined) return Promise.reject(this.failure);
+    if (this.done) return Promise.resolve({ done: true, value: undefined });
+    if (this.resolve !== undefined) {
+      return Promise.reject(invalidState('next() was called before the last one had answered'));
+    }
+    if (this.lane.batch.advance()) return this.ready;
+    if (this.lane.batch.interrupted) this.appetite = 1;
+    else this.appetite = Math.min(MOST, this.appetite * 2);
+    this.lane.schedule();
+    return new Promise((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
+  }
+
+  return(): Promise<IteratorResult<Packet, undefined>> {
+    this.stop();
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  wanted(): number {
+    return this.resolve === undefined ? 0 : this.appetite;
+  }
+
+  take(count: number): void {
+    if (this.resolve === undefined || !this.lane.batch.begin(count)) return;
+    this.lane.batch.unprime();
+    const { resolve } = this;
+    this.resolve = this.reject = undefined;
+    resolve(this.result);
+  }
+
+  ended(error: Error): void {
+    this.failure = error;
+    const { reject } = this;
+    this.resolve = this.reject = undefined;
+    reject?.(error);
+  }
+
+  private stop(): void {
+    if (this.done) return;
+    this.done = true;
+    if (this.lane.consumer !== this) return;
+    this.lane.batch.drop();
+    this.lane.setConsumer(undefined);
+    // What was not taken goes back to the queue with the next call.
+    this.lane.schedule();
+    this.resolve?.({ done: true, value: undefined });
+    this.resolve = this.reject = undefined;
+  }
+}
+
+function begin(lane: Lane, consumer: Consumer): void {
+  if (lane.consumer !== undefined) {
+    throw invalidState(
+      `This thread takes packets already: ${inspect(lane.consumer, { depth: -1 })}`,
+    );
+  }
+  lane.setConsumer(consumer);
+}

@@ -1,0 +1,306 @@
+/**
+ * Files.
+ */
+import { Kind } from './binding';
+import { FileChunks, type ChunkOptions } from './chunks';
+import { invalidState, outOfBuffers, type Subject } from './errors';
+import { asNothing, asNumber, Handle, type Answer, type Style } from './handle';
+import type { Lane } from './lane';
+import { CopyBack } from './copy-back';
+import { LARGEST_COPY, type Data } from './memory';
+import type { Aftermath, Decode, OperationOptions } from './operation';
+import { StatusBlock, STATUS_BYTES, type FileStatus } from './status';
+import * as validate from './validate';
+
+/** Byte position in a file; none: where the last read or write without a position ended. */
+export type Position = number | bigint | null | undefined;
+
+export interface ReadOptions extends OperationOptions {
+  /** Bytes to read at most. Default: the length of the memory. */
+  readonly length?: number | undefined;
+}
+
+export interface OwnedReadOptions extends OperationOptions {
+  /** Bytes to read at most. */
+  readonly length: number;
+  readonly position?: Position;
+}
+
+export interface WriteOptions extends OperationOptions {
+  /**
+   * Writes and then brings the data to the device (fdatasync), as a chain (rule O9). The operation
+   * resolves when both are done; packet style gets a `written` and a `synced` packet. Default: false.
+   */
+  readonly sync?: boolean | undefined;
+}
+
+/** What is known of a file when it is opened. */
+export interface FileTraits {
+  readonly path: string | undefined;
+  readonly append: boolean;
+  readonly direct: boolean;
+  /** 'regular', 'directory', 'stream', 'device' */
+  readonly fileKind: string;
+}
+
+/**
+ * An open file: `port.open()`. Operations run on io_uring's READ, WRITE, FSYNC… | on a small pool of
+ * native threads under epoll | as overlapped I/O on Windows.
+ *
+ * The memory of a read or a write stays alive until its end, whatever happens (rule O2). Memory of
+ * `port.allocate()` is used in place; a program's own is copied, since it could be detached meanwhile.
+ */
+export class File<S extends Style = Style> extends Handle<S> {
+  readonly kind = 'file';
+  /** The path it was opened with; undefined for a duplicated descriptor. */
+  readonly path: string | undefined;
+  /** @internal */
+  readonly traits: FileTraits;
+  private readonly about: Subject;
+  /** Where reads and writes without a position go on. */
+  private position = 0;
+
+  /** @internal */
+  constructor(lane: Lane, id: number, key: number | undefined, holds: boolean, traits: FileTraits) {
+    super(lane, id, key, holds);
+    this.path = traits.path;
+    this.traits = traits;
+    this.about = { path: traits.path };
+  }
+
+  /**
+   * Reads into `target`; resolves to the number of bytes, which may be less than asked for, and is 0
+   * at the end of the file (rule O8). Without a position: goes on where the last read or write
+   * without one ended; several in flight follow each other. Packet style needs a position, unless
+   * the file has none (a FIFO), and memory of the port.
+   *
+   * `read({ length })` resolves to a Buffer of its own.
+   */
+  read(target: ArrayBufferView, position?: Position, options?: ReadOptions): Answer<S, number>;
+  read(this: File<'await'>, options: OwnedReadOptions): Answer<'await', Buffer>;
+  read(
+    target: ArrayBufferView | OwnedReadOptions,
+    position?: Position,
+    options?: ReadOptions,
+  ): unknown {
+    this.assertOpen();
+    if (!ArrayBuffer.isView(target)) return this.readOwned(target);
+    const length = lengthOf(target, options);
+    const at = this.place(position);
+    if (!this.admits(options)) return this.aborted(Kind.Read, options);
+    if (length === 0) return this.transferNothing(Kind.Read, options);
+    const { memory } = this.lane;
+    if (memory.locate(target)) return this.readAt(asNumber, at, length, options, undefined);
+    this.assertOwnMemoryAllowed();
+    const copied = Math.min(length, LARGEST_COPY);
+    if (!memory.take(copied)) return this.refuse(Kind.Read, outOfBuffers());
+    return this.readAt(asNumber, at, copied, options, new CopyBack(this.lane, [target]));
+  }
+
+  /**
+   * Reads into several pieces of memory, in order. Otherwise as `read`. At most 1024 pieces of the
+   * port's memory.
+   */
+  readv(
+    targets: readonly ArrayBufferView[],
+    position?: Position,
+    options?: OperationOptions,
+  ): Answer<S, number> {
+    this.assertOpen();
+    for (const target of targets) validate.view(target, 'targets');
+    const at = this.place(position);
+    if (!this.admits(options)) return this.aborted(Kind.Read, options);
+    const { memory } = this.lane;
+    let aftermath: Aftermath | undefined;
+    if (!memory.stageInPlace(targets)) {
+      this.assertOwnMemoryAllowed();
+      const bytes = targets.reduce((sum, target) => sum + target.byteLength, 0);
+      const copied = Math.min(bytes, LARGEST_COPY);
+      memory.resetStage();
+      if (!memory.take(copied)) return this.refuse(Kind.Read, outOfBuffers());
+      memory.addSlice(copied);
+      aftermath = new CopyBack(this.lane, targets);
+    }
+    if (memory.stagedBytes === 0) return this.transferNothing(Kind.Read, options);
+    return this.transferStaged(Kind.Read, at, options, aftermath);
+  }
+
+  /**
+   * Writes all of `data` (short writes are continued); resolves to the number of bytes. Without a
+   * position: goes on where the last read or write without one ended; a file opened for appending
+   * is always written to at its end. Several writes in flight have no order unless linked.
+   * An array is written as one piece; when any part of it is not the port's memory, all is copied.
+   */
+  write(
+    data: Data | readonly Data[],
+    position?: Position,
+    options?: WriteOptions,
+  ): Answer<S, number> {
+    this.assertOpen();
+    validate.data(data, 'data');
+    const at = this.traits.append ? 0 : this.place(position);
+    if (!this.admits(options)) return this.aborted(Kind.Write, options);
+    if (!this.lane.memory.stage(data)) return this.refuse(Kind.Write, outOfBuffers());
+    if (this.lane.memory.stagedBytes === 0 && options?.sync !== true) {
+      return this.transferNothing(Kind.Write, options);
+    }
+    return this.transferStaged(Kind.Write, at, options, undefined);
+  }
+
+  /** The same as `write` with an array. */
+  writev(data: readonly Data[], position?: Position, options?: WriteOptions): Answer<S, number> {
+    return this.write(data, position, options);
+  }
+
+  /** Brings data and metadata to the device: fsync. */
+  sync(options?: OperationOptions): Answer<S, void> {
+    this.assertOpen();
+    return this.request(Kind.Sync, asNothing, options);
+  }
+
+  /** Brings data, and what is needed to find it, to the device: fdatasync. */
+  dataSync(options?: OperationOptions): Answer<S, void> {
+    this.assertOpen();
+    return this.request(Kind.DataSync, asNothing, options);
+  }
+
+  /** Sets the length to `length` bytes. */
+  truncate(length = 0, options?: OperationOptions): Answer<S, void> {
+    this.assertOpen();
+    validate.integer(length, 'length', 0, Number.MAX_SAFE_INTEGER);
+    return this.request(Kind.Truncate, asNothing, options, length);
+  }
+
+  /** Reserves space on the device for `length` bytes from `offset`, and lengthens the file to it. */
+  allocate(offset: number, length: number, options?: OperationOptions): Answer<S, void> {
+    this.assertOpen();
+    validate.integer(offset, 'offset', 0, Number.MAX_SAFE_INTEGER);
+    validate.integer(length, 'length', 1, Number.MAX_SAFE_INTEGER);
+    return this.request(Kind.Allocate, asNothing, options, offset, length);
+  }
+
+  /** Size, times, owner, type: as `fs.Stats`. */
+  stat(this: File<'await'>, options?: OperationOptions): Answer<'await', FileStatus> {
+    this.assertAwaited('stat');
+    if (!this.admits(options)) return this.aborted(Kind.Stat, options);
+    if (!this.lane.memory.take(STATUS_BYTES)) return this.refuse(Kind.Stat, outOfBuffers());
+    const block = new StatusBlock(this.lane);
+    const { chunk, start } = block;
+    const decode = (): FileStatus => block.read();
+    return this.request(Kind.Stat, decode, options, 0, 0, chunk, start, STATUS_BYTES, 0, block);
+  }
+
+  /**
+   * Reads the file in order, with several reads in flight ahead of the loop:
+   * `for await (const chunk of file.chunks())`. A loop lends its bytes until the next turn: each chunk
+   * is the port's memory and is used again when the loop asks for the next one; `copy: true` gives
+   * Buffers that stay. Leaving the loop cancels what is in flight.
+   *
+   * Ends at the end of the file; every chunk but the last has `size` bytes, except of a file without
+   * positions (a FIFO, a terminal), which gives what there is.
+   */
+  chunks(this: File<'await'>, options?: ChunkOptions): AsyncIterableIterator<Buffer, undefined> {
+    this.assertAwaited('chunks');
+    return new FileChunks(this, options);
+  }
+
+  /** @internal */
+  override subject(): Subject {
+    return this.about;
+  }
+
+  /** @internal Whether it has no positions. */
+  get isStream(): boolean {
+    return this.traits.fileKind === 'stream';
+  }
+
+  protected override describe(): Record<string, unknown> {
+    return { path: this.path, ...super.describe() };
+  }
+
+  private readOwned(options: OwnedReadOptions): Answer<S, Buffer> {
+    validate.options(options, 'target');
+    const { memory } = this.lane;
+    const length = validate.integer(options.length, 'options.length', 0, 2 ** 31);
+    this.assertAwaited('read() without memory');
+    const at = this.place(options.position);
+    if (!this.admits(options)) return this.aborted(Kind.Read, options);
+    if (length === 0) return this.answerNow(Kind.Read, Buffer.alloc(0));
+    if (!memory.take(length)) return this.refuse(Kind.Read, outOfBuffers());
+    const block = new CopyBack(this.lane, []);
+    const decode = (bytes: number): Buffer =>
+      Buffer.from(memory.view(block.chunk, block.start, bytes));
+    return this.readAt(decode, at, length, options, block);
+  }
+
+  /** Reads into the memory located or taken last. */
+  private readAt<T>(
+    decode: Decode<T>,
+    at: number | undefined,
+    length: number,
+    options: OperationOptions | undefined,
+    aftermath: Aftermath | undefined,
+  ): Answer<S, T> {
+    const { chunk, start } = this.lane.memory;
+    const after = at === undefined ? this.advance(length, aftermath) : aftermath;
+    const offset = at ?? this.position - length;
+    return this.request(Kind.Read, decode, options, offset, 0, chunk, start, length, 0, after);
+  }
+
+  private transferStaged(
+    kind: Kind,
+    at: number | undefined,
+    options: WriteOptions | undefined,
+    aftermath: Aftermath | undefined,
+  ): Answer<S, number> {
+    const bytes = this.lane.memory.stagedBytes;
+    const after = at === undefined ? this.advance(bytes, aftermath) : aftermath;
+    const offset = at ?? this.position - bytes;
+    if (options?.sync !== true) return this.requestStaged(kind, options, offset, after);
+    return this.requestPair(kind, Kind.DataSync, (bytes) => bytes, options, offset, after);
+  }
+
+  /** The position to use; undefined: the file's own. */
+  private place(position: Position): number | undefined {
+    if (this.isStream) return 0;
+    const at = validate.position(position);
+    if (at === undefined && this.style === 'packet') {
+      throw validate.invalidValue('position', 'is needed for a file with a key', position);
+    }
+    return at;
+  }
+
+  /** Moves the file's own position over what is about to be transferred. */
+  private advance(bytes: number, inner: Aftermath | undefined): Aftermath {
+    const from = this.position;
+    this.position = from + bytes;
+    return {
+      after: (error, result) => {
+        inner?.after(error, result);
+        // Fewer bytes than expected: go back, unless something else has moved the position on.
+        if (this.position === from + bytes) this.position = from + (error === 0 ? result : 0);
+      },
+    };
+  }
+
+  private transferNothing(kind: Kind, options: OperationOptions | undefined): Answer<S, number> {
+    if (this.style === 'await') return this.answerNow(kind, 0);
+    this.lane.memory.resetStage();
+    return this.requestStaged(kind, options);
+  }
+
+  private assertOwnMemoryAllowed(): void {
+    if (this.style === 'await') return;
+    throw invalidState('A file with a key reads into memory of port.allocate() only');
+  }
+
+  private assertAwaited(what: string): void {
+    this.assertOpen();
+    if (this.style === 'packet') throw invalidState(`${what} is for files without a key`);
+  }
+}
+
+function lengthOf(target: ArrayBufferView, options: ReadOptions | undefined): number {
+  if (options?.length === undefined) return target.byteLength;
+  return validate.integer(options.length, 'options.length', 0, target.byteLength);
+}

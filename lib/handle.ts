@@ -1,0 +1,386 @@
+/**
+ * What files, listeners, sockets and timers have in common.
+ */
+import { inspect } from 'node:util';
+import { Kind, NO_CHUNK } from './binding';
+import { abortError, handleClosed, invalidState, systemError, type Subject } from './errors';
+import type { File } from './file';
+import type { Lane } from './lane';
+import type { TcpListener } from './listener';
+import {
+  Operation,
+  PairedOperation,
+  Watch,
+  type Aftermath,
+  type Decode,
+  type OperationOptions,
+} from './operation';
+import type { CompletionPort, PortToken } from './port';
+import type { TcpSocket } from './socket';
+import type { Timer } from './timer';
+import * as validate from './validate';
+
+/**
+ * How a handle answers: `'await'`, opened without a key: its methods return operations, which belong
+ * to the thread that called; `'packet'`, opened with a key: its methods return nothing, and the
+ * results arrive as packets, at whichever thread of the port takes them.
+ */
+export type Style = 'await' | 'packet';
+
+/** What a method of a handle returns. */
+export type Answer<S extends Style, T> = S extends 'packet' ? void : Operation<T>;
+
+/** A handle of any kind; `kind` tells which. */
+export type AnyHandle<S extends Style = 'packet'> =
+  File<S> | TcpListener<S> | TcpSocket<S> | Timer<S>;
+
+/** A key for a handle: an unsigned 32-bit number, or `'unique'` for one nobody else has. */
+export type KeyOption = number | 'unique';
+
+const noOptions: OperationOptions = {};
+
+/** Results that are the packet's own number. */
+export const asNumber: Decode<number> = (result) => result;
+export const asNothing: Decode<void> = () => undefined;
+
+const enum Life {
+  Open,
+  Closing,
+  /** Closed, handed to another port, or the port is gone. */
+  Gone,
+}
+
+/** An open file, listener, socket or timer. */
+export abstract class Handle<S extends Style> implements AsyncDisposable, Aftermath {
+  abstract readonly kind: 'file' | 'listener' | 'socket' | 'timer';
+  /** How it answers. */
+  readonly style: S;
+  /** Its key; undefined for a handle of await style. */
+  readonly key: S extends 'packet' ? number : undefined;
+  /** Its name in the process; the same in each thread. */
+  readonly id: number;
+
+  /** @internal */
+  readonly lane: Lane;
+  private life = Life.Open;
+  private holding = false;
+  private closing: Operation<void> | undefined = undefined;
+
+  /** @internal `key` undefined: await style. `holds`: keeps the process alive. */
+  constructor(lane: Lane, id: number, key: number | undefined, holds: boolean) {
+    this.lane = lane;
+    this.id = id;
+    this.style = (key === undefined ? 'await' : 'packet') as S;
+    this.key = key as S extends 'packet' ? number : undefined;
+    lane.handles.set(id, this);
+    if (holds) this.ref();
+  }
+
+  /** The port it belongs to. */
+  get port(): CompletionPort {
+    return this.lane.port;
+  }
+
+  /** Whether it was closed, or handed to another port, by this thread. */
+  get closed(): boolean {
+    return this.life !== Life.Open;
+  }
+
+  /**
+   * Closes the handle: what is in flight is cancelled and answered, then the descriptor goes back
+   * (rule O5). Await style: an operation that resolves when the handle is closed; packet style: the
+   * `closed` packet is the last one of the handle. No effect a second time.
+   */
+  close(): Answer<S, void> {
+    if (this.life !== Life.Open || this.lane.closed) return answer<S, void>(this.whenClosed());
+    this.lane.assertUnchained();
+    this.life = Life.Closing;
+    if (this.style === 'packet') {
+      this.lane.submit(Kind.Close, 0, this.id, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+      return answer<S, void>(undefined);
+    }
+    const operation = new Operation<void>(this.lane, Kind.Close, this.subject(), asNothing);
+    operation.aftermath = this;
+    operation.token = this.lane.add(operation);
+    this.lane.submit(Kind.Close, 0, this.id, operation.token, 0, 0, 0, NO_CHUNK, 0, 0);
+    this.closing = operation;
+    return answer<S, void>(operation);
+  }
+
+  /** Cancels everything in flight on the handle (rule O4). */
+  cancel(): void {
+    this.assertOpen();
+    this.lane.assertUnchained();
+    this.lane.submit(Kind.CancelHandle, 0, this.id, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+  }
+
+  /**
+   * Links the operations of this handle that `fn` submits: each starts when the one before it has
+   * succeeded, and is cancelled when that has failed (rule O9). Returns what `fn` returns:
+   * `const [written, synced] = file.link(() => [file.write(data, 0), file.sync()])`.
+   */
+  link<T>(fn: () => T): T {
+    validate.callback(fn, 'fn');
+    this.assertOpen();
+    return this.lane.link(this, fn);
+  }
+
+  /** Lets the open handle keep the process alive, which is the default where it was opened. */
+  ref(): this {
+    if (this.life === Life.Gone || this.holding) return this;
+    this.holding = true;
+    this.lane.hold(1);
+    if (this.style === 'packet') this.lane.watch(this);
+    return this;
+  }
+
+  /** Lets the process end although the handle is open. */
+  unref(): this {
+    if (!this.holding) return this;
+    this.holding = false;
+    this.lane.hold(-1);
+    this.lane.unwatch(this);
+    return this;
+  }
+
+  /**
+   * Moves the handle to another port, under `key` (default: its own). From then on the new port gets
+   * its packets, a `handoff` packet first, and those of operations in flight (rule A3). This object
+   * can't be used any more. Packet style only: throws `ERR_INVALID_STATE` otherwise, and
+   * `ERR_OPERATIONS_PENDING` where the driver can't move an operation in flight.
+   */
+  handOff(target: CompletionPort | PortToken, key?: KeyOption): void {
+    this.assertOpen();
+    if (this.style === 'await') throw invalidState('Only a handle with a key can be handed off');
+    const { native } = this.lane;
+    const port = portIdOf(target);
+    const newKey = keyOf(this.lane, key) ?? Number(this.key);
+    this.lane.flush();
+    const result = native.handOff(this.id, port, newKey);
+    if (result < 0) throw systemError(result, 'handOff', this.subject());
+    this.gone();
+  }
+
+  /** Closes it. Packet style: does not wait for the `closed` packet. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await (this.close() as Operation<void> | undefined);
+  }
+
+  [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    return `${this.constructor.name} ${show(this.describe(), options)}`;
+  }
+
+  /** @internal What an error of one of its operations is about. */
+  abstract subject(): Subject;
+
+  /** @internal The close is answered. */
+  after(): void {
+    this.gone();
+  }
+
+  /** @internal Resolves when a handle of await style that was closed is gone. */
+  whenClosed(): Operation<void> | undefined {
+    if (this.style === 'packet') return undefined;
+    return this.closing ?? Operation.done(this.lane, Kind.Close, undefined);
+  }
+
+  /** @internal The port closes it: a close that is answered to this thread, whatever the style. */
+  closeForPort(): Operation<void> {
+    if (this.style === 'await') return this.close() as Operation<void>;
+    this.life = Life.Closing;
+    return closeHandle(this.lane, this.id);
+  }
+
+  /** @internal The handle does not exist any more, as far as this thread is concerned. */
+  gone(): void {
+    if (this.life === Life.Gone) return;
+    this.unref();
+    this.life = Life.Gone;
+    if (this.lane.handles.get(this.id) === this) this.lane.handles.delete(this.id);
+  }
+
+  /** @internal */
+  assertOpen(): void {
+    this.lane.assertOpen();
+    if (this.life !== Life.Open) throw handleClosed();
+    this.lane.assertUnchained(this);
+  }
+
+  /** What `util.inspect` shows. */
+  protected describe(): Record<string, unknown> {
+    const info = this.lane.closed ? undefined : this.lane.native.handleInfo(this.id);
+    return {
+      key: this.key,
+      descriptor: info?.descriptor,
+      inFlight: info?.inFlight ?? 0,
+      state: ['open', 'closing', 'closed'][this.life],
+    };
+  }
+
+  /** Submits an operation with at most one slice of pool memory. */
+  protected request<T>(
+    kind: Kind,
+    decode: Decode<T>,
+    options: OperationOptions = noOptions,
+    offset = 0,
+    length = 0,
+    chunk = NO_CHUNK,
+    start = 0,
+    bytes = 0,
+    flags = 0,
+    aftermath?: Aftermath,
+  ): Answer<S, T> {
+    const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
+    if (this.style === 'packet') {
+      refuseSignal(options);
+      this.lane.submit(kind, flags, this.id, 0, timeout, offset, length, chunk, start, bytes);
+      return answer<S, T>(undefined);
+    }
+    const operation = this.begin(kind, decode, options, aftermath);
+    if (operation.token >= 0) {
+      const { token } = operation;
+      this.lane.submit(kind, flags, this.id, token, timeout, offset, length, chunk, start, bytes);
+    }
+    return answer<S, T>(operation);
+  }
+
+  /** Submits an operation with the slices staged in the lane's memory. */
+  protected requestStaged(
+    kind: Kind,
+    options: OperationOptions = noOptions,
+    offset = 0,
+    aftermath?: Aftermath,
+  ): Answer<S, number> {
+    const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
+    if (this.style === 'packet') {
+      refuseSignal(options);
+      this.lane.submitStaged(kind, 0, this.id, 0, timeout, offset);
+      return answer<S, number>(undefined);
+    }
+    const operation = this.begin(kind, asNumber, options, aftermath);
+    if (operation.token >= 0) {
+      this.lane.submitStaged(kind, 0, this.id, operation.token, timeout, offset);
+    }
+    return answer<S, number>(operation);
+  }
+
+  /** Submits the slices staged, and then `second` (rule O9), answered as one operation. */
+  protected requestPair<T>(
+    kind: Kind,
+    second: Kind,
+    finish: (first: number) => T,
+    options: OperationOptions = noOptions,
+    offset = 0,
+    aftermath?: Aftermath,
+  ): Answer<S, T> {
+    const { lane, id } = this;
+    const timeout = validate.timeout(options.timeout);
+    lane.ensure(lane.memory.stagedRecords + 1);
+    if (this.style === 'packet') {
+      refuseSignal(options);
+      lane.submitStaged(kind, 0, id, 0, timeout, offset);
+      lane.linkLast();
+      lane.submit(second, 0, id, 0, timeout, 0, 0, NO_CHUNK, 0, 0);
+      return answer<S, T>(undefined);
+    }
+    const pair = new PairedOperation<T>(lane, kind, this.subject(), finish);
+    pair.aftermath = aftermath;
+    if (!watchSignal(pair, options)) return answer<S, T>(pair);
+    const { first } = pair;
+    first.token = lane.add(first);
+    pair.token = lane.add(pair);
+    lane.submitStaged(kind, 0, id, first.token, timeout, offset);
+    lane.linkLast();
+    lane.submit(second, 0, id, pair.token, timeout, 0, 0, NO_CHUNK, 0, 0);
+    return answer<S, T>(pair);
+  }
+
+  /**
+   * Checks `options`, before memory is taken for the operation; false when their signal is aborted
+   * already.
+   */
+  protected admits(options: OperationOptions | undefined): boolean {
+    if (options === undefined) return true;
+    validate.options(options);
+    validate.timeout(options.timeout);
+    if (this.style === 'packet') refuseSignal(options);
+    return !validate.signal(options.signal)?.aborted;
+  }
+
+  /** The answer when the signal is aborted already. */
+  protected aborted<T>(kind: Kind, options: OperationOptions | undefined): Answer<S, T> {
+    return this.refuse(kind, abortError(options?.signal?.reason));
+  }
+
+  /** An answer that needs no kernel. */
+  protected answerNow<T>(kind: Kind, value: T): Answer<S, T> {
+    return answer<S, T>(Operation.done(this.lane, kind, value));
+  }
+
+  /** Await style: an operation that rejects; packet style has nothing to reject, so it throws. */
+  protected refuse<T>(kind: Kind, error: Error): Answer<S, T> {
+    if (this.style === 'packet') throw error;
+    return answer<S, T>(Operation.failed<T>(this.lane, kind, error));
+  }
+
+  /** A new operation, in flight under a token unless its signal is aborted already. */
+  private begin<T>(
+    kind: Kind,
+    decode: Decode<T>,
+    options: OperationOptions,
+    aftermath: Aftermath | undefined,
+  ): Operation<T> {
+    const operation = new Operation<T>(this.lane, kind, this.subject(), decode);
+    operation.aftermath = aftermath;
+    if (options.signal !== undefined && !watchSignal(operation, options)) return operation;
+    operation.token = this.lane.add(operation);
+    return operation;
+  }
+}
+
+/** Closes a handle; the answer comes to this thread. */
+export function closeHandle(lane: Lane, id: number): Operation<void> {
+  const operation = new Operation<void>(lane, Kind.Close, {}, asNothing);
+  operation.token = lane.add(operation);
+  lane.submit(Kind.Close, 0, id, operation.token, 0, 0, 0, NO_CHUNK, 0, 0);
+  return operation;
+}
+
+/** Lets a signal cancel the operation; false when it is aborted already and the operation failed. */
+export function watchSignal(operation: Operation<unknown>, options: OperationOptions): boolean {
+  const signal = validate.signal(options.signal);
+  if (signal === undefined) return true;
+  if (signal.aborted) {
+    operation.fail(abortError(signal.reason));
+    return false;
+  }
+  operation.watch = new Watch(signal, operation);
+  return true;
+}
+
+/** The one place where the two styles are told apart without the compiler's help. */
+export function answer<S extends Style, T>(operation: Operation<T> | undefined): Answer<S, T> {
+  return operation as Answer<S, T>;
+}
+
+/** A signal cancels one operation, which only the thread that awaits it can name. */
+function refuseSignal(options: OperationOptions): void {
+  if (options.signal === undefined) return;
+  throw validate.invalidValue(
+    'options.signal',
+    'is for handles without a key; use handle.cancel()',
+    options.signal,
+  );
+}
+
+/** The number of a key option; undefined when none was given. */
+export function keyOf(lane: Lane, key: KeyOption | undefined): number | undefined {
+  if (key === undefined) return undefined;
+  return key === 'unique' ? lane.native.uniqueKey() : validate.u32(key, 'key');
+}
+
+export function portIdOf(target: CompletionPort | PortToken): number {
+  validate.options(target, 'target');
+  const token = 'token' in target ? target.token : target;
+  return validate.u32(token.completionPort, 'target.completionPort');
+}

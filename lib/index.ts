@@ -1,0 +1,26 @@
+/**
+ * completion-port: one queue for every finished I/O operation, shared by all threads of a process.
+ */
+export { CompletionPort } from './port';
+export type {
+  BufferOptions,
+  ConnectOptions,
+  DriverName,
+  FileOptions,
+  ListenOptions,
+  PortOptions,
+  PortStats,
+  PortToken,
+  TimerHandleOptions,
+} from './port';
+export type { ChunkOptions } from './chunks';
+export type { Service } from './consumers';
+export type { File, OwnedReadOptions, Position, ReadOptions, WriteOptions } from './file';
+export type { AnyHandle, Answer, Handle, KeyOption, Style } from './handle';
+export type { AcceptOptions, ListenerAddress, TcpListener } from './listener';
+export type { Data } from './memory';
+export type { Operation, OperationOptions } from './operation';
+export type { Packet, PacketObject, PacketType } from './packet';
+export type { ReceivedOptions, ReceiveOptions, SendOptions, TcpSocket } from './socket';
+export type { FileStatus } from './status';
+export type { Timer, TimerOptions } from './timer';

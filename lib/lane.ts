@@ -1,0 +1,483 @@
+/**
+ * This thread's part of a port: the arrays it shares with native code, the operations it awaits, and
+ * when it calls native code.
+ *
+ * Submissions gather in an array and go out with one call, at the end of the current turn of
+ * microtasks; the same call brings back what has completed.
+ */
+import { AsyncResource } from 'node:async_hooks';
+import {
+  Kind,
+  LibraryError,
+  NO_CHUNK,
+  Packet as Slot,
+  PacketFlag,
+  PacketState,
+  Submission,
+  SubmissionFlag,
+  type NativeLane,
+} from './binding';
+import { Batch } from './batch';
+import { invalidState, portClosed } from './errors';
+import type { Handle, Style } from './handle';
+import { Memory, SLICES_IN_RECORD } from './memory';
+import type { CompletionPort } from './port';
+import { outOfRange } from './validate';
+
+/** Whoever waits for the packets of one token. Micro-threads are to become another kind of entry. */
+export interface Entry {
+  /** @internal `at`: index of the packet in `lane.words`; `more`: this is not the final one. */
+  answered(error: number, result: number, at: number, more: boolean): void;
+}
+
+/** Whoever takes this thread's keyed packets on the event loop. */
+export interface Consumer {
+  /** How many packets it wants now. */
+  wanted(): number;
+  /** Packets `0` to `count` of the completion array are there, awaited ones among them. */
+  take(count: number): void;
+  /** The port is gone. */
+  ended(error: Error): void;
+}
+
+const RECORDS = 512;
+const RECORD_WORDS = Submission.SIZE / 4;
+const SLOT_WORDS = Slot.SIZE / 4;
+const SLICE_WORDS = 3;
+
+/** After so many rounds, or so much time, the event loop gets a turn. */
+const ROUNDS_IN_TURN = 64;
+const MILLISECONDS_IN_TURN = 2;
+
+/** How often handles that another thread may have closed are looked after, in milliseconds. */
+const SWEEP_INTERVAL = 1000;
+
+const noArray: never[] = [];
+
+export class Lane {
+  readonly port: CompletionPort;
+  readonly native: NativeLane;
+  readonly memory: Memory;
+  /** The completion array. */
+  readonly words: Uint32Array;
+  readonly states: Int32Array;
+  readonly bytes: Uint8Array;
+  readonly numbers: Float64Array;
+  readonly batch: Batch;
+  /** Handles this thread has an object for. */
+  readonly handles = new Map<number, Handle<Style>>();
+  closed = false;
+  /** `port.close()` is under way. */
+  closing = false;
+  consumer: Consumer | undefined = undefined;
+
+  private readonly records: Uint32Array;
+  private readonly recordNumbers: Float64Array;
+  private count = 0;
+  /** The handle whose operations are being linked. */
+  private chained: Handle<Style> | undefined = undefined;
+  private chainStart = 0;
+  private lastRecord = -1;
+
+  /** Token 0 means that nobody awaits the operation. */
+  private table: (Entry | undefined)[] = [undefined];
+  private readonly freeTokens: number[] = [];
+
+  private started = false;
+  private driving = false;
+  private scheduled = false;
+  private rounds = 0;
+  private turnBegan = 0;
+  private readonly tick = (): void => this.drive();
+  private readonly turn = (): void => {
+    this.rounds = 0;
+    this.drive();
+  };
+
+  private holds = 0;
+  private referenced = false;
+  private consumerHolds = true;
+  private readonly foreign = new Set<Handle<Style>>();
+  private sweeper: NodeJS.Timeout | undefined = undefined;
+  private readonly onDown: () => void;
+  private readonly context = new AsyncResource('CompletionPort', {
+    requireManualDestroy: true,
+  });
+
+  constructor(port: CompletionPort, native: NativeLane, onDown: () => void) {
+    this.port = port;
+    this.native = native;
+    this.onDown = onDown;
+    this.memory = new Memory(native);
+    this.records = new Uint32Array(native.submissions);
+    this.recordNumbers = new Float64Array(native.submissions);
+    this.words = new Uint32Array(native.completions);
+    this.states = new Int32Array(native.completions);
+    this.bytes = new Uint8Array(native.completions);
+    this.numbers = new Float64Array(native.completions);
+    this.batch = new Batch(this);
+  }
+
+  // ---- submitting
+
+  /** A token for an operation this thread awaits. */
+  add(entry: Entry): number {
+    const token = this.freeTokens.pop() ?? this.table.length;
+    this.table[token] = entry;
+    return token;
+  }
+
+  /** Takes back the token of an operation that could not be submitted. */
+  remove(token: number): void {
+    this.table[token] = undefined;
+    this.freeTokens.push(token);
+  }
+
+  /** Writes one submission with at most one slice of memory. */
+  submit(
+    kind: Kind,
+    flags: number,
+    handle: number,
+    token: number,
+    timeout: number,
+    offset: number,
+    length: number,
+    chunk: number,
+    start: number,
+    bytes: number,
+  ): void {
+    const slices = chunk === NO_CHUNK ? 0 : 1;
+    const at = this.reserve(1) * RECORD_WORDS;
+    this.write(at, kind, flags, slices, handle, token, timeout, offset, length);
+    this.records[at + Submission.CHUNK / 4] = chunk;
+    this.records[at + Submission.START / 4] = start;
+    this.records[at + Submission.BYTES / 4] = bytes;
+  }
+
+  /** Writes one submission with the slices staged in `memory`. */
+  submitStaged(
+    kind: Kind,
+    flags: number,
+    handle: number,
+    token: number,
+    timeout: number,
+    offset: number,
+  ): void {
+    const { slices, sliceCount, stagedCopy } = this.memory;
+    const more = this.memory.stagedRecords - 1;
+    const first = this.reserve(1 + more);
+    const release = stagedCopy ? SubmissionFlag.Release : 0;
+    let at = first * RECORD_WORDS;
+    this.write(at, kind, flags | release, sliceCount, handle, token, timeout, offset, 0);
+    at += Submission.CHUNK / 4;
+    this.records[at] = sliceCount > 0 ? slices[0]! : NO_CHUNK;
+    this.records[at + 1] = sliceCount > 0 ? slices[1]! : 0;
+    this.records[at + 2] = sliceCount > 0 ? slices[2]! : 0;
+    for (let record = 0; record < more; record++) {
+      const from = (1 + record * SLICES_IN_RECORD) * SLICE_WORDS;
+      const to = from + SLICES_IN_RECORD * SLICE_WORDS;
+      const end = Math.min(to, sliceCount * SLICE_WORDS);
+      this.records.set(slices.subarray(from, end), (first + 1 + record) * RECORD_WORDS);
+    }
+  }
+
+  /** Asks for an early end of an operation this thread awaits. */
+  cancel(token: number): void {
+    if (this.closed) return;
+    if (this.chained) {
+      queueMicrotask(() => this.cancel(token));
+      return;
+    }
+    this.submit(Kind.CancelToken, 0, 0, token, 0, 0, 0, NO_CHUNK, 0, 0);
+  }
+
+  /** Before a native function that must not overtake what was submitted earlier. */
+  flush(): void {
+    if (this.count === 0) return;
+    if (this.chained) throw invalidState('Only operations of one open handle can be linked');
+    this.native.submit(this.count);
+    this.count = 0;
+    this.schedule();
+  }
+
+  /** Submissions of `handle` made inside `fn` become a chain (rule O9). */
+  link<T>(handle: Handle<Style>, fn: () => T): T {
+    if (this.chained) throw invalidState('A chain is being described already');
+    this.flush();
+    this.chained = handle;
+    this.chainStart = this.count;
+    try {
+      return fn();
+    } finally {
+      this.chained = undefined;
+      if (this.count > this.chainStart) this.unlinkLast();
+    }
+  }
+
+  /** Marks the record that was written last as followed by the next one. */
+  linkLast(): void {
+    const at = this.lastRecord * RECORD_WORDS;
+    this.records[at] = this.records[at]! | (SubmissionFlag.Linked << 8);
+  }
+
+  /** Room for `count` records that stay together. */
+  ensure(count: number): void {
+    if (this.count + count > RECORDS && !this.chained) this.flush();
+  }
+
+  // ---- taking
+
+  /**
+   * Waits for packets without the event loop. False when `timeout` milliseconds passed first.
+   */
+  get(max: number, timeout: number): boolean {
+    if (this.driving || this.chained) throw invalidState('get() is not possible here');
+    const deadline = timeout === Infinity ? Infinity : performance.now() + timeout;
+    for (let left = timeout; ; left = Math.max(0, deadline - performance.now())) {
+      this.batch.finish();
+      const count = this.count;
+      this.count = 0;
+      const got = this.native.get(count, max, left);
+      if (got < 0) throw this.down();
+      if (got > 0) {
+        this.settleAwaited(got);
+        if (this.batch.begin(got)) return true;
+      }
+      if (left === 0) return false;
+    }
+  }
+
+  /** Calls native code soon: at the end of the current turn of microtasks. */
+  schedule(): void {
+    if (this.scheduled || this.driving || this.closed) return;
+    this.scheduled = true;
+    process.nextTick(this.tick);
+  }
+
+  /** Settles the awaited packets among the first `count`; the number of them. */
+  settleAwaited(count: number): number {
+    const { bytes } = this;
+    let settled = 0;
+    for (let i = 0; i < count; i++) {
+      const flags = bytes[i * Slot.SIZE + Slot.FLAGS]!;
+      if ((flags & PacketFlag.Awaited) === 0) continue;
+      this.settle(i * SLOT_WORDS, (flags & PacketFlag.More) !== 0);
+      settled++;
+    }
+    return settled;
+  }
+
+  // ---- staying alive (rule T3)
+
+  /** Something that keeps the process alive came (1) or went (-1). */
+  hold(by: 1 | -1): void {
+    this.holds += by;
+    this.reconcile();
+  }
+
+  setConsumer(consumer: Consumer | undefined): void {
+    this.consumer = consumer;
+    this.reconcile();
+    if (consumer) this.schedule();
+  }
+
+  /** Whether a consumer keeps the process alive. */
+  holdByConsumer(holds: boolean): void {
+    this.consumerHolds = holds;
+    this.reconcile();
+  }
+
+  /** A keyed handle that keeps the process alive: its end may be seen by another thread only. */
+  watch(handle: Handle<Style>): void {
+    this.foreign.add(handle);
+    this.sweeper ??= setInterval(() => this.sweep(), SWEEP_INTERVAL).unref();
+  }
+
+  unwatch(handle: Handle<Style>): void {
+    this.foreign.delete(handle);
+    if (this.foreign.size > 0) return;
+    clearInterval(this.sweeper);
+    this.sweeper = undefined;
+  }
+
+  /** Forgets the objects of handles that are gone. */
+  sweep(): void {
+    if (this.closed) return;
+    const open = new Set(this.native.handles());
+    for (const [id, handle] of this.handles) {
+      if (!open.has(id)) handle.gone();
+    }
+  }
+
+  // ---- ending
+
+  /** The port is closed, or this thread leaves it: everything that waits fails. */
+  down(): Error {
+    if (this.closed) return portClosed();
+    this.closed = true;
+    this.count = 0;
+    this.batch.drop();
+    const { table, consumer } = this;
+    this.table = noArray;
+    for (const entry of table) entry?.answered(LibraryError.PortClosed, 0, 0, false);
+    this.consumer = undefined;
+    consumer?.ended(portClosed());
+    for (const handle of this.handles.values()) handle.gone();
+    this.holds = 0;
+    this.reconcile();
+    this.memory.close();
+    this.native.detach();
+    this.onDown();
+    return portClosed();
+  }
+
+  assertOpen(): void {
+    if (this.closed || this.closing) throw portClosed();
+  }
+
+  /** Whether `handle` may submit now: not while a chain of another one is described. */
+  assertUnchained(handle?: Handle<Style>): void {
+    if (this.chained === undefined || this.chained === handle) return;
+    throw invalidState('Only operations of one open handle can be linked');
+  }
+
+  private reserve(records: number): number {
+    if (this.count + records > RECORDS) {
+      if (this.chained || records > RECORDS) {
+        throw outOfRange('operations', `a chain of at most ${RECORDS} submissions`, RECORDS + 1);
+      }
+      this.flush();
+    }
+    const first = this.count;
+    this.count += records;
+    this.lastRecord = first;
+    this.schedule();
+    return first;
+  }
+
+  private write(
+    at: number,
+    kind: Kind,
+    flags: number,
+    slices: number,
+    handle: number,
+    token: number,
+    timeout: number,
+    offset: number,
+    length: number,
+  ): void {
+    const { records, recordNumbers } = this;
+    const linked = this.chained ? flags | SubmissionFlag.Linked : flags;
+    records[at] = kind | (linked << 8) | (slices << 16);
+    records[at + Submission.HANDLE / 4] = handle;
+    records[at + Submission.TOKEN / 4] = token;
+    records[at + Submission.TIMEOUT / 4] = timeout;
+    recordNumbers[at / 2 + Submission.OFFSET / 8] = offset;
+    recordNumbers[at / 2 + Submission.LENGTH / 8] = length;
+  }
+
+  private unlinkLast(): void {
+    const at = this.lastRecord * RECORD_WORDS;
+    this.records[at] = this.records[at]! & ~(SubmissionFlag.Linked << 8);
+  }
+
+  private settle(at: number, more: boolean): void {
+    const token = this.words[at + Slot.TOKEN / 4]!;
+    const entry = this.table[token];
+    this.states[at] = PacketState.Done;
+    if (entry === undefined) return;
+    if (!more) this.remove(token);
+    const error = this.states[at + Slot.ERROR / 4]!;
+    entry.answered(error, this.numbers[at / 2 + Slot.RESULT / 8]!, at, more);
+  }
+
+  /** One call to native code, and what it brings back; again while there may be more. */
+  private drive(): void {
+    this.scheduled = false;
+    if (this.driving || this.closed) return;
+    this.start();
+    this.driving = true;
+    let finished = false;
+    try {
+      finished = this.run();
+    } finally {
+      this.driving = false;
+      // A handler threw: what is left of its batch goes back at the next call.
+      if (!finished) this.later();
+    }
+  }
+
+  private run(): boolean {
+    for (;;) {
+      if (this.overBudget()) {
+        this.later();
+        return true;
+      }
+      const max = this.consumer === undefined ? 0 : this.consumer.wanted();
+      const got = this.enter(max);
+      if (got < 0) this.down();
+      if (got <= 0) return true;
+      const settled = this.settleAwaited(got);
+      if (got > settled && this.consumer !== undefined) this.consume(got);
+      if (this.closed) return true;
+      // What awaits comes first: it submits more, and one call does for all of that.
+      if (settled > 0 || this.batch.active) {
+        this.scheduled = true;
+        process.nextTick(this.tick);
+        return true;
+      }
+    }
+  }
+
+  private enter(max: number): number {
+    if (this.batch.active) this.batch.interrupt();
+    const count = this.count;
+    this.count = 0;
+    return this.native.enter(count, max);
+  }
+
+  /** Not in the asynchronous context of whichever operation made this thread call native code. */
+  private consume(got: number): void {
+    this.context.runInAsyncScope(takeFor, undefined, this.consumer, got);
+  }
+
+  private overBudget(): boolean {
+    const now = performance.now();
+    if (this.rounds++ === 0) this.turnBegan = now;
+    return this.rounds > ROUNDS_IN_TURN || now - this.turnBegan > MILLISECONDS_IN_TURN;
+  }
+
+  private later(): void {
+    this.scheduled = true;
+    setImmediate(this.turn);
+  }
+
+  private start(): void {
+    if (this.started) return;
+    this.started = true;
+    const threadsafe =
+      Boolean(process.versions['bun']) || process.env['COMPLETION_PORT_NOTIFIER'] === 'threadsafe';
+    this.native.start(this.turn, threadsafe);
+    if (!this.referenced) this.native.unref();
+  }
+
+  private reconcile(): void {
+    const wanted = this.holds > 0 || (this.consumer !== undefined && this.consumerHolds);
+    if (wanted === this.referenced) return;
+    this.referenced = wanted;
+    if (this.closed) {
+      if (!wanted && this.started) this.native.unref();
+      return;
+    }
+    if (wanted) {
+      this.start();
+      this.native.ref();
+    } else {
+      this.native.unref();
+    }
+  }
+}
+
+function takeFor(consumer: Consumer, count: number): void {
+  consumer.take(count);
+}

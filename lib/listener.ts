@@ -1,0 +1,165 @@
+/**
+ * Listening TCP sockets.
+ */
+import { Kind, NO_CHUNK, Packet as Slot, SubmissionFlag } from './binding';
+import { ECANCELED, failure, invalidState, type Subject } from './errors';
+import { Handle, type Answer, type Style } from './handle';
+import type { Lane } from './lane';
+import type { OperationOptions } from './operation';
+import { TcpSocket } from './socket';
+import { Stream } from './stream';
+
+export interface ListenerAddress {
+  readonly address: string;
+  readonly port: number;
+  readonly family: 'IPv4' | 'IPv6';
+}
+
+export interface AcceptOptions extends OperationOptions {
+  /** Packet style only: `accepted` packets keep coming. Default: false. */
+  readonly multishot?: boolean | undefined;
+}
+
+/** Connections accepted ahead of the loop. */
+const BACKLOG = 64;
+
+/**
+ * A listening socket: `port.listen()`. Accepting runs on io_uring's multishot ACCEPT | on accept4
+ * when the socket is ready under epoll | on AcceptEx.
+ *
+ * With a key, `accepted` packets come by themselves from the start; `packet.accepted` is the
+ * connection, with a unique key of its own. When one comes with an error and without `more`,
+ * `accept({ multishot: true })` starts again.
+ */
+export class TcpListener<S extends Style = Style> extends Handle<S> {
+  readonly kind = 'listener';
+  private known: ListenerAddress | undefined = undefined;
+  private readonly about: { net: true; address?: string; port?: number } = { net: true };
+
+  /** The address it listens on; undefined when it is closed. */
+  address(): ListenerAddress | undefined {
+    if (this.known !== undefined) return this.known;
+    if (this.closed || this.lane.closed) return undefined;
+    const address = this.lane.native.address(this.id, false);
+    if (typeof address === 'number') return undefined;
+    this.known = address;
+    return address;
+  }
+
+  /** Accepts one connection. */
+  accept(options?: AcceptOptions): Answer<S, TcpSocket<'await'>> {
+    this.assertOpen();
+    if (options?.multishot !== true) {
+      return this.request(Kind.Accept, (_result, at) => acceptedAt(this.lane, at), options);
+    }
+    if (this.style === 'await') throw invalidState('multishot is for listeners with a key');
+    const flags = SubmissionFlag.Multishot;
+    return this.request<TcpSocket<'await'>>(
+      Kind.Accept,
+      (_result, at) => acceptedAt(this.lane, at),
+      options,
+      0,
+      0,
+      NO_CHUNK,
+      0,
+      0,
+      flags,
+    );
+  }
+
+  /**
+   * Accepts until the listener is closed: `for await (const socket of listener)`. At most 64
+   * connections are accepted ahead of the loop; those that it leaves behind are closed.
+   */
+  [Symbol.asyncIterator](
+    this: TcpListener<'await'>,
+  ): AsyncIterableIterator<TcpSocket<'await'>, undefined> {
+    return this.sockets();
+  }
+
+  /** The same, ended by a signal. */
+  sockets(
+    this: TcpListener<'await'>,
+    options?: OperationOptions,
+  ): AsyncIterableIterator<TcpSocket<'await'>, undefined> {
+    this.assertOpen();
+    if ((this.style as Style) === 'packet') {
+      throw invalidState('A listener with a key answers in packets');
+    }
+    return new AcceptedSockets(this, options);
+  }
+
+  /** @internal */
+  override subject(): Subject {
+    return this.about;
+  }
+
+  protected override describe(): Record<string, unknown> {
+    return { ...super.describe(), address: this.address() };
+  }
+}
+
+function acceptedAt(lane: Lane, at: number): TcpSocket<'await'> {
+  return new TcpSocket<'await'>(lane, lane.words[at + Slot.ACCEPTED / 4]!, undefined, true);
+}
+
+class AcceptedSockets extends Stream<TcpSocket<'await'>> {
+  private readonly listener: TcpListener<'await'>;
+  private readonly queue: TcpSocket<'await'>[] = [];
+  private token = -1;
+  private pausing = false;
+
+  constructor(listener: TcpListener<'await'>, options: OperationOptions = {}) {
+    super(listener.lane, options);
+    this.listener = listener;
+  }
+
+  override answered(error: number, _result: number, at: number, more: boolean): void {
+    if (error === 0) this.queue.push(acceptedAt(this.lane, at));
+    if (!more) this.disarmed(error);
+    else if (this.queue.length >= BACKLOG) this.pause();
+    this.wake();
+  }
+
+  protected override proceed(): void {
+    if (this.ending || this.token >= 0 || this.queue.length > 0) return;
+    this.listener.assertOpen();
+    this.token = this.lane.add(this);
+    this.inFlight++;
+    this.pausing = false;
+    const { id } = this.listener;
+    const flags = SubmissionFlag.Multishot;
+    this.lane.submit(Kind.Accept, flags, id, this.token, 0, 0, 0, NO_CHUNK, 0, 0);
+  }
+
+  protected override take(): TcpSocket<'await'> | undefined {
+    return this.queue.shift();
+  }
+
+  protected override cancel(): void {
+    if (this.token >= 0) this.lane.cancel(this.token);
+  }
+
+  protected override finish(): void {
+    for (const socket of this.queue.splice(0)) void socket.close();
+  }
+
+  /** The loop is behind: connections wait in the kernel's backlog meanwhile. */
+  private pause(): void {
+    if (this.pausing) return;
+    this.pausing = true;
+    this.cancel();
+  }
+
+  private disarmed(error: number): void {
+    this.token = -1;
+    this.inFlight--;
+    // A cancelled accept is a pause, the end of the loop, or the end of the listener.
+    if (error === ECANCELED || error === 0) {
+      if (this.listener.closed || this.lane.closed) this.ending = true;
+      else if (!this.ending) this.proceed();
+      return;
+    }
+    this.fail(failure(error, Kind.Accept, this.listener.subject()));
+  }
+}

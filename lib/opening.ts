@@ -1,0 +1,231 @@
+/**
+ * How handles come about: opening files, connecting, listening.
+ */
+import dns = require('node:dns');
+import net = require('node:net');
+import { fileURLToPath } from 'node:url';
+import { Kind, Packet as Slot } from './binding';
+import { EADDRNOTAVAIL, EAFNOSUPPORT, systemError } from './errors';
+import { File, type FileTraits } from './file';
+import { keyOf, watchSignal, type KeyOption, type Style } from './handle';
+import type { Lane } from './lane';
+import { TcpListener } from './listener';
+import { ComposedOperation, Operation, type OperationOptions, type Steps } from './operation';
+import { mayUseNet } from './permission';
+import { TcpSocket } from './socket';
+import * as validate from './validate';
+
+export interface ConnectOptions extends OperationOptions {
+  /** Name or address. Default: 'localhost'. */
+  readonly host?: string | undefined;
+  readonly port: number;
+  /** Makes it answer in packets. Default: await style. */
+  readonly key?: KeyOption | undefined;
+  /** TCP_NODELAY. Default: false. */
+  readonly noDelay?: boolean | undefined;
+  /** Probes an idle connection; a number: for the first time after so many milliseconds. Default: false. */
+  readonly keepAlive?: boolean | number | undefined;
+}
+
+export interface ListenOptions extends OperationOptions {
+  /** Name or address. Default: '::', or '0.0.0.0' where there is no IPv6. */
+  readonly host?: string | undefined;
+  /** 0: one the system picks. */
+  readonly port: number;
+  /** Makes it, and its connections, answer in packets. Default: await style. */
+  readonly key?: KeyOption | undefined;
+  /** Connections that wait to be accepted at most. Default: 511. */
+  readonly backlog?: number | undefined;
+  /** SO_REUSEPORT: several sockets may listen on the port. Default: false. */
+  readonly reusePort?: boolean | undefined;
+  /** IPV6_V6ONLY. Default: false. */
+  readonly ipv6Only?: boolean | undefined;
+}
+
+export interface OpenRequest extends OperationOptions {
+  readonly path: Buffer;
+  readonly flags: number;
+  readonly mode: number;
+  readonly key: number | undefined;
+  readonly traits: Omit<FileTraits, 'fileKind'>;
+}
+
+export function pathBytes(path: unknown): Buffer {
+  const plain = path instanceof URL ? fileURLToPath(path) : path;
+  if (typeof plain !== 'string' && !Buffer.isBuffer(plain)) {
+    throw validate.invalidType('path', 'of type string or an instance of Buffer or URL', path);
+  }
+  const bytes = Buffer.from(plain as string);
+  if (bytes.includes(0)) throw validate.invalidValue('path', 'must be without null bytes', path);
+  return bytes;
+}
+
+export function openPath(lane: Lane, request: OpenRequest): Operation<File> {
+  const { key, traits } = request;
+  const subject = { path: traits.path };
+  const operation = new Operation<File>(lane, Kind.Open, subject, (_result, at) => {
+    const id = lane.words[at + Slot.HANDLE / 4]!;
+    return openedFile(lane, id, key, traits);
+  });
+  if (!watchSignal(operation, request)) return operation;
+  const timeout = validate.timeout(request.timeout);
+  begin(lane, operation, (token) => {
+    const { path, flags, mode } = request;
+    return lane.native.open(path, flags, mode, key ?? -1, token, timeout);
+  });
+  return operation;
+}
+
+export function openDescriptor(
+  lane: Lane,
+  descriptor: number,
+  key: number | undefined,
+  traits: Omit<FileTraits, 'fileKind'>,
+): Operation<File> {
+  validate.integer(descriptor, 'path', 0, 0x7fffffff);
+  lane.flush();
+  const id = lane.native.openDescriptor(descriptor, key ?? -1);
+  if (id < 0) return Operation.failed(lane, Kind.Open, systemError(id, 'dup', {}));
+  return Operation.done(lane, Kind.Open, openedFile(lane, id, key, traits));
+}
+
+export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocket> {
+  validate.options(options);
+  const host = validate.string(options.host ?? 'localhost', 'options.host');
+  const port = validate.tcpPort(options.port, 'options.port');
+  const key = keyOf(lane, options.key);
+  const { noDelay = false, keepAlive = false } = options;
+  validate.boolean(noDelay, 'options.noDelay');
+  if (typeof keepAlive !== 'boolean') {
+    validate.integer(keepAlive, 'options.keepAlive', 0, 0x7fffffff);
+  }
+  mayUseNet(host);
+  const run = async (steps: Steps): Promise<TcpSocket> => {
+    const socket = await connectToAny(lane, steps, await addressesOf(host), port, key);
+    if (noDelay) socket.setNoDelay();
+    if (keepAlive !== false) socket.setKeepAlive(true, keepAlive === true ? 0 : keepAlive);
+    return socket;
+  };
+  return new ComposedOperation(lane, Kind.Connect, 'connect', options, run, discard);
+}
+
+export function listen(lane: Lane, options: ListenOptions): Operation<TcpListener> {
+  validate.options(options);
+  validate.tcpPort(options.port, 'options.port');
+  const { host, backlog = 511, reusePort = false, ipv6Only = false } = options;
+  if (host !== undefined) validate.string(host, 'options.host');
+  validate.integer(backlog, 'options.backlog', 1, 0x7fffffff);
+  validate.boolean(reusePort, 'options.reusePort');
+  validate.boolean(ipv6Only, 'options.ipv6Only');
+  const key = keyOf(lane, options.key);
+  mayUseNet(host ?? '::');
+  const run = async (): Promise<TcpListener> => {
+    const addresses =
+      host === undefined ? ['::', '0.0.0.0'] : (await addressesOf(host)).slice(0, 1);
+    return listenOnFirst(lane, addresses, options, key);
+  };
+  return new ComposedOperation(lane, Kind.Accept, 'listen', options, run, discard);
+}
+
+/** Has native code begin an operation that makes a handle, answered under a token. */
+function begin(lane: Lane, operation: Operation<unknown>, start: (token: number) => number): void {
+  lane.flush();
+  operation.token = lane.add(operation);
+  const result = start(operation.token);
+  if (result < 0) {
+    lane.remove(operation.token);
+    operation.token = -1;
+    operation.fail(operation.errorOf(result));
+    return;
+  }
+  lane.hold(1);
+  operation.aftermath = { after: () => lane.hold(-1) };
+  lane.schedule();
+}
+
+function openedFile(
+  lane: Lane,
+  id: number,
+  key: number | undefined,
+  traits: Omit<FileTraits, 'fileKind'>,
+): File {
+  const fileKind = lane.native.handleInfo(id)?.fileKind ?? 'regular';
+  return new File<Style>(lane, id, key, true, { ...traits, fileKind });
+}
+
+async function addressesOf(host: string): Promise<string[]> {
+  if (net.isIP(host) !== 0) return [host];
+  const found = await dns.promises.lookup(host, { all: true });
+  return found.map(({ address }) => address);
+}
+
+/** One address after another; the last failure is the operation's. */
+async function connectToAny(
+  lane: Lane,
+  steps: Steps,
+  addresses: readonly string[],
+  port: number,
+  key: number | undefined,
+): Promise<TcpSocket> {
+  let last: unknown;
+  for (const address of addresses) {
+    if (steps.stopped) break;
+    steps.subject = { net: true, address, port };
+    try {
+      return await steps.step(connectTo(lane, address, port, key));
+    } catch (error) {
+      last = error;
+    }
+  }
+  throw last;
+}
+
+function connectTo(
+  lane: Lane,
+  address: string,
+  port: number,
+  key: number | undefined,
+): Operation<TcpSocket> {
+  lane.assertOpen();
+  const subject = { net: true, address, port };
+  const operation = new Operation<TcpSocket>(
+    lane,
+    Kind.Connect,
+    subject,
+    (_result, at) => new TcpSocket<Style>(lane, lane.words[at + Slot.HANDLE / 4]!, key, true),
+  );
+  begin(lane, operation, (token) => lane.native.connect(address, port, key ?? -1, token, 0));
+  return operation;
+}
+
+function listenOnFirst(
+  lane: Lane,
+  addresses: readonly string[],
+  options: ListenOptions,
+  key: number | undefined,
+): TcpListener {
+  const { backlog = 511, reusePort = false, ipv6Only = false } = options;
+  const port = Number(options.port);
+  let result = 0;
+  let last = '';
+  for (const address of addresses) {
+    lane.assertOpen();
+    const keyed = key !== undefined;
+    last = address;
+    result = lane.native.listen(address, port, backlog, reusePort, ipv6Only, key ?? -1, keyed);
+    if (result >= 0) return listening(lane, result, key);
+    if (result !== EAFNOSUPPORT && result !== EADDRNOTAVAIL) break;
+  }
+  throw systemError(result, 'listen', { net: true, address: last, port });
+}
+
+function listening(lane: Lane, id: number, key: number | undefined): TcpListener {
+  const listener = new TcpListener<Style>(lane, id, key, true);
+  if (key !== undefined) listener.accept({ multishot: true });
+  lane.schedule();
+  return listener;
+}
+
+function discard(late: TcpListener | TcpSocket): void {
+  if (!late.lane.closed) void late.close();
+}

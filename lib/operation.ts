@@ -1,0 +1,341 @@
+/**
+ * An awaited operation: what `read`, `send`, `accept`… of a handle without a key return.
+ */
+import { inspect } from 'node:util';
+import type { Kind } from './binding';
+import { abortError, cancelled, ECANCELED, failure, timedOut, type Subject } from './errors';
+import type { Entry, Lane } from './lane';
+import * as validate from './validate';
+
+/** What every operation that can wait accepts. */
+export interface OperationOptions {
+  /**
+   * Cancels the operation when it is aborted: it then rejects with an `AbortError` (code
+   * `ABORT_ERR`) whose `cause` is the signal's reason, unless its natural result came first.
+   * A signal that is aborted already rejects without submitting anything. Handles with a key don't
+   * take one: use `handle.cancel()`.
+   */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds after which the operation ends with `ETIMEDOUT` (rule O6). Default: no limit. */
+  readonly timeout?: number | undefined;
+}
+
+/** Turns the packet at `at` (an index in `lane.words`) into what the operation resolves to. */
+export type Decode<T> = (result: number, at: number, operation: Operation<unknown>) => T;
+
+/** Runs when the kernel has let go of the operation's memory, whether it failed or not. */
+export interface Aftermath {
+  /** @internal */
+  after(error: number, result: number): void;
+}
+
+const enum State {
+  Pending,
+  Fulfilled,
+  Rejected,
+}
+
+type Resolve = (value: never) => void;
+type Reject = (error: unknown) => void;
+
+// One executor for all promises: a closure for each operation would cost more than the operation.
+let resolving: Resolve;
+let rejecting: Reject;
+function capture(resolve: Resolve, reject: Reject): void {
+  resolving = resolve;
+  rejecting = reject;
+}
+
+/**
+ * An operation in flight. It can be awaited like a promise, and cancelled. The context of
+ * AsyncLocalStorage follows from `await` and `then` to what runs after them. A failed operation that
+ * nobody has attached to is reported as an `unhandledRejection`, as a promise's would be, unless it
+ * failed because of its own `cancel()`.
+ */
+export class Operation<T> implements Promise<T>, Entry {
+  /** @internal */
+  readonly lane: Lane;
+  /** @internal Its index in the lane's table while it is in flight, else -1. */
+  token = -1;
+  /** @internal */
+  aftermath: Aftermath | undefined = undefined;
+  /** @internal */
+  watch: Watch | undefined = undefined;
+  private readonly kind: Kind;
+  /** @internal What its error is about. */
+  subject: Subject;
+  private readonly decode: Decode<T> | undefined;
+  private state = State.Pending;
+  private abandoned = false;
+  private value: T | undefined = undefined;
+  private error: Error | undefined = undefined;
+  private promise: Promise<T> | undefined = undefined;
+  private resolve: Resolve | undefined = undefined;
+  private reject: Reject | undefined = undefined;
+
+  /** @internal */
+  constructor(lane: Lane, kind: Kind, subject: Subject, decode: Decode<T> | undefined) {
+    this.lane = lane;
+    this.kind = kind;
+    this.subject = subject;
+    this.decode = decode;
+  }
+
+  /** @internal An operation that failed before it was submitted. */
+  static failed<T>(lane: Lane, kind: Kind, error: Error): Operation<T> {
+    const operation = new Operation<T>(lane, kind, {}, undefined);
+    operation.fail(error);
+    return operation;
+  }
+
+  /** @internal An operation that had nothing to do. */
+  static done<T>(lane: Lane, kind: Kind, value: T): Operation<T> {
+    const operation = new Operation<T>(lane, kind, {}, undefined);
+    operation.fulfil(value);
+    return operation;
+  }
+
+  /** Whether it has neither succeeded nor failed yet. */
+  get pending(): boolean {
+    return this.state === State.Pending;
+  }
+
+  /**
+   * Asks for an early end. The operation then rejects with `ECANCELED`, or resolves to its natural
+   * result where that came first (rule O4). No effect on one that has ended.
+   */
+  cancel(): void {
+    if (this.state !== State.Pending) return;
+    this.abandoned = true;
+    this.stop(undefined);
+  }
+
+  then<A = T, B = never>(
+    fulfilled?: ((value: T) => A | PromiseLike<A>) | null,
+    rejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    return (this.promise ?? this.attach()).then(fulfilled, rejected);
+  }
+
+  catch<B = never>(rejected?: ((reason: unknown) => B | PromiseLike<B>) | null): Promise<T | B> {
+    return (this.promise ?? this.attach()).catch(rejected);
+  }
+
+  finally(settled?: (() => void) | null): Promise<T> {
+    return (this.promise ?? this.attach()).finally(settled);
+  }
+
+  get [Symbol.toStringTag](): string {
+    return 'Operation';
+  }
+
+  [inspect.custom](): string {
+    const states = ['pending', 'fulfilled', 'rejected'];
+    return `Operation { ${states[this.state]} }`;
+  }
+
+  /** @internal The final packet is there. */
+  answered(error: number, result: number, at: number): void {
+    this.token = -1;
+    const value = error === 0 ? this.decode!(result, at, this) : undefined;
+    this.aftermath?.after(error, result);
+    if (error === 0) this.fulfil(value as T);
+    else this.fail(this.errorOf(error));
+  }
+
+  /** @internal */
+  errorOf(error: number): Error {
+    if (error === ECANCELED && this.watch?.aborted) return abortError(this.watch.reason);
+    return failure(error, this.kind, this.subject);
+  }
+
+  /** @internal */
+  stop(_reason: Error | undefined): void {
+    if (this.token >= 0) this.lane.cancel(this.token);
+  }
+
+  /** @internal */
+  fulfil(value: T): void {
+    if (this.state !== State.Pending) return;
+    this.state = State.Fulfilled;
+    this.value = value;
+    if (this.watch !== undefined) this.watch.end();
+    if (this.resolve !== undefined) this.resolve(value as never);
+  }
+
+  /** @internal */
+  fail(error: Error): void {
+    if (this.state !== State.Pending) return;
+    this.state = State.Rejected;
+    this.error = error;
+    if (this.watch !== undefined) this.watch.end();
+    if (this.reject !== undefined) this.reject(error);
+    else if (!this.abandoned) this.promise = Promise.reject(error);
+  }
+
+  private attach(): Promise<T> {
+    if (this.state === State.Fulfilled) this.promise = Promise.resolve(this.value as T);
+    else if (this.state === State.Rejected) this.promise = Promise.reject(this.error!);
+    else {
+      this.promise = new Promise<T>(capture);
+      this.resolve = resolving;
+      this.reject = rejecting;
+    }
+    return this.promise;
+  }
+}
+
+/** Anything a signal can stop. */
+export interface Stoppable {
+  /** @internal */
+  stop(reason: Error | undefined): void;
+}
+
+/** Listens to a signal for as long as an operation is in flight. */
+export class Watch {
+  aborted = false;
+  private readonly signal: AbortSignal;
+  private readonly target: Stoppable;
+
+  constructor(signal: AbortSignal, target: Stoppable) {
+    this.signal = signal;
+    this.target = target;
+    signal.addEventListener('abort', this);
+  }
+
+  get reason(): unknown {
+    return this.signal.reason as unknown;
+  }
+
+  handleEvent(): void {
+    this.aborted = true;
+    this.target.stop(abortError(this.signal.reason));
+  }
+
+  end(): void {
+    this.signal.removeEventListener('abort', this);
+  }
+}
+
+/**
+ * Two linked submissions that answer as one operation: the second submission's answer settles it,
+ * with the first one's result or failure.
+ */
+export class PairedOperation<T> extends Operation<T> {
+  private waiting = 2;
+  private firstError = 0;
+  private secondError = 0;
+  private transferred = 0;
+  private readonly finish: (first: number) => T;
+  /** @internal */
+  readonly first: Entry & { token: number };
+
+  /** @internal */
+  constructor(lane: Lane, kind: Kind, subject: Subject, finish: (first: number) => T) {
+    super(lane, kind, subject, undefined);
+    this.finish = finish;
+    this.first = {
+      token: -1,
+      answered: (error, result) => {
+        this.first.token = -1;
+        this.firstError = error;
+        this.transferred = result;
+        this.aftermath?.after(error, result);
+        this.arrived();
+      },
+    };
+  }
+
+  /** @internal */
+  override answered(error: number): void {
+    this.token = -1;
+    this.secondError = error;
+    this.arrived();
+  }
+
+  /** @internal */
+  override stop(): void {
+    if (this.first.token >= 0) this.lane.cancel(this.first.token);
+    if (this.token >= 0) this.lane.cancel(this.token);
+  }
+
+  private arrived(): void {
+    if (--this.waiting > 0) return;
+    // The second of a failed chain reports only that it was cancelled; the first says why.
+    const error = this.firstError || this.secondError;
+    if (error === 0) this.fulfil(this.finish(this.transferred));
+    else this.fail(this.errorOf(error));
+  }
+}
+
+/** What a composed operation's steps see of it. */
+export interface Steps {
+  /** Where the operation is at, for the text of a timeout. */
+  subject: Subject;
+  readonly stopped: boolean;
+  /** Waits for an inner operation, which is cancelled when the whole is. */
+  step<U>(operation: Operation<U>): Promise<U>;
+}
+
+/** An operation made of several, run by an async function (looking a name up, then connecting). */
+export class ComposedOperation<T> extends Operation<T> implements Steps {
+  private current: Operation<unknown> | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private readonly syscall: string;
+
+  /** @internal `discard` takes a result that came after the operation was given up. */
+  constructor(
+    lane: Lane,
+    kind: Kind,
+    syscall: string,
+    options: OperationOptions,
+    run: (steps: Steps) => Promise<T>,
+    discard: (late: T) => void,
+  ) {
+    super(lane, kind, { net: true }, undefined);
+    this.syscall = syscall;
+    const signal = validate.signal(options.signal);
+    const timeout = validate.timeout(options.timeout);
+    if (signal?.aborted) {
+      this.fail(abortError(signal.reason));
+      return;
+    }
+    if (signal) this.watch = new Watch(signal, this);
+    if (timeout > 0) this.timer = setTimeout(() => this.expire(), timeout);
+    lane.hold(1);
+    void this.run(run, discard);
+  }
+
+  get stopped(): boolean {
+    return !this.pending;
+  }
+
+  step<U>(operation: Operation<U>): Promise<U> {
+    this.current = operation;
+    if (this.stopped) operation.cancel();
+    return operation.then();
+  }
+
+  /** @internal */
+  override stop(reason: Error | undefined): void {
+    this.fail(reason ?? cancelled(this.syscall, this.subject));
+    this.current?.cancel();
+  }
+
+  private expire(): void {
+    this.stop(timedOut(this.syscall, this.subject));
+  }
+
+  private async run(run: (steps: Steps) => Promise<T>, discard: (late: T) => void): Promise<void> {
+    try {
+      const value = await run(this);
+      if (this.stopped) discard(value);
+      else this.fulfil(value);
+    } catch (error) {
+      this.fail(error as Error);
+    } finally {
+      clearTimeout(this.timer);
+      this.lane.hold(-1);
+    }
+  }
+}

@@ -1,0 +1,276 @@
+/**
+ * The packet at hand: one object for each thread, which looks into the completion array.
+ */
+import { inspect } from 'node:util';
+import { Kind, NO_CHUNK, Packet as Slot, PacketFlag, type LibraryError } from './binding';
+import { bufferReleased, codeOf, failure, invalidState } from './errors';
+import type { Answer, AnyHandle, Style } from './handle';
+import type { Lane } from './lane';
+import type { TcpSocket } from './socket';
+import { acceptedSocket, handleFor } from './wrap';
+
+/** What a packet answers. */
+export type PacketType =
+  | 'none'
+  | 'opened'
+  | 'closed'
+  | 'read'
+  | 'written'
+  | 'synced'
+  | 'truncated'
+  | 'allocated'
+  | 'status'
+  | 'accepted'
+  | 'connected'
+  | 'received'
+  | 'sent'
+  | 'ended'
+  | 'timer'
+  | 'posted'
+  | 'handoff'
+  | 'abandoned'
+  | 'drained';
+
+const types: readonly PacketType[] = [
+  'none',
+  'opened',
+  'closed',
+  'read',
+  'written',
+  'synced',
+  'synced',
+  'truncated',
+  'allocated',
+  'status',
+  'accepted',
+  'connected',
+  'received',
+  'sent',
+  'ended',
+  'timer',
+  'posted',
+  'none',
+  'none',
+  'handoff',
+  'abandoned',
+  'drained',
+];
+
+/** A packet's contents, copied: stays valid. */
+export interface PacketObject {
+  readonly type: PacketType;
+  readonly key: number;
+  readonly handle: AnyHandle | undefined;
+  readonly value: number;
+  readonly error: Error | undefined;
+  readonly more: boolean;
+  readonly accepted: TcpSocket<'packet'> | undefined;
+  /** Received bytes, in memory of their own. */
+  readonly data: Buffer | undefined;
+}
+
+const SLOT_WORDS = Slot.SIZE / 4;
+const noWords = new Uint32Array(SLOT_WORDS).fill(NO_CHUNK, Slot.CHUNK / 4, Slot.CHUNK / 4 + 1);
+const noNumbers = new Float64Array(noWords.buffer);
+
+/**
+ * One completion, or one posted message. **There is one Packet object for each thread, and it shows
+ * the packet at hand**: it is valid until the next packet is asked for, or, in a handler of `serve`,
+ * until the handler returns. `toObject()` makes a copy that stays valid.
+ *
+ * The bytes of a `received` packet are lent in the same way: their buffer returns to the port when
+ * the loop moves on, unless `keep()` or `sendTo()` was called.
+ */
+export class Packet {
+  private readonly lane: Lane;
+  private words: Uint32Array = noWords;
+  private numbers: Float64Array = noNumbers;
+  private at = 0;
+  /** Whether the buffer of received bytes is to be released when the loop moves on. */
+  private lends = false;
+  private cachedError: Error | undefined = undefined;
+  private ownWords: Uint32Array | undefined;
+  private ownNumbers: Float64Array | undefined;
+
+  /** @internal */
+  constructor(lane: Lane) {
+    this.lane = lane;
+  }
+
+  /** What happened. */
+  get type(): PacketType {
+    return types[this.kind] ?? 'none';
+  }
+
+  /** The key of the handle, or the one given to `post`. */
+  get key(): number {
+    return this.words[this.at + Slot.KEY / 4]!;
+  }
+
+  /**
+   * The handle it is about; undefined for posted messages, and for a handle that is gone and that
+   * this thread never saw. The same object each time in this thread.
+   */
+  get handle(): AnyHandle | undefined {
+    const id = this.words[this.at + Slot.HANDLE / 4]!;
+    return id === 0 ? undefined : handleFor(this.lane, id);
+  }
+
+  /** Bytes read, written, received or sent; 0 at the end of a file or stream. */
+  get bytes(): number {
+    return this.numbers[this.at / 2 + Slot.RESULT / 8]!;
+  }
+
+  /** The value given to `post`; how often a timer has fired since its last packet. */
+  get value(): number {
+    return this.numbers[this.at / 2 + Slot.RESULT / 8]!;
+  }
+
+  /** Whether the operation failed: cheaper to ask than `error`. */
+  get failed(): boolean {
+    return this.errorNumber !== 0;
+  }
+
+  /** `'ECONNRESET'`, …; undefined when the operation succeeded. Cheaper than `error`. */
+  get code(): string | undefined {
+    const error = this.errorNumber;
+    return error === 0 ? undefined : codeOf(error);
+  }
+
+  /** The failure as Node.js shows it: `code`, `errno`, `syscall`. Made when first asked for. */
+  get error(): Error | undefined {
+    const error = this.errorNumber;
+    if (error === 0) return undefined;
+    const handle = this.handle;
+    this.cachedError ??= failure(error, this.kind, handle ? handle.subject() : {});
+    return this.cachedError;
+  }
+
+  /** Whether more packets of the same operation follow (rule O1). */
+  get more(): boolean {
+    return (this.flags & PacketFlag.More) !== 0;
+  }
+
+  /** The new connection of an `accepted` packet, under a key of its own. */
+  get accepted(): TcpSocket<'packet'> | undefined {
+    const id = this.words[this.at + Slot.ACCEPTED / 4]!;
+    if (this.kind !== Kind.Accept || id === 0) return undefined;
+    return acceptedSocket(this.lane, id, this.words[this.at + Slot.ACCEPTED_KEY / 4]!);
+  }
+
+  /**
+   * The bytes of a `received` packet, without a copy; undefined when there are none (an orderly end,
+   * a failure, memory of the program's own). Lent: see above.
+   */
+  get data(): Buffer | undefined {
+    const chunk = this.chunk;
+    if (chunk === NO_CHUNK) return undefined;
+    return this.lane.memory.view(chunk, this.start, this.bytes);
+  }
+
+  /** Keeps the received bytes beyond this packet; the program gives them to `port.release` later. */
+  keep(): Buffer {
+    const data = this.data;
+    if (data === undefined) throw invalidState('The packet holds no received bytes');
+    if (!this.lends) throw bufferReleased();
+    this.lends = false;
+    return data;
+  }
+
+  /** Gives the buffer of the received bytes back now. A second time: `ERR_BUFFER_RELEASED`. */
+  release(): void {
+    if (this.chunk === NO_CHUNK) return;
+    if (!this.lends) throw bufferReleased();
+    this.lends = false;
+    this.lane.memory.give(this.chunk, this.start);
+  }
+
+  /**
+   * Sends the received bytes to `socket`, from where they are; native code releases their buffer when
+   * they are sent. Answers as `socket.send` does. Throws `ERR_INVALID_STATE` without received bytes.
+   */
+  sendTo<S extends Style>(socket: TcpSocket<S>): Answer<S, number> {
+    if (this.chunk === NO_CHUNK) throw invalidState('The packet holds no received bytes');
+    if (!this.lends) throw bufferReleased();
+    const answer = socket.forward(this.chunk, this.start, this.bytes);
+    this.lends = false;
+    return answer;
+  }
+
+  /** A copy that stays valid; received bytes are copied too. */
+  toObject(): PacketObject {
+    const { type, key, handle, value, error, more, accepted, data } = this;
+    return {
+      type,
+      key,
+      handle,
+      value,
+      error,
+      more,
+      accepted,
+      data: data === undefined ? undefined : Buffer.from(data),
+    };
+  }
+
+  /** The same as `toObject()`. */
+  retain(): PacketObject {
+    return this.toObject();
+  }
+
+  [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    const { type, key, bytes, code, more } = this;
+    const result = code ?? bytes;
+    return `Packet ${show({ type, key, result, more }, options)}`;
+  }
+
+  /** @internal Shows the packet at `at` of the completion array. */
+  enter(at: number): void {
+    this.words = this.lane.words;
+    this.numbers = this.lane.numbers;
+    this.at = at;
+    this.cachedError = undefined;
+    this.lends = this.words[at + Slot.CHUNK / 4] !== NO_CHUNK;
+  }
+
+  /** @internal The program is done with the packet. */
+  leave(): void {
+    if (this.words === noWords) return;
+    if (this.lends) this.lane.memory.give(this.chunk, this.start);
+    this.lends = false;
+    if (this.kind === Kind.Close)
+      this.lane.handles.get(this.words[this.at + Slot.HANDLE / 4]!)?.gone();
+    this.words = noWords;
+    this.numbers = noNumbers;
+    this.at = 0;
+  }
+
+  /** @internal The completion array is about to be reused. */
+  copyOut(): void {
+    this.ownWords ??= new Uint32Array(SLOT_WORDS);
+    this.ownNumbers ??= new Float64Array(this.ownWords.buffer);
+    this.ownWords.set(this.words.subarray(this.at, this.at + SLOT_WORDS));
+    this.words = this.ownWords;
+    this.numbers = this.ownNumbers;
+    this.at = 0;
+  }
+
+  private get kind(): Kind {
+    return this.words[this.at + Slot.KIND / 4]! & 0xff;
+  }
+
+  private get flags(): number {
+    return (this.words[this.at + Slot.KIND / 4]! >>> 8) & 0xff;
+  }
+
+  private get errorNumber(): LibraryError | number {
+    return this.words[this.at + Slot.ERROR / 4]! | 0;
+  }
+
+  private get chunk(): number {
+    return this.words[this.at + Slot.CHUNK / 4]!;
+  }
+
+  private get start(): number {
+    return this.words[this.at + Slot.START / 4]!;
+  }
+}

@@ -1,0 +1,313 @@
+/**
+ * TCP connections.
+ */
+import { Kind, NO_CHUNK, Packet as Slot, SocketOption, SubmissionFlag } from './binding';
+import { failure, invalidState, outOfBuffers, systemError, type Subject } from './errors';
+import { asNothing, asNumber, Handle, type Answer, type Style } from './handle';
+import { LARGEST_COPY, type Data } from './memory';
+import type { Aftermath, Decode, Operation, OperationOptions } from './operation';
+import { Stream } from './stream';
+import { CopyBack } from './copy-back';
+import * as validate from './validate';
+
+export interface ReceiveOptions extends OperationOptions {
+  /** Memory to receive into; without it bytes come in a Buffer of their own. */
+  readonly into?: ArrayBufferView | undefined;
+  /**
+   * Packet style only: `received` packets keep coming until cancelled, failed or at the end; the
+   * last one has `more` false. RECV multishot | re-armed | re-armed. Default: false.
+   */
+  readonly multishot?: boolean | undefined;
+}
+
+export interface SendOptions extends OperationOptions {
+  /** Gives the memory, which has to be the port's, back when it is sent. Default: false. */
+  readonly release?: boolean | undefined;
+}
+
+export interface ReceivedOptions extends OperationOptions {
+  /** Whether to give Buffers of their own rather than lend the port's memory. Default: false. */
+  readonly copy?: boolean | undefined;
+}
+
+interface Address {
+  readonly address: string;
+  readonly port: number;
+}
+
+const about: Subject = { net: true };
+/** What Linux waits before the first probe when nothing else was said. */
+const DEFAULT_KEEP_ALIVE = 7200;
+
+/**
+ * A TCP connection: `port.connect()`, or accepted by a listener. Operations run on io_uring's RECV
+ * and SEND | on recv and sendmsg when the socket is ready under epoll | on WSARecv and WSASend.
+ *
+ * A loop lends its bytes until the next turn; an await gives a Buffer of its own.
+ */
+export class TcpSocket<S extends Style = Style> extends Handle<S> {
+  readonly kind = 'socket';
+  private local: Address | undefined = undefined;
+  private remote: Address | undefined = undefined;
+
+  /**
+   * Receives what there is, at least one byte. Await style: resolves to a Buffer of its own, empty
+   * at the orderly end of the stream (a reset is `ECONNRESET`, rule O8); with memory to receive into,
+   * resolves to the number of bytes, 0 at the end. Packet style: a `received` packet lends the bytes;
+   * memory to receive into has to be the port's.
+   */
+  receive(options?: ReceiveOptions & { into?: undefined }): Answer<S, Buffer>;
+  receive(into: ArrayBufferView, options?: OperationOptions): Answer<S, number>;
+  receive(options: ReceiveOptions & { into: ArrayBufferView }): Answer<S, number>;
+  receive(target?: ArrayBufferView | ReceiveOptions, more?: OperationOptions): unknown {
+    this.assertOpen();
+    const isView = ArrayBuffer.isView(target);
+    const options: ReceiveOptions | undefined = isView ? more : target;
+    const into = isView ? target : target?.into;
+    if (!this.admits(options)) return this.aborted(Kind.Receive, options);
+    if (into !== undefined) return this.receiveInto(validate.view(into, 'options.into'), options);
+    const flags = this.multishotFlag(options);
+    return this.request(Kind.Receive, takeBytes, options, 0, 0, NO_CHUNK, 0, 0, flags);
+  }
+
+  /**
+   * Sends all of `data`, in the order submitted (rule O7); resolves to the number of bytes when all
+   * are with the kernel. The port's memory is sent from where it is, and must not be changed until
+   * then; a program's own, and strings (as UTF-8), are copied. An array is sent as one piece.
+   */
+  send(data: Data | readonly Data[], options?: SendOptions): Answer<S, number> {
+    this.assertOpen();
+    validate.data(data, 'data');
+    if (!this.admits(options)) return this.aborted(Kind.Send, options);
+    const { memory } = this.lane;
+    if (!memory.stage(data)) return this.refuse(Kind.Send, outOfBuffers());
+    if (memory.stagedBytes === 0 && this.style === 'await') return this.answerNow(Kind.Send, 0);
+    if (options?.release === true) this.releaseAfterwards();
+    return this.requestStaged(Kind.Send, options);
+  }
+
+  /**
+   * Sends `data`, if any, and ends the sending side when everything queued before is sent; the peer
+   * then receives the end. Receiving goes on. shutdown(SHUT_WR).
+   */
+  end(data?: Data | readonly Data[], options?: OperationOptions): Answer<S, void> {
+    this.assertOpen();
+    if (data === undefined) return this.request(Kind.Shutdown, asNothing, options);
+    validate.data(data, 'data');
+    if (!this.admits(options)) return this.aborted(Kind.Send, options);
+    if (!this.lane.memory.stage(data)) return this.refuse(Kind.Send, outOfBuffers());
+    if (this.lane.memory.stagedBytes === 0) {
+      return this.request(Kind.Shutdown, asNothing, options);
+    }
+    return this.requestPair(Kind.Send, Kind.Shutdown, () => undefined, options);
+  }
+
+  /**
+   * Receives until the end of the stream: `for await (const bytes of socket)`. Lends the port's
+   * memory: the bytes are valid until the loop asks for more; `chunks({ copy: true })` gives Buffers
+   * that stay. An idle connection holds no memory (rule M3).
+   */
+  [Symbol.asyncIterator](this: TcpSocket<'await'>): AsyncIterableIterator<Buffer, undefined> {
+    return this.chunks();
+  }
+
+  /** The same, with a signal, a timeout for each receive, or copies. */
+  chunks(
+    this: TcpSocket<'await'>,
+    options?: ReceivedOptions,
+  ): AsyncIterableIterator<Buffer, undefined> {
+    this.assertOpen();
+    if ((this.style as Style) === 'packet') {
+      throw invalidState('A socket with a key answers in packets');
+    }
+    return new ReceivedChunks(this, options);
+  }
+
+  /** Sends small pieces at once instead of gathering them: TCP_NODELAY. */
+  setNoDelay(noDelay = true): this {
+    return this.setOption(SocketOption.NoDelay, validate.boolean(noDelay, 'noDelay') ? 1 : 0);
+  }
+
+  /** Probes an idle connection, for the first time after `initialDelay` milliseconds. */
+  setKeepAlive(enable = true, initialDelay = 0): this {
+    validate.boolean(enable, 'enable');
+    validate.integer(initialDelay, 'initialDelay', 0, 0x7fffffff);
+    const seconds = Math.ceil(initialDelay / 1000) || DEFAULT_KEEP_ALIVE;
+    return this.setOption(SocketOption.KeepAlive, enable ? seconds : 0);
+  }
+
+  /** This side's address; undefined when the connection is gone. Asked for when first needed. */
+  get localAddress(): string | undefined {
+    return this.localEnd()?.address;
+  }
+
+  get localPort(): number | undefined {
+    return this.localEnd()?.port;
+  }
+
+  /** The peer's address; undefined when the connection is gone. Asked for when first needed. */
+  get remoteAddress(): string | undefined {
+    return this.remoteEnd()?.address;
+  }
+
+  get remotePort(): number | undefined {
+    return this.remoteEnd()?.port;
+  }
+
+  /** @internal Sends a received buffer, which is released when it is sent. */
+  forward(chunk: number, start: number, bytes: number): Answer<S, number> {
+    this.assertOpen();
+    const flags = SubmissionFlag.Release;
+    return this.request(Kind.Send, asNumber, undefined, 0, 0, chunk, start, bytes, flags);
+  }
+
+  /** @internal */
+  override subject(): Subject {
+    return about;
+  }
+
+  protected override describe(): Record<string, unknown> {
+    const show = (end: Address | undefined): string | undefined =>
+      end &&
+      (end.address.includes(':') ? `[${end.address}]:${end.port}` : `${end.address}:${end.port}`);
+    return { ...super.describe(), local: show(this.localEnd()), remote: show(this.remoteEnd()) };
+  }
+
+  private receiveInto(
+    into: ArrayBufferView,
+    options: OperationOptions | undefined,
+  ): Answer<S, number> {
+    const { memory } = this.lane;
+    const bytes = into.byteLength;
+    if (bytes === 0) throw validate.invalidValue('into', 'must not be empty', into);
+    if (memory.locate(into)) return this.receiveAt(bytes, options, undefined);
+    if (this.style === 'packet') {
+      throw invalidState('A socket with a key receives into memory of port.allocate() only');
+    }
+    const copied = Math.min(bytes, LARGEST_COPY);
+    if (!memory.take(copied)) return this.refuse(Kind.Receive, outOfBuffers());
+    return this.receiveAt(copied, options, new CopyBack(this.lane, [into]));
+  }
+
+  private receiveAt(
+    bytes: number,
+    options: OperationOptions | undefined,
+    aftermath: Aftermath | undefined,
+  ): Answer<S, number> {
+    const { chunk, start } = this.lane.memory;
+    return this.request(Kind.Receive, asNumber, options, 0, 0, chunk, start, bytes, 0, aftermath);
+  }
+
+  private multishotFlag(options: ReceiveOptions | undefined): number {
+    if (options?.multishot !== true) return 0;
+    if (this.style === 'packet') return SubmissionFlag.Multishot;
+    throw invalidState('multishot is for sockets with a key; use for await');
+  }
+
+  private releaseAfterwards(): void {
+    const { memory } = this.lane;
+    memory.stagedCopy = true;
+  }
+
+  private setOption(option: SocketOption, value: number): this {
+    this.assertOpen();
+    const result = this.lane.native.setOption(this.id, option, value);
+    if (result < 0) throw systemError(result, 'setsockopt', about);
+    return this;
+  }
+
+  private localEnd(): Address | undefined {
+    this.local ??= this.ask(false);
+    return this.local;
+  }
+
+  private remoteEnd(): Address | undefined {
+    this.remote ??= this.ask(true);
+    return this.remote;
+  }
+
+  private ask(peer: boolean): Address | undefined {
+    if (this.closed || this.lane.closed) return undefined;
+    const address = this.lane.native.address(this.id, peer);
+    return typeof address === 'number' ? undefined : address;
+  }
+}
+
+/** A Buffer of its own; the port's goes back at once. */
+const takeBytes: Decode<Buffer> = (result, at, operation: Operation<unknown>): Buffer => {
+  const { words, memory } = operation.lane;
+  const chunk = words[at + Slot.CHUNK / 4]!;
+  if (chunk === NO_CHUNK) return Buffer.alloc(0);
+  const start = words[at + Slot.START / 4]!;
+  const bytes = Buffer.from(memory.view(chunk, start, result));
+  memory.give(chunk, start);
+  return bytes;
+};
+
+class ReceivedChunks extends Stream<Buffer> {
+  private readonly socket: TcpSocket<'await'>;
+  private readonly copy: boolean;
+  private readonly timeout: number;
+  private token = -1;
+  /** The buffer that is here, given out or not. */
+  private chunk = NO_CHUNK;
+  private start = 0;
+  private bytes = 0;
+  private lent = false;
+
+  constructor(socket: TcpSocket<'await'>, options: ReceivedOptions = {}) {
+    validate.options(options);
+    super(socket.lane, options);
+    this.socket = socket;
+    this.copy = validate.boolean(options.copy ?? false, 'options.copy');
+    this.timeout = validate.timeout(options.timeout);
+  }
+
+  override answered(error: number, result: number, at: number): void {
+    this.token = -1;
+    this.inFlight--;
+    const { words } = this.lane;
+    if (error !== 0) this.fail(failure(error, Kind.Receive, this.socket.subject()));
+    else if (result === 0) this.ending = true;
+    else {
+      this.chunk = words[at + Slot.CHUNK / 4]!;
+      this.start = words[at + Slot.START / 4]!;
+      this.bytes = result;
+    }
+    this.wake();
+  }
+
+  protected override proceed(): void {
+    if (this.lent) this.giveBack();
+    if (this.ending || this.chunk !== NO_CHUNK) return;
+    this.socket.assertOpen();
+    this.token = this.lane.add(this);
+    this.inFlight++;
+    const { id } = this.socket;
+    this.lane.submit(Kind.Receive, 0, id, this.token, this.timeout, 0, 0, NO_CHUNK, 0, 0);
+  }
+
+  protected override take(): Buffer | undefined {
+    if (this.chunk === NO_CHUNK || this.lent) return undefined;
+    this.lent = true;
+    const view = this.lane.memory.view(this.chunk, this.start, this.bytes);
+    if (!this.copy) return view;
+    const own = Buffer.from(view);
+    this.giveBack();
+    return own;
+  }
+
+  protected override cancel(): void {
+    if (this.token >= 0) this.lane.cancel(this.token);
+  }
+
+  protected override finish(): void {
+    if (this.chunk !== NO_CHUNK) this.giveBack();
+  }
+
+  private giveBack(): void {
+    this.lane.memory.give(this.chunk, this.start);
+    this.chunk = NO_CHUNK;
+    this.lent = false;
+  }
+}

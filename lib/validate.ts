@@ -1,0 +1,129 @@
+/**
+ * Checks of arguments, with the codes and the wording of Node.js (rule O3: a wrong argument throws
+ * at once).
+ */
+import { inspect } from 'node:util';
+import { coded } from './errors';
+
+const U32 = 0xffffffff;
+
+export function invalidType(name: string, expected: string, value: unknown): TypeError {
+  const what = `The "${name}" ${name.includes('.') ? 'property' : 'argument'}`;
+  return coded(
+    new TypeError(`${what} must be ${expected}. Received ${received(value)}`),
+    'ERR_INVALID_ARG_TYPE',
+  );
+}
+
+export function outOfRange(name: string, range: string, value: unknown): RangeError {
+  return coded(
+    new RangeError(
+      `The value of "${name}" is out of range. It must be ${range}. Received ${inspect(value)}`,
+    ),
+    'ERR_OUT_OF_RANGE',
+  );
+}
+
+export function invalidValue(name: string, reason: string, value: unknown): TypeError {
+  const what = name.includes('.') ? 'property' : 'argument';
+  return coded(
+    new TypeError(`The ${what} '${name}' ${reason}. Received ${inspect(value, { depth: 0 })}`),
+    'ERR_INVALID_ARG_VALUE',
+  );
+}
+
+function received(value: unknown): string {
+  if (value == null) return String(value);
+  if (typeof value === 'function') return `function ${value.name}`;
+  if (typeof value !== 'object') return `type ${typeof value} (${inspect(value)})`;
+  const constructor = value.constructor as { name?: string } | undefined;
+  return constructor?.name ? `an instance of ${constructor.name}` : inspect(value, { depth: -1 });
+}
+
+export function integer(value: unknown, name: string, min: number, max: number): number {
+  if (typeof value !== 'number') throw invalidType(name, 'of type number', value);
+  if (!Number.isInteger(value)) throw outOfRange(name, 'an integer', value);
+  if (value < min || value > max) throw outOfRange(name, `>= ${min} && <= ${max}`, value);
+  return value;
+}
+
+export function u32(value: unknown, name: string): number {
+  return integer(value, name, 0, U32);
+}
+
+export function number(value: unknown, name: string): number {
+  if (typeof value !== 'number') throw invalidType(name, 'of type number', value);
+  return value;
+}
+
+export function string(value: unknown, name: string): string {
+  if (typeof value !== 'string') throw invalidType(name, 'of type string', value);
+  return value;
+}
+
+export function boolean(value: unknown, name: string): boolean {
+  if (typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value);
+  return value;
+}
+
+export function callback(value: unknown, name: string): void {
+  if (typeof value !== 'function') throw invalidType(name, 'of type function', value);
+}
+
+export function options(value: unknown, name = 'options'): void {
+  if (value !== undefined && (typeof value !== 'object' || value === null)) {
+    throw invalidType(name, 'of type object', value);
+  }
+}
+
+export function oneOf<T>(value: T, name: string, allowed: readonly T[]): T {
+  if (allowed.includes(value)) return value;
+  throw invalidValue(name, `must be one of: ${allowed.map((a) => inspect(a)).join(', ')}`, value);
+}
+
+export function signal(value: unknown): AbortSignal | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value !== 'object' || value === null || !('aborted' in value)) {
+    throw invalidType('options.signal', 'an instance of AbortSignal', value);
+  }
+  return value as AbortSignal;
+}
+
+/** Milliseconds for the native side, where 0 means none. */
+export function timeout(value: unknown): number {
+  if (value === undefined || value === Infinity) return 0;
+  if (typeof value !== 'number') throw invalidType('options.timeout', 'of type number', value);
+  if (!(value >= 0 && value <= U32)) {
+    throw outOfRange('options.timeout', `>= 0 && <= ${U32}`, value);
+  }
+  return Math.ceil(value);
+}
+
+/** A position in a file; undefined: none was given. */
+export function position(value: unknown, name = 'position'): number | undefined {
+  if (value === undefined || value === null) return undefined;
+  const plain = typeof value === 'bigint' ? Number(value) : value;
+  return integer(plain, name, 0, Number.MAX_SAFE_INTEGER);
+}
+
+export function view(value: unknown, name: string): ArrayBufferView {
+  if (ArrayBuffer.isView(value)) return value;
+  throw invalidType(name, 'an instance of Buffer, TypedArray, or DataView', value);
+}
+
+export function tcpPort(value: unknown, name: string): number {
+  const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
+  return integer(number, name, 0, 65535);
+}
+
+export function data(value: unknown, name: string): void {
+  const parts: readonly unknown[] = Array.isArray(value) ? value : [value];
+  for (const part of parts) {
+    if (typeof part === 'string' || ArrayBuffer.isView(part)) continue;
+    throw invalidType(
+      name,
+      'of type string or an instance of Buffer, TypedArray, or DataView',
+      part,
+    );
+  }
+}
