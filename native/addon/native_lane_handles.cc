@@ -157,7 +157,7 @@ Napi::Value NativeLane::handles(Info) {
 Napi::Value NativeLane::allocate(Info info) {
   Place place;
   const double size = info[0].As<Napi::Number>().DoubleValue();
-  if (!thread().port().pool().allocate(static_cast<std::uint64_t>(size), place)) {
+  if (!thread().allocate(static_cast<std::uint64_t>(size), place)) {
     return number(Env(), -1);
   }
   return Napi::Number::New(Env(), place.chunk * kChunkFactor + place.offset);

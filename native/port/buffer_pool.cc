@@ -33,7 +33,12 @@ Registry& registry() {
 }  // namespace
 
 Chunk::Chunk(BufferPool& pool, std::uint8_t* base, std::size_t size, std::size_t block_size)
-    : pool_(pool), base_(base), size_(size), block_size_(block_size), words_(size / block_size) {}
+    : pool_(pool),
+      base_(base),
+      size_(size),
+      block_size_(block_size),
+      words_(size / block_size),
+      owners_(size / block_size) {}
 
 Chunk* Chunk::make(BufferPool& pool, std::size_t size, std::size_t block_size) {
   void* base = reserve_memory(size);
@@ -167,7 +172,7 @@ bool BufferPool::grow(std::size_t block_size) {
   return true;
 }
 
-bool BufferPool::allocate(std::uint64_t size, Place& out) {
+bool BufferPool::allocate(std::uint64_t size, std::uint32_t owner, Place& out) {
   if (size > (1ull << 31)) return false;
   const std::size_t log = size_class(size);
   const std::uint64_t block_size = 1ull << log;
@@ -178,7 +183,9 @@ bool BufferPool::allocate(std::uint64_t size, Place& out) {
   if (free.empty() && !grow(block_size)) return false;
   out = free.back();
   free.pop_back();
-  Chunk::find(out.chunk)->word(out.offset).store(kOwned, std::memory_order_relaxed);
+  Chunk* chunk = Chunk::find(out.chunk);
+  chunk->owner(out.offset).store(owner, std::memory_order_relaxed);
+  chunk->word(out.offset).store(kOwned, std::memory_order_release);
   allocated_.fetch_add(block_size, std::memory_order_relaxed);
   return true;
 }
@@ -196,7 +203,24 @@ bool BufferPool::release(Place place) {
 
 /// The lane's use of it becomes the program's ownership.
 void BufferPool::own(Place place) {
-  Chunk::find(place.chunk)->word(place.offset).store(kOwned, std::memory_order_release);
+  Chunk* found = Chunk::find(place.chunk);
+  found->owner(place.offset).store(0, std::memory_order_relaxed);  // of nobody until it is taken
+  found->word(place.offset).store(kOwned, std::memory_order_release);
+}
+
+void BufferPool::assign(Place place, std::uint32_t owner) {
+  Chunk::find(place.chunk)->owner(place.offset).store(owner, std::memory_order_relaxed);
+}
+
+void BufferPool::release_all_of(std::uint32_t owner) {
+  const std::uint32_t count = registry().count.load(std::memory_order_acquire);
+  for (std::uint32_t id = 0; id < count; ++id) {
+    Chunk* chunk = Chunk::find(id);
+    for (std::size_t block = 0; block < chunk->blocks(); ++block) {
+      if (chunk->owners_[block].load(std::memory_order_relaxed) != owner) continue;
+      release({id, static_cast<std::uint32_t>(block * chunk->block_size())});
+    }
+  }
 }
 
 std::uint8_t* BufferPool::use(Place place, std::uint64_t length) {

@@ -47,6 +47,7 @@ class Chunk {
   friend class BufferPool;
   Chunk(BufferPool& pool, std::uint8_t* base, std::size_t size, std::size_t block_size);
   std::atomic<std::uint32_t>& word(std::uint32_t offset) { return words_[offset / block_size_]; }
+  std::atomic<std::uint32_t>& owner(std::uint32_t offset) { return owners_[offset / block_size_]; }
   bool idle() const;
 
   BufferPool& pool_;
@@ -59,6 +60,7 @@ class Chunk {
   std::atomic<bool> pooled_{true};
   /// Per block: the top bit while the program owns it, below it the operations that use it.
   std::vector<std::atomic<std::uint32_t>> words_;
+  std::vector<std::atomic<std::uint32_t>> owners_;  ///< the thread a block was given to
 };
 
 class BufferPool final : public driver::BufferSource {
@@ -85,12 +87,17 @@ class BufferPool final : public driver::BufferSource {
 
   // For programs (any thread).
 
-  /// Page-aligned memory of at least `size` bytes, owned by the program; false at the limit.
-  bool allocate(std::uint64_t size, Place& out);
+  /// Page-aligned memory of at least `size` bytes, owned by the program in thread `owner`; false at
+  /// the limit.
+  bool allocate(std::uint64_t size, std::uint32_t owner, Place& out);
   /// The program gives a block back. False when it does not own it (a second release).
   static bool release(Place place);
   /// A received buffer becomes the program's.
   static void own(Place place);
+  /// From now on thread `owner` is the one to release it.
+  static void assign(Place place, std::uint32_t owner);
+  /// Releases whatever thread `owner` has not: it has died (rule T1).
+  static void release_all_of(std::uint32_t owner);
 
   // For operations (any thread).
 

@@ -9,10 +9,15 @@ namespace {
 constexpr std::size_t kReapLimit = 256;
 /// Rounds of reaping before packets are given out: a stream of completions must not keep them back.
 constexpr int kReapRounds = 4;
+
+std::uint32_t next_number() {
+  static std::atomic<std::uint32_t> next{1};
+  return next.fetch_add(1);
+}
 }  // namespace
 
 Thread::Thread(Port& port, PacketSlot* packet_slots, std::unique_ptr<driver::Lane> lane)
-    : port_(port), lane_(std::move(lane)), reaped_(kReapLimit) {
+    : port_(port), number_(next_number()), lane_(std::move(lane)), reaped_(kReapLimit) {
   slots = packet_slots;
 }
 
@@ -92,6 +97,15 @@ void Thread::reap() {
   after_settling();
 }
 
+/// The received bytes of this batch are for this thread to release, or for its end. Inside the
+/// section of `take`: a thief that gets a packet later writes after this.
+void Thread::assign_buffers() {
+  for (std::size_t i = 0; i < batch_size; ++i) {
+    if (batch[i].chunk == driver::kNoChunk) continue;
+    BufferPool::assign({batch[i].chunk, batch[i].offset}, number_);
+  }
+}
+
 driver::Deadline Thread::next_deadline() const {
   const driver::Deadline timer = timers_.empty() ? driver::kNever : timers_.top()->deadline;
   return std::min(timer, retry_paused_at_);
@@ -110,7 +124,10 @@ std::int64_t Thread::poll(std::size_t max) {
       released = true;
       if (dispatcher.closed()) return kErrorPortClosed;
       const std::size_t count = dispatcher.take(*this, max);
-      if (count > 0) return static_cast<std::int64_t>(count);
+      if (count > 0) {
+        assign_buffers();
+        return static_cast<std::int64_t>(count);
+      }
       dispatcher.park(*this, true, max > 0);
     }
     if (!has_mail_.load() && lane_->sleep_on_notifier(next_deadline())) return 0;
@@ -136,7 +153,10 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
         dispatcher.unpark(*this);
         if (dispatcher.closed()) return kErrorPortClosed;
         const std::size_t count = dispatcher.take(*this, max);
-        if (count > 0) return static_cast<std::int64_t>(count);
+        if (count > 0) {
+          assign_buffers();
+          return static_cast<std::int64_t>(count);
+        }
         dispatcher.park(*this, false, true);
       }
     }
@@ -202,6 +222,7 @@ void Thread::detach(bool died) {
   const std::uint64_t calls = lane->system_calls();
   lane.reset();
   port_.remove_starving(*this);
+  BufferPool::release_all_of(number_);
   port_.pool().remove_lane();
   batch.reset();
   slots = nullptr;

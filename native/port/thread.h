@@ -26,6 +26,11 @@ class Thread final : public Consumer {
   ~Thread() override;
 
   Port& port() { return port_; }
+  /// Unlike any other thread's of the process, ever.
+  std::uint32_t number() const { return number_; }
+  bool allocate(std::uint64_t size, Place& out) {
+    return port_.pool().allocate(size, number_, out);
+  }
 
   // ---- submitting
 
@@ -143,7 +148,10 @@ class Thread final : public Consumer {
   void pump();
   driver::Deadline next_deadline() const;
 
+  void assign_buffers();
+
   Port& port_;
+  const std::uint32_t number_;
   std::unique_ptr<driver::Lane> lane_;
   bool detaching_ = false;
   TimerHeap timers_;
