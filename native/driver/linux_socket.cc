@@ -89,6 +89,11 @@ Result socket_address(int socket, bool peer, SocketAddress& out) {
 }
 
 /// statx, because the symbols stat and fstat came with glibc 2.33.
+void set_blocking(int fd) {
+  const int flags = fcntl(fd, F_GETFL);
+  fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+}
+
 Result mode_of(int fd) {
   struct statx status;
   if (::statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &status) != 0) return -errno;

@@ -104,7 +104,7 @@ Handle* HandleTable::create(std::uint32_t& name_out) {
   Handle* handle = at(name & (kMaxIndex - 1));
   handle->file_kind = driver::FileKind::kRegular;
   handle->pollable = handle->direct = handle->keyed = handle->accept_keyed = false;
-  handle->closing = handle->likely_empty = false;
+  handle->closing = handle->likely_empty = handle->reset = false;
   handle->descriptor = driver::kNoDescriptor;
   handle->descriptor_id = 0;
   handle->key = 0;

@@ -39,6 +39,7 @@ struct Handle {
   bool accept_keyed = false;
   bool closing = false;
   bool likely_empty = false;  ///< the last receive emptied the socket
+  bool reset = false;         ///< a send was told of the peer's reset
   driver::Descriptor descriptor = driver::kNoDescriptor;
   std::uint64_t descriptor_id = 0;
   std::uint32_t key = 0;

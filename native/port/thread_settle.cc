@@ -22,6 +22,14 @@ bool exhausted(std::int64_t result) {
 
 bool continues(PacketKind kind) { return kind == PacketKind::kSend || kind == PacketKind::kWrite; }
 
+/// The kernel tells of a reset once: when a send hears of it, the receive after it gets 0, which
+/// would be an orderly end (rule O8).
+std::int64_t reset_or(std::int64_t result, const Request& request, Handle& handle) {
+  if (request.kind == PacketKind::kSend && result == -ECONNRESET) handle.reset = true;
+  const bool ended = request.kind == PacketKind::kReceive && result == 0;
+  return ended && handle.reset ? -ECONNRESET : result;
+}
+
 /// lib/file.ts reads these: numbers in this order, times in milliseconds.
 void report_status(Request& request) {
   const driver::FileStatus& s = request.file_status;
@@ -168,6 +176,7 @@ void Thread::deliver(const driver::Completion& completion, bool more, Handle* ha
     if (request->done < request->total) result = -ECANCELED;
   }
   if (result == -ECANCELED && request->end == Request::End::kTimedOut) result = -ETIMEDOUT;
+  if (handle != nullptr) result = reset_or(result, *request, *handle);
   if (result < 0) {
     packet.error = static_cast<std::int32_t>(result);
     packet.result = static_cast<double>(request->done);

@@ -142,6 +142,7 @@ enum Register : std::uint32_t {
   kRegisterBuffersUpdate = 16,
   kRegisterIowqMaxWorkers = 19,
   kRegisterRingFds = 20,
+  kUnregisterRingFds = 21,
   kRegisterBufferRing = 22,
 };
 inline constexpr std::uint32_t kResourceSparse = 1;

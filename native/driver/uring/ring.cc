@@ -105,7 +105,7 @@ Ring::~Ring() {
   if (rings_ != nullptr) munmap(rings_, rings_size_);
   if (enter_flags_ & kEnterRegisteredRing) {
     ResourceUpdate update{static_cast<std::uint32_t>(enter_fd_), 0, 0};
-    register_(fd_, kRegisterRingFds + 1, &update, 1);  // else the ring lives as long as the thread
+    register_(fd_, kUnregisterRingFds, &update, 1);  // else the ring lives as long as the thread
   }
   if (fd_ >= 0) close(fd_);
 }

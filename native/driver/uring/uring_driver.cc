@@ -1,10 +1,7 @@
 #include "driver/uring/uring_driver.h"
 
-#include <fcntl.h>
-
-#include <cerrno>
-
 #include "driver/linux_driver.h"
+#include "driver/linux_socket.h"
 #include "driver/uring/ring.h"
 #include "driver/uring/uring_lane.h"
 
@@ -21,12 +18,9 @@ class UringDriver final : public LinuxDriver {
     return error < 0 ? nullptr : std::move(lane);
   }
 
-  /// The ring waits for a socket by itself, but answers EAGAIN for a non-blocking one.
   Result listen(const ListenOptions& options) override {
     const Result fd = LinuxDriver::listen(options);
-    if (fd < 0) return fd;
-    const int flags = fcntl(static_cast<int>(fd), F_GETFL);
-    fcntl(static_cast<int>(fd), F_SETFL, flags & ~O_NONBLOCK);
+    if (fd >= 0) set_blocking(static_cast<int>(fd));
     return fd;
   }
 };

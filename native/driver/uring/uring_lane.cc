@@ -1,6 +1,7 @@
 #include "driver/uring/uring_lane.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -25,7 +26,7 @@ constexpr std::size_t kMaxTransfer = 0x7ffff000;
 // user_data of entries that are not operations; no operation lies at such an address.
 enum Tag : std::uint64_t { kTagWake = 1, kTagTimeout = 2, kTagIgnored = 3, kTagLimit = 64 };
 
-enum LaneState : std::uint8_t { kInRing = 1, kInPool = 2, kReady = 3, kCancelling = 4 };
+enum LaneState : std::uint8_t { kInRing = 1, kInPool, kReady, kCancelling, kPolling };
 
 /// Address and generation in one word: user space ends below 2^47. A cancel that is queued when its
 /// target completes can then not hit a later life of the same object.
@@ -64,7 +65,6 @@ Result UringLane::open() {
   // The ring's own descriptor does not become readable under DEFER_TASKRUN; an eventfd does.
   if (register_(ring_.fd(), kRegisterEventfd, &notify_fd_, 1) < 0) return -errno;
   ring_.signal_eventfd(false);
-  signalling_ = false;
   const Result lent = provided_.open(ring_);
   if (lent < 0) return lent;
   arm_wake();
@@ -102,10 +102,24 @@ void UringLane::submit(Operation* operation) {
       operation->lane_descriptor = fd;
       break;
     }
+    case Opcode::kRead:
+      if (operation->stream && operation->pollable) return queue_poll(operation);
+      break;
     default:
       break;
   }
   queue(operation);
+}
+
+/// A FIFO nobody has written to yet reads as ended; polling waits for its first writer. (OPENAT
+/// tries with O_NONBLOCK first, so opening for reading does not wait for one.)
+void UringLane::queue_poll(Operation* operation) {
+  operation->lane_state = kPolling;
+  Sqe& entry = *sqe();
+  entry.opcode = kOpPollAdd;
+  entry.fd = static_cast<std::int32_t>(operation->descriptor);
+  entry.op_flags = POLLIN;
+  entry.user_data = user_data(operation);
 }
 
 void UringLane::queue(Operation* operation) {
@@ -245,10 +259,7 @@ void UringLane::completed(Operation* operation, Result result) {
 // ---- reaping ----------------------------------------------------------------------------------
 
 std::size_t UringLane::reap(std::span<Completion> out) {
-  if (signalling_) {
-    ring_.signal_eventfd(false);
-    signalling_ = false;
-  }
+  if (on_notifier_.load(std::memory_order_relaxed)) leave_notifier();
   provided_.top_up(false);
   if (ring_.unsubmitted() > 0 || ring_.wants_enter()) flush();
   std::size_t count = 0;
@@ -259,17 +270,24 @@ std::size_t UringLane::reap(std::span<Completion> out) {
     ring_.pop();
     if (settle(copy, out[count])) ++count;
   }
-  if (has_from_pool_.load(std::memory_order_acquire)) {
-    std::lock_guard lock(pool_mutex_);
-    ready_.insert(ready_.end(), from_pool_.begin(), from_pool_.end());
-    from_pool_.clear();
-    has_from_pool_.store(false, std::memory_order_relaxed);
-  }
+  if (has_from_pool_.load(std::memory_order_acquire)) fetch_from_pool();
   const std::size_t taken = std::min(ready_.size(), out.size() - count);
   std::copy_n(ready_.begin(), taken, out.begin() + static_cast<std::ptrdiff_t>(count));
   ready_.erase(ready_.begin(), ready_.begin() + static_cast<std::ptrdiff_t>(taken));
   in_flight_ -= taken;
   return count + taken;
+}
+
+void UringLane::fetch_from_pool() {
+  std::lock_guard lock(pool_mutex_);
+  for (const Completion& completion : from_pool_) {
+    const bool opened = completion.operation->code == Opcode::kOpen && completion.result >= 0;
+    // The pool opens FIFOs non-blocking; the ring would answer EAGAIN instead of waiting.
+    if (opened) set_blocking(static_cast<int>(completion.result));
+    ready_.push_back(completion);
+  }
+  from_pool_.clear();
+  has_from_pool_.store(false, std::memory_order_relaxed);
 }
 
 /// False when there is nothing to tell: the ring's own entries, and operations that go on.
@@ -287,16 +305,28 @@ bool UringLane::settle(const Cqe& cqe, Completion& out) {
     }
   }
   if (out.more) return true;
-  const bool stream_transfer = operation->stream && (operation->code == Opcode::kRead ||
-                                                     operation->code == Opcode::kWrite);
-  if (cqe.result == -EAGAIN && stream_transfer && operation->lane_state == kInRing) {
-    to_pool(operation);  // a duplicate of a non-blocking descriptor: the ring does not wait for it
-    return false;
-  }
+  if (try_elsewhere(*operation, cqe.result)) return false;
   // A kernel thread that was interrupted for a cancel may say EINTR.
   if (operation->lane_state == kCancelling && out.result == -EINTR) out.result = -ECANCELED;
   settle_opening(*operation, out);
   --in_flight_;
+  return true;
+}
+
+/// What the ring does not finish by itself. A poll is followed by its read. The pool takes what is
+/// not to be waited for here: a duplicate of a non-blocking descriptor, and the writing end of a
+/// FIFO without a reader (OPENAT tries with O_NONBLOCK first, and ENXIO is its answer).
+bool UringLane::try_elsewhere(Operation& operation, std::int64_t result) {
+  if (operation.lane_state == kPolling && result >= 0) {
+    queue(&operation);
+    return true;
+  }
+  if (operation.lane_state != kInRing) return false;
+  const bool transfer = operation.code == Opcode::kRead || operation.code == Opcode::kWrite;
+  const bool not_ready = transfer && operation.stream && result == -EAGAIN;
+  const bool no_reader = operation.code == Opcode::kOpen && result == -ENXIO;
+  if (!not_ready && !no_reader) return false;
+  to_pool(&operation);
   return true;
 }
 
@@ -327,7 +357,7 @@ bool UringLane::settle_internal(const Cqe& cqe) {
   if (cqe.user_data == kTagWake) {
     // Cleared before the caller looks at what it was woken for, so that a wake-up after this
     // writes again. The counter of the eventfd is never read: each write is an edge for the poll.
-    wake_pending_.store(false);
+    wake_pending_.exchange(false);
     if (!(cqe.flags & kCqeMore)) arm_wake();
   }
   return false;
@@ -342,7 +372,7 @@ void UringLane::arm_wake() {
   entry.opcode = kOpPollAdd;
   entry.fd = wake_fd_;
   entry.length = kPollMultishot;
-  entry.op_flags = 1;  // POLLIN
+  entry.op_flags = POLLIN;
   entry.user_data = kTagWake;
 }
 
@@ -353,13 +383,23 @@ void UringLane::wait(Deadline deadline) {
   ring_.enter(1, deadline);
 }
 
-/// Only the first of several wake-ups costs a system call. The exchange and the owner's store are
-/// sequentially consistent: either the owner sees what this thread did before it called, or this
-/// thread sees that the last wake-up was taken note of, and writes.
+/// Only the first of several wake-ups costs a system call. All accesses are sequentially consistent:
+/// either the owner sees `wake_pending_` before it sleeps on its notifier, or this thread sees that
+/// it sleeps there and writes to the notifier itself. That has to be: the ring, polling wake_fd_,
+/// would signal the notifier from inside the write to another eventfd, and the kernel puts such a
+/// nested signal off and, from the second on, loses it (seen on 6.18).
 void UringLane::wake() {
   if (wake_pending_.exchange(true)) return;
+  const int target = on_notifier_.load() ? notify_fd_ : wake_fd_;
   const std::uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof one);
+  [[maybe_unused]] const ssize_t written = write(target, &one, sizeof one);
+}
+
+/// Back from the event loop. What was asked before this exchange is seen by whoever looks after it.
+void UringLane::leave_notifier() {
+  ring_.signal_eventfd(false);
+  on_notifier_.store(false);
+  wake_pending_.exchange(false);
 }
 
 /// One timeout in the ring serves all deadlines; it is only ever moved forward. One that turns out
@@ -393,11 +433,10 @@ bool UringLane::sleep_on_notifier(Deadline deadline) {
   provided_.top_up(false);
   if (ring_.unsubmitted() > 0 || ring_.wants_enter()) flush();
   if (ring_.unsubmitted() > 0 || ring_.has_completions()) return false;
+  on_notifier_.store(true);
   ring_.signal_eventfd(true);
-  signalling_ = true;
-  if (!ring_.has_completions() && !ring_.wants_enter()) return true;
-  ring_.signal_eventfd(false);
-  signalling_ = false;
+  if (!wake_pending_.load() && !ring_.has_completions() && !ring_.wants_enter()) return true;
+  leave_notifier();
   return false;
 }
 

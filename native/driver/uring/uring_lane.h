@@ -49,9 +49,13 @@ class UringLane final : public Lane, private CompletionSink {
   void done_at_once(Operation* operation, Result result);
   void arm(Deadline deadline);
   void arm_wake();
+  void queue_poll(Operation* operation);
+  void leave_notifier();
   void flush();
   bool settle(const Cqe& cqe, Completion& out);
   bool settle_internal(const Cqe& cqe);
+  bool try_elsewhere(Operation& operation, std::int64_t result);
+  void fetch_from_pool();
   void settle_opening(Operation& operation, Completion& out);
   void count_call();
 
@@ -61,13 +65,13 @@ class UringLane final : public Lane, private CompletionSink {
   RegisteredChunks registered_;
   int wake_fd_ = -1;
   int notify_fd_ = -1;
-  bool signalling_ = true;         ///< completions signal notify_fd_
   Deadline armed_ = kNever;        ///< what the one timeout in the ring is set to
   bool timeout_in_ring_ = false;
   Timespec timeout_{};             ///< read by the kernel when the entry is submitted
   std::size_t in_flight_ = 0;
   std::vector<Completion> ready_;  ///< completions that did not come through the ring
   std::atomic<bool> wake_pending_{false};
+  std::atomic<bool> on_notifier_{false};  ///< the owner is in its event loop
   std::atomic<std::uint64_t> calls_{0};
 
   std::mutex pool_mutex_;          ///< guards what the pool's threads write
