@@ -114,6 +114,9 @@ class Driver {
   virtual Result listen(const ListenOptions& options) = 0;
   virtual Result set_option(Descriptor socket, SocketOption option, int value) = 0;
   virtual Result address(Descriptor socket, bool peer, SocketAddress& out) = 0;
+  /// Ends both directions of a connection at once, whatever uses it: the peer sees its end although
+  /// the thread whose operation is still in flight may be busy.
+  virtual void shut_down(Descriptor socket) = 0;
   /// Closes a descriptor that no operation uses, at once: for results nobody is left to take.
   virtual void discard(Descriptor descriptor) = 0;
   /// Duplicates a descriptor of the process and tells what it is.

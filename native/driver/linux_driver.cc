@@ -1,5 +1,6 @@
 #include "driver/linux_driver.h"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "driver/linux_socket.h"
@@ -17,6 +18,8 @@ Result LinuxDriver::set_option(Descriptor socket, SocketOption option, int value
 Result LinuxDriver::address(Descriptor socket, bool peer, SocketAddress& out) {
   return socket_address(static_cast<int>(socket), peer, out);
 }
+
+void LinuxDriver::shut_down(Descriptor socket) { ::shutdown(static_cast<int>(socket), SHUT_RDWR); }
 
 void LinuxDriver::discard(Descriptor descriptor) { ::close(static_cast<int>(descriptor)); }
 

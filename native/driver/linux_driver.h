@@ -12,6 +12,7 @@ class LinuxDriver : public Driver {
   Result listen(const ListenOptions& options) override;
   Result set_option(Descriptor socket, SocketOption option, int value) override;
   Result address(Descriptor socket, bool peer, SocketAddress& out) override;
+  void shut_down(Descriptor socket) override;
   void discard(Descriptor descriptor) override;
   Result duplicate(Descriptor descriptor, FileKind& kind) override;
 

@@ -24,10 +24,12 @@ bool continues(PacketKind kind) { return kind == PacketKind::kSend || kind == Pa
 
 /// The kernel tells of a reset once: when a send hears of it, the receive after it gets 0, which
 /// would be an orderly end (rule O8).
-std::int64_t reset_or(std::int64_t result, const Request& request, Handle& handle) {
+std::int64_t honest_end(std::int64_t result, const Request& request, Handle& handle) {
   if (request.kind == PacketKind::kSend && result == -ECONNRESET) handle.reset = true;
-  const bool ended = request.kind == PacketKind::kReceive && result == 0;
-  return ended && handle.reset ? -ECONNRESET : result;
+  if (request.kind != PacketKind::kReceive || result != 0) return result;
+  // The end of the stream that a close brought about is not the peer's.
+  if (request.end == Request::End::kCancelled && handle.closing) return -ECANCELED;
+  return handle.reset ? -ECONNRESET : result;
 }
 
 /// lib/file.ts reads these: numbers in this order, times in milliseconds.
@@ -175,8 +177,8 @@ void Thread::deliver(const driver::Completion& completion, bool more, Handle* ha
     request->done += static_cast<std::uint64_t>(result);
     if (request->done < request->total) result = -ECANCELED;
   }
+  if (handle != nullptr) result = honest_end(result, *request, *handle);
   if (result == -ECANCELED && request->end == Request::End::kTimedOut) result = -ETIMEDOUT;
-  if (handle != nullptr) result = reset_or(result, *request, *handle);
   if (result < 0) {
     packet.error = static_cast<std::int32_t>(result);
     packet.result = static_cast<double>(request->done);
@@ -212,7 +214,9 @@ void Thread::route(Packet& packet, Request* request, Port& locked) {
   } else if (locked.options().affine && owner_here) {
     packet.target = owner;
   }
-  locked.dispatcher().push(packet, detaching_ ? nullptr : this);
+  // This thread takes from its own port next; another port's threads have to be woken.
+  const bool comes = !detaching_ && &locked == &port_;
+  locked.dispatcher().push(packet, comes ? this : nullptr);
 }
 
 /// The connection becomes a handle of the listener's port; without one it is closed again.

@@ -141,11 +141,17 @@ void Thread::begin_close(Request* request, Handle& handle) {
   handle.closing = true;
   handle.close = request;
   request->handle = &handle;
+  bool elsewhere = false;
   for (Request* r = handle.requests; r != nullptr;) {
     Request* next = r->handle_next;
+    elsewhere |= r->state != Request::State::kQueued && r->runner != this;
     end_early(r, Request::End::kCancelled);
     r = next;
   }
+  // Another thread has to end its operation before the descriptor is given back, and may be busy.
+  const bool connected = handle.kind == HandleKind::kSocket &&
+                         handle.descriptor != driver::kNoDescriptor;
+  if (elsewhere && connected) port_.driver().shut_down(handle.descriptor);
   if (handle.in_flight == 0) run_on(this, request);
 }
 
