@@ -19,6 +19,7 @@ export class Batch implements IterableIterator<Packet> {
   private end = 0;
   private current = -1;
   private primed = false;
+  private inTurn = false;
   /** Whether native code was called while the program still held a packet of the last batch. */
   interrupted = false;
 
@@ -33,13 +34,22 @@ export class Batch implements IterableIterator<Packet> {
     return this.current >= 0 || this.index < this.end;
   }
 
-  /** `count` packets have come; claims the first. False when there is none for this thread. */
-  begin(count: number): boolean {
+  /**
+   * `count` packets have come; claims the first. False when there is none for this thread.
+   * `inTurn`: the program means to handle them without awaiting anything.
+   */
+  begin(count: number, inTurn: boolean): boolean {
+    this.inTurn = inTurn;
     this.index = 0;
     this.end = count;
     this.interrupted = false;
     this.primed = this.advance();
     return this.primed;
+  }
+
+  /** Whether a turn ended in the middle of a packet: by an exception, if not by a `break`. */
+  get heldInTurn(): boolean {
+    return this.inTurn && this.current >= 0;
   }
 
   /** The first packet was given out otherwise than by `next`. */

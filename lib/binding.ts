@@ -10,7 +10,7 @@ import fs = require('node:fs');
 import path = require('node:path');
 
 /** Version of the layouts and functions below. */
-export const ABI = 1;
+export const ABI = 2;
 
 /** What a submission asks for and what a packet answers (one numbering for both). */
 export const enum Kind {
@@ -68,6 +68,8 @@ export const enum Submission {
   START = 36,
   /** u32, first slice: bytes */
   BYTES = 40,
+  /** u32, comes back in the packet */
+  TAG = 44,
 }
 
 export const enum SubmissionFlag {
@@ -106,6 +108,8 @@ export const enum Packet {
   ACCEPTED = 40,
   /** u32, Accept: key of the new connection (when it has one) */
   ACCEPTED_KEY = 44,
+  /** u32, of the submission */
+  TAG = 48,
 }
 
 export const enum PacketState {

@@ -38,14 +38,12 @@ export class Server implements Consumer, Service {
 
   take(count: number): void {
     const { batch } = this.lane;
-    try {
-      if (!batch.begin(count)) return;
-      do {
-        this.handler(batch.packet);
-      } while (this.lane.consumer === this && batch.advance());
-    } finally {
-      batch.drop();
-    }
+    if (!batch.begin(count, true)) return;
+    // When the handler throws, its packet stays claimed until the next call to native code.
+    do {
+      this.handler(batch.packet);
+    } while (this.lane.consumer === this && batch.advance());
+    batch.drop();
   }
 
   ended(): void {
@@ -54,8 +52,8 @@ export class Server implements Consumer, Service {
 }
 
 /**
- * The packets of an async loop. One promise and one result object serve all turns for which a packet
- * is there already.
+ * The packets of an async loop. One promise and one result object serve all turns for which a
+ * packet is there already.
  */
 export class PacketStream implements Consumer, AsyncIterableIterator<Packet, undefined> {
   private readonly lane: Lane;
@@ -105,7 +103,7 @@ export class PacketStream implements Consumer, AsyncIterableIterator<Packet, und
   }
 
   take(count: number): void {
-    if (this.resolve === undefined || !this.lane.batch.begin(count)) return;
+    if (this.resolve === undefined || !this.lane.batch.begin(count, false)) return;
     this.lane.batch.unprime();
     const { resolve } = this;
     this.resolve = this.reject = undefined;

@@ -29,7 +29,8 @@ export interface OwnedReadOptions extends OperationOptions {
 export interface WriteOptions extends OperationOptions {
   /**
    * Writes and then brings the data to the device (fdatasync), as a chain (rule O9). The operation
-   * resolves when both are done; packet style gets a `written` and a `synced` packet. Default: false.
+   * resolves when both are done; packet style gets a `written` and a `synced` packet. Default:
+   * false.
    */
   readonly sync?: boolean | undefined;
 }
@@ -44,11 +45,12 @@ export interface FileTraits {
 }
 
 /**
- * An open file: `port.open()`. Operations run on io_uring's READ, WRITE, FSYNC… | on a small pool of
- * native threads under epoll | as overlapped I/O on Windows.
+ * An open file: `port.open()`. Operations run on io_uring's READ, WRITE, FSYNC… | on a small pool
+ * of native threads under epoll | as overlapped I/O on Windows.
  *
  * The memory of a read or a write stays alive until its end, whatever happens (rule O2). Memory of
- * `port.allocate()` is used in place; a program's own is copied, since it could be detached meanwhile.
+ * `port.allocate()` is used in place; a program's own is copied, since it could be detached
+ * meanwhile.
  */
 export class File<S extends Style = Style> extends Handle<S> {
   readonly kind = 'file';
@@ -69,8 +71,8 @@ export class File<S extends Style = Style> extends Handle<S> {
   }
 
   /**
-   * Reads into `target`; resolves to the number of bytes, which may be less than asked for, and is 0
-   * at the end of the file (rule O8). Without a position: goes on where the last read or write
+   * Reads into `target`; resolves to the number of bytes, which may be less than asked for, and is
+   * 0 at the end of the file (rule O8). Without a position: goes on where the last read or write
    * without one ended; several in flight follow each other. Packet style needs a position, unless
    * the file has none (a FIFO), and memory of the port.
    *
@@ -171,7 +173,9 @@ export class File<S extends Style = Style> extends Handle<S> {
     return this.request(Kind.Truncate, asNothing, options, length);
   }
 
-  /** Reserves space on the device for `length` bytes from `offset`, and lengthens the file to it. */
+  /**
+   * Reserves space on the device for `length` bytes from `offset`, and lengthens the file to it.
+   */
   allocate(offset: number, length: number, options?: OperationOptions): Answer<S, void> {
     this.assertOpen();
     validate.integer(offset, 'offset', 0, Number.MAX_SAFE_INTEGER);
@@ -191,13 +195,13 @@ export class File<S extends Style = Style> extends Handle<S> {
   }
 
   /**
-   * Reads the file in order, with several reads in flight ahead of the loop:
-   * `for await (const chunk of file.chunks())`. A loop lends its bytes until the next turn: each chunk
-   * is the port's memory and is used again when the loop asks for the next one; `copy: true` gives
-   * Buffers that stay. Leaving the loop cancels what is in flight.
+   * Reads the file in order, with several reads in flight ahead of the loop: `for await (const
+   * chunk of file.chunks())`. A loop lends its bytes until the next turn: each chunk is the port's
+   * memory and is used again when the loop asks for the next one; `copy: true` gives Buffers that
+   * stay. Leaving the loop cancels what is in flight.
    *
-   * Ends at the end of the file; every chunk but the last has `size` bytes, except of a file without
-   * positions (a FIFO, a terminal), which gives what there is.
+   * Ends at the end of the file; every chunk but the last has `size` bytes, except of a file
+   * without positions (a FIFO, a terminal), which gives what there is.
    */
   chunks(this: File<'await'>, options?: ChunkOptions): AsyncIterableIterator<Buffer, undefined> {
     this.assertAwaited('chunks');

@@ -21,9 +21,9 @@ import type { Timer } from './timer';
 import * as validate from './validate';
 
 /**
- * How a handle answers: `'await'`, opened without a key: its methods return operations, which belong
- * to the thread that called; `'packet'`, opened with a key: its methods return nothing, and the
- * results arrive as packets, at whichever thread of the port takes them.
+ * How a handle answers: `'await'`, opened without a key: its methods return operations, which
+ * belong to the thread that called; `'packet'`, opened with a key: its methods return nothing, and
+ * the results arrive as packets, at whichever thread of the port takes them.
  */
 export type Style = 'await' | 'packet';
 
@@ -144,9 +144,9 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   }
 
   /**
-   * Moves the handle to another port, under `key` (default: its own). From then on the new port gets
-   * its packets, a `handoff` packet first, and those of operations in flight (rule A3). This object
-   * can't be used any more. Packet style only: throws `ERR_INVALID_STATE` otherwise, and
+   * Moves the handle to another port, under `key` (default: its own). From then on the new port
+   * gets its packets, a `handoff` packet first, and those of operations in flight (rule A3). This
+   * object can't be used any more. Packet style only: throws `ERR_INVALID_STATE` otherwise, and
    * `ERR_OPERATIONS_PENDING` where the driver can't move an operation in flight.
    */
   handOff(target: CompletionPort | PortToken, key?: KeyOption): void {
@@ -176,6 +176,11 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   /** @internal The close is answered. */
   after(): void {
     this.gone();
+  }
+
+  /** @internal Closes a handle nobody has heard of: nobody is interested in a failure either. */
+  closeQuietly(): void {
+    (this.close() as Operation<void> | undefined)?.catch(() => undefined);
   }
 
   /** @internal Resolves when a handle of await style that was closed is gone. */
@@ -233,7 +238,9 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
     if (this.style === 'packet') {
       refuseSignal(options);
-      this.lane.submit(kind, flags, this.id, 0, timeout, offset, length, chunk, start, bytes);
+      const { lane, id } = this;
+      const tag = tagOf(options);
+      lane.submit(kind, flags, id, 0, timeout, offset, length, chunk, start, bytes, tag);
       return answer<S, T>(undefined);
     }
     const operation = this.begin(kind, decode, options, aftermath);
@@ -254,7 +261,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
     if (this.style === 'packet') {
       refuseSignal(options);
-      this.lane.submitStaged(kind, 0, this.id, 0, timeout, offset);
+      this.lane.submitStaged(kind, 0, this.id, 0, timeout, offset, tagOf(options));
       return answer<S, number>(undefined);
     }
     const operation = this.begin(kind, asNumber, options, aftermath);
@@ -278,9 +285,10 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     lane.ensure(lane.memory.stagedRecords + 1);
     if (this.style === 'packet') {
       refuseSignal(options);
-      lane.submitStaged(kind, 0, id, 0, timeout, offset);
+      const tag = tagOf(options);
+      lane.submitStaged(kind, 0, id, 0, timeout, offset, tag);
       lane.linkLast();
-      lane.submit(second, 0, id, 0, timeout, 0, 0, NO_CHUNK, 0, 0);
+      lane.submit(second, 0, id, 0, timeout, 0, 0, NO_CHUNK, 0, 0, tag);
       return answer<S, T>(undefined);
     }
     const pair = new PairedOperation<T>(lane, kind, this.subject(), finish);
@@ -338,6 +346,10 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   }
 }
 
+function tagOf(options: OperationOptions): number {
+  return options.tag === undefined ? 0 : validate.u32(options.tag, 'options.tag');
+}
+
 /** Closes a handle; the answer comes to this thread. */
 export function closeHandle(lane: Lane, id: number): Operation<void> {
   const operation = new Operation<void>(lane, Kind.Close, {}, asNothing);
@@ -346,7 +358,9 @@ export function closeHandle(lane: Lane, id: number): Operation<void> {
   return operation;
 }
 
-/** Lets a signal cancel the operation; false when it is aborted already and the operation failed. */
+/**
+ * Lets a signal cancel the operation; false when it is aborted already and the operation failed.
+ */
 export function watchSignal(operation: Operation<unknown>, options: OperationOptions): boolean {
   const signal = validate.signal(options.signal);
   if (signal === undefined) return true;

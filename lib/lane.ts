@@ -1,6 +1,6 @@
 /**
- * This thread's part of a port: the arrays it shares with native code, the operations it awaits, and
- * when it calls native code.
+ * This thread's part of a port: the arrays it shares with native code, the operations it awaits,
+ * and when it calls native code.
  *
  * Submissions gather in an array and go out with one call, at the end of the current turn of
  * microtasks; the same call brings back what has completed.
@@ -24,7 +24,9 @@ import { Memory, SLICES_IN_RECORD } from './memory';
 import type { CompletionPort } from './port';
 import { outOfRange } from './validate';
 
-/** Whoever waits for the packets of one token. Micro-threads are to become another kind of entry. */
+/**
+ * Whoever waits for the packets of one token. Micro-threads are to become another kind of entry.
+ */
 export interface Entry {
   /** @internal `at`: index of the packet in `lane.words`; `more`: this is not the final one. */
   answered(error: number, result: number, at: number, more: boolean): void;
@@ -88,7 +90,15 @@ export class Lane {
   private scheduled = false;
   private rounds = 0;
   private turnBegan = 0;
-  private readonly tick = (): void => this.drive();
+  /**
+   * After an uncaught exception in a worker Node.js still runs what was scheduled for the end of
+   * the turn, but no immediates. Calling native code there would say that the packet at hand was
+   * dealt with, and nobody would be told that its key was abandoned (rule T1).
+   */
+  private readonly tick = (): void => {
+    if (this.batch.heldInTurn) this.later();
+    else this.drive();
+  };
   private readonly turn = (): void => {
     this.rounds = 0;
     this.drive();
@@ -145,6 +155,7 @@ export class Lane {
     chunk: number,
     start: number,
     bytes: number,
+    tag = 0,
   ): void {
     const slices = chunk === NO_CHUNK ? 0 : 1;
     const at = this.reserve(1) * RECORD_WORDS;
@@ -152,6 +163,7 @@ export class Lane {
     this.records[at + Submission.CHUNK / 4] = chunk;
     this.records[at + Submission.START / 4] = start;
     this.records[at + Submission.BYTES / 4] = bytes;
+    this.records[at + Submission.TAG / 4] = tag;
   }
 
   /** Writes one submission with the slices staged in `memory`. */
@@ -162,12 +174,14 @@ export class Lane {
     token: number,
     timeout: number,
     offset: number,
+    tag = 0,
   ): void {
     const { slices, sliceCount, stagedCopy } = this.memory;
     const more = this.memory.stagedRecords - 1;
     const first = this.reserve(1 + more);
     const release = stagedCopy ? SubmissionFlag.Release : 0;
     let at = first * RECORD_WORDS;
+    this.records[at + Submission.TAG / 4] = tag;
     this.write(at, kind, flags | release, sliceCount, handle, token, timeout, offset, 0);
     at += Submission.CHUNK / 4;
     this.records[at] = sliceCount > 0 ? slices[0]! : NO_CHUNK;
@@ -232,6 +246,8 @@ export class Lane {
    */
   get(max: number, timeout: number): boolean {
     if (this.driving || this.chained) throw invalidState('get() is not possible here');
+    // If the program goes back to its event loop, that has to hear of completions again.
+    this.schedule();
     const deadline = timeout === Infinity ? Infinity : performance.now() + timeout;
     for (let left = timeout; ; left = Math.max(0, deadline - performance.now())) {
       this.batch.finish();
@@ -241,7 +257,7 @@ export class Lane {
       if (got < 0) throw this.down();
       if (got > 0) {
         this.settleAwaited(got);
-        if (this.batch.begin(got)) return true;
+        if (this.batch.begin(got, true)) return true;
       }
       if (left === 0) return false;
     }
@@ -305,7 +321,7 @@ export class Lane {
     if (this.closed) return;
     const open = new Set(this.native.handles());
     for (const [id, handle] of this.handles) {
-      if (!open.has(id)) handle.gone();
+      if (handle.style === 'packet' && !open.has(id)) handle.gone();
     }
   }
 

@@ -141,7 +141,7 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
   }
 
   protected override finish(): void {
-    for (const socket of this.queue.splice(0)) void socket.close();
+    for (const socket of this.queue.splice(0)) socket.closeQuietly();
   }
 
   /** The loop is behind: connections wait in the kernel's backlog meanwhile. */

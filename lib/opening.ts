@@ -23,7 +23,10 @@ export interface ConnectOptions extends OperationOptions {
   readonly key?: KeyOption | undefined;
   /** TCP_NODELAY. Default: false. */
   readonly noDelay?: boolean | undefined;
-  /** Probes an idle connection; a number: for the first time after so many milliseconds. Default: false. */
+  /**
+   * Probes an idle connection; a number: for the first time after so many milliseconds. Default:
+   * false.
+   */
   readonly keepAlive?: boolean | number | undefined;
 }
 
@@ -227,5 +230,5 @@ function listening(lane: Lane, id: number, key: number | undefined): TcpListener
 }
 
 function discard(late: TcpListener | TcpSocket): void {
-  if (!late.lane.closed) void late.close();
+  late.closeQuietly();
 }

@@ -18,6 +18,11 @@ export interface OperationOptions {
   readonly signal?: AbortSignal | undefined;
   /** Milliseconds after which the operation ends with `ETIMEDOUT` (rule O6). Default: no limit. */
   readonly timeout?: number | undefined;
+  /**
+   * An unsigned 32-bit number that comes back as `packet.tag`: tells several operations in flight
+   * on one handle apart. Packet style only. Default: 0.
+   */
+  readonly tag?: number | undefined;
 }
 
 /** Turns the packet at `at` (an index in `lane.words`) into what the operation resolves to. */
@@ -48,9 +53,9 @@ function capture(resolve: Resolve, reject: Reject): void {
 
 /**
  * An operation in flight. It can be awaited like a promise, and cancelled. The context of
- * AsyncLocalStorage follows from `await` and `then` to what runs after them. A failed operation that
- * nobody has attached to is reported as an `unhandledRejection`, as a promise's would be, unless it
- * failed because of its own `cancel()`.
+ * AsyncLocalStorage follows from `await` and `then` to what runs after them. A failed operation
+ * that nobody has attached to is reported as an `unhandledRejection`, as a promise's would be,
+ * unless it failed because of its own `cancel()`.
  */
 export class Operation<T> implements Promise<T>, Entry {
   /** @internal */
@@ -270,7 +275,7 @@ export class PairedOperation<T> extends Operation<T> {
 
 /** What a composed operation's steps see of it. */
 export interface Steps {
-  /** Where the operation is at, for the text of a timeout. */
+  /** @internal Where the operation is at, for the text of a timeout. */
   subject: Subject;
   readonly stopped: boolean;
   /** Waits for an inner operation, which is cancelled when the whole is. */

@@ -62,6 +62,7 @@ export interface PacketObject {
   readonly key: number;
   readonly handle: AnyHandle | undefined;
   readonly value: number;
+  readonly tag: number;
   readonly error: Error | undefined;
   readonly more: boolean;
   readonly accepted: TcpSocket<'packet'> | undefined;
@@ -75,8 +76,8 @@ const noNumbers = new Float64Array(noWords.buffer);
 
 /**
  * One completion, or one posted message. **There is one Packet object for each thread, and it shows
- * the packet at hand**: it is valid until the next packet is asked for, or, in a handler of `serve`,
- * until the handler returns. `toObject()` makes a copy that stays valid.
+ * the packet at hand**: it is valid until the next packet is asked for, or, in a handler of
+ * `serve`, until the handler returns. `toObject()` makes a copy that stays valid.
  *
  * The bytes of a `received` packet are lent in the same way: their buffer returns to the port when
  * the loop moves on, unless `keep()` or `sendTo()` was called.
@@ -108,12 +109,13 @@ export class Packet {
   }
 
   /**
-   * The handle it is about; undefined for posted messages, and for a handle that is gone and that
-   * this thread never saw. The same object each time in this thread.
+   * The handle it is about, the same object each time in this thread. A handle may be closed before
+   * its last packets are taken. Undefined for posted messages, and in the `closed` packet of a
+   * handle that this thread never saw.
    */
   get handle(): AnyHandle | undefined {
     const id = this.words[this.at + Slot.HANDLE / 4]!;
-    return id === 0 ? undefined : handleFor(this.lane, id);
+    return id === 0 ? undefined : handleFor(this.lane, id, this.key, this.kind);
   }
 
   /** Bytes read, written, received or sent; 0 at the end of a file or stream. */
@@ -146,6 +148,11 @@ export class Packet {
     return this.cachedError;
   }
 
+  /** The `tag` given with the operation; 0 when there was none. */
+  get tag(): number {
+    return this.words[this.at + Slot.TAG / 4]!;
+  }
+
   /** Whether more packets of the same operation follow (rule O1). */
   get more(): boolean {
     return (this.flags & PacketFlag.More) !== 0;
@@ -159,8 +166,8 @@ export class Packet {
   }
 
   /**
-   * The bytes of a `received` packet, without a copy; undefined when there are none (an orderly end,
-   * a failure, memory of the program's own). Lent: see above.
+   * The bytes of a `received` packet, without a copy; undefined when there are none (an orderly
+   * end, a failure, memory of the program's own). Lent: see above.
    */
   get data(): Buffer | undefined {
     const chunk = this.chunk;
@@ -168,7 +175,9 @@ export class Packet {
     return this.lane.memory.view(chunk, this.start, this.bytes);
   }
 
-  /** Keeps the received bytes beyond this packet; the program gives them to `port.release` later. */
+  /**
+   * Keeps the received bytes beyond this packet; the program gives them to `port.release` later.
+   */
   keep(): Buffer {
     const data = this.data;
     if (data === undefined) throw invalidState('The packet holds no received bytes');
@@ -186,8 +195,9 @@ export class Packet {
   }
 
   /**
-   * Sends the received bytes to `socket`, from where they are; native code releases their buffer when
-   * they are sent. Answers as `socket.send` does. Throws `ERR_INVALID_STATE` without received bytes.
+   * Sends the received bytes to `socket`, from where they are; native code releases their buffer
+   * when they are sent. Answers as `socket.send` does. Throws `ERR_INVALID_STATE` without received
+   * bytes.
    */
   sendTo<S extends Style>(socket: TcpSocket<S>): Answer<S, number> {
     if (this.chunk === NO_CHUNK) throw invalidState('The packet holds no received bytes');
@@ -199,22 +209,18 @@ export class Packet {
 
   /** A copy that stays valid; received bytes are copied too. */
   toObject(): PacketObject {
-    const { type, key, handle, value, error, more, accepted, data } = this;
+    const { type, key, handle, value, tag, error, more, accepted, data } = this;
     return {
       type,
       key,
       handle,
       value,
+      tag,
       error,
       more,
       accepted,
       data: data === undefined ? undefined : Buffer.from(data),
     };
-  }
-
-  /** The same as `toObject()`. */
-  retain(): PacketObject {
-    return this.toObject();
   }
 
   [inspect.custom](_depth: number, options: object, show: typeof inspect): string {

@@ -39,8 +39,8 @@ export interface BufferOptions {
 
 export interface PortOptions {
   /**
-   * Threads that may run on this port's packets at one time; 1 to 1024 (rule P1). Default: the number
-   * of CPUs available to the process.
+   * Threads that may run on this port's packets at one time; 1 to 1024 (rule P1). Default: the
+   * number of CPUs available to the process.
    */
   readonly concurrency?: number | undefined;
   /** Default: io_uring where the kernel grants it, else epoll (rule P3). */
@@ -178,8 +178,9 @@ export class CompletionPort implements AsyncDisposable {
   // ---- handles
 
   /**
-   * Opens a file; `path` can be a descriptor, which is duplicated. Flags as in `fs.open`, strings or
-   * numbers. Rejects as `fs.promises.open` does (`ENOENT`, …). OPENAT | open on the pool | CreateFileW.
+   * Opens a file; `path` can be a descriptor, which is duplicated. Flags as in `fs.open`, strings
+   * or numbers. Rejects as `fs.promises.open` does (`ENOENT`, …). OPENAT | open on the pool |
+   * CreateFileW.
    */
   open(
     path: string | Buffer | URL | number,
@@ -260,9 +261,9 @@ export class CompletionPort implements AsyncDisposable {
   // ---- memory
 
   /**
-   * Takes `size` bytes of the port's memory: page-aligned, not cleared, the same in each thread; the
-   * kernel reads and writes it in place. Give it back with `release`. `ERR_OUT_OF_BUFFERS` when the
-   * memory limit is reached.
+   * Takes `size` bytes of the port's memory: page-aligned, not cleared, the same in each thread;
+   * the kernel reads and writes it in place. Give it back with `release`. `ERR_OUT_OF_BUFFERS` when
+   * the memory limit is reached.
    */
   allocate(size: number): Buffer {
     this.lane.assertOpen();
@@ -310,8 +311,8 @@ export class CompletionPort implements AsyncDisposable {
 
   /**
    * Waits, without the event loop, for packets: from 1 to `max` (at most 256) of them, or none when
-   * `timeout` milliseconds pass first; 0 polls (rule D6). For workers that do nothing else.
-   * `for (const packet of port.get())`: see `Packet` for how long one is valid. Packets that the loop
+   * `timeout` milliseconds pass first; 0 polls (rule D6). For workers that do nothing else. `for
+   * (const packet of port.get())`: see `Packet` for how long one is valid. Packets that the loop
    * leaves behind go back to the queue. Throws `ERR_PORT_CLOSED` when the port is closed meanwhile.
    */
   get(max = 64, timeout = Infinity): IterableIterator<Packet> {
@@ -336,16 +337,18 @@ export class CompletionPort implements AsyncDisposable {
   }
 
   /**
-   * The packets, on the event loop: `for await (const packet of port.packets())`. The key of a packet
-   * is this thread's until the loop asks for the next one, or awaits something (rule D8). The loop
-   * ends with `ERR_PORT_CLOSED` when the port is closed.
+   * The packets, on the event loop: `for await (const packet of port.packets())`. The key of a
+   * packet is this thread's until the loop asks for the next one, or awaits something (rule D8).
+   * The loop ends with `ERR_PORT_CLOSED` when the port is closed.
    */
   packets(): AsyncIterableIterator<Packet, undefined> {
     this.lane.assertOpen();
     return new PacketStream(this.lane);
   }
 
-  /** Runs `fn`, which blocks, while the port lets another thread run in this one's place (rule D4). */
+  /**
+   * Runs `fn`, which blocks, while the port lets another thread run in this one's place (rule D4).
+   */
   blocking<T>(fn: () => T): T {
     this.lane.assertOpen();
     validate.callback(fn, 'fn');
@@ -378,8 +381,9 @@ export class CompletionPort implements AsyncDisposable {
   }
 
   /**
-   * Closes the port for all threads: cancels what is in flight, closes all handles, frees the memory
-   * (rule T2). Threads that wait get `ERR_PORT_CLOSED` (rule D10). The same promise each time.
+   * Closes the port for all threads: cancels what is in flight, closes all handles, frees the
+   * memory (rule T2). Threads that wait get `ERR_PORT_CLOSED` (rule D10). The same promise each
+   * time.
    */
   close(): Promise<void> {
     if (this.lane.closed) return Promise.resolve();
@@ -427,7 +431,9 @@ export class CompletionPort implements AsyncDisposable {
     }
   }
 
-  /** Connections may still be accepted while the first handles are being closed: again until none. */
+  /**
+   * Connections may still be accepted while the first handles are being closed: again until none.
+   */
   private async closeHandles(): Promise<void> {
     const { lane } = this;
     for (;;) {

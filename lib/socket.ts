@@ -52,9 +52,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   /**
    * Receives what there is, at least one byte. Await style: resolves to a Buffer of its own, empty
-   * at the orderly end of the stream (a reset is `ECONNRESET`, rule O8); with memory to receive into,
-   * resolves to the number of bytes, 0 at the end. Packet style: a `received` packet lends the bytes;
-   * memory to receive into has to be the port's.
+   * at the orderly end of the stream (a reset is `ECONNRESET`, rule O8); with memory to receive
+   * into, resolves to the number of bytes, 0 at the end. Packet style: a `received` packet lends
+   * the bytes; memory to receive into has to be the port's.
    */
   receive(options?: ReceiveOptions & { into?: undefined }): Answer<S, Buffer>;
   receive(into: ArrayBufferView, options?: OperationOptions): Answer<S, number>;
@@ -104,8 +104,8 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   /**
    * Receives until the end of the stream: `for await (const bytes of socket)`. Lends the port's
-   * memory: the bytes are valid until the loop asks for more; `chunks({ copy: true })` gives Buffers
-   * that stay. An idle connection holds no memory (rule M3).
+   * memory: the bytes are valid until the loop asks for more; `chunks({ copy: true })` gives
+   * Buffers that stay. An idle connection holds no memory (rule M3).
    */
   [Symbol.asyncIterator](this: TcpSocket<'await'>): AsyncIterableIterator<Buffer, undefined> {
     return this.chunks();

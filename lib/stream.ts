@@ -1,6 +1,6 @@
 /**
- * The common part of the async iterators over operations: chunks of a file, received bytes, accepted
- * sockets, ticks of a timer.
+ * The common part of the async iterators over operations: chunks of a file, received bytes,
+ * accepted sockets, ticks of a timer.
  *
  * Written by hand rather than as async generators, which cost two more turns of microtasks and two
  * more promises for each value.

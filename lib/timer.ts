@@ -2,7 +2,7 @@
  * Timers that answer through the port.
  */
 import { Kind, NO_CHUNK } from './binding';
-import { failure, invalidState, type Subject } from './errors';
+import { ECANCELED, failure, invalidState, type Subject } from './errors';
 import { asNothing, Handle, type Answer, type Style } from './handle';
 import type { OperationOptions } from './operation';
 import { Stream } from './stream';
@@ -29,7 +29,8 @@ export class Timer<S extends Style = Style> extends Handle<S> {
 
   /**
    * `for await (const count of timer.every(100))`: a turn each `interval` milliseconds; `count` is
-   * how often the timer has fired since the last turn, more than 1 when the loop was late.
+   * how often the timer has fired since the last turn, more than 1 when the loop was late. Ends
+   * when the timer is closed.
    */
   every(
     this: Timer<'await'>,
@@ -94,6 +95,7 @@ class Ticks extends Stream<number> {
 
   override answered(error: number, result: number, _at: number, more: boolean): void {
     if (error === 0) this.count += result;
+    else if (error === ECANCELED && this.timer.closed) this.ending = true;
     else this.fail(failure(error, Kind.Timer, this.timer.subject()));
     if (!more) {
       this.token = -1;

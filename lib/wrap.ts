@@ -1,7 +1,7 @@
 /**
  * Objects for handles that this thread did not open itself but meets in packets.
  */
-import type { HandleInfo } from './binding';
+import { Kind, type HandleInfo } from './binding';
 import { File } from './file';
 import type { AnyHandle } from './handle';
 import type { Lane } from './lane';
@@ -13,14 +13,22 @@ import { Timer } from './timer';
 const SWEEP_AT = 4096;
 const sweepAt = new WeakMap<Lane, number>();
 
-/** The object for a keyed handle, the same each time; undefined when the handle is gone. */
-export function handleFor(lane: Lane, id: number): AnyHandle | undefined {
+/**
+ * The object for the handle of a packet, the same each time. A handle can be gone before its last
+ * packets are taken: its object is then closed, and undefined where not even its kind is known.
+ */
+export function handleFor(
+  lane: Lane,
+  id: number,
+  key: number,
+  packet: Kind,
+): AnyHandle | undefined {
   const known = lane.handles.get(id);
   if (known !== undefined) return known as AnyHandle;
   const info = lane.closed ? undefined : lane.native.handleInfo(id);
-  if (info === undefined || !info.keyed) return undefined;
+  if (info === undefined) return closedHandle(lane, id, key, packet);
   makeRoom(lane);
-  return make(lane, id, info);
+  return make(lane, id, info.key, info.kind, info.fileKind);
 }
 
 export function acceptedSocket(lane: Lane, id: number, key: number): TcpSocket<'packet'> {
@@ -30,21 +38,58 @@ export function acceptedSocket(lane: Lane, id: number, key: number): TcpSocket<'
   return new TcpSocket<'packet'>(lane, id, key, false);
 }
 
-function make(lane: Lane, id: number, info: HandleInfo): AnyHandle {
-  switch (info.kind) {
+function closedHandle(lane: Lane, id: number, key: number, packet: Kind): AnyHandle | undefined {
+  const kind = kindOf(packet);
+  if (kind === undefined) return undefined;
+  const handle = make(lane, id, key, kind, '');
+  handle.gone();
+  return handle;
+}
+
+/** Which handles give packets of this kind. */
+function kindOf(packet: Kind): HandleInfo['kind'] | undefined {
+  switch (packet) {
+    case Kind.Read:
+    case Kind.Write:
+    case Kind.Sync:
+    case Kind.DataSync:
+    case Kind.Truncate:
+    case Kind.Allocate:
+      return 'file';
+    case Kind.Accept:
+      return 'listener';
+    case Kind.Receive:
+    case Kind.Send:
+    case Kind.Shutdown:
+      return 'socket';
+    case Kind.Timer:
+      return 'timer';
+    default:
+      return undefined;
+  }
+}
+
+function make(
+  lane: Lane,
+  id: number,
+  key: number,
+  kind: HandleInfo['kind'],
+  fileKind: string,
+): AnyHandle {
+  switch (kind) {
     case 'file':
-      return new File<'packet'>(lane, id, info.key, false, {
+      return new File<'packet'>(lane, id, key, false, {
         path: undefined,
         append: false,
         direct: false,
-        fileKind: info.fileKind,
+        fileKind,
       });
     case 'listener':
-      return new TcpListener<'packet'>(lane, id, info.key, false);
+      return new TcpListener<'packet'>(lane, id, key, false);
     case 'socket':
-      return new TcpSocket<'packet'>(lane, id, info.key, false);
+      return new TcpSocket<'packet'>(lane, id, key, false);
     case 'timer':
-      return new Timer<'packet'>(lane, id, info.key, false);
+      return new Timer<'packet'>(lane, id, key, false);
   }
 }
 

@@ -129,9 +129,12 @@ void NativeLane::leave(bool died) {
   Thread* thread = thread_;
   thread_ = nullptr;
   thread->detach(died);
-  // The functions keep their closures, and those the port's object: let go of them now, unless the
-  // environment is on its way out and does so itself.
-  if (died) return;
+  // With the environment these go by themselves.
+  if (!died && !in_callback_) let_go();
+}
+
+/// The functions keep their closures alive, and those the port's object.
+void NativeLane::let_go() {
   ready_.Reset();
   nothing_.Reset();
   context_.reset();
@@ -202,8 +205,11 @@ void NativeLane::on_ready() {
   thread_->lane()->clear_notifier();
   const Napi::Env env = Env();
   napi_value result = nullptr;
+  in_callback_ = true;
   const napi_status status = napi_make_callback(env, *context_, env.Global(), ready_.Value(), 0,
                                                 nullptr, &result);
+  in_callback_ = false;
+  if (thread_ == nullptr) let_go();
   if (status != napi_pending_exception) return;
   napi_value exception = nullptr;
   if (napi_get_and_clear_last_exception(env, &exception) == napi_ok) {

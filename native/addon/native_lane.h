@@ -61,6 +61,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane> {
   void hand_over(const Napi::Value& count);
   void on_ready();
   void leave(bool died);
+  void let_go();
   static void on_cleanup(void* self);
   static bool interrupted(void* self);
   /// Throws what every function throws after `detach`.
@@ -74,6 +75,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane> {
   Napi::FunctionReference nothing_;  ///< a JavaScript function that does nothing
   std::unique_ptr<Napi::AsyncContext> context_;
   bool hooked_ = false;
+  bool in_callback_ = false;  ///< JavaScript may detach from inside `ready`
 };
 
 }  // namespace cp::addon

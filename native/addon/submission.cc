@@ -43,6 +43,7 @@ Request* read(const Submission& record, bool& usable) {
   request->kind = static_cast<PacketKind>(record.kind);
   request->multishot = (record.flags & kMultishot) != 0;
   request->token = record.token;
+  request->tag = record.tag;
   request->timeout = record.timeout;
   if (request->kind == PacketKind::kTimer) {
     request->delay = record.offset;

@@ -9,7 +9,7 @@
 
 namespace cp::addon {
 
-inline constexpr std::uint32_t kAbi = 1;
+inline constexpr std::uint32_t kAbi = 2;
 inline constexpr std::size_t kSubmissionLimit = 512;
 
 struct Submission {
@@ -24,14 +24,15 @@ struct Submission {
   std::uint32_t chunk;
   std::uint32_t start;
   std::uint32_t bytes;
-  std::uint32_t reserved[5];
+  std::uint32_t tag;
+  std::uint32_t reserved[4];
 };
 static_assert(sizeof(Submission) == 64);
 static_assert(offsetof(Submission, slices) == 2 && offsetof(Submission, handle) == 4);
 static_assert(offsetof(Submission, token) == 8 && offsetof(Submission, timeout) == 12);
 static_assert(offsetof(Submission, offset) == 16 && offsetof(Submission, length) == 24);
 static_assert(offsetof(Submission, chunk) == 32 && offsetof(Submission, start) == 36);
-static_assert(offsetof(Submission, bytes) == 40);
+static_assert(offsetof(Submission, bytes) == 40 && offsetof(Submission, tag) == 44);
 
 /// Slices beyond the first: five to a record.
 struct SliceRecord {

@@ -224,6 +224,7 @@ void Dispatcher::hold(Consumer& consumer, const Packet& packet) {
   slot.offset = packet.offset;
   slot.accepted = packet.accepted;
   slot.accepted_key = packet.accepted_key;
+  slot.tag = packet.tag;
   if (open_to_all(packet)) ++consumer.stealable;
   state_of(consumer, i).store(packet.awaited() ? kSlotClaimed : kSlotReady);
 }

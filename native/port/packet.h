@@ -63,6 +63,7 @@ struct Packet {
   std::uint32_t offset = 0;
   std::uint32_t accepted = 0;
   std::uint32_t accepted_key = 0;
+  std::uint32_t tag = 0;
 
   /// The only consumer that may take it; null: any.
   Consumer* target = nullptr;
@@ -85,7 +86,8 @@ struct PacketSlot {
   std::uint32_t offset;
   std::uint32_t accepted;
   std::uint32_t accepted_key;
-  std::uint32_t reserved1[4];
+  std::uint32_t tag;
+  std::uint32_t reserved1[3];
 };
 static_assert(sizeof(PacketSlot) == 64);
 static_assert(offsetof(PacketSlot, kind) == 4 && offsetof(PacketSlot, flags) == 5);
@@ -93,7 +95,7 @@ static_assert(offsetof(PacketSlot, key) == 8 && offsetof(PacketSlot, handle) == 
 static_assert(offsetof(PacketSlot, error) == 16 && offsetof(PacketSlot, token) == 20);
 static_assert(offsetof(PacketSlot, result) == 24 && offsetof(PacketSlot, chunk) == 32);
 static_assert(offsetof(PacketSlot, offset) == 36 && offsetof(PacketSlot, accepted) == 40);
-static_assert(offsetof(PacketSlot, accepted_key) == 44);
+static_assert(offsetof(PacketSlot, accepted_key) == 44 && offsetof(PacketSlot, tag) == 48);
 
 /// Life of a slot. The owner moves Ready → Claimed → Done; a thief moves Ready → Stolen. Both by
 /// compare-and-swap from Ready, so that exactly one of them gets the packet (rule D7).

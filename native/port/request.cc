@@ -63,7 +63,7 @@ void recycle(Request* request) {
   request->end = Request::End::kNatural;
   request->awaited = request->silent = request->chained = false;
   request->handle_id = request->key = 0;
-  request->token = 0;
+  request->token = request->tag = 0;
   request->handle = nullptr;
   request->owner = nullptr;
   request->runner = nullptr;

@@ -40,6 +40,7 @@ struct Request : driver::Operation {
   std::uint32_t handle_id = 0;
   std::uint32_t key = 0;        ///< of a request that was refused
   std::uint32_t token = 0;
+  std::uint32_t tag = 0;        ///< the program's, comes back in the packet
   Handle* handle = nullptr;
   Thread* owner = nullptr;      ///< the thread that submitted it
   std::atomic<Thread*> runner{nullptr};  ///< carries it out; set under the handle's mutex

@@ -170,6 +170,7 @@ void Thread::deliver(const driver::Completion& completion, bool more, Handle* ha
   packet.handle = request->handle_id;
   packet.key = handle != nullptr ? handle->key : request->key;
   packet.token = request->token;
+  packet.tag = request->tag;
   if (more) packet.flags |= kPacketMore;
   std::int64_t result = completion.result;
   if (continues(request->kind) && result > 0 && request->done < request->total) {

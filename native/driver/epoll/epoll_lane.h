@@ -70,6 +70,7 @@ class EpollLane final : public Lane, private CompletionSink {
 
   // epoll_operations.cc
   void attempt(Operation* operation, Batch& out);
+  bool read_cached(Operation* operation, Batch& out);
   void accept(Operation* operation, Batch& out);
   void connect(Operation* operation, Batch& out);
   Result begin_connect(Operation* operation);

@@ -82,6 +82,7 @@ void EpollLane::attempt(Operation* operation, Batch& out) {
     case Opcode::kRead:
     case Opcode::kWrite:
       if (operation->stream && operation->pollable) return transfer(operation, out);
+      if (read_cached(operation, out)) return;
       return hand_to_pool(operation);
     case Opcode::kOpen:
     case Opcode::kSync:
@@ -90,6 +91,24 @@ void EpollLane::attempt(Operation* operation, Batch& out) {
     case Opcode::kAllocate:
     case Opcode::kStat: return hand_to_pool(operation);
   }
+}
+
+/// A small read of what is in the page cache costs less than handing it to another thread
+/// (RWF_NOWAIT, preadv2(2), 4.14). Large ones are better copied by the pool, beside this thread.
+/// A short result may mean that the rest is not cached; the pool then tells whether it is the end.
+bool EpollLane::read_cached(Operation* operation, Batch& out) {
+  constexpr std::size_t kSmall = 64 * 1024;
+  if (operation->code != Opcode::kRead || operation->stream) return false;
+  std::size_t wanted = 0;
+  for (std::size_t i = 0; i < slice_count(operation); ++i) wanted += operation->slices[i].length;
+  if (wanted > kSmall) return false;
+  calls_.add();
+  const ssize_t got = ::preadv2(fd_of(operation), slices(operation),
+                                static_cast<int>(slice_count(operation)),
+                                static_cast<off_t>(operation->offset), RWF_NOWAIT);
+  if (got < 0 || static_cast<std::size_t>(got) < wanted) return false;
+  finish(operation, got, out);
+  return true;
 }
 
 void EpollLane::accept(Operation* operation, Batch& out) {
