@@ -26,7 +26,9 @@ constexpr std::size_t kMaxTransfer = 0x7ffff000;
 // user_data of entries that are not operations; no operation lies at such an address.
 enum Tag : std::uint64_t { kTagWake = 1, kTagTimeout = 2, kTagIgnored = 3, kTagLimit = 64 };
 
-enum LaneState : std::uint8_t { kInRing = 1, kInPool, kReady, kCancelling, kPolling };
+enum LaneState : std::uint8_t {
+  kInRing = 1, kInPool, kReady, kCancelling, kPolling, kCancellingPoll
+};
 
 /// Address and generation in one word: user space ends below 2^47. A cancel that is queued when its
 /// target completes can then not hit a later life of the same object.
@@ -228,12 +230,14 @@ void UringLane::done_at_once(Operation* operation, Result result) {
 }
 
 void UringLane::cancel(Operation* operation) {
-  if (operation->lane_state == kReady || operation->lane_state == kCancelling) return;
-  if (operation->lane_state == kInPool) {
-    if (pool_.cancel(operation)) done_at_once(operation, -ECANCELED);
-    return;
+  switch (operation->lane_state) {
+    case kInRing: operation->lane_state = kCancelling; break;
+    case kPolling: operation->lane_state = kCancellingPoll; break;
+    case kInPool:
+      if (pool_.cancel(operation)) done_at_once(operation, -ECANCELED);
+      return;
+    default: return;
   }
-  operation->lane_state = kCancelling;
   Sqe& entry = *sqe();
   entry.opcode = kOpAsyncCancel;
   entry.fd = -1;
@@ -308,6 +312,8 @@ bool UringLane::settle(const Cqe& cqe, Completion& out) {
   if (try_elsewhere(*operation, cqe.result)) return false;
   // A kernel thread that was interrupted for a cancel may say EINTR.
   if (operation->lane_state == kCancelling && out.result == -EINTR) out.result = -ECANCELED;
+  // The poll won the race, but nothing was read: its result is a mask, not a number of bytes.
+  if (operation->lane_state == kCancellingPoll) out.result = -ECANCELED;
   settle_opening(*operation, out);
   --in_flight_;
   return true;
