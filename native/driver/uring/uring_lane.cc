@@ -76,11 +76,23 @@ Result UringLane::open() {
 
 // ---- submitting -------------------------------------------------------------------------------
 
-/// An entry, making room when the queue is full.
+/// An entry, making room when the queue is full. Where the kernel refuses for want of room among the
+/// completions (EBUSY), taking those off is what helps.
 Sqe* UringLane::sqe() {
   for (;;) {
     if (Sqe* free = ring_.next_sqe()) return free;
-    ring_.enter(0, kNever);
+    if (ring_.enter(0, kNever) < 0) stash_completions();
+  }
+}
+
+void UringLane::stash_completions() {
+  Completion completion;
+  while (const Cqe* cqe = ring_.front()) {
+    const Cqe copy = *cqe;
+    ring_.pop();
+    if (!settle(copy, completion)) continue;
+    if (!completion.more) ++in_flight_;  // counted out once more when it is reaped
+    ready_.push_back(completion);
   }
 }
 
@@ -266,7 +278,8 @@ std::size_t UringLane::reap(std::span<Completion> out) {
   if (on_notifier_.load(std::memory_order_relaxed)) leave_notifier();
   provided_.top_up(false);
   if (ring_.unsubmitted() > 0 || ring_.wants_enter()) flush();
-  std::size_t count = 0;
+  // What was stashed came before what lies in the ring.
+  std::size_t count = ready_.empty() ? 0 : take_ready(out);
   while (count < out.size()) {
     const Cqe* cqe = ring_.front();
     if (cqe == nullptr) break;
@@ -275,11 +288,16 @@ std::size_t UringLane::reap(std::span<Completion> out) {
     if (settle(copy, out[count])) ++count;
   }
   if (has_from_pool_.load(std::memory_order_acquire)) fetch_from_pool();
-  const std::size_t taken = std::min(ready_.size(), out.size() - count);
-  std::copy_n(ready_.begin(), taken, out.begin() + static_cast<std::ptrdiff_t>(count));
-  ready_.erase(ready_.begin(), ready_.begin() + static_cast<std::ptrdiff_t>(taken));
-  in_flight_ -= taken;
-  return count + taken;
+  return count + take_ready(out.subspan(count));
+}
+
+std::size_t UringLane::take_ready(std::span<Completion> out) {
+  const std::size_t taken = std::min(ready_.size(), out.size());
+  const auto end = ready_.begin() + static_cast<std::ptrdiff_t>(taken);
+  std::copy(ready_.begin(), end, out.begin());
+  for (auto it = ready_.begin(); it != end; ++it) in_flight_ -= it->more ? 0 : 1;
+  ready_.erase(ready_.begin(), end);
+  return taken;
 }
 
 void UringLane::fetch_from_pool() {

@@ -56,6 +56,8 @@ class UringLane final : public Lane, private CompletionSink {
   bool settle_internal(const Cqe& cqe);
   bool try_elsewhere(Operation& operation, std::int64_t result);
   void fetch_from_pool();
+  void stash_completions();
+  std::size_t take_ready(std::span<Completion> out);
   void settle_opening(Operation& operation, Completion& out);
   void count_call();
 
