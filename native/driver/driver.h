@@ -20,6 +20,11 @@ Deadline now();
 /// A failed operation does not throw: 0 or more is a result, below 0 an errno, negated.
 using Result = std::int64_t;
 
+/// Larger chunks of the pool are not registered with the kernel: registering pins every page, and
+/// memory whose pages may be given back to the system must not be registered at all, or the kernel
+/// would go on using the old ones.
+inline constexpr std::size_t kLargestRegistered = 16u << 20;
+
 /// Where a lane finds memory for receives that brought none. Called by the lane's own thread;
 /// implementations are thread-safe because every lane of a port shares one source.
 class BufferSource {

@@ -8,12 +8,21 @@
 namespace cp {
 namespace {
 
-constexpr std::uint32_t kOwned = 1u << 31;
+// A block's word: the thread that is to release it, whether the program owns it, and how many
+// operations use it. One word, so that each of them changes together with the others.
+constexpr std::uint64_t kUses = (1ull << 31) - 1;
+constexpr std::uint64_t kOwned = 1ull << 31;
+constexpr unsigned kOwnerShift = 32;
+
+std::uint64_t owned_by(std::uint32_t owner) {
+  return static_cast<std::uint64_t>(owner) << kOwnerShift | kOwned;
+}
 /// Small blocks are cut from chunks of this size, which is also what registering with the kernel
 /// pins at one time.
 constexpr std::size_t kChunkSize = 4u << 20;
 /// Blocks from this size on give their pages back when they are freed.
-constexpr std::size_t kDiscardSize = 8u << 20;
+constexpr std::size_t kDiscardSize = 32u << 20;
+static_assert(kDiscardSize > driver::kLargestRegistered);
 /// Buffers beyond the configured count, one for every lane.
 constexpr std::uint32_t kReserve = 1024;
 
@@ -37,8 +46,7 @@ Chunk::Chunk(BufferPool& pool, std::uint8_t* base, std::size_t size, std::size_t
       base_(base),
       size_(size),
       block_size_(block_size),
-      words_(size / block_size),
-      owners_(size / block_size) {}
+      words_(size / block_size) {}
 
 Chunk* Chunk::make(BufferPool& pool, std::size_t size, std::size_t block_size) {
   void* base = reserve_memory(size);
@@ -183,42 +191,51 @@ bool BufferPool::allocate(std::uint64_t size, std::uint32_t owner, Place& out) {
   if (free.empty() && !grow(block_size)) return false;
   out = free.back();
   free.pop_back();
-  Chunk* chunk = Chunk::find(out.chunk);
-  chunk->owner(out.offset).store(owner, std::memory_order_relaxed);
-  chunk->word(out.offset).store(kOwned, std::memory_order_release);
+  Chunk::find(out.chunk)->word(out.offset).store(owned_by(owner), std::memory_order_release);
   allocated_.fetch_add(block_size, std::memory_order_relaxed);
   return true;
 }
 
 // ---- ownership --------------------------------------------------------------------------------
 
-bool BufferPool::release(Place place) {
-  Chunk* found = Chunk::find(place.chunk);
-  if (found == nullptr || place.offset >= found->size()) return false;
-  const std::uint32_t before = found->word(place.offset).fetch_and(~kOwned);
-  if ((before & kOwned) == 0) return false;
-  if (before == kOwned) found->pool().freed(*found, place.offset);
+/// Ends the ownership where `agrees` says so of the word as it is at that very moment.
+template <typename Agrees>
+bool BufferPool::disown(Chunk& chunk, std::uint32_t offset, Agrees agrees) {
+  std::atomic<std::uint64_t>& word = chunk.word(offset);
+  std::uint64_t before = word.load();
+  do {
+    if ((before & kOwned) == 0 || !agrees(before)) return false;
+  } while (!word.compare_exchange_weak(before, before & kUses));
+  if ((before & kUses) == 0) chunk.pool().freed(chunk, offset);
   return true;
 }
 
-/// The lane's use of it becomes the program's ownership.
-void BufferPool::own(Place place) {
+bool BufferPool::release(Place place) {
   Chunk* found = Chunk::find(place.chunk);
-  found->owner(place.offset).store(0, std::memory_order_relaxed);  // of nobody until it is taken
-  found->word(place.offset).store(kOwned, std::memory_order_release);
+  if (found == nullptr || place.offset >= found->size()) return false;
+  return disown(*found, place.offset, [](std::uint64_t) { return true; });
+}
+
+/// The lane's use of it becomes the program's ownership, of nobody until it is taken.
+void BufferPool::own(Place place) {
+  Chunk::find(place.chunk)->word(place.offset).store(kOwned, std::memory_order_release);
 }
 
 void BufferPool::assign(Place place, std::uint32_t owner) {
-  Chunk::find(place.chunk)->owner(place.offset).store(owner, std::memory_order_relaxed);
+  std::atomic<std::uint64_t>& word = Chunk::find(place.chunk)->word(place.offset);
+  std::uint64_t before = word.load();
+  do {
+    if ((before & kOwned) == 0) return;
+  } while (!word.compare_exchange_weak(before, owned_by(owner) | (before & kUses)));
 }
 
 void BufferPool::release_all_of(std::uint32_t owner) {
   const std::uint32_t count = registry().count.load(std::memory_order_acquire);
+  const auto agrees = [owner](std::uint64_t word) { return word >> kOwnerShift == owner; };
   for (std::uint32_t id = 0; id < count; ++id) {
     Chunk* chunk = Chunk::find(id);
     for (std::size_t block = 0; block < chunk->blocks(); ++block) {
-      if (chunk->owners_[block].load(std::memory_order_relaxed) != owner) continue;
-      release({id, static_cast<std::uint32_t>(block * chunk->block_size())});
+      disown(*chunk, static_cast<std::uint32_t>(block * chunk->block_size()), agrees);
     }
   }
 }
@@ -228,8 +245,8 @@ std::uint8_t* BufferPool::use(Place place, std::uint64_t length) {
   if (found == nullptr || place.offset >= found->size()) return nullptr;
   const std::size_t within = place.offset % found->block_size();
   if (within + length > found->block_size()) return nullptr;
-  std::atomic<std::uint32_t>& word = found->word(place.offset);
-  std::uint32_t before = word.load();
+  std::atomic<std::uint64_t>& word = found->word(place.offset);
+  std::uint64_t before = word.load();
   do {
     if ((before & kOwned) == 0) return nullptr;
   } while (!word.compare_exchange_weak(before, before + 1));
@@ -238,7 +255,8 @@ std::uint8_t* BufferPool::use(Place place, std::uint64_t length) {
 
 void BufferPool::unuse(Place place) {
   Chunk* found = Chunk::find(place.chunk);
-  if (found->word(place.offset).fetch_sub(1) == 1) found->pool().freed(*found, place.offset);
+  const std::uint64_t before = found->word(place.offset).fetch_sub(1);
+  if ((before & (kOwned | kUses)) == 1) found->pool().freed(*found, place.offset);
 }
 
 /// Neither owned nor used: whoever took the last of both away is the only one that comes here.
@@ -263,15 +281,16 @@ void BufferPool::freed(Chunk& chunk, std::uint32_t offset) {
   if (receive && on_free_ != nullptr) on_free_(on_free_context_);
 }
 
-/// Ownership ends for all blocks at once; a chunk that operations still use is let go by the last.
+/// The port's threads have released what was theirs. A block that is still owned or used belongs to a
+/// packet or an operation that went to another port with its handle: the last one lets its chunk go.
 void BufferPool::close() {
   std::lock_guard lock(mutex_);
   if (closed_) return;
   closed_ = true;
   for (Chunk* chunk : chunks_) {
-    for (auto& word : chunk->words_) word.fetch_and(~kOwned);
-    discard_memory(chunk->base(), chunk->idle() ? chunk->size() : 0);
-    if (chunk->idle() && chunk->pooled_.exchange(false)) chunk->unpin();
+    if (!chunk->idle()) continue;
+    discard_memory(chunk->base(), chunk->size());
+    if (chunk->pooled_.exchange(false)) chunk->unpin();
   }
 }
 

@@ -46,8 +46,7 @@ class Chunk {
  private:
   friend class BufferPool;
   Chunk(BufferPool& pool, std::uint8_t* base, std::size_t size, std::size_t block_size);
-  std::atomic<std::uint32_t>& word(std::uint32_t offset) { return words_[offset / block_size_]; }
-  std::atomic<std::uint32_t>& owner(std::uint32_t offset) { return owners_[offset / block_size_]; }
+  std::atomic<std::uint64_t>& word(std::uint32_t offset) { return words_[offset / block_size_]; }
   bool idle() const;
 
   BufferPool& pool_;
@@ -58,9 +57,8 @@ class Chunk {
   std::atomic<std::uint32_t> pins_{1};
   /// The pool's pin, given up once the pool is closed and no operation uses the chunk.
   std::atomic<bool> pooled_{true};
-  /// Per block: the top bit while the program owns it, below it the operations that use it.
-  std::vector<std::atomic<std::uint32_t>> words_;
-  std::vector<std::atomic<std::uint32_t>> owners_;  ///< the thread a block was given to
+  /// Per block: who owns it, and how many operations use it. 0: free.
+  std::vector<std::atomic<std::uint64_t>> words_;
 };
 
 class BufferPool final : public driver::BufferSource {
@@ -122,6 +120,8 @@ class BufferPool final : public driver::BufferSource {
   explicit BufferPool(const Options& options) : options_(options) {}
   std::size_t size_class(std::uint64_t size) const;
   bool grow(std::size_t block_size);
+  template <typename Agrees>
+  static bool disown(Chunk& chunk, std::uint32_t offset, Agrees agrees);
   void freed(Chunk& chunk, std::uint32_t offset);
 
   const Options options_;

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cassert>
+
+#include "port/buffer_pool.h"
 
 namespace cp {
 namespace {
@@ -10,10 +13,14 @@ std::atomic_ref<std::uint32_t> state_of(Consumer& consumer, std::size_t i) {
   return std::atomic_ref<std::uint32_t>(consumer.slots[i].state);
 }
 
-/// The owner claims slots without the mutex, so a slot changes hands by compare-and-swap only.
+/// The owner claims slots without the mutex, so a slot changes hands by compare-and-swap only. Its
+/// received bytes are nobody's then, until another thread takes the packet.
 bool revoke(Consumer& consumer, std::size_t i) {
   std::uint32_t expected = kSlotReady;
-  return state_of(consumer, i).compare_exchange_strong(expected, kSlotStolen);
+  if (!state_of(consumer, i).compare_exchange_strong(expected, kSlotStolen)) return false;
+  const Packet& packet = consumer.batch[i];
+  if (packet.chunk != driver::kNoChunk) BufferPool::assign({packet.chunk, packet.offset}, 0);
+  return true;
 }
 
 bool open_to_all(const Packet& packet) { return packet.target == nullptr && !packet.awaited(); }
@@ -56,6 +63,13 @@ bool Dispatcher::acquire_key(Consumer& consumer, const Packet& packet) {
   if (!entry.pending) entry.pending = std::make_unique<PacketQueue>();
   entry.pending->push_back(packet);
   return false;
+}
+
+/// In front of what waits for the key already, which is newer.
+void Dispatcher::wait_with_key(KeyTable::Entry& entry, const Packet& packet) {
+  count_in(packet);
+  if (!entry.pending) entry.pending = std::make_unique<PacketQueue>();
+  entry.pending->push_front(packet);
 }
 
 /// What waited for the key goes to the front: it is older than anything of its key in a queue, so
@@ -118,6 +132,11 @@ void Dispatcher::notify_when_drained(const Packet& packet) {
   } else {
     drain_requests_.push_back(packet);
   }
+}
+
+/// A posted packet waits again that had been taken.
+void Dispatcher::count_in(const Packet& packet) {
+  if (packet.kind == PacketKind::kPosted) ++posted_;
 }
 
 /// A posted packet has left the queue for a batch.
@@ -200,6 +219,11 @@ void Dispatcher::unpark(Consumer& consumer) {
   }
 }
 
+void Dispatcher::leave_waiting(Consumer& consumer) {
+  unpark(consumer);
+  wake_for_surplus();
+}
+
 bool Dispatcher::worth_taking(const Consumer& consumer) const {
   if (closed_ || consumer.state != Consumer::State::kWaiting) return true;
   if (!consumer.awaited.empty()) return true;
@@ -267,6 +291,7 @@ std::size_t Dispatcher::take(Consumer& consumer, std::size_t max) {
   if (closed_) return 0;
   // Awaited answers are outside of the limit D3: no other thread could run them in its place.
   take_from(consumer.awaited, consumer, max == 0 ? kBatchLimit : kBatchLimit / 2);
+  max = std::min(max, kBatchLimit - consumer.batch_size);  // what else the batch has room for
   if (max > 0 && running_ < options_.concurrency) take_shared(consumer, max);
   if (consumer.batch_size > 0) {
     consumer.state = Consumer::State::kRunning;
@@ -286,13 +311,15 @@ void Dispatcher::steal(Consumer& thief, std::size_t max) {
       const bool waits = state_of(*victim, i).load() == kSlotReady;
       ready += waits && open_to_all(victim->batch[i]) ? 1 : 0;
     }
-    if (ready > 0) steal_from(*victim, thief, std::min(max, (ready + 1) / 2));
+    if (ready > 0) steal_from(*victim, thief, std::min(max, (ready + 1) / 2), max);
     if (thief.batch_size > 0) return;
   }
 }
 
-/// From the end, where the owner comes last; handed over in their order.
-void Dispatcher::steal_from(Consumer& victim, Consumer& thief, std::size_t wanted) {
+/// From the end, where the owner comes last; handed over in their order. About `wanted`, and more
+/// only where the first key has more packets; never more than `max`, which the thief has room for.
+void Dispatcher::steal_from(Consumer& victim, Consumer& thief, std::size_t wanted,
+                            std::size_t max) {
   bool stolen[kBatchLimit] = {};
   std::size_t count = 0;
   for (std::size_t i = victim.batch_size; i-- > 0 && count < wanted;) {
@@ -300,14 +327,15 @@ void Dispatcher::steal_from(Consumer& victim, Consumer& thief, std::size_t wante
     if (stolen[i] || !open_to_all(packet)) continue;
     if (state_of(victim, i).load() != kSlotReady) continue;
     if (options_.serialize_keys) {
-      if (steal_key(victim, thief, i, stolen)) ++count;
+      count += steal_key(victim, thief, i, count == 0 ? max : wanted - count, stolen);
     } else if (revoke(victim, i)) {
       stolen[i] = true;
       ++count;
     }
   }
-  for (std::size_t i = 0; i < victim.batch_size && thief.batch_size < kBatchLimit; ++i) {
+  for (std::size_t i = 0; i < victim.batch_size; ++i) {
     if (!stolen[i]) continue;
+    assert(thief.batch_size < kBatchLimit);
     hold(thief, victim.batch[i]);
     ++steals_;
   }
@@ -315,32 +343,31 @@ void Dispatcher::steal_from(Consumer& victim, Consumer& thief, std::size_t wante
 
 /// All packets of one key move together or not at all: the last one stands at `last`. They are
 /// revoked from the last to the first, so when the owner wins one in between, those already revoked
-/// are the newest; they then wait with the key, which stays the owner's (rules D7, D8).
-bool Dispatcher::steal_key(Consumer& victim, Consumer& thief, std::size_t last,
-                           bool (&stolen)[kBatchLimit]) {
+/// are the newest; they then wait with the key, which stays the owner's (rules D7, D8). Returns how
+/// many moved: none of a key that has more than `room`.
+std::size_t Dispatcher::steal_key(Consumer& victim, Consumer& thief, std::size_t last,
+                                  std::size_t room, bool (&stolen)[kBatchLimit]) {
   const std::uint32_t key = victim.batch[last].key;
   KeyTable::Entry* entry = keys_.find(key);
-  if (entry == nullptr || entry->holder != &victim) return false;
+  if (entry == nullptr || entry->holder != &victim || entry->held > room) return 0;
   std::vector<std::size_t> group;
   for (std::size_t i = last + 1; i-- > 0 && group.size() < entry->held;) {
     const Packet& packet = victim.batch[i];
     if (packet.awaited() || packet.key != key) continue;
-    if (state_of(victim, i).load() != kSlotReady) return false;
+    if (state_of(victim, i).load() != kSlotReady) return 0;
     group.push_back(i);
   }
-  if (group.size() != entry->held) return false;
+  if (group.size() != entry->held) return 0;
   std::size_t revoked = 0;
   while (revoked < group.size() && revoke(victim, group[revoked])) ++revoked;
   if (revoked == group.size()) {
     for (std::size_t i : group) stolen[i] = true;
     entry->holder = &thief;
-    return true;
+    return group.size();
   }
-  if (revoked == 0) return false;
-  if (!entry->pending) entry->pending = std::make_unique<PacketQueue>();
-  for (std::size_t n = 0; n < revoked; ++n) entry->pending->push_front(victim.batch[group[n]]);
+  for (std::size_t n = 0; n < revoked; ++n) wait_with_key(*entry, victim.batch[group[n]]);
   entry->held -= static_cast<std::uint32_t>(revoked);
-  return false;
+  return 0;
 }
 
 // ---- ending a batch ---------------------------------------------------------------------------
@@ -351,7 +378,8 @@ void Dispatcher::stop_running(Consumer& consumer) {
 }
 
 /// What the thread has not begun goes back to the front of the queue, in order. Keys first, so that
-/// what waited for a key ends up behind the older packets that are put in front of it.
+/// what waited for a key ends up behind the older packets that are put in front of it. Where the
+/// thread still holds the key, through a packet it has begun, they wait with the key, first of all.
 void Dispatcher::give_back_unclaimed(Consumer& consumer) {
   bool back[kBatchLimit] = {};
   for (std::size_t i = 0; i < consumer.batch_size; ++i) {
@@ -362,8 +390,14 @@ void Dispatcher::give_back_unclaimed(Consumer& consumer) {
   }
   for (std::size_t i = consumer.batch_size; i-- > 0;) {
     if (!back[i]) continue;
-    if (consumer.batch[i].kind == PacketKind::kPosted) ++posted_;
-    place_front(consumer.batch[i]);
+    const Packet& packet = consumer.batch[i];
+    KeyTable::Entry* entry = options_.serialize_keys ? keys_.find(packet.key) : nullptr;
+    if (entry != nullptr) {
+      wait_with_key(*entry, packet);
+    } else {
+      count_in(packet);
+      place_front(packet);
+    }
   }
   consumer.stealable = 0;
 }

@@ -98,6 +98,8 @@ class Dispatcher {
   void park(Consumer& consumer, bool in_event_loop, bool wants_any);
   /// Takes it off, whatever woke it.
   void unpark(Consumer& consumer);
+  /// The same, and it does not come to `take`: what it was woken for is for another.
+  void leave_waiting(Consumer& consumer);
   /// Whether `take` would give a parked consumer something; while not, it keeps its place.
   bool worth_taking(const Consumer& consumer) const;
 
@@ -141,14 +143,17 @@ class Dispatcher {
   std::size_t take_from(PacketQueue& queue, Consumer& consumer, std::size_t limit);
   void take_shared(Consumer& consumer, std::size_t max);
   void steal(Consumer& thief, std::size_t max);
-  void steal_from(Consumer& victim, Consumer& thief, std::size_t wanted);
-  bool steal_key(Consumer& victim, Consumer& thief, std::size_t last, bool (&stolen)[kBatchLimit]);
+  void steal_from(Consumer& victim, Consumer& thief, std::size_t wanted, std::size_t max);
+  std::size_t steal_key(Consumer& victim, Consumer& thief, std::size_t last, std::size_t room,
+                        bool (&stolen)[kBatchLimit]);
+  void wait_with_key(KeyTable::Entry& entry, const Packet& packet);
   void give_back_unclaimed(Consumer& consumer);
   void stop_running(Consumer& consumer);
   void wake_for_surplus();
   void wake_owner(Consumer& consumer, Consumer* from);
   Consumer* pop_waiting();
   Consumer* ready_waiter();
+  void count_in(const Packet& packet);
   void count_out(const Packet& packet);
 
   const Options options_;

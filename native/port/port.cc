@@ -107,6 +107,14 @@ void Port::end() {
     std::lock_guard lock(ports().mutex);
     ports().all[id_] = nullptr;
   }
+  std::vector<Packet> orphans;
+  {
+    // From here on no handle is handed to this port.
+    Dispatcher::Section section(dispatcher_);
+    dispatcher_.close();
+    dispatcher_.drain(orphans);
+  }
+  dispose(orphans, *driver_);
   HandleTable& table = HandleTable::instance();
   table.for_each([&](Handle& handle) {
     std::lock_guard lock(handle.mutex);
@@ -119,19 +127,19 @@ void Port::end() {
       handle.close->code = driver::Opcode::kClose;
       handle.close->silent = true;
       handle.close->handle = &handle;
+      for (Request* r = handle.requests; r != nullptr; r = r->handle_next) {
+        if (r->end != Request::End::kNatural) continue;
+        r->end = Request::End::kCancelled;
+        // What waits in a queue ends when its turn comes.
+        if (r->state == Request::State::kQueued) continue;
+        r->runner.load()->send({Thread::Message::Kind::kCancel, r, r->generation.load(), nullptr});
+      }
       return;
     }
     if (handle.descriptor != driver::kNoDescriptor) driver_->discard(handle.descriptor);
     if (handle.close != nullptr) recycle(handle.close);
     table.free(&handle);
   });
-  std::vector<Packet> orphans;
-  {
-    Dispatcher::Section section(dispatcher_);
-    dispatcher_.close();
-    dispatcher_.drain(orphans);
-  }
-  dispose(orphans);
   pool_->close();
   driver_.reset();
 }
@@ -257,7 +265,7 @@ bool Port::post(std::uint32_t key, double value) {
   return dispatcher_.post(packet, nullptr);
 }
 
-void Port::dispose(const std::vector<Packet>& orphans) {
+void Port::dispose(const std::vector<Packet>& orphans, driver::Driver& driver) {
   for (const Packet& packet : orphans) {
     if (packet.chunk != driver::kNoChunk) BufferPool::release({packet.chunk, packet.offset});
     if (packet.accepted == 0) continue;
@@ -265,9 +273,8 @@ void Port::dispose(const std::vector<Packet>& orphans) {
     Handle* handle = HandleTable::instance().find(packet.accepted);
     if (handle == nullptr) continue;
     std::lock_guard lock(handle->mutex);
-    Port* port = handle->port;
     if (handle->id != packet.accepted || handle->in_flight > 0 || handle->closing) continue;
-    if (port->driver_) port->driver_->discard(handle->descriptor);
+    driver.discard(handle->descriptor);
     HandleTable::instance().free(handle);
   }
 }

@@ -96,7 +96,7 @@ class Port {
   std::size_t threads();
 
   /// Frees what packets that nobody will take hold: buffers, accepted connections.
-  static void dispose(const std::vector<Packet>& orphans);
+  static void dispose(const std::vector<Packet>& orphans, driver::Driver& driver);
 
  private:
   friend class Thread;

@@ -74,7 +74,7 @@ void recycle(Request* request) {
   request->path_bytes.clear();
   request->timeout = 0;
   request->delay = request->interval = 0;
-  request->timer = nullptr;
+  request->timer = request->firing = nullptr;
   request->chain = request->handle_previous = request->handle_next = nullptr;
   if (cache.count == kCacheLimit) return Cache::give(request);
   request->next = cache.free;

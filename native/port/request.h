@@ -61,7 +61,8 @@ struct Request : driver::Operation {
   std::uint32_t timeout = 0;    ///< milliseconds, 0: none
   double delay = 0;             ///< kTimer: milliseconds until it fires
   double interval = 0;          ///< kTimer: milliseconds between firings, 0: once
-  TimerNode* timer = nullptr;   ///< in the heap of `owner`
+  TimerNode* timer = nullptr;   ///< its timeout, in the heap of `owner`
+  TimerNode* firing = nullptr;  ///< kTimer: when it fires, in the heap of `runner`
 
   Request* next = nullptr;      ///< in a FIFO of the handle, in a list of the thread
   Request* chain = nullptr;     ///< starts when this one has succeeded (rule O9)

@@ -39,7 +39,7 @@ void Thread::send(const Message& message) {
   std::lock_guard lock(inbox_mutex_);
   if (!lane_) return;
   inbox_.push_back(message);
-  has_mail_.store(true, std::memory_order_release);
+  has_mail_.store(true);  // before the wake-up, in the one order that wake and reap agree on
   if (message.kind != Message::Kind::kForgetTimer) lane_->wake();
 }
 
@@ -165,11 +165,12 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
     if (now >= deadline || asked_to_stop) break;
     if (now >= check) check = now + kCheckInterval;
     const driver::Deadline slice = interrupted != nullptr ? check : driver::kNever;
-    lane_->wait(std::min({deadline, slice, next_deadline()}));
+    // The last reap may have taken the wake-up of a letter that came after the inbox was read.
+    if (!has_mail_.load()) lane_->wait(std::min({deadline, slice, next_deadline()}));
     pump();
   }
   Dispatcher::Section section(dispatcher);
-  dispatcher.unpark(*this);
+  dispatcher.leave_waiting(*this);
   return 0;
 }
 
@@ -203,7 +204,7 @@ void Thread::detach(bool died) {
     Dispatcher::Section section(port_.dispatcher());
     port_.dispatcher().remove(*this, died, orphans);
   }
-  Port::dispose(orphans);
+  Port::dispose(orphans, port_.driver());
   close_own_handles();
   // Reaped before anything is freed: the kernel must not write into memory that is no longer ours,
   // and a buffered read whose thread has gone may end in EFAULT.
@@ -211,7 +212,7 @@ void Thread::detach(bool died) {
     cancel_everything();
     pump();
     if (running_.empty() && !has_mail_.load() && synthetic_.empty()) break;
-    lane_->wait(next_deadline());
+    if (!has_mail_.load() && synthetic_.empty()) lane_->wait(next_deadline());
   }
   std::unique_ptr<driver::Lane> lane;
   {

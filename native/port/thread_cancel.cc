@@ -38,6 +38,7 @@ void Thread::end_started(Request* request) {
       break;
     case Request::State::kPaused:
       std::erase(paused_, request);
+      if (paused_.empty()) retry_paused_at_ = driver::kNever;
       break;
     case Request::State::kTiming:
       break;
@@ -93,8 +94,8 @@ void Thread::fire(const TimerNode& expired, std::int64_t now) {
   Request* request = expired.request;
   std::lock_guard lock(expired.handle->mutex);
   if (request->generation.load() != expired.generation) return;
-  request->timer = nullptr;
-  if (request->kind != PacketKind::kTimer) return end_early(request, Request::End::kTimedOut);
+  (expired.firing ? request->firing : request->timer) = nullptr;
+  if (!expired.firing) return end_early(request, Request::End::kTimedOut);
   if (request->state != Request::State::kTiming) return;
   if (request->interval <= 0) {
     synthetic_.push_back({request, 1, false, false, {}});
@@ -103,12 +104,17 @@ void Thread::fire(const TimerNode& expired, std::int64_t now) {
   // Firings that were missed are counted, not made up for.
   const auto period = std::max<std::int64_t>(1, static_cast<std::int64_t>(request->interval * 1e6));
   const std::int64_t missed = (now - expired.deadline) / period;
-  request->timer = timers_.add(expired.deadline + (missed + 1) * period, request, expired.handle,
-                               expired.generation);
+  request->firing = timers_.add(expired.deadline + (missed + 1) * period, request, expired.handle,
+                                expired.generation);
+  request->firing->firing = true;
   synthetic_.push_back({request, missed + 1, true, false, {}});
 }
 
 void Thread::forget_timer(Request* request) {
+  if (request->firing != nullptr) {  // in this thread's heap: a timer ends nowhere else
+    timers_.remove(request->firing);
+    request->firing = nullptr;
+  }
   TimerNode* node = request->timer;
   if (node == nullptr) return;
   request->timer = nullptr;

@@ -348,7 +348,7 @@ void Thread::after_settling() {
     for (Request* request : start_now) start(request);
     for (Request* request : again) lane_->submit(request);
     for (Request* request : end_now) end_started(request);
-    Port::dispose(orphans);
+    Port::dispose(orphans, port_.driver());
   }
 }
 

@@ -205,7 +205,8 @@ void Thread::run_on(Thread* runner, Request* request) {
     synthetic_.push_back({request, 0, false, false, {}});
     return;
   }
-  if (runner == nullptr) {
+  const bool ended = request->kind != PacketKind::kClose && request->end != Request::End::kNatural;
+  if (runner == nullptr || ended) {
     synthetic_.push_back({request, -ECANCELED, false, false, {}});
     return;
   }
@@ -226,8 +227,9 @@ void Thread::start(Request* request) {
   if (request->kind == PacketKind::kTimer) {
     request->state = Request::State::kTiming;
     const auto span = static_cast<std::int64_t>(request->delay * kNanosecondsPerMillisecond);
-    request->timer = timers_.add(driver::now() + span, request, request->handle,
-                                 request->generation.load());
+    request->firing = timers_.add(driver::now() + span, request, request->handle,
+                                  request->generation.load());
+    request->firing->firing = true;
     return;
   }
   lane_->submit(request);

@@ -18,6 +18,7 @@ struct TimerNode {
   Request* request = nullptr;  ///< null: not in the heap
   Handle* handle = nullptr;
   std::uint32_t generation = 0;
+  bool firing = false;  ///< a timer's time, not an operation's timeout
   std::size_t index = 0;
 };
 
@@ -46,6 +47,7 @@ class TimerHeap {
     node->request = request;
     node->handle = handle;
     node->generation = generation;
+    node->firing = false;
     heap_.push_back(node);
     rise(heap_.size() - 1);
     return node;

@@ -14,7 +14,7 @@ int RegisteredChunks::index_of(std::uint32_t chunk) {
 int RegisteredChunks::add(std::uint32_t chunk) {
   Slice memory;
   if (used_ == kSlots || !source_.chunk(chunk, memory)) return -1;
-  if (memory.length > kLargestChunk) return -1;
+  if (memory.length > kLargestRegistered) return -1;
   if (used_ == 0) {
     ResourceRegistration table{kSlots, kResourceSparse, 0, 0, 0};
     off_ = register_(ring_.fd(), kRegisterBuffers2, &table, sizeof table) < 0;

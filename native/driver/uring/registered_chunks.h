@@ -20,8 +20,6 @@ class RegisteredChunks {
 
  private:
   static constexpr std::uint32_t kSlots = 64;
-  /// Registering pins every page: not for memory of which only a part may ever be used.
-  static constexpr std::size_t kLargestChunk = 16u << 20;
   int add(std::uint32_t chunk);
 
   const Ring& ring_;
