@@ -37,7 +37,9 @@ class BufferSource {
   /// How many buffers a lane that holds `held` of them in advance may hold at most now. Lanes that
   /// keep buffers with the kernel (io_uring) must not starve the others.
   virtual std::uint32_t allowance(std::uint32_t held) = 0;
-  /// Bytes of every buffer, at least `buffer_size()`.
+  /// Whether `take` would succeed now.
+  virtual bool available() const = 0;
+  /// Bytes of every buffer.
   virtual std::uint32_t buffer_size() const = 0;
   /// Chunk `index` of the pool for registration with the kernel; false when there is none such.
   virtual bool chunk(std::uint32_t index, Slice& out) const = 0;

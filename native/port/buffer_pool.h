@@ -76,6 +76,7 @@ class BufferPool final : public driver::BufferSource {
   bool take(driver::Buffer& out) override;
   void give_back(const driver::Buffer& buffer) override;
   std::uint32_t allowance(std::uint32_t held) override;
+  bool available() const override { return free_buffers() > 0; }
   std::uint32_t buffer_size() const override { return options_.buffer_size; }
   bool chunk(std::uint32_t index, driver::Slice& out) const override;
 

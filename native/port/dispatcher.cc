@@ -100,16 +100,23 @@ void Dispatcher::place_back(const Packet& packet, Consumer* from) {
 }
 
 void Dispatcher::place_front(const Packet& packet) {
-  if (packet.target == nullptr) {
-    queue_.push_front(packet);
+  if (packet.target == nullptr || packet.target->gone) {
+    // One that waited for its key while its thread left is for any thread now.
+    Packet open = packet;
+    open.target = nullptr;
+    queue_.push_front(open);
     return;
   }
   (packet.awaited() ? packet.target->awaited : packet.target->own).push_front(packet);
   wake_owner(*packet.target, nullptr);
 }
 
+/// A packet joins those that wait for its key only when no older one can still be in a queue, which
+/// it would overtake (rule D7).
 void Dispatcher::push(const Packet& packet, Consumer* from) {
-  if (serialized(packet)) {
+  const bool queues_empty =
+      queue_.empty() && (packet.target == nullptr || packet.target->own.empty());
+  if (queues_empty && serialized(packet)) {
     KeyTable::Entry* entry = keys_.find(packet.key);
     if (entry != nullptr && entry->pending && !entry->pending->empty()) {
       entry->pending->push_back(packet);
@@ -180,16 +187,37 @@ Consumer* Dispatcher::ready_waiter() {
   return queue_.size() > woken_ ? pop_waiting() : nullptr;
 }
 
+/// Rule D5: a place is free, and what could use it stands unclaimed in the batch of a thread that
+/// runs.
+void Dispatcher::wake_thief() {
+  if (running_ + woken_ >= options_.concurrency) return;
+  const auto has_surplus = [](Consumer* consumer) {
+    if (consumer->stealable == 0) return false;
+    for (std::size_t i = 0; i < consumer->batch_size; ++i) {
+      const bool unclaimed = state_of(*consumer, i).load() == kSlotReady;
+      if (unclaimed && open_to_all(consumer->batch[i])) return true;
+    }
+    return false;
+  };
+  if (std::none_of(consumers_.begin(), consumers_.end(), has_surplus)) return;
+  Consumer* consumer = pop_waiting();
+  if (consumer != nullptr) send_for(*consumer);
+}
+
+void Dispatcher::send_for(Consumer& consumer) {
+  consumer.state = Consumer::State::kWoken;
+  ++woken_;
+  ++wake_ups_;
+  wakes_.push_back(&consumer);
+}
+
 /// Rule D5: a packet that is ready is on its way to a thread that waits, unless the limit (D3) is
 /// reached. Threads already on their way count as running.
 void Dispatcher::wake_for_surplus() {
   while (running_ + woken_ < options_.concurrency) {
     Consumer* consumer = ready_waiter();
     if (consumer == nullptr) return;
-    consumer->state = Consumer::State::kWoken;
-    ++woken_;
-    ++wake_ups_;
-    wakes_.push_back(consumer);
+    send_for(*consumer);
   }
 }
 
@@ -420,6 +448,7 @@ void Dispatcher::begin_blocking(Consumer& consumer) {
   consumer.state = Consumer::State::kBlocking;
   --running_;
   wake_for_surplus();
+  wake_thief();
 }
 
 /// As on Windows the limit is exceeded until the threads above it come for their next batch.
@@ -448,7 +477,6 @@ void Dispatcher::remove(Consumer& consumer, bool died, std::vector<Packet>& orph
       abandoned.push_back(notice);
     }
   }
-  for (const Packet& notice : abandoned) place_front(notice);
   consumer.batch_size = 0;
   stop_running(consumer);
   consumer.awaited.extract([](const Packet&) { return true; }, orphans);
@@ -458,28 +486,35 @@ void Dispatcher::remove(Consumer& consumer, bool died, std::vector<Packet>& orph
     packet->target = nullptr;
     place_front(*packet);
   }
+  for (const Packet& notice : abandoned) place_front(notice);
   consumer.gone = true;
   std::erase(consumers_, &consumer);
   std::erase_if(drain_requests_, [&](const Packet& p) { return p.target == &consumer; });
   wake_for_surplus();
+  wake_thief();
 }
 
 // ---- hand-off and closing ---------------------------------------------------------------------
 
 void Dispatcher::extract_handle(std::uint32_t handle, std::vector<Packet>& out) {
   const auto matches = [handle](const Packet& p) { return p.handle == handle && !p.awaited(); };
+  std::vector<std::uint32_t> keys;
   for (Consumer* consumer : consumers_) {
     for (std::size_t i = 0; i < consumer->batch_size; ++i) {
       if (!matches(consumer->batch[i]) || !revoke(*consumer, i)) continue;
       out.push_back(consumer->batch[i]);
-      if (options_.serialize_keys) release_key(consumer->batch[i].key);
+      keys.push_back(consumer->batch[i].key);
     }
-    consumer->own.extract(matches, out);
   }
+  // What waits for a key is newer than the batches and older than the queues. The keys are let go of
+  // last, so that it is still found there.
   keys_.for_each([&](KeyTable::Entry& entry) {
     if (entry.pending) entry.pending->extract(matches, out);
   });
+  for (Consumer* consumer : consumers_) consumer->own.extract(matches, out);
   queue_.extract(matches, out);
+  if (!options_.serialize_keys) return;
+  for (const std::uint32_t key : keys) release_key(key);
 }
 
 void Dispatcher::close() {

@@ -150,6 +150,8 @@ class Dispatcher {
   void give_back_unclaimed(Consumer& consumer);
   void stop_running(Consumer& consumer);
   void wake_for_surplus();
+  void wake_thief();
+  void send_for(Consumer& consumer);
   void wake_owner(Consumer& consumer, Consumer* from);
   Consumer* pop_waiting();
   Consumer* ready_waiter();

@@ -52,6 +52,11 @@ class TestBuffers final : public BufferSource {
     for (std::uint32_t i = 0; i < count; ++i) free_.push_back(i);
   }
 
+  bool available() const override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return !free_.empty();
+  }
+
   bool take(Buffer& out) override {
     std::lock_guard<std::mutex> lock(mutex_);
     if (free_.empty()) return false;
@@ -85,7 +90,7 @@ class TestBuffers final : public BufferSource {
   std::size_t total() const { return memory_.size() / size_; }
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   const std::uint32_t size_;
   Bytes memory_;
   std::vector<std::uint32_t> free_;

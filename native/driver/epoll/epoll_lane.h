@@ -33,7 +33,7 @@ class EpollLane final : public Lane, private CompletionSink {
   int notifier() const override { return epoll_; }
   bool sleep_on_notifier(Deadline deadline) override;
   void clear_notifier() override;
-  bool refill() override { return true; }
+  bool refill() override { return buffers_.available(); }
   std::uint64_t system_calls() const override { return calls_.value(); }
 
  private:
