@@ -63,7 +63,7 @@ void Thread::read_inbox() {
     if (request->generation.load(std::memory_order_acquire) != message.generation) continue;
     if (request->runner.load() != this) continue;
     if (message.kind == Message::Kind::kStart) {
-      start(request);
+      start_sent(request);
     } else {
       end_started(request);
     }

@@ -110,6 +110,7 @@ class Thread final : public Consumer {
   void remember_token(Request* request, Handle* handle);
   void arm_timeout(Request* request);
   void start(Request* request);
+  void start_sent(Request* request);
   void run_on(Thread* runner, Request* request);
 
   // ending early: thread_cancel.cc

@@ -215,8 +215,20 @@ void Thread::run_on(Thread* runner, Request* request) {
   if (runner == this) {
     to_start_.push_back(request);
   } else {
+    request->state = Request::State::kSent;
     runner->send({Message::Kind::kStart, request, request->generation.load(), nullptr});
   }
+}
+
+/// Another thread has passed the request on. It may have been ended while the letter was under way.
+void Thread::start_sent(Request* request) {
+  {
+    std::lock_guard lock(request->handle->mutex);
+    const bool ended = request->end != Request::End::kNatural;
+    request->state = ended ? Request::State::kEnded : Request::State::kStarted;
+    if (ended) synthetic_.push_back({request, -ECANCELED, false, false, {}});
+  }
+  if (request->state == Request::State::kStarted) start(request);
 }
 
 /// No locks are held. The request is this thread's: `runner` says so since it left its queue.
