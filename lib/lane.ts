@@ -104,6 +104,12 @@ export class Lane {
     this.drive();
   };
 
+  private glancing = false;
+  private readonly glance = (): void => {
+    this.glancing = false;
+    if (this.batch.active) this.turn();
+  };
+
   private holds = 0;
   private referenced = false;
   private consumerHolds = true;
@@ -436,12 +442,13 @@ export class Lane {
       const settled = this.settleAwaited(got);
       if (got > settled && this.consumer !== undefined) this.consume(got);
       if (this.closed) return true;
+      if (this.batch.active) this.glanceLater();
       // What awaits comes first: it submits more, and one call does for all of that.
-      if (settled > 0 || this.batch.active) {
+      if (settled > 0) {
         this.scheduled = true;
         process.nextTick(this.tick);
-        return true;
       }
+      if (settled > 0 || this.batch.active) return true;
     }
   }
 
@@ -466,6 +473,16 @@ export class Lane {
   private later(): void {
     this.scheduled = true;
     setImmediate(this.turn);
+  }
+
+  /**
+   * A loop has a batch to go through and asks for the next one itself. Should it await something
+   * in between, the completions of others are not to wait for it.
+   */
+  private glanceLater(): void {
+    if (this.glancing) return;
+    this.glancing = true;
+    setImmediate(this.glance);
   }
 
   private start(): void {

@@ -28,7 +28,7 @@ std::uint32_t available_parallelism() {
 
 Napi::Value default_driver(const Napi::CallbackInfo& info) {
   driver::Result error = 0;
-  const driver::Choice& choice = driver::default_choice(error);
+  const driver::Choice choice = driver::default_choice(error);
   if (error < 0) {
     Napi::Error refused = Napi::Error::New(info.Env(), choice.reason);
     refused.Set("errno", static_cast<double>(error));

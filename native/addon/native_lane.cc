@@ -99,6 +99,16 @@ void NativeLane::attach(Napi::Env env, Port& port) {
   thread_ = port.attach(arrays_->completions, error);
   if (thread_ == nullptr) throw system_error(env, error, "io_uring_setup");
   port_ = &port;
+  try {
+    describe(env, port);
+  } catch (...) {  // no destructor runs for an object whose constructor throws
+    leave(false);
+    throw;
+  }
+}
+
+/// What lib/binding.ts sees of it.
+void NativeLane::describe(Napi::Env env, Port& port) {
   Napi::Object self = Value();
   self.Set("portId", port.id());
   self.Set("driver", port.driver().name());

@@ -58,6 +58,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane> {
   Napi::Value handles(Info info);
 
   void attach(Napi::Env env, Port& port);
+  void describe(Napi::Env env, Port& port);
   void hand_over(const Napi::Value& count);
   void on_ready();
   void leave(bool died);

@@ -95,22 +95,22 @@ Napi::Value NativeLane::timer(Info info) {
 // ---- asking a handle --------------------------------------------------------------------------
 
 Napi::Value NativeLane::set_option(Info info) {
-  const HandleView view = thread().port().look_up(u32(info[0]));
-  if (view.id == 0 || view.descriptor == driver::kNoDescriptor) {
-    return number(Env(), kErrorHandleClosed);
-  }
+  driver::Driver& driver = thread().port().driver();
   const auto option = static_cast<driver::SocketOption>(u32(info[1]));
   const int value = info[2].As<Napi::Number>().Int32Value();
-  return number(Env(), port_->driver().set_option(view.descriptor, option, value));
+  return number(Env(), Port::with_descriptor(u32(info[0]), [&](driver::Descriptor descriptor) {
+                  return driver.set_option(descriptor, option, value);
+                }));
 }
 
 Napi::Value NativeLane::address(Info info) {
-  const HandleView view = thread().port().look_up(u32(info[0]));
-  if (view.id == 0 || view.descriptor == driver::kNoDescriptor) {
-    return number(Env(), kErrorHandleClosed);
-  }
+  driver::Driver& driver = thread().port().driver();
+  const bool peer = info[1].ToBoolean();
   driver::SocketAddress raw;
-  const driver::Result found = port_->driver().address(view.descriptor, info[1].ToBoolean(), raw);
+  const driver::Result found =
+      Port::with_descriptor(u32(info[0]), [&](driver::Descriptor descriptor) {
+        return driver.address(descriptor, peer, raw);
+      });
   if (found < 0) return number(Env(), found);
   NamedAddress named;
   if (!format_address(raw, named)) return number(Env(), -97);  // EAFNOSUPPORT

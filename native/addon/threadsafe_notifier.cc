@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -35,9 +36,19 @@ class ThreadsafeNotifier final : public Notifier {
     }
     napi_unref_threadsafe_function(env_, function_);
     napi_add_env_cleanup_hook(env_, on_cleanup, this);
-    thread_ = std::thread([this] { watch(); });
+    try {
+      thread_ = std::thread([this] { watch(); });
+    } catch (const std::system_error&) {
+      napi_remove_env_cleanup_hook(env_, on_cleanup, this);
+      closed_ = true;
+      napi_release_threadsafe_function(function_, napi_tsfn_abort);
+      return false;
+    }
     return true;
   }
+
+  /// From when on the function's finalizer frees this.
+  bool owned_by_function() const { return function_ != nullptr; }
 
   void ref() override { napi_ref_threadsafe_function(env_, function_); }
   void unref() override { napi_unref_threadsafe_function(env_, function_); }
@@ -118,7 +129,7 @@ class ThreadsafeNotifier final : public Notifier {
 Notifier* make_threadsafe_notifier(napi_env env, int descriptor, std::function<void()> ready) {
   auto* notifier = new ThreadsafeNotifier(env, descriptor, std::move(ready));
   if (notifier->open()) return notifier;
-  delete notifier;
+  if (!notifier->owned_by_function()) delete notifier;
   return nullptr;
 }
 

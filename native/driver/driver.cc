@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <mutex>
 
 #include "driver/epoll/epoll_driver.h"
 #include "driver/uring/uring_driver.h"
@@ -10,39 +11,32 @@
 namespace cp::driver {
 namespace {
 
-struct Default {
-  Choice choice;
-  Result error = 0;
-};
-
 /// Refusals that mean "not here": seccomp and sysctl, a kernel without it, a kernel too old.
 bool falls_back(Result error) {
   return error == -EPERM || error == -ENOSYS || error == -EINVAL || error == -EACCES;
 }
 
-Default find_default() {
+Choice find_default(Result& error) {
   const char* wanted = std::getenv("COMPLETION_PORT_DRIVER");
-  if (wanted != nullptr && *wanted != '\0') {
-    return {{wanted, "COMPLETION_PORT_DRIVER"}, 0};
-  }
-  Default found;
+  if (wanted != nullptr && *wanted != '\0') return {wanted, "COMPLETION_PORT_DRIVER"};
   std::string reason;
-  const auto driver = make_uring_driver(found.error, reason);
-  if (driver || !falls_back(found.error)) {
-    found.choice = {"io_uring", reason};
-    return found;
-  }
-  found.error = 0;
-  found.choice = {"epoll", reason};
-  return found;
+  if (make_uring_driver(error, reason) || !falls_back(error)) return {"io_uring", reason};
+  error = 0;
+  return {"epoll", reason};
 }
 
 }  // namespace
 
-const Choice& default_choice(Result& error) {
-  static const Default* const found = new Default(find_default());
-  error = found->error;
-  return found->choice;
+/// Found once; a want of memory or descriptors is not remembered, it may pass.
+Choice default_choice(Result& error) {
+  static std::mutex* const mutex = new std::mutex;
+  static const Choice* found = nullptr;
+  std::lock_guard lock(*mutex);
+  error = 0;
+  if (found != nullptr) return *found;
+  Choice choice = find_default(error);
+  if (error == 0) found = new Choice(choice);
+  return choice;
 }
 
 std::unique_ptr<Driver> make_driver(const std::string& name, std::uint32_t, Result& error,
@@ -50,7 +44,7 @@ std::unique_ptr<Driver> make_driver(const std::string& name, std::uint32_t, Resu
   error = 0;
   std::string wanted = name;
   if (wanted.empty()) {
-    const Choice& choice = default_choice(error);
+    const Choice choice = default_choice(error);
     reason = choice.reason;
     if (error < 0) return nullptr;
     wanted = choice.name;

@@ -140,7 +140,7 @@ struct Choice {
 /// every operation needed, else epoll; COMPLETION_PORT_DRIVER overrides.
 /// `error` < 0: the ring's set-up failed for want of memory or descriptors, which is no reason to
 /// fall back but an error to report.
-const Choice& default_choice(Result& error);
+Choice default_choice(Result& error);
 
 /// Makes a driver. `name` empty: the default. Null with `error` set when it can't be had here;
 /// `reason` says why. `concurrency` reaches CreateIoCompletionPort.

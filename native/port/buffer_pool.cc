@@ -142,7 +142,8 @@ std::uint32_t BufferPool::allowance(std::uint32_t held) {
 
 void BufferPool::add_lane() {
   std::lock_guard lock(mutex_);
-  ++lanes_;
+  if (++lanes_ <= most_lanes_) return;
+  most_lanes_ = lanes_;
   if (reserve_next_ + options_.buffer_size > receive_->size()) return;
   free_buffers_.push_back(reserve_next_);
   reserve_next_ += options_.buffer_size;

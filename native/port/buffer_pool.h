@@ -80,7 +80,8 @@ class BufferPool final : public driver::BufferSource {
   std::uint32_t buffer_size() const override { return options_.buffer_size; }
   bool chunk(std::uint32_t index, driver::Slice& out) const override;
 
-  /// A lane has come: there is one buffer more, so that every lane can hold one (rule M1).
+  /// A lane has come: with more than ever before there is one buffer more, so that every lane can
+  /// hold one (rule M1).
   void add_lane();
   void remove_lane();
 
@@ -135,6 +136,7 @@ class BufferPool final : public driver::BufferSource {
   bool closed_ = false;
   std::atomic<std::uint64_t> allocated_{0};
   std::uint32_t lanes_ = 0;
+  std::uint32_t most_lanes_ = 0;  ///< there ever were at one time
   void (*on_free_)(void*) = nullptr;
   void* on_free_context_ = nullptr;
 };

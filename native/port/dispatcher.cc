@@ -72,8 +72,8 @@ void Dispatcher::wait_with_key(KeyTable::Entry& entry, const Packet& packet) {
   entry.pending->push_front(packet);
 }
 
-/// What waited for the key goes to the front: it is older than anything of its key in a queue, so
-/// the order under one key stays (rule D7).
+/// What waited for the key goes back to its place in the queue, which is before anything else of its
+/// key: the order stays (rules D1, D7).
 void Dispatcher::release_key(std::uint32_t key, std::uint32_t count) {
   KeyTable::Entry* entry = keys_.find(key);
   if (entry == nullptr) return;
@@ -84,7 +84,7 @@ void Dispatcher::release_key(std::uint32_t key, std::uint32_t count) {
   if (!pending) return;
   std::vector<Packet> waited;
   pending->extract([](const Packet&) { return true; }, waited);
-  for (auto packet = waited.rbegin(); packet != waited.rend(); ++packet) place_front(*packet);
+  for (auto packet = waited.rbegin(); packet != waited.rend(); ++packet) put_back(*packet);
 }
 
 // ---- queueing ---------------------------------------------------------------------------------
@@ -99,21 +99,23 @@ void Dispatcher::place_back(const Packet& packet, Consumer* from) {
   wake_owner(*packet.target, from);
 }
 
-void Dispatcher::place_front(const Packet& packet) {
+void Dispatcher::put_back(const Packet& packet) {
   if (packet.target == nullptr || packet.target->gone) {
     // One that waited for its key while its thread left is for any thread now.
     Packet open = packet;
     open.target = nullptr;
-    queue_.push_front(open);
+    queue_.put_back(open);
     return;
   }
-  (packet.awaited() ? packet.target->awaited : packet.target->own).push_front(packet);
+  (packet.awaited() ? packet.target->awaited : packet.target->own).put_back(packet);
   wake_owner(*packet.target, nullptr);
 }
 
 /// A packet joins those that wait for its key only when no older one can still be in a queue, which
 /// it would overtake (rule D7).
-void Dispatcher::push(const Packet& packet, Consumer* from) {
+void Dispatcher::push(const Packet& arrived, Consumer* from) {
+  Packet packet = arrived;
+  packet.sequence = ++last_sequence_;
   const bool queues_empty =
       queue_.empty() && (packet.target == nullptr || packet.target->own.empty());
   if (queues_empty && serialized(packet)) {
@@ -127,7 +129,7 @@ void Dispatcher::push(const Packet& packet, Consumer* from) {
 }
 
 bool Dispatcher::post(const Packet& packet, Consumer* from) {
-  if (posted_ >= options_.queue_limit) return false;
+  if (closed_ || posted_ >= options_.queue_limit) return false;
   ++posted_;
   push(packet, from);
   return true;
@@ -424,7 +426,7 @@ void Dispatcher::give_back_unclaimed(Consumer& consumer) {
       wait_with_key(*entry, packet);
     } else {
       count_in(packet);
-      place_front(packet);
+      put_back(packet);
     }
   }
   consumer.stealable = 0;
@@ -484,9 +486,9 @@ void Dispatcher::remove(Consumer& consumer, bool died, std::vector<Packet>& orph
   consumer.own.extract([](const Packet&) { return true; }, own);
   for (auto packet = own.rbegin(); packet != own.rend(); ++packet) {
     packet->target = nullptr;
-    place_front(*packet);
+    put_back(*packet);
   }
-  for (const Packet& notice : abandoned) place_front(notice);
+  for (const Packet& notice : abandoned) put_back(notice);
   consumer.gone = true;
   std::erase(consumers_, &consumer);
   std::erase_if(drain_requests_, [&](const Packet& p) { return p.target == &consumer; });
@@ -500,11 +502,16 @@ void Dispatcher::extract_handle(std::uint32_t handle, std::vector<Packet>& out) 
   const auto matches = [handle](const Packet& p) { return p.handle == handle && !p.awaited(); };
   std::vector<std::uint32_t> keys;
   for (Consumer* consumer : consumers_) {
-    for (std::size_t i = 0; i < consumer->batch_size; ++i) {
-      if (!matches(consumer->batch[i]) || !revoke(*consumer, i)) continue;
-      out.push_back(consumer->batch[i]);
+    // From the last to the first: the owner claims from the front, and what it wins is older than
+    // all that goes.
+    std::vector<Packet> revoked;
+    for (std::size_t i = consumer->batch_size; i-- > 0;) {
+      if (!matches(consumer->batch[i])) continue;
+      if (!revoke(*consumer, i)) break;
+      revoked.push_back(consumer->batch[i]);
       keys.push_back(consumer->batch[i].key);
     }
+    out.insert(out.end(), revoked.rbegin(), revoked.rend());
   }
   // What waits for a key is newer than the batches and older than the queues. The keys are let go of
   // last, so that it is still found there.
@@ -513,8 +520,10 @@ void Dispatcher::extract_handle(std::uint32_t handle, std::vector<Packet>& out) 
   });
   for (Consumer* consumer : consumers_) consumer->own.extract(matches, out);
   queue_.extract(matches, out);
-  if (!options_.serialize_keys) return;
-  for (const std::uint32_t key : keys) release_key(key);
+  if (options_.serialize_keys) {
+    for (const std::uint32_t key : keys) release_key(key);
+  }
+  wake_for_surplus();
 }
 
 void Dispatcher::close() {

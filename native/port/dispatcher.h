@@ -81,7 +81,7 @@ class Dispatcher {
   /// Queues a completion. `from`: the thread that calls and will come to `take` by itself.
   void push(const Packet& packet, Consumer* from);
 
-  /// Queues a posted message; false when the queue is full (rule Q2).
+  /// Queues a posted message; false when the queue is full (rule Q2) or the port closed.
   bool post(const Packet& packet, Consumer* from);
 
   /// Asks for a kDrained packet, now or when the queue has room.
@@ -137,7 +137,7 @@ class Dispatcher {
   bool acquire_key(Consumer& consumer, const Packet& packet);
   void release_key(std::uint32_t key, std::uint32_t count = 1);
   void place_back(const Packet& packet, Consumer* from);
-  void place_front(const Packet& packet);
+  void put_back(const Packet& packet);
   void hold(Consumer& consumer, const Packet& packet);
   std::size_t share(std::size_t max) const;
   std::size_t take_from(PacketQueue& queue, Consumer& consumer, std::size_t limit);
@@ -169,6 +169,7 @@ class Dispatcher {
   std::uint32_t running_ = 0;
   std::uint32_t woken_ = 0;
   std::uint32_t posted_ = 0;
+  std::uint64_t last_sequence_ = 0;
   bool closed_ = false;
   std::uint64_t wake_ups_ = 0;
   std::uint64_t steals_ = 0;

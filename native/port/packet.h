@@ -65,6 +65,8 @@ struct Packet {
   std::uint32_t accepted_key = 0;
   std::uint32_t tag = 0;
 
+  /// Its place in the order of the port (rule D1); given by the dispatcher.
+  std::uint64_t sequence = 0;
   /// The only consumer that may take it; null: any.
   Consumer* target = nullptr;
 

@@ -1,4 +1,4 @@
-// First in, first out, of packets, with room at the front for those that had to wait for their key.
+// First in, first out, of packets, with a way back to their place for those that had left.
 #pragma once
 
 #include <cstddef>
@@ -26,6 +26,14 @@ class PacketQueue {
     head_ = (head_ - 1) & (ring_.size() - 1);
     ring_[head_] = packet;
     ++size_;
+  }
+
+  /// Puts back a packet that had left: in front, but behind those with a smaller sequence.
+  void put_back(const Packet& packet) {
+    push_front(packet);
+    for (std::size_t i = 0; i + 1 < size_ && at(i + 1).sequence < packet.sequence; ++i) {
+      std::swap(at(i), at(i + 1));
+    }
   }
 
   const Packet& front() const { return ring_[head_]; }

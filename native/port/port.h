@@ -84,6 +84,16 @@ class Port {
   void close();
 
   static HandleView look_up(std::uint32_t handle);
+  /// Calls `use` with the handle's descriptor while nobody can close it; kErrorHandleClosed when it
+  /// has none. `use` must not block.
+  template <typename Use>
+  static driver::Result with_descriptor(std::uint32_t id, Use use) {
+    Handle* handle = HandleTable::instance().find(id);
+    if (handle == nullptr) return kErrorHandleClosed;
+    std::lock_guard lock(handle->mutex);
+    const bool usable = handle->id == id && handle->descriptor != driver::kNoDescriptor;
+    return usable ? use(handle->descriptor) : static_cast<driver::Result>(kErrorHandleClosed);
+  }
   PortStats stats();
 
   /// Names of the handles that are open.

@@ -57,7 +57,9 @@ Request* new_request() {
 
 void recycle(Request* request) {
   request->generation.fetch_add(1, std::memory_order_release);
+  const std::uint16_t lane_generation = request->lane_generation;
   static_cast<driver::Operation&>(*request) = driver::Operation{};
+  request->lane_generation = lane_generation;  // counts across lives: see UringLane
   request->kind = PacketKind::kNone;
   request->state = Request::State::kFree;
   request->end = Request::End::kNatural;

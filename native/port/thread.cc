@@ -226,6 +226,11 @@ void Thread::detach(bool died) {
   BufferPool::release_all_of(number_);
   port_.pool().remove_lane();
   batch.reset();
+  // The object itself stays for those who still point at it.
+  reaped_ = {};
+  by_token_ = {};
+  awaited = {};
+  own = {};
   slots = nullptr;
   port_.detached(calls);
 }

@@ -90,7 +90,12 @@ void Thread::settle(const driver::Completion& completion, Handle* handle, Port& 
     return;
   }
   if (goes_on(completion, request, *handle, locked)) return;
-  const bool succeeded = completion.result >= 0;
+  // A part of a transfer that was ended early is no success: see deliver.
+  const bool in_part = continues(request->kind) && request->done < request->total &&
+                       request->done + static_cast<std::uint64_t>(
+                                           std::max<std::int64_t>(0, completion.result)) <
+                           request->total;
+  const bool succeeded = completion.result >= 0 && !in_part;
   if (request->kind == PacketKind::kOpen || request->kind == PacketKind::kConnect) {
     opened(completion, *handle);
   }
@@ -179,13 +184,14 @@ void Thread::deliver(const driver::Completion& completion, bool more, Handle* ha
     if (request->done < request->total) result = -ECANCELED;
   }
   if (handle != nullptr) result = honest_end(result, *request, *handle);
+  const bool not_a_result = result == -ENOBUFS || result == -EINTR || result == -EAGAIN;
+  if (request->end != Request::End::kNatural && not_a_result) result = -ECANCELED;
   if (result == -ECANCELED && request->end == Request::End::kTimedOut) result = -ETIMEDOUT;
   if (result < 0) {
     packet.error = static_cast<std::int32_t>(result);
     packet.result = static_cast<double>(request->done);
   } else if (request->kind == PacketKind::kAccept && handle != nullptr) {
     accept(packet, completion.result, request, *handle);
-    if (packet.accepted == 0) return;
   } else if (continues(request->kind)) {
     packet.result = static_cast<double>(request->done);
   } else if (request->kind != PacketKind::kOpen && request->kind != PacketKind::kConnect) {
@@ -229,6 +235,7 @@ void Thread::accept(Packet& packet, driver::Descriptor descriptor, Request* requ
   Handle* handle = port.create_handle(HandleKind::kSocket, keyed, key, request->owner);
   if (handle == nullptr) {
     port_.driver().discard(descriptor);
+    packet.error = -EMFILE;
     return;
   }
   Port::adopt(*handle, port_.driver(), descriptor);

@@ -91,6 +91,7 @@ void Thread::submit(Request* request, std::uint32_t id) {
 std::int32_t Thread::check(const Request& request, const Handle& handle) const {
   for (const Request* r = &request; r != nullptr; r = r->chain) {
     if (!fits(r->kind, handle.kind)) return kErrorNotSupported;
+    if (r != &request && r->kind == PacketKind::kClose) return kErrorNotSupported;
   }
   if (request.kind == PacketKind::kClose || handle.kind == HandleKind::kTimer) return 0;
   return handle.descriptor == driver::kNoDescriptor ? kErrorHandleClosed : 0;
@@ -189,7 +190,7 @@ void Thread::fail(Request* request, std::int64_t error) {
 
 void Thread::remember_token(Request* request, Handle* handle) {
   if (!request->awaited) return;
-  if (by_token_.size() <= request->token) by_token_.resize(request->token + 64);
+  if (by_token_.size() <= request->token) by_token_.resize(static_cast<std::size_t>(request->token) + 64);
   by_token_[request->token] = {request, handle, request->generation.load()};
 }
 

@@ -20,6 +20,7 @@ namespace {
 constexpr std::uint32_t kSqEntries = 256;
 /// Completions beyond it wait in the kernel (NODROP) and are fetched by the next enter.
 constexpr std::uint32_t kCqEntries = 4096;
+constexpr int kRunsBeforeSleep = 8;
 /// One read or write moves at most this many bytes: MAX_RW_COUNT, read(2).
 constexpr std::size_t kMaxTransfer = 0x7ffff000;
 
@@ -286,6 +287,7 @@ std::size_t UringLane::reap(std::span<Completion> out) {
     const Cqe copy = *cqe;
     ring_.pop();
     if (settle(copy, out[count])) ++count;
+    if (!ready_.empty()) break;  // stashed meanwhile, and older than what is left in the ring
   }
   if (has_from_pool_.load(std::memory_order_acquire)) fetch_from_pool();
   return count + take_ready(out.subspan(count));
@@ -459,7 +461,14 @@ bool UringLane::sleep_on_notifier(Deadline deadline) {
   if (ring_.unsubmitted() > 0 || ring_.has_completions()) return false;
   on_notifier_.store(true);
   ring_.signal_eventfd(true);
-  if (!wake_pending_.load() && !ring_.has_completions() && !ring_.wants_enter()) return true;
+  // Work that was added before the signal was enabled has to be run now. A few times: each call runs
+  // a part. Not until the flag is gone: a kernel thread adds its work first and raises the flag
+  // afterwards, so that it can stand over an empty list until there is work again (seen on 6.18).
+  for (int i = 0; i < kRunsBeforeSleep && ring_.wants_enter(); ++i) {
+    flush();
+    if (ring_.has_completions()) break;
+  }
+  if (!wake_pending_.load() && !ring_.has_completions()) return true;
   leave_notifier();
   return false;
 }
