@@ -122,7 +122,8 @@ void NativeLane::describe(Napi::Env env, Port& port) {
 
 NativeLane::~NativeLane() { leave(false); }
 
-/// The environment ends: worker.terminate(), process.exit(), an uncaught exception, or just the end.
+/// The environment ends: worker.terminate(), process.exit(), an uncaught exception, or just the
+/// end.
 void NativeLane::on_cleanup(void* self) {
   auto* lane = static_cast<NativeLane*>(self);
   lane->hooked_ = false;
@@ -174,8 +175,8 @@ Napi::Value NativeLane::enter(Info info) {
   return Napi::Number::New(Env(), static_cast<double>(count));
 }
 
-/// Neither terminate() nor exit() can interrupt a native call, but a call into JavaScript fails once
-/// the environment is to end.
+/// Neither terminate() nor exit() can interrupt a native call, but a call into JavaScript fails
+/// once the environment is to end.
 bool NativeLane::interrupted(void* self) {
   auto* lane = static_cast<NativeLane*>(self);
   const napi_env env = lane->Env();
@@ -216,8 +217,8 @@ void NativeLane::on_ready() {
   const Napi::Env env = Env();
   napi_value result = nullptr;
   in_callback_ = true;
-  const napi_status status = napi_make_callback(env, *context_, env.Global(), ready_.Value(), 0,
-                                                nullptr, &result);
+  const napi_status status =
+      napi_make_callback(env, *context_, env.Global(), ready_.Value(), 0, nullptr, &result);
   in_callback_ = false;
   if (thread_ == nullptr) let_go();
   if (status != napi_pending_exception) return;

@@ -28,20 +28,28 @@ Napi::Value number(Napi::Env env, std::int64_t value) {
 
 const char* name_of(HandleKind kind) {
   switch (kind) {
-    case HandleKind::kFile: return "file";
-    case HandleKind::kListener: return "listener";
-    case HandleKind::kSocket: return "socket";
-    case HandleKind::kTimer: return "timer";
+    case HandleKind::kFile:
+      return "file";
+    case HandleKind::kListener:
+      return "listener";
+    case HandleKind::kSocket:
+      return "socket";
+    case HandleKind::kTimer:
+      return "timer";
   }
   return "";
 }
 
 const char* name_of(driver::FileKind kind) {
   switch (kind) {
-    case driver::FileKind::kRegular: return "regular";
-    case driver::FileKind::kDirectory: return "directory";
-    case driver::FileKind::kStream: return "stream";
-    case driver::FileKind::kDevice: return "device";
+    case driver::FileKind::kRegular:
+      return "regular";
+    case driver::FileKind::kDirectory:
+      return "directory";
+    case driver::FileKind::kStream:
+      return "stream";
+    case driver::FileKind::kDevice:
+      return "device";
   }
   return "";
 }
@@ -107,10 +115,9 @@ Napi::Value NativeLane::address(Info info) {
   driver::Driver& driver = thread().port().driver();
   const bool peer = info[1].ToBoolean();
   driver::SocketAddress raw;
-  const driver::Result found =
-      Port::with_descriptor(u32(info[0]), [&](driver::Descriptor descriptor) {
-        return driver.address(descriptor, peer, raw);
-      });
+  const driver::Result found = Port::with_descriptor(
+      u32(info[0]),
+      [&](driver::Descriptor descriptor) { return driver.address(descriptor, peer, raw); });
   if (found < 0) return number(Env(), found);
   NamedAddress named;
   if (!format_address(raw, named)) return number(Env(), -97);  // EAFNOSUPPORT
@@ -135,9 +142,7 @@ Napi::Value NativeLane::handle_info(Info info) {
   return out;
 }
 
-Napi::Value NativeLane::unique_key(Info) {
-  return number(Env(), thread().port().unique_key());
-}
+Napi::Value NativeLane::unique_key(Info) { return number(Env(), thread().port().unique_key()); }
 
 Napi::Value NativeLane::hand_off(Info info) {
   Port* target = Port::find(u32(info[1]));

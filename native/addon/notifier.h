@@ -26,8 +26,8 @@ class Notifier {
 /// missing or refuse the descriptor.
 Notifier* make_uv_notifier(napi_env env, int descriptor, std::function<void()> ready);
 
-/// One thread waits; one call of a thread-safe function tells of any number of completions. The next
-/// comes only after `rearm`.
+/// One thread waits; one call of a thread-safe function tells of any number of completions. The
+/// next comes only after `rearm`.
 Notifier* make_threadsafe_notifier(napi_env env, int descriptor, std::function<void()> ready);
 
 }  // namespace cp::addon

@@ -41,19 +41,18 @@ bool look_up(Function& function, const char* name) {
 const Uv* libuv() {
   static const Uv* const found = []() -> const Uv* {
     static Uv uv{};
-    const bool all = look_up(uv.handle_size, "uv_handle_size") &&
-                     look_up(uv.poll_init, "uv_poll_init") &&
-                     look_up(uv.poll_start, "uv_poll_start") && look_up(uv.close, "uv_close") &&
-                     look_up(uv.ref, "uv_ref") && look_up(uv.unref, "uv_unref") &&
-                     look_up(uv.get_data, "uv_handle_get_data") &&
-                     look_up(uv.set_data, "uv_handle_set_data");
+    const bool all =
+        look_up(uv.handle_size, "uv_handle_size") && look_up(uv.poll_init, "uv_poll_init") &&
+        look_up(uv.poll_start, "uv_poll_start") && look_up(uv.close, "uv_close") &&
+        look_up(uv.ref, "uv_ref") && look_up(uv.unref, "uv_unref") &&
+        look_up(uv.get_data, "uv_handle_get_data") && look_up(uv.set_data, "uv_handle_set_data");
     return all ? &uv : nullptr;
   }();
   return found;
 }
 
-/// A libuv handle must be closed, and its close callback run, before its loop goes: the asynchronous
-/// cleanup hook makes Node wait for it.
+/// A libuv handle must be closed, and its close callback run, before its loop goes: the
+/// asynchronous cleanup hook makes Node wait for it.
 class UvNotifier final : public Notifier {
  public:
   UvNotifier(napi_env env, std::function<void()> ready) : env_(env), ready_(std::move(ready)) {}

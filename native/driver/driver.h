@@ -97,10 +97,10 @@ struct ListenOptions {
 };
 
 enum class SocketOption : std::uint8_t {
-  kNoDelay,         ///< TCP_NODELAY: 0 or 1
-  kKeepAlive,       ///< SO_KEEPALIVE: 0 off, else on with this many seconds before the first probe
-  kReceiveBuffer,   ///< SO_RCVBUF, bytes
-  kSendBuffer,      ///< SO_SNDBUF, bytes
+  kNoDelay,        ///< TCP_NODELAY: 0 or 1
+  kKeepAlive,      ///< SO_KEEPALIVE: 0 off, else on with this many seconds before the first probe
+  kReceiveBuffer,  ///< SO_RCVBUF, bytes
+  kSendBuffer,     ///< SO_SNDBUF, bytes
 };
 
 class Driver {
@@ -144,7 +144,7 @@ Choice default_choice(Result& error);
 
 /// Makes a driver. `name` empty: the default. Null with `error` set when it can't be had here;
 /// `reason` says why. `concurrency` reaches CreateIoCompletionPort.
-std::unique_ptr<Driver> make_driver(const std::string& name, std::uint32_t concurrency, Result& error,
-                                    std::string& reason);
+std::unique_ptr<Driver> make_driver(const std::string& name, std::uint32_t concurrency,
+                                    Result& error, std::string& reason);
 
 }  // namespace cp::driver

@@ -66,10 +66,14 @@ Result open_listener(const ListenOptions& options) {
 
 Result set_socket_option(int socket, SocketOption option, int value) {
   switch (option) {
-    case SocketOption::kNoDelay: return set(socket, IPPROTO_TCP, TCP_NODELAY, value);
-    case SocketOption::kReceiveBuffer: return set(socket, SOL_SOCKET, SO_RCVBUF, value);
-    case SocketOption::kSendBuffer: return set(socket, SOL_SOCKET, SO_SNDBUF, value);
-    case SocketOption::kKeepAlive: break;
+    case SocketOption::kNoDelay:
+      return set(socket, IPPROTO_TCP, TCP_NODELAY, value);
+    case SocketOption::kReceiveBuffer:
+      return set(socket, SOL_SOCKET, SO_RCVBUF, value);
+    case SocketOption::kSendBuffer:
+      return set(socket, SOL_SOCKET, SO_SNDBUF, value);
+    case SocketOption::kKeepAlive:
+      break;
   }
   const Result result = set(socket, SOL_SOCKET, SO_KEEPALIVE, value != 0 ? 1 : 0);
   if (result < 0 || value == 0) return result;
@@ -79,8 +83,8 @@ Result set_socket_option(int socket, SocketOption option, int value) {
 Result socket_address(int socket, bool peer, SocketAddress& out) {
   auto* address = reinterpret_cast<struct sockaddr*>(out.bytes);
   socklen_t length = sizeof out.bytes;
-  const int result = peer ? ::getpeername(socket, address, &length)
-                          : ::getsockname(socket, address, &length);
+  const int result =
+      peer ? ::getpeername(socket, address, &length) : ::getsockname(socket, address, &length);
   if (result != 0) return -errno;
   // More than fits means that it was neither IPv4 nor IPv6.
   if (length > sizeof out.bytes) return -EAFNOSUPPORT;

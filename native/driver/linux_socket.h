@@ -17,7 +17,8 @@ Result socket_address(int socket, bool peer, SocketAddress& out);
 
 Result duplicate_descriptor(int fd, FileKind& kind);
 
-/// Takes O_NONBLOCK off: io_uring waits by itself, but answers EAGAIN for a non-blocking descriptor.
+/// Takes O_NONBLOCK off: io_uring waits by itself, but answers EAGAIN for a non-blocking
+/// descriptor.
 void set_blocking(int fd);
 
 /// `st_mode` of an open descriptor, or a negative errno.

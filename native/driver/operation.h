@@ -44,10 +44,10 @@ struct alignas(8) SocketAddress {
 
 /// What kind of thing a descriptor opened by path turned out to be.
 enum class FileKind : std::uint8_t {
-  kRegular,   ///< has positions
+  kRegular,  ///< has positions
   kDirectory,
-  kStream,    ///< FIFO, terminal, socket: no positions; the driver may wait for readiness
-  kDevice,    ///< character or block device: has positions (which /dev/zero ignores)
+  kStream,  ///< FIFO, terminal, socket: no positions; the driver may wait for readiness
+  kDevice,  ///< character or block device: has positions (which /dev/zero ignores)
 };
 
 /// Result of kStat. Times in nanoseconds since the epoch.
@@ -59,8 +59,14 @@ struct FileStatus {
 
 /// Flags of kOpen, the same numbers on every driver; each driver maps them.
 enum OpenFlag : std::uint32_t {
-  kOpenRead = 1, kOpenWrite = 2, kOpenAppend = 4, kOpenCreate = 8, kOpenTruncate = 16,
-  kOpenExclusive = 32, kOpenDirect = 64, kOpenSync = 128,
+  kOpenRead = 1,
+  kOpenWrite = 2,
+  kOpenAppend = 4,
+  kOpenCreate = 8,
+  kOpenTruncate = 16,
+  kOpenExclusive = 32,
+  kOpenDirect = 64,
+  kOpenSync = 128,
 };
 
 struct Operation {
@@ -91,11 +97,11 @@ struct Operation {
   /// Chunk the single slice lies in, for registered buffers; kNoChunk where it lies elsewhere.
   std::uint32_t chunk = 0xffffffff;
 
-  const char* path = nullptr;       ///< kOpen: NUL-terminated bytes
-  std::uint32_t flags = 0;          ///< kOpen: OpenFlag
-  std::uint32_t mode = 0;           ///< kOpen: permission bits of a new file
-  SocketAddress* address = nullptr; ///< kConnect
-  FileStatus* status = nullptr;     ///< kStat: filled before the completion
+  const char* path = nullptr;               ///< kOpen: NUL-terminated bytes
+  std::uint32_t flags = 0;                  ///< kOpen: OpenFlag
+  std::uint32_t mode = 0;                   ///< kOpen: permission bits of a new file
+  SocketAddress* address = nullptr;         ///< kConnect
+  FileStatus* status = nullptr;             ///< kStat: filled before the completion
   FileKind file_kind = FileKind::kRegular;  ///< kOpen: filled before the completion
 
   /// Belongs to the lane between submit and the final completion.

@@ -42,11 +42,7 @@ Registry& registry() {
 }  // namespace
 
 Chunk::Chunk(BufferPool& pool, std::uint8_t* base, std::size_t size, std::size_t block_size)
-    : pool_(pool),
-      base_(base),
-      size_(size),
-      block_size_(block_size),
-      words_(size / block_size) {}
+    : pool_(pool), base_(base), size_(size), block_size_(block_size), words_(size / block_size) {}
 
 Chunk* Chunk::make(BufferPool& pool, std::size_t size, std::size_t block_size) {
   void* base = reserve_memory(size);
@@ -282,8 +278,9 @@ void BufferPool::freed(Chunk& chunk, std::uint32_t offset) {
   if (receive && on_free_ != nullptr) on_free_(on_free_context_);
 }
 
-/// The port's threads have released what was theirs. A block that is still owned or used belongs to a
-/// packet or an operation that went to another port with its handle: the last one lets its chunk go.
+/// The port's threads have released what was theirs. A block that is still owned or used belongs to
+/// a packet or an operation that went to another port with its handle: the last one lets its chunk
+/// go.
 void BufferPool::close() {
   std::lock_guard lock(mutex_);
   if (closed_) return;

@@ -1,8 +1,9 @@
 // The port's own memory: the only memory the kernel ever writes into (rule O2).
 //
-// A chunk is a range of pages cut into blocks of one size. One holds the receive buffers, the others what `allocate` gives out. A block is free when neither the program owns it nor an
+// A chunk is a range of pages cut into blocks of one size. One holds the receive buffers, the
+// others what `allocate` gives out. A block is free when neither the program owns it nor an
 // operation uses it; so a program that releases a block too early sees wrong bytes, never a kernel
-// write into somebody else's memory (rule M2). 
+// write into somebody else's memory (rule M2).
 #pragma once
 
 #include <atomic>
@@ -17,15 +18,15 @@ namespace cp {
 
 class BufferPool;
 
-/// Names a block, or a place in one. Chunks are numbered for the whole process and a number is never
-/// used again: a received buffer keeps its name when its handle moves to another port.
+/// Names a block, or a place in one. Chunks are numbered for the whole process and a number is
+/// never used again: a received buffer keeps its name when its handle moves to another port.
 struct Place {
   std::uint32_t chunk = driver::kNoChunk;
   std::uint32_t offset = 0;
 };
 
-/// The description of a chunk is never freed, so a stale name can always be looked up; its memory is,
-/// when the pool is closed, no operation uses it and no view of it is left.
+/// The description of a chunk is never freed, so a stale name can always be looked up; its memory
+/// is, when the pool is closed, no operation uses it and no view of it is left.
 class Chunk {
  public:
   /// Null when the system refuses the memory or the numbers are used up.
@@ -106,15 +107,15 @@ class BufferPool final : public driver::BufferSource {
   static std::uint8_t* use(Place place, std::uint64_t length);
   static void unuse(Place place);
 
-  /// `on_free` is called whenever a receive buffer became free, without locks of the pool. Set once,
-  /// before any lane exists.
+  /// `on_free` is called whenever a receive buffer became free, without locks of the pool. Set
+  /// once, before any lane exists.
   void set_on_free(void (*on_free)(void*), void* context);
 
   std::uint32_t free_buffers() const;
   std::uint64_t allocated_bytes() const { return allocated_.load(std::memory_order_relaxed); }
 
-  /// Nothing is given out any more; memory that nobody uses goes back to the system. The pool itself
-  /// stays for those who still name its chunks.
+  /// Nothing is given out any more; memory that nobody uses goes back to the system. The pool
+  /// itself stays for those who still name its chunks.
   void close();
   Chunk& receive_chunk() const { return *receive_; }
 

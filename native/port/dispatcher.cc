@@ -72,8 +72,8 @@ void Dispatcher::wait_with_key(KeyTable::Entry& entry, const Packet& packet) {
   entry.pending->push_front(packet);
 }
 
-/// What waited for the key goes back to its place in the queue, which is before anything else of its
-/// key: the order stays (rules D1, D7).
+/// What waited for the key goes back to its place in the queue, which is before anything else of
+/// its key: the order stays (rules D1, D7).
 void Dispatcher::release_key(std::uint32_t key, std::uint32_t count) {
   KeyTable::Entry* entry = keys_.find(key);
   if (entry == nullptr) return;
@@ -513,8 +513,8 @@ void Dispatcher::extract_handle(std::uint32_t handle, std::vector<Packet>& out) 
     }
     out.insert(out.end(), revoked.rbegin(), revoked.rend());
   }
-  // What waits for a key is newer than the batches and older than the queues. The keys are let go of
-  // last, so that it is still found there.
+  // What waits for a key is newer than the batches and older than the queues. The keys are let go
+  // of last, so that it is still found there.
   keys_.for_each([&](KeyTable::Entry& entry) {
     if (entry.pending) entry.pending->extract(matches, out);
   });

@@ -106,9 +106,9 @@ class Dispatcher {
   void begin_blocking(Consumer& consumer);
   void end_blocking(Consumer& consumer);
 
-  /// The thread leaves. What it has not begun goes back to the front of the queue; with `died`, each
-  /// key it was in the middle of is released with a kAbandoned packet (rule T1). Packets nobody can
-  /// take any more are appended to `orphans` for the caller to dispose of.
+  /// The thread leaves. What it has not begun goes back to the front of the queue; with `died`,
+  /// each key it was in the middle of is released with a kAbandoned packet (rule T1). Packets
+  /// nobody can take any more are appended to `orphans` for the caller to dispose of.
   void remove(Consumer& consumer, bool died, std::vector<Packet>& orphans);
 
   /// Takes out all packets of a handle that no thread has begun, in order (rule A3).

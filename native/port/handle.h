@@ -34,7 +34,7 @@ struct Handle {
   HandleKind kind = HandleKind::kFile;
   driver::FileKind file_kind = driver::FileKind::kRegular;
   bool pollable = false;
-  bool direct = false;        ///< opened with O_DIRECT
+  bool direct = false;  ///< opened with O_DIRECT
   bool keyed = false;
   bool accept_keyed = false;
   bool closing = false;
@@ -45,11 +45,11 @@ struct Handle {
   std::uint32_t key = 0;
   /// Changed by a hand-off alone, under the old port's dispatcher and this mutex.
   std::atomic<Port*> port{nullptr};
-  Thread* owner = nullptr;   ///< of a handle that is awaited: closed when that thread ends
+  Thread* owner = nullptr;  ///< of a handle that is awaited: closed when that thread ends
 
   std::uint32_t in_flight = 0;  ///< requests in `requests` besides the close itself
   Request* requests = nullptr;
-  Request* close = nullptr;     ///< waits for in_flight to reach 0 (rule O5)
+  Request* close = nullptr;  ///< waits for in_flight to reach 0 (rule O5)
   Direction in, out;
 
   void link(Request* request);
@@ -63,8 +63,8 @@ class HandleTable {
  public:
   static HandleTable& instance();
 
-  /// A handle that nobody finds yet: the caller fills it and then stores `name` as its id. Null when
-  /// a million handles are open.
+  /// A handle that nobody finds yet: the caller fills it and then stores `name` as its id. Null
+  /// when a million handles are open.
   Handle* create(std::uint32_t& name);
   /// The handle's mutex must be held; its name means nothing from now on.
   void free(Handle* handle);

@@ -14,13 +14,15 @@ void* reserve_memory(std::size_t size) {
   return VirtualAlloc(nullptr, size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
 }
 void free_memory(void* base, std::size_t) { VirtualFree(base, 0, MEM_RELEASE); }
-void discard_memory(void* base, std::size_t size) { VirtualAlloc(base, size, MEM_RESET, PAGE_READWRITE); }
+void discard_memory(void* base, std::size_t size) {
+  VirtualAlloc(base, size, MEM_RESET, PAGE_READWRITE);
+}
 
 #else
 
 void* reserve_memory(std::size_t size) {
-  void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                    -1, 0);
+  void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return base == MAP_FAILED ? nullptr : base;
 }
 void free_memory(void* base, std::size_t size) { munmap(base, size); }

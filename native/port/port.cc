@@ -101,7 +101,8 @@ void Port::detached(std::uint64_t system_calls) {
 }
 
 /// The last thread has left, so no lane of this port has an operation. Handles it still has can be
-/// closed at once, but for those another port's thread has an operation of: that thread closes them.
+/// closed at once, but for those another port's thread has an operation of: that thread closes
+/// them.
 void Port::end() {
   {
     std::lock_guard lock(ports().mutex);

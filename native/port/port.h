@@ -68,7 +68,8 @@ class Port {
   /// From any thread, attached or not (rule Q1). False when the queue is full.
   bool post(std::uint32_t key, double value);
 
-  /// A key nobody was given before: from 2^31 up, so that small numbers are the program's (rule A2).
+  /// A key nobody was given before: from 2^31 up, so that small numbers are the program's (rule
+  /// A2).
   std::uint32_t unique_key();
 
   /// A new handle of this port; null when the table is full.

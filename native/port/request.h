@@ -1,5 +1,5 @@
-// A request: an operation together with what the port needs to know of it, from submission until its
-// final packet.
+// A request: an operation together with what the port needs to know of it, from submission until
+// its final packet.
 #pragma once
 
 #include <atomic>
@@ -35,15 +35,15 @@ struct Request : driver::Operation {
   /// Written by the thread that has the request; read by others under the handle's mutex.
   std::atomic<State> state{State::kFree};
   End end = End::kNatural;
-  bool awaited = false;         ///< answered to `token` of `owner` alone
-  bool silent = false;          ///< nobody is told
-  bool chained = false;         ///< waits for the request before it (rule O9)
+  bool awaited = false;  ///< answered to `token` of `owner` alone
+  bool silent = false;   ///< nobody is told
+  bool chained = false;  ///< waits for the request before it (rule O9)
   std::uint32_t handle_id = 0;
-  std::uint32_t key = 0;        ///< of a request that was refused
+  std::uint32_t key = 0;  ///< of a request that was refused
   std::uint32_t token = 0;
-  std::uint32_t tag = 0;        ///< the program's, comes back in the packet
+  std::uint32_t tag = 0;  ///< the program's, comes back in the packet
   Handle* handle = nullptr;
-  Thread* owner = nullptr;      ///< the thread that submitted it
+  Thread* owner = nullptr;               ///< the thread that submitted it
   std::atomic<Thread*> runner{nullptr};  ///< carries it out; set under the handle's mutex
   std::size_t runner_index = 0;          ///< in the runner's list
 
@@ -51,10 +51,10 @@ struct Request : driver::Operation {
   /// request.
   std::atomic<std::uint32_t> generation{0};
 
-  std::uint64_t done = 0;       ///< bytes so far, of a send or write that takes several calls
+  std::uint64_t done = 0;  ///< bytes so far, of a send or write that takes several calls
   std::uint64_t total = 0;
-  std::vector<driver::Slice> memory;   ///< `slices` points into it
-  std::vector<Place> places;           ///< pool memory kept by this request
+  std::vector<driver::Slice> memory;  ///< `slices` points into it
+  std::vector<Place> places;          ///< pool memory kept by this request
   std::string path_bytes;
   driver::SocketAddress peer;
   driver::FileStatus file_status;
@@ -65,14 +65,14 @@ struct Request : driver::Operation {
   TimerNode* timer = nullptr;   ///< its timeout, in the heap of `owner`
   TimerNode* firing = nullptr;  ///< kTimer: when it fires, in the heap of `runner`
 
-  Request* next = nullptr;      ///< in a FIFO of the handle, in a list of the thread
-  Request* chain = nullptr;     ///< starts when this one has succeeded (rule O9)
+  Request* next = nullptr;   ///< in a FIFO of the handle, in a list of the thread
+  Request* chain = nullptr;  ///< starts when this one has succeeded (rule O9)
   Request* handle_previous = nullptr;
   Request* handle_next = nullptr;
 };
 
-/// Requests are recycled for the life of the process, never freed: a stale pointer with a generation
-/// can always be looked at.
+/// Requests are recycled for the life of the process, never freed: a stale pointer with a
+/// generation can always be looked at.
 Request* new_request();
 void recycle(Request* request);
 

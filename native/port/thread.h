@@ -60,13 +60,13 @@ class Thread final : public Consumer {
 
   // ---- taking
 
-  /// Ends the batch, starts what was submitted, and fills the next batch without waiting: the number
-  /// of packets. 0: the lane's notifier tells when to come again. kErrorPortClosed.
+  /// Ends the batch, starts what was submitted, and fills the next batch without waiting: the
+  /// number of packets. 0: the lane's notifier tells when to come again. kErrorPortClosed.
   std::int64_t poll(std::size_t max);
   /// The same, waiting until `deadline` for the first packet. `interrupted` is asked now and then
   /// while it waits (the thread keeps its place on the stack); true ends the wait.
-  std::int64_t get(std::size_t max, driver::Deadline deadline,
-                   bool (*interrupted)(void*) = nullptr, void* context = nullptr);
+  std::int64_t get(std::size_t max, driver::Deadline deadline, bool (*interrupted)(void*) = nullptr,
+                   void* context = nullptr);
 
   bool post(std::uint32_t key, double value) { return port_.post(key, value); }
   void notify_when_drained(std::uint32_t token);
@@ -161,14 +161,14 @@ class Thread final : public Consumer {
     Handle* handle = nullptr;
     std::uint32_t generation = 0;
   };
-  std::vector<Awaited> by_token_;     ///< may be stale: the generation tells
-  std::vector<Request*> running_;     ///< every request this thread runs
+  std::vector<Awaited> by_token_;  ///< may be stale: the generation tells
+  std::vector<Request*> running_;  ///< every request this thread runs
   std::vector<driver::Completion> reaped_;
   std::vector<driver::Completion> synthetic_;  ///< completions that never were with the lane
-  std::vector<Request*> to_start_;    ///< gathered under locks, started without
-  std::vector<Request*> again_;       ///< likewise: those the lane has to take once more
-  std::vector<Request*> to_end_;      ///< likewise: those to be ended early
-  std::vector<Packet> orphans_;       ///< likewise: packets nobody will take
+  std::vector<Request*> to_start_;             ///< gathered under locks, started without
+  std::vector<Request*> again_;                ///< likewise: those the lane has to take once more
+  std::vector<Request*> to_end_;               ///< likewise: those to be ended early
+  std::vector<Packet> orphans_;                ///< likewise: packets nobody will take
   std::vector<Request*> starved_;
   std::vector<Request*> paused_;
   driver::Deadline retry_paused_at_ = driver::kNever;

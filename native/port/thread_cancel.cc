@@ -88,8 +88,8 @@ void Thread::fire_timers() {
   after_settling();
 }
 
-/// The request may have ended on another thread meanwhile: its generation changes under the mutex of
-/// the handle it belonged to.
+/// The request may have ended on another thread meanwhile: its generation changes under the mutex
+/// of the handle it belonged to.
 void Thread::fire(const TimerNode& expired, std::int64_t now) {
   Request* request = expired.request;
   std::lock_guard lock(expired.handle->mutex);

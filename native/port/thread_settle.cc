@@ -35,14 +35,19 @@ std::int64_t honest_end(std::int64_t result, const Request& request, Handle& han
 /// lib/file.ts reads these: numbers in this order, times in milliseconds.
 void report_status(Request& request) {
   const driver::FileStatus& s = request.file_status;
-  const double values[] = {
-      static_cast<double>(s.size),       static_cast<double>(s.blocks),
-      static_cast<double>(s.inode),      static_cast<double>(s.device),
-      static_cast<double>(s.links),      static_cast<double>(s.mode),
-      static_cast<double>(s.uid),        static_cast<double>(s.gid),
-      static_cast<double>(s.block_size), static_cast<double>(s.accessed) / 1e6,
-      static_cast<double>(s.modified) / 1e6, static_cast<double>(s.changed) / 1e6,
-      static_cast<double>(s.created) / 1e6};
+  const double values[] = {static_cast<double>(s.size),
+                           static_cast<double>(s.blocks),
+                           static_cast<double>(s.inode),
+                           static_cast<double>(s.device),
+                           static_cast<double>(s.links),
+                           static_cast<double>(s.mode),
+                           static_cast<double>(s.uid),
+                           static_cast<double>(s.gid),
+                           static_cast<double>(s.block_size),
+                           static_cast<double>(s.accessed) / 1e6,
+                           static_cast<double>(s.modified) / 1e6,
+                           static_cast<double>(s.changed) / 1e6,
+                           static_cast<double>(s.created) / 1e6};
   if (request.memory.empty() || request.memory[0].length < sizeof values) return;
   std::copy(std::begin(values), std::end(values), static_cast<double*>(request.memory[0].base));
 }
@@ -91,10 +96,10 @@ void Thread::settle(const driver::Completion& completion, Handle* handle, Port& 
   }
   if (goes_on(completion, request, *handle, locked)) return;
   // A part of a transfer that was ended early is no success: see deliver.
-  const bool in_part = continues(request->kind) && request->done < request->total &&
-                       request->done + static_cast<std::uint64_t>(
-                                           std::max<std::int64_t>(0, completion.result)) <
-                           request->total;
+  const bool in_part =
+      continues(request->kind) && request->done < request->total &&
+      request->done + static_cast<std::uint64_t>(std::max<std::int64_t>(0, completion.result)) <
+          request->total;
   const bool succeeded = completion.result >= 0 && !in_part;
   if (request->kind == PacketKind::kOpen || request->kind == PacketKind::kConnect) {
     opened(completion, *handle);
@@ -132,9 +137,8 @@ bool Thread::goes_on(const driver::Completion& completion, Request* request, Han
     return true;
   }
   // The kernel ends a multishot operation when it sees fit; the program's goes on.
-  const bool multishot_ended = request->multishot && (request->kind == PacketKind::kAccept
-                                                          ? result >= 0
-                                                          : result > 0);
+  const bool multishot_ended =
+      request->multishot && (request->kind == PacketKind::kAccept ? result >= 0 : result > 0);
   if (!multishot_ended || request->kind == PacketKind::kTimer) return false;
   deliver(completion, true, &handle, locked);
   to_start_again(request);
@@ -310,7 +314,8 @@ void Thread::advance(Request* request, Handle& handle, Port& locked) {
   Direction* direction = handle.direction(*request);
   if (direction == nullptr || direction->active != request) return;
   direction->active = direction->pop();
-  if (direction->active != nullptr) run_on(runner_for(direction->active, locked), direction->active);
+  if (direction->active != nullptr)
+    run_on(runner_for(direction->active, locked), direction->active);
 }
 
 void Thread::continue_chain(Request* request, Handle& handle, bool succeeded, Port& locked) {

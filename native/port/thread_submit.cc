@@ -36,21 +36,36 @@ bool fits(PacketKind kind, HandleKind handle) {
 
 Opcode opcode(PacketKind kind) {
   switch (kind) {
-    case PacketKind::kOpen: return Opcode::kOpen;
-    case PacketKind::kClose: return Opcode::kClose;
-    case PacketKind::kRead: return Opcode::kRead;
-    case PacketKind::kWrite: return Opcode::kWrite;
-    case PacketKind::kSync: return Opcode::kSync;
-    case PacketKind::kDataSync: return Opcode::kDataSync;
-    case PacketKind::kTruncate: return Opcode::kTruncate;
-    case PacketKind::kAllocate: return Opcode::kAllocate;
-    case PacketKind::kStat: return Opcode::kStat;
-    case PacketKind::kAccept: return Opcode::kAccept;
-    case PacketKind::kConnect: return Opcode::kConnect;
-    case PacketKind::kReceive: return Opcode::kReceive;
-    case PacketKind::kSend: return Opcode::kSend;
-    case PacketKind::kShutdown: return Opcode::kShutdown;
-    default: return Opcode::kRead;
+    case PacketKind::kOpen:
+      return Opcode::kOpen;
+    case PacketKind::kClose:
+      return Opcode::kClose;
+    case PacketKind::kRead:
+      return Opcode::kRead;
+    case PacketKind::kWrite:
+      return Opcode::kWrite;
+    case PacketKind::kSync:
+      return Opcode::kSync;
+    case PacketKind::kDataSync:
+      return Opcode::kDataSync;
+    case PacketKind::kTruncate:
+      return Opcode::kTruncate;
+    case PacketKind::kAllocate:
+      return Opcode::kAllocate;
+    case PacketKind::kStat:
+      return Opcode::kStat;
+    case PacketKind::kAccept:
+      return Opcode::kAccept;
+    case PacketKind::kConnect:
+      return Opcode::kConnect;
+    case PacketKind::kReceive:
+      return Opcode::kReceive;
+    case PacketKind::kSend:
+      return Opcode::kSend;
+    case PacketKind::kShutdown:
+      return Opcode::kShutdown;
+    default:
+      return Opcode::kRead;
   }
 }
 
@@ -101,8 +116,8 @@ std::int32_t Thread::check(const Request& request, const Handle& handle) const {
 void Thread::prepare(Request* request, Handle& handle) {
   request->descriptor = handle.descriptor;
   request->descriptor_id = handle.descriptor_id;
-  request->stream = handle.kind != HandleKind::kFile ||
-                    handle.file_kind == driver::FileKind::kStream;
+  request->stream =
+      handle.kind != HandleKind::kFile || handle.file_kind == driver::FileKind::kStream;
   request->pollable = handle.kind != HandleKind::kFile || handle.pollable;
   request->likely_empty = handle.likely_empty;
   if (handle.direct) request->flags |= driver::kOpenDirect;
@@ -150,8 +165,8 @@ void Thread::begin_close(Request* request, Handle& handle) {
     r = next;
   }
   // Another thread has to end its operation before the descriptor is given back, and may be busy.
-  const bool connected = handle.kind == HandleKind::kSocket &&
-                         handle.descriptor != driver::kNoDescriptor;
+  const bool connected =
+      handle.kind == HandleKind::kSocket && handle.descriptor != driver::kNoDescriptor;
   if (elsewhere && connected) port_.driver().shut_down(handle.descriptor);
   if (handle.in_flight == 0) run_on(this, request);
 }
@@ -190,14 +205,16 @@ void Thread::fail(Request* request, std::int64_t error) {
 
 void Thread::remember_token(Request* request, Handle* handle) {
   if (!request->awaited) return;
-  if (by_token_.size() <= request->token) by_token_.resize(static_cast<std::size_t>(request->token) + 64);
+  if (by_token_.size() <= request->token)
+    by_token_.resize(static_cast<std::size_t>(request->token) + 64);
   by_token_[request->token] = {request, handle, request->generation.load()};
 }
 
 void Thread::arm_timeout(Request* request) {
-  const std::int64_t span = static_cast<std::int64_t>(request->timeout) * kNanosecondsPerMillisecond;
-  request->timer = timers_.add(driver::now() + span, request, request->handle,
-                               request->generation.load());
+  const std::int64_t span =
+      static_cast<std::int64_t>(request->timeout) * kNanosecondsPerMillisecond;
+  request->timer =
+      timers_.add(driver::now() + span, request, request->handle, request->generation.load());
 }
 
 /// The request's handle is locked by the caller. A close without a descriptor is done at once.
@@ -240,8 +257,8 @@ void Thread::start(Request* request) {
   if (request->kind == PacketKind::kTimer) {
     request->state = Request::State::kTiming;
     const auto span = static_cast<std::int64_t>(request->delay * kNanosecondsPerMillisecond);
-    request->firing = timers_.add(driver::now() + span, request, request->handle,
-                                  request->generation.load());
+    request->firing =
+        timers_.add(driver::now() + span, request, request->handle, request->generation.load());
     request->firing->firing = true;
     return;
   }
@@ -290,8 +307,7 @@ std::int64_t Thread::open(std::string_view path, std::uint32_t flags, std::uint3
   return submit_opening(request, make(HandleKind::kFile, association), association);
 }
 
-std::int64_t Thread::connect(const driver::SocketAddress& address,
-                             const Association& association) {
+std::int64_t Thread::connect(const driver::SocketAddress& address, const Association& association) {
   Request* request = new_request();
   request->kind = PacketKind::kConnect;
   request->code = Opcode::kConnect;

@@ -22,8 +22,8 @@ struct TimerNode {
   std::size_t index = 0;
 };
 
-/// A binary heap whose nodes know their places, so that a timeout that was not needed leaves at once
-/// instead of lingering for its thirty seconds. Used by its thread alone.
+/// A binary heap whose nodes know their places, so that a timeout that was not needed leaves at
+/// once instead of lingering for its thirty seconds. Used by its thread alone.
 class TimerHeap {
  public:
   ~TimerHeap() {

@@ -101,8 +101,7 @@ Result poll_and_transfer(const Operation& operation) {
   } else {
     // A pipe is writable when PIPE_BUF bytes fit; a longer write could block half-way.
     const std::span all(operation.slices, operation.slice_count);
-    const auto slice =
-        std::ranges::find_if(all, [](const Slice& it) { return it.length > 0; });
+    const auto slice = std::ranges::find_if(all, [](const Slice& it) { return it.length > 0; });
     if (slice == all.end()) return 0;
     const std::size_t length = std::min<std::size_t>(slice->length, PIPE_BUF);
     moved = retried([&] { return ::write(ready.fd, slice->base, length); });
@@ -161,24 +160,31 @@ Result file_status(const Operation& operation) {
 Result run_blocking(Operation& operation) {
   const int fd = fd_of(operation);
   switch (operation.code) {
-    case Opcode::kOpen: return open_path(operation);
-    case Opcode::kClose: return close_descriptor(operation);
+    case Opcode::kOpen:
+      return open_path(operation);
+    case Opcode::kClose:
+      return close_descriptor(operation);
     case Opcode::kRead:
     case Opcode::kWrite:
       return operation.stream ? transfer_stream(operation) : transfer_at(operation);
-    case Opcode::kSync: return retried([&] { return ::fsync(fd); });
-    case Opcode::kDataSync: return retried([&] { return ::fdatasync(fd); });
-    case Opcode::kTruncate: return retried([&] { return ::ftruncate(fd, operation.offset); });
+    case Opcode::kSync:
+      return retried([&] { return ::fsync(fd); });
+    case Opcode::kDataSync:
+      return retried([&] { return ::fdatasync(fd); });
+    case Opcode::kTruncate:
+      return retried([&] { return ::ftruncate(fd, operation.offset); });
     case Opcode::kAllocate:
       return retried([&] {
         return ::fallocate(fd, 0, operation.offset, static_cast<off_t>(operation.length));
       });
-    case Opcode::kStat: return file_status(operation);
+    case Opcode::kStat:
+      return file_status(operation);
     case Opcode::kAccept:
     case Opcode::kConnect:
     case Opcode::kReceive:
     case Opcode::kSend:
-    case Opcode::kShutdown: break;
+    case Opcode::kShutdown:
+      break;
   }
   assert(!"not an operation that blocks");
   return -EINVAL;

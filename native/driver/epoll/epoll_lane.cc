@@ -41,8 +41,7 @@ std::unique_ptr<EpollLane> EpollLane::make(BlockingPool& pool, BufferSource& buf
                                            Result& error) {
   const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
   const int wake = epoll < 0 ? -1 : ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  const int timer =
-      wake < 0 ? -1 : ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+  const int timer = wake < 0 ? -1 : ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
   if (timer >= 0 && watch(epoll, wake) && watch(epoll, timer)) {
     error = 0;
     return std::unique_ptr<EpollLane>(new EpollLane(epoll, wake, timer, pool, buffers));
@@ -55,7 +54,11 @@ std::unique_ptr<EpollLane> EpollLane::make(BlockingPool& pool, BufferSource& buf
 }
 
 EpollLane::EpollLane(int epoll, int wake, int timer, BlockingPool& pool, BufferSource& buffers)
-    : epoll_(epoll), wake_(wake), timer_(timer), pool_(pool), buffers_(buffers),
+    : epoll_(epoll),
+      wake_(wake),
+      timer_(timer),
+      pool_(pool),
+      buffers_(buffers),
       readiness_(epoll, calls_) {}
 
 EpollLane::~EpollLane() {
@@ -80,8 +83,8 @@ void EpollLane::cancel(Operation* operation) {
       break;
     case kWaiting: {
       const bool connecting = operation->code == Opcode::kConnect;
-      const bool out = connecting || operation->code == Opcode::kSend ||
-                       operation->code == Opcode::kWrite;
+      const bool out =
+          connecting || operation->code == Opcode::kSend || operation->code == Opcode::kWrite;
       const Descriptor fd = connecting ? operation->lane_descriptor : operation->descriptor;
       readiness_.abandon(operation, static_cast<int>(fd), out ? Direction::kOut : Direction::kIn);
       break;

@@ -42,8 +42,10 @@ bool concerns_one_connection(Result error) {
     case ENETUNREACH:
     case EHOSTDOWN:
     case EHOSTUNREACH:
-    case ENONET: return true;
-    default: return false;
+    case ENONET:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -66,10 +68,14 @@ std::size_t slice_count(const Operation* operation) {
 
 void EpollLane::attempt(Operation* operation, Batch& out) {
   switch (operation->code) {
-    case Opcode::kAccept: return accept(operation, out);
-    case Opcode::kConnect: return connect(operation, out);
-    case Opcode::kReceive: return receive(operation, out);
-    case Opcode::kSend: return send(operation, out);
+    case Opcode::kAccept:
+      return accept(operation, out);
+    case Opcode::kConnect:
+      return connect(operation, out);
+    case Opcode::kReceive:
+      return receive(operation, out);
+    case Opcode::kSend:
+      return send(operation, out);
     case Opcode::kShutdown: {
       const int how = static_cast<int>(operation->flags);
       const auto call = [&] { return ::shutdown(fd_of(operation), how); };
@@ -89,7 +95,8 @@ void EpollLane::attempt(Operation* operation, Batch& out) {
     case Opcode::kDataSync:
     case Opcode::kTruncate:
     case Opcode::kAllocate:
-    case Opcode::kStat: return hand_to_pool(operation);
+    case Opcode::kStat:
+      return hand_to_pool(operation);
   }
 }
 
@@ -103,9 +110,9 @@ bool EpollLane::read_cached(Operation* operation, Batch& out) {
   for (std::size_t i = 0; i < slice_count(operation); ++i) wanted += operation->slices[i].length;
   if (wanted > kSmall) return false;
   calls_.add();
-  const ssize_t got = ::preadv2(fd_of(operation), slices(operation),
-                                static_cast<int>(slice_count(operation)),
-                                static_cast<off_t>(operation->offset), RWF_NOWAIT);
+  const ssize_t got =
+      ::preadv2(fd_of(operation), slices(operation), static_cast<int>(slice_count(operation)),
+                static_cast<off_t>(operation->offset), RWF_NOWAIT);
   if (got < 0 || static_cast<std::size_t>(got) < wanted) return false;
   finish(operation, got, out);
   return true;
@@ -221,9 +228,8 @@ Result EpollLane::receive_once(const Operation* operation, Completion& completio
     target = {completion.buffer.data, completion.buffer.size};
   }
   asked = target.length;
-  const Result received = retried(calls_, [&] {
-    return ::recv(fd_of(operation), target.base, target.length, MSG_DONTWAIT);
-  });
+  const Result received = retried(
+      calls_, [&] { return ::recv(fd_of(operation), target.base, target.length, MSG_DONTWAIT); });
   if (received <= 0 && provided) {
     buffers_.give_back(completion.buffer);
     completion.buffer = {};

@@ -132,7 +132,11 @@ enum Enter : std::uint32_t {
 enum SqFlag : std::uint32_t { kSqCqOverflow = 1u << 1, kSqTaskrun = 1u << 2 };
 enum CqFlag : std::uint32_t { kCqEventfdDisabled = 1u << 0 };
 enum SqeFlag : std::uint8_t { kSqeBufferSelect = 1u << 5 };
-enum CqeFlag : std::uint32_t { kCqeBuffer = 1u << 0, kCqeMore = 1u << 1, kCqeSockNonEmpty = 1u << 2 };
+enum CqeFlag : std::uint32_t {
+  kCqeBuffer = 1u << 0,
+  kCqeMore = 1u << 1,
+  kCqeSockNonEmpty = 1u << 2
+};
 inline constexpr unsigned kCqeBufferShift = 16;
 
 enum Register : std::uint32_t {
@@ -149,10 +153,26 @@ inline constexpr std::uint32_t kResourceSparse = 1;
 inline constexpr std::uint16_t kProbeSupported = 1;
 
 enum Op : std::uint8_t {
-  kOpNop = 0, kOpReadv = 1, kOpWritev = 2, kOpFsync = 3, kOpReadFixed = 4, kOpWriteFixed = 5,
-  kOpPollAdd = 6, kOpSendmsg = 9, kOpTimeout = 11, kOpTimeoutRemove = 12, kOpAccept = 13,
-  kOpAsyncCancel = 14, kOpConnect = 16, kOpFallocate = 17, kOpOpenat = 18, kOpClose = 19,
-  kOpRead = 22, kOpWrite = 23, kOpSend = 26, kOpRecv = 27,
+  kOpNop = 0,
+  kOpReadv = 1,
+  kOpWritev = 2,
+  kOpFsync = 3,
+  kOpReadFixed = 4,
+  kOpWriteFixed = 5,
+  kOpPollAdd = 6,
+  kOpSendmsg = 9,
+  kOpTimeout = 11,
+  kOpTimeoutRemove = 12,
+  kOpAccept = 13,
+  kOpAsyncCancel = 14,
+  kOpConnect = 16,
+  kOpFallocate = 17,
+  kOpOpenat = 18,
+  kOpClose = 19,
+  kOpRead = 22,
+  kOpWrite = 23,
+  kOpSend = 26,
+  kOpRecv = 27,
   kOpSendZc = 47,  // not used; tells 6.0, which brought the multishot receive
 };
 inline constexpr std::uint32_t kFsyncDatasync = 1;

@@ -151,15 +151,14 @@ bool Ring::wants_enter() const {
   return (load_relaxed(sq_flags_) & (kSqTaskrun | kSqCqOverflow)) != 0;
 }
 
-const Cqe* Ring::front() const {
-  return has_completions() ? &cqes_[cq_head_ & cq_mask_] : nullptr;
-}
+const Cqe* Ring::front() const { return has_completions() ? &cqes_[cq_head_ & cq_mask_] : nullptr; }
 
 void Ring::pop() { store_release(cq_khead_, ++cq_head_); }
 
 void Ring::signal_eventfd(bool enabled) {
   std::atomic_ref<std::uint32_t>(*cq_flags_)
-      .store(enabled ? 0u : static_cast<std::uint32_t>(kCqEventfdDisabled), std::memory_order_relaxed);
+      .store(enabled ? 0u : static_cast<std::uint32_t>(kCqEventfdDisabled),
+             std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
@@ -178,10 +177,10 @@ Result probe_operations(const Ring& ring, std::string& reason) {
     reason = "the kernel does not tell which operations it has";
     return -EINVAL;
   }
-  for (const Op op : {kOpReadv, kOpWritev, kOpFsync, kOpReadFixed, kOpWriteFixed, kOpPollAdd,
-                      kOpSendmsg, kOpTimeout, kOpTimeoutRemove, kOpAccept, kOpAsyncCancel,
-                      kOpConnect, kOpFallocate, kOpOpenat, kOpClose, kOpRead, kOpWrite, kOpSend,
-                      kOpRecv, kOpSendZc}) {
+  for (const Op op : {kOpReadv,       kOpWritev,  kOpFsync,     kOpReadFixed,     kOpWriteFixed,
+                      kOpPollAdd,     kOpSendmsg, kOpTimeout,   kOpTimeoutRemove, kOpAccept,
+                      kOpAsyncCancel, kOpConnect, kOpFallocate, kOpOpenat,        kOpClose,
+                      kOpRead,        kOpWrite,   kOpSend,      kOpRecv,          kOpSendZc}) {
     if (op <= found.last_opcode && (found.operations[op].flags & kProbeSupported)) continue;
     reason = "the kernel lacks io_uring operation " + std::to_string(op) + " (Linux 6.0 has all)";
     return -EINVAL;
@@ -191,13 +190,20 @@ Result probe_operations(const Ring& ring, std::string& reason) {
 
 std::string explain(Result error) {
   switch (error) {
-    case -EPERM: return "EPERM (forbidden by seccomp or kernel.io_uring_disabled)";
-    case -ENOSYS: return "ENOSYS (not in this kernel, or hidden by seccomp)";
-    case -EINVAL: return "EINVAL (Linux 6.0 or later is needed)";
-    case -ENOMEM: return "ENOMEM";
-    case -EMFILE: return "EMFILE";
-    case -ENFILE: return "ENFILE";
-    default: return "errno " + std::to_string(-error);
+    case -EPERM:
+      return "EPERM (forbidden by seccomp or kernel.io_uring_disabled)";
+    case -ENOSYS:
+      return "ENOSYS (not in this kernel, or hidden by seccomp)";
+    case -EINVAL:
+      return "EINVAL (Linux 6.0 or later is needed)";
+    case -ENOMEM:
+      return "ENOMEM";
+    case -EMFILE:
+      return "EMFILE";
+    case -ENFILE:
+      return "ENFILE";
+    default:
+      return "errno " + std::to_string(-error);
   }
 }
 

@@ -28,7 +28,12 @@ constexpr std::size_t kMaxTransfer = 0x7ffff000;
 enum Tag : std::uint64_t { kTagWake = 1, kTagTimeout = 2, kTagIgnored = 3, kTagLimit = 64 };
 
 enum LaneState : std::uint8_t {
-  kInRing = 1, kInPool, kReady, kCancelling, kPolling, kCancellingPoll
+  kInRing = 1,
+  kInPool,
+  kReady,
+  kCancelling,
+  kPolling,
+  kCancellingPoll
 };
 
 /// Address and generation in one word: user space ends below 2^47. A cancel that is queued when its
@@ -77,8 +82,8 @@ Result UringLane::open() {
 
 // ---- submitting -------------------------------------------------------------------------------
 
-/// An entry, making room when the queue is full. Where the kernel refuses for want of room among the
-/// completions (EBUSY), taking those off is what helps.
+/// An entry, making room when the queue is full. Where the kernel refuses for want of room among
+/// the completions (EBUSY), taking those off is what helps.
 Sqe* UringLane::sqe() {
   for (;;) {
     if (Sqe* free = ring_.next_sqe()) return free;
@@ -106,8 +111,8 @@ void UringLane::submit(Operation* operation) {
       return to_pool(operation);
     case Opcode::kShutdown: {  // never blocks; SHUTDOWN would go to a kernel thread
       count_call();
-      const int result = shutdown(static_cast<int>(operation->descriptor),
-                                  static_cast<int>(operation->flags));
+      const int result =
+          shutdown(static_cast<int>(operation->descriptor), static_cast<int>(operation->flags));
       return done_at_once(operation, result < 0 ? -errno : 0);
     }
     case Opcode::kConnect: {
@@ -143,11 +148,19 @@ void UringLane::queue(Operation* operation) {
   entry.fd = static_cast<std::int32_t>(operation->descriptor);
   entry.user_data = user_data(operation);
   switch (operation->code) {
-    case Opcode::kOpen: fill_open(entry, *operation); break;
-    case Opcode::kClose: entry.opcode = kOpClose; break;
+    case Opcode::kOpen:
+      fill_open(entry, *operation);
+      break;
+    case Opcode::kClose:
+      entry.opcode = kOpClose;
+      break;
     case Opcode::kRead:
-    case Opcode::kWrite: fill_transfer(entry, *operation); break;
-    case Opcode::kSync: entry.opcode = kOpFsync; break;
+    case Opcode::kWrite:
+      fill_transfer(entry, *operation);
+      break;
+    case Opcode::kSync:
+      entry.opcode = kOpFsync;
+      break;
     case Opcode::kDataSync:
       entry.opcode = kOpFsync;
       entry.op_flags = kFsyncDatasync;
@@ -157,11 +170,21 @@ void UringLane::queue(Operation* operation) {
       entry.offset = static_cast<std::uint64_t>(operation->offset);
       entry.address = operation->length;
       break;
-    case Opcode::kAccept: fill_accept(entry, *operation); break;
-    case Opcode::kConnect: fill_connect(entry, *operation); break;
-    case Opcode::kReceive: fill_receive(entry, *operation); break;
-    case Opcode::kSend: fill_send(entry, *operation); break;
-    default: entry.opcode = kOpNop; break;
+    case Opcode::kAccept:
+      fill_accept(entry, *operation);
+      break;
+    case Opcode::kConnect:
+      fill_connect(entry, *operation);
+      break;
+    case Opcode::kReceive:
+      fill_receive(entry, *operation);
+      break;
+    case Opcode::kSend:
+      fill_send(entry, *operation);
+      break;
+    default:
+      entry.opcode = kOpNop;
+      break;
   }
 }
 
@@ -244,12 +267,17 @@ void UringLane::done_at_once(Operation* operation, Result result) {
 
 void UringLane::cancel(Operation* operation) {
   switch (operation->lane_state) {
-    case kInRing: operation->lane_state = kCancelling; break;
-    case kPolling: operation->lane_state = kCancellingPoll; break;
+    case kInRing:
+      operation->lane_state = kCancelling;
+      break;
+    case kPolling:
+      operation->lane_state = kCancellingPoll;
+      break;
     case kInPool:
       if (pool_.cancel(operation)) done_at_once(operation, -ECANCELED);
       return;
-    default: return;
+    default:
+      return;
   }
   Sqe& entry = *sqe();
   entry.opcode = kOpAsyncCancel;
@@ -409,11 +437,11 @@ void UringLane::wait(Deadline deadline) {
   ring_.enter(1, deadline);
 }
 
-/// Only the first of several wake-ups costs a system call. All accesses are sequentially consistent:
-/// either the owner sees `wake_pending_` before it sleeps on its notifier, or this thread sees that
-/// it sleeps there and writes to the notifier itself. That has to be: the ring, polling wake_fd_,
-/// would signal the notifier from inside the write to another eventfd, and the kernel puts such a
-/// nested signal off and, from the second on, loses it (seen on 6.18).
+/// Only the first of several wake-ups costs a system call. All accesses are sequentially
+/// consistent: either the owner sees `wake_pending_` before it sleeps on its notifier, or this
+/// thread sees that it sleeps there and writes to the notifier itself. That has to be: the ring,
+/// polling wake_fd_, would signal the notifier from inside the write to another eventfd, and the
+/// kernel puts such a nested signal off and, from the second on, loses it (seen on 6.18).
 void UringLane::wake() {
   if (wake_pending_.exchange(true)) return;
   const int target = on_notifier_.load() ? notify_fd_ : wake_fd_;
@@ -461,9 +489,10 @@ bool UringLane::sleep_on_notifier(Deadline deadline) {
   if (ring_.unsubmitted() > 0 || ring_.has_completions()) return false;
   on_notifier_.store(true);
   ring_.signal_eventfd(true);
-  // Work that was added before the signal was enabled has to be run now. A few times: each call runs
-  // a part. Not until the flag is gone: a kernel thread adds its work first and raises the flag
-  // afterwards, so that it can stand over an empty list until there is work again (seen on 6.18).
+  // Work that was added before the signal was enabled has to be run now. A few times: each call
+  // runs a part. Not until the flag is gone: a kernel thread adds its work first and raises the
+  // flag afterwards, so that it can stand over an empty list until there is work again (seen
+  // on 6.18).
   for (int i = 0; i < kRunsBeforeSleep && ring_.wants_enter(); ++i) {
     flush();
     if (ring_.has_completions()) break;

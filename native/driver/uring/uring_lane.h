@@ -67,16 +67,16 @@ class UringLane final : public Lane, private CompletionSink {
   RegisteredChunks registered_;
   int wake_fd_ = -1;
   int notify_fd_ = -1;
-  Deadline armed_ = kNever;        ///< what the one timeout in the ring is set to
+  Deadline armed_ = kNever;  ///< what the one timeout in the ring is set to
   bool timeout_in_ring_ = false;
-  Timespec timeout_{};             ///< read by the kernel when the entry is submitted
+  Timespec timeout_{};  ///< read by the kernel when the entry is submitted
   std::size_t in_flight_ = 0;
   std::vector<Completion> ready_;  ///< completions that did not come through the ring
   std::atomic<bool> wake_pending_{false};
   std::atomic<bool> on_notifier_{false};  ///< the owner is in its event loop
   std::atomic<std::uint64_t> calls_{0};
 
-  std::mutex pool_mutex_;          ///< guards what the pool's threads write
+  std::mutex pool_mutex_;  ///< guards what the pool's threads write
   std::vector<Completion> from_pool_;
   std::atomic<bool> has_from_pool_{false};
 };
