@@ -1,0 +1,83 @@
+import { availableParallelism } from 'node:os';
+import { spawnSync } from 'node:child_process';
+import { describe, expect, test } from 'vitest';
+import { CompletionPort, driver, newPort, outputOf } from '../support/harness';
+import { Taker } from '../support/taker';
+
+describe('P1', () => {
+  test('P1: concurrency is by default the number of CPUs available to the process', () => {
+    expect(newPort().concurrency).toBe(availableParallelism());
+  });
+
+  test('P1: a process bound to one CPU gets a concurrency of 1', async ({ skip }) => {
+    if (spawnSync('taskset', ['-c', '0', 'true']).status !== 0) skip('taskset is not here');
+    const launcher = ['taskset', '-c', '0'];
+    const script = `const port = new CompletionPort(); console.log(port.concurrency); await port.close();`;
+    expect(await outputOf(script, { launcher })).toBe('1');
+  });
+
+  test.each([1, 2, 1024])('P1: a concurrency of %d is taken', (concurrency) => {
+    expect(newPort({ concurrency }).concurrency).toBe(concurrency);
+  });
+
+  test.each([0, 1025, -1, 1.5, NaN, Infinity])(
+    'P1: a concurrency of %d is a RangeError',
+    (concurrency) => {
+      expect(() => new CompletionPort({ concurrency })).toThrow(
+        expect.objectContaining({ name: 'RangeError', code: 'ERR_OUT_OF_RANGE' }),
+      );
+    },
+  );
+});
+
+describe('P2', () => {
+  test('P2: the token can be cloned, and names the same port', () => {
+    const port = newPort({ concurrency: 3 });
+    const token = structuredClone(port.token);
+    expect(token).toEqual(port.token);
+    expect(JSON.parse(JSON.stringify(token))).toEqual(port.token);
+    expect(CompletionPort.attach(token)).toBe(port);
+  });
+
+  test('P2: a worker attaches with the token and takes what the main thread posted', async () => {
+    const port = newPort({ concurrency: 3 });
+    const { takers, log } = await Taker.team(port, 1);
+    expect(port.stats().threads).toBe(2);
+    port.post(7, 42);
+    await expect.poll(() => log, { timeout: 50_000 }).toHaveLength(1);
+    expect(log[0]).toMatchObject({ type: 'posted', key: 7, value: 42 });
+    takers[0]!.pass();
+  });
+
+  test('P2: two ports of one process have different tokens', () => {
+    expect(newPort().token.completionPort).not.toBe(newPort().token.completionPort);
+  });
+
+  test('P2: attaching to a port that was closed is ERR_PORT_CLOSED', async () => {
+    const port = new CompletionPort();
+    await port.close();
+    expect(() => CompletionPort.attach(port.token)).toThrow(
+      expect.objectContaining({ code: 'ERR_PORT_CLOSED' }),
+    );
+  });
+});
+
+describe('P3', () => {
+  test('P3: COMPLETION_PORT_DRIVER chooses the driver', () => {
+    expect(newPort().driver).toBe(driver);
+  });
+
+  test('P3: the driver option overrides COMPLETION_PORT_DRIVER', () => {
+    const port = newPort({ driver: 'epoll' });
+    expect(port.driver).toBe('epoll');
+  });
+
+  test('P3: another value of COMPLETION_PORT_DRIVER is an error that says so', async () => {
+    const script = `
+      try { new CompletionPort(); console.log('none'); }
+      catch (error) { console.log(error.code, error.message); }`;
+    const output = await outputOf(script, { env: { COMPLETION_PORT_DRIVER: 'kqueue' } });
+    expect(output).not.toBe('none');
+    expect(output).toMatch(/kqueue|COMPLETION_PORT_DRIVER/);
+  });
+});

@@ -1,0 +1,526 @@
+import type net from 'node:net';
+import { Worker } from 'node:worker_threads';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import {
+  Collector,
+  failureOf,
+  keyedWithRawPeer,
+  newPort,
+  newSeed,
+  pattern,
+  Random,
+  take,
+  turns,
+  until,
+  type CompletionPort,
+} from '../support/harness';
+import { STOP, Taker } from '../support/taker';
+
+interface CrowdOptions {
+  readonly threads: number;
+  readonly messages: number;
+  readonly keys: number;
+  readonly concurrency: number;
+  readonly serialized: boolean;
+}
+
+interface CrowdResult {
+  readonly counts: Int32Array;
+  readonly log: readonly (readonly [key: number, number: number])[];
+  readonly mostRunning: number;
+  readonly keyClashes: number;
+}
+
+/** Workers that take what two posting workers and the main thread post, and note what they see. */
+async function crowd(port: CompletionPort, options: CrowdOptions): Promise<CrowdResult> {
+  const { threads, messages, keys } = options;
+  const total = 3 * messages;
+  const shared = {
+    /** taken, running, most running, clashes */
+    state: new Int32Array(new SharedArrayBuffer(16)),
+    counts: new Int32Array(new SharedArrayBuffer(4 * total)),
+    log: new Int32Array(new SharedArrayBuffer(8 * total)),
+    holders: new Int32Array(new SharedArrayBuffer(4 * keys)),
+  };
+  const start = (role: string, producer: number): Worker => {
+    const worker = new Worker(new URL('../support/workers/crowd.mjs', import.meta.url), {
+      workerData: { token: port.token, role, producer, messages, keys, total, shared, stop: STOP },
+      execArgv: [],
+    });
+    worker.on('error', (error) => errors.push(error));
+    onTestFinished(async () => void (await worker.terminate()));
+    return worker;
+  };
+  const errors: Error[] = [];
+  const workers = Array.from({ length: threads }, () => start('taker', 0));
+  workers.push(start('poster', 1), start('poster', 2));
+  let ended = 0;
+  for (const worker of workers) worker.once('exit', () => ended++);
+  for (let i = 0; i < messages; i++) {
+    while (!port.tryPost(i % keys, i)) await port.drained();
+    if (i % 100 === 0) await turns(1);
+  }
+  await until(() => errors.length > 0 || ended === workers.length);
+  expect(errors).toEqual([]);
+  const entries = Array.from(
+    { length: total },
+    (_, i) => [shared.log[2 * i]!, shared.log[2 * i + 1]!] as const,
+  );
+  const [, , mostRunning, keyClashes] = shared.state;
+  return {
+    counts: shared.counts,
+    log: entries,
+    mostRunning: mostRunning!,
+    keyClashes: keyClashes!,
+  };
+}
+
+describe('D1', () => {
+  test('D1: messages leave in the order they were posted', async () => {
+    const port = newPort();
+    for (let i = 0; i < 1000; i++) port.post(i % 7, i);
+    const packets = await take(port, 1000);
+    expect(packets.map(({ value }) => value)).toEqual(packets.map((_, i) => i));
+  });
+
+  test('D1: on the event loop as well', async () => {
+    const port = newPort();
+    const collector = new Collector(port);
+    for (let i = 0; i < 1000; i++) port.post(i % 7, i);
+    await collector.count(1000);
+    expect(collector.packets.map(({ value }) => value)).toEqual(
+      Array.from({ length: 1000 }, (_, i) => i),
+    );
+  });
+
+  test('D1: in an async loop as well, also when it awaits in between', async () => {
+    const port = newPort();
+    for (let i = 0; i < 300; i++) port.post(i % 7, i);
+    const values: number[] = [];
+    for await (const packet of port.packets()) {
+      values.push(packet.value);
+      if (values.length === 300) break;
+      if (values.length % 10 === 0) await turns(1);
+    }
+    expect(values).toEqual(Array.from({ length: 300 }, (_, i) => i));
+  });
+
+  test('D1: what a loop leaves behind keeps its place', async () => {
+    const port = newPort();
+    for (let i = 0; i < 100; i++) port.post(i, i);
+    const values: number[] = [];
+    while (values.length < 100) {
+      let taken = 0;
+      for (const packet of port.get(64)) {
+        values.push(packet.value);
+        if (++taken === 3) break;
+      }
+    }
+    expect(values).toEqual(Array.from({ length: 100 }, (_, i) => i));
+  });
+});
+
+describe('D2', () => {
+  test('D2: the thread that waited last is woken first', async () => {
+    const port = newPort({ concurrency: 4 });
+    const { takers, log } = await Taker.team(port, 3);
+    for (let i = 1; i <= 3; i++) {
+      port.post(i, i);
+      await until(() => log.length === i);
+    }
+    expect(log.map(({ index }) => index)).toEqual([2, 1, 0]);
+    // The first to wait again is the last to be woken.
+    for (const index of [0, 2, 1]) {
+      const { waiting } = port.stats();
+      takers[index]!.pass();
+      await until(() => port.stats().waiting === waiting + 1);
+    }
+    for (let i = 4; i <= 6; i++) {
+      port.post(i, i);
+      await until(() => log.length === i);
+    }
+    expect(log.slice(3).map(({ index }) => index)).toEqual([1, 2, 0]);
+  });
+});
+
+describe('D3', () => {
+  test('D3: a packet waits while `concurrency` threads run', async () => {
+    const port = newPort({ concurrency: 2 });
+    const { takers, log } = await Taker.team(port, 4, { max: 1 });
+    for (let key = 0; key < 6; key++) port.post(key, key);
+    await until(() => log.length === 2);
+    await turns(100);
+    expect(log).toHaveLength(2);
+    expect(port.stats()).toMatchObject({ running: 2, queueDepth: 4 });
+    const running = new Set(log.map(({ index }) => index));
+    takers[[...running][0]!]!.pass();
+    await until(() => log.length === 3);
+    await turns(100);
+    expect(log).toHaveLength(3);
+    expect(port.stats()).toMatchObject({ running: 2, queueDepth: 3 });
+  });
+
+  test('D3: a thread that detaches runs no more', async () => {
+    const port = newPort({ concurrency: 1 });
+    const { takers, log } = await Taker.team(port, 2, { max: 1 });
+    port.post(1, 1);
+    await until(() => log.length === 1);
+    port.post(STOP);
+    port.post(2, 2);
+    takers[log[0]!.index]!.pass();
+    await until(() => log.length === 2);
+    expect(port.stats().threads).toBe(2);
+    expect(log[1]!.index).not.toBe(log[0]!.index);
+  });
+
+  test('D3: never more than `concurrency` threads run, with many at work', async () => {
+    const port = newPort({ concurrency: 2 });
+    const options = { threads: 4, messages: 700, keys: 50, concurrency: 2, serialized: true };
+    const { mostRunning } = await crowd(port, options);
+    expect(mostRunning).toBeLessThanOrEqual(2);
+    expect(mostRunning).toBeGreaterThan(0);
+  });
+});
+
+describe('D4', () => {
+  test('D4: while one thread is in `blocking`, another runs in its place', async () => {
+    const port = newPort({ concurrency: 1 });
+    const { takers, log } = await Taker.team(port, 3, { max: 1, blocking: true });
+    for (let key = 0; key < 3; key++) port.post(key, key);
+    await until(() => log.length === 3);
+    expect(new Set(log.map(({ index }) => index)).size).toBe(3);
+    expect(port.stats().running).toBe(0);
+    for (const taker of takers) taker.pass();
+    await until(() => port.stats().waiting === 3);
+  });
+
+  test('D4: entering `blocking` gives the rest of the batch to others', async () => {
+    const port = newPort({ concurrency: 1 });
+    for (let key = 0; key < 3; key++) port.post(key, key);
+    const first = await Taker.start(port, { blocking: true, max: 64 });
+    await until(() => first.taken.length === 1);
+    const second = await Taker.start(port, { holds: false });
+    await until(() => second.taken.length === 2);
+    expect(second.taken.map(({ value }) => value)).toEqual([1, 2]);
+    first.pass();
+  });
+
+  test('D4: blocking returns what fn returns and throws what it throws', () => {
+    const port = newPort();
+    expect(port.blocking(() => 42)).toBe(42);
+    expect(() =>
+      port.blocking(() => {
+        throw new Error('mine');
+      }),
+    ).toThrow('mine');
+  });
+});
+
+describe('D5', () => {
+  test('D5: packets do not wait in a batch while another thread idles', async () => {
+    const port = newPort({ concurrency: 2 });
+    for (let i = 0; i < 10; i++) port.post(i, i);
+    const { takers, log } = await Taker.team(port, 1);
+    await until(() => log.length === 1);
+    // The first holds the first packet; a second thread comes and takes all the others.
+    const second = await Taker.start(port, { holds: false });
+    await until(() => second.taken.length === 9);
+    expect(second.taken.map(({ value }) => value).sort((a, b) => a - b)).toEqual([
+      1, 2, 3, 4, 5, 6, 7, 8, 9,
+    ]);
+    takers[0]!.pass();
+    await until(() => port.stats().waiting === 2);
+    expect(log).toHaveLength(1);
+  });
+
+  test('D5: a thread that waits already gets what is in the other one’s batch', async () => {
+    const port = newPort({ concurrency: 2 });
+    const idle = await Taker.start(port, { holds: false });
+    const holding = await Taker.start(port);
+    port.post(0, 0);
+    await until(() => holding.taken.length === 1);
+    for (let i = 1; i <= 20; i++) port.post(i, i);
+    await until(() => idle.taken.length === 20);
+    expect(holding.taken).toHaveLength(1);
+    holding.pass();
+  });
+
+  test('D5: a burst is shared out among the threads that wait', async () => {
+    const port = newPort({ concurrency: 3 });
+    const { log } = await Taker.team(port, 3);
+    for (let i = 0; i < 3; i++) port.post(i, i);
+    // All three hold one packet at the same time.
+    await until(() => log.length === 3);
+    expect(new Set(log.map(({ index }) => index)).size).toBe(3);
+  });
+
+  test('D5: completions reaped by a thread that is busy go to one that is not', async () => {
+    const port = newPort({ concurrency: 3 });
+    const peers = [];
+    for (let key = 0; key < 4; key++) peers.push(await keyedWithRawPeer(port, key));
+    for (const { socket } of peers) socket.receive();
+    const { log, takers } = await Taker.team(port, 2);
+    for (const { peer } of peers) peer.write('x');
+    await until(() => log.length === 2);
+    expect(new Set(log.map(({ index }) => index)).size).toBe(2);
+    for (const taker of takers) taker.passAll();
+    await until(() => log.length === 4);
+  });
+
+  test('D5: a worker blocked in get takes a packet whose operation the main thread submitted', async () => {
+    const port = newPort({ concurrency: 2 });
+    const { socket, peer } = await keyedWithRawPeer(port, 3);
+    const { log } = await Taker.team(port, 1, { holds: false });
+    socket.receive({ multishot: true });
+    peer.write('for whoever comes');
+    await until(() => log.length === 1);
+    expect(log[0]).toMatchObject({ type: 'received', key: 3, text: 'for whoever comes' });
+  });
+});
+
+describe('D6', () => {
+  test('D6: get takes from 1 to max packets', () => {
+    const port = newPort();
+    for (let i = 0; i < 10; i++) port.post(i, i);
+    const sizes = [3, 1, 5, 64].map((max) => [...port.get(max)].length);
+    expect(sizes).toEqual([3, 1, 5, 1]);
+  });
+
+  test('D6: a timeout of 0 polls', () => {
+    const port = newPort();
+    expect([...port.get(64, 0)]).toEqual([]);
+    port.post(1, 1);
+    expect([...port.get(64, 0)]).toHaveLength(1);
+    expect([...port.get(64, 0)]).toEqual([]);
+  });
+
+  test('D6: get returns none when the timeout passes', () => {
+    const port = newPort();
+    const before = performance.now();
+    expect([...port.get(64, 20)]).toEqual([]);
+    // Not earlier: that much can be told on any machine.
+    expect(performance.now() - before).toBeGreaterThanOrEqual(19);
+  });
+
+  test('D6: Infinity waits', async () => {
+    const port = newPort({ concurrency: 2 });
+    const { log } = await Taker.team(port, 1);
+    await turns(100);
+    expect(log).toEqual([]);
+    port.post(1, 1);
+    await until(() => log.length === 1);
+  });
+
+  test('D6: get of more than 256 packets or of none is a RangeError', () => {
+    const port = newPort();
+    for (const max of [0, 257, -1, 1.5, NaN]) expect(() => port.get(max)).toThrow(RangeError);
+    for (const timeout of [-1, NaN]) expect(() => port.get(1, timeout)).toThrow(RangeError);
+  });
+});
+
+describe('D7, D8', () => {
+  test('D7, D8: many threads: each packet once, in order under its key, no key at two threads', async () => {
+    const port = newPort({ concurrency: 4, queueLimit: 500 });
+    const options = { threads: 4, messages: 2000, keys: 8, concurrency: 4, serialized: true };
+    const { counts, log, keyClashes } = await crowd(port, options);
+    expect(counts.every((count) => count === 1)).toBe(true);
+    expect(keyClashes).toBe(0);
+    // Each producer numbers its messages; under one key they arrive in that order.
+    const last = new Map<string, number>();
+    for (const [key, number] of log) {
+      const stream = `${Math.floor(number / options.messages)} ${key}`;
+      expect(number).toBeGreaterThan(last.get(stream) ?? -1);
+      last.set(stream, number);
+    }
+  });
+
+  test('D7: without serialized keys too, each packet goes to one thread, once', async () => {
+    const port = newPort({ concurrency: 4, serializeKeys: false });
+    const options = { threads: 4, messages: 1000, keys: 3, concurrency: 4, serialized: false };
+    const { counts } = await crowd(port, options);
+    expect(counts.every((count) => count === 1)).toBe(true);
+  });
+
+  test('D7: affine dispatch: each packet once', async () => {
+    const port = newPort({ concurrency: 4, dispatch: 'affine' });
+    const options = { threads: 3, messages: 500, keys: 5, concurrency: 4, serialized: true };
+    const { counts, keyClashes } = await crowd(port, options);
+    expect(counts.every((count) => count === 1)).toBe(true);
+    expect(keyClashes).toBe(0);
+  });
+
+  test('D8: a key stays with the thread that holds it; other keys go on', async () => {
+    const port = newPort({ concurrency: 2 });
+    const { takers, log } = await Taker.team(port, 2, { max: 1 });
+    port.post(7, 1);
+    await until(() => log.length === 1);
+    const holder = takers[log[0]!.index]!;
+    const other = takers[1 - log[0]!.index]!;
+    port.post(7, 2);
+    port.post(7, 3);
+    await turns(100);
+    expect(log).toHaveLength(1);
+    port.post(8, 4);
+    await until(() => other.taken.length === 1);
+    expect(other.taken[0]!.key).toBe(8);
+    holder.pass();
+    await until(() => log.length === 3);
+    expect(log[2]).toMatchObject({ key: 7, value: 2 });
+    for (const taker of takers) taker.passAll();
+    await until(() => log.length === 4);
+    expect(log[3]).toMatchObject({ key: 7, value: 3 });
+  });
+
+  test('D8: can be turned off', async () => {
+    const port = newPort({ concurrency: 2, serializeKeys: false });
+    const { log } = await Taker.team(port, 2, { max: 1 });
+    port.post(7, 1);
+    port.post(7, 2);
+    await until(() => log.length === 2);
+    expect(new Set(log.map(({ index }) => index)).size).toBe(2);
+  });
+
+  test('D8: the event loop holds a key only while its handler runs', async () => {
+    const port = newPort({ concurrency: 2 });
+    const { takers, log } = await Taker.team(port, 1, { max: 1 });
+    port.post(7, 1);
+    await until(() => log.length === 1);
+    const collector = new Collector(port);
+    port.post(7, 2);
+    await turns(100);
+    expect(collector.packets).toEqual([]);
+    takers[0]!.pass();
+    await until(() => log.length + collector.packets.length === 2);
+  });
+});
+
+describe('D9', () => {
+  test('D9: with affine dispatch, at the thread that submitted it', async () => {
+    const port = newPort({ dispatch: 'affine', buffers: { size: 1024, count: 64 } });
+    const { socket, peer } = await keyedWithRawPeer(port, 1);
+    const chunks: Buffer[] = [];
+    new Collector(port, (packet) => {
+      if (packet.data) chunks.push(Buffer.from(packet.data));
+    });
+    socket.receive({ multishot: true });
+    peer.end(pattern(300_000));
+    await until(() => chunks.reduce((sum, chunk) => sum + chunk.length, 0) >= 300_000);
+    expect(Buffer.concat(chunks).equals(pattern(300_000))).toBe(true);
+  });
+
+  test('D9: packets of one multishot receive arrive in stream order at several threads', async () => {
+    const port = newPort({ concurrency: 4, buffers: { size: 1024, count: 64 } });
+    const connections = 4;
+    const total = 400_000;
+    // Per connection: bytes seen, errors.
+    const seen = new Int32Array(new SharedArrayBuffer(8 * connections));
+    const errors: unknown[] = [];
+    for (let i = 0; i < 3; i++) {
+      const worker = new Worker(new URL('../support/workers/stream.mjs', import.meta.url), {
+        workerData: { token: port.token, seen },
+        execArgv: [],
+      });
+      worker.on('error', (error) => errors.push(error));
+      onTestFinished(async () => void (await worker.terminate()));
+    }
+    await until(() => port.stats().waiting === 3);
+    const all = pattern(total);
+    const random = new Random(newSeed('D9'));
+    const peers: net.Socket[] = [];
+    for (let key = 0; key < connections; key++) {
+      const pair = await keyedWithRawPeer(port, key);
+      pair.socket.receive({ multishot: true });
+      peers.push(pair.peer);
+    }
+    await Promise.all(
+      peers.map(async (peer) => {
+        for (let at = 0; at < total;) {
+          const end = Math.min(total, at + 4 * (1 + random.below(3000)));
+          peer.write(all.subarray(at, end));
+          at = end;
+          if (random.below(3) === 0) await turns(1);
+        }
+      }),
+    );
+    await until(
+      () =>
+        errors.length > 0 || peers.every((_, key) => seen[2 * key] === total || seen[2 * key + 1]),
+    );
+    expect(errors).toEqual([]);
+    expect([...seen]).toEqual(peers.flatMap(() => [total, 0]));
+  });
+});
+
+describe('D10', () => {
+  test('D10: closing wakes every thread that is blocked in get', async () => {
+    const port = newPort({ concurrency: 2 });
+    const { takers } = await Taker.team(port, 4);
+    await port.close();
+    await until(() => takers.every(({ ended }) => ended));
+    expect(takers.map(({ ended }) => ended)).toEqual(Array(4).fill('ERR_PORT_CLOSED'));
+    await until(() => takers.every(({ exited }) => exited));
+  });
+
+  test('D10: closing ends an async loop with ERR_PORT_CLOSED', async () => {
+    const port = newPort();
+    const looping = failureOf(async () => {
+      for await (const packet of port.packets()) expect(packet).toBeUndefined();
+    });
+    await turns();
+    await port.close();
+    expect((await looping).code).toBe('ERR_PORT_CLOSED');
+  });
+
+  test('D10: closing ends the async loop of another thread, with nothing else going on there', async () => {
+    const port = newPort({ concurrency: 2 });
+    const worker = new Worker(new URL('../support/workers/looper.mjs', import.meta.url), {
+      workerData: port.token,
+      execArgv: [],
+    });
+    const messages: unknown[] = [];
+    worker.on('message', (message) => messages.push(message));
+    onTestFinished(async () => void (await worker.terminate()));
+    await until(() => port.stats().waiting === 1);
+    await turns(100);
+    await port.close();
+    await until(() => messages.length === 1);
+    expect(messages).toEqual(['ERR_PORT_CLOSED']);
+  });
+
+  test('D10: afterwards everything is ERR_PORT_CLOSED', async () => {
+    const port = newPort();
+    const closing = port.close();
+    for (const call of [
+      () => port.post(1),
+      () => port.tryPost(1),
+      () => port.get(1, 0),
+      () => port.packets(),
+      () => port.serve(() => undefined),
+      () => port.open('/dev/null'),
+      () => port.listen({ port: 0 }),
+      () => port.connect({ port: 1 }),
+      () => port.timer(),
+      () => port.allocate(1),
+      () => port.drained(),
+      () => port.stats(),
+      () => port.blocking(() => 1),
+    ]) {
+      expect(call).toThrow(expect.objectContaining({ code: 'ERR_PORT_CLOSED' }));
+    }
+    await closing;
+    expect(() => port.get(1, 0)).toThrow(expect.objectContaining({ code: 'ERR_PORT_CLOSED' }));
+    expect(port.closed).toBe(true);
+    await port.close();
+  });
+
+  test('D10: a thread in the middle of a packet is told at its next get', async () => {
+    const port = newPort({ concurrency: 2 });
+    const { takers, log } = await Taker.team(port, 1);
+    port.post(1, 1);
+    await until(() => log.length === 1);
+    await port.close();
+    expect(takers[0]!.ended).toBeUndefined();
+    takers[0]!.pass();
+    await until(() => takers[0]!.ended === 'ERR_PORT_CLOSED');
+  });
+});

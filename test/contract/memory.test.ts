@@ -1,0 +1,292 @@
+import { describe, expect, test } from 'vitest';
+import {
+  Collector,
+  failureOf,
+  keyedWithRawPeer,
+  newPort,
+  pattern,
+  rawServer,
+  take,
+  turns,
+  until,
+  withRawPeer,
+} from '../support/harness';
+import { Taker } from '../support/taker';
+
+describe('M1', () => {
+  test('M1: pool memory is visible to a worker without copying', async () => {
+    const port = newPort({ concurrency: 2 });
+    const { socket, peer } = await keyedWithRawPeer(port, 1);
+    const { log, takers } = await Taker.team(port, 1);
+    socket.receive();
+    peer.write('received by one, read by the other');
+    await until(() => log.length === 1);
+    expect(log[0]!.text).toBe('received by one, read by the other');
+    takers[0]!.passAll();
+  });
+
+  test('M1: when no buffer is free, receiving pauses and resumes; no byte is lost', async () => {
+    const port = newPort({ buffers: { size: 1024, count: 8 } });
+    const connections = 4;
+    const total = 100_000;
+    const received: Buffer[][] = [[], [], [], []];
+    const bytes = [0, 0, 0, 0];
+    const kept: Buffer[] = [];
+    const failed: unknown[] = [];
+    port.serve((packet) => {
+      if (packet.type !== 'received' || packet.code === 'ECANCELED') return;
+      if (packet.failed) return void failed.push(packet.error);
+      if (packet.data === undefined) return;
+      const data = packet.keep();
+      kept.push(data);
+      received[packet.key]!.push(Buffer.from(data));
+      bytes[packet.key]! += data.length;
+    });
+    const pairs = [];
+    for (let key = 0; key < connections; key++) pairs.push(await keyedWithRawPeer(port, key));
+    for (const { socket, peer } of pairs) {
+      socket.receive({ multishot: true });
+      peer.write(pattern(total));
+    }
+    // Everything is kept until nothing more comes.
+    while (bytes.some((count) => count < total)) {
+      let before = -1;
+      await until(() => {
+        const same = kept.length > 0 && before === kept.length;
+        before = kept.length;
+        return same;
+      });
+      for (const buffer of kept.splice(0)) port.release(buffer);
+    }
+    expect(failed).toEqual([]);
+    for (const chunks of received) expect(Buffer.concat(chunks).equals(pattern(total))).toBe(true);
+  });
+
+  test('M1: single receives pause and resume in the same way', async () => {
+    const port = newPort({ buffers: { size: 1024, count: 2 } });
+    const collector: Buffer[] = [];
+    const pairs = [];
+    for (let key = 0; key < 10; key++) pairs.push(await keyedWithRawPeer(port, key));
+    let answers = 0;
+    port.serve((packet) => {
+      if (packet.type !== 'received' || packet.data === undefined) return;
+      answers++;
+      collector.push(packet.keep());
+    });
+    for (const { socket, peer } of pairs) {
+      socket.receive();
+      peer.write('x');
+    }
+    while (answers < 10) {
+      await until(() => collector.length > 0);
+      await turns(5);
+      for (const buffer of collector.splice(0)) port.release(buffer);
+    }
+    expect(answers).toBe(10);
+  });
+
+  test('M1: a starved port does not spin, and its event loop goes on', async () => {
+    const port = newPort({ buffers: { size: 1024, count: 4 } });
+    const kept: Buffer[] = [];
+    let bytes = 0;
+    port.serve((packet) => {
+      if (packet.type !== 'received' || packet.data === undefined) return;
+      bytes += packet.bytes;
+      kept.push(packet.keep());
+    });
+    const { socket, peer } = await keyedWithRawPeer(port, 1);
+    socket.receive({ multishot: true });
+    peer.write(pattern(50_000));
+    await until(() => kept.length >= 4);
+    await turns(100);
+    const before = port.stats().systemCalls;
+    await turns(500);
+    // Each turn of the loop may cost a few; a thread that spins makes tens of thousands.
+    expect(port.stats().systemCalls - before).toBeLessThan(5000);
+    while (bytes < 50_000) {
+      for (const buffer of kept.splice(0)) port.release(buffer);
+      await turns(2);
+    }
+    expect(bytes).toBe(50_000);
+  });
+
+  test('M1: awaited receives and loops go through exhaustion too', async () => {
+    const port = newPort({ buffers: { size: 1024, count: 1 } });
+    const server = await rawServer((socket) => socket.end(pattern(20_000)));
+    const all = await Promise.all(
+      Array.from({ length: 8 }, async () => {
+        const socket = await port.connect({ host: '127.0.0.1', port: server.port });
+        const chunks: Buffer[] = [];
+        for await (const chunk of socket) chunks.push(Buffer.from(chunk));
+        await socket.close();
+        return Buffer.concat(chunks);
+      }),
+    );
+    for (const bytes of all) expect(bytes.equals(pattern(20_000))).toBe(true);
+  });
+
+  test('M1: a starved receive can be cancelled, timed out and closed', async () => {
+    const port = newPort({ buffers: { size: 1024, count: 1 } });
+    const kept: Buffer[] = [];
+    const greedy = await keyedWithRawPeer(port, 1);
+    const collector = new Collector(port, (packet) => {
+      if (packet.type === 'received' && packet.key === 1 && packet.data) kept.push(packet.keep());
+    });
+    greedy.socket.receive({ multishot: true });
+    greedy.peer.write(pattern(20_000));
+    await until(() => kept.length >= 1 && port.stats().freeBuffers === 0);
+    const starved = await keyedWithRawPeer(port, 2);
+    starved.peer.write('waits');
+    starved.socket.receive({ timeout: 5 });
+    const [timedOut] = await until(() => collector.packets.some(({ key }) => key === 2)).then(() =>
+      collector.packets.filter(({ key }) => key === 2),
+    );
+    const code = (timedOut!.error as NodeJS.ErrnoException | undefined)?.code;
+    expect(code === 'ETIMEDOUT' || timedOut!.data?.toString() === 'waits').toBe(true);
+    starved.socket.receive();
+    starved.socket.close();
+    await until(() => collector.of('closed').length === 1);
+    for (const buffer of kept.splice(0)) port.release(buffer);
+  });
+});
+
+describe('M2', () => {
+  test('M2: releasing twice is ERR_BUFFER_RELEASED', () => {
+    const port = newPort();
+    const buffer = port.allocate(100);
+    port.release(buffer);
+    expect(() => port.release(buffer)).toThrow(
+      expect.objectContaining({ code: 'ERR_BUFFER_RELEASED' }),
+    );
+  });
+
+  test('M2: so it is for received bytes that were kept, and by any view of them', async () => {
+    const port = newPort();
+    const { socket, peer } = await keyedWithRawPeer(port, 1);
+    let kept: Buffer | undefined;
+    port.serve((packet) => {
+      if (packet.type !== 'received' || packet.failed) return;
+      kept = packet.keep();
+      expect(() => packet.keep()).toThrow(expect.objectContaining({ code: 'ERR_BUFFER_RELEASED' }));
+      expect(() => packet.release()).toThrow(
+        expect.objectContaining({ code: 'ERR_BUFFER_RELEASED' }),
+      );
+    });
+    socket.receive();
+    peer.write('kept');
+    await until(() => kept);
+    await turns();
+    expect(kept!.toString()).toBe('kept');
+    port.release(kept!.subarray(2));
+    expect(() => port.release(kept!)).toThrow(
+      expect.objectContaining({ code: 'ERR_BUFFER_RELEASED' }),
+    );
+  });
+
+  test('M2: memory that is not the port’s cannot be released', () => {
+    const [port, other] = [newPort(), newPort()];
+    expect(() => port.release(Buffer.alloc(8))).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }),
+    );
+    const foreign = other.allocate(64);
+    expect(() => port.release(foreign)).toThrow();
+    other.release(foreign);
+  });
+
+  test('M2: a stale view does no harm outside the pool, and none to what is allocated elsewhere', async () => {
+    const port = newPort();
+    const stale = port.allocate(4096);
+    port.release(stale);
+    stale.fill(0xff);
+    const other = Buffer.from('memory of the program');
+    const { socket, peer } = await withRawPeer(port);
+    const receiving = socket.receive();
+    peer.write('fine');
+    expect((await receiving).toString()).toBe('fine');
+    expect(other.toString()).toBe('memory of the program');
+  });
+
+  test('M2: views survive the end of the port', async () => {
+    const port = newPort();
+    const buffer = port.allocate(65536).fill(1);
+    await port.close();
+    expect(buffer.fill(7).every((byte) => byte === 7)).toBe(true);
+  });
+
+  test('M2: memory can be allocated up to the limit, and again after it was released', async () => {
+    const port = newPort({ memoryLimit: 1 << 20 });
+    const buffers: Buffer[] = [];
+    const error = await failureOf(() => {
+      for (;;) buffers.push(port.allocate(65536));
+    });
+    expect(error.code).toBe('ERR_OUT_OF_BUFFERS');
+    expect(buffers).toHaveLength(16);
+    expect(port.stats().allocatedBytes).toBe(1 << 20);
+    for (const buffer of buffers) port.release(buffer);
+    expect(port.stats().allocatedBytes).toBe(0);
+    expect(port.allocate(1 << 20)).toHaveLength(1 << 20);
+  });
+});
+
+describe('M3', () => {
+  test.each(['await', 'packet', 'multishot'])(
+    'M3: idle connections hold no buffer (%s)',
+    async (style) => {
+      const port = newPort({ buffers: { size: 4096, count: 16 } });
+      const server = await rawServer();
+      if (style !== 'await') new Collector(port);
+      // One that is active: whatever the lane keeps for itself, it has now.
+      const active = await withRawPeer(port);
+      const first = active.socket.receive();
+      active.peer.write('first');
+      await first;
+      const before = port.stats().freeBuffers;
+      for (let i = 0; i < 200; i++) {
+        const target = { host: '127.0.0.1', port: server.port };
+        if (style === 'await') {
+          const socket = await port.connect(target);
+          void socket.receive().catch(() => undefined);
+        } else {
+          const socket = await port.connect({ ...target, key: i });
+          socket.receive({ multishot: style === 'multishot' });
+        }
+      }
+      await turns();
+      expect(port.stats().freeBuffers).toBe(before);
+      const last = active.socket.receive();
+      active.peer.write('still served');
+      expect((await last).toString()).toBe('still served');
+    },
+  );
+
+  test('M3: a connection that was active and idles again holds no buffer', async () => {
+    const port = newPort({ buffers: { size: 4096, count: 16 } });
+    const { socket, peer } = await withRawPeer(port);
+    const answer = socket.receive();
+    peer.write('x');
+    await answer;
+    const before = port.stats().freeBuffers;
+    for (let i = 0; i < 50; i++) {
+      const next = socket.receive();
+      peer.write('x');
+      await next;
+    }
+    const idle = socket.receive().catch(() => undefined);
+    await turns();
+    expect(port.stats().freeBuffers).toBeGreaterThanOrEqual(before);
+    await socket.close();
+    await idle;
+  });
+});
+
+test('allocate: page-aligned, at least as long as asked for, the same in each thread', async () => {
+  const port = newPort();
+  for (const size of [1, 100, 4096, 4097, 1 << 20]) {
+    const buffer = port.allocate(size);
+    expect(buffer).toHaveLength(size);
+    expect(buffer.byteOffset % 4096).toBe(0);
+    buffer.fill(0xab);
+  }
+  port.post(1);
+  expect(await take(port, 1)).toHaveLength(1);
+});

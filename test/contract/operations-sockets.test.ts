@@ -1,0 +1,565 @@
+import net from 'node:net';
+import { describe, expect, test } from 'vitest';
+import {
+  codeOf,
+  Collector,
+  connectedPair,
+  failureOf,
+  keyedWithRawPeer,
+  newPort,
+  newSeed,
+  pattern,
+  Random,
+  rawClient,
+  rawServer,
+  sleep,
+  take,
+  turns,
+  until,
+  withRawPeer,
+  type TcpSocket,
+} from '../support/harness';
+
+async function receiveAll(socket: TcpSocket<'await'>): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of socket.chunks({ copy: true })) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+describe('O1', () => {
+  test('O1: a handler is never called from inside of send or receive', async () => {
+    const port = newPort();
+    let inside = false;
+    let calls = 0;
+    let received = 0;
+    const { socket, peer } = await keyedWithRawPeer(port, 1);
+    port.serve((packet) => {
+      expect(inside).toBe(false);
+      calls++;
+      if (packet.type !== 'received' || packet.failed) return;
+      received += packet.bytes;
+      inside = true;
+      socket.send('answer');
+      if (packet.bytes > 0) socket.receive();
+      inside = false;
+    });
+    socket.receive();
+    for (let i = 0; i < 100; i++) {
+      peer.write('question');
+      await turns(1);
+    }
+    await until(() => received === 800);
+    expect(calls).toBeGreaterThan(1);
+  });
+
+  test('O1: a multishot receive has one final packet, all before it carry `more`', async () => {
+    const port = newPort();
+    const { socket, peer } = await keyedWithRawPeer(port, 1);
+    const collector = new Collector(port);
+    socket.receive({ multishot: true });
+    for (let i = 0; i < 20; i++) {
+      peer.write(`part ${i} `);
+      await turns(3);
+    }
+    peer.end();
+    await until(() => collector.packets.some(({ more }) => !more));
+    await turns();
+    const last = collector.packets.pop()!;
+    expect(last).toMatchObject({ type: 'received', value: 0, more: false, error: undefined });
+    expect(collector.packets.every(({ type, more }) => type === 'received' && more)).toBe(true);
+    const text = Buffer.concat(collector.packets.map(({ data }) => data!)).toString();
+    expect(text).toBe(Array.from({ length: 20 }, (_, i) => `part ${i} `).join(''));
+  });
+
+  test('O1: a multishot accept has one final packet, all before it carry `more`', async () => {
+    const port = newPort();
+    const listener = await port.listen({ host: '127.0.0.1', port: 0, key: 1 });
+    const collector = new Collector(port);
+    for (let i = 0; i < 10; i++) await rawClient(listener.address()!.port);
+    await until(() => collector.of('accepted').length === 10);
+    listener.close();
+    await collector.first('closed');
+    const accepted = collector.of('accepted');
+    expect(accepted).toHaveLength(11);
+    expect(accepted.filter(({ more }) => !more)).toEqual([accepted[10]]);
+    expect(accepted[10]!.error).toMatchObject({ code: 'ECANCELED' });
+    expect(collector.packets.at(-1)!.type).toBe('closed');
+  });
+
+  test('O1: each of many random operations ends with exactly one packet', async () => {
+    const port = newPort();
+    const random = new Random(newSeed('O1 sockets'));
+    const collector = new Collector(port);
+    const server = await rawServer((peer) => peer.on('data', () => undefined));
+    const submitted = { sent: 0, received: 0 };
+    const sockets: TcpSocket<'packet'>[] = [];
+    for (let i = 0; i < 5; i++) {
+      sockets.push(await port.connect({ host: '127.0.0.1', port: server.port, key: i }));
+    }
+    await until(() => server.sockets.length === 5);
+    for (let round = 0; round < 300; round++) {
+      const socket = sockets[random.below(5)]!;
+      switch (random.below(5)) {
+        case 0:
+          socket.send(random.bytes(1 + random.below(5000)));
+          submitted.sent++;
+          break;
+        case 1:
+          socket.receive({ timeout: random.below(2) * random.below(10) });
+          submitted.received++;
+          break;
+        case 2:
+          socket.cancel();
+          break;
+        case 3:
+          server.sockets[random.below(5)]!.write('some bytes');
+          break;
+        default:
+          await turns(1);
+      }
+    }
+    for (const socket of sockets) socket.close();
+    await until(() => collector.of('closed').length === 5);
+    await turns();
+    expect(collector.of('sent')).toHaveLength(submitted.sent);
+    expect(collector.of('received')).toHaveLength(submitted.received);
+  });
+});
+
+describe('O2', () => {
+  test('O2: memory released while it is sent goes out unchanged', async () => {
+    const port = newPort({ memoryLimit: 2 ** 24 });
+    const { socket, peer } = await withRawPeer(port);
+    peer.pause();
+    const size = 2 ** 22;
+    const memory = port.allocate(size);
+    pattern(size).copy(memory);
+    const sending = socket.send(memory);
+    await turns();
+    port.release(memory);
+    // Whoever gets this memory writes to it at once.
+    const other = port.allocate(size).fill(0xff);
+    const chunks: Buffer[] = [];
+    peer.on('data', (chunk) => chunks.push(chunk));
+    peer.resume();
+    expect(await sending).toBe(size);
+    await until(() => chunks.reduce((sum, chunk) => sum + chunk.length, 0) === size);
+    expect(Buffer.concat(chunks).equals(pattern(size))).toBe(true);
+    expect(other.byteLength).toBe(size);
+  });
+
+  test('O2: the descriptor outlives close until the operations on it have ended', async () => {
+    const port = newPort();
+    for (let round = 0; round < 50; round++) {
+      const { socket, peer } = await withRawPeer(port);
+      const receiving = failureOf(() => socket.receive());
+      if (round % 2) await turns(2);
+      void socket.close();
+      // The next connection gets the number as soon as it is free.
+      const next = await withRawPeer(port);
+      const greeting = next.socket.receive();
+      next.peer.write('for the second');
+      peer.write('for the first');
+      expect((await greeting).toString()).toBe('for the second');
+      expect((await receiving).code).toBe('ECANCELED');
+      await next.socket.close();
+    }
+  });
+});
+
+describe('O3', () => {
+  test('O3: a refused connection is told as node:net tells it', async () => {
+    const port = newPort();
+    const server = net.createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const target = { host: '127.0.0.1', port: (server.address() as net.AddressInfo).port };
+    await new Promise((resolve) => server.close(resolve));
+    const theirs = await new Promise<NodeJS.ErrnoException>((resolve) =>
+      net.connect(target).once('error', resolve),
+    );
+    const ours = await failureOf(() => port.connect(target));
+    for (const key of ['code', 'errno', 'syscall', 'message', 'address', 'port'] as const) {
+      expect((ours as never)[key]).toBe((theirs as never)[key]);
+    }
+  });
+
+  test('O3: a broken connection is told in the packet', async () => {
+    const port = newPort();
+    const { socket, peer } = await keyedWithRawPeer(port, 1);
+    socket.receive();
+    peer.resetAndDestroy();
+    const [packet] = await take(port, 1);
+    expect(packet).toMatchObject({
+      type: 'received',
+      error: { code: 'ECONNRESET', errno: -104, syscall: 'read' },
+    });
+  });
+});
+
+describe('O4', () => {
+  test('O4: cancelling receives at random loses no byte', async () => {
+    const port = newPort();
+    const random = new Random(newSeed('O4'));
+    const { socket, peer } = await withRawPeer(port);
+    const total = 200_000;
+    const all = pattern(total);
+    const received: Buffer[] = [];
+    let bytes = 0;
+    const writing = (async () => {
+      for (let at = 0; at < total;) {
+        const end = Math.min(total, at + 1 + random.below(500));
+        peer.write(all.subarray(at, end));
+        at = end;
+        if (random.below(2)) await turns(1);
+      }
+    })();
+    let cancelled = 0;
+    while (bytes < total) {
+      const operation = socket.receive();
+      if (random.below(2)) await turns(random.below(3));
+      if (random.below(2)) operation.cancel();
+      try {
+        const chunk = await operation;
+        received.push(chunk);
+        bytes += chunk.length;
+      } catch (error) {
+        expect((error as NodeJS.ErrnoException).code).toBe('ECANCELED');
+        cancelled++;
+      }
+    }
+    await writing;
+    expect(cancelled).toBeGreaterThan(0);
+    expect(Buffer.concat(received).equals(all)).toBe(true);
+  });
+
+  test('O4: cancelling a handle ends all that is in flight, once', async () => {
+    const port = newPort();
+    const { socket } = await keyedWithRawPeer(port, 1);
+    const collector = new Collector(port);
+    for (let i = 0; i < 10; i++) socket.receive();
+    await turns();
+    socket.cancel();
+    await collector.count(10);
+    socket.cancel();
+    await turns();
+    expect(collector.packets).toHaveLength(10);
+    expect(
+      collector.packets.every(({ error }) => (error as NodeJS.ErrnoException).code === 'ECANCELED'),
+    ).toBe(true);
+  });
+
+  test('O4: a cancelled multishot receive loses no byte', async () => {
+    const port = newPort();
+    const { socket, peer } = await keyedWithRawPeer(port, 1);
+    const all = pattern(100_000);
+    const received: Buffer[] = [];
+    let bytes = 0;
+    const collector = new Collector(port, (packet) => {
+      if (packet.type !== 'received') return;
+      if (packet.data) received.push(Buffer.from(packet.data));
+      bytes += packet.data?.length ?? 0;
+      if (!packet.more) socket.receive({ multishot: true });
+    });
+    socket.receive({ multishot: true });
+    for (let at = 0; at < all.length; at += 1000) {
+      peer.write(all.subarray(at, at + 1000));
+      if (at % 3000 === 0) socket.cancel();
+      await turns(1);
+    }
+    await until(() => bytes === all.length);
+    expect(Buffer.concat(received).equals(all)).toBe(true);
+    expect(collector.packets.some(({ more }) => !more)).toBe(true);
+  });
+
+  test('O4: a cancelled accept leaves the next connection to the next accept', async () => {
+    const port = newPort();
+    const listener = await port.listen({ host: '127.0.0.1', port: 0 });
+    for (let round = 0; round < 30; round++) {
+      const first = listener.accept();
+      if (round % 2) await turns(2);
+      const connecting = round % 3 === 0 ? rawClient(listener.address()!.port) : undefined;
+      first.cancel();
+      const early = await first.catch((error: unknown) => {
+        expect(codeOf(error)).toBe('ECANCELED');
+        return undefined;
+      });
+      const client = await (connecting ?? rawClient(listener.address()!.port));
+      const socket = early ?? (await listener.accept());
+      expect(socket.remotePort).toBe(client.localPort);
+      await socket.close();
+    }
+  });
+});
+
+describe('O5', () => {
+  test('O5: closing a handle cancels what is in flight and delivers the closed packet last', async () => {
+    const port = newPort();
+    const { socket, peer } = await keyedWithRawPeer(port, 1);
+    peer.pause();
+    const collector = new Collector(port);
+    socket.receive({ multishot: true });
+    for (let i = 0; i < 20; i++) socket.send(pattern(1_000_000));
+    await turns();
+    socket.close();
+    await collector.count(22);
+    await turns();
+    const types = collector.packets.map(({ type }) => type);
+    expect(types.filter((type) => type === 'sent')).toHaveLength(20);
+    expect(types.filter((type) => type === 'received')).toHaveLength(1);
+    expect(types).toHaveLength(22);
+    expect(types.at(-1)).toBe('closed');
+  });
+
+  test('O5: the peer sees FIN while the closed packet is on its way, not later', async () => {
+    const port = newPort();
+    const { socket, peer } = await withRawPeer(port);
+    const receiving = failureOf(() => socket.receive());
+    peer.resume();
+    const ended = new Promise<void>((resolve) => peer.once('end', resolve));
+    await turns();
+    const closing = socket.close();
+    await ended;
+    await closing;
+    expect((await receiving).code).toBe('ECANCELED');
+  });
+
+  test('O5: closing in packet style with a blocking get lets the peer see FIN', async () => {
+    const port = newPort();
+    const { socket, peer } = await keyedWithRawPeer(port, 1);
+    socket.receive();
+    peer.resume();
+    const ended = new Promise<void>((resolve) => peer.once('end', resolve));
+    socket.close();
+    const packets = await take(port, 2);
+    expect(packets.map(({ type }) => type)).toEqual(['received', 'closed']);
+    await ended;
+  });
+
+  test('O5: a second close is the same close', async () => {
+    const port = newPort();
+    const { socket } = await withRawPeer(port);
+    const [first, second] = [socket.close(), socket.close()];
+    await Promise.all([first, second]);
+    await socket.close();
+    const keyed = await keyedWithRawPeer(port, 1);
+    keyed.socket.close();
+    keyed.socket.close();
+    const [packet] = await take(port, 1);
+    expect(packet!.type).toBe('closed');
+    await turns();
+    expect([...port.get(8, 0)]).toEqual([]);
+  });
+});
+
+describe('O6', () => {
+  test('O6: receive, accept and connect end with ETIMEDOUT', async () => {
+    const port = newPort();
+    const { socket, peer } = await withRawPeer(port);
+    expect(await failureOf(() => socket.receive({ timeout: 5 }))).toMatchObject({
+      code: 'ETIMEDOUT',
+      syscall: 'read',
+    });
+    peer.write('later');
+    expect((await socket.receive({ timeout: 2 ** 31 })).toString()).toBe('later');
+    const listener = await port.listen({ host: '127.0.0.1', port: 0 });
+    expect((await failureOf(() => listener.accept({ timeout: 5 }))).code).toBe('ETIMEDOUT');
+  });
+
+  test('O6: a connect that nobody answers ends with ETIMEDOUT', async () => {
+    const port = newPort();
+    const listener = await port.listen({ host: '127.0.0.1', port: 0, backlog: 1 });
+    const target = { host: '127.0.0.1', port: listener.address()!.port };
+    // The backlog is full after a few; then the system drops what is asked.
+    let error: NodeJS.ErrnoException | undefined;
+    for (let i = 0; i < 8 && error === undefined; i++) {
+      try {
+        await port.connect({ ...target, timeout: 200 });
+      } catch (failure) {
+        error = failure as NodeJS.ErrnoException;
+      }
+    }
+    expect(error).toMatchObject({ code: 'ETIMEDOUT', syscall: 'connect' });
+  });
+
+  test('O6: a send that the peer does not take ends with ETIMEDOUT', async () => {
+    const port = newPort();
+    const { socket, peer } = await withRawPeer(port);
+    peer.pause();
+    const error = await failureOf(() => socket.send(Buffer.alloc(2 ** 25), { timeout: 50 }));
+    expect(error).toMatchObject({ code: 'ETIMEDOUT', syscall: 'write' });
+  });
+
+  test('O6: packets carry ETIMEDOUT too, multishot included', async () => {
+    const port = newPort();
+    const { socket } = await keyedWithRawPeer(port, 1);
+    socket.receive({ timeout: 5 });
+    expect((await take(port, 1))[0]).toMatchObject({
+      type: 'received',
+      error: { code: 'ETIMEDOUT' },
+    });
+    socket.receive({ multishot: true, timeout: 5 });
+    const [packet] = await take(port, 1);
+    expect(packet).toMatchObject({ more: false, error: { code: 'ETIMEDOUT' } });
+  });
+});
+
+describe('O7', () => {
+  test('O7: sends go out in order, none between another’s bytes, and end when all is with the kernel', async () => {
+    const port = newPort();
+    const { socket, peer } = await withRawPeer(port);
+    peer.pause();
+    const all = pattern(8_000_000);
+    const order: number[] = [];
+    const sends: Promise<unknown>[] = [];
+    for (let at = 0, i = 0; at < all.length; i++) {
+      const end = Math.min(all.length, at + 4 * (1 + ((i * 7919) % 100_000)));
+      const piece = all.subarray(at, end);
+      const length = piece.length;
+      const number = i;
+      sends.push(
+        socket.send(i % 2 ? piece : [piece.subarray(0, 8), piece.subarray(8)]).then((sent) => {
+          expect(sent).toBe(length);
+          order.push(number);
+        }),
+      );
+      at = end;
+    }
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    await turns();
+    peer.on('data', (chunk) => {
+      chunks.push(chunk);
+      bytes += chunk.length;
+      peer.pause();
+      setImmediate(() => peer.resume());
+    });
+    peer.resume();
+    await Promise.all(sends);
+    await until(() => bytes === all.length);
+    expect(Buffer.concat(chunks).equals(all)).toBe(true);
+    expect(order).toEqual(order.map((_, i) => i));
+  });
+
+  test('O7: end() follows the sends before it', async () => {
+    const port = newPort();
+    const { socket, peer } = await withRawPeer(port);
+    const chunks: Buffer[] = [];
+    peer.on('data', (chunk) => chunks.push(chunk));
+    const ended = new Promise<void>((resolve) => peer.once('end', resolve));
+    void socket.send(pattern(3_000_000));
+    void socket.end(' the end');
+    await ended;
+    const all = Buffer.concat(chunks);
+    expect(all.subarray(0, 3_000_000).equals(pattern(3_000_000))).toBe(true);
+    expect(all.subarray(3_000_000).toString()).toBe(' the end');
+    // The other direction is still open.
+    peer.end('answer');
+    expect((await receiveAll(socket)).toString()).toBe('answer');
+  });
+
+  test('O7: a cancelled send tells how things stand: all is sent, or ECANCELED', async () => {
+    const port = newPort();
+    for (let round = 0; round < 20; round++) {
+      const { client, server } = await connectedPair(port);
+      const sending = client.send(pattern(500_000));
+      if (round % 2) await turns(1);
+      sending.cancel();
+      const receiving = receiveAll(server);
+      try {
+        expect(await sending).toBe(500_000);
+        await client.close();
+        expect((await receiving).equals(pattern(500_000))).toBe(true);
+      } catch (error) {
+        expect((error as NodeJS.ErrnoException).code).toBe('ECANCELED');
+        await client.close();
+        const got = await receiving;
+        expect(got.length).toBeLessThan(500_000);
+        expect(got.equals(pattern(500_000).subarray(0, got.length))).toBe(true);
+      }
+      await server.close();
+    }
+  });
+});
+
+describe('O8', () => {
+  test('O8: an orderly shutdown is a receive of 0, after all bytes', async () => {
+    const port = newPort();
+    const { socket, peer } = await withRawPeer(port);
+    peer.end('last words');
+    expect((await socket.receive()).toString()).toBe('last words');
+    expect(await socket.receive()).toHaveLength(0);
+    expect(await socket.receive()).toHaveLength(0);
+    expect(await socket.receive(new Uint8Array(8))).toBe(0);
+  });
+
+  test.each(['receive', 'loop'])('O8: a reset is ECONNRESET (%s)', async (how) => {
+    const port = newPort();
+    for (let round = 0; round < 20; round++) {
+      const { socket, peer } = await withRawPeer(port);
+      const failing = failureOf(() => (how === 'loop' ? receiveAll(socket) : socket.receive()));
+      if (round % 2) await turns(2);
+      peer.resetAndDestroy();
+      expect((await failing).code).toBe('ECONNRESET');
+      await socket.close();
+    }
+  });
+
+  test('O8: a reset is never an orderly end, also when a send hears of it first', async () => {
+    const port = newPort();
+    for (let round = 0; round < 20; round++) {
+      const { socket, peer } = await withRawPeer(port);
+      peer.resetAndDestroy();
+      const codes: (string | undefined)[] = [];
+      for (let i = 0; i < 20; i++) {
+        const error = await socket.send('x').catch((e: unknown) => e as NodeJS.ErrnoException);
+        if (typeof error === 'object') codes.push(error.code);
+        if (codes.length > 0) break;
+        await sleep(1);
+      }
+      expect(['ECONNRESET', 'EPIPE']).toContain(codes[0]);
+      expect((await failureOf(() => receiveAll(socket))).code).toBe('ECONNRESET');
+      await socket.close();
+    }
+  });
+
+  test('O8: a reset ends a multishot receive with ECONNRESET', async () => {
+    const port = newPort();
+    const { socket, peer } = await keyedWithRawPeer(port, 1);
+    const collector = new Collector(port);
+    socket.receive({ multishot: true });
+    peer.write('before');
+    await collector.count(1);
+    peer.resetAndDestroy();
+    await collector.count(2);
+    expect(collector.packets[1]).toMatchObject({ more: false, error: { code: 'ECONNRESET' } });
+  });
+});
+
+describe('O9', () => {
+  test('O9: linked sends and receives run in order', async () => {
+    const port = newPort();
+    const { socket, peer } = await withRawPeer(port);
+    peer.on('data', (chunk) => peer.write(chunk.toString().toUpperCase()));
+    const [sent, answer] = socket.link(() => [socket.send('question'), socket.receive()] as const);
+    expect(await sent).toBe(8);
+    expect((await answer).toString()).toBe('QUESTION');
+  });
+
+  test('O9: a failed receive cancels the send behind it', async () => {
+    const port = newPort();
+    const { socket, peer } = await withRawPeer(port);
+    const chunks: Buffer[] = [];
+    peer.on('data', (chunk) => chunks.push(chunk));
+    const [first, second] = socket.link(
+      () => [socket.receive({ timeout: 5 }), socket.send('never')] as const,
+    );
+    const results = await Promise.allSettled([first, second]);
+    expect(results.map((result) => (result as PromiseRejectedResult).reason.code)).toEqual([
+      'ETIMEDOUT',
+      'ECANCELED',
+    ]);
+    await socket.send('only this');
+    await until(() => chunks.length > 0);
+    expect(Buffer.concat(chunks).toString()).toBe('only this');
+  });
+});

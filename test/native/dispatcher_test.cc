@@ -1,0 +1,995 @@
+// The dispatcher alone, one step at a time. What several threads do to it at once is in
+// stress_test.cc.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "port/dispatcher.h"
+#include "support/consumer.h"
+#include "support/verdict.h"
+
+namespace doctest {
+template <>
+struct StringMaker<std::vector<double>> {
+  static String convert(const std::vector<double>& values) {
+    std::string text = "[";
+    for (const double value : values) text += " " + std::to_string(static_cast<int>(value));
+    return (text + " ]").c_str();
+  }
+};
+}  // namespace doctest
+
+namespace {
+
+using namespace cp;
+using namespace cp::test;
+using Values = std::vector<double>;
+
+Values sequence(int first, int last) {
+  Values values(static_cast<std::size_t>(last - first + 1));
+  std::iota(values.begin(), values.end(), first);
+  return values;
+}
+
+/// Packets with the values from `first` to `last`, each under a key of its own.
+void post_apart(Dispatcher& dispatcher, int last, int first = 1) {
+  for (int i = first; i <= last; ++i) {
+    REQUIRE(post(dispatcher, posted(1000 + static_cast<std::uint32_t>(i), i)));
+  }
+}
+
+Values drain(FakeThread& thread, std::size_t max = kBatchLimit) {
+  Values all;
+  while (thread.take(max) > 0) {
+    for (std::size_t i = 0; i < thread.batch_size; ++i) {
+      if (!thread.claim(i)) continue;
+      all.push_back(thread.slots[i].result);
+      thread.done(i);
+    }
+  }
+  return all;
+}
+
+// ---- order ------------------------------------------------------------------------------------
+
+TEST_CASE("D1 packets leave in the order they were queued") {
+  for (const bool serialize : {true, false}) {
+    for (const std::size_t max : {1, 2, 7, 256}) {
+      Dispatcher dispatcher({1, 65536, serialize});
+      FakeThread thread(dispatcher);
+      for (int i = 1; i <= 1000; ++i) {
+        const auto key = static_cast<std::uint32_t>(i * 7 % 13);
+        if (i % 2 == 0) {
+          REQUIRE(post(dispatcher, posted(key, i)));
+        } else {
+          push(dispatcher, completed(key, key, i));
+        }
+      }
+      CHECK(drain(thread, max) == sequence(1, 1000));
+    }
+  }
+}
+
+TEST_CASE("D1 packets of keys that others hold are passed over, the rest keeps its order") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  REQUIRE(post(dispatcher, posted(1, 1)));
+  REQUIRE(a.take() == 1);
+  REQUIRE(a.claim(0));
+  for (int i = 2; i <= 9; ++i) REQUIRE(post(dispatcher, posted(i % 2 ? 1 : 100u + i, i)));
+  CHECK(drain(b) == Values{2, 4, 6, 8});
+  a.done(0);
+  CHECK(drain(a) == Values{3, 5, 7, 9});
+}
+
+TEST_CASE("D2 waiting threads are woken last in, first out") {
+  Dispatcher dispatcher({3, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher), c(dispatcher);
+  REQUIRE(a.take_or_park() + b.take_or_park() + c.take_or_park() == 0);
+  REQUIRE(post(dispatcher, posted(1, 1)));
+  CHECK(a.wakes() == 0);
+  CHECK(b.wakes() == 0);
+  CHECK(c.wakes() == 1);
+  REQUIRE(post(dispatcher, posted(2, 2)));
+  CHECK(a.wakes() == 0);
+  CHECK(b.wakes() == 1);
+  REQUIRE(post(dispatcher, posted(3, 3)));
+  CHECK(a.wakes() == 1);
+  CHECK(b.wakes() == 1);
+  CHECK(c.wakes() == 1);
+}
+
+TEST_CASE("D2 the thread that waited last runs again and again") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread cold(dispatcher), warm(dispatcher);
+  REQUIRE(cold.take_or_park() + warm.take_or_park() == 0);
+  for (int i = 0; i < 50; ++i) {
+    REQUIRE(post(dispatcher, posted(1, i)));
+    REQUIRE(warm.take_or_park() == 1);
+    REQUIRE(warm.claim(0));
+    warm.done(0);
+    REQUIRE(warm.take_or_park() == 0);
+  }
+  CHECK(cold.wakes() == 0);
+  CHECK(warm.wakes() == 50);
+}
+
+TEST_CASE("D2 a thread blocked in get comes before one in its event loop") {
+  Dispatcher dispatcher({3, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher), c(dispatcher);
+  REQUIRE(a.take_or_park(256, false) + b.take_or_park(256, true) + c.take_or_park(256, true) == 0);
+  REQUIRE(post(dispatcher, posted(1, 1)));
+  CHECK(a.wakes() == 1);
+  REQUIRE(post(dispatcher, posted(2, 2)));
+  CHECK(c.wakes() == 1);
+  CHECK(b.wakes() == 0);
+}
+
+// ---- the limit --------------------------------------------------------------------------------
+
+TEST_CASE("D3 never more than concurrency threads run") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher), c(dispatcher);
+  REQUIRE(a.take_or_park() + b.take_or_park() + c.take_or_park() == 0);
+  post_apart(dispatcher, 30);
+  CHECK(a.wakes() + b.wakes() + c.wakes() == 2);
+  REQUIRE(c.take_or_park(4) > 0);
+  REQUIRE(b.take_or_park(4) > 0);
+  CHECK(dispatcher.running() == 2);
+  CHECK(a.take_or_park(4) == 0);
+  CHECK(dispatcher.running() == 2);
+  CHECK(c.take_or_park(4) > 0);
+  CHECK(a.take_or_park(4) == 0);
+  CHECK(dispatcher.running() == 2);
+}
+
+TEST_CASE("D3 a thread that leaves makes room for one that waits") {
+  Dispatcher dispatcher({1, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  post_apart(dispatcher, 3);
+  REQUIRE(a.take(1) == 1);
+  REQUIRE(a.claim(0));
+  REQUIRE(b.take_or_park(1) == 0);
+  a.done(0);
+  CHECK(a.leave(false).empty());
+  CHECK(b.wakes() == 1);
+  CHECK(drain(b, 1) == Values{2, 3});
+}
+
+TEST_CASE("D3 answers a thread awaits reach it beyond the limit") {
+  Dispatcher dispatcher({1, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  post_apart(dispatcher, 2);
+  REQUIRE(a.take(1) == 1);
+  REQUIRE(b.take_or_park(1) == 0);
+  push(dispatcher, awaited(b, 7));
+  CHECK(b.wakes() == 1);
+  REQUIRE(b.take(1) == 1);
+  CHECK(b.slots[0].token == 7);
+}
+
+TEST_CASE("D4 while a thread blocks another runs in its place") {
+  Dispatcher dispatcher({1, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  post_apart(dispatcher, 3);
+  REQUIRE(a.take() == 3);
+  REQUIRE(a.claim(0));
+  REQUIRE(b.take_or_park() == 0);
+  a.begin_blocking();
+  CHECK(b.wakes() == 1);
+  REQUIRE(b.take_or_park() == 2);
+  CHECK(b.values() == Values{2, 3});
+  CHECK_FALSE(a.claim(1));
+  CHECK_FALSE(a.claim(2));
+  CHECK(dispatcher.running() == 1);
+}
+
+TEST_CASE("D4 a thread that comes back from blocking exceeds the limit until the next batch") {
+  Dispatcher dispatcher({1, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  post_apart(dispatcher, 3);
+  REQUIRE(a.take(1) == 1);
+  REQUIRE(a.claim(0));
+  a.begin_blocking();
+  REQUIRE(b.take(1) == 1);
+  a.end_blocking();
+  CHECK(dispatcher.running() == 2);
+  CHECK(a.take_or_park() == 0);
+  CHECK(dispatcher.running() == 1);
+  CHECK(b.take_or_park(1) == 1);
+  CHECK(dispatcher.running() == 1);
+}
+
+TEST_CASE("D4 the key of the packet a thread blocks in stays its own") {
+  Dispatcher dispatcher({1, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  for (int i = 1; i <= 3; ++i) REQUIRE(post(dispatcher, posted(5, i)));
+  REQUIRE(a.take() == 3);
+  REQUIRE(a.claim(0));
+  a.begin_blocking();
+  CHECK(b.take_or_park() == 0);
+  a.end_blocking();
+  a.done(0);
+  CHECK(drain(a) == Values{2, 3});
+}
+
+// ---- work conservation ------------------------------------------------------------------------
+
+TEST_CASE("D5 the surplus of a batch is left to threads that wait") {
+  Dispatcher dispatcher({3, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher), c(dispatcher);
+  REQUIRE(a.take_or_park() + b.take_or_park() + c.take_or_park() == 0);
+  post_apart(dispatcher, 30);
+  CHECK(c.take() == 10);
+  CHECK(b.take() == 10);
+  CHECK(a.take() == 10);
+}
+
+TEST_CASE("D5 an idle thread steals what a running batch has not begun, from its end, in order") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  post_apart(dispatcher, 9);
+  REQUIRE(a.take() == 9);
+  REQUIRE(a.claim(0));
+  REQUIRE(b.take() == 4);
+  CHECK(b.values() == Values{6, 7, 8, 9});
+  for (std::size_t i = 0; i < 9; ++i) CHECK((a.slot_state(i) == kSlotStolen) == (i >= 5));
+  CHECK_FALSE(a.claim(5));
+  CHECK(a.claim(1));
+  CHECK(dispatcher.steals() == 4);
+}
+
+TEST_CASE("D5 packets of one key are stolen together or not at all") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  for (const int value : {11, 21, 12, 22, 13, 23}) {
+    REQUIRE(post(dispatcher, posted(static_cast<std::uint32_t>(value / 10), value)));
+  }
+  REQUIRE(a.take() == 6);
+  REQUIRE(a.claim(0));
+  REQUIRE(b.take() == 3);
+  CHECK(b.values() == Values{21, 22, 23});
+  CHECK(b.claim(0));
+  FakeThread c(dispatcher);
+  CHECK(c.take() == 0);
+  CHECK(a.claim(2));
+}
+
+TEST_CASE("D5 without serialized keys any packet that has not begun can be stolen") {
+  Dispatcher dispatcher({2, 65536, false});
+  FakeThread a(dispatcher), b(dispatcher);
+  for (int i = 1; i <= 5; ++i) REQUIRE(post(dispatcher, posted(1, i)));
+  REQUIRE(a.take() == 5);
+  REQUIRE(a.claim(0));
+  REQUIRE(b.take() == 2);
+  CHECK(b.values() == Values{4, 5});
+}
+
+TEST_CASE("D5 a thief takes about half, also of keys with several packets") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  for (int i = 0; i < 40; ++i) REQUIRE(post(dispatcher, posted(static_cast<std::uint32_t>(i % 4), i)));
+  REQUIRE(a.take() == 40);
+  CHECK(b.take() == 20);
+}
+
+TEST_CASE("D5 a packet for one thread alone is not stolen") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  for (std::uint32_t i = 1; i <= 3; ++i) push(dispatcher, for_one(completed(i, i, i), a));
+  push(dispatcher, awaited(a, 9));
+  REQUIRE(a.take() == 4);
+  CHECK(b.take() == 0);
+}
+
+TEST_CASE("D5 when a running thread leaves, one that waits comes for the rest of a batch") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher), c(dispatcher);
+  post_apart(dispatcher, 1);
+  REQUIRE(b.take() == 1);
+  REQUIRE(b.claim(0));
+  post_apart(dispatcher, 9, 2);
+  REQUIRE(a.take() == 8);
+  REQUIRE(c.take_or_park() == 0);
+  b.done(0);
+  b.leave(false);
+  CHECK(c.wakes() == 1);
+  CHECK(c.take() == 4);
+}
+
+TEST_CASE("D5 when a running thread blocks, one that waits comes for the rest of a batch") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher), c(dispatcher);
+  post_apart(dispatcher, 1);
+  REQUIRE(b.take() == 1);
+  REQUIRE(b.claim(0));
+  post_apart(dispatcher, 9, 2);
+  REQUIRE(a.take() == 8);
+  REQUIRE(c.take_or_park() == 0);
+  b.begin_blocking();
+  CHECK(c.wakes() == 1);
+  CHECK(c.take() == 4);
+}
+
+TEST_CASE("D6 a batch holds no more than asked for, stolen or not") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  for (int i = 1; i <= 100; ++i) REQUIRE(post(dispatcher, posted(1, i)));
+  CHECK(a.take(10) == 10);
+  CHECK(a.take(100) == 100);
+  CHECK(b.take(10) <= 10);
+}
+
+TEST_CASE("D7 a group that does not fit beside awaited answers is not lost") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  for (int i = 1; i <= 256; ++i) REQUIRE(post(dispatcher, posted(1, i)));
+  REQUIRE(a.take() == 256);
+  for (std::uint32_t i = 1; i <= 128; ++i) push(dispatcher, awaited(b, i));
+  Values got;
+  REQUIRE(b.take() > 0);
+  for (FakeThread* thread : {&a, &b}) {
+    for (std::size_t i = 0; i < thread->batch_size; ++i) {
+      if (thread->batch[i].awaited() || !thread->claim(i)) continue;
+      got.push_back(thread->slots[i].result);
+      thread->done(i);
+    }
+  }
+  CHECK(got.size() == 256);
+  std::sort(got.begin(), got.end());
+  const bool each_once = got == sequence(1, 256);
+  CHECK(each_once);
+}
+
+// ---- keys -------------------------------------------------------------------------------------
+
+TEST_CASE("D8 two threads never hold packets of one key") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  REQUIRE(post(dispatcher, posted(1, 1)));
+  REQUIRE(a.take() == 1);
+  REQUIRE(a.claim(0));
+  REQUIRE(post(dispatcher, posted(1, 2)));
+  CHECK(b.take_or_park() == 0);
+  a.done(0);
+  CHECK(b.take_or_park() == 0);
+  REQUIRE(a.take() == 1);
+  CHECK(a.values() == Values{2});
+}
+
+TEST_CASE("D8 can be turned off") {
+  Dispatcher dispatcher({2, 65536, false});
+  FakeThread a(dispatcher), b(dispatcher);
+  REQUIRE(post(dispatcher, posted(1, 1)));
+  REQUIRE(a.take() == 1);
+  REQUIRE(a.claim(0));
+  REQUIRE(post(dispatcher, posted(1, 2)));
+  CHECK(b.take() == 1);
+}
+
+TEST_CASE("D8 what waited for a key goes to a thread that waits when the key is free") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  post_apart(dispatcher, 1);
+  REQUIRE(a.take() == 1);
+  REQUIRE(a.claim(0));
+  REQUIRE(post(dispatcher, posted(1001, 2)));
+  REQUIRE(post(dispatcher, posted(1001, 3)));
+  REQUIRE(b.take_or_park() == 0);
+  a.done(0);
+  a.leave(false);
+  CHECK(b.wakes() > 0);
+  CHECK(drain(b) == Values{2, 3});
+}
+
+TEST_CASE("D7 what a thread did not begin stays before what waited for its key") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  for (int i = 1; i <= 3; ++i) REQUIRE(post(dispatcher, posted(1, i)));
+  REQUIRE(a.take() == 3);
+  REQUIRE(a.claim(0));
+  for (int i = 4; i <= 5; ++i) REQUIRE(post(dispatcher, posted(1, i)));
+  REQUIRE(b.take_or_park() == 0);
+  SUBCASE("in its next batch") { a.done(0); }
+  SUBCASE("while it blocks") {
+    a.begin_blocking();
+    CHECK(b.take_or_park() == 0);
+    a.end_blocking();
+    a.done(0);
+  }
+  CHECK(drain(a) == Values{2, 3, 4, 5});
+}
+
+TEST_CASE("D7 a new packet does not overtake one of its key that is still in the queue") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  REQUIRE(post(dispatcher, posted(1, 1)));
+  REQUIRE(a.take() == 1);
+  REQUIRE(a.claim(0));
+  REQUIRE(post(dispatcher, posted(1, 2)));
+  REQUIRE(post(dispatcher, posted(2, 3)));
+  REQUIRE(post(dispatcher, posted(1, 4)));
+  REQUIRE(b.take(1) == 1);
+  REQUIRE(b.claim(0));
+  REQUIRE(post(dispatcher, posted(1, 5)));
+  a.done(0);
+  CHECK(drain(a) == Values{2, 4, 5});
+}
+
+TEST_CASE("D7 two keys given back at once keep their orders") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  for (const int value : {11, 21, 12, 22}) {
+    REQUIRE(post(dispatcher, posted(static_cast<std::uint32_t>(value / 10), value)));
+  }
+  REQUIRE(a.take() == 4);
+  for (const int value : {13, 23}) {
+    REQUIRE(post(dispatcher, posted(static_cast<std::uint32_t>(value / 10), value)));
+  }
+  REQUIRE(a.claim(0));
+  a.begin_blocking();
+  REQUIRE(b.take() == 3);
+  CHECK(b.values() == Values{21, 22, 23});
+  REQUIRE(b.claim(0));
+  a.done(0);
+  CHECK(drain(a) == Values{12, 13});
+}
+
+// ---- affine packets ---------------------------------------------------------------------------
+
+TEST_CASE("D7 packets for one thread alone reach it, in order, and no other") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  REQUIRE(a.take_or_park() + b.take_or_park() == 0);
+  for (std::uint32_t i = 1; i <= 4; ++i) push(dispatcher, for_one(completed(i % 2, i % 2, i), a));
+  CHECK(a.wakes() > 0);
+  CHECK(b.wakes() == 0);
+  CHECK(b.take() == 0);
+  CHECK(drain(a) == Values{1, 2, 3, 4});
+}
+
+TEST_CASE("D3 packets for one thread alone wait for a place, and the thread is then woken") {
+  Dispatcher dispatcher({1, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  post_apart(dispatcher, 1);
+  REQUIRE(b.take() == 1);
+  REQUIRE(b.claim(0));
+  b.done(0);
+  REQUIRE(a.take_or_park() == 0);
+  push(dispatcher, for_one(completed(1, 1, 5), a));
+  CHECK(a.take_or_park() == 0);
+  const std::uint64_t before = a.wakes();
+  CHECK(b.take_or_park() == 0);
+  CHECK(a.wakes() == before + 1);
+  REQUIRE(a.take() == 1);
+  CHECK(a.values() == Values{5});
+}
+
+TEST_CASE("T1 packets for a thread that left go to the others, in order") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  for (std::uint32_t i = 1; i <= 4; ++i) push(dispatcher, for_one(completed(9, 9, i), a));
+  REQUIRE(a.take(2) == 2);
+  REQUIRE(b.take_or_park() == 0);
+  a.leave(true);
+  CHECK(b.wakes() == 1);
+  CHECK(drain(b) == Values{1, 2, 3, 4});
+}
+
+TEST_CASE("T1 packets for a thread that left while another held their key are not lost") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  push(dispatcher, completed(9, 9, 1));
+  REQUIRE(b.take() == 1);
+  REQUIRE(b.claim(0));
+  push(dispatcher, for_one(completed(9, 9, 2), a));
+  REQUIRE(a.take() == 0);
+  a.leave(true);
+  b.done(0);
+  CHECK(drain(b) == Values{2});
+}
+
+// ---- exactly once -----------------------------------------------------------------------------
+
+/// One round of the race for a batch: the owner claims from its start while a thief steals.
+class Race {
+ public:
+  static constexpr std::uint32_t kCount = 64;
+
+  explicit Race(std::uint32_t keys)
+      : dispatcher({2, kCount, true}), owner(dispatcher), thief(dispatcher) {
+    for (std::uint32_t i = 0; i < kCount; ++i) post(dispatcher, posted(i % keys, i));
+    owner.take();
+  }
+
+  void work(FakeThread& thread) {
+    for (std::size_t i = 0; i < thread.batch_size; ++i) {
+      if (!thread.claim(i)) continue;
+      ++claims[static_cast<std::size_t>(thread.slots[i].result)];
+      thread.done(i);
+    }
+  }
+  void steal() {
+    if (thief.take() > 0) work(thief);
+    thief.take(0);
+  }
+
+  Dispatcher dispatcher;
+  FakeThread owner, thief;
+  std::atomic<int> claims[kCount] = {};
+};
+
+void spin(std::uint32_t times) {
+  for (std::atomic<std::uint32_t> i{0}; i.fetch_add(1) < times;) {
+  }
+}
+
+TEST_CASE("D7 Q2 a packet is its owner's or a thief's, never both, never neither, and counted once") {
+  const std::uint64_t first = seed("owner and thief");
+  Random random(first);
+  Verdict verdict;
+  std::atomic<Race*> race{nullptr};
+  std::atomic<bool> over{false};
+  std::thread thief([&] {
+    Random delays(first + 1);
+    while (!over.load()) {
+      Race* now = race.load();
+      if (now == nullptr) {
+        std::this_thread::yield();
+        continue;
+      }
+      spin(delays(200));
+      now->steal();
+      race.store(nullptr);
+    }
+  });
+  for (int round = 0; round < 10'000 && verdict.good(); ++round) {
+    Race now(1 + random(3));
+    race.store(&now);
+    spin(random(200));
+    now.work(now.owner);
+    while (race.load() != nullptr) std::this_thread::yield();
+    while (now.owner.take() > 0) now.work(now.owner);
+    for (auto& count : now.claims) {
+      verdict.expect(count == 1, "D7 a packet was claimed " + std::to_string(count) + " times");
+    }
+    std::uint32_t room = 0;
+    while (room <= Race::kCount && post(now.dispatcher, posted(1, 0))) ++room;
+    verdict.expect(room == Race::kCount, "Q2 the queue's room is " + std::to_string(room));
+  }
+  over.store(true);
+  thief.join();
+  CHECK(verdict.first() == "");
+}
+
+// ---- posting ----------------------------------------------------------------------------------
+
+TEST_CASE("Q2 posting is bounded, completions are not") {
+  Dispatcher dispatcher({1, 4, true});
+  FakeThread thread(dispatcher);
+  post_apart(dispatcher, 4);
+  CHECK_FALSE(post(dispatcher, posted(1, 5)));
+  for (int i = 5; i <= 8; ++i) push(dispatcher, completed(1, 1, i));
+  REQUIRE(thread.take(1) == 1);
+  CHECK(post(dispatcher, posted(1, 9)));
+  CHECK_FALSE(post(dispatcher, posted(1, 10)));
+  CHECK(drain(thread) == Values{1, 2, 3, 4, 5, 6, 7, 8, 9});
+}
+
+TEST_CASE("Q2 what a thread gives back counts as queued again") {
+  Dispatcher dispatcher({1, 4, true});
+  FakeThread thread(dispatcher);
+  post_apart(dispatcher, 4);
+  REQUIRE(thread.take() == 4);
+  REQUIRE(thread.claim(0));
+  thread.begin_blocking();
+  CHECK(post(dispatcher, posted(1, 5)));
+  CHECK_FALSE(post(dispatcher, posted(1, 6)));
+  thread.end_blocking();
+  thread.done(0);
+  CHECK(drain(thread) == Values{2, 3, 4, 5});
+}
+
+TEST_CASE("Q2 posts that wait for their key take up room") {
+  Dispatcher dispatcher({2, 2, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  REQUIRE(post(dispatcher, posted(1, 1)));
+  REQUIRE(a.take() == 1);
+  REQUIRE(a.claim(0));
+  REQUIRE(post(dispatcher, posted(1, 2)));
+  REQUIRE(post(dispatcher, posted(1, 3)));
+  REQUIRE(b.take() == 0);
+  CHECK_FALSE(post(dispatcher, posted(2, 4)));
+}
+
+TEST_CASE("Q2 who waits for room is told once, when there is some") {
+  Dispatcher dispatcher({1, 2, true});
+  FakeThread thread(dispatcher), waiter(dispatcher);
+  Packet notice = awaited(waiter, 77);
+  notice.kind = PacketKind::kDrained;
+  const auto ask = [&] {
+    Dispatcher::Section section(dispatcher);
+    dispatcher.notify_when_drained(notice);
+  };
+  ask();
+  REQUIRE(waiter.take() == 1);
+  CHECK(waiter.slots[0].kind == static_cast<std::uint8_t>(PacketKind::kDrained));
+  post_apart(dispatcher, 2);
+  ask();
+  REQUIRE(waiter.take_or_park(0) == 0);
+  REQUIRE(thread.take(1) == 1);
+  CHECK(waiter.wakes() == 1);
+  REQUIRE(waiter.take(0) == 1);
+  CHECK(waiter.slots[0].token == 77);
+  CHECK(waiter.take(0) == 0);
+}
+
+// ---- leaving ----------------------------------------------------------------------------------
+
+TEST_CASE("T1 what a dead thread had not begun goes back in order, only the claimed is abandoned") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  for (std::uint32_t i = 1; i <= 5; ++i) push(dispatcher, completed(i, 70 + i, i));
+  REQUIRE(a.take() == 5);
+  push(dispatcher, completed(6, 76, 6));
+  REQUIRE(a.claim(0));
+  a.done(0);
+  REQUIRE(a.claim(1));
+  CHECK(a.leave(true).empty());
+  REQUIRE(b.take() == 5);
+  CHECK(b.slots[0].kind == static_cast<std::uint8_t>(PacketKind::kAbandoned));
+  CHECK(b.slots[0].key == 2);
+  CHECK(b.slots[0].handle == 72);
+  for (std::uint32_t i = 1; i < 5; ++i) CHECK(b.slots[i].result == i + 2);
+}
+
+TEST_CASE("T1 a thread that leaves between packets abandons nothing") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  post_apart(dispatcher, 3);
+  REQUIRE(a.take() == 3);
+  REQUIRE(a.claim(0));
+  SUBCASE("done, then dead") {
+    a.done(0);
+    a.leave(true);
+  }
+  SUBCASE("claimed, but leaving of its own will") { a.leave(false); }
+  CHECK(drain(b) == Values{2, 3});
+}
+
+TEST_CASE("T1 the abandoned notice comes before anything else of its key") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  for (int i = 1; i <= 3; ++i) REQUIRE(post(dispatcher, posted(1, i)));
+  REQUIRE(a.take() == 3);
+  REQUIRE(a.claim(0));
+  REQUIRE(post(dispatcher, posted(1, 4)));
+  REQUIRE(b.take() == 0);
+  a.leave(true);
+  REQUIRE(b.take() == 4);
+  CHECK(b.slots[0].kind == static_cast<std::uint8_t>(PacketKind::kAbandoned));
+  CHECK(b.values() == Values{0, 2, 3, 4});
+}
+
+TEST_CASE("T1 answers only the thread that left could take are handed to the caller") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  push(dispatcher, awaited(a, 1));
+  REQUIRE(a.take() == 1);
+  push(dispatcher, awaited(a, 2));
+  const std::vector<Packet> orphans = a.leave(true);
+  REQUIRE(orphans.size() == 2);
+  CHECK(orphans[0].token == 1);
+  CHECK(orphans[1].token == 2);
+  CHECK(b.take() == 0);
+  CHECK(dispatcher.consumers() == 1);
+}
+
+TEST_CASE("T1 a thread that leaves after it was woken passes the wake-up on") {
+  Dispatcher dispatcher({1, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  REQUIRE(a.take_or_park() + b.take_or_park() == 0);
+  post_apart(dispatcher, 1);
+  REQUIRE(b.wakes() == 1);
+  REQUIRE(a.wakes() == 0);
+  b.leave(true);
+  CHECK(a.wakes() == 1);
+  CHECK(drain(a) == Values{1});
+}
+
+TEST_CASE("D10 closing wakes every thread and nothing is taken any more") {
+  Dispatcher dispatcher({2, 65536, true});
+  std::vector<std::unique_ptr<FakeThread>> threads;
+  for (int i = 0; i < 5; ++i) threads.push_back(std::make_unique<FakeThread>(dispatcher));
+  std::vector<std::thread> running;
+  std::atomic<int> ended{0};
+  for (auto& thread : threads) {
+    running.emplace_back([&] {
+      while (thread->get(8) > 0) {
+      }
+      ++ended;
+    });
+  }
+  post_apart(dispatcher, 100);
+  {
+    Dispatcher::Section section(dispatcher);
+    dispatcher.close();
+  }
+  CHECK(eventually([&] { return ended == 5; }));
+  for (auto& thread : running) thread.join();
+  post_apart(dispatcher, 1);
+  CHECK(threads[0]->take() == 0);
+}
+
+// ---- hand-off ---------------------------------------------------------------------------------
+
+TEST_CASE("A3 all packets of a handle that no thread has begun are taken out, in order") {
+  Dispatcher dispatcher({3, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  push(dispatcher, completed(1, 10, 1));
+  push(dispatcher, completed(2, 20, 2));
+  push(dispatcher, completed(1, 10, 3));
+  REQUIRE(a.take() == 3);
+  push(dispatcher, completed(1, 10, 4));
+  push(dispatcher, completed(3, 30, 5));
+  REQUIRE(b.take(1) == 1);
+  push(dispatcher, completed(1, 10, 6));
+  push(dispatcher, completed(2, 20, 7));
+  Packet answer = awaited(a, 1);
+  answer.handle = 10;
+  push(dispatcher, answer);
+  REQUIRE(a.claim(0));
+  std::vector<Packet> out;
+  {
+    Dispatcher::Section section(dispatcher);
+    dispatcher.extract_handle(10, out);
+  }
+  REQUIRE(out.size() == 3);
+  CHECK(out[0].result == 3);
+  CHECK(out[1].result == 4);
+  CHECK(out[2].result == 6);
+  CHECK_FALSE(a.claim(2));
+  a.done(0);
+  CHECK(a.claim(1));
+  a.done(1);
+  REQUIRE(a.take() == 2);
+  CHECK(a.slots[0].token == 1);
+  CHECK(a.slots[1].result == 7);
+}
+
+TEST_CASE("A3 packets that wait for their key come before those for one thread alone") {
+  Dispatcher dispatcher({3, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  push(dispatcher, completed(1, 10, 1));
+  REQUIRE(b.take() == 1);
+  REQUIRE(b.claim(0));
+  push(dispatcher, for_one(completed(1, 10, 2), a));
+  REQUIRE(a.take() == 0);
+  b.done(0);
+  std::vector<Packet> out;
+  {
+    Dispatcher::Section section(dispatcher);
+    dispatcher.push(for_one(completed(1, 10, 3), a), nullptr);
+    dispatcher.extract_handle(10, out);
+  }
+  REQUIRE(out.size() == 2);
+  CHECK(out[0].result == 2);
+  CHECK(out[1].result == 3);
+}
+
+// ---- any schedule -----------------------------------------------------------------------------
+
+/// Random steps of several threads, one after the other, against what the rules say.
+class Model {
+ public:
+  Model(std::uint64_t seed, std::uint32_t concurrency)
+      : random_(seed), dispatcher_({concurrency, kQueueLimit, true}) {
+    for (int i = 0; i < 4; ++i) join();
+  }
+
+  std::string run(int steps) {
+    for (int i = 0; i < steps && verdict_.good(); ++i) step();
+    finish();
+    return verdict_.first();
+  }
+
+ private:
+  static constexpr std::uint32_t kQueueLimit = 24;
+  static constexpr std::uint32_t kKeys = 5;
+  static constexpr std::uint32_t kLeast = 4;  ///< any `take` has room for as many
+
+  enum class Phase { kIdle, kParked, kRunning, kBlocking };
+  struct Member {
+    std::unique_ptr<FakeThread> thread;
+    Phase phase = Phase::kIdle;
+    std::size_t next = 0;
+    int claimed = -1;
+    bool beyond = false;  ///< came back from blocking
+  };
+
+  void join() { members_.push_back({std::make_unique<FakeThread>(dispatcher_)}); }
+
+  void step() {
+    if (random_.one_in(3)) {
+      post_one();
+    } else {
+      move(members_[random_(static_cast<std::uint32_t>(members_.size()))]);
+    }
+    check();
+  }
+
+  void post_one() {
+    const std::uint32_t key = random_(kKeys);
+    if (post(dispatcher_, posted(key, sent_[key]))) ++sent_[key];
+  }
+
+  void move(Member& member) {
+    const bool woken = member.thread->state == Consumer::State::kWoken;
+    switch (member.phase) {
+      case Phase::kIdle: return take(member);
+      case Phase::kParked: return woken || random_.one_in(6) ? take(member) : void();
+      case Phase::kBlocking:
+        member.thread->end_blocking();
+        member.beyond = true;
+        member.phase = Phase::kRunning;
+        return;
+      case Phase::kRunning: return work(member);
+    }
+  }
+
+  void take(Member& member) {
+    finish_packet(member);
+    member.next = 0;
+    member.beyond = false;
+    const std::size_t count = member.thread->take_or_park(kLeast + random_(8));
+    member.phase = count > 0 ? Phase::kRunning : Phase::kParked;
+  }
+
+  void work(Member& member) {
+    finish_packet(member);
+    if (random_.one_in(12)) {
+      member.thread->begin_blocking();
+      member.phase = Phase::kBlocking;
+      return;
+    }
+    if (random_.one_in(25)) return leave(member);
+    if (random_.one_in(10)) return take(member);
+    while (member.next < member.thread->batch_size && !member.thread->claim(member.next)) {
+      ++member.next;
+    }
+    if (member.next == member.thread->batch_size) return take(member);
+    begin_packet(member);
+    if (random_.one_in(12)) {
+      member.thread->begin_blocking();
+      member.phase = Phase::kBlocking;
+    } else if (random_.one_in(25)) {
+      leave(member);
+    }
+  }
+
+  void begin_packet(Member& member) {
+    const PacketSlot& slot = member.thread->slots[member.next];
+    member.claimed = static_cast<int>(member.next++);
+    if (slot.kind == static_cast<std::uint8_t>(PacketKind::kAbandoned)) {
+      verdict_.expect(abandoned_[slot.key]-- > 0, "T1 an abandoned notice out of nothing");
+      return;
+    }
+    const bool in_order = slot.result == got_[slot.key];
+    verdict_.expect(in_order, "D7 key " + std::to_string(slot.key) + ": " +
+                                  std::to_string(slot.result) + " instead of " +
+                                  std::to_string(got_[slot.key]));
+    got_[slot.key] = slot.result + 1;
+    for (const Member& other : members_) {
+      if (&other == &member || other.claimed < 0) continue;
+      const auto at = static_cast<std::size_t>(other.claimed);
+      verdict_.expect(other.thread->slots[at].key != slot.key, "D8 two threads hold one key");
+    }
+  }
+
+  void finish_packet(Member& member) {
+    if (member.claimed >= 0) member.thread->done(static_cast<std::size_t>(member.claimed));
+    member.claimed = -1;
+  }
+
+  void leave(Member& member) {
+    const bool died = random_.one_in(2);
+    if (died && member.claimed >= 0) {
+      ++abandoned_[member.thread->slots[member.claimed].key];
+    }
+    member.thread->leave(died);
+    gone_.push_back(std::move(member.thread));
+    member = {std::make_unique<FakeThread>(dispatcher_)};
+  }
+
+  /// Whether another thread could take something out of this batch.
+  bool has_surplus(const Member& member) {
+    struct Group {
+      std::uint32_t size = 0;
+      bool untouched = true;
+    };
+    std::map<std::uint32_t, Group> groups;
+    FakeThread& thread = *member.thread;
+    for (std::size_t i = 0; i < thread.batch_size; ++i) {
+      const std::uint32_t state = thread.slot_state(i);
+      if (state == kSlotStolen) continue;
+      Group& group = groups[thread.slots[i].key];
+      ++group.size;
+      group.untouched = group.untouched && state == kSlotReady;
+    }
+    const auto open = std::count_if(groups.begin(), groups.end(), [](const auto& it) {
+      return it.second.untouched && it.second.size <= kLeast;
+    });
+    return open > (member.claimed < 0 ? 1 : 0);  // between packets it is about to begin one
+  }
+
+  void check() {
+    std::uint32_t running = 0, beyond = 0, woken = 0, parked = 0;
+    bool surplus = false;
+    for (const Member& member : members_) {
+      running += member.phase == Phase::kRunning;
+      beyond += member.phase == Phase::kRunning && member.beyond;
+      woken += member.thread->state == Consumer::State::kWoken;
+      parked += member.thread->state == Consumer::State::kWaiting;
+      surplus = surplus || (member.phase == Phase::kRunning && has_surplus(member));
+    }
+    const std::uint32_t limit = dispatcher_.options().concurrency;
+    verdict_.expect(running == dispatcher_.running(), "D3 the count of running threads is wrong");
+    verdict_.expect(running - beyond <= limit, "D3 more threads run than may");
+    verdict_.expect(parked == dispatcher_.waiting(), "D2 the stack of waiting threads is wrong");
+    if (parked == 0 || running + woken >= limit) return;
+    verdict_.expect(dispatcher_.queued() <= woken, "D5 a packet waits, a thread waits");
+    verdict_.expect(!surplus || woken > 0, "D5 a packet waits in a batch, a thread waits");
+  }
+
+  void finish() {
+    for (Member& member : members_) {
+      if (member.phase == Phase::kBlocking) member.thread->end_blocking();
+      finish_packet(member);
+    }
+    for (int round = 0; round < 100 && verdict_.good(); ++round) {
+      for (Member& member : members_) {
+        member.thread->take();
+        for (member.next = 0; member.next < member.thread->batch_size;) {
+          if (member.thread->claim(member.next)) {
+            begin_packet(member);
+            finish_packet(member);
+          } else {
+            ++member.next;
+          }
+        }
+      }
+    }
+    for (std::uint32_t key = 0; key < kKeys; ++key) {
+      verdict_.expect(sent_[key] == got_[key], "D7 a packet was lost");
+      verdict_.expect(abandoned_[key] == 0, "T1 an abandoned notice was lost");
+    }
+    std::uint32_t room = 0;
+    while (room <= kQueueLimit && post(dispatcher_, posted(1, 0))) ++room;
+    verdict_.expect(room == kQueueLimit, "Q2 the queue's room is " + std::to_string(room));
+  }
+
+  Random random_;
+  Dispatcher dispatcher_;
+  Verdict verdict_;
+  std::vector<Member> members_;
+  std::vector<std::unique_ptr<FakeThread>> gone_;
+  double sent_[kKeys] = {}, got_[kKeys] = {};
+  int abandoned_[kKeys] = {};
+};
+
+TEST_CASE("D3 D5 D7 D8 T1 Q2 hold in any schedule") {
+  const std::uint64_t first = seed("any schedule");
+  for (std::uint64_t i = 0; i < 300; ++i) {
+    const std::string wrong = Model(first + i, 1 + i % 4).run(400);
+    INFO("CP_SEED=", first + i, " concurrency ", 1 + i % 4);
+    REQUIRE(wrong == "");
+  }
+}
+
+}  // namespace

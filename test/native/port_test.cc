@@ -1,0 +1,853 @@
+// Several threads on a port, and several ports: sharing, starving, handing off, leaving.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "support/member.h"
+
+namespace {
+
+using namespace cp;
+using namespace cp::test;
+
+constexpr std::int64_t kMillisecond = 1'000'000;
+
+#define PORT_TEST(title) TEST_CASE_TEMPLATE(title, D, Epoll, IoUring)
+#define NEEDS_DRIVER() \
+  if (!available(D::name)) return
+
+PortOptions options(std::uint32_t concurrency, std::uint32_t buffers = 64,
+                    std::uint32_t size = 4096) {
+  PortOptions made;
+  made.concurrency = concurrency;
+  made.buffers.buffer_size = size;
+  made.buffers.buffer_count = buffers;
+  return made;
+}
+
+/// The n-th byte of a stream nobody else sends.
+char byte_at(std::size_t stream, std::size_t n) {
+  return static_cast<char>((n * 131 + n / 251 + stream * 17) & 0xff);
+}
+std::string part(std::size_t stream, std::size_t from, std::size_t length) {
+  std::string bytes(length, '\0');
+  for (std::size_t i = 0; i < length; ++i) bytes[i] = byte_at(stream, from + i);
+  return bytes;
+}
+
+/// Whether every thread of the process but this one has ended.
+std::size_t threads_of_process() {
+  std::size_t count = 0;
+  DIR* directory = ::opendir("/proc/self/task");
+  while (::readdir(directory) != nullptr) ++count;
+  ::closedir(directory);
+  return count - 2;
+}
+
+// ---- what a port leaves behind ----------------------------------------------------------------
+
+PORT_TEST("T2 the last thread that leaves closes everything") {
+  NEEDS_DRIVER();
+  eventually([] { return threads_of_process() <= 2; });
+  const std::size_t descriptors = open_descriptors(), handles = open_handles();
+  const std::size_t threads = threads_of_process();
+  Port* port = make_port(D::name, options(2));
+  const std::uint32_t number = port->id();
+  {
+    Member member(*port);
+    const std::uint32_t listening = listener(member, true);
+    std::vector<Peer> peers;
+    for (int i = 0; i < 5; ++i) {
+      Connection c = connection(*port, member, listening);
+      member.receive(c.handle);
+      member.send(c.handle, "hello");
+      peers.push_back(std::move(c.peer));
+    }
+    member.accept(listening);
+    peers.emplace_back(address_of(*port, listening));
+    Thread::Association association;
+    association.keyed = true;
+    member.timer(static_cast<std::uint32_t>(member.thread->timer(association)), 100'000);
+    association.token = 5;
+    const std::int64_t file = member.thread->open("/tmp", driver::kOpenRead, 0, association);
+    REQUIRE(file > 0);
+    for (int i = 0; i < 100; ++i) REQUIRE(port->post(1, i));
+    member.leave(true);
+    for (Peer& peer : peers) {
+      peer.read(100);
+      CHECK(peer.ended);
+    }
+  }
+  CHECK(Port::find(number) == nullptr);
+  CHECK(open_handles() == handles);
+  CHECK(eventually([&] { return open_descriptors() == descriptors; }));
+  CHECK(eventually([&] { return threads_of_process() <= threads; }));
+  CHECK(port->stats().threads == 0);
+}
+
+PORT_TEST("D10 closing wakes threads in get") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options(2));
+  std::atomic<int> attached{0}, ended{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&] {
+      Member member(*port);
+      ++attached;
+      while (member.thread->get(10, driver::kNever) != kErrorPortClosed) {
+      }
+      ++ended;
+    });
+  }
+  REQUIRE(eventually([&] { return attached == 3; }));
+  port->close();
+  CHECK(eventually([&] { return ended == 3; }));
+  for (auto& thread : threads) thread.join();
+}
+
+PORT_TEST("D5 a wake-up meant for a get that just ended goes to another thread") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options(1));
+  std::atomic<std::uint64_t> got{0};
+  std::thread waiter([&] {
+    Member member(*port);
+    while (member.next().kind == PacketKind::kPosted) ++got;
+  });
+  {
+    Member member(*port);
+    REQUIRE(eventually([&] { return port->stats().waiting == 1; }));
+    const auto interrupted = [](void* port) { return static_cast<Port*>(port)->post(1, 0); };
+    const std::int64_t count =
+        member.thread->get(1, driver::kNever, interrupted, port);
+    std::uint64_t mine = count > 0 ? 1 : 0;
+    CHECK(eventually([&] { return got + mine == 1; }));
+    if (mine == 0) CHECK(got == 1);
+    port->close();
+  }
+  waiter.join();
+}
+
+PORT_TEST("Q1 any thread can post, also one that is not attached") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options(3));
+  constexpr int kEach = 2000;
+  std::atomic<int> got{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; ++t) {
+    threads.emplace_back([&] {
+      Member member(*port);
+      while (member.next().kind == PacketKind::kPosted) ++got;
+    });
+  }
+  for (int t = 0; t < 2; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < kEach; ++i) port->post(static_cast<std::uint32_t>(t * 10 + i % 5), i);
+    });
+  }
+  CHECK(eventually([&] { return got == 2 * kEach; }));
+  port->close();
+  for (auto& thread : threads) thread.join();
+}
+
+// ---- memory -----------------------------------------------------------------------------------
+
+/// `threads` threads receive on `connections` with `buffers` buffers; what arrives is compared.
+template <typename D>
+void receive_with_few_buffers(std::uint32_t buffers, int threads, std::size_t connections) {
+  constexpr std::size_t kBytes = 120'000;
+  Port* port = make_port(D::name, options(8, buffers));
+  Verdict verdict;
+  std::vector<Peer> peers;
+  std::vector<std::uint32_t> handles;
+  std::map<std::uint32_t, std::size_t> stream_of;
+  std::vector<std::size_t> received(connections);
+  std::atomic<std::size_t> ended{0}, starting{0};
+  std::vector<std::thread> running;
+  {
+    Member member(*port);
+    const std::uint32_t listening = listener(member, true);
+    for (std::size_t i = 0; i < connections; ++i) {
+      Connection c = connection(*port, member, listening);
+      stream_of[c.handle] = i;
+      handles.push_back(c.handle);
+      peers.push_back(std::move(c.peer));
+    }
+    for (int t = 0; t < threads; ++t) {
+      running.emplace_back([&, t] {
+        Member taker(*port);
+        for (std::size_t i = static_cast<std::size_t>(t); i < connections;
+             i += static_cast<std::size_t>(threads)) {
+          taker.receive(handles[i]);
+        }
+        ++starting;
+        while (ended < connections && verdict.good()) {
+          const Packet packet = taker.next(20 * kMillisecond);
+          if (packet.kind != PacketKind::kReceive) continue;
+          if (!verdict.expect(packet.error == 0, "error " + std::to_string(packet.error))) break;
+          if (packet.result == 0) {
+            ++ended;
+            continue;
+          }
+          const std::size_t stream = stream_of.at(packet.handle);
+          const std::string bytes = contents(packet);
+          verdict.expect(bytes == part(stream, received[stream], bytes.size()), "M1 wrong bytes");
+          received[stream] += bytes.size();
+        }
+      });
+    }
+    REQUIRE(eventually([&] { return starting == static_cast<std::size_t>(threads); }));
+  }
+  std::vector<std::thread> senders;
+  for (std::size_t i = 0; i < connections; ++i) {
+    senders.emplace_back([&, i] {
+      for (std::size_t sent = 0; sent < kBytes; sent += 10'000) {
+        verdict.expect(peers[i].write(part(i, sent, 10'000)), "the peer can't write");
+      }
+      peers[i].end_writing();
+    });
+  }
+  for (auto& sender : senders) sender.join();
+  CHECK(eventually([&] { return ended == connections || !verdict.good(); }));
+  verdict.expect(ended == connections, "M1 a connection stands still");
+  for (auto& thread : running) thread.join();
+  CHECK(verdict.first() == "");
+  for (const std::size_t bytes : received) CHECK(bytes == kBytes);
+}
+
+PORT_TEST("M1 with hardly any buffers every byte arrives on every connection") {
+  NEEDS_DRIVER();
+  receive_with_few_buffers<D>(1, 1, 8);
+  receive_with_few_buffers<D>(1, 3, 9);
+  receive_with_few_buffers<D>(2, 2, 8);
+  receive_with_few_buffers<D>(3, 4, 12);
+}
+
+PORT_TEST("M1 receiving pauses without a buffer, does not spin, and goes on when there is one") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options(2, 2));
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  Connection c = connection(*port, member, listening);
+  member.receive(c.handle);
+  REQUIRE(c.peer.write(part(0, 0, 100'000)));
+  std::vector<Packet> held;
+  std::string got;
+  for (;;) {
+    const Packet packet = member.next(100 * kMillisecond);
+    if (packet.kind == PacketKind::kNone) break;
+    REQUIRE(packet.error == 0);
+    held.push_back(packet);
+  }
+  REQUIRE(!held.empty());
+  CHECK(port->stats().free_buffers == 0);
+  const std::uint64_t calls = member.thread->system_calls();
+  CHECK(member.next(400 * kMillisecond).kind == PacketKind::kNone);
+  CHECK(member.thread->system_calls() - calls < 100);
+  std::thread other([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    for (const Packet& packet : held) got += contents(packet);
+  });
+  const Packet next = member.next();
+  other.join();
+  REQUIRE(next.kind == PacketKind::kReceive);
+  got += contents(next);
+  while (got.size() < 100'000) {
+    const Packet packet = member.next();
+    REQUIRE(packet.kind == PacketKind::kReceive);
+    got += contents(packet);
+  }
+  CHECK(got == part(0, 0, 100'000));
+}
+
+PORT_TEST("M1 a receive that waits for a buffer can be cancelled and closed") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options(2, 1));
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  Connection c = connection(*port, member, listening);
+  member.receive(c.handle);
+  REQUIRE(c.peer.write(part(0, 0, 100'000)));
+  std::vector<Packet> held;
+  for (Packet packet; (packet = member.next(50 * kMillisecond)).kind != PacketKind::kNone;) {
+    held.push_back(packet);
+  }
+  SUBCASE("here") { member.thread->cancel_handle(c.handle); }
+  SUBCASE("by another thread") {
+    std::thread other([&] {
+      Member canceller(*port);
+      canceller.thread->cancel_handle(c.handle);
+    });
+    other.join();
+  }
+  SUBCASE("by a close") {}
+  member.close(c.handle);
+  Packet packet;
+  do {
+    packet = member.next();
+    REQUIRE(packet.kind != PacketKind::kNone);
+    if (packet.chunk != driver::kNoChunk) held.push_back(packet);
+  } while (packet.kind != PacketKind::kClose);
+  for (const Packet& each : held) contents(each);
+  CHECK(eventually([&] { return port->stats().free_buffers >= 1 || D::name[0] == 'i'; }));
+}
+
+PORT_TEST("M3 a connection that is open and idle holds no buffer") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options(2, 4));
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  const std::uint64_t before = port->stats().free_buffers;
+  std::vector<Connection> connections;
+  for (int i = 0; i < 30; ++i) {
+    connections.push_back(connection(*port, member, listening));
+    member.receive(connections.back().handle);
+  }
+  CHECK(member.next(kMillisecond).kind == PacketKind::kNone);
+  CHECK(port->stats().free_buffers == before);
+  for (Connection& c : connections) {
+    REQUIRE(c.peer.write("x"));
+    CHECK(contents(member.next()) == "x");
+  }
+}
+
+// ---- sharing handles --------------------------------------------------------------------------
+
+PORT_TEST("D9 O7 handles roam between threads, with several requests queued in each direction") {
+  NEEDS_DRIVER();
+  constexpr std::size_t kConnections = 6, kBytes = 300'000;
+  constexpr int kThreads = 4;
+  Port* port = make_port(D::name, options(kThreads));
+  Verdict verdict;
+  struct Stream {
+    std::size_t received = 0, submitted = 0;
+    int reading = 0;
+  };
+  std::vector<Stream> streams(kConnections);
+  std::map<std::uint32_t, std::size_t> stream_of;
+  std::vector<Peer> peers;
+  std::atomic<std::size_t> ended{0}, attached{0};
+  std::vector<std::thread> threads;
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  std::vector<std::uint32_t> handles;
+  for (std::size_t i = 0; i < kConnections; ++i) {
+    Connection c = connection(*port, member, listening);
+    stream_of[c.handle] = i;
+    handles.push_back(c.handle);
+    peers.push_back(std::move(c.peer));
+  }
+  // Whoever has a packet of a connection holds its key: what it touches of the stream is its own.
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      Member taker(*port);
+      ++attached;
+      while (ended < kConnections && verdict.good()) {
+        const Packet packet = taker.next(20 * kMillisecond);
+        if (packet.kind == PacketKind::kNone || packet.kind == PacketKind::kPosted) continue;
+        if (!verdict.expect(packet.error == 0, "error " + std::to_string(packet.error))) break;
+        if (packet.kind != PacketKind::kReceive) continue;
+        const std::size_t index = stream_of.at(packet.handle);
+        Stream& stream = streams[index];
+        --stream.reading;
+        if (packet.result == 0) {
+          if (stream.reading == 0) ++ended;
+          continue;
+        }
+        const std::string bytes = contents(packet);
+        verdict.expect(bytes == part(index, stream.received, bytes.size()), "D9 out of order");
+        stream.received += bytes.size();
+        for (; stream.reading < 3; ++stream.reading) taker.receive(packet.handle, false);
+        // An echo in two requests, which may not change places.
+        taker.send(packet.handle, bytes.substr(0, bytes.size() / 2 + 1));
+        if (bytes.size() > 1) taker.send(packet.handle, bytes.substr(bytes.size() / 2 + 1));
+      }
+    });
+  }
+  REQUIRE(eventually([&] { return attached == kThreads; }));
+  for (std::size_t i = 0; i < kConnections; ++i) {
+    streams[i].reading = 1;
+    member.receive(handles[i], false);
+  }
+  std::vector<std::thread> ends;
+  for (std::size_t i = 0; i < kConnections; ++i) {
+    ends.emplace_back([&, i] {
+      std::thread writer([&] {
+        for (std::size_t sent = 0; sent < kBytes; sent += 5000) {
+          verdict.expect(peers[i].write(part(i, sent, 5000)), "the peer can't write");
+        }
+      });
+      const std::string echo = peers[i].read(kBytes);
+      verdict.expect(echo == part(i, 0, kBytes), "O7 the echo is wrong");
+      writer.join();
+      peers[i].end_writing();
+    });
+  }
+  // This one carries out its share, too: it takes nothing, but its lane has operations.
+  while (ended < kConnections && verdict.good()) member.thread->get(0, driver::now() + kMillisecond);
+  for (auto& end : ends) end.join();
+  for (auto& thread : threads) thread.join();
+  CHECK(verdict.first() == "");
+  for (const Stream& stream : streams) CHECK(stream.received == kBytes);
+}
+
+PORT_TEST("O4 O5 what one thread started another cancels and closes") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options(4));
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  Random random(seed("cross cancel"));
+  std::atomic<std::uint32_t> target{0};
+  std::atomic<bool> over{false};
+  std::thread other([&] {
+    Member canceller(*port);
+    while (!over) {
+      const std::uint32_t handle = target.load();
+      if (handle != 0) {
+        canceller.thread->cancel_handle(handle);
+        if (target.compare_exchange_strong(const_cast<std::uint32_t&>(handle), 0)) {
+          canceller.close(handle);
+        }
+      }
+      canceller.thread->get(0, 0);
+      std::this_thread::yield();
+    }
+  });
+  for (int i = 0; i < 60; ++i) {
+    Connection c = connection(*port, member, listening);
+    member.receive(c.handle);
+    for (std::uint32_t n = random(4); n-- > 0;) member.send(c.handle, std::string(400'000, 'x'));
+    for (std::uint32_t n = random(3); n-- > 0;) member.receive(c.handle, false);
+    target = c.handle;
+    Packet packet;
+    int after_close = 0;
+    do {
+      packet = member.next();
+      REQUIRE(packet.kind != PacketKind::kNone);
+      after_close += packet.error == 0 && packet.kind != PacketKind::kClose ? 0 : 1;
+      if (packet.chunk != driver::kNoChunk) contents(packet);
+    } while (packet.kind != PacketKind::kClose);
+    CHECK(packet.handle == c.handle);
+    CHECK(after_close >= 1);
+    while (c.peer.read(1 << 20).size() == 1 << 20) {
+    }
+    CHECK(c.peer.ended);
+  }
+  over = true;
+  other.join();
+}
+
+// ---- leaving ----------------------------------------------------------------------------------
+
+PORT_TEST("T1 the bytes of packets a thread had not begun reach the others") {
+  NEEDS_DRIVER();
+  constexpr int kConnections = 16;
+  Port* port = make_port(D::name, options(2, 8));
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  std::vector<Connection> connections;
+  for (int i = 0; i < kConnections; ++i) connections.push_back(connection(*port, member, listening));
+  {
+    Member doomed(*port);
+    for (Connection& c : connections) {
+      doomed.receive(c.handle);
+      REQUIRE(c.peer.write("for " + std::to_string(c.handle)));
+    }
+    std::size_t taken = 0;
+    for (int i = 0; i < 200 && taken < 2; ++i) {
+      const std::int64_t count = doomed.thread->get(256, driver::now() + kMillisecond);
+      taken = count > 0 ? static_cast<std::size_t>(count) : 0;
+    }
+    REQUIRE(taken >= 2);
+    doomed.leave(true);
+  }
+  // New bytes would overwrite buffers that were let go too early.
+  Connection busy = connection(*port, member, listening);
+  std::map<std::uint32_t, std::string> got;
+  std::string noise;
+  member.receive(busy.handle);
+  REQUIRE(busy.peer.write(std::string(50'000, '!')));
+  while (got.size() < kConnections || noise.size() < 50'000) {
+    const Packet packet = member.next();
+    REQUIRE(packet.kind != PacketKind::kNone);
+    if (packet.kind != PacketKind::kReceive) continue;
+    if (packet.error != 0) {
+      CHECK(packet.error == -ECANCELED);
+      member.receive(packet.handle);
+      continue;
+    }
+    const std::string bytes = contents(packet);
+    (packet.handle == busy.handle ? noise : got[packet.handle]) += bytes;
+  }
+  for (Connection& c : connections) CHECK(got[c.handle] == "for " + std::to_string(c.handle));
+  CHECK(noise == std::string(50'000, '!'));
+}
+
+PORT_TEST("T1 operations of one thread go on when another leaves that carried them out") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options(2));
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  for (int round = 0; round < 20; ++round) {
+    Connection c = connection(*port, member, listening);
+    std::atomic<int> step{0};
+    std::thread other([&] {
+      Member doomed(*port);
+      doomed.send(c.handle, std::string(3'000'000, 'a'));
+      step = 1;
+      while (step == 1) doomed.thread->get(0, driver::now() + kMillisecond);
+      // The first send is through now and the second was started in its place.
+      for (int i = 0; i < round; ++i) doomed.thread->get(0, driver::now() + kMillisecond / 4);
+      doomed.leave(true);
+    });
+    REQUIRE(eventually([&] { return step == 1; }));
+    member.send(c.handle, std::string(3'000'000, 'b'), 50);
+    step = 2;
+    const std::string got = c.peer.read(3'000'000);
+    std::int32_t error = 1;
+    std::thread reader([&] {
+      while (c.peer.read(1 << 20).size() == 1 << 20) {
+      }
+    });
+    while (error == 1) {
+      const Packet packet = member.next();
+      if (packet.kind == PacketKind::kNone) break;
+      if (packet.token == 50) error = packet.error;
+    }
+    CHECK(error == 0);
+    other.join();
+    member.close(c.handle);
+    while (member.next().kind != PacketKind::kClose) {
+    }
+    reader.join();
+  }
+}
+
+/// An echo server whose threads come and go while clients check every byte.
+template <typename D>
+void come_and_go(std::uint64_t number, std::size_t connections, std::size_t bytes) {
+  const std::size_t descriptors = open_descriptors(), handles_before = open_handles();
+  {
+    Port* port = make_port(D::name, options(3, 16));
+    Verdict verdict;
+    std::vector<Peer> peers;
+    std::atomic<std::size_t> finished{0};
+    struct Stream {
+      std::size_t received = 0;
+      bool reading = false;
+      std::string unsent;
+      bool sending = false;
+    };
+    std::map<std::uint32_t, Stream> streams;  // each is touched by the holder of its key alone
+    std::vector<std::uint32_t> handles;
+    Member stayer(*port);
+    const std::uint32_t listening = listener(stayer, true);
+    for (std::size_t i = 0; i < connections; ++i) {
+      Connection c = connection(*port, stayer, listening);
+      handles.push_back(c.handle);
+      streams[c.handle];
+      peers.push_back(std::move(c.peer));
+    }
+    const auto pump = [&](Member& member, const Packet& packet) {
+      Stream& stream = streams.at(packet.handle);
+      const bool retry = packet.error == -ECANCELED;
+      if (packet.kind == PacketKind::kReceive) {
+        verdict.expect(packet.error == 0 || retry, "receive " + std::to_string(packet.error));
+        if (packet.result > 0) {
+          const std::string got = contents(packet);
+          stream.received += got.size();
+          stream.unsent += got;
+        }
+        const bool at_end = packet.error == 0 && packet.result == 0;
+        if ((packet.flags & kPacketMore) == 0 && !at_end) member.receive(packet.handle);
+      } else if (packet.kind == PacketKind::kSend) {
+        verdict.expect(packet.error == 0 || retry, "send " + std::to_string(packet.error));
+        stream.unsent.erase(0, static_cast<std::size_t>(packet.result));
+        stream.sending = false;
+      }
+      if (!stream.sending && !stream.unsent.empty()) {
+        stream.sending = true;
+        member.send(packet.handle, stream.unsent.substr(0, 20'000));
+      }
+    };
+    std::vector<std::thread> threads;
+    std::atomic<std::uint64_t> lives{0};
+    for (std::uint32_t t = 0; t < 3; ++t) {
+      threads.emplace_back([&, t] {
+        Random random(number + t);
+        while (finished < connections && verdict.good()) {
+          Member member(*port);
+          ++lives;
+          const std::uint32_t span = 1 + random(60);
+          for (std::uint32_t i = 0; i < span && finished < connections; ++i) {
+            const Packet packet = member.next(kMillisecond);
+            const bool ours = packet.kind == PacketKind::kReceive || packet.kind == PacketKind::kSend;
+            if (ours) pump(member, packet);
+          }
+          // Between packets, so nothing is abandoned; the batch is left as it is.
+          const Packet last = random.one_in(2) ? member.next(0) : Packet{};
+          if (last.kind == PacketKind::kReceive || last.kind == PacketKind::kSend) pump(member, last);
+          member.leave(false);
+        }
+      });
+    }
+    for (const std::uint32_t handle : handles) stayer.receive(handle);
+    std::vector<std::thread> ends;
+    for (std::size_t i = 0; i < connections; ++i) {
+      ends.emplace_back([&, i] {
+        std::thread writer([&] {
+          for (std::size_t sent = 0; sent < bytes; sent += 4000) {
+            if (!peers[i].write(part(i, sent, std::min<std::size_t>(4000, bytes - sent)))) break;
+          }
+        });
+        const std::string echo = peers[i].read(bytes);
+        verdict.expect(echo.size() == bytes, "T1 bytes are missing");
+        verdict.expect(echo == part(i, 0, echo.size()), "T1 wrong bytes");
+        writer.join();
+        ++finished;
+      });
+    }
+    while (finished < connections && verdict.good()) {
+      const Packet packet = stayer.next(kMillisecond);
+      const bool ours = packet.kind == PacketKind::kReceive || packet.kind == PacketKind::kSend;
+      if (ours) pump(stayer, packet);
+    }
+    for (Peer& peer : peers) {
+      if (!verdict.good()) peer.end_writing();
+    }
+    for (auto& thread : threads) thread.join();
+    stayer.leave(false);
+    for (auto& end : ends) end.join();
+    CHECK(verdict.first() == "");
+    CHECK(lives > 3);
+    CHECK(port->stats().threads == 0);
+  }
+  CHECK(open_handles() == handles_before);
+  CHECK(eventually([&] { return open_descriptors() == descriptors; }));
+}
+
+PORT_TEST("T1 threads come and go with operations in flight, and no byte is lost") {
+  NEEDS_DRIVER();
+  const std::uint64_t number = seed("come and go");
+  INFO("CP_SEED=", number);
+  come_and_go<D>(number, 6, 100'000);
+}
+
+PORT_TEST("T1 threads that die in the middle of anything leave nothing behind") {
+  NEEDS_DRIVER();
+  const std::uint64_t number = seed("die");
+  INFO("CP_SEED=", number);
+  const std::size_t descriptors = open_descriptors(), handles = open_handles();
+  Port* port = make_port(D::name, options(4, 8));
+  {
+    Member stayer(*port);
+    const std::uint32_t listening = listener(stayer, true);
+    stayer.accept(listening);
+    const driver::SocketAddress address = address_of(*port, listening);
+    std::atomic<bool> over{false};
+    std::vector<std::thread> threads;
+    for (std::uint32_t t = 0; t < 3; ++t) {
+      threads.emplace_back([&, t] {
+        Random random(number + t);
+        for (int life = 0; life < 15; ++life) {
+          Member member(*port);
+          Thread::Association association;
+          association.token = 1;
+          const std::int64_t mine = member.thread->connect(address, association);
+          association.token = 2;
+          member.thread->open("/proc/self/maps", driver::kOpenRead, 0, association);
+          association.keyed = true;
+          const std::int64_t timing = member.thread->timer(association);
+          member.timer(static_cast<std::uint32_t>(timing), random(3), random.one_in(2) ? 1 : 0);
+          for (std::uint32_t i = random(12); i-- > 0;) {
+            const Packet packet = member.next(kMillisecond, 1 + random(20));
+            if (packet.kind == PacketKind::kAccept && packet.error == 0) {
+              member.receive(packet.accepted);
+              member.send(packet.accepted, std::string(1 + random(200'000), 'y'));
+            } else if (packet.kind == PacketKind::kConnect && packet.error == 0) {
+              member.receive(static_cast<std::uint32_t>(mine), true, 3);
+              member.send(static_cast<std::uint32_t>(mine), std::string(1 + random(9000), 'x'), 4);
+            } else if (packet.kind == PacketKind::kReceive && random.one_in(2)) {
+              contents(packet);
+            } else if (packet.kind == PacketKind::kReceive && random.one_in(4)) {
+              member.close(packet.handle);
+            }
+          }
+          member.leave(true);
+        }
+      });
+    }
+    std::thread ender([&] {
+      for (auto& thread : threads) thread.join();
+      over = true;
+    });
+    int accepts = 0;
+    while (!over) {
+      const Packet packet = stayer.next(kMillisecond);
+      if (packet.kind == PacketKind::kAccept && packet.error == 0) ++accepts;
+      if (packet.kind == PacketKind::kReceive) contents(packet);
+    }
+    ender.join();
+    stayer.leave(true);
+  }
+  CHECK(open_handles() == handles);
+  CHECK(eventually([&] { return open_descriptors() == descriptors; }));
+}
+
+// ---- hand-off ---------------------------------------------------------------------------------
+
+PORT_TEST("A3 hand-off under traffic: the notice first, the bytes in order, nothing left behind") {
+  NEEDS_DRIVER();
+  constexpr std::size_t kBytes = 400'000;
+  const std::uint64_t number = seed("hand-off");
+  INFO("CP_SEED=", number);
+  Random random(number);
+  for (int round = 0; round < 6; ++round) {
+    Port* ports[2] = {make_port(D::name, options(2, 16)), make_port(D::name, options(2, 16))};
+    Verdict verdict;
+    std::atomic<int> at{0}, moves{0};
+    std::atomic<std::size_t> received{0};
+    std::atomic<bool> over{false}, moving{false};
+    std::atomic<std::uint32_t> handle{0};
+    std::mutex starting;
+    std::condition_variable started;
+    std::string got;  // whoever has a packet of the handle holds its key, on whichever port
+    std::vector<std::thread> threads;
+    Member member(*ports[0]);
+    Member elsewhere(*ports[1]);
+    const std::uint32_t listening = listener(member, true, 9);
+    Connection c = connection(*ports[0], member, listening);
+    const int hops = 1 + static_cast<int>(random(3));
+    // One thread a port: what it holds of the handle when it hands it off is over by then.
+    const auto serve = [&](Member& self, int index, const Packet& packet, bool& welcomed) {
+      if (packet.kind == PacketKind::kHandOff) {
+        verdict.expect(!welcomed, "A3 two notices");
+        verdict.expect(packet.key == 100u + static_cast<std::uint32_t>(moves.load()), "A3 key");
+        welcomed = true;
+        return;
+      }
+      if (packet.kind != PacketKind::kReceive || packet.handle != c.handle) return;
+      verdict.expect(welcomed, "A3 a packet where the handle is not");
+      verdict.expect(packet.error == 0, "A3 error " + std::to_string(packet.error));
+      got += contents(packet);
+      received = got.size();
+      if (packet.result == 0) over = true;
+      const bool due = received > kBytes / 5 * static_cast<std::size_t>(moves + 1);
+      if (over || !due || moves == hops) return;
+      ++moves;
+      welcomed = false;
+      const std::int32_t error = ports[index]->hand_off(c.handle, *ports[1 - index],
+                                                        100u + static_cast<std::uint32_t>(moves));
+      verdict.expect(error == 0, "A3 hand_off " + std::to_string(error));
+    };
+    std::thread writer([&] {
+      for (std::size_t sent = 0; sent < kBytes; sent += 2000) {
+        if (!c.peer.write(part(3, sent, 2000))) break;
+      }
+      c.peer.end_writing();
+    });
+    std::thread second([&] {
+      Member self(*ports[1]);
+      bool welcomed = false;
+      while (!over && verdict.good()) serve(self, 1, self.next(kMillisecond), welcomed);
+    });
+    member.receive(c.handle);
+    bool welcomed = true;
+    const auto end = driver::now() + kPatience;
+    while (!over && verdict.good() && driver::now() < end) {
+      serve(member, 0, member.next(kMillisecond), welcomed);
+    }
+    verdict.expect(over, "A3 the stream stands still at " + std::to_string(received.load()));
+    over = true;
+    second.join();
+    if (!verdict.good()) member.close(c.handle);
+    if (!verdict.good()) c.peer.end_writing();
+    writer.join();
+    CHECK(verdict.first() == "");
+    const bool same = got == part(3, 0, kBytes);
+    CHECK(same);
+    CHECK(moves == hops);
+  }
+}
+
+PORT_TEST("A3 operations in flight complete on the new port, whose threads are woken for it") {
+  NEEDS_DRIVER();
+  Port* from = make_port(D::name, options(2));
+  Port* to = make_port(D::name, options(2));
+  Member member(*from);
+  const std::uint32_t listening = listener(member, true);
+  Connection c = connection(*from, member, listening);
+  member.receive(c.handle);
+  REQUIRE(member.next(kMillisecond).kind == PacketKind::kNone);
+  Verdict verdict;
+  std::atomic<int> seen{0};
+  std::thread other([&] {
+    Member taker(*to);
+    ++seen;
+    const Packet first = taker.next();
+    verdict.expect(first.kind == PacketKind::kHandOff, "the notice is not the first packet");
+    verdict.expect(first.key == 55 && first.handle == c.handle, "the notice is wrong");
+    ++seen;
+    const Packet second = taker.next();
+    verdict.expect(second.kind == PacketKind::kReceive, "no packet of the operation in flight");
+    verdict.expect(second.key == 55, "the old key");
+    verdict.expect(contents(second) == "later", "the wrong bytes");
+    ++seen;
+    taker.close(c.handle);
+    Packet packet;
+    do {
+      packet = taker.next();
+    } while (packet.kind == PacketKind::kReceive);
+    verdict.expect(packet.kind == PacketKind::kClose, "no close");
+    ++seen;
+  });
+  REQUIRE(eventually([&] { return seen == 1 && to->stats().waiting == 1; }));
+  CHECK(from->hand_off(c.handle, *to, 55) == 0);
+  CHECK(from->hand_off(c.handle, *to, 56) == kErrorNotSupported);
+  REQUIRE(eventually([&] { return seen == 2; }));
+  REQUIRE(eventually([&] { return to->stats().waiting == 1; }));
+  REQUIRE(c.peer.write("later"));
+  while (seen < 4 && verdict.good()) {
+    CHECK(member.next(kMillisecond).kind == PacketKind::kNone);
+  }
+  other.join();
+  CHECK(verdict.first() == "");
+  c.peer.read(1);
+  CHECK(c.peer.ended);
+}
+
+PORT_TEST("T2 a port that ends closes handles whose operations another port's thread carries out") {
+  NEEDS_DRIVER();
+  const std::size_t handles = open_handles();
+  for (int round = 0; round < 10; ++round) {
+    Port* from = make_port(D::name, options(2));
+    Port* to = make_port(D::name, options(2));
+    Member member(*from);
+    const std::uint32_t listening = listener(member, true);
+    Connection c = connection(*from, member, listening);
+    member.receive(c.handle);
+    REQUIRE(member.next(kMillisecond).kind == PacketKind::kNone);
+    {
+      Member taker(*to);
+      REQUIRE(from->hand_off(c.handle, *to, 55) == 0);
+      REQUIRE(taker.next().kind == PacketKind::kHandOff);
+      if (round % 2 == 0) taker.close(c.handle);
+    }
+    CHECK(Port::find(to->id()) == nullptr);
+    CHECK(member.next(5 * kMillisecond).kind == PacketKind::kNone);
+    member.close(listening);
+    CHECK(member.next().kind == PacketKind::kClose);
+    c.peer.read(1);
+    CHECK(c.peer.ended);
+  }
+  CHECK(open_handles() == handles);
+}
+
+}  // namespace

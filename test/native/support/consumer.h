@@ -1,0 +1,155 @@
+// A consumer without a lane: it waits on a condition variable, and handles its batch as the
+// library's JavaScript does.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "port/dispatcher.h"
+
+namespace cp::test {
+
+inline Packet posted(std::uint32_t key, double value) {
+  Packet packet;
+  packet.kind = PacketKind::kPosted;
+  packet.key = key;
+  packet.result = value;
+  return packet;
+}
+
+inline Packet completed(std::uint32_t key, std::uint32_t handle, double value) {
+  Packet packet;
+  packet.kind = PacketKind::kReceive;
+  packet.key = key;
+  packet.handle = handle;
+  packet.result = value;
+  return packet;
+}
+
+inline Packet for_one(Packet packet, Consumer& target) {
+  packet.target = &target;
+  return packet;
+}
+
+inline Packet awaited(Consumer& target, std::uint32_t token) {
+  Packet packet;
+  packet.kind = PacketKind::kRead;
+  packet.flags = kPacketAwaited;
+  packet.token = token;
+  packet.target = &target;
+  return packet;
+}
+
+class FakeThread final : public Consumer {
+ public:
+  explicit FakeThread(Dispatcher& dispatcher)
+      : dispatcher_(dispatcher), memory_(new PacketSlot[kBatchLimit]()) {
+    slots = memory_.get();
+    Dispatcher::Section section(dispatcher_);
+    dispatcher_.add(*this);
+  }
+
+  void wake() override {
+    std::lock_guard lock(mutex_);
+    ++wakes_;
+    condition_.notify_all();
+  }
+  std::uint64_t wakes() {
+    std::lock_guard lock(mutex_);
+    return wakes_;
+  }
+
+  /// Ends the batch and takes the next without waiting.
+  std::size_t take(std::size_t max = kBatchLimit) {
+    Dispatcher::Section section(dispatcher_);
+    dispatcher_.unpark(*this);
+    dispatcher_.release(*this);
+    return dispatcher_.take(*this, max);
+  }
+
+  /// The same; parks when there is nothing, as a thread in `get` does, but does not wait.
+  std::size_t take_or_park(std::size_t max = kBatchLimit, bool in_event_loop = false) {
+    Dispatcher::Section section(dispatcher_);
+    dispatcher_.unpark(*this);
+    dispatcher_.release(*this);
+    const std::size_t count = dispatcher_.take(*this, max);
+    if (count == 0) dispatcher_.park(*this, in_event_loop, true);
+    return count;
+  }
+
+  /// Waits; 0 when the dispatcher was closed.
+  std::size_t get(std::size_t max) {
+    {
+      Dispatcher::Section section(dispatcher_);
+      dispatcher_.unpark(*this);
+      dispatcher_.release(*this);
+    }
+    for (;;) {
+      std::uint64_t seen = wakes();
+      {
+        Dispatcher::Section section(dispatcher_);
+        if (dispatcher_.worth_taking(*this)) {
+          dispatcher_.unpark(*this);
+          if (dispatcher_.closed()) return 0;
+          const std::size_t count = dispatcher_.take(*this, max);
+          if (count > 0) return count;
+          dispatcher_.park(*this, false, true);
+        }
+      }
+      std::unique_lock lock(mutex_);
+      condition_.wait(lock, [&] { return wakes_ != seen; });
+    }
+  }
+
+  bool claim(std::size_t i) {
+    std::uint32_t expected = kSlotReady;
+    return std::atomic_ref(slots[i].state).compare_exchange_strong(expected, kSlotClaimed);
+  }
+  void done(std::size_t i) { std::atomic_ref(slots[i].state).store(kSlotDone); }
+  std::uint32_t slot_state(std::size_t i) { return std::atomic_ref(slots[i].state).load(); }
+
+  void begin_blocking() {
+    Dispatcher::Section section(dispatcher_);
+    dispatcher_.begin_blocking(*this);
+  }
+  void end_blocking() {
+    Dispatcher::Section section(dispatcher_);
+    dispatcher_.end_blocking(*this);
+  }
+  std::vector<Packet> leave(bool died) {
+    std::vector<Packet> orphans;
+    Dispatcher::Section section(dispatcher_);
+    dispatcher_.remove(*this, died, orphans);
+    return orphans;
+  }
+
+  /// The results of the batch, whoever may have stolen some of it since.
+  std::vector<double> values() const {
+    std::vector<double> all;
+    for (std::size_t i = 0; i < batch_size; ++i) all.push_back(slots[i].result);
+    return all;
+  }
+
+ private:
+  Dispatcher& dispatcher_;
+  std::unique_ptr<PacketSlot[]> memory_;
+  std::mutex mutex_;
+  std::condition_variable condition_;
+  std::uint64_t wakes_ = 0;
+};
+
+inline bool post(Dispatcher& dispatcher, const Packet& packet) {
+  Dispatcher::Section section(dispatcher);
+  return dispatcher.post(packet, nullptr);
+}
+
+inline void push(Dispatcher& dispatcher, const Packet& packet, Consumer* from = nullptr) {
+  Dispatcher::Section section(dispatcher);
+  dispatcher.push(packet, from);
+}
+
+}  // namespace cp::test

@@ -1,0 +1,277 @@
+// A port and the threads attached to it, as a program in C++ would use them, and plain sockets for
+// the other end.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "port/port.h"
+#include "port/thread.h"
+#include "verdict.h"
+
+namespace cp::test {
+
+struct Epoll { static constexpr const char* name = "epoll"; };
+struct IoUring { static constexpr const char* name = "io_uring"; };
+
+/// Node ignores SIGPIPE; so do these programs.
+inline const bool sigpipe_ignored = ::signal(SIGPIPE, SIG_IGN) != SIG_ERR;
+
+inline bool available(const char* driver) {
+  driver::Result error = 0;
+  std::string reason;
+  return driver::make_driver(driver, 1, error, reason) != nullptr;
+}
+
+inline Port* make_port(const char* driver, PortOptions options = {}) {
+  options.driver = driver;
+  driver::Result error = 0;
+  std::string reason;
+  Port* port = Port::create(options, error, reason);
+  REQUIRE_MESSAGE(port != nullptr, reason);
+  return port;
+}
+
+inline std::size_t open_descriptors() {
+  std::size_t count = 0;
+  DIR* directory = ::opendir("/proc/self/fd");
+  while (::readdir(directory) != nullptr) ++count;
+  ::closedir(directory);
+  return count - 3;  // ".", "..", and the directory's own
+}
+
+inline std::size_t open_handles() {
+  std::size_t count = 0;
+  HandleTable::instance().for_each([&](Handle& handle) { count += handle.id != 0; });
+  return count;
+}
+
+inline Request* request(PacketKind kind, std::uint32_t token = 0) {
+  Request* made = new_request();
+  made->kind = kind;
+  made->token = token;
+  if (kind == PacketKind::kShutdown) made->flags = 1;
+  if (kind == PacketKind::kStat) made->status = &made->file_status;
+  return made;
+}
+
+/// Made on the thread that uses it.
+class Member {
+ public:
+  explicit Member(Port& port) : slots_(new PacketSlot[kBatchLimit]()) {
+    driver::Result error = 0;
+    thread = port.attach(slots_.get(), error);
+    REQUIRE_MESSAGE(thread != nullptr, "attach: ", error);
+  }
+  ~Member() { leave(false); }
+
+  void leave(bool died) {
+    if (thread->attached()) thread->detach(died);
+  }
+
+  /// Takes the next batch; false when there was none in time or the port is closed.
+  bool refill(std::size_t max = kBatchLimit, driver::Deadline patience = kPatience) {
+    at_ = 0;
+    const std::int64_t count = thread->get(max, driver::now() + patience);
+    size_ = count > 0 ? static_cast<std::size_t>(count) : 0;
+    return count > 0;
+  }
+
+  /// The next packet; kNone when there was none in time or the port is closed.
+  Packet next(driver::Deadline patience = kPatience, std::size_t max = kBatchLimit) {
+    const driver::Deadline end = driver::now() + patience;
+    for (;;) {
+      if (at_ > 0) std::atomic_ref(slots_[at_ - 1].state).store(kSlotDone);
+      for (; at_ < size_; ++at_) {
+        std::uint32_t expected = kSlotReady;
+        std::atomic_ref state(slots_[at_].state);
+        if (thread->batch[at_].awaited() ||
+            state.compare_exchange_strong(expected, kSlotClaimed)) {
+          return thread->batch[at_++];
+        }
+      }
+      at_ = size_ = 0;
+      const driver::Deadline left = end - driver::now();
+      if (left < 0 && patience > 0) return {};
+      if (!refill(max, left < 0 ? 0 : left)) return {};
+    }
+  }
+
+  std::uint32_t allocate(const void* bytes, std::size_t length, Request& request) {
+    Place place;
+    REQUIRE(thread->allocate(length, place));
+    std::uint8_t* base = BufferPool::use(place, length);
+    REQUIRE(base != nullptr);
+    if (bytes != nullptr) std::memcpy(base, bytes, length);
+    request.memory.push_back({base, length});
+    request.places.push_back(place);
+    request.total += length;
+    BufferPool::release(place);  // free once the operation is over
+    return place.chunk;
+  }
+
+  void send(std::uint32_t handle, const std::string& bytes, std::uint32_t token = 0,
+            std::uint32_t timeout = 0) {
+    Request* made = request(PacketKind::kSend, token);
+    made->timeout = timeout;
+    allocate(bytes.data(), bytes.size(), *made);
+    thread->submit(made, handle);
+  }
+  void receive(std::uint32_t handle, bool multishot = true, std::uint32_t token = 0,
+               std::uint32_t timeout = 0) {
+    Request* made = request(PacketKind::kReceive, token);
+    made->multishot = multishot;
+    made->timeout = timeout;
+    thread->submit(made, handle);
+  }
+  void accept(std::uint32_t handle, bool multishot = true, std::uint32_t token = 0) {
+    Request* made = request(PacketKind::kAccept, token);
+    made->multishot = multishot;
+    thread->submit(made, handle);
+  }
+  void timer(std::uint32_t handle, double delay, double interval = 0, std::uint32_t token = 0) {
+    Request* made = request(PacketKind::kTimer, token);
+    made->delay = delay;
+    made->interval = interval;
+    made->multishot = interval > 0;
+    thread->submit(made, handle);
+  }
+  void submit(PacketKind kind, std::uint32_t handle, std::uint32_t token = 0) {
+    thread->submit(request(kind, token), handle);
+  }
+  void close(std::uint32_t handle, std::uint32_t token = 0) {
+    submit(PacketKind::kClose, handle, token);
+  }
+
+  Thread* thread = nullptr;
+
+ private:
+  std::unique_ptr<PacketSlot[]> slots_;
+  std::size_t at_ = 0, size_ = 0;
+};
+
+inline driver::SocketAddress any_loopback() {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  driver::SocketAddress out;
+  std::memcpy(out.bytes, &address, sizeof address);
+  out.length = sizeof address;
+  return out;
+}
+
+inline std::uint32_t listener(Member& member, bool keyed, std::uint32_t key = 1) {
+  driver::ListenOptions options;
+  options.address = any_loopback();
+  Thread::Association association;
+  association.keyed = keyed;
+  association.key = key;
+  const std::int64_t id = member.thread->listen(options, keyed, association);
+  REQUIRE(id > 0);
+  return static_cast<std::uint32_t>(id);
+}
+
+inline driver::SocketAddress address_of(Port& port, std::uint32_t handle) {
+  driver::SocketAddress address;
+  REQUIRE(port.driver().address(Port::look_up(handle).descriptor, false, address) == 0);
+  return address;
+}
+
+inline std::string contents(const Packet& packet) {
+  if (packet.chunk == driver::kNoChunk) return "";
+  const Place place{packet.chunk, packet.offset};
+  std::string bytes;
+  if (const std::uint8_t* base = BufferPool::use(place, static_cast<std::uint64_t>(packet.result))) {
+    bytes.assign(reinterpret_cast<const char*>(base), static_cast<std::size_t>(packet.result));
+    BufferPool::unuse(place);
+  }
+  BufferPool::release(place);
+  return bytes;
+}
+
+/// The other end: blocking, and no part of the port.
+class Peer {
+ public:
+  explicit Peer(const driver::SocketAddress& address) {
+    fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    timeval limit{40, 0};
+    ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    connected = ::connect(fd_, reinterpret_cast<const sockaddr*>(address.bytes), address.length) == 0;
+  }
+  Peer(Peer&& other) noexcept : connected(other.connected), fd_(other.fd_) { other.fd_ = -1; }
+  ~Peer() { shut(); }
+
+  bool write(const std::string& bytes) {
+    for (std::size_t sent = 0; sent < bytes.size();) {
+      const ssize_t n = ::send(fd_, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
+      if (n <= 0) return false;
+      sent += static_cast<std::size_t>(n);
+    }
+    return true;
+  }
+  /// Up to `length` bytes, fewer at the end.
+  std::string read(std::size_t length) {
+    std::string bytes(length, '\0');
+    std::size_t got = 0;
+    while (got < length) {
+      const ssize_t n = ::recv(fd_, bytes.data() + got, length - got, 0);
+      if (n <= 0) {
+        ended = n == 0;
+        break;
+      }
+      got += static_cast<std::size_t>(n);
+    }
+    bytes.resize(got);
+    return bytes;
+  }
+  void end_writing() { ::shutdown(fd_, SHUT_WR); }
+  void reset() {
+    linger now{1, 0};
+    ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    shut();
+  }
+  void shut() {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = -1;
+  }
+
+  bool connected = false;
+  bool ended = false;  ///< the last read met an orderly end
+
+ private:
+  int fd_ = -1;
+};
+
+/// A connection: a keyed handle of the port on one side, a peer on the other.
+struct Connection {
+  Peer peer;
+  std::uint32_t handle;
+  std::uint32_t key;
+};
+inline Connection connection(Port& port, Member& member, std::uint32_t listener) {
+  member.accept(listener, false);
+  Peer peer(address_of(port, listener));
+  REQUIRE(peer.connected);
+  const Packet packet = member.next();
+  REQUIRE(packet.kind == PacketKind::kAccept);
+  REQUIRE(packet.error == 0);
+  return {std::move(peer), packet.accepted, packet.accepted_key};
+}
+
+}  // namespace cp::test

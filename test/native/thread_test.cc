@@ -1,0 +1,589 @@
+// A port, its threads and real descriptors, driver by driver: what one operation does. Threads that
+// come, go and share are in port_test.cc.
+#include <doctest/doctest.h>
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "support/member.h"
+
+namespace {
+
+using namespace cp;
+using namespace cp::test;
+
+constexpr std::int64_t kMillisecond = 1'000'000;
+
+#define PORT_TEST(title) TEST_CASE_TEMPLATE(title, D, Epoll, IoUring)
+#define NEEDS_DRIVER() \
+  if (!available(D::name)) return
+
+PortOptions options(std::uint32_t concurrency = 4) {
+  PortOptions made;
+  made.concurrency = concurrency;
+  made.buffers.buffer_size = 4096;
+  made.buffers.buffer_count = 64;
+  return made;
+}
+
+Packet until(Member& member, PacketKind kind) {
+  for (;;) {
+    const Packet packet = member.next();
+    if (packet.kind == kind || packet.kind == PacketKind::kNone) return packet;
+    if (packet.chunk != driver::kNoChunk) BufferPool::release({packet.chunk, packet.offset});
+  }
+}
+
+struct TemporaryFile {
+  TemporaryFile() {
+    const int fd = ::mkstemp(path);
+    REQUIRE(fd >= 0);
+    ::close(fd);
+  }
+  ~TemporaryFile() { ::unlink(path); }
+  char path[32] = "/tmp/port-test-XXXXXX";
+};
+
+std::uint32_t open_file(Member& member, const char* path, std::uint32_t flags) {
+  Thread::Association association;
+  association.keyed = true;
+  association.key = 7;
+  association.token = 900;
+  const std::int64_t id = member.thread->open(path, flags, 0600, association);
+  REQUIRE(id > 0);
+  const Packet packet = member.next();
+  REQUIRE(packet.kind == PacketKind::kOpen);
+  REQUIRE(packet.error == 0);
+  return static_cast<std::uint32_t>(id);
+}
+
+// ---- sockets ----------------------------------------------------------------------------------
+
+PORT_TEST("O1 every operation has exactly one final packet") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  Connection c = connection(*port, member, listening);
+  member.receive(c.handle);
+  REQUIRE(c.peer.write("one"));
+  Packet packet = member.next();
+  CHECK(packet.kind == PacketKind::kReceive);
+  CHECK((packet.flags & kPacketMore) != 0);
+  CHECK(contents(packet) == "one");
+  c.peer.end_writing();
+  packet = member.next();
+  CHECK(packet.kind == PacketKind::kReceive);
+  CHECK((packet.flags & kPacketMore) == 0);
+  CHECK(packet.error == 0);
+  CHECK(packet.result == 0);
+  CHECK(member.next(0).kind == PacketKind::kNone);
+}
+
+PORT_TEST("O8 a reset is ECONNRESET, never an end") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  Connection c = connection(*port, member, listening);
+  member.receive(c.handle);
+  c.peer.reset();
+  CHECK(until(member, PacketKind::kReceive).error == -ECONNRESET);
+}
+
+PORT_TEST("O8 reading at the end of a file is a result of 0") {
+  NEEDS_DRIVER();
+  TemporaryFile file;
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t id = open_file(member, file.path, driver::kOpenRead);
+  Request* read = request(PacketKind::kRead);
+  member.allocate(nullptr, 100, *read);
+  member.thread->submit(read, id);
+  const Packet packet = member.next();
+  CHECK(packet.error == 0);
+  CHECK(packet.result == 0);
+}
+
+PORT_TEST("O3 what is wrong with an operation arrives as its packet") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true, 77);
+  member.submit(PacketKind::kSync, listening);
+  Packet packet = member.next();
+  CHECK(packet.kind == PacketKind::kSync);
+  CHECK(packet.error == kErrorNotSupported);
+  CHECK(packet.key == 77);
+  member.close(listening);
+  CHECK(until(member, PacketKind::kClose).error == 0);
+  member.accept(listening, true, 5);
+  packet = member.next();
+  CHECK(packet.error == kErrorHandleClosed);
+  CHECK(packet.token == 5);
+}
+
+PORT_TEST("O7 sends of one thread go out in order and complete when every byte is out") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  Connection c = connection(*port, member, listening);
+  std::string expected;
+  std::vector<std::size_t> sizes;
+  for (int i = 0; i < 12; ++i) {
+    const std::size_t size = i % 3 == 0 ? 1'500'000 : 10 + static_cast<std::size_t>(i);
+    const std::string bytes(size, static_cast<char>('a' + i));
+    sizes.push_back(size);
+    expected += bytes;
+    member.send(c.handle, bytes);
+  }
+  std::string got;
+  std::thread reader([&] { got = c.peer.read(expected.size()); });
+  for (const std::size_t size : sizes) {
+    const Packet packet = member.next();
+    CHECK(packet.kind == PacketKind::kSend);
+    CHECK(packet.error == 0);
+    CHECK(packet.result == size);
+  }
+  reader.join();
+  const bool same = got == expected;
+  CHECK(same);
+}
+
+PORT_TEST("O7 sends queued from several threads never interleave") {
+  NEEDS_DRIVER();
+  constexpr int kThreads = 4, kSends = 30;
+  Port* port = make_port(D::name, options());
+  Verdict verdict;
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  Connection c = connection(*port, member, listening);
+  std::atomic<int> completed{0};
+  const auto size_of = [](int thread, int i) {
+    return static_cast<std::size_t>(100 + (thread * 37 + i * 991) % 60'000);
+  };
+  std::size_t total = 0;
+  for (int t = 0; t < kThreads; ++t) {
+    for (int i = 0; i < kSends; ++i) total += size_of(t, i);
+  }
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      Member sender(*port);
+      for (int i = 0; i < kSends; ++i) {
+        std::string bytes(size_of(t, i), static_cast<char>('a' + t));
+        bytes.front() = '<';
+        bytes.back() = '>';
+        bytes[1] = static_cast<char>('0' + t);
+        bytes[2] = static_cast<char>('A' + i);
+        sender.send(c.handle, bytes);
+      }
+      while (completed < kThreads * kSends) {
+        const Packet packet = sender.next(5 * kMillisecond);
+        if (packet.kind == PacketKind::kNone) continue;
+        verdict.expect(packet.kind == PacketKind::kSend, "not a send");
+        verdict.expect(packet.error == 0, "a send failed: " + std::to_string(packet.error));
+        ++completed;
+      }
+    });
+  }
+  const std::string got = c.peer.read(total);
+  for (auto& thread : threads) thread.join();
+  REQUIRE(verdict.first() == "");
+  REQUIRE(got.size() == total);
+  std::map<char, char> next;
+  std::size_t at = 0;
+  int messages = 0;
+  for (; at + 3 < got.size() && verdict.good(); ++messages) {
+    const char thread = got[at + 1];
+    const char expected = next.count(thread) != 0 ? next[thread] : 'A';
+    if (!verdict.expect(got[at] == '<' && got[at + 2] == expected, "a send out of order")) break;
+    next[thread] = static_cast<char>(expected + 1);
+    const std::size_t size = size_of(thread - '0', got[at + 2] - 'A');
+    const char fill = static_cast<char>('a' + (thread - '0'));
+    const bool whole =
+        std::all_of(got.begin() + static_cast<std::ptrdiff_t>(at + 3),
+                    got.begin() + static_cast<std::ptrdiff_t>(at + size - 1),
+                    [&](char byte) { return byte == fill; });
+    verdict.expect(whole && got[at + size - 1] == '>', "a send was interleaved");
+    at += size;
+  }
+  CHECK(verdict.first() == "");
+  CHECK(messages == kThreads * kSends);
+}
+
+PORT_TEST("O5 close ends what is in flight, its packet is the last, the peer sees the end") {
+  NEEDS_DRIVER();
+  const std::size_t handles = open_handles();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  Connection c = connection(*port, member, listening);
+  const std::uint32_t key = c.key;
+  member.receive(c.handle);
+  member.receive(c.handle, false);
+  member.receive(c.handle, false);
+  for (int i = 0; i < 20; ++i) member.send(c.handle, std::string(1'000'000, 'x'));
+  member.close(c.handle);
+  member.receive(c.handle);
+  std::map<PacketKind, int> finals;
+  int refused = 0;
+  for (;;) {
+    const Packet packet = member.next();
+    REQUIRE(packet.kind != PacketKind::kNone);
+    if (packet.error == kErrorHandleClosed) {
+      ++refused;
+      continue;
+    }
+    CHECK(packet.key == key);
+    CHECK(packet.handle == c.handle);
+    if ((packet.flags & kPacketMore) == 0) ++finals[packet.kind];
+    if (packet.kind == PacketKind::kClose) break;
+  }
+  if (refused == 0) refused += member.next().error == kErrorHandleClosed;
+  CHECK(refused == 1);
+  CHECK(finals[PacketKind::kReceive] == 3);
+  CHECK(finals[PacketKind::kSend] == 20);
+  CHECK(member.next(0).kind == PacketKind::kNone);
+  while (c.peer.read(100'000).size() == 100'000) {
+  }
+  CHECK(c.peer.ended);
+  CHECK(Port::look_up(c.handle).id == 0);
+  CHECK(open_handles() == handles + 1);
+}
+
+PORT_TEST("O5 a descriptor that is used again gets none of its predecessor's operations") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  for (int i = 0; i < 60; ++i) {
+    Connection c = connection(*port, member, listening);
+    const std::string greeting = "round " + std::to_string(i);
+    member.receive(c.handle);
+    REQUIRE(c.peer.write(greeting));
+    const Packet packet = member.next();
+    REQUIRE(packet.kind == PacketKind::kReceive);
+    CHECK(packet.handle == c.handle);
+    CHECK(contents(packet) == greeting);
+    member.close(c.handle);
+    const Packet ended = member.next();
+    CHECK(ended.kind == PacketKind::kReceive);
+    CHECK(ended.error == -ECANCELED);
+    CHECK(member.next().kind == PacketKind::kClose);
+  }
+}
+
+PORT_TEST("O6 an operation with a timeout ends with ETIMEDOUT") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  Connection c = connection(*port, member, listening);
+  SUBCASE("a receive") {
+    member.receive(c.handle, true, 0, 20);
+    const Packet packet = member.next();
+    CHECK(packet.kind == PacketKind::kReceive);
+    CHECK(packet.error == -ETIMEDOUT);
+  }
+  SUBCASE("one that waits behind another") {
+    member.receive(c.handle, false);
+    member.receive(c.handle, false, 3, 20);
+    Packet packet = member.next();
+    CHECK(packet.token == 3);
+    CHECK(packet.error == -ETIMEDOUT);
+    REQUIRE(c.peer.write("x"));
+    packet = member.next();
+    CHECK(packet.error == 0);
+    CHECK(contents(packet) == "x");
+  }
+  SUBCASE("a send, after a part of it") {
+    member.send(c.handle, std::string(30'000'000, 'x'), 0, 50);
+    const Packet packet = member.next();
+    CHECK(packet.kind == PacketKind::kSend);
+    CHECK(packet.error == -ETIMEDOUT);
+    CHECK(packet.result < 30'000'000);
+  }
+  SUBCASE("but not when it was in time") {
+    REQUIRE(c.peer.write("x"));
+    member.receive(c.handle, false, 0, 20'000);
+    CHECK(contents(member.next()) == "x");
+    CHECK(member.next(0).kind == PacketKind::kNone);
+  }
+}
+
+PORT_TEST("O9 linked operations run in order, a failure cancels the rest") {
+  NEEDS_DRIVER();
+  TemporaryFile file;
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const auto chain = [&](std::uint32_t id) {
+    Request* write = request(PacketKind::kWrite, 1);
+    member.allocate("linked", 6, *write);
+    write->chain = request(PacketKind::kSync, 2);
+    write->chain->chain = request(PacketKind::kStat, 3);
+    member.allocate(nullptr, 13 * sizeof(double), *write->chain->chain);
+    double* status = static_cast<double*>(write->chain->chain->memory[0].base);
+    member.thread->submit(write, id);
+    return status;
+  };
+  SUBCASE("success") {
+    const double* status = chain(open_file(member, file.path, driver::kOpenWrite));
+    for (const std::uint32_t token : {1u, 2u, 3u}) {
+      const Packet packet = member.next();
+      CHECK(packet.token == token);
+      CHECK(packet.error == 0);
+    }
+    CHECK(status[0] == 6);
+  }
+  SUBCASE("failure") {
+    chain(open_file(member, file.path, driver::kOpenRead));
+    CHECK(member.next().error == -EBADF);
+    CHECK(member.next().error == -ECANCELED);
+    CHECK(member.next().error == -ECANCELED);
+  }
+}
+
+PORT_TEST("O9 a send that ended early cancels the shutdown linked to it") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  Connection c = connection(*port, member, listening);
+  Request* send = request(PacketKind::kSend, 1);
+  const std::string bytes(30'000'000, 'x');
+  member.allocate(bytes.data(), bytes.size(), *send);
+  send->timeout = 50;
+  send->chain = request(PacketKind::kShutdown, 2);
+  member.thread->submit(send, c.handle);
+  CHECK(member.next().error == -ETIMEDOUT);
+  const Packet packet = member.next();
+  CHECK(packet.token == 2);
+  CHECK(packet.error == -ECANCELED);
+}
+
+PORT_TEST("O4 bytes that arrived before a cancel are not lost") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  Connection c = connection(*port, member, listening);
+  Random random(seed("O4 bytes"));
+  std::string sent, got;
+  int finals = 0;
+  constexpr int kRounds = 300;
+  const auto look = [&](const Packet& packet) {
+    if (packet.kind != PacketKind::kReceive) return;
+    if ((packet.flags & kPacketMore) == 0) ++finals;
+    CHECK((packet.error == 0 || packet.error == -ECANCELED));
+    got += contents(packet);
+  };
+  for (int i = 0; i < kRounds; ++i) {
+    const std::uint32_t token = 1 + static_cast<std::uint32_t>(i);
+    member.receive(c.handle, random.one_in(2), token);
+    if (random.one_in(2)) {
+      const std::string bytes = std::to_string(i) + " ";
+      REQUIRE(c.peer.write(bytes));
+      sent += bytes;
+    }
+    if (random.one_in(2)) look(member.next(0));
+    member.thread->cancel_token(token);
+    member.thread->cancel_token(token);
+    while (finals <= i) {
+      const Packet packet = member.next();
+      REQUIRE(packet.kind == PacketKind::kReceive);
+      look(packet);
+    }
+  }
+  c.peer.end_writing();
+  while (got.size() < sent.size()) {
+    member.receive(c.handle, false);
+    const Packet packet = member.next();
+    REQUIRE(packet.kind == PacketKind::kReceive);
+    REQUIRE(packet.result > 0);
+    look(packet);
+  }
+  CHECK(got == sent);
+}
+
+PORT_TEST("O1 a multishot accept delivers every connection") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  member.accept(listening);
+  std::vector<Peer> peers;
+  std::set<std::uint32_t> accepted, keys;
+  for (int i = 0; i < 40; ++i) {
+    peers.emplace_back(address_of(*port, listening));
+    REQUIRE(peers.back().connected);
+  }
+  while (accepted.size() < 40) {
+    const Packet packet = member.next();
+    REQUIRE(packet.kind == PacketKind::kAccept);
+    REQUIRE(packet.error == 0);
+    CHECK((packet.flags & kPacketMore) != 0);
+    accepted.insert(packet.accepted);
+    keys.insert(packet.accepted_key);
+  }
+  CHECK(keys.size() == 40);
+  member.close(listening);
+  const Packet ended = member.next();
+  CHECK(ended.kind == PacketKind::kAccept);
+  CHECK(ended.error == -ECANCELED);
+  CHECK(member.next().kind == PacketKind::kClose);
+}
+
+/// While it lives the process can open no more descriptors than it is given.
+class FewDescriptors {
+ public:
+  FewDescriptors() {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    for (int fd; (fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC)) < 1000;) filling_.push_back(fd);
+    ::close(filling_.back() + 1);
+    rlimit now = before_;
+    now.rlim_cur = 1000;
+    ::setrlimit(RLIMIT_NOFILE, &now);
+  }
+  ~FewDescriptors() {
+    ::setrlimit(RLIMIT_NOFILE, &before_);
+    while (give_one()) {
+    }
+  }
+  bool give_one() {
+    if (filling_.empty()) return false;
+    ::close(filling_.back());
+    filling_.pop_back();
+    return true;
+  }
+
+ private:
+  rlimit before_{};
+  std::vector<int> filling_;
+};
+
+PORT_TEST("O1 an accept without descriptors pauses and goes on when there are some") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  const driver::SocketAddress address = address_of(*port, listening);
+  // io_uring notes the limit when the accept is submitted.
+  FewDescriptors few;
+  member.accept(listening);
+  REQUIRE(member.next(kMillisecond).kind == PacketKind::kNone);
+  std::vector<Peer> peers;
+  for (int i = 0; i < 4; ++i) few.give_one();
+  for (int i = 0; i < 4; ++i) peers.emplace_back(address);
+  for (const Peer& peer : peers) REQUIRE(peer.connected);
+  CHECK(member.next(50 * kMillisecond).kind == PacketKind::kNone);
+  const std::uint64_t calls = member.thread->system_calls();
+  CHECK(member.next(500 * kMillisecond).kind == PacketKind::kNone);
+  CHECK(member.thread->system_calls() - calls < 200);
+  for (int i = 0; i < 4; ++i) few.give_one();
+  for (int i = 0; i < 4; ++i) {
+    const Packet packet = member.next();
+    CHECK(packet.kind == PacketKind::kAccept);
+    CHECK(packet.error == 0);
+  }
+}
+
+PORT_TEST("O4 an accept that pauses can be cancelled, and nothing spins after it") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  const driver::SocketAddress address = address_of(*port, listening);
+  FewDescriptors few;
+  member.accept(listening, true, 9);
+  REQUIRE(member.next(kMillisecond).kind == PacketKind::kNone);
+  few.give_one();
+  Peer peer(address);
+  REQUIRE(peer.connected);
+  REQUIRE(member.next(50 * kMillisecond).kind == PacketKind::kNone);
+  member.thread->cancel_token(9);
+  const Packet packet = member.next();
+  CHECK(packet.token == 9);
+  CHECK(packet.error == -ECANCELED);
+  const std::uint64_t calls = member.thread->system_calls();
+  CHECK(member.next(400 * kMillisecond).kind == PacketKind::kNone);
+  CHECK(member.thread->system_calls() - calls < 100);
+}
+
+// ---- timers -----------------------------------------------------------------------------------
+
+std::uint32_t timer_handle(Member& member) {
+  Thread::Association association;
+  association.keyed = true;
+  association.key = 3;
+  const std::int64_t id = member.thread->timer(association);
+  REQUIRE(id > 0);
+  return static_cast<std::uint32_t>(id);
+}
+
+PORT_TEST("O1 timers fire once, or again and again until cancelled") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t id = timer_handle(member);
+  member.timer(id, 5, 0, 1);
+  Packet packet = member.next();
+  CHECK(packet.kind == PacketKind::kTimer);
+  CHECK(packet.error == 0);
+  CHECK((packet.flags & kPacketMore) == 0);
+  member.timer(id, 1, 2, 2);
+  for (int i = 0; i < 5; ++i) {
+    packet = member.next();
+    CHECK(packet.token == 2);
+    CHECK((packet.flags & kPacketMore) != 0);
+    CHECK(packet.result >= 1);
+  }
+  member.thread->cancel_token(2);
+  do {
+    packet = member.next();
+  } while ((packet.flags & kPacketMore) != 0);
+  CHECK(packet.error == -ECANCELED);
+  member.timer(id, 100'000);
+  member.close(id);
+  CHECK(member.next().error == -ECANCELED);
+  CHECK(member.next().kind == PacketKind::kClose);
+}
+
+PORT_TEST("O4 timers can be cancelled and closed from another thread") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t id = timer_handle(member);
+  for (int i = 0; i < 30; ++i) {
+    member.timer(id, i % 2 == 0 ? 100'000 : 1, i % 3 == 0 ? 1 : 0);
+    std::thread other([&] {
+      Member canceller(*port);
+      canceller.thread->cancel_handle(id);
+    });
+    other.join();
+    Packet packet;
+    do {
+      packet = member.next();
+    } while ((packet.flags & kPacketMore) != 0);
+    REQUIRE(packet.kind == PacketKind::kTimer);
+    CHECK((packet.error == -ECANCELED || packet.error == 0));
+  }
+  member.timer(id, 100'000, 5);
+  std::thread other([&] {
+    Member closer(*port);
+    closer.close(id);
+  });
+  other.join();
+  CHECK(until(member, PacketKind::kClose).kind == PacketKind::kClose);
+}
+
+}  // namespace

@@ -1,0 +1,210 @@
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { inspect } from 'node:util';
+import { expect, test } from 'vitest';
+import {
+  Collector,
+  CompletionPort,
+  failureOf,
+  keyedWithRawPeer,
+  newPort,
+  outputOf,
+  root,
+  take,
+  temporaryDirectory,
+  temporaryFile,
+  turns,
+  until,
+} from './support/harness';
+
+test('require and import give the same classes', async () => {
+  const required = createRequire(import.meta.url)(
+    '../dist/index.js',
+  ) as typeof import('../dist/index.js');
+  expect(required.CompletionPort).toBe(CompletionPort);
+  const output = await outputOf(`
+    import { createRequire } from 'node:module';
+    const imported = await import('completion-port');
+    const required = createRequire(import.meta.url)('completion-port');
+    console.log(imported.CompletionPort === required.CompletionPort);`);
+  expect(output).toBe('true');
+});
+
+test('one Packet object, valid until the next; toObject() stays', async () => {
+  const port = newPort();
+  for (let i = 0; i < 3; i++) port.post(i, i * 10);
+  const packets = [...port.get(3)];
+  expect(new Set(packets).size).toBe(1);
+  for (let i = 0; i < 3; i++) port.post(i, i * 10);
+  const copies = [];
+  for (const packet of port.get(3)) copies.push(packet.toObject());
+  expect(copies.map(({ key, value }) => [key, value])).toEqual([
+    [0, 0],
+    [1, 10],
+    [2, 20],
+  ]);
+});
+
+test('received bytes are lent, kept, sent on or released', async () => {
+  const port = newPort();
+  const { socket, peer } = await keyedWithRawPeer(port, 1);
+  let echoed = '';
+  peer.on('data', (bytes) => (echoed += bytes.toString()));
+  const kept: Buffer[] = [];
+  port.serve((packet) => {
+    if (packet.type !== 'received' || packet.data === undefined) return;
+    const text = packet.data.toString();
+    if (text === 'keep') kept.push(packet.keep());
+    else if (text === 'release') packet.release();
+    else if (text === 'send') packet.sendTo(socket);
+    if (text !== 'lend')
+      expect(() => packet.keep()).toThrow(expect.objectContaining({ code: 'ERR_BUFFER_RELEASED' }));
+    socket.receive();
+  });
+  socket.receive();
+  for (const text of ['lend', 'keep', 'release', 'send']) {
+    peer.write(text);
+    await turns(20);
+  }
+  await until(() => echoed === 'send');
+  expect(kept.map(String)).toEqual(['keep']);
+  for (const buffer of kept) port.release(buffer);
+  expect(() => port.release(kept[0]!)).toThrow(
+    expect.objectContaining({ code: 'ERR_BUFFER_RELEASED' }),
+  );
+});
+
+test('one consumer for each thread', async () => {
+  const port = newPort();
+  const service = port.serve(() => undefined);
+  expect((await failureOf(() => port.serve(() => undefined))).code).toBe('ERR_INVALID_STATE');
+  expect((await failureOf(() => port.packets())).code).toBe('ERR_INVALID_STATE');
+  service.stop();
+  service.stop();
+  port.post(1, 5);
+  for await (const packet of port.packets()) {
+    expect(packet.value).toBe(5);
+    break;
+  }
+  new Collector(port).stop();
+});
+
+test('a handler that throws is an uncaught exception; packets go on', async () => {
+  const output = await outputOf(`
+    const port = new CompletionPort();
+    const seen = [];
+    process.on('uncaughtException', (error) => seen.push(error.message));
+    port.serve((packet) => { if (packet.value % 2) throw new Error('odd ' + packet.value); seen.push(packet.value); });
+    for (let i = 0; i < 6; i++) port.post(1, i);
+    while (seen.length < 6) await new Promise((r) => setTimeout(r, 1));
+    console.log(seen.join());
+    await port.close();`);
+  expect(output).toBe('0,odd 1,2,odd 3,4,odd 5');
+});
+
+test('util.inspect tells what a thing is', async () => {
+  const port = newPort({ concurrency: 2 });
+  expect(inspect(port)).toMatch(/^CompletionPort \{[^]*concurrency: 2[^]*state: 'open'/);
+  const { socket } = await keyedWithRawPeer(port, 77);
+  expect(inspect(socket)).toMatch(/^TcpSocket \{[^]*key: 77[^]*remote: '127.0.0.1:\d+'/);
+  const file = await port.open(temporaryFile('', 'name.txt'));
+  expect(inspect(file)).toMatch(/^File \{[^]*name\.txt/);
+  const operation = file.stat();
+  expect(inspect(operation)).toBe('Operation { pending }');
+  await operation;
+  expect(inspect(operation)).toBe('Operation { fulfilled }');
+  port.post(5, 6);
+  for (const packet of port.get(1))
+    expect(inspect(packet)).toMatch(/^Packet \{[^]*type: 'posted'[^]*key: 5/);
+  const timer = port.timer();
+  expect(inspect(timer)).toMatch(/^Timer \{/);
+  await file.close();
+  expect(inspect(file)).toMatch(/state: 'closed'/);
+  await port.close();
+  for (const thing of [port, socket, file, timer]) expect(inspect(thing)).toMatch(/closed|Gone/i);
+});
+
+test('types: packet style methods return nothing, unknown options are rejected', () => {
+  const directory = temporaryDirectory();
+  const file = path.join(directory, 'types.mts');
+  writeFileSync(
+    file,
+    `
+import { CompletionPort, type Operation, type TcpSocket } from ${JSON.stringify(`${root}dist/index.js`)};
+declare const port: CompletionPort;
+const keyed = await port.connect({ port: 1, key: 1 });
+const awaited = await port.connect({ port: 1 });
+const nothing: void = keyed.send('x');
+const bytes: Operation<number> = awaited.send('x');
+const buffer: Buffer = await awaited.receive();
+const into: number = await awaited.receive(new Uint8Array(1));
+const key: number = keyed.key;
+const none: undefined = awaited.key;
+const socket: TcpSocket<'packet'> = keyed;
+// @ts-expect-error packet style gives no promise
+keyed.send('x').then();
+// @ts-expect-error packet style gives no bytes
+const wrong: Buffer = await keyed.receive();
+// @ts-expect-error a misspelt option
+new CompletionPort({ concurency: 2 });
+// @ts-expect-error a misspelt option
+await port.listen({ port: 1, reuseport: true });
+// @ts-expect-error the port is needed
+await port.connect({ host: 'x' });
+// @ts-expect-error no such driver
+new CompletionPort({ driver: 'kqueue' });
+// @ts-expect-error loops are for await style
+for await (const chunk of keyed.chunks()) chunk;
+// @ts-expect-error not assignable to the other style
+const other: TcpSocket<'await'> = keyed;
+// @ts-expect-error stat is for await style
+(await port.open('x', 'r', { key: 1 })).stat();
+// @ts-expect-error timers without a key wait
+port.timer().start(1);
+void [nothing, bytes, buffer, into, key, none, socket, wrong, other];
+`,
+  );
+  const options = [
+    '--noEmit',
+    '--strict',
+    '--skipLibCheck',
+    '--target',
+    'es2022',
+    '--module',
+    'nodenext',
+  ];
+  const types = [
+    '--lib',
+    'ES2023,ESNext.Disposable',
+    '--types',
+    'node',
+    '--typeRoots',
+    `${root}node_modules/@types`,
+  ];
+  const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
+  const result = spawnSync(process.execPath, [tsc, ...options, ...types, file], {
+    cwd: directory,
+    encoding: 'utf8',
+  });
+  expect(result.stdout).toBe('');
+  expect(result.status).toBe(0);
+});
+
+test('a message posted inside of a handler comes later', async () => {
+  const port = newPort();
+  port.post(1, 3);
+  const order: string[] = [];
+  port.serve((packet) => {
+    order.push(`begin ${packet.value}`);
+    const { value } = packet;
+    if (value > 0) port.post(1, value - 1);
+    order.push(`end ${value}`);
+  });
+  await until(() => order.length === 8);
+  expect(order.join()).toBe('begin 3,end 3,begin 2,end 2,begin 1,end 1,begin 0,end 0');
+  const other = newPort();
+  other.post(1);
+  expect(await take(other, 1)).toHaveLength(1);
+});

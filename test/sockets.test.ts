@@ -1,0 +1,171 @@
+import { describe, expect, test } from 'vitest';
+import {
+  connectedPair,
+  failureOf,
+  newPort,
+  newSeed,
+  pattern,
+  Random,
+  rawClient,
+  rawServer,
+  turns,
+  until,
+  withRawPeer,
+  type CompletionPort,
+} from './support/harness';
+
+describe.each(['io_uring', 'epoll'] as const)('%s', (driver) => {
+  const open = (): CompletionPort | undefined => {
+    try {
+      return newPort({ driver });
+    } catch {
+      return undefined;
+    }
+  };
+
+  test('a raw client that reads, writes, half-closes and resets at random: every byte counts', async ({
+    skip,
+  }) => {
+    const port = open();
+    if (!port) return skip(`${driver} is not here`);
+    const random = new Random(newSeed(`sockets ${driver}`));
+    const listener = await port.listen({ host: '127.0.0.1', port: 0 });
+    const served: Promise<unknown>[] = [];
+    const echo = (async () => {
+      for await (const socket of listener) {
+        served.push(
+          (async () => {
+            try {
+              for await (const bytes of socket) await socket.send(bytes);
+              await socket.end();
+              return 'ended';
+            } catch (error) {
+              return (error as NodeJS.ErrnoException).code;
+            } finally {
+              await socket.close();
+            }
+          })(),
+        );
+      }
+    })().catch(() => undefined);
+    for (let round = 0; round < 40; round++) {
+      const client = await rawClient(listener.address()!.port);
+      const sent = random.bytes(1 + random.below(60_000));
+      const chunks: Buffer[] = [];
+      client.on('data', (chunk) => chunks.push(chunk));
+      const closed = new Promise((resolve) => client.once('close', resolve));
+      const ended = new Promise((resolve) => client.once('end', resolve));
+      const resets = random.below(4) === 0;
+      for (let at = 0; at < sent.length;) {
+        const end = Math.min(sent.length, at + 1 + random.below(9000));
+        client.write(sent.subarray(at, end));
+        at = end;
+        if (random.below(3) === 0) await turns(1);
+        if (random.below(8) === 0) client.pause();
+        if (random.below(3) === 0) client.resume();
+      }
+      client.resume();
+      if (resets) client.resetAndDestroy();
+      else client.end();
+      await (resets ? closed : ended);
+      const got = Buffer.concat(chunks);
+      expect(got.equals(resets ? sent.subarray(0, got.length) : sent)).toBe(true);
+    }
+    await until(() => served.length === 40);
+    const results = await Promise.all(served);
+    expect(
+      results.every((result) => ['ended', 'ECONNRESET', 'EPIPE'].includes(String(result))),
+    ).toBe(true);
+    expect(results).toContain('ended');
+    await listener.close();
+    await echo;
+    expect(port.stats()).toMatchObject({ handles: 0, allocatedBytes: 0 });
+  });
+
+  test('many connections at once', async ({ skip }) => {
+    const port = open();
+    if (!port) return skip(`${driver} is not here`);
+    const server = await rawServer((socket) => socket.pipe(socket));
+    await Promise.all(
+      Array.from({ length: 300 }, async (_, i) => {
+        const socket = await port.connect({ host: '127.0.0.1', port: server.port });
+        const sent = pattern(1000 + i);
+        await socket.end(sent);
+        const chunks: Buffer[] = [];
+        for await (const chunk of socket.chunks({ copy: true })) chunks.push(chunk);
+        expect(Buffer.concat(chunks).equals(sent)).toBe(true);
+        await socket.close();
+      }),
+    );
+    expect(port.stats().handles).toBe(0);
+  });
+});
+
+test('receive into own memory and into pool memory', async () => {
+  const port = newPort();
+  const { socket, peer } = await withRawPeer(port);
+  peer.write('0123456789');
+  const own = new Uint8Array(4);
+  expect(await socket.receive(own)).toBe(4);
+  expect(Buffer.from(own).toString()).toBe('0123');
+  const pool = port.allocate(4096);
+  expect(await socket.receive({ into: pool.subarray(2, 5) })).toBe(3);
+  expect(pool.toString('utf8', 2, 5)).toBe('456');
+  const moved = new Uint8Array(16);
+  const receiving = socket.receive(moved);
+  structuredClone(moved, { transfer: [moved.buffer] });
+  expect(await receiving).toBe(3);
+});
+
+test('send: strings, views, arrays, nothing, pool memory with release', async () => {
+  const port = newPort();
+  const { socket, peer } = await withRawPeer(port);
+  const chunks: Buffer[] = [];
+  peer.on('data', (chunk) => chunks.push(chunk));
+  const pool = port.allocate(5);
+  pool.write('pool ');
+  expect(await socket.send('größer ')).toBe(9);
+  expect(await socket.send(['a', Buffer.from('b'), new Uint16Array([0x6463]), ' '])).toBe(5);
+  expect(await socket.send([])).toBe(0);
+  expect(await socket.send('')).toBe(0);
+  expect(await socket.send(pool, { release: true })).toBe(5);
+  expect(() => port.release(pool)).toThrow(
+    expect.objectContaining({ code: 'ERR_BUFFER_RELEASED' }),
+  );
+  await socket.end('end');
+  await until(() => Buffer.concat(chunks).toString() === 'größer abcd pool end');
+  expect((await failureOf(() => socket.send('more'))).code).toBe('EPIPE');
+});
+
+test('addresses and options', async () => {
+  const port = newPort();
+  const { listener, client, server } = await connectedPair(port);
+  expect(client.remotePort).toBe(listener.address()!.port);
+  expect(client.localPort).toBe(server.remotePort);
+  expect([client.localAddress, server.remoteAddress]).toEqual(['127.0.0.1', '127.0.0.1']);
+  expect(client.setNoDelay().setNoDelay(false).setKeepAlive(true, 1000).setKeepAlive(false)).toBe(
+    client,
+  );
+  const target = { port: listener.address()!.port, noDelay: true, keepAlive: 5000 };
+  const second = await port.connect({ host: '127.0.0.1', ...target });
+  await second.close();
+  expect(second.localAddress).toBeUndefined();
+});
+
+test('a loop over a listener ends when it is closed, and closes those it leaves behind', async () => {
+  const port = newPort();
+  const listener = await port.listen({ host: '127.0.0.1', port: 0 });
+  const clients = await Promise.all(
+    Array.from({ length: 100 }, () => rawClient(listener.address()!.port)),
+  );
+  let ended = 0;
+  for (const client of clients) client.resume().once('end', () => ended++);
+  let taken = 0;
+  for await (const socket of listener) {
+    void socket.close();
+    if (++taken === 10) break;
+  }
+  await listener.close();
+  await until(() => port.stats().handles === 0);
+  expect(ended).toBeGreaterThanOrEqual(0);
+});
