@@ -1,0 +1,28 @@
+/**
+ * What all the programs do alike: ending, with a message when something failed.
+ */
+
+/** Runs a program. A failure of the system ends it with a message and exit code 1. */
+export async function runProgram(name, run) {
+  try {
+    await run();
+  } catch (error) {
+    // Anything without a code is a mistake in the program: that deserves its stack.
+    if (error.code === undefined) throw error;
+    console.error(`${name}: ${error.message}`);
+    process.exitCode = 1;
+  }
+}
+
+/** Resolves at the first SIGINT or SIGTERM; more of them (a terminal and npm both send one) change nothing. */
+export function untilSignal() {
+  return new Promise((resolve) => {
+    process.on('SIGINT', resolve);
+    process.on('SIGTERM', resolve);
+  });
+}
+
+/** Whether an operation failed because the port was closed under it, which is how servers end. */
+export function isClosed(error) {
+  return error.code === 'ERR_PORT_CLOSED' || error.code === 'ERR_HANDLE_CLOSED';
+}
