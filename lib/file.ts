@@ -117,6 +117,7 @@ export class File<S extends Style = Style> extends Handle<S> {
     if (!memory.stageInPlace(targets)) {
       this.assertOwnMemoryAllowed();
       const bytes = targets.reduce((sum, target) => sum + target.byteLength, 0);
+      if (bytes === 0) return this.transferNothing(Kind.Read, options);
       const copied = Math.min(bytes, LARGEST_COPY);
       memory.resetStage();
       if (!memory.take(copied)) return this.refuse(Kind.Read, outOfBuffers());

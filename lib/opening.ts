@@ -93,7 +93,7 @@ export function openDescriptor(
 }
 
 export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocket> {
-  validate.options(options);
+  validate.given(options);
   const host = validate.string(options.host ?? 'localhost', 'options.host');
   const port = validate.tcpPort(options.port, 'options.port');
   const key = keyOf(lane, options.key);
@@ -113,7 +113,7 @@ export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocke
 }
 
 export function listen(lane: Lane, options: ListenOptions): Operation<TcpListener> {
-  validate.options(options);
+  validate.given(options);
   validate.tcpPort(options.port, 'options.port');
   const { host, backlog = 511, reusePort = false, ipv6Only = false } = options;
   if (host !== undefined) validate.string(host, 'options.host');

@@ -70,6 +70,12 @@ export function callback(value: unknown, name: string): void {
   if (typeof value !== 'function') throw invalidType(name, 'of type function', value);
 }
 
+/** Options that can't be left out. */
+export function given(value: unknown): void {
+  if (value === undefined) throw invalidType('options', 'of type object', value);
+  options(value);
+}
+
 export function options(value: unknown, name = 'options'): void {
   if (value !== undefined && (typeof value !== 'object' || value === null)) {
     throw invalidType(name, 'of type object', value);

@@ -49,8 +49,12 @@ std::unique_ptr<Driver> make_driver(const std::string& name, std::uint32_t, Resu
     if (error < 0) return nullptr;
     wanted = choice.name;
   }
-  if (wanted == "io_uring") return make_uring_driver(error, reason);
-  if (wanted == "epoll") return make_epoll_driver(error, reason);
+  std::string refusal;  // `reason` tells why the driver is not the first choice, also when it is had
+  std::unique_ptr<Driver> driver;
+  if (wanted == "io_uring") driver = make_uring_driver(error, refusal);
+  if (wanted == "epoll") driver = make_epoll_driver(error, refusal);
+  if (!driver && error < 0) reason = refusal;
+  if (driver || error < 0) return driver;
   error = -EINVAL;
   reason = "no driver is called '" + wanted + "'";
   return nullptr;
