@@ -79,6 +79,8 @@ export const enum SubmissionFlag {
   Linked = 2,
   /** The pool memory of the slices is released with the final packet. */
   Release = 4,
+  /** No packet when the operation succeeds, only when it fails. */
+  Quiet = 8,
 }
 
 /** One packet: 64 bytes. Offsets in bytes. */
@@ -237,17 +239,35 @@ export interface NativeLane {
   unref(): void;
 
   /** Opens a file; the answer is an Open packet or token. `key` -1: awaited. `path`: bytes without NUL. Handle or error. */
-  open(path: Uint8Array, flags: number, mode: number, key: number, token: number, timeout: number): number;
+  open(
+    path: Uint8Array,
+    flags: number,
+    mode: number,
+    key: number,
+    token: number,
+    timeout: number,
+  ): number;
   /** Duplicates a descriptor of the process. Handle or error. */
   openDescriptor(descriptor: number, key: number): number;
   /** `address`: numeric. `acceptKeyed`: accepted connections answer in packets, under unique keys of their own. Handle or error. */
-  listen(address: string, port: number, backlog: number, reusePort: boolean, ipv6Only: boolean, key: number, acceptKeyed: boolean): number;
+  listen(
+    address: string,
+    port: number,
+    backlog: number,
+    reusePort: boolean,
+    ipv6Only: boolean,
+    key: number,
+    acceptKeyed: boolean,
+  ): number;
   /** The answer is a Connect packet or token. `address`: numeric. Handle or error. */
   connect(address: string, port: number, key: number, token: number, timeout: number): number;
   /** A timer handle; Timer submissions arm it. */
   timer(key: number): number;
   setOption(handle: number, option: SocketOption, value: number): number;
-  address(handle: number, peer: boolean): { address: string; port: number; family: 'IPv4' | 'IPv6' } | number;
+  address(
+    handle: number,
+    peer: boolean,
+  ): { address: string; port: number; family: 'IPv4' | 'IPv6' } | number;
   handleInfo(handle: number): HandleInfo | undefined;
   /** A key nobody has (rule A2). */
   uniqueKey(): number;

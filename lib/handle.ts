@@ -2,7 +2,7 @@
  * What files, listeners, sockets and timers have in common.
  */
 import { inspect } from 'node:util';
-import { Kind, NO_CHUNK } from './binding';
+import { Kind, NO_CHUNK, SubmissionFlag } from './binding';
 import { abortError, handleClosed, invalidState, systemError, type Subject } from './errors';
 import type { File } from './file';
 import type { Lane } from './lane';
@@ -240,7 +240,8 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
       refuseSignal(options);
       const { lane, id } = this;
       const tag = tagOf(options);
-      lane.submit(kind, flags, id, 0, timeout, offset, length, chunk, start, bytes, tag);
+      const how = flags | quietOf(options);
+      lane.submit(kind, how, id, 0, timeout, offset, length, chunk, start, bytes, tag);
       return answer<S, T>(undefined);
     }
     const operation = this.begin(kind, decode, options, aftermath);
@@ -261,7 +262,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
     if (this.style === 'packet') {
       refuseSignal(options);
-      this.lane.submitStaged(kind, 0, this.id, 0, timeout, offset, tagOf(options));
+      this.lane.submitStaged(kind, quietOf(options), this.id, 0, timeout, offset, tagOf(options));
       return answer<S, number>(undefined);
     }
     const operation = this.begin(kind, asNumber, options, aftermath);
@@ -286,9 +287,10 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     if (this.style === 'packet') {
       refuseSignal(options);
       const tag = tagOf(options);
-      lane.submitStaged(kind, 0, id, 0, timeout, offset, tag);
+      const how = quietOf(options);
+      lane.submitStaged(kind, how, id, 0, timeout, offset, tag);
       lane.linkLast();
-      lane.submit(second, 0, id, 0, timeout, 0, 0, NO_CHUNK, 0, 0, tag);
+      lane.submit(second, how, id, 0, timeout, 0, 0, NO_CHUNK, 0, 0, tag);
       return answer<S, T>(undefined);
     }
     const pair = new PairedOperation<T>(lane, kind, this.subject(), finish);
@@ -348,6 +350,11 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
 
 function tagOf(options: OperationOptions): number {
   return options.tag === undefined ? 0 : validate.u32(options.tag, 'options.tag');
+}
+
+function quietOf(options: OperationOptions): number {
+  if (options.quiet === undefined) return 0;
+  return validate.boolean(options.quiet, 'options.quiet') ? SubmissionFlag.Quiet : 0;
 }
 
 /** Closes a handle; the answer comes to this thread. */

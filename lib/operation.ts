@@ -23,6 +23,12 @@ export interface OperationOptions {
    * on one handle apart. Packet style only. Default: 0.
    */
   readonly tag?: number | undefined;
+  /**
+   * Answers with a packet only when the operation fails: spares a program that does not care when
+   * exactly its bytes were sent half of its packets. As an OVERLAPPED whose event has its lowest bit
+   * set does on Windows. Packet style only; without effect on a receive or accept. Default: false.
+   */
+  readonly quiet?: boolean | undefined;
 }
 
 /** Turns the packet at `at` (an index in `lane.words`) into what the operation resolves to. */

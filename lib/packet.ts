@@ -6,6 +6,7 @@ import { Kind, NO_CHUNK, Packet as Slot, PacketFlag, type LibraryError } from '.
 import { bufferReleased, codeOf, failure, invalidState } from './errors';
 import type { Answer, AnyHandle, Style } from './handle';
 import type { Lane } from './lane';
+import type { OperationOptions } from './operation';
 import type { TcpSocket } from './socket';
 import { acceptedSocket, handleFor } from './wrap';
 
@@ -199,10 +200,10 @@ export class Packet {
    * when they are sent. Answers as `socket.send` does. Throws `ERR_INVALID_STATE` without received
    * bytes.
    */
-  sendTo<S extends Style>(socket: TcpSocket<S>): Answer<S, number> {
+  sendTo<S extends Style>(socket: TcpSocket<S>, options?: OperationOptions): Answer<S, number> {
     if (this.chunk === NO_CHUNK) throw invalidState('The packet holds no received bytes');
     if (!this.lends) throw bufferReleased();
-    const answer = socket.forward(this.chunk, this.start, this.bytes);
+    const answer = socket.forward(this.chunk, this.start, this.bytes, options);
     this.lends = false;
     return answer;
   }

@@ -155,10 +155,15 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   /** @internal Sends a received buffer, which is released when it is sent. */
-  forward(chunk: number, start: number, bytes: number): Answer<S, number> {
+  forward(
+    chunk: number,
+    start: number,
+    bytes: number,
+    options: OperationOptions | undefined,
+  ): Answer<S, number> {
     this.assertOpen();
     const flags = SubmissionFlag.Release;
-    return this.request(Kind.Send, asNumber, undefined, 0, 0, chunk, start, bytes, flags);
+    return this.request(Kind.Send, asNumber, options, 0, 0, chunk, start, bytes, flags);
   }
 
   /** @internal */

@@ -44,6 +44,7 @@ Request* read(const Submission& record, bool& usable) {
   request->multishot = (record.flags & kMultishot) != 0;
   request->token = record.token;
   request->tag = record.tag;
+  request->quiet = (record.flags & kQuiet) != 0;
   request->timeout = record.timeout;
   if (request->kind == PacketKind::kTimer) {
     request->delay = record.offset;

@@ -43,7 +43,7 @@ struct SliceRecord {
 };
 static_assert(sizeof(SliceRecord) == sizeof(Submission));
 
-enum SubmissionFlag : std::uint8_t { kMultishot = 1, kLinked = 2, kRelease = 4 };
+enum SubmissionFlag : std::uint8_t { kMultishot = 1, kLinked = 2, kRelease = 4, kQuiet = 8 };
 
 /// Submits the first `count` records. What is wrong with one arrives as its packet.
 void submit_all(Thread& thread, const Submission* records, std::size_t count);

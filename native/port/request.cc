@@ -63,7 +63,7 @@ void recycle(Request* request) {
   request->kind = PacketKind::kNone;
   request->state = Request::State::kFree;
   request->end = Request::End::kNatural;
-  request->awaited = request->silent = request->chained = false;
+  request->awaited = request->silent = request->quiet = request->chained = false;
   request->handle_id = request->key = 0;
   request->token = request->tag = 0;
   request->handle = nullptr;

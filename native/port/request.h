@@ -37,6 +37,7 @@ struct Request : driver::Operation {
   End end = End::kNatural;
   bool awaited = false;  ///< answered to `token` of `owner` alone
   bool silent = false;   ///< nobody is told
+  bool quiet = false;           ///< success is not told, only failure
   bool chained = false;  ///< waits for the request before it (rule O9)
   std::uint32_t handle_id = 0;
   std::uint32_t key = 0;  ///< of a request that was refused

@@ -212,6 +212,8 @@ void Thread::deliver(const driver::Completion& completion, bool more, Handle* ha
 
 /// To the thread that awaits it, the thread it is bound to, or whoever comes.
 void Thread::route(Packet& packet, Request* request, Port& locked) {
+  const bool holds_nothing = packet.chunk == driver::kNoChunk && packet.accepted == 0;
+  if (request->quiet && packet.error == 0 && holds_nothing) return;
   Thread* owner = request->owner;
   const bool owner_here = owner != nullptr && &owner->port_ == &locked && !owner->gone;
   const bool nobody = locked.dispatcher().consumers() == 0;

@@ -186,7 +186,8 @@ describe('O2', () => {
   test('O2: memory nobody refers to any more is read into all the same', async () => {
     const script = `
       import { writeFileSync, mkdtempSync, rmSync } from 'node:fs';
-      const directory = mkdtempSync('/tmp/completion-port-');
+      import { tmpdir } from 'node:os';
+      const directory = mkdtempSync(tmpdir() + '/completion-port-');
       const name = directory + '/file';
       writeFileSync(name, Buffer.alloc(1 << 20, 7));
       const port = new CompletionPort();
