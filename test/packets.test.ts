@@ -76,6 +76,39 @@ test('received bytes are lent, kept, sent on or released', async () => {
   );
 });
 
+test('a tag comes back with the packet of its operation', async () => {
+  const port = newPort();
+  const name = temporaryFile('0123456789');
+  const file = await port.open(name, 'r', { key: 1 });
+  const buffers = [3, 1, 2].map((tag) => ({ tag, memory: port.allocate(4) }));
+  for (const { tag, memory } of buffers) file.read(memory, tag, { tag });
+  for (let left = buffers.length; left > 0; ) {
+    for (const packet of port.get(8)) {
+      const { memory } = buffers.find(({ tag }) => tag === packet.tag)!;
+      expect(memory.toString()).toBe('0123456789'.slice(packet.tag, packet.tag + 4));
+      left--;
+    }
+  }
+  for (const { memory } of buffers) port.release(memory);
+});
+
+test('quiet: success has no packet, failure has one', async () => {
+  const port = newPort();
+  const { socket, peer } = await keyedWithRawPeer(port, 1);
+  const seen: [string, string | undefined][] = [];
+  port.serve((packet) => seen.push([packet.type, packet.code]));
+  let arrived = '';
+  peer.on('data', (bytes) => (arrived += bytes.toString()));
+  socket.send('one', { quiet: true });
+  socket.send('two');
+  await until(() => arrived === 'onetwo' && seen.length > 0);
+  expect(seen).toEqual([['sent', undefined]]);
+  socket.end(undefined, { quiet: true });
+  socket.send('three', { quiet: true });
+  await until(() => seen.length > 1);
+  expect(seen[1]).toEqual(['sent', 'EPIPE']);
+});
+
 test('one consumer for each thread', async () => {
   const port = newPort();
   const service = port.serve(() => undefined);
