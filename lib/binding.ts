@@ -258,6 +258,7 @@ export interface NativeLane {
     ipv6Only: boolean,
     key: number,
     acceptKeyed: boolean,
+    noDelay: boolean,
   ): number;
   /** The answer is a Connect packet or token. `address`: numeric. Handle or error. */
   connect(address: string, port: number, key: number, token: number, timeout: number): number;

@@ -132,6 +132,7 @@ describe('wrong arguments throw at once', () => {
     ['listen backlog', () => port.listen({ port: 0, backlog: 0 }), 'RangeError'],
     ['listen reusePort', () => port.listen({ port: 0, reusePort: anything(1) }), 'TypeError'],
     ['listen ipv6Only', () => port.listen({ port: 0, ipv6Only: anything(1) }), 'TypeError'],
+    ['listen noDelay', () => port.listen({ port: 0, noDelay: anything(1) }), 'TypeError'],
     ['connect without options', () => port.connect(anything(undefined)), 'TypeError'],
     ['connect', () => port.connect(anything(null)), 'TypeError'],
     ['connect port', () => port.connect({ port: -1 }), 'RangeError'],

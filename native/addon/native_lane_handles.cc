@@ -81,6 +81,7 @@ Napi::Value NativeLane::listen(Info info) {
   options.backlog = info[2].As<Napi::Number>().Int32Value();
   options.reuse_port = info[3].ToBoolean();
   options.ipv6_only = info[4].ToBoolean();
+  options.no_delay = info[7].ToBoolean();
   return number(Env(), thread().listen(options, info[6].ToBoolean(), association(info[5])));
 }
 

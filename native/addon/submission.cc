@@ -55,7 +55,10 @@ Request* read(const Submission& record, bool& usable) {
     request->length = static_cast<std::uint64_t>(std::max(0.0, record.length));
   }
   if (request->kind == PacketKind::kShutdown) request->flags = kShutWrite;
-  if (request->kind == PacketKind::kStat) request->status = &request->file_status;
+  if (request->kind == PacketKind::kStat) {
+    request->details = std::make_unique<Details>();
+    request->status = &request->details->status;
+  }
   usable = add_slices(*request, record) && usable;
   return request;
 }

@@ -49,7 +49,8 @@ std::unique_ptr<Driver> make_driver(const std::string& name, std::uint32_t, Resu
     if (error < 0) return nullptr;
     wanted = choice.name;
   }
-  std::string refusal;  // `reason` tells why the driver is not the first choice, also when it is had
+  std::string
+      refusal;  // `reason` tells why the driver is not the first choice, also when it is had
   std::unique_ptr<Driver> driver;
   if (wanted == "io_uring") driver = make_uring_driver(error, refusal);
   if (wanted == "epoll") driver = make_epoll_driver(error, refusal);

@@ -94,6 +94,7 @@ struct ListenOptions {
   int backlog = 511;
   bool reuse_port = false;
   bool ipv6_only = false;
+  bool no_delay = true;  ///< inherited by the connections
 };
 
 enum class SocketOption : std::uint8_t {

@@ -40,6 +40,7 @@ Result bind_and_listen(int socket, const ListenOptions& options) {
     // Said either way, because the default is a sysctl.
     result = set(socket, IPPROTO_IPV6, IPV6_V6ONLY, options.ipv6_only ? 1 : 0);
   }
+  if (result == 0 && options.no_delay) result = set(socket, IPPROTO_TCP, TCP_NODELAY, 1);
   if (result < 0) return result;
   const auto* address = reinterpret_cast<const struct sockaddr*>(options.address.bytes);
   if (::bind(socket, address, options.address.length) != 0) return -errno;

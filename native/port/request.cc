@@ -73,7 +73,7 @@ void recycle(Request* request) {
   request->done = request->total = 0;
   request->memory.clear();
   request->places.clear();
-  request->path_bytes.clear();
+  request->details.reset();
   request->timeout = 0;
   request->delay = request->interval = 0;
   request->timer = request->firing = nullptr;

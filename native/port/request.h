@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,13 @@ namespace cp {
 class Thread;
 struct Handle;
 struct TimerNode;
+
+/// What few operations need: every idle connection holds a request for its pending receive.
+struct Details {
+  std::string path;            ///< kOpen
+  driver::SocketAddress peer;  ///< kConnect
+  driver::FileStatus status;   ///< kStat
+};
 
 struct Request : driver::Operation {
   enum class State : std::uint8_t {
@@ -37,7 +45,7 @@ struct Request : driver::Operation {
   End end = End::kNatural;
   bool awaited = false;  ///< answered to `token` of `owner` alone
   bool silent = false;   ///< nobody is told
-  bool quiet = false;           ///< success is not told, only failure
+  bool quiet = false;    ///< success is not told, only failure
   bool chained = false;  ///< waits for the request before it (rule O9)
   std::uint32_t handle_id = 0;
   std::uint32_t key = 0;  ///< of a request that was refused
@@ -56,9 +64,7 @@ struct Request : driver::Operation {
   std::uint64_t total = 0;
   std::vector<driver::Slice> memory;  ///< `slices` points into it
   std::vector<Place> places;          ///< pool memory kept by this request
-  std::string path_bytes;
-  driver::SocketAddress peer;
-  driver::FileStatus file_status;
+  std::unique_ptr<Details> details;
 
   std::uint32_t timeout = 0;    ///< milliseconds, 0: none
   double delay = 0;             ///< kTimer: milliseconds until it fires

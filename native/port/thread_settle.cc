@@ -34,7 +34,7 @@ std::int64_t honest_end(std::int64_t result, const Request& request, Handle& han
 
 /// lib/file.ts reads these: numbers in this order, times in milliseconds.
 void report_status(Request& request) {
-  const driver::FileStatus& s = request.file_status;
+  const driver::FileStatus& s = *request.status;
   const double values[] = {static_cast<double>(s.size),
                            static_cast<double>(s.blocks),
                            static_cast<double>(s.inode),

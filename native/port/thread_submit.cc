@@ -300,8 +300,9 @@ std::int64_t Thread::open(std::string_view path, std::uint32_t flags, std::uint3
   Request* request = new_request();
   request->kind = PacketKind::kOpen;
   request->code = Opcode::kOpen;
-  request->path_bytes.assign(path);
-  request->path = request->path_bytes.c_str();
+  request->details = std::make_unique<Details>();
+  request->details->path.assign(path);
+  request->path = request->details->path.c_str();
   request->flags = flags;
   request->mode = mode;
   return submit_opening(request, make(HandleKind::kFile, association), association);
@@ -311,8 +312,9 @@ std::int64_t Thread::connect(const driver::SocketAddress& address, const Associa
   Request* request = new_request();
   request->kind = PacketKind::kConnect;
   request->code = Opcode::kConnect;
-  request->peer = address;
-  request->address = &request->peer;
+  request->details = std::make_unique<Details>();
+  request->details->peer = address;
+  request->address = &request->details->peer;
   return submit_opening(request, make(HandleKind::kSocket, association), association);
 }
 

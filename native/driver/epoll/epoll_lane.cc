@@ -102,7 +102,14 @@ void EpollLane::cancel(Operation* operation) {
 std::size_t EpollLane::reap(std::span<Completion> out) {
   Batch batch{out};
   // Before starting anything, so that a few busy descriptors can't keep the others' events waiting.
-  if (!std::exchange(harvested_, false)) harvest(0);
+  // Where there is work already, seldom is enough.
+  const bool work = !runnable_.empty() || !finished_.empty();
+  if (harvested_ || (work && ++reaps_since_harvest_ < kReapsPerHarvest)) {
+    harvested_ = false;
+  } else {
+    reaps_since_harvest_ = 0;
+    harvest(0);
+  }
   collect(batch);
   // An empty batch has to leave the notifier unreadable, or a loop that watches it would spin.
   while (batch.count == 0 && !quiet_ && !out.empty() && harvest(0)) collect(batch);

@@ -107,6 +107,8 @@ class EpollLane final : public Lane, private CompletionSink {
   bool woken_ = false;
   /// The events were fetched for the `reap` to come, which need not fetch them again.
   bool harvested_ = false;
+  static constexpr int kReapsPerHarvest = 4;
+  int reaps_since_harvest_ = 0;
   /// Nothing is known that would make the epoll descriptor readable.
   bool quiet_ = false;
   Deadline armed_ = kNever;

@@ -66,7 +66,10 @@ inline Request* request(PacketKind kind, std::uint32_t token = 0) {
   made->kind = kind;
   made->token = token;
   if (kind == PacketKind::kShutdown) made->flags = 1;
-  if (kind == PacketKind::kStat) made->status = &made->file_status;
+  if (kind == PacketKind::kStat) {
+    made->details = std::make_unique<cp::Details>();
+    made->status = &made->details->status;
+  }
   return made;
 }
 
