@@ -339,11 +339,10 @@ export class Lane {
     this.closed = true;
     this.count = 0;
     this.batch.drop();
-    const { table, consumer } = this;
+    const { table } = this;
     this.table = noArray;
     for (const entry of table) entry?.answered(LibraryError.PortClosed, 0, 0, false);
-    this.consumer = undefined;
-    consumer?.ended(portClosed());
+    this.stopConsumer();
     for (const handle of this.handles.values()) handle.gone();
     this.holds = 0;
     this.reconcile();
@@ -351,6 +350,13 @@ export class Lane {
     this.native.detach();
     this.onDown();
     return portClosed();
+  }
+
+  /** The port ends: whoever takes packets gets no more. */
+  stopConsumer(): void {
+    const { consumer } = this;
+    this.setConsumer(undefined);
+    consumer?.ended(portClosed());
   }
 
   assertOpen(): void {

@@ -382,8 +382,8 @@ export class CompletionPort implements AsyncDisposable {
 
   /**
    * Closes the port for all threads: cancels what is in flight, closes all handles, frees the
-   * memory (rule T2). Threads that wait get `ERR_PORT_CLOSED` (rule D10). The same promise each
-   * time.
+   * memory (rule T2). Threads that wait get `ERR_PORT_CLOSED` (rule D10); a handler of `serve` is
+   * not called any more. The same promise each time.
    */
   close(): Promise<void> {
     if (this.lane.closed) return Promise.resolve();
@@ -423,6 +423,8 @@ export class CompletionPort implements AsyncDisposable {
     const { lane } = this;
     lane.closing = true;
     lane.hold(1);
+    // A handler could do nothing with a packet any more: whatever it submits is refused.
+    lane.stopConsumer();
     try {
       await this.closeHandles();
       if (!lane.closed) lane.native.closePort();

@@ -224,8 +224,10 @@ test('devices, descriptors, stat, allocate', async () => {
   const port = newPort();
   const zero = await port.open('/dev/zero', 'r+');
   const bytes = new Uint8Array(5000).fill(1);
-  expect(await zero.read(bytes)).toBe(5000);
-  expect(bytes.every((byte) => byte === 0)).toBe(true);
+  // It stops early when the thread is interrupted.
+  const zeros = await zero.read(bytes);
+  expect(zeros).toBeGreaterThan(0);
+  expect(bytes.subarray(0, zeros).every((byte) => byte === 0)).toBe(true);
   const full = await port.open('/dev/full', 'r+');
   expect((await failureOf(() => full.write('x'))).code).toBe('ENOSPC');
   const name = temporaryFile();

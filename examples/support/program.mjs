@@ -10,7 +10,7 @@ export async function runProgram(name, run) {
     // Anything without a code is a mistake in the program: that deserves its stack.
     if (error.code === undefined) throw error;
     console.error(`${name}: ${error.message}`);
-    process.exitCode = 1;
+    process.exit(1); // also when there are threads, or a port, that would keep it alive
   }
 }
 
