@@ -1,0 +1,165 @@
+/**
+ * The benchmarks, side by side with their peers.
+ *
+ *     npm run bench
+ *     npm run bench -- echo posts --rounds 3
+ *     npm run bench -- --quick
+ *     npm run bench -- --smoke
+ */
+import fs from 'node:fs';
+import os from 'node:os';
+import { parseArgs } from 'node:util';
+import { affinity } from './support/affinity.mjs';
+import { buildNative } from './support/build.mjs';
+import { dataFile } from './support/data.mjs';
+import { printRow, printStatus, printVerdict } from './support/report.mjs';
+import { runRow } from './support/rounds.mjs';
+
+const names = [
+  ...['echo', 'latency', 'accepts', 'idle-connections'],
+  ...['random-reads', 'awaited-reads', 'sequential-reads', 'durable-writes'],
+  'posts',
+];
+const results = new URL('./results/', import.meta.url);
+const GiB = 2 ** 30;
+const MiB = 2 ** 20;
+
+const modes = {
+  full: { rounds: 5, warmUp: 0.7, seconds: 2, fileSize: GiB },
+  quick: { rounds: 1, warmUp: 0.2, seconds: 0.6, fileSize: GiB },
+  smoke: { rounds: 1, warmUp: 0.1, seconds: 0.3, fileSize: 64 * MiB },
+};
+
+const help = `npm run bench [-- NAME… [options]]
+
+  NAME          ${names.join(', ')}; default: all of them
+  --rounds N    how often each contestant is measured (${modes.full.rounds})
+  --seconds N   how long each time (${modes.full.seconds})
+  --quick       one short round: less than two minutes in all
+  --smoke       whether each contestant works; nothing is written
+  --list        the rows and who takes part
+`;
+
+function usage(message) {
+  process.stderr.write(`${message}\n\n${help}`);
+  process.exit(2);
+}
+
+function positive(text, name, fallback) {
+  if (text === undefined) return fallback;
+  if (!(Number(text) > 0 && Number(text) <= 1000)) usage(`--${name} wants a number up to 1000`);
+  return Number(text);
+}
+
+function readArguments() {
+  const flag = { type: 'boolean', default: false };
+  const options = { quick: flag, smoke: flag, list: flag, help: flag };
+  let parsed;
+  try {
+    parsed = parseArgs({
+      options: { ...options, rounds: { type: 'string' }, seconds: { type: 'string' } },
+      allowPositionals: true,
+    });
+  } catch (error) {
+    usage(error.message);
+  }
+  const { values, positionals } = parsed;
+  for (const name of positionals) if (!names.includes(name)) usage(`there is no benchmark ${name}`);
+  const mode = values.smoke ? 'smoke' : values.quick ? 'quick' : 'full';
+  return {
+    ...values,
+    mode,
+    chosen: positionals.length > 0 ? names.filter((name) => positionals.includes(name)) : names,
+    rounds: Math.ceil(positive(values.rounds, 'rounds', modes[mode].rounds)),
+    seconds: positive(values.seconds, 'seconds', modes[mode].seconds),
+  };
+}
+
+function list(benchmarks) {
+  for (const { name, rows, contestants } of benchmarks) {
+    console.log(`${name}: ${rows.map((row) => row.name).join('; ')}`);
+    for (const contestant of Object.keys(contestants)) console.log(`    ${contestant}`);
+  }
+}
+
+function machine() {
+  return {
+    cpus: os.availableParallelism(),
+    cpu: os.cpus()[0]?.model,
+    kernel: os.release(),
+    node: process.version,
+    affinity: affinity.note,
+  };
+}
+
+function progress(text) {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
+}
+
+async function runBenchmark(benchmark, { rounds, times, print }) {
+  const rows = [];
+  for (const row of benchmark.rows) {
+    const onStep = (contestant, round) =>
+      progress(`${benchmark.name}, ${row.name}: ${contestant} (${round + 1} of ${rounds})`);
+    const result = await runRow(benchmark, row, { rounds, times, onStep });
+    progress('');
+    print(benchmark, result);
+    rows.push(result);
+  }
+  return { name: benchmark.name, title: benchmark.title, rows };
+}
+
+async function write(benchmarks, measured, { mode, rounds, seconds }) {
+  const { format } = await import('prettier');
+  const { drawPicture } = await import('./support/pictures.mjs');
+  fs.mkdirSync(results, { recursive: true });
+  const file = new URL('latest.json', results);
+  const report = { date: new Date().toISOString(), mode, rounds, seconds, machine: machine() };
+  const text = JSON.stringify({ ...report, benchmarks: measured });
+  fs.writeFileSync(file, await format(text, { parser: 'json', printWidth: 100 }));
+  measured.forEach((result, i) => {
+    const picture = drawPicture(benchmarks[i], result);
+    if (picture) fs.writeFileSync(new URL(`${result.name}.svg`, results), picture);
+  });
+}
+
+/** Without CMake or a compiler there is still what is written in JavaScript. */
+function tryToBuild({ smoke }) {
+  try {
+    buildNative();
+  } catch (error) {
+    if (error.code !== 'EBUILD' || smoke) throw error;
+    process.stderr.write(`${error.message}\nwithout bench/native:\n`);
+  }
+}
+
+async function main() {
+  const options = readArguments();
+  if (options.help) return console.log(help);
+  const load = async (name) => (await import(`./${name}.mjs`)).default;
+  const benchmarks = await Promise.all(options.chosen.map(load));
+  if (options.list) return list(benchmarks);
+
+  tryToBuild(options);
+  const { warmUp, fileSize } = modes[options.mode];
+  const times = { warmUp, seconds: options.seconds, fileSize };
+  if (benchmarks.some((benchmark) => benchmark.needsFile)) times.file = dataFile(fileSize);
+  console.log(`${os.availableParallelism()} CPUs, ${affinity.note}; Node.js ${process.version}\n`);
+
+  const print = options.smoke ? printStatus : printRow;
+  const measured = [];
+  for (const benchmark of benchmarks) {
+    measured.push(await runBenchmark(benchmark, { rounds: options.rounds, times, print }));
+  }
+  if (!options.smoke) {
+    printVerdict(measured);
+    await write(benchmarks, measured, options);
+  }
+  const failed = measured.some(({ rows }) =>
+    rows.some(({ contestants }) => contestants.some(({ status }) => status === 'failed')),
+  );
+  if (failed) process.exitCode = 1;
+}
+
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
+await main();

@@ -1,0 +1,108 @@
+/**
+ * Clients of the TCP servers: `load` and `hold` of bench/native.
+ */
+import { native, run, start } from './children.mjs';
+import { CpuHistory } from './processes.mjs';
+
+const SECONDS_BEYOND = 20;
+
+function told(server) {
+  return server.answers ? server.ask('stats') : undefined;
+}
+
+/** Server programs end by themselves some time, should this one be killed. */
+export function nativeServer(name, { seconds }) {
+  return native(name, { seconds: seconds + 60 });
+}
+
+/** Starts the server, lets `visit` measure it, and ends it, whatever happens. */
+async function withServer(program, visit) {
+  const server = await start(program, 'server');
+  try {
+    const result = await visit(server);
+    return { result, report: await server.stop() };
+  } catch (error) {
+    server.kill();
+    throw error;
+  }
+}
+
+/**
+ * Sends messages to an echo server. The server's CPU time is that of the window the messages are
+ * counted in: neither the warm-up nor the making of connections is in it.
+ */
+export async function measureEcho(program, { connections, size = 64, rate }, times) {
+  const { warmUp, seconds } = times;
+  const { result, report } = await withServer(program, async (server) => {
+    const before = await told(server);
+    const history = new CpuHistory(server.pid);
+    const client = native('load', {
+      port: server.port,
+      ...{ connections, size, rate, seconds, warmup: warmUp },
+    });
+    const sent = await run(client, {
+      role: 'client',
+      seconds: warmUp + seconds + SECONDS_BEYOND,
+      onOutput: () => history.stop(),
+    });
+    if (sent.errors > 0) throw new Error(`${sent.errors} messages did not come back as sent`);
+    const after = await told(server);
+    const calls = before && (after.systemCalls - before.systemCalls) / sent.all_messages;
+    return { ...sent, cpu: history.last(seconds), calls };
+  });
+  return {
+    rate: result.messages_per_second,
+    ...latencies(result),
+    cpu: result.cpu / result.messages,
+    systemCalls: result.calls ?? report?.system_calls_per_message,
+  };
+}
+
+/** Connects, sends a byte, and resets when it came back, again and again. */
+export async function measureAccepts(program, { connections }, times) {
+  const { warmUp, seconds } = times;
+  const { result } = await withServer(program, async (server) => {
+    const history = new CpuHistory(server.pid);
+    const client = native('load', {
+      port: server.port,
+      accepts: true,
+      ...{ connections, seconds, warmup: warmUp },
+    });
+    const accepted = await run(client, {
+      role: 'client',
+      seconds: warmUp + seconds + SECONDS_BEYOND,
+      onOutput: () => history.stop(),
+    });
+    return { ...accepted, cpu: history.last(seconds) };
+  });
+  return {
+    rate: result.accepts_per_second,
+    ...latencies(result),
+    cpu: result.cpu / result.accepts,
+  };
+}
+
+/** What connections cost that have sent one byte and are idle since. */
+export async function measureIdle(program, { connections }) {
+  const { result } = await withServer(program, async (server) => {
+    const one = await holdConnections(server, 1);
+    await one.stop();
+    const { resident: before } = await server.ask('resident');
+    const all = await holdConnections(server, connections);
+    const { resident: after } = await server.ask('resident');
+    await all.stop();
+    return { resident: (after - before) / connections };
+  });
+  return result;
+}
+
+async function holdConnections(server, connections) {
+  const client = await start(native('hold', { port: server.port, connections, echo: true }));
+  if (client.ready.connections === connections) return client;
+  client.kill();
+  throw new Error(`${client.ready.connections} of ${connections} connections`);
+}
+
+function latencies({ p50_us: p50, p99_us: p99, p99_9_us: p999 }) {
+  return { p50, p99, p999 };
+}

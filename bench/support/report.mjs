@@ -1,0 +1,65 @@
+/**
+ * Results as text.
+ */
+import { Table } from 'console-table-printer';
+import { metrics, showSpread } from './metrics.mjs';
+
+function cells(contestant, columns) {
+  if (contestant.status !== 'measured') {
+    return { contestant: contestant.name, [metrics[columns[0]].title]: contestant.status };
+  }
+  const shown = columns.map((metric) => [
+    metrics[metric].title,
+    showSpread(metric, contestant.metrics[metric]),
+  ]);
+  return { contestant: contestant.name, ...Object.fromEntries(shown) };
+}
+
+function describeTarget({ subject, against, metric, atMost, atLeast, verdict, ratio }) {
+  const goal = atMost === undefined ? `≥ ${atLeast}` : `≤ ${atMost}`;
+  const text = `${metrics[metric].title}: ${subject} ${goal} × ${against}`;
+  if (ratio === undefined) return `  – ${text}: ${verdict}`;
+  const [median, min, max] = [ratio.median, ratio.min, ratio.max].map((n) => n.toPrecision(3));
+  const range = ratio.min === ratio.max ? '' : ` (${min}–${max})`;
+  return `  ${verdict === 'reached' ? '✓' : '✗'} ${text}: ${verdict}, ${median}${range}`;
+}
+
+export function printRow(benchmark, row) {
+  const columns = benchmark.metrics.filter((metric) =>
+    row.contestants.some((contestant) => contestant.metrics[metric] !== undefined),
+  );
+  const table = new Table({
+    shouldDisableColors: !process.stdout.isTTY,
+    title: `${benchmark.title}: ${row.name}`,
+    columns: [
+      { name: 'contestant', alignment: 'left' },
+      ...columns.map((metric) => ({ name: metrics[metric].title, alignment: 'right' })),
+    ],
+  });
+  if (columns.length === 0) columns.push(benchmark.metrics[0]);
+  for (const contestant of row.contestants) table.addRow(cells(contestant, columns));
+  table.printTable();
+  for (const { name, status, reason } of row.contestants) {
+    if (status !== 'measured') console.log(`  ${name}: ${status}: ${reason}`);
+  }
+  for (const target of row.targets) console.log(describeTarget(target));
+  console.log();
+}
+
+/** Whether each contestant works: figures of so short a run would say nothing. */
+export function printStatus(benchmark, { name, contestants }) {
+  for (const { name: contestant, status, reason } of contestants) {
+    const what = status === 'measured' ? 'works' : `${status}: ${reason}`;
+    console.log(`${benchmark.name}, ${name}: ${contestant}: ${what}`);
+  }
+}
+
+/** How many targets are reached. */
+export function printVerdict(results) {
+  const targets = results.flatMap(({ rows }) => rows.flatMap((row) => row.targets));
+  const count = (verdict) => targets.filter((target) => target.verdict === verdict).length;
+  console.log(
+    `targets: ${count('reached')} reached, ${count('not reached')} not reached, ` +
+      `${count('not measured')} not measured`,
+  );
+}

@@ -1,0 +1,74 @@
+/**
+ * Runs a row: the contestants one after the other, and again, A B A B, so that a change of the
+ * machine's mood hits all of them.
+ */
+import { NotMeasured } from './children.mjs';
+import { spread } from './statistics.mjs';
+
+class Contestant {
+  results = [];
+  status = 'measured';
+  reason = undefined;
+
+  constructor(name, definition) {
+    this.name = name;
+    this.definition = definition;
+  }
+
+  async round(benchmark, row, times) {
+    if (this.status !== 'measured') return;
+    try {
+      this.results.push(await benchmark.measure(this.definition, row, times));
+    } catch (error) {
+      this.status = error instanceof NotMeasured ? 'not measured' : 'failed';
+      this.reason = error.message;
+    }
+  }
+
+  /** Half of the rounds are as good as none: what failed once has failed. */
+  summary(metrics) {
+    const { name, status, reason, results } = this;
+    if (status !== 'measured') return { name, status, reason, metrics: {} };
+    const summarized = metrics.map((metric) => {
+      const values = results.map((result) => result[metric] ?? NaN);
+      const summary = spread(values);
+      return [metric, summary && { ...summary, values }];
+    });
+    return { name, status, metrics: Object.fromEntries(summarized) };
+  }
+}
+
+/** Rounds of which both values are known, as ratios. */
+function ratios(subject, against, metric) {
+  const ours = subject?.metrics[metric]?.values ?? [];
+  const theirs = against?.metrics[metric]?.values ?? [];
+  return ours.map((value, round) => value / theirs[round]);
+}
+
+function judge(target, contestants) {
+  const { subject, against, metric, atMost, atLeast } = target;
+  const find = (name) => contestants.find((contestant) => contestant.name === name);
+  const ratio = spread(ratios(find(subject), find(against), metric));
+  const goal = { subject, against, metric, atMost, atLeast };
+  if (ratio === undefined) return { ...goal, verdict: 'not measured' };
+  const reached = atMost === undefined ? ratio.median >= atLeast : ratio.median <= atMost;
+  return { ...goal, verdict: reached ? 'reached' : 'not reached', ratio };
+}
+
+/** Resolves to what was measured in a row, and which targets are reached. */
+export async function runRow(benchmark, row, { rounds, times, onStep }) {
+  const contestants = Object.entries(benchmark.contestants)
+    .filter(([, definition]) => definition.only?.(row) ?? true)
+    .map(([name, definition]) => new Contestant(name, definition));
+  for (let round = 0; round < rounds; round++) {
+    for (const contestant of contestants) {
+      onStep(contestant.name, round);
+      await contestant.round(benchmark, row, times);
+    }
+  }
+  const summaries = contestants.map((contestant) => contestant.summary(benchmark.metrics));
+  const targets = benchmark.targets
+    .filter(({ only }) => only?.(row) ?? true)
+    .map((target) => judge(target, summaries));
+  return { name: row.name, contestants: summaries, targets };
+}
