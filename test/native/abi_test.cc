@@ -1,10 +1,10 @@
 // Our copy of io_uring's interface against the system's, as far as that one goes.
+#include "driver/uring/abi.h"
+
 #include <doctest/doctest.h>
 #include <linux/io_uring.h>
 
 #include <cstddef>
-
-#include "driver/uring/abi.h"
 
 namespace uring = cp::driver::uring;
 

@@ -1,3 +1,5 @@
+#include "port/buffer_pool.h"
+
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -8,7 +10,6 @@
 #include <thread>
 #include <vector>
 
-#include "port/buffer_pool.h"
 #include "support/verdict.h"
 
 namespace {
@@ -242,7 +243,7 @@ TEST_CASE("T1 what a dead thread owned is released, what others own is not") {
 
 // ---- closing ----------------------------------------------------------------------------------
 
-TEST_CASE("T2 a closed pool gives nothing out; memory in use stays until the last use") {
+TEST_CASE("T2 a closed pool gives nothing out, and memory in use stays until the last use") {
   BufferPool* pool = make_pool(2);
   Place place;
   REQUIRE(pool->allocate(100, kOwner, place));

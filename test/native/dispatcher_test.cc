@@ -1,5 +1,7 @@
 // The dispatcher alone, one step at a time. What several threads do to it at once is in
 // stress_test.cc.
+#include "port/dispatcher.h"
+
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -10,7 +12,6 @@
 #include <thread>
 #include <vector>
 
-#include "port/dispatcher.h"
 #include "support/consumer.h"
 #include "support/verdict.h"
 
@@ -274,7 +275,8 @@ TEST_CASE("D5 without serialized keys any packet that has not begun can be stole
 TEST_CASE("D5 a thief takes about half, also of keys with several packets") {
   Dispatcher dispatcher({2, 65536, true});
   FakeThread a(dispatcher), b(dispatcher);
-  for (int i = 0; i < 40; ++i) REQUIRE(post(dispatcher, posted(static_cast<std::uint32_t>(i % 4), i)));
+  for (int i = 0; i < 40; ++i)
+    REQUIRE(post(dispatcher, posted(static_cast<std::uint32_t>(i % 4), i)));
   REQUIRE(a.take() == 40);
   CHECK(b.take() == 20);
 }
@@ -530,7 +532,8 @@ void spin(std::uint32_t times) {
   }
 }
 
-TEST_CASE("D7 Q2 a packet is its owner's or a thief's, never both, never neither, and counted once") {
+TEST_CASE(
+    "D7 Q2 a packet is its owner's or a thief's, never both, never neither, and counted once") {
   const std::uint64_t first = seed("owner and thief");
   Random random(first);
   Verdict verdict;
@@ -723,7 +726,8 @@ TEST_CASE("D10 closing wakes every thread and nothing is taken any more") {
   }
   CHECK(eventually([&] { return ended == 5; }));
   for (auto& thread : running) thread.join();
-  post_apart(dispatcher, 1);
+  CHECK_FALSE(post(dispatcher, posted(1, 1)));
+  push(dispatcher, completed(1, 10, 1));
   CHECK(threads[0]->take() == 0);
 }
 
@@ -832,14 +836,17 @@ class Model {
   void move(Member& member) {
     const bool woken = member.thread->state == Consumer::State::kWoken;
     switch (member.phase) {
-      case Phase::kIdle: return take(member);
-      case Phase::kParked: return woken || random_.one_in(6) ? take(member) : void();
+      case Phase::kIdle:
+        return take(member);
+      case Phase::kParked:
+        return woken || random_.one_in(6) ? take(member) : void();
       case Phase::kBlocking:
         member.thread->end_blocking();
         member.beyond = true;
         member.phase = Phase::kRunning;
         return;
-      case Phase::kRunning: return work(member);
+      case Phase::kRunning:
+        return work(member);
     }
   }
 

@@ -1,9 +1,10 @@
+#include "port/key_table.h"
+
 #include <doctest/doctest.h>
 
 #include <map>
 #include <vector>
 
-#include "port/key_table.h"
 #include "support/verdict.h"
 
 namespace {

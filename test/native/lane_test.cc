@@ -1,8 +1,7 @@
 // What every Linux lane does, driver by driver. Nothing here asserts a time: a test waits for what
 // has to come, and gives up only after kPatience.
-#include <doctest/doctest.h>
-
 #include <arpa/inet.h>
+#include <doctest/doctest.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -34,8 +33,12 @@ using Bytes = std::vector<std::uint8_t>;
 constexpr std::int64_t kMillisecond = 1'000'000;
 constexpr std::int64_t kPatience = 60'000 * kMillisecond;
 
-struct Epoll { static constexpr const char* name = "epoll"; };
-struct IoUring { static constexpr const char* name = "io_uring"; };
+struct Epoll {
+  static constexpr const char* name = "epoll";
+};
+struct IoUring {
+  static constexpr const char* name = "io_uring";
+};
 
 #define LANE_TEST(title) TEST_CASE_TEMPLATE(title, D, Epoll, IoUring)
 /// Makes the lane `name`, or leaves the test where the driver can't be had.
@@ -441,9 +444,9 @@ LANE_TEST("a file is written, synced, read, truncated, allocated, described and 
   LANE(lane);
   TemporaryDirectory directory;
   const std::string path = directory.file("file");
-  const Handle file = open_or_fail(
-      lane, opening(path, kOpenRead | kOpenWrite | kOpenCreate | kOpenExclusive),
-      FileKind::kRegular);
+  const Handle file =
+      open_or_fail(lane, opening(path, kOpenRead | kOpenWrite | kOpenCreate | kOpenExclusive),
+                   FileKind::kRegular);
   CHECK((::fcntl(static_cast<int>(file.fd), F_GETFD) & FD_CLOEXEC) != 0);
 
   std::string text = "completion";
@@ -489,8 +492,8 @@ LANE_TEST("vectored transfers go through the slices in order") {
   LANE(lane);
   TemporaryDirectory directory;
   const std::string path = directory.file("file");
-  const Handle file = open_or_fail(lane, opening(path, kOpenRead | kOpenWrite | kOpenCreate),
-                                   FileKind::kRegular);
+  const Handle file =
+      open_or_fail(lane, opening(path, kOpenRead | kOpenWrite | kOpenCreate), FileKind::kRegular);
   std::string a = "one", b = "", c = "three";
   std::vector<Slice> out{slice(a), slice(b), slice(c)};
   Operation write = moving(file, Opcode::kWrite, out);
@@ -507,8 +510,8 @@ LANE_TEST("O8: reading at the end of a file is a result of 0") {
   LANE(lane);
   TemporaryDirectory directory;
   const std::string path = directory.file("file");
-  const Handle file = open_or_fail(lane, opening(path, kOpenRead | kOpenWrite | kOpenCreate),
-                                   FileKind::kRegular);
+  const Handle file =
+      open_or_fail(lane, opening(path, kOpenRead | kOpenWrite | kOpenCreate), FileKind::kRegular);
   Bytes back(8);
   std::vector<Slice> in{slice(back)};
   Operation read = moving(file, Opcode::kRead, in, 100);
@@ -559,8 +562,8 @@ LANE_TEST("many file operations at once complete once each") {
   LANE(lane);
   TemporaryDirectory directory;
   const std::string path = directory.file("file");
-  const Handle file = open_or_fail(lane, opening(path, kOpenRead | kOpenWrite | kOpenCreate),
-                                   FileKind::kRegular);
+  const Handle file =
+      open_or_fail(lane, opening(path, kOpenRead | kOpenWrite | kOpenCreate), FileKind::kRegular);
   constexpr std::size_t kCount = 200, kSize = 100;
   Bytes content = random_bytes(kCount * kSize, 1);
   std::vector<std::vector<Slice>> slices;
@@ -585,8 +588,8 @@ LANE_TEST("O4: cancelled file operations complete once, either way") {
   LANE(lane);
   TemporaryDirectory directory;
   const std::string path = directory.file("file");
-  const Handle file = open_or_fail(lane, opening(path, kOpenRead | kOpenWrite | kOpenCreate),
-                                   FileKind::kRegular);
+  const Handle file =
+      open_or_fail(lane, opening(path, kOpenRead | kOpenWrite | kOpenCreate), FileKind::kRegular);
   std::vector<Operation> syncs(100, on(file, Opcode::kSync));
   for (auto& sync : syncs) lane.submit(sync);
   lane.poll();
@@ -1461,8 +1464,9 @@ LANE_TEST("one socket roams between the lanes of two threads") {
   std::thread one(owner, 0), two(owner, 1);
   one.join();
   two.join();
-  reset(pair.peer);
+  if (!done.load()) ::shutdown(pair.peer, SHUT_RDWR);
   sender.join();
+  reset(pair.peer);
   CHECK(done.load());
   CHECK(got == content);
   driver->discard(pair.ours.fd);

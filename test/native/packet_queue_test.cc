@@ -1,10 +1,11 @@
+#include "port/packet_queue.h"
+
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <deque>
 #include <vector>
 
-#include "port/packet_queue.h"
 #include "support/verdict.h"
 
 namespace {

@@ -1,5 +1,6 @@
-// The dispatcher under several threads that take, claim, steal, block, leave and come, and an oracle
-// that every claim is shown to. Run with CP_SEED to repeat a schedule's dice (not its timing).
+// The dispatcher under several threads that take, claim, steal, block, leave and come, and an
+// oracle that every claim is shown to. Run with CP_SEED to repeat a schedule's dice (not its
+// timing).
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -43,7 +44,8 @@ class Oracle {
     Key& it = keys_[key];
     verdict.expect(!it.held.exchange(true), "D8 two threads hold key " + std::to_string(key));
     const auto producer = static_cast<std::size_t>(value / 4294967296.0);
-    const auto number = static_cast<std::uint32_t>(value - static_cast<double>(producer) * 4294967296.0);
+    const auto number =
+        static_cast<std::uint32_t>(value - static_cast<double>(producer) * 4294967296.0);
     std::uint32_t& next = it.next[producer];
     verdict.expect(number == next, "D7 key " + std::to_string(key) + ": number " +
                                        std::to_string(number) + " instead of " +
@@ -224,8 +226,6 @@ TEST_CASE("D7 holds when any thread may have any packet") {
   stress(seed("stress without keys"), 3, 5, false, kKeys, kSpan);
 }
 
-TEST_CASE("D1 D7 hold for a single thread") {
-  stress(seed("stress of one"), 1, 1, true, 1, kSpan);
-}
+TEST_CASE("D1 D7 hold for a single thread") { stress(seed("stress of one"), 1, 1, true, 1, kSpan); }
 
 }  // namespace

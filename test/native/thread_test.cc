@@ -1,7 +1,6 @@
 // A port, its threads and real descriptors, driver by driver: what one operation does. Threads that
 // come, go and share are in port_test.cc.
 #include <doctest/doctest.h>
-
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -210,10 +209,9 @@ PORT_TEST("O7 sends queued from several threads never interleave") {
     next[thread] = static_cast<char>(expected + 1);
     const std::size_t size = size_of(thread - '0', got[at + 2] - 'A');
     const char fill = static_cast<char>('a' + (thread - '0'));
-    const bool whole =
-        std::all_of(got.begin() + static_cast<std::ptrdiff_t>(at + 3),
-                    got.begin() + static_cast<std::ptrdiff_t>(at + size - 1),
-                    [&](char byte) { return byte == fill; });
+    const bool whole = std::all_of(got.begin() + static_cast<std::ptrdiff_t>(at + 3),
+                                   got.begin() + static_cast<std::ptrdiff_t>(at + size - 1),
+                                   [&](char byte) { return byte == fill; });
     verdict.expect(whole && got[at + size - 1] == '>', "a send was interleaved");
     at += size;
   }

@@ -1,9 +1,10 @@
+#include "port/timer_heap.h"
+
 #include <doctest/doctest.h>
 
 #include <map>
 #include <vector>
 
-#include "port/timer_heap.h"
 #include "support/verdict.h"
 
 namespace {

@@ -2,10 +2,9 @@
 // the other end.
 #pragma once
 
-#include <doctest/doctest.h>
-
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <doctest/doctest.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -26,8 +25,12 @@
 
 namespace cp::test {
 
-struct Epoll { static constexpr const char* name = "epoll"; };
-struct IoUring { static constexpr const char* name = "io_uring"; };
+struct Epoll {
+  static constexpr const char* name = "epoll";
+};
+struct IoUring {
+  static constexpr const char* name = "io_uring";
+};
 
 /// Node ignores SIGPIPE; so do these programs.
 inline const bool sigpipe_ignored = ::signal(SIGPIPE, SIG_IGN) != SIG_ERR;
@@ -103,8 +106,7 @@ class Member {
       for (; at_ < size_; ++at_) {
         std::uint32_t expected = kSlotReady;
         std::atomic_ref state(slots_[at_].state);
-        if (thread->batch[at_].awaited() ||
-            state.compare_exchange_strong(expected, kSlotClaimed)) {
+        if (thread->batch[at_].awaited() || state.compare_exchange_strong(expected, kSlotClaimed)) {
           return thread->batch[at_++];
         }
       }
@@ -199,7 +201,8 @@ inline std::string contents(const Packet& packet) {
   if (packet.chunk == driver::kNoChunk) return "";
   const Place place{packet.chunk, packet.offset};
   std::string bytes;
-  if (const std::uint8_t* base = BufferPool::use(place, static_cast<std::uint64_t>(packet.result))) {
+  if (const std::uint8_t* base =
+          BufferPool::use(place, static_cast<std::uint64_t>(packet.result))) {
     bytes.assign(reinterpret_cast<const char*>(base), static_cast<std::size_t>(packet.result));
     BufferPool::unuse(place);
   }
@@ -215,7 +218,8 @@ class Peer {
     timeval limit{40, 0};
     ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    connected = ::connect(fd_, reinterpret_cast<const sockaddr*>(address.bytes), address.length) == 0;
+    connected =
+        ::connect(fd_, reinterpret_cast<const sockaddr*>(address.bytes), address.length) == 0;
   }
   Peer(Peer&& other) noexcept : connected(other.connected), fd_(other.fd_) { other.fd_ = -1; }
   ~Peer() { shut(); }
@@ -271,7 +275,11 @@ inline Connection connection(Port& port, Member& member, std::uint32_t listener)
   member.accept(listener, false);
   Peer peer(address_of(port, listener));
   REQUIRE(peer.connected);
-  const Packet packet = member.next();
+  // Those of earlier connections may come before it.
+  Packet packet = member.next();
+  while (packet.kind != PacketKind::kAccept && packet.kind != PacketKind::kNone) {
+    packet = member.next();
+  }
   REQUIRE(packet.kind == PacketKind::kAccept);
   REQUIRE(packet.error == 0);
   return {std::move(peer), packet.accepted, packet.accepted_key};
