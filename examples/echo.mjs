@@ -8,7 +8,7 @@ import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { CompletionPort } from 'completion-port';
 import { readArguments, serverOptions } from './support/arguments.mjs';
 import { isClosed, runProgram } from './support/program.mjs';
-import { announce, serveUntilSignal, startWorkers } from './support/server.mjs';
+import { serveUntilSignal, startWorkers } from './support/server.mjs';
 
 const LISTENER = 1;
 
@@ -65,8 +65,8 @@ async function main() {
   const workers = threads > 1 ? await startWorkers(import.meta.url, threads, port) : [];
   const service = threads === 1 ? port.serve(step) : undefined;
   const listener = await port.listen({ host, port: number, key: LISTENER, backlog: 4096 });
-  announce(listener.address(), port.driver, threads);
-  await serveUntilSignal(port, { workers, atEnd: () => service?.stop() });
+  const atEnd = () => service?.stop();
+  await serveUntilSignal(port, { address: listener.address(), threads, workers, atEnd });
 }
 
 if (isMainThread) await runProgram('echo', main);

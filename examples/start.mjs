@@ -27,7 +27,7 @@ function exitOf(child) {
 }
 
 /** Starts the spool server, which tells where it listens and, at its end, its numbers. */
-async function startServer({ driver, threads }, spool) {
+function startServer({ driver, threads }, spool) {
   const options = ['--port=0', `--threads=${threads}`, `--spool=${spool}`, '--max=256MiB'];
   if (driver !== undefined) options.push(`--driver=${driver}`);
   const child = spawn(
@@ -38,11 +38,13 @@ async function startServer({ driver, threads }, spool) {
   );
   const exited = exitOf(child);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const { value: ready } = await lines.next();
-  if (ready === undefined) throw failure(`the server did not start (${await exited})`);
+  const started = async () => {
+    const { value: line } = await lines.next();
+    if (line === undefined) throw failure(`the server did not start (${await exited})`);
+    return { line, port: Number(/:(\d+) /.exec(line)[1]) };
+  };
   return {
-    ready,
-    port: Number(/:(\d+) /.exec(ready)[1]),
+    ready: started(),
     /** Ends it; resolves to its numbers. */
     async stop() {
       child.kill('SIGTERM');
@@ -160,14 +162,14 @@ function printResult({ small, large, seconds }, server) {
 
 /** Sends the documents and judges: the exit code. */
 async function tour(settings, server, load) {
-  console.log(server.ready);
-  const { small, large } = await load.ready;
+  const [{ line, port }, { small, large }] = await Promise.all([server.ready, load.ready]);
+  console.log(line);
   console.log(
     `${settings.connections} connections send ${small} files and ${large} large ones, again and again`,
   );
   const progress = progressPrinter();
   const { seconds, documents, connections } = settings;
-  const work = { port: server.port, connections, documents, seconds };
+  const work = { port, connections, documents, seconds };
   const result = await load.run(work, progress.show);
   progress.end();
   const numbers = await server.stop();
@@ -195,16 +197,15 @@ async function main() {
     },
   });
   settings.seconds ??= settings.documents === undefined ? 10 : 86400;
+  const interrupted = untilSignal().then(() => 130); // from here on there is something to clean up
   const spool = await fs.mkdtemp(path.join(os.tmpdir(), 'completion-port-'));
   const load = startLoad();
-  let server;
+  const server = startServer(settings, spool);
   try {
-    server = await startServer(settings, spool);
-    const interrupted = untilSignal().then(() => 130);
     process.exitCode = await Promise.race([tour(settings, server, load), interrupted]);
   } finally {
     load.kill();
-    server?.kill();
+    server.kill();
     // Spooled files have no names: not even a server that was killed leaves any.
     await fs.rmdir(spool);
   }

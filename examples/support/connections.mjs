@@ -4,7 +4,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { CompletionPort } from 'completion-port';
 import { isClosed } from './program.mjs';
-import { announce, reservePort, serveUntilSignal, startWorkers } from './server.mjs';
+import { reservePort, serveUntilSignal, startWorkers } from './server.mjs';
 
 /** Accepts connections until the port is closed, and calls `serve` for each. */
 async function acceptAll(listener, serve) {
@@ -24,17 +24,15 @@ export async function serveConnections(url, port, settings, serve, atEnd) {
   const { host, threads } = settings;
   if (threads === 1) {
     const listener = await port.listen({ host, port: settings.port, backlog: 4096 });
-    announce(listener.address(), port.driver, threads);
     void acceptAll(listener, serve(port, settings));
-    await serveUntilSignal(port, { atEnd });
+    await serveUntilSignal(port, { address: listener.address(), threads, atEnd });
     return;
   }
   const reserved = await reservePort(port, settings);
   const address = reserved.address();
   const workers = await startWorkers(url, threads, port, { ...settings, port: address.port });
   await reserved.close();
-  announce(address, port.driver, threads);
-  await serveUntilSignal(port, { workers, atEnd });
+  await serveUntilSignal(port, { address, threads, workers, atEnd });
 }
 
 /** The same server in a worker. */

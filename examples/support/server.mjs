@@ -24,18 +24,24 @@ export async function startWorkers(url, count, port, settings) {
 }
 
 /** Says that the server is ready. */
-export function announce({ address, family, port }, driver, threads) {
+function announce({ address, family, port }, driver, threads) {
   const host = family === 'IPv6' ? `[${address}]` : address;
   console.log(`listening on ${host}:${port} driver=${driver} threads=${threads}`);
 }
 
-/** Waits for a signal, calls `atEnd`, and closes the port, which ends connections and workers. */
-export async function serveUntilSignal(port, { workers = [], atEnd } = {}) {
-  await untilSignal();
+/**
+ * Says that the server is ready, waits for a signal, calls `atEnd`, and closes the port, which ends
+ * connections and workers.
+ */
+export async function serveUntilSignal(port, { address, threads, workers = [], atEnd }) {
+  const signalled = untilSignal(); // whoever reads the ready line may send one at once
+  announce(address, port.driver, threads);
+  await signalled;
   atEnd?.();
   const ended = workers.map((worker) => new Promise((resolve) => worker.once('exit', resolve)));
   await port.close();
   await Promise.all(ended);
+  process.exit(); // at once: while Node.js ends by itself, one more signal would kill it
 }
 
 /**

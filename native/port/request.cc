@@ -63,7 +63,8 @@ void recycle(Request* request) {
   request->kind = PacketKind::kNone;
   request->state = Request::State::kFree;
   request->end = Request::End::kNatural;
-  request->awaited = request->silent = request->quiet = request->chained = false;
+  request->awaited = request->silent = request->quiet = false;
+  request->moving = request->chained = false;
   request->handle_id = request->key = 0;
   request->token = request->tag = 0;
   request->handle = nullptr;

@@ -45,6 +45,7 @@ struct Request : driver::Operation {
   End end = End::kNatural;
   bool awaited = false;  ///< answered to `token` of `owner` alone
   bool silent = false;   ///< nobody is told
+  bool moving = false;   ///< its runner leaves; it goes on elsewhere
   bool quiet = false;    ///< success is not told, only failure
   bool chained = false;  ///< waits for the request before it (rule O9)
   std::uint32_t handle_id = 0;

@@ -130,6 +130,9 @@ class Thread final : public Consumer {
                Port& locked);
   void to_start_again(Request* request);
   bool continue_transfer(Request* request, std::int64_t bytes);
+  bool advance_transfer(Request* request, std::int64_t bytes);
+  bool moves_on(const driver::Completion& completion, Request* request, Handle& handle,
+                Port& locked);
   void deliver(const driver::Completion& completion, bool more, Handle* handle, Port& locked);
   void route(Packet& packet, Request* request, Port& locked);
   void accept(Packet& packet, driver::Descriptor descriptor, Request* request, Handle& listener);

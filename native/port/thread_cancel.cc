@@ -145,12 +145,17 @@ void Thread::close_own_handles() {
   });
 }
 
+/// This thread's own operations end. Another thread's, that this one carried out because it was
+/// awake when their turn came, only end here: see `moves_on`.
 void Thread::cancel_everything() {
   for (Request* request : std::vector<Request*>(running_)) {
-    if (request->kind == PacketKind::kClose) continue;
-    {
-      std::lock_guard lock(request->handle->mutex);
+    if (request->kind == PacketKind::kClose || request->moving) continue;
+    std::lock_guard lock(request->handle->mutex);
+    if (request->owner == this) {
       end_early(request, Request::End::kCancelled);
+    } else {
+      request->moving = true;
+      to_end_.push_back(request);
     }
   }
   after_settling();

@@ -20,6 +20,12 @@ bool exhausted(std::int64_t result) {
   return result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM;
 }
 
+/// Whether the final result of the driver's multishot operation is not the last of the program's.
+bool multishot_goes_on(const Request& request, std::int64_t result) {
+  if (!request.multishot || request.kind == PacketKind::kTimer) return false;
+  return request.kind == PacketKind::kAccept ? result >= 0 : result > 0;
+}
+
 bool continues(PacketKind kind) { return kind == PacketKind::kSend || kind == PacketKind::kWrite; }
 
 /// The kernel tells of a reset once: when a send hears of it, the receive after it gets 0, which
@@ -117,9 +123,9 @@ bool Thread::goes_on(const driver::Completion& completion, Request* request, Han
     handle.likely_empty = !completion.more_data;
     request->likely_empty = handle.likely_empty;
   }
-  if (request->end != Request::End::kNatural || request->state == Request::State::kEnded) {
-    return false;
-  }
+  if (request->end != Request::End::kNatural) return false;
+  if (request->moving) return moves_on(completion, request, handle, locked);
+  if (request->state == Request::State::kEnded) return false;
   if (result == -EINTR) {
     to_start_again(request);
     return true;
@@ -137,9 +143,7 @@ bool Thread::goes_on(const driver::Completion& completion, Request* request, Han
     return true;
   }
   // The kernel ends a multishot operation when it sees fit; the program's goes on.
-  const bool multishot_ended =
-      request->multishot && (request->kind == PacketKind::kAccept ? result >= 0 : result > 0);
-  if (!multishot_ended || request->kind == PacketKind::kTimer) return false;
+  if (!multishot_goes_on(*request, result)) return false;
   deliver(completion, true, &handle, locked);
   to_start_again(request);
   return true;
@@ -152,6 +156,13 @@ void Thread::to_start_again(Request* request) {
 
 /// A send or write the kernel took only part of (rule O7): true when the rest was submitted.
 bool Thread::continue_transfer(Request* request, std::int64_t bytes) {
+  if (!advance_transfer(request, bytes)) return false;
+  to_start_again(request);
+  return true;
+}
+
+/// Whether something is left to be sent or written after these bytes.
+bool Thread::advance_transfer(Request* request, std::int64_t bytes) {
   request->done += static_cast<std::uint64_t>(bytes);
   if (request->done >= request->total) return false;
   auto left = static_cast<std::size_t>(bytes);
@@ -165,7 +176,24 @@ bool Thread::continue_transfer(Request* request, std::int64_t bytes) {
   request->slices = request->memory.data();
   request->slice_count = static_cast<std::uint32_t>(request->memory.size());
   if (!request->stream) request->offset += bytes;
-  to_start_again(request);
+  return true;
+}
+
+/// This thread leaves and has stopped another thread's operation, which has done a part or nothing
+/// yet: the rest is for a thread that stays. False when it is over all the same.
+bool Thread::moves_on(const driver::Completion& completion, Request* request, Handle& handle,
+                      Port& locked) {
+  const std::int64_t result = completion.result;
+  const bool in_part = continues(request->kind) && result > 0 && advance_transfer(request, result);
+  const bool nothing_yet = result == -ECANCELED || result == -EINTR || result == -EAGAIN ||
+                           result == -ENOBUFS ||
+                           (request->kind == PacketKind::kAccept && exhausted(result));
+  const bool goes_on_still = multishot_goes_on(*request, result);
+  if (!in_part && !nothing_yet && !goes_on_still) return false;
+  if (goes_on_still) deliver(completion, true, &handle, locked);
+  leave(request);
+  request->moving = false;
+  run_on(runner_for(request, locked), request);
   return true;
 }
 
