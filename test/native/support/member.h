@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <doctest/doctest.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -219,7 +220,8 @@ class Peer {
     ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     connected =
-        ::connect(fd_, reinterpret_cast<const sockaddr*>(address.bytes), address.length) == 0;
+        ::connect(fd_, reinterpret_cast<const sockaddr*>(address.bytes), address.length) == 0 ||
+        (errno == EINTR && established());
   }
   Peer(Peer&& other) noexcept : connected(other.connected), fd_(other.fd_) { other.fd_ = -1; }
   ~Peer() { shut(); }
@@ -227,6 +229,7 @@ class Peer {
   bool write(const std::string& bytes) {
     for (std::size_t sent = 0; sent < bytes.size();) {
       const ssize_t n = ::send(fd_, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
+      if (n < 0 && errno == EINTR) continue;
       if (n <= 0) return false;
       sent += static_cast<std::size_t>(n);
     }
@@ -238,6 +241,7 @@ class Peer {
     std::size_t got = 0;
     while (got < length) {
       const ssize_t n = ::recv(fd_, bytes.data() + got, length - got, 0);
+      if (n < 0 && errno == EINTR) continue;
       if (n <= 0) {
         ended = n == 0;
         break;
@@ -262,6 +266,16 @@ class Peer {
   bool ended = false;  ///< the last read met an orderly end
 
  private:
+  /// A ring of the same thread can interrupt a blocking call; the connection goes on being made.
+  bool established() {
+    pollfd writable{fd_, POLLOUT, 0};
+    while (::poll(&writable, 1, 40'000) < 0 && errno == EINTR) {
+    }
+    int error = 0;
+    socklen_t length = sizeof error;
+    return ::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error == 0;
+  }
+
   int fd_ = -1;
 };
 
