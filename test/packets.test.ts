@@ -82,7 +82,7 @@ test('a tag comes back with the packet of its operation', async () => {
   const file = await port.open(name, 'r', { key: 1 });
   const buffers = [3, 1, 2].map((tag) => ({ tag, memory: port.allocate(4) }));
   for (const { tag, memory } of buffers) file.read(memory, tag, { tag });
-  for (let left = buffers.length; left > 0; ) {
+  for (let left = buffers.length; left > 0;) {
     for (const packet of port.get(8)) {
       const { memory } = buffers.find(({ tag }) => tag === packet.tag)!;
       expect(memory.toString()).toBe('0123456789'.slice(packet.tag, packet.tag + 4));
