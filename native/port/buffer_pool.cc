@@ -261,7 +261,11 @@ void BufferPool::freed(Chunk& chunk, std::uint32_t offset) {
   const std::size_t size = chunk.block_size();
   const auto start = static_cast<std::uint32_t>(offset - offset % size);
   const bool receive = &chunk == receive_;
-  if (!receive && size >= kDiscardSize) discard_memory(chunk.base() + start, size);
+  // Pinned: now that nobody owns or uses it, a close may unmap the chunk at any time.
+  if (!receive && size >= kDiscardSize && chunk.pin()) {
+    discard_memory(chunk.base() + start, size);
+    chunk.unpin();
+  }
   {
     std::lock_guard lock(mutex_);
     if (!receive) allocated_.fetch_sub(size, std::memory_order_relaxed);

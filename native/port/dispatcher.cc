@@ -250,8 +250,10 @@ void Dispatcher::unpark(Consumer& consumer) {
 }
 
 void Dispatcher::leave_waiting(Consumer& consumer) {
+  const bool expected = consumer.state == Consumer::State::kWoken;
   unpark(consumer);
   wake_for_surplus();
+  if (expected) wake_thief();
 }
 
 bool Dispatcher::worth_taking(const Consumer& consumer) const {
@@ -504,22 +506,22 @@ void Dispatcher::extract_handle(std::uint32_t handle, std::vector<Packet>& out) 
   for (Consumer* consumer : consumers_) {
     // From the last to the first: the owner claims from the front, and what it wins is older than
     // all that goes.
-    std::vector<Packet> revoked;
     for (std::size_t i = consumer->batch_size; i-- > 0;) {
       if (!matches(consumer->batch[i])) continue;
+      if (state_of(*consumer, i).load() == kSlotStolen) continue;  // no longer in this batch
       if (!revoke(*consumer, i)) break;
-      revoked.push_back(consumer->batch[i]);
+      out.push_back(consumer->batch[i]);
       keys.push_back(consumer->batch[i].key);
     }
-    out.insert(out.end(), revoked.rbegin(), revoked.rend());
   }
-  // What waits for a key is newer than the batches and older than the queues. The keys are let go
-  // of last, so that it is still found there.
+  // The keys are let go of last, so that what waits for them is still found there.
   keys_.for_each([&](KeyTable::Entry& entry) {
     if (entry.pending) entry.pending->extract(matches, out);
   });
   for (Consumer* consumer : consumers_) consumer->own.extract(matches, out);
   queue_.extract(matches, out);
+  std::stable_sort(out.begin(), out.end(),
+                   [](const Packet& a, const Packet& b) { return a.sequence < b.sequence; });
   if (options_.serialize_keys) {
     for (const std::uint32_t key : keys) release_key(key);
   }

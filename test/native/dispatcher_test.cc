@@ -89,6 +89,38 @@ TEST_CASE("D1 packets of keys that others hold are passed over, the rest keeps i
   CHECK(drain(a) == Values{3, 5, 7, 9});
 }
 
+TEST_CASE("D1 what threads give back returns to its place") {
+  for (const bool first_comes_first : {true, false}) {
+    Dispatcher dispatcher({3, 65536, true});
+    FakeThread a(dispatcher), b(dispatcher), c(dispatcher);
+    post_apart(dispatcher, 9);
+    REQUIRE(a.take(3) == 3);
+    REQUIRE(b.take(3) == 3);
+    REQUIRE(a.claim(0));
+    REQUIRE(b.claim(0));
+    (first_comes_first ? a : b).begin_blocking();
+    (first_comes_first ? b : a).begin_blocking();
+    CHECK(drain(c) == Values{2, 3, 5, 6, 7, 8, 9});
+  }
+}
+
+TEST_CASE("D1 what waited for its key returns to its place when the key is free") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  REQUIRE(post(dispatcher, posted(1, 1)));
+  REQUIRE(a.take() == 1);
+  REQUIRE(a.claim(0));
+  REQUIRE(post(dispatcher, posted(2, 2)));
+  REQUIRE(post(dispatcher, posted(1, 3)));
+  REQUIRE(post(dispatcher, posted(3, 4)));
+  REQUIRE(post(dispatcher, posted(1, 5)));
+  REQUIRE(b.take() == 2);
+  REQUIRE(post(dispatcher, posted(4, 6)));
+  b.begin_blocking();
+  a.done(0);
+  CHECK(drain(a) == Values{2, 3, 4, 5, 6});
+}
+
 TEST_CASE("D2 waiting threads are woken last in, first out") {
   Dispatcher dispatcher({3, 65536, true});
   FakeThread a(dispatcher), b(dispatcher), c(dispatcher);
@@ -317,6 +349,27 @@ TEST_CASE("D5 when a running thread blocks, one that waits comes for the rest of
   b.begin_blocking();
   CHECK(c.wakes() == 1);
   CHECK(c.take() == 4);
+}
+
+TEST_CASE("D5 a thread that was woken for the rest of a batch and leaves passes that on") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher), c(dispatcher), d(dispatcher);
+  post_apart(dispatcher, 1);
+  REQUIRE(b.take() == 1);
+  REQUIRE(b.claim(0));
+  post_apart(dispatcher, 9, 2);
+  REQUIRE(a.take() == 8);
+  REQUIRE(a.claim(0));
+  REQUIRE(c.take_or_park() + d.take_or_park() == 0);
+  b.begin_blocking();
+  REQUIRE(d.wakes() == 1);
+  REQUIRE(c.wakes() == 0);
+  SUBCASE("for good") { d.leave(false); }
+  SUBCASE("because its time was over") {
+    Dispatcher::Section section(dispatcher);
+    dispatcher.leave_waiting(d);
+  }
+  CHECK(c.wakes() == 1);
 }
 
 TEST_CASE("D6 a batch holds no more than asked for, stolen or not") {
@@ -765,6 +818,29 @@ TEST_CASE("A3 all packets of a handle that no thread has begun are taken out, in
   REQUIRE(a.take() == 2);
   CHECK(a.slots[0].token == 1);
   CHECK(a.slots[1].result == 7);
+}
+
+TEST_CASE("A3 packets are taken out of a batch that was stolen from, in order") {
+  for (const bool thief_attached_last : {true, false}) {
+    Dispatcher dispatcher({2, 65536, false});
+    FakeThread first(dispatcher), second(dispatcher);
+    FakeThread& victim = thief_attached_last ? first : second;
+    FakeThread& thief = thief_attached_last ? second : first;
+    for (int i = 1; i <= 6; ++i) push(dispatcher, completed(1, 10, i));
+    REQUIRE(victim.take() == 6);
+    REQUIRE(victim.claim(0));
+    REQUIRE(thief.take() == 3);
+    std::vector<Packet> out;
+    {
+      Dispatcher::Section section(dispatcher);
+      dispatcher.extract_handle(10, out);
+    }
+    Values values;
+    for (const Packet& packet : out) values.push_back(packet.result);
+    CHECK(values == Values{2, 3, 4, 5, 6});
+    CHECK_FALSE(victim.claim(1));
+    CHECK_FALSE(thief.claim(0));
+  }
 }
 
 TEST_CASE("A3 packets that wait for their key come before those for one thread alone") {

@@ -66,4 +66,35 @@ TEST_CASE("D1 the queue of packets agrees with a deque") {
   }
 }
 
+TEST_CASE("D1 what is put back finds its place by its sequence") {
+  const std::uint64_t first = seed("put back");
+  for (std::uint64_t round = 0; round < 60; ++round) {
+    Random random(first + round);
+    PacketQueue queue;
+    std::vector<Packet> out;
+    std::deque<std::uint64_t> model;
+    for (std::uint64_t sequence = 1; sequence <= 1000; ++sequence) {
+      Packet packet;
+      packet.sequence = sequence;
+      queue.push_back(packet);
+      model.push_back(sequence);
+      while (random.one_in(3) && !queue.empty()) {
+        out.push_back(queue.front());
+        queue.pop_front();
+        model.pop_front();
+      }
+      if (out.empty() || !random.one_in(6)) continue;
+      const std::size_t i = random(static_cast<std::uint32_t>(out.size()));
+      queue.put_back(out[i]);
+      model.insert(std::lower_bound(model.begin(), model.end(), out[i].sequence), out[i].sequence);
+      out.erase(out.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    REQUIRE(queue.size() == model.size());
+    for (const std::uint64_t sequence : model) {
+      REQUIRE(queue.front().sequence == sequence);
+      queue.pop_front();
+    }
+  }
+}
+
 }  // namespace

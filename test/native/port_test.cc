@@ -139,14 +139,16 @@ PORT_TEST("Q1 any thread can post, also one that is not attached") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options(3));
   constexpr int kEach = 2000;
-  std::atomic<int> got{0};
+  std::atomic<int> attached{0}, got{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < 3; ++t) {
     threads.emplace_back([&] {
       Member member(*port);
+      ++attached;
       while (member.next().kind == PacketKind::kPosted) ++got;
     });
   }
+  REQUIRE(eventually([&] { return attached == 3; }));
   for (int t = 0; t < 2; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < kEach; ++i) port->post(static_cast<std::uint32_t>(t * 10 + i % 5), i);
@@ -641,7 +643,7 @@ PORT_TEST("T1 threads come and go with operations in flight, and no byte is lost
   NEEDS_DRIVER();
   const std::uint64_t number = seed("come and go");
   INFO("CP_SEED=", number);
-  come_and_go<D>(number, 6, 100'000);
+  come_and_go<D>(number, 6, 500'000);
 }
 
 PORT_TEST("T1 threads that die in the middle of anything leave nothing behind") {

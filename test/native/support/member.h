@@ -211,7 +211,8 @@ inline std::string contents(const Packet& packet) {
   return bytes;
 }
 
-/// The other end: blocking, and no part of the port.
+/// The other end: blocking, and no part of the port. A ring of the same thread, also one that is
+/// being torn down, can interrupt its calls: with a timeout set the kernel does not restart them.
 class Peer {
  public:
   explicit Peer(const driver::SocketAddress& address) {
