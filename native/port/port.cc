@@ -120,8 +120,9 @@ void Port::end() {
   table.for_each([&](Handle& handle) {
     std::lock_guard lock(handle.mutex);
     if (handle.id == 0 || handle.port != this) return;
+    // This port's threads have finished theirs: another port's thread carries this close out.
+    if (handle.closing) return;
     if (handle.in_flight > 0) {
-      if (handle.closing) return;
       handle.closing = true;
       handle.close = new_request();
       handle.close->kind = PacketKind::kClose;
@@ -138,7 +139,6 @@ void Port::end() {
       return;
     }
     if (handle.descriptor != driver::kNoDescriptor) driver_->discard(handle.descriptor);
-    if (handle.close != nullptr) recycle(handle.close);
     table.free(&handle);
   });
   pool_->close();

@@ -106,7 +106,9 @@ void Thread::submit(Request* request, std::uint32_t id) {
 std::int32_t Thread::check(const Request& request, const Handle& handle) const {
   for (const Request* r = &request; r != nullptr; r = r->chain) {
     if (!fits(r->kind, handle.kind)) return kErrorNotSupported;
-    if (r != &request && r->kind == PacketKind::kClose) return kErrorNotSupported;
+    if (r->kind == PacketKind::kClose && (r != &request || r->chain != nullptr)) {
+      return kErrorNotSupported;
+    }
   }
   if (request.kind == PacketKind::kClose || handle.kind == HandleKind::kTimer) return 0;
   return handle.descriptor == driver::kNoDescriptor ? kErrorHandleClosed : 0;

@@ -294,6 +294,17 @@ TEST_CASE("D5 packets of one key are stolen together or not at all") {
   CHECK(a.claim(2));
 }
 
+TEST_CASE("D8 a key that is in use is not stolen, whichever of its packets was begun") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  for (int i = 1; i <= 3; ++i) REQUIRE(post(dispatcher, posted(1, i)));
+  REQUIRE(a.take() == 3);
+  REQUIRE(a.claim(1));
+  CHECK(b.take() == 0);
+  CHECK(a.claim(0));
+  CHECK(a.claim(2));
+}
+
 TEST_CASE("D5 without serialized keys any packet that has not begun can be stolen") {
   Dispatcher dispatcher({2, 65536, false});
   FakeThread a(dispatcher), b(dispatcher);

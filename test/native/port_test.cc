@@ -856,4 +856,41 @@ PORT_TEST("T2 a port that ends closes handles whose operations another port's th
   CHECK(open_handles() == handles);
 }
 
+PORT_TEST("T2 a port may end while a close of its handle is under way on another port's thread") {
+  NEEDS_DRIVER();
+  const std::uint64_t number = seed("end and close");
+  INFO("CP_SEED=", number);
+  Random random(number);
+  const std::size_t descriptors = open_descriptors(), handles = open_handles();
+  Port* from = make_port(D::name, options(2));
+  {
+    Member member(*from);
+    const std::uint32_t listening = listener(member, true);
+    for (int round = 0; round < 200; ++round) {
+      Port* to = make_port(D::name, options(2, 1));
+      Connection c = connection(*from, member, listening);
+      member.receive(c.handle);
+      REQUIRE(member.next(0).kind == PacketKind::kNone);
+      std::atomic<bool> over{false};
+      const std::uint32_t delay = random(3000);
+      std::thread other([&] {
+        Member taker(*to);
+        from->hand_off(c.handle, *to, 55);
+        taker.close(c.handle);
+        for (std::atomic<std::uint32_t> spin{0}; spin.fetch_add(1) < delay;) {
+        }
+        taker.leave(false);
+        over = true;
+      });
+      while (!over) member.next(kMillisecond / 10);
+      other.join();
+      member.next(0);
+      c.peer.read(1);
+      REQUIRE(c.peer.ended);
+    }
+  }
+  CHECK(open_handles() == handles);
+  CHECK(eventually([&] { return open_descriptors() == descriptors; }));
+}
+
 }  // namespace

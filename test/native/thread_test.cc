@@ -130,6 +130,23 @@ PORT_TEST("O3 what is wrong with an operation arrives as its packet") {
   CHECK(packet.token == 5);
 }
 
+PORT_TEST("O1 a close can't be part of a chain, and all of it is answered") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const std::uint32_t listening = listener(member, true);
+  Request* first = request(PacketKind::kClose, 1);
+  Request* second = request(PacketKind::kAccept, 2);
+  SUBCASE("close first") {}
+  SUBCASE("close last") { std::swap(first, second); }
+  first->chain = second;
+  member.thread->submit(first, listening);
+  const std::uint32_t tokens[] = {member.next().token, member.next(kPatience / 8).token};
+  CHECK(tokens[0] + tokens[1] == 3);
+  member.close(listening, 3);
+  CHECK(member.next().token == 3);
+}
+
 PORT_TEST("O7 sends of one thread go out in order and complete when every byte is out") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
