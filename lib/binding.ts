@@ -10,7 +10,7 @@ import fs = require('node:fs');
 import path = require('node:path');
 
 /** Version of the layouts and functions below. */
-export const ABI = 2;
+export const ABI = 3;
 
 /** What a submission asks for and what a packet answers (one numbering for both). */
 export const enum Kind {
@@ -112,6 +112,8 @@ export const enum Packet {
   ACCEPTED_KEY = 44,
   /** u32, of the submission */
   TAG = 48,
+  /** u32, microseconds between being queued and being taken */
+  AGE = 52,
 }
 
 export const enum PacketState {
@@ -124,6 +126,8 @@ export const enum PacketState {
   Done = 3,
   /** Taken by another thread; skip it. */
   Stolen = 4,
+  /** Written instead of Done: the key stays this thread's beyond the batch, until `letGo`. Packets of the key that follow in the batch are left Ready, and wait with it. */
+  Kept = 5,
 }
 
 export const enum PacketFlag {
@@ -211,6 +215,8 @@ export interface NativeStats {
   waiting: number;
   handles: number;
   allocatedBytes: number;
+  /** Connections closed at once because there was no record for them. */
+  refused: number;
 }
 
 /**
@@ -286,6 +292,31 @@ export interface NativeLane {
   drained(token: number): void;
   /** While the thread blocks elsewhere the port lets another run in its place (rule D4). */
   blocking(begins: boolean): void;
+
+  /** Ends what PacketState.Kept began. False when this thread does not keep the key. */
+  letGo(key: number): boolean;
+  /** From now on packets of `key`, which this thread holds, are for this thread alone; an Abandoned packet with `handle` tells the others when it is gone. */
+  pinKey(key: number, handle: number, pinned: boolean): void;
+  /** Connections accepted on this port get a record's name as their key. Comes before the following. */
+  useRecords(records: number): void;
+  /** Frees the record with its stash, document and reply. False when `key` names none. */
+  releaseRecord(key: number): boolean;
+  /** Puts received bytes, a packet's, behind those the connection brings along already; they are no longer this thread's. False (and released) when `key` names no record. */
+  stash(key: number, chunk: number, start: number, length: number): boolean;
+  /** Takes the first of them out: where they are is in `place`. */
+  unstash(key: number): boolean;
+  /** Three u32: chunk, start, length. */
+  readonly place: ArrayBuffer;
+  /** What a native stage is to send when the connection comes back to it: memory (its ownership passes; NO_CHUNK: none), then a part of an open file (the handle's descriptor is duplicated; 0: none). 0 or error. */
+  reply(
+    key: number,
+    chunk: number,
+    start: number,
+    length: number,
+    file: number,
+    fileStart: number,
+    fileLength: number,
+  ): number;
   /** Moves the handle to another port (rule A3). 0 or error. */
   handOff(handle: number, portId: number, key: number): number;
   /** The port stops: every waiter is told PortClosed. Handles must be closed before. Idempotent. */
@@ -306,6 +337,20 @@ export interface Binding {
   attachPort(portId: number): NativeLane;
   /** CPUs available to the process (sched_getaffinity). */
   availableParallelism(): number;
+
+  /** Binds the calling thread to a CPU. 0 or a negative errno. */
+  pinThread(cpu: number): number;
+  /** The CPUs this thread may run on. */
+  allowedCpus(): number[];
+
+  /** `limit` (at most 2**20) records of `stride` bytes (a multiple of 64): a number for them, or a negative errno. */
+  createRecords(limit: number, stride: number): number;
+  /** No record is made any more. The memory stays while it is seen. */
+  closeRecords(records: number): void;
+  /** All records, in native memory. */
+  recordMemory(records: number): ArrayBuffer;
+  /** A record of a connection of port `portId`; `handle` 0: of a task. Its key; 0: all are in use. */
+  createRecord(records: number, portId: number, handle: number): number;
 }
 
 /** 'linux-x64', 'linuxmusl-x64', 'win32-x64', … */

@@ -72,6 +72,9 @@ class Thread final : public Consumer {
   void notify_when_drained(std::uint32_t token);
   void begin_blocking();
   void end_blocking();
+  /// See Dispatcher: keys that stay with this thread beyond a batch, or for good.
+  bool let_go(std::uint32_t key);
+  void pin_key(std::uint32_t key, std::uint32_t handle, bool pinned);
 
   /// Ends this thread's part (rule T1): gives back what it has not begun, cancels and reaps its
   /// operations, closes the handles only it used, frees the lane. `died`: in the middle of a batch.
