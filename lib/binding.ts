@@ -10,7 +10,7 @@ import fs = require('node:fs');
 import path = require('node:path');
 
 /** Version of the layouts and functions below. */
-export const ABI = 2;
+export const ABI = 3;
 
 /** What a submission asks for and what a packet answers (one numbering for both). */
 export const enum Kind {
@@ -297,10 +297,24 @@ export interface NativeLane {
   stats(): NativeStats;
 }
 
+/** One thing the first-choice driver asks of the kernel. */
+export interface Capability {
+  /** As the system's manual has it. */
+  name: string;
+  /** First kernel version that has it. */
+  since: string;
+  /** Without it the driver is not used; else it only gets slower. */
+  required: boolean;
+  /** 0: granted; else negative. */
+  errno: number;
+}
+
 export interface Binding {
   readonly abi: number;
   /** Driver of this process and why it is not the first choice; throws when the ring's set-up failed for want of memory or descriptors (rule P3). */
   defaultDriver(): { name: string; reason: string };
+  /** Asks the kernel anew: for diagnosis. Empty where the driver depends on nothing that could be missing. */
+  capabilities(): Capability[];
   createPort(options: PortOptions): NativeLane;
   /** Attaches the calling thread to a port of this process. */
   attachPort(portId: number): NativeLane;
