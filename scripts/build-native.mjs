@@ -1,14 +1,7 @@
 // Compiles the addon into build/Release (or build/Debug with --debug). Used by `prepare` in a clone
 // and by `npm explore completion-port -- npm run build:native` where no prebuilt binary fits.
 import { spawnSync } from 'node:child_process';
-import {
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  readdirSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';

@@ -44,7 +44,9 @@ function output(program, ...args) {
     return execFileSync(program, args, { encoding: 'utf8', env, maxBuffer: 1 << 28 });
   } catch (error) {
     if (error.code !== 'ENOENT') throw error;
-    throw new Error(`${program} is needed to look into a binary (package binutils)`);
+    throw new Error(`${program} is needed to look into a binary (package binutils)`, {
+      cause: error,
+    });
   }
 }
 

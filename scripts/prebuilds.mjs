@@ -46,7 +46,7 @@ function host() {
     return createRequire(import.meta.url)('../dist/loader.js').platformName();
   } catch (error) {
     if (error.code !== 'MODULE_NOT_FOUND') throw error;
-    throw new Error('run `npm run build:ts` first');
+    throw new Error('run `npm run build:ts` first', { cause: error });
   }
 }
 
