@@ -37,7 +37,7 @@ export default defineConfig({
           ...shared,
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/contract/**'],
+          exclude: ['test/contract/**', 'test/package/**'],
         },
       },
       ...drivers().map((driver) => ({
