@@ -1,7 +1,7 @@
 // Which systems a binary of the addon loads on: the newest version of each library it asks for, and
 // whether it asks for anything that Node.js does not bring along. `node scripts/check-binary.mjs
 // FILE...` fails when one would not load where it is promised to.
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
@@ -78,11 +78,15 @@ function inspectElf(file) {
   return { newest, libraries, symbols: others };
 }
 
+/** The first program that is installed and knows the architecture. */
 function inspectPe(file) {
-  const objdump = process.platform === 'win32' ? 'objdump' : 'x86_64-w64-mingw32-objdump';
-  const text = output(objdump, '-p', file);
-  const libraries = [...text.matchAll(/DLL Name: (\S+)/g)].map(([, library]) => library);
-  return { newest: {}, libraries, symbols: [] };
+  for (const program of ['llvm-objdump', 'objdump', 'x86_64-w64-mingw32-objdump']) {
+    const result = spawnSync(program, ['-p', file], { encoding: 'utf8', maxBuffer: 1 << 28 });
+    const libraries = [...(result.stdout ?? '').matchAll(/DLL Name: (\S+)/g)];
+    if (libraries.length > 0)
+      return { newest: {}, libraries: libraries.map(([, name]) => name), symbols: [] };
+  }
+  throw new Error(`${file}: no objdump reads it (packages llvm, binutils)`);
 }
 
 /** What `file` needs, as a line of text, and what is wrong with that. */

@@ -1,6 +1,6 @@
 // Makes prebuilds/, the binaries that the package brings along: `npm run prebuilds [-- TARGET...]`.
 // Without a name all that this machine can build, saying why it leaves out the others; a target
-// that is named has to succeed.
+// that is named has to succeed. `--check` builds nothing and fails when one is missing or unfit.
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -37,6 +37,8 @@ function run(program, args) {
   const why = result.error?.message ?? `it ended with ${result.status ?? result.signal}`;
   throw new Error(`${program} ${args[0]}: ${why}`);
 }
+
+const fileOf = (target) => path.join(root, 'prebuilds', target, 'completion-port.node');
 
 const isInstalled = (program) =>
   spawnSync(program, ['--version'], { stdio: 'ignore' }).error === undefined;
@@ -95,16 +97,30 @@ function make(target) {
   try {
     if (strip) run(strip, ['--strip-all', fresh]);
     const { summary, problems } = checkBinary(fresh);
-    if (problems.length > 0) throw new Error(problems.join('; '));
-    renameSync(fresh, path.join(folder, 'completion-port.node'));
+    if (problems.length > 0) throw new Error(`${target}: ${problems.join('; ')}`);
+    renameSync(fresh, fileOf(target));
     return summary;
   } finally {
     rmSync(fresh, { force: true });
   }
 }
 
+/** What the tarball is about to bring: a binary for every platform. */
+function checkAll() {
+  for (const target of Object.keys(TARGETS)) {
+    if (!existsSync(fileOf(target))) throw new Error(`${target}: there is no binary`);
+    const { summary, problems } = checkBinary(fileOf(target));
+    if (problems.length > 0) throw new Error(`${target}: ${problems.join('; ')}`);
+    console.log(`${target}: ${summary}`);
+  }
+}
+
 function main() {
-  const { positionals: named } = parseArgs({ allowPositionals: true });
+  const { positionals: named, values } = parseArgs({
+    allowPositionals: true,
+    options: { check: { type: 'boolean', default: false } },
+  });
+  if (values.check) return checkAll();
   const unknown = named.find((name) => !Object.hasOwn(TARGETS, name));
   if (unknown)
     throw new Error(`no target '${unknown}'; there are: ${Object.keys(TARGETS).join(', ')}`);
