@@ -36,7 +36,8 @@ function pathOf(program: string): string | undefined {
 }
 
 if (!bun) console.warn('Left out: Bun (COMPLETION_PORT_TEST_BUN names one).');
-if (!nodeArm64) console.warn('Left out: arm64 (COMPLETION_PORT_TEST_NODE_ARM64 names its Node.js).');
+if (!nodeArm64)
+  console.warn('Left out: arm64 (COMPLETION_PORT_TEST_NODE_ARM64 names its Node.js).');
 else if (!qemu) console.warn('Left out: arm64 (qemu-aarch64-static is not installed).');
 
 let installation: Installation;
