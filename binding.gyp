@@ -15,6 +15,7 @@
         "native/addon/submission.cc",
         "native/addon/threadsafe_notifier.cc",
         "native/addon/uv_notifier.cc",
+        "native/driver/blocking/blocking_pool.cc",
         "native/driver/driver.cc",
         "native/port/buffer_pool.cc",
         "native/port/dispatcher.cc",
@@ -50,8 +51,9 @@
       "conditions": [
         ["OS=='linux'", {
           "sources": [
-            "native/driver/blocking/blocking_calls.cc",
-            "native/driver/blocking/blocking_pool.cc",
+            "native/addon/linux_watch.cc",
+            "native/driver/blocking/linux_blocking_calls.cc",
+            "native/driver/blocking/linux_blocking_thread.cc",
             "native/driver/epoll/epoll_driver.cc",
             "native/driver/epoll/epoll_lane.cc",
             "native/driver/epoll/epoll_operations.cc",
