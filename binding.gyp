@@ -75,6 +75,19 @@
           ]
         }],
         ["OS=='win'", {
+          "sources": [
+            "native/addon/windows_watch.cc",
+            "native/driver/blocking/windows_blocking_calls.cc",
+            "native/driver/blocking/windows_blocking_thread.cc",
+            "native/driver/iocp/clock.cc",
+            "native/driver/iocp/iocp_driver.cc",
+            "native/driver/iocp/iocp_lane.cc",
+            "native/driver/iocp/iocp_operations.cc",
+            "native/driver/iocp/kernel_port.cc",
+            "native/driver/iocp/windows_error.cc",
+            "native/driver/iocp/windows_file.cc",
+            "native/driver/iocp/windows_socket.cc"
+          ],
           "defines": ["WIN32_LEAN_AND_MEAN", "NOMINMAX", "_WIN32_WINNT=0x0A00"],
           "libraries": ["ws2_32.lib", "mswsock.lib"],
           "msvs_settings": {
