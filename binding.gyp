@@ -9,6 +9,7 @@
       "sources": [
         "native/addon/addon.cc",
         "native/addon/address.cc",
+        "native/addon/descriptor.cc",
         "native/addon/glibc_baseline.cc",
         "native/addon/native_lane.cc",
         "native/addon/native_lane_handles.cc",
