@@ -148,6 +148,8 @@ export const enum LibraryError {
   NotSupported = -20005,
   OutOfBuffers = -20006,
   OperationsPending = -20007,
+  /** Windows: the handle can't be associated. */
+  NotOverlapped = -20008,
 }
 
 /** Bits of `open`'s flags; each driver maps them to its system's. */
@@ -172,7 +174,7 @@ export const enum SocketOption {
 export interface PortOptions {
   /** Threads that may run at one time; 1 to 1024. */
   concurrency: number;
-  /** '' (the process's choice), 'io_uring', 'epoll'. */
+  /** '' (the process's choice), 'io_uring', 'epoll', 'iocp'. */
   driver: string;
   /** Posted packets the queue holds at most. */
   queueLimit: number;
