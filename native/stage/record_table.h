@@ -93,6 +93,7 @@ class RecordTable final : public KeySource {
   RecordHeader* at(std::size_t index) const {
     return reinterpret_cast<RecordHeader*>(memory_ + index * stride_);
   }
+  void clear(RecordHeader* header) const;
   void watch_deadlines();
   void look_at_deadlines();
   void expire(RecordHeader& header);
