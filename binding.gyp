@@ -28,7 +28,13 @@
         "native/port/thread_cancel.cc",
         "native/port/thread_settle.cc",
         "native/port/thread_submit.cc",
-        "native/stage/record_table.cc"
+        "native/stage/frames.cc",
+        "native/stage/frames_receive.cc",
+        "native/stage/frames_reply.cc",
+        "native/stage/frames_thread.cc",
+        "native/stage/framing.cc",
+        "native/stage/record_table.cc",
+        "native/stage/rooms.cc"
       ],
       "include_dirs": [
         "native",

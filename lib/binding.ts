@@ -330,6 +330,58 @@ export interface NativeLane {
   stats(): NativeStats;
 }
 
+/** Options of a native stage that receives documents; milliseconds, 0: none. lib/stage/frames.ts checks them. */
+export interface FramesOptions {
+  port: number;
+  records: number;
+  /** Index of the stage in its pipeline. */
+  stage: number;
+  nextPort: number;
+  nextStage: number;
+  threads: number;
+  /** Thread i is bound to cpus[i % length]; empty: not bound. */
+  cpus: number[];
+  length: 'u8' | 'u16be' | 'u32be' | 'u32le' | 'varint' | 'delimiter';
+  delimiter: Uint8Array | undefined;
+  /** Bytes of the longest document. */
+  max: number;
+  spoolToFile: boolean;
+  /** Documents up to this length stay in memory. */
+  inMemory: number;
+  directory: string;
+  /** Documents in the next stage at one time. */
+  queue: number;
+  /** Between documents. */
+  idleTimeout: number;
+  /** Nothing moves in the middle of a document or an answer. */
+  stallTimeout: number;
+  /** From a document's first byte to its last. */
+  documentTimeout: number;
+  /** A client that is sent away may read why for so long. */
+  farewellTimeout: number;
+  /** What a client is told that is sent away. */
+  tooLarge: Uint8Array | undefined;
+  timedOut: Uint8Array | undefined;
+  failed: Uint8Array | undefined;
+}
+
+/** What a native stage has done so far; `queued`, `waiting`: how things stand. */
+export interface FramesStats {
+  connections: number;
+  documents: number;
+  bytes: number;
+  /** Documents that went through a file. */
+  spooled: number;
+  replies: number;
+  timedOut: number;
+  tooLarge: number;
+  failed: number;
+  /** Documents in the next stage now. */
+  queued: number;
+  /** Connections with a whole document that wait for room there. */
+  waiting: number;
+}
+
 export interface Binding {
   readonly abi: number;
   /** Driver of this process and why it is not the first choice; throws when the ring's set-up failed for want of memory or descriptors (rule P3). */
@@ -353,6 +405,21 @@ export interface Binding {
   recordMemory(records: number): ArrayBuffer;
   /** A record of a connection of port `portId`; `handle` 0: of a task. Its key; 0: all are in use. */
   createRecord(records: number, portId: number, handle: number): number;
+
+  /** Starts the threads of a native stage. A number for it, or error. */
+  createFrames(options: FramesOptions): number;
+  /** Accepts connections. Handle or error; `address`: numeric. */
+  framesListen(
+    frames: number,
+    address: string,
+    port: number,
+    backlog: number,
+    reusePort: boolean,
+    ipv6Only: boolean,
+  ): number;
+  framesStats(frames: number): FramesStats | undefined;
+  /** Closes its port and ends its threads. */
+  closeFrames(frames: number): void;
 }
 
 /** 'linux-x64', 'linuxmusl-x64', 'win32-x64', … */

@@ -51,7 +51,7 @@ Napi::Value NativeLane::unstash(Info info) {
   stage::Cargo* cargo = records().cargo(u32(info[0]));
   if (cargo == nullptr || cargo->stash.empty()) return Napi::Boolean::New(Env(), false);
   const stage::Piece piece = cargo->stash.front();
-  cargo->stash.pop_front();
+  cargo->stash.erase(cargo->stash.begin());
   BufferPool::assign(piece.place, thread().number());
   arrays_->place[0] = piece.place.chunk;
   arrays_->place[1] = piece.place.offset;
@@ -62,7 +62,7 @@ Napi::Value NativeLane::unstash(Info info) {
 Napi::Value NativeLane::reply(Info info) {
   stage::Cargo* cargo = records().cargo(u32(info[0]));
   if (cargo == nullptr) return Napi::Number::New(Env(), kErrorHandleClosed);
-  stage::RecordTable::release_reply(*cargo, thread());
+  stage::RecordTable::release_reply(*cargo);
   stage::Reply& reply = cargo->reply;
   reply.present = true;
   reply.memory = {{u32(info[1]), u32(info[2])}, u32(info[3])};

@@ -53,6 +53,9 @@ class Thread final : public Consumer {
   std::int64_t open(std::string_view path, std::uint32_t flags, std::uint32_t mode,
                     const Association& association);
   std::int64_t open_descriptor(driver::Descriptor descriptor, const Association& association);
+  /// The same, and takes the descriptor over, also when it fails.
+  std::int64_t adopt_file(driver::Descriptor descriptor, driver::FileKind kind,
+                          const Association& association);
   std::int64_t listen(const driver::ListenOptions& options, bool accept_keyed,
                       const Association& association);
   std::int64_t connect(const driver::SocketAddress& address, const Association& association);

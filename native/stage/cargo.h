@@ -3,8 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
+#include <vector>
 
 #include "port/buffer_pool.h"
 
@@ -40,7 +40,7 @@ struct Reply {
 };
 
 struct Cargo {
-  std::deque<Piece> stash;  ///< in the order received
+  std::vector<Piece> stash;  ///< in the order received
   Document document;
   Reply reply;
 };

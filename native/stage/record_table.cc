@@ -44,6 +44,7 @@ RecordTable::~RecordTable() {
     const std::unique_ptr<Cargo> cargo(cargos_[i].load());
     if (!cargo) continue;
     for (const Piece& piece : cargo->stash) BufferPool::release(piece.place);
+    release_reply(*cargo);
   }
   free_memory(memory_, size());
 }
@@ -107,7 +108,7 @@ bool RecordTable::release(std::uint32_t key, Thread& closer) {
     for (const Piece& piece : cargo->stash) BufferPool::release(piece.place);
     cargo->stash.clear();
     release_document(*cargo, closer);
-    release_reply(*cargo, closer);
+    release_reply(*cargo);
   }
   record->deadline = 0;
   record->name.store(0, std::memory_order_release);
@@ -124,11 +125,11 @@ void RecordTable::release_document(Cargo& cargo, Thread& closer) {
   if (document.file != 0) close_quietly(closer, document.file);
 }
 
-void RecordTable::release_reply(Cargo& cargo, Thread& closer) {
+void RecordTable::release_reply(Cargo& cargo) {
   const Reply reply = cargo.reply;
   cargo.reply = {};
   if (reply.memory.place.chunk != driver::kNoChunk) BufferPool::release(reply.memory.place);
-  if (reply.file != driver::kNoDescriptor) closer.port().driver().discard(reply.file);
+  if (reply.file != driver::kNoDescriptor) driver::close_file(reply.file);
 }
 
 // ---- deadlines --------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ class RecordTable final : public KeySource {
 
   std::uint8_t* memory() const { return memory_; }
   std::size_t size() const { return limit_ * stride_; }
+  std::size_t limit() const { return limit_; }
 
   /// The name of a new record of a connection of `port`; 0 when all are in use. Any thread.
   std::uint32_t create(std::uint32_t port, std::uint32_t handle);
@@ -83,7 +84,7 @@ class RecordTable final : public KeySource {
 
   /// What belongs to the document is given back.
   static void release_document(Cargo& cargo, Thread& closer);
-  static void release_reply(Cargo& cargo, Thread& closer);
+  static void release_reply(Cargo& cargo);
 
   /// Ends the clock. Idempotent.
   void close();
