@@ -110,7 +110,7 @@ function partsOf(reply: Reply): [Data | undefined, File<'await'> | undefined] {
     const [header, file] = reply as readonly [Data, File<'await'>];
     return [header, checkFile(file)];
   }
-  if (reply instanceof File) return [undefined, checkFile(reply as File<'await'>)];
+  if (reply instanceof File) return [undefined, checkFile(reply)];
   return [reply as Data, undefined];
 }
 

@@ -47,8 +47,12 @@ export const enum RecordFlag {
   Closing = 1,
   /** A receive is in flight. */
   Receiving = 2,
+  /** A receive failed: nothing is received any more. What follows a reset would look like an end. */
+  Broken = 4,
   HasDocument = 8,
   DocumentInFile = 16,
+  /** Something was sent: it may still be on its way to the kernel. */
+  Sent = 32,
   /** The peer sends no more. */
   Ended = 64,
   /** `ended` was called for that. */
