@@ -10,40 +10,22 @@
  *     {"error":"ERR_DOCUMENT_TOO_LARGE","max":N}    and the connection is closed
  *     {"error":"ETIMEDOUT"}                         the document stalled, and the connection is closed
  */
-import { createHash } from 'node:crypto';
-import os from 'node:os';
 import { isMainThread } from 'node:worker_threads';
 import { CompletionPort } from 'completion-port';
-import {
-  duration,
-  flag,
-  option,
-  readArguments,
-  serverOptions,
-  size,
-} from './support/arguments.mjs';
+import { readArguments, serverOptions } from './support/arguments.mjs';
 import { serveConnections, serveInWorker } from './support/connections.mjs';
 import { count, makeCounters, readCounters } from './support/counters.mjs';
+import { Description } from './support/describe.mjs';
 import { FrameReader, jsonFrame } from './support/frames.mjs';
 import { runProgram } from './support/program.mjs';
+import { FAREWELL, spoolOptions, timedOut, tooLarge } from './support/spool-options.mjs';
 import { MemoryDocument, Spool } from './support/spool.mjs';
-import { WordCount } from './support/words.mjs';
-
-/** How long a client that is sent away has for reading why, in milliseconds. */
-const FAREWELL = 2000;
 
 /** What the client gets to know about a document. */
-async function describe(contents) {
-  const hash = createHash('sha256');
-  const wordCount = new WordCount();
-  let bytes = 0;
-  for await (const chunk of contents) {
-    hash.update(chunk);
-    wordCount.update(chunk);
-    bytes += chunk.length;
-  }
-  const { lines, words } = wordCount;
-  return { bytes, sha256: hash.digest('hex'), lines, words };
+async function describe(contents, answer) {
+  const description = new Description(answer);
+  for await (const chunk of contents) description.update(chunk);
+  return description.result();
 }
 
 /** Receives the next document; undefined when the client is gone in the middle of it. */
@@ -67,9 +49,9 @@ async function receiveDocument(frames, length, spool) {
 }
 
 /** The answer to a document, which is given up afterwards. */
-async function answerTo(document) {
+async function answerTo(document, answer) {
   try {
-    if (document.failure === undefined) return await describe(document.contents());
+    if (document.failure === undefined) return await describe(document.contents(), answer);
     return { error: document.failure.code };
   } catch (error) {
     if (error.code === undefined) throw error;
@@ -95,7 +77,7 @@ async function dismiss(socket, answer) {
 }
 
 /** Answers one document after another until the client has no more. */
-async function converse(socket, spool, { max, timeout, counters }) {
+async function converse(socket, spool, { max, timeout, answer: wanted, counters }) {
   const frames = new FrameReader(socket, timeout);
   const answers = [];
   for (;;) {
@@ -105,11 +87,11 @@ async function converse(socket, spool, { max, timeout, counters }) {
     if (length === undefined) return;
     if (length > max) {
       if (answers.length > 0) await socket.send(answers.splice(0), { timeout });
-      await dismiss(socket, { error: 'ERR_DOCUMENT_TOO_LARGE', max });
+      await dismiss(socket, tooLarge(max));
       return;
     }
     const document = await receiveDocument(frames, length, spool);
-    const answer = await answerTo(document);
+    const answer = await answerTo(document, wanted);
     answers.push(jsonFrame(answer));
     count(counters, answer.error ? 'failures' : 'documents', 1);
     count(counters, 'bytes', length);
@@ -123,7 +105,7 @@ async function serveClient(socket, spool, settings) {
     await converse(socket, spool, settings);
   } catch (error) {
     if (error.code === undefined) throw error;
-    if (error.code === 'ETIMEDOUT') await dismiss(socket, { error: 'ETIMEDOUT' });
+    if (error.code === 'ETIMEDOUT') await dismiss(socket, timedOut);
   } finally {
     await Promise.allSettled([socket.close()]);
   }
@@ -152,12 +134,8 @@ async function main() {
     usage: '[options]',
     about: 'Receives documents and answers with their hash and their numbers of lines and words.',
     options: {
-      memory: option('SIZE', '1MiB', 'longest document that stays in memory', size),
-      max: option('SIZE', '64MiB', 'longest document', size),
-      spool: option('DIR', os.tmpdir(), 'where longer documents are kept meanwhile'),
-      timeout: option('TIME', '30s', 'for a document that does not go on', duration),
+      ...spoolOptions,
       ...serverOptions(7002),
-      stats: flag('print numbers as JSON at SIGUSR2 and at the end'),
     },
   });
   settings.counters = makeCounters();

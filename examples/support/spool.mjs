@@ -5,16 +5,10 @@
  * `complete` gives its `contents`. What goes wrong on the disk is kept as its `failure`: the document
  * goes on taking bytes, so that the one behind it can be reached.
  */
-import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
-import path from 'node:path';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
-
-/** Bytes received, written and read at a time. */
-const BLOCK = 256 * 1024;
-
-/** open(2): a file that never has a name. */
-const O_TMPFILE = 0o20200000;
+import { BLOCK } from './describe.mjs';
+import { openNameless } from './nameless.mjs';
 
 export class Spool {
   #port;
@@ -91,7 +85,7 @@ export class FileDocument {
   static async create(port, length, directory) {
     const document = new FileDocument(port, await allocate(port, 2 * BLOCK), length);
     await document.#attempt(async () => {
-      document.#file = await openNameless(port, directory);
+      document.#file = await openForSpooling(port, directory);
     });
     return document;
   }
@@ -157,34 +151,12 @@ async function allocate(port, size) {
   }
 }
 
-/**
- * Opens a file for reading and writing that is in no directory, so that nothing of it is left
- * whatever happens to the process.
- */
-async function openNameless(port, directory) {
-  const descriptor = namelessDescriptor(directory);
+/** Opens a file for reading and writing that is in no directory. */
+async function openForSpooling(port, directory) {
+  const descriptor = openNameless(directory);
   try {
     return await port.open(descriptor, 'r+');
   } finally {
     fs.closeSync(descriptor); // the port has its own
-  }
-}
-
-function namelessDescriptor(directory) {
-  try {
-    return fs.openSync(directory, O_TMPFILE | fs.constants.O_RDWR, 0o600);
-  } catch (error) {
-    if (error.code !== 'EOPNOTSUPP' && error.code !== 'EISDIR') throw error;
-  }
-  // A file system without O_TMPFILE: take the name away at once.
-  for (;;) {
-    const name = path.join(directory, `.spool-${randomBytes(12).toString('hex')}`);
-    try {
-      const descriptor = fs.openSync(name, 'wx+', 0o600);
-      fs.unlinkSync(name);
-      return descriptor;
-    } catch (error) {
-      if (error.code !== 'EEXIST') throw error;
-    }
   }
 }
