@@ -1,12 +1,13 @@
-// Makes the clone usable: compiles the TypeScript, and the addon unless there is a binary that loads
-// and is newer than its sources. npm runs it for the root project only (`npm install`, `npm ci`,
-// `npm pack`), never for those who install the package from a registry.
+// Makes the clone usable: compiles the TypeScript, builds the inspector's page, and the addon unless
+// there is a binary that loads and is newer than its sources. npm runs it for the root project only
+// (`npm install`, `npm ci`, `npm pack`), never for those who install the package from a registry.
 import { spawnSync } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildNative } from './build-native.mjs';
+import { buildPage } from './build-page.mjs';
 
 const require = createRequire(import.meta.url);
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -41,6 +42,7 @@ function binaryIsCurrent() {
 
 try {
   compileTypeScript();
+  await buildPage();
   if (process.env.COMPLETION_PORT_SKIP_NATIVE !== '1') {
     const forced = process.env.npm_config_build_from_source === 'true';
     if (forced || !binaryLoads() || !binaryIsCurrent()) buildNative();
