@@ -12,6 +12,8 @@
         "native/addon/glibc_baseline.cc",
         "native/addon/native_lane.cc",
         "native/addon/native_lane_handles.cc",
+        "native/addon/native_lane_stage.cc",
+        "native/addon/stage_binding.cc",
         "native/addon/submission.cc",
         "native/addon/threadsafe_notifier.cc",
         "native/addon/uv_notifier.cc",
@@ -25,7 +27,14 @@
         "native/port/thread.cc",
         "native/port/thread_cancel.cc",
         "native/port/thread_settle.cc",
-        "native/port/thread_submit.cc"
+        "native/port/thread_submit.cc",
+        "native/stage/frames.cc",
+        "native/stage/frames_receive.cc",
+        "native/stage/frames_reply.cc",
+        "native/stage/frames_thread.cc",
+        "native/stage/framing.cc",
+        "native/stage/record_table.cc",
+        "native/stage/rooms.cc"
       ],
       "include_dirs": [
         "native",

@@ -118,7 +118,8 @@ export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocke
   return new ComposedOperation(lane, Kind.Connect, 'connect', options, run, discard);
 }
 
-export function listen(lane: Lane, options: ListenOptions): Operation<TcpListener> {
+/** `accepts` false: somebody else is going to accept. */
+export function listen(lane: Lane, options: ListenOptions, accepts = true): Operation<TcpListener> {
   validate.given(options);
   validate.tcpPort(options.port, 'options.port');
   const { host, backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
@@ -132,7 +133,7 @@ export function listen(lane: Lane, options: ListenOptions): Operation<TcpListene
   const run = async (): Promise<TcpListener> => {
     const addresses =
       host === undefined ? ['::', '0.0.0.0'] : (await addressesOf(host)).slice(0, 1);
-    return listenOnFirst(lane, addresses, options, key);
+    return listenOnFirst(lane, addresses, options, key, accepts);
   };
   return new ComposedOperation(lane, Kind.Accept, 'listen', options, run, discard);
 }
@@ -213,6 +214,7 @@ function listenOnFirst(
   addresses: readonly string[],
   options: ListenOptions,
   key: number | undefined,
+  accepts: boolean,
 ): TcpListener {
   const { backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
   const port = Number(options.port);
@@ -232,15 +234,15 @@ function listenOnFirst(
       keyed,
       noDelay,
     );
-    if (result >= 0) return listening(lane, result, key);
+    if (result >= 0) return listening(lane, result, key, accepts);
     if (result !== EAFNOSUPPORT && result !== EADDRNOTAVAIL) break;
   }
   throw systemError(result, 'listen', { net: true, address: last, port });
 }
 
-function listening(lane: Lane, id: number, key: number | undefined): TcpListener {
+function listening(lane: Lane, id: number, key: number | undefined, accepts: boolean): TcpListener {
   const listener = new TcpListener<Style>(lane, id, key, true);
-  if (key !== undefined) listener.accept({ multishot: true });
+  if (key !== undefined && accepts) listener.accept({ multishot: true });
   lane.schedule();
   return listener;
 }

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "addon/native_lane.h"
+#include "addon/stage_binding.h"
 #include "addon/submission.h"
 #include "driver/driver.h"
 
@@ -56,6 +57,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
               Napi::Function::New(env, [](const Napi::CallbackInfo& call) -> Napi::Value {
                 return Napi::Number::New(call.Env(), available_parallelism());
               }));
+  export_stages(env, exports);
   return exports;
 }
 

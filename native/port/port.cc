@@ -114,6 +114,7 @@ void Port::end() {
     Dispatcher::Section section(dispatcher_);
     dispatcher_.close();
     dispatcher_.drain(orphans);
+    key_source_.reset();
   }
   dispose(orphans, *driver_);
   HandleTable& table = HandleTable::instance();
@@ -161,6 +162,11 @@ std::uint32_t Port::unique_key() {
   return key | 0x80000000u;
 }
 
+void Port::set_key_source(std::shared_ptr<KeySource> source) {
+  Dispatcher::Section section(dispatcher_);
+  key_source_ = std::move(source);
+}
+
 Handle* Port::create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thread* owner) {
   std::uint32_t name = 0;
   Handle* handle = HandleTable::instance().create(name);
@@ -181,7 +187,8 @@ void Port::adopt(Handle& handle, driver::Driver& driver, driver::Descriptor desc
   driver.associate(descriptor);
 }
 
-std::int32_t Port::hand_off(std::uint32_t id, Port& target, std::uint32_t key) {
+std::int32_t Port::hand_off(std::uint32_t id, Port& target, std::uint32_t key,
+                            std::atomic<std::uint32_t>* where) {
   Handle* handle = HandleTable::instance().find(id);
   if (handle == nullptr) return kErrorHandleClosed;
   // Both ports are locked, in the order of their numbers: nothing may reach the new one before the
@@ -199,6 +206,7 @@ std::int32_t Port::hand_off(std::uint32_t id, Port& target, std::uint32_t key) {
   dispatcher_.extract_handle(id, moved);
   handle->port.store(&target);
   handle->key = key;
+  if (where != nullptr) where->store(target.id_);
   Packet notice;
   notice.kind = PacketKind::kHandOff;
   notice.key = key;
@@ -210,6 +218,16 @@ std::int32_t Port::hand_off(std::uint32_t id, Port& target, std::uint32_t key) {
     target.dispatcher_.push(packet, nullptr);
   }
   return 0;
+}
+
+void Port::hand_off_key(Port& target, std::uint32_t key, std::atomic<std::uint32_t>& where) {
+  Packet notice;
+  notice.kind = PacketKind::kHandOff;
+  notice.key = key;
+  Dispatcher::Section section(target.dispatcher_);
+  if (target.dispatcher_.closed()) return;
+  where.store(target.id_);
+  target.dispatcher_.push(notice, nullptr);
 }
 
 std::vector<std::uint32_t> Port::handles() {
@@ -245,6 +263,7 @@ PortStats Port::stats() {
   stats.free_buffers = pool_->free_buffers();
   stats.allocated_bytes = pool_->allocated_bytes();
   stats.handles = handles().size();
+  stats.refused = refused_.load();
   Dispatcher::Section section(dispatcher_);
   stats.batches = dispatcher_.batches();
   stats.wake_ups = dispatcher_.wake_ups();
@@ -257,13 +276,13 @@ PortStats Port::stats() {
 
 // ---- posting and disposing --------------------------------------------------------------------
 
-bool Port::post(std::uint32_t key, double value) {
+bool Port::post(std::uint32_t key, double value, bool bounded) {
   Packet packet;
   packet.kind = PacketKind::kPosted;
   packet.key = key;
   packet.result = value;
   Dispatcher::Section section(dispatcher_);
-  return dispatcher_.post(packet, nullptr);
+  return dispatcher_.post(packet, nullptr, bounded);
 }
 
 void Port::dispose(const std::vector<Packet>& orphans, driver::Driver& driver) {

@@ -26,11 +26,20 @@ struct PortOptions {
   BufferPool::Options buffers;
 };
 
+/// Where accepted connections get their keys from instead of `unique_key`.
+class KeySource {
+ public:
+  virtual ~KeySource() = default;
+  /// The key of a new connection `handle` of port `port`; 0 refuses it. Called under the port's
+  /// dispatcher.
+  virtual std::uint32_t key_for(std::uint32_t handle, std::uint32_t port) = 0;
+};
+
 /// What a port has done and has, at one moment.
 struct PortStats {
   std::uint64_t submitted = 0, completed = 0, batches = 0, system_calls = 0, wake_ups = 0;
   std::uint64_t steals = 0, queue_depth = 0, free_buffers = 0, threads = 0, running = 0;
-  std::uint64_t waiting = 0, handles = 0, allocated_bytes = 0;
+  std::uint64_t waiting = 0, handles = 0, allocated_bytes = 0, refused = 0;
 };
 
 /// A copy of what is known of a handle.
@@ -66,11 +75,14 @@ class Port {
   Thread* attach(PacketSlot* slots, driver::Result& error);
 
   /// From any thread, attached or not (rule Q1). False when the queue is full.
-  bool post(std::uint32_t key, double value);
+  bool post(std::uint32_t key, double value, bool bounded = true);
 
   /// A key nobody was given before: from 2^31 up, so that small numbers are the program's (rule
   /// A2).
   std::uint32_t unique_key();
+
+  /// From now on accepted connections are named by `source`, until the port ends.
+  void set_key_source(std::shared_ptr<KeySource> source);
 
   /// A new handle of this port; null when the table is full.
   Handle* create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thread* owner);
@@ -78,8 +90,12 @@ class Port {
   /// Takes over a descriptor: tells the driver and gives it an identity no other ever has.
   static void adopt(Handle& handle, driver::Driver& driver, driver::Descriptor descriptor);
 
-  /// Moves a handle with its packets to `target` (rule A3). 0 or a LibraryError.
-  std::int32_t hand_off(std::uint32_t handle, Port& target, std::uint32_t key);
+  /// Moves a handle with its packets to `target` (rule A3). 0 or a LibraryError. `where`, if any,
+  /// is set to the target's number before any packet can be taken there.
+  std::int32_t hand_off(std::uint32_t handle, Port& target, std::uint32_t key,
+                        std::atomic<std::uint32_t>* where = nullptr);
+  /// The same for something that has a key, but no handle.
+  void hand_off_key(Port& target, std::uint32_t key, std::atomic<std::uint32_t>& where);
 
   /// Every thread is told; nothing is delivered any more (rule D10).
   void close();
@@ -123,6 +139,8 @@ class Port {
   BufferPool* const pool_;
   Dispatcher dispatcher_;
   std::atomic<std::uint32_t> next_key_{0x80000000u};
+  std::shared_ptr<KeySource> key_source_;  ///< guarded by the dispatcher
+  std::atomic<std::uint64_t> refused_{0};  ///< connections the key source had no name for
 
   std::mutex mutex_;  ///< guards what follows; a leaf
   std::vector<std::unique_ptr<Thread>> threads_;
