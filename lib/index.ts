@@ -33,6 +33,7 @@ export type { Reply, StageDocument } from './stage/documents';
 export type { StageFailure } from './stage/failures';
 export type { FieldType, FieldValue, RecordFields, RecordOf } from './stage/fields';
 export type { ConnectionInfo } from './stage/inspect';
+export type { Inspector, InspectorOptions } from './stage/inspector';
 export type { PipelineOptions, StageOptions } from './stage/options';
 export type {
   CloseOptions,
