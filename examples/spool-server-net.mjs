@@ -14,7 +14,7 @@ import { spoolOptions } from './support/spool-options.mjs';
 /** What documents may take of memory in all; beyond it even short ones go to files. */
 const MEMORY_LIMIT = 2 ** 30;
 
-const names = ['connections', 'documents', 'failures', 'bytes'];
+const names = ['connections', 'documents', 'failures', 'bytes', 'wakeUps'];
 
 function makeCounters() {
   return Object.fromEntries(names.map((name) => [name, 0]));

@@ -40,6 +40,7 @@ export class Conversation {
 
   /** Answers to documents that came together leave together. */
   #received(bytes) {
+    this.#settings.counters.wakeUps++;
     if (this.#dismissed) return;
     this.#socket.cork();
     try {

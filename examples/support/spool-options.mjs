@@ -27,3 +27,9 @@ export function tooLarge(max) {
 
 /** The answer to a document that stalls. */
 export const timedOut = { error: 'ETIMEDOUT' };
+
+/** Which kind of stage receives. */
+export const nativeOption = option('on|off', 'on', 'off: receive in JavaScript too', (text) => {
+  if (text === 'on' || text === 'off') return text === 'on';
+  throw new Error('has to be on or off');
+});

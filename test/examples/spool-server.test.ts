@@ -301,7 +301,8 @@ function suite(name: string, driver: Driver | 'net', ...always: string[]): void 
         expect(JSON.parse(line)).toMatchObject({
           ...{ driver, threads, connections: 1, documents: 2, failures: 0, bytes: 4 + 2 * MiB },
           ...{ cpu: { user: expect.any(Number), system: expect.any(Number) } },
-          ...(driver === 'net' ? {} : { port: expect.any(Object) }),
+          ...{ wakeUps: expect.any(Number), residentBytes: expect.any(Number) },
+          ...(driver === 'net' ? {} : { stages: expect.any(Object) }),
         });
       }
     });
@@ -332,4 +333,7 @@ function suite(name: string, driver: Driver | 'net', ...always: string[]): void 
 }
 
 describeDrivers('spool-server', (driver) => suite('spool-server', driver));
+describeDrivers('spool-server, spooling in JavaScript', (driver) =>
+  suite('spool-server', driver, '--native', 'off'),
+);
 describe('spool-server-net', () => suite('spool-server-net', 'net'));
