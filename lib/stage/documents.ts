@@ -4,7 +4,9 @@
 import { fstatSync } from 'node:fs';
 import { NO_CHUNK } from '../binding';
 import { invalidState, outOfBuffers } from '../errors';
+import type { ChunkOptions } from '../chunks';
 import { File } from '../file';
+import type { Operation } from '../operation';
 import { asBytes, type Data } from '../memory';
 import * as validate from '../validate';
 import type { Connection } from './connection';
@@ -52,6 +54,37 @@ export class StageDocument {
     if (this.chunk === NO_CHUNK) return Buffer.alloc(0);
     return this.connection.thread.lane.memory.view(this.chunk, this.start, this.length);
   }
+
+  /**
+   * The file that it lies in, opened once more: to be closed by the program. It has no name, and
+   * goes with the last one that has it open. `ERR_INVALID_STATE` for a document in memory.
+   */
+  open(): Operation<File<'await'>> {
+    void this.connection.key;
+    const { lane, native } = this.connection.thread;
+    const descriptor = this.inFile ? (native.handleInfo(this.chunk)?.descriptor ?? -1) : -1;
+    if (descriptor < 0) throw fileGone();
+    return lane.port.open(descriptor, 'r');
+  }
+
+  /** Its bytes piece by piece, wherever they are; each is valid until the next is asked for. */
+  async *chunks(options: ChunkOptions = {}): AsyncGenerator<Buffer, void, undefined> {
+    if (!this.inFile) {
+      const { bytes } = this;
+      if (bytes !== undefined && bytes.length > 0) yield bytes;
+      return;
+    }
+    const file = await this.open();
+    try {
+      yield* file.chunks({ end: this.length, ...options });
+    } finally {
+      await file.close();
+    }
+  }
+}
+
+function fileGone(): Error {
+  return invalidState('The document does not lie in a file');
 }
 
 /** Gives native code the answer that goes out when the connection is back. 0 or an error. */

@@ -8,9 +8,10 @@ import type { BufferOptions, DriverName } from '../port';
 import * as validate from '../validate';
 import { machineOf, type Stage } from './definition';
 import { unknownStage } from './failures';
+import { settingsOf, type NativeStage, type Settings } from './frames';
 
 /** One stage of a pipeline, run by worker threads or, without any, by the calling thread. */
-export interface StageOptions {
+export interface JavaScriptStageOptions {
   /**
    * The module that defines the stage, as a URL or an absolute path: its default export is what
    * `defineStage` returns, or a function that makes it of `data`. With `threads: 0` it can be the
@@ -33,6 +34,22 @@ export interface StageOptions {
   readonly data?: unknown;
 }
 
+/** A stage run by C++ threads. */
+export interface NativeStageOptions {
+  /** What `frames` returned. */
+  readonly native: NativeStage;
+  /** The stage that gets the documents. */
+  readonly next: string;
+  /** Threads; 1 to 64. Default: 2. */
+  readonly threads?: number | undefined;
+  /** Threads that may run at one time (rule P1). Default: the number of CPUs. */
+  readonly concurrency?: number | undefined;
+  /** Binds thread i to the i-th CPU of the process. Default: false. */
+  readonly pin?: boolean | undefined;
+}
+
+export type StageOptions = JavaScriptStageOptions | NativeStageOptions;
+
 export interface PipelineOptions {
   /** Default: io_uring where the kernel grants it, else epoll (rule P3). */
   readonly driver?: DriverName | undefined;
@@ -48,6 +65,10 @@ export interface PipelineOptions {
 export interface StageSpecification {
   readonly name: string;
   readonly index: number;
+  /** Of a native stage. */
+  readonly native: Settings | undefined;
+  /** Index of the stage that a native one hands documents to. */
+  readonly next: number;
   /** In this thread. */
   readonly here: Stage | undefined;
   /** URL of the module. */
@@ -75,7 +96,8 @@ export function checkStages(stages: unknown): StageSpecification[] {
   if (entries.length === 0 || entries.length > MOST_STAGES) {
     throw validate.outOfRange('stages', `from 1 to ${MOST_STAGES} stages`, entries.length);
   }
-  return entries.map(([name, options], index) => checkStage(name, index, options));
+  const names = entries.map(([name]) => name);
+  return entries.map(([name, options], index) => checkStage(name, index, options, names));
 }
 
 const known = [
@@ -101,13 +123,19 @@ export function checkNames(options: object, name: string, names: readonly string
   }
 }
 
-function checkStage(name: string, index: number, given: unknown): StageSpecification {
+function checkStage(
+  name: string,
+  index: number,
+  given: unknown,
+  names: readonly string[],
+): StageSpecification {
   const at = `stages.${name}`;
   if (typeof given !== 'object' || given === null) {
     throw validate.invalidType(at, 'of type object', given);
   }
+  if ('native' in given) return checkNative(name, index, given as NativeStageOptions, names);
   checkNames(given, at, known);
-  const options = given as StageOptions;
+  const options = given as JavaScriptStageOptions;
   const { threads = DEFAULT_THREADS, concurrency, data } = options;
   validate.integer(threads, `${at}.threads`, 0, MOST_THREADS);
   if (concurrency !== undefined) validate.integer(concurrency, `${at}.concurrency`, 1, 1024);
@@ -115,6 +143,8 @@ function checkStage(name: string, index: number, given: unknown): StageSpecifica
   return {
     name,
     index,
+    native: undefined,
+    next: -1,
     here,
     module: here === undefined ? moduleUrl(options.stage, `${at}.stage`) : '',
     threads,
@@ -124,6 +154,46 @@ function checkStage(name: string, index: number, given: unknown): StageSpecifica
     order: validate.oneOf(options.order ?? 'arrival', `${at}.order`, ['arrival', 'state']),
     queue: validate.integer(options.queue ?? 65536, `${at}.queue`, 1, 2 ** 32 - 1),
     data,
+  };
+}
+
+const DEFAULT_NATIVE_THREADS = 2;
+const MOST_NATIVE_THREADS = 64;
+
+function checkNative(
+  name: string,
+  index: number,
+  options: NativeStageOptions,
+  names: readonly string[],
+): StageSpecification {
+  const at = `stages.${name}`;
+  checkNames(options, at, ['native', 'next', 'threads', 'concurrency', 'pin']);
+  const settings = settingsOf(options.native);
+  if (settings === undefined) {
+    throw validate.invalidValue(`${at}.native`, 'must be what frames() returned', options.native);
+  }
+  const next = names.indexOf(validate.string(options.next, `${at}.next`));
+  if (next < 0) throw unknownStage(options.next, names);
+  if (next === index) {
+    throw validate.invalidValue(`${at}.next`, 'must be another stage', options.next);
+  }
+  const { threads = DEFAULT_NATIVE_THREADS, concurrency } = options;
+  validate.integer(threads, `${at}.threads`, 1, MOST_NATIVE_THREADS);
+  if (concurrency !== undefined) validate.integer(concurrency, `${at}.concurrency`, 1, 1024);
+  return {
+    name,
+    index,
+    native: settings,
+    next,
+    here: undefined,
+    module: '',
+    threads,
+    concurrency,
+    pin: validate.boolean(options.pin ?? false, `${at}.pin`),
+    dispatch: 'any',
+    order: 'arrival',
+    queue: 65536,
+    data: undefined,
   };
 }
 

@@ -4,10 +4,10 @@
  */
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
-import { binding } from '../binding';
+import { binding, type FramesStats } from '../binding';
 import { invalidState, queueFull, systemError } from '../errors';
 import type { TcpListener, ListenerAddress } from '../listener';
-import { listen as openListener, type ListenOptions } from '../opening';
+import { checkListenOptions, listen as openListener, type ListenOptions } from '../opening';
 import { CompletionPort, type DriverName, type PortOptions, type PortStats } from '../port';
 import * as validate from '../validate';
 import {
@@ -21,6 +21,7 @@ import {
 import { machineOf, type Stage } from './definition';
 import { pipelineClosed, publish, type StageFailure } from './failures';
 import { layOut } from './fields';
+import { Frames } from './frames';
 import {
   countConnections,
   countStates,
@@ -87,6 +88,8 @@ export interface StageStats {
   /** Microseconds that handlers took. */
   readonly handling: Summary;
   readonly port: PortStats;
+  /** Of a native stage: what it has done. */
+  readonly frames: FramesStats | undefined;
 }
 
 export interface PipelineStats {
@@ -120,6 +123,8 @@ interface Site {
   readonly counters: Float64Array;
   readonly measures: Measures;
   readonly listeners: TcpListener<'packet'>[];
+  /** Of a native stage, once it runs. */
+  frames: Frames | undefined;
 }
 
 const enum Phase {
@@ -198,10 +203,14 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
   /** Has a stage accept TCP connections. Rejects as `port.listen` does (`EADDRINUSE`, …). */
   async listen(stage: string, options: StageListenOptions): Promise<ListenerAddress> {
     const site = stageNamed(this.sites, stage);
-    validate.given(options);
+    checkListenOptions(options);
     await this.ready;
     this.assertOpen();
     const { lane } = site.port;
+    if (site.frames !== undefined) {
+      const handle = await site.frames.listen(options);
+      return lane.native.address(handle, false) as ListenerAddress;
+    }
     const listener = (await openListener(
       lane,
       { ...options, key: LISTENER },
@@ -223,6 +232,9 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
   start(stage: string, value = 0): number {
     const site = stageNamed(this.sites, stage);
     validate.number(value, 'value');
+    if (site.specification.native !== undefined) {
+      throw validate.invalidValue('stage', 'is a native one, which has no tasks', stage);
+    }
     this.assertOpen();
     if (this.phase !== Phase.Open) throw invalidState('The pipeline is not ready yet');
     const { native } = site.port.lane;
@@ -311,8 +323,11 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     const { name, index } = specification;
     const port = new CompletionPort(portOptions(specification, options));
     const measures = newMeasures();
-    const base = { name, specification, port, counters: newCounters(), measures, listeners: [] };
-    if (specification.threads === 0) return { ...base, pool: undefined };
+    const own = { counters: newCounters(), measures, listeners: [], frames: undefined };
+    const base = { name, specification, port, ...own };
+    if (specification.threads === 0 || specification.native !== undefined) {
+      return { ...base, pool: undefined };
+    }
     const pool = new Pool({
       stage: name,
       index,
@@ -352,7 +367,8 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     this.recordsId = records;
     const stages = this.sites.map(({ name, port }, index): StageInfo => {
       const { states } = loaded[index]!;
-      return { name, index, port: port.lane.native.portId, states, native: false };
+      const native = this.sites[index]!.specification.native !== undefined;
+      return { name, index, port: port.lane.native.portId, states, native };
     });
     this.plan = { stages, layout, records, control: this.control };
     this.records = new Records(binding.recordMemory(records), layout.stride);
@@ -362,6 +378,13 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
   private async run(site: Site, plan: Plan): Promise<void> {
     site.port.lane.native.useRecords(plan.records);
     if (site.pool !== undefined) return site.pool.run(plan);
+    const { native, next, index, threads, pin } = site.specification;
+    if (native !== undefined) {
+      const cpus = pin ? binding.allowedCpus() : [];
+      const [own, following] = [plan.stages[index]!, plan.stages[next]!];
+      site.frames = new Frames(native, own, following, plan.records, threads, cpus);
+      return;
+    }
     const thread = new StageThread({
       port: site.port,
       machine: machineOf(site.specification.here)!,
@@ -465,6 +488,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
   /** Whatever is left goes with the threads and the ports. */
   private async abandon(): Promise<void> {
     await Promise.all(this.sites.map((site) => site.pool?.leave()));
+    for (const site of this.sites) site.frames?.close();
     await Promise.all(this.sites.map((site) => site.port.close()));
   }
 }
@@ -482,6 +506,7 @@ function portOptions(stage: StageSpecification, options: PipelineOptions): PortO
 
 function loadedOf(site: Site): Promise<Loaded> {
   if (site.pool !== undefined) return site.pool.loaded();
+  if (site.specification.native !== undefined) return Promise.resolve({ fields: {}, states: [] });
   const { record, states } = site.specification.here as Stage;
   return Promise.resolve({ fields: record, states });
 }
@@ -491,7 +516,7 @@ function statsOf(site: Site, states: Readonly<Record<string, number>> = {}): Sta
   const port = site.port.stats();
   const count = (counter: Counter): number => pool?.sum(counter) ?? counters[counter]!;
   return {
-    threads: pool?.threads ?? 1,
+    threads: pool?.threads ?? Math.max(1, site.specification.threads),
     running: port.running,
     waiting: port.waiting,
     queueDepth: port.queueDepth,
@@ -508,6 +533,7 @@ function statsOf(site: Site, states: Readonly<Record<string, number>> = {}): Sta
     queueing: summarize(pool?.queueing() ?? [measures.queueing]),
     handling: summarize(pool?.handling() ?? [measures.handling]),
     port,
+    frames: site.frames?.stats(),
   };
 }
 
