@@ -9,6 +9,7 @@
       "sources": [
         "native/addon/addon.cc",
         "native/addon/address.cc",
+        "native/addon/descriptor.cc",
         "native/addon/glibc_baseline.cc",
         "native/addon/native_lane.cc",
         "native/addon/native_lane_handles.cc",
@@ -17,6 +18,8 @@
         "native/addon/submission.cc",
         "native/addon/threadsafe_notifier.cc",
         "native/addon/uv_notifier.cc",
+        "native/driver/blocking/blocking_pool.cc",
+        "native/driver/capabilities.cc",
         "native/driver/driver.cc",
         "native/port/buffer_pool.cc",
         "native/port/dispatcher.cc",
@@ -59,14 +62,16 @@
       "conditions": [
         ["OS=='linux'", {
           "sources": [
-            "native/driver/blocking/blocking_calls.cc",
-            "native/driver/blocking/blocking_pool.cc",
+            "native/addon/linux_watch.cc",
+            "native/driver/blocking/linux_blocking_calls.cc",
+            "native/driver/blocking/linux_blocking_thread.cc",
             "native/driver/epoll/epoll_driver.cc",
             "native/driver/epoll/epoll_lane.cc",
             "native/driver/epoll/epoll_operations.cc",
             "native/driver/epoll/readiness.cc",
             "native/driver/linux_driver.cc",
             "native/driver/linux_socket.cc",
+            "native/driver/uring/probe.cc",
             "native/driver/uring/provided_buffers.cc",
             "native/driver/uring/registered_chunks.cc",
             "native/driver/uring/ring.cc",
@@ -82,6 +87,19 @@
           ]
         }],
         ["OS=='win'", {
+          "sources": [
+            "native/addon/windows_watch.cc",
+            "native/driver/blocking/windows_blocking_calls.cc",
+            "native/driver/blocking/windows_blocking_thread.cc",
+            "native/driver/iocp/clock.cc",
+            "native/driver/iocp/iocp_driver.cc",
+            "native/driver/iocp/iocp_lane.cc",
+            "native/driver/iocp/iocp_operations.cc",
+            "native/driver/iocp/kernel_port.cc",
+            "native/driver/iocp/windows_error.cc",
+            "native/driver/iocp/windows_file.cc",
+            "native/driver/iocp/windows_socket.cc"
+          ],
           "defines": ["WIN32_LEAN_AND_MEAN", "NOMINMAX", "_WIN32_WINNT=0x0A00"],
           "libraries": ["ws2_32.lib", "mswsock.lib"],
           "msvs_settings": {

@@ -1,13 +1,12 @@
 /**
- * The only file that talks to the native addon: its functions, the layout of the two arrays that
- * JavaScript and native code share, and the search for the binary.
+ * The only file that talks to the native addon: its functions, and the layout of the two arrays
+ * that JavaScript and native code share.
  *
  * Operations are written into the submission array and packets read from the completion array; one
  * call a batch (`enter` or `get`) does everything. The layouts are asserted on the native side in
  * native/addon/submission.h and native/port/packet.h; `ABI` changes whenever one of them does.
  */
-import fs = require('node:fs');
-import path = require('node:path');
+import { loadBinding } from './loader';
 
 /** Version of the layouts and functions below. */
 export const ABI = 4;
@@ -151,6 +150,8 @@ export const enum LibraryError {
   NotSupported = -20005,
   OutOfBuffers = -20006,
   OperationsPending = -20007,
+  /** Windows: the handle can't be associated. */
+  NotOverlapped = -20008,
 }
 
 /** Bits of `open`'s flags; each driver maps them to its system's. */
@@ -175,7 +176,7 @@ export const enum SocketOption {
 export interface PortOptions {
   /** Threads that may run at one time; 1 to 1024. */
   concurrency: number;
-  /** '' (the process's choice), 'io_uring', 'epoll'. */
+  /** '' (the process's choice), 'io_uring', 'epoll', 'iocp'. */
   driver: string;
   /** Posted packets the queue holds at most. */
   queueLimit: number;
@@ -382,10 +383,24 @@ export interface FramesStats {
   waiting: number;
 }
 
+/** One thing the first-choice driver asks of the kernel. */
+export interface Capability {
+  /** As the system's manual has it. */
+  name: string;
+  /** First kernel version that has it. */
+  since: string;
+  /** Without it the driver is not used; else it only gets slower. */
+  required: boolean;
+  /** 0: granted; else negative. */
+  errno: number;
+}
+
 export interface Binding {
   readonly abi: number;
   /** Driver of this process and why it is not the first choice; throws when the ring's set-up failed for want of memory or descriptors (rule P3). */
   defaultDriver(): { name: string; reason: string };
+  /** Asks the kernel anew: for diagnosis. Empty where the driver depends on nothing that could be missing. */
+  capabilities(): Capability[];
   createPort(options: PortOptions): NativeLane;
   /** Attaches the calling thread to a port of this process. */
   attachPort(portId: number): NativeLane;
@@ -422,41 +437,8 @@ export interface Binding {
   closeFrames(frames: number): void;
 }
 
-/** 'linux-x64', 'linuxmusl-x64', 'win32-x64', … */
-function target(): string {
-  const report = process.report?.getReport() as
-    { header?: { glibcVersionRuntime?: string } } | undefined;
-  const musl = process.platform === 'linux' && !report?.header?.glibcVersionRuntime;
-  return `${musl ? 'linuxmusl' : process.platform}-${process.arch}`;
-}
+const loaded = loadBinding<Binding>(ABI);
 
-function load(): Binding {
-  const root = path.join(__dirname, '..');
-  const candidates = process.env['COMPLETION_PORT_BINDING']
-    ? [process.env['COMPLETION_PORT_BINDING']]
-    : ['Release', 'Debug'].map((c) => path.join(root, 'build', c, 'completion_port.node'));
-  const failures: string[] = [];
-  for (const file of candidates) {
-    if (!fs.existsSync(file)) {
-      failures.push(`${file}: not there`);
-      continue;
-    }
-    try {
-      const binding = require(file) as Binding;
-      if (binding.abi === ABI) return binding;
-      failures.push(`${file}: built for another version of the library`);
-    } catch (error) {
-      failures.push(`${file}: ${(error as Error).message.split('\n')[0]}`);
-    }
-  }
-  throw Object.assign(
-    new Error(
-      `completion-port: no usable native binary for ${target()} (Node.js ${process.version}).\n` +
-        failures.map((line) => `  ${line}\n`).join('') +
-        'Build it with: npm explore completion-port -- npm run build:native',
-    ),
-    { code: 'ERR_COMPLETION_PORT_BINDING' },
-  );
-}
-
-export const binding: Binding = load();
+export const binding: Binding = loaded.binding;
+/** Where the binary is, and how it came about. */
+export const { file: bindingFile, origin: bindingOrigin } = loaded;

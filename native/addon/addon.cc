@@ -1,27 +1,37 @@
 // The addon's entry: what lib/binding.ts calls Binding.
 #include <napi.h>
 
-#ifdef __linux__
+#if defined(__linux__)
 #include <sched.h>
+#elif defined(_WIN32)
+#include <windows.h>
 #endif
 
 #include <algorithm>
+#include <bit>
 #include <string>
 #include <thread>
 
 #include "addon/native_lane.h"
 #include "addon/stage_binding.h"
 #include "addon/submission.h"
+#include "driver/capabilities.h"
 #include "driver/driver.h"
 
 namespace cp::addon {
 namespace {
 
 std::uint32_t available_parallelism() {
-#ifdef __linux__
+#if defined(__linux__)
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) {
     return static_cast<std::uint32_t>(std::max(1, CPU_COUNT(&set)));
+  }
+#elif defined(_WIN32)
+  DWORD_PTR own = 0, all = 0;
+  // 0: the process spans several groups of processors.
+  if (GetProcessAffinityMask(GetCurrentProcess(), &own, &all) && own != 0) {
+    return static_cast<std::uint32_t>(std::popcount(static_cast<std::uint64_t>(own)));
   }
 #endif
   return std::max(1u, std::thread::hardware_concurrency());
@@ -41,6 +51,19 @@ Napi::Value default_driver(const Napi::CallbackInfo& info) {
   return out;
 }
 
+Napi::Value capabilities(const Napi::CallbackInfo& info) {
+  Napi::Array out = Napi::Array::New(info.Env());
+  for (const driver::Capability& found : driver::capabilities()) {
+    Napi::Object one = Napi::Object::New(info.Env());
+    one.Set("name", found.name);
+    one.Set("since", found.since);
+    one.Set("required", found.required);
+    one.Set("errno", static_cast<double>(found.result));
+    out.Set(out.Length(), one);
+  }
+  return out;
+}
+
 Napi::Value make_lane(const Napi::CallbackInfo& info) {
   auto* constructor = info.Env().GetInstanceData<Napi::FunctionReference>();
   return constructor->New({info[0]});
@@ -51,6 +74,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData<Napi::FunctionReference>(constructor);
   exports.Set("abi", static_cast<double>(kAbi));
   exports.Set("defaultDriver", Napi::Function::New(env, default_driver));
+  exports.Set("capabilities", Napi::Function::New(env, capabilities));
   exports.Set("createPort", Napi::Function::New(env, make_lane));
   exports.Set("attachPort", Napi::Function::New(env, make_lane));
   exports.Set("availableParallelism",

@@ -212,10 +212,10 @@ Napi::Value NativeLane::start(Info info) {
   ready_ = Napi::Persistent(info[0].As<Napi::Function>());
   context_ = std::make_unique<Napi::AsyncContext>(Env(), "completion-port");
   const bool threadsafe = info[1].ToBoolean();
-  const int descriptor = thread().lane()->notifier();
+  driver::Lane& lane = *thread().lane();
   const auto ready = [this] { on_ready(); };
-  if (!threadsafe) notifier_ = make_uv_notifier(Env(), descriptor, ready);
-  if (notifier_ == nullptr) notifier_ = make_threadsafe_notifier(Env(), descriptor, ready);
+  if (!threadsafe) notifier_ = make_uv_notifier(Env(), lane.notifier(), ready);
+  if (notifier_ == nullptr) notifier_ = make_threadsafe_notifier(Env(), lane, ready);
   if (notifier_ == nullptr) throw coded(Env(), "No event loop to attach to", "ERR_NO_EVENT_LOOP");
   return Env().Undefined();
 }

@@ -49,6 +49,7 @@ enum LibraryError : std::int32_t {
   kErrorNotSupported = -20005,
   kErrorOutOfBuffers = -20006,
   kErrorOperationsPending = -20007,
+  kErrorNotOverlapped = -20008,  ///< driver::kNotOverlapped
 };
 
 struct Packet {

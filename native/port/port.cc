@@ -1,9 +1,9 @@
 #include "port/port.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <optional>
 
+#include "driver/errno.h"
 #include "port/thread.h"
 
 namespace cp {

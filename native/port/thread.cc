@@ -1,7 +1,8 @@
 #include "port/thread.h"
 
 #include <algorithm>
-#include <cerrno>
+
+#include "driver/errno.h"
 
 namespace cp {
 

@@ -5,9 +5,9 @@
 // can begin on any thread, which is what keeps packets of one stream in order (rules O7, D9), and a
 // hand-off, which takes the same two locks, falls before or after it, never between.
 #include <algorithm>
-#include <cerrno>
 #include <optional>
 
+#include "driver/errno.h"
 #include "port/thread.h"
 
 namespace cp {

@@ -1,6 +1,5 @@
 // Submitting: from a request to the lane, through the handle's queues.
-#include <cerrno>
-
+#include "driver/errno.h"
 #include "port/thread.h"
 
 namespace cp {

@@ -74,6 +74,7 @@ void FramesThread::on_receive(const PacketSlot& packet, Connection& c) {
 
 /// As much as can be taken now; the rest stays with the connection.
 void FramesThread::take_in(Connection& c, Piece piece) {
+  const Place block = piece.place;  // behind its last byte the next block begins
   while (piece.length > 0 && (c.frame.phase == Phase::kHead || c.frame.phase == Phase::kBody)) {
     const auto used = static_cast<std::uint32_t>(consume(c, piece));
     if (used == 0) break;
@@ -81,7 +82,7 @@ void FramesThread::take_in(Connection& c, Piece piece) {
     piece.length -= used;
   }
   if (piece.length == 0 || c.frame.phase == Phase::kDismiss || c.frame.phase == Phase::kClosing) {
-    BufferPool::release(piece.place);
+    BufferPool::release(block);
     return;
   }
   Cargo& cargo = *options().records->cargo(c.key);
