@@ -17,7 +17,7 @@
  * With --native off, `spool` is a stage in JavaScript. It tells what went wrong on the disk, ENOSPC
  * for example, and goes on with the next document.
  */
-import { Pipeline } from 'completion-port';
+import { frames, Pipeline } from 'completion-port';
 import { integer, option, readArguments, serverOptions } from './support/arguments.mjs';
 import { makeCounters, readCounters } from './support/counters.mjs';
 import { jsonFrame } from './support/frames.mjs';
@@ -44,11 +44,11 @@ function stageModule(name) {
 /** The first stage in native code. */
 function nativeSpool({ max, memory, spool, timeout }) {
   return {
-    native: Object({
+    native: frames({
       length: 'u32be',
       max,
       spool: 'file',
-      inMemory: memory,
+      memory,
       dir: spool,
       stallTimeout: timeout,
       farewellTimeout: FAREWELL,
