@@ -44,6 +44,10 @@ export interface FramesOptions {
   /** What a client is told before it is sent away. Default: nothing. */
   readonly tooLarge?: Data | undefined;
   readonly timedOut?: Data | undefined;
+  /**
+   * What a client is told before it is sent away because its document could not be kept. Default: it
+   * stays, and the next stage gets the failure as `document.error`.
+   */
   readonly failed?: Data | undefined;
 }
 
@@ -112,7 +116,11 @@ export function frames(options: FramesOptions): NativeStage {
   validate.given(options);
   for (const [name, value] of Object.entries(options)) {
     if ((names as readonly string[]).includes(name)) continue;
-    throw validate.invalidValue(`options.${name}`, `is unknown: there are ${names.join(', ')}`, value);
+    throw validate.invalidValue(
+      `options.${name}`,
+      `is unknown: there are ${names.join(', ')}`,
+      value,
+    );
   }
   return Object.freeze({ [brand]: check(options) });
 }
@@ -129,15 +137,18 @@ function check(options: FramesOptions): Settings {
   }
   if (length !== undefined) validate.oneOf(length, 'options.length', lengths);
   validate.oneOf(spool, 'options.spool', ['memory', 'file']);
-  const time = (name: 'idleTimeout' | 'stallTimeout' | 'documentTimeout' | 'farewellTimeout', otherwise: number) =>
-    validate.integer(options[name] ?? otherwise, `options.${name}`, 0, LONGEST_TIME);
+  const time = (
+    name: 'idleTimeout' | 'stallTimeout' | 'documentTimeout' | 'farewellTimeout',
+    otherwise: number,
+  ) => validate.integer(options[name] ?? otherwise, `options.${name}`, 0, LONGEST_TIME);
   const max = size(options.max ?? 64 * MIB, 'options.max');
   return {
     length: length ?? 'delimiter',
     delimiter: delimiterOf(delimiter),
     max,
     spoolToFile: spool === 'file',
-    inMemory: spool === 'file' ? Math.min(max, size(options.memory ?? MIB / 4, 'options.memory')) : max,
+    inMemory:
+      spool === 'file' ? Math.min(max, size(options.memory ?? MIB / 4, 'options.memory')) : max,
     directory: spool === 'file' ? directoryOf(options.dir) : '',
     queue: validate.integer(options.queue ?? 1024, 'options.queue', 1, 2 ** 20),
     idleTimeout: time('idleTimeout', 0),
@@ -150,7 +161,13 @@ function check(options: FramesOptions): Settings {
   };
 }
 
-const units: Readonly<Record<string, number>> = { '': 1, b: 1, kib: 1024, mib: MIB, gib: 1024 * MIB };
+const units: Readonly<Record<string, number>> = {
+  '': 1,
+  b: 1,
+  kib: 1024,
+  mib: MIB,
+  gib: 1024 * MIB,
+};
 
 /** Bytes: a number, or one with a unit. */
 function size(value: unknown, name: string): number {

@@ -28,7 +28,7 @@ export const enum Header {
   DEADLINE = 16,
   /** f64, since when it has been in its state, on the same clock */
   SINCE = 24,
-  /** u32, NO_CHUNK: no document; the handle of its file with DocumentInFile */
+  /** u32, NO_CHUNK: no document; the handle of its file with DocumentInFile; an error's number with DocumentFailed */
   DOCUMENT_CHUNK = 32,
   /** u32 */
   DOCUMENT_START = 36,
@@ -47,6 +47,8 @@ export const enum RecordFlag {
   Closing = 1,
   /** A receive is in flight. */
   Receiving = 2,
+  /** The document could not be kept. */
+  DocumentFailed = 4,
   HasDocument = 8,
   DocumentInFile = 16,
   /** The peer sends no more. */

@@ -30,7 +30,7 @@ struct RecordHeader {
   std::uint8_t from;             ///< the stage it came from
   std::atomic<double> deadline;  ///< milliseconds on the monotonic clock; 0: none; kExpired
   double since;
-  std::uint32_t document_chunk;  ///< or the handle of its file: see kDocumentInFile
+  std::uint32_t document_chunk;  ///< or the handle of its file, or an errno: see RecordFlag
   std::uint32_t document_start;
   double document_length;
   std::uint32_t number;   ///< documents so far
@@ -49,6 +49,7 @@ inline constexpr std::uint8_t kNoStage = 0xff;
 inline constexpr double kExpired = -1;
 
 enum RecordFlag : std::uint8_t {
+  kRecordDocumentFailed = 4,  ///< it could not be kept; document_chunk says why
   kRecordHasDocument = 8,
   kRecordDocumentInFile = 16,
 };
