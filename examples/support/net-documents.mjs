@@ -97,9 +97,12 @@ export class Document {
     this.#drop();
     this.failure ??= new Error('closed');
     await this.#written();
-    const file = this.#file;
+    await this.#closeFile();
+  }
+
+  async #closeFile() {
+    if (this.#file !== undefined) await close(this.#file).catch(() => undefined); // of no use
     this.#file = undefined;
-    if (file !== undefined) await close(file).catch(() => undefined); // of no use any more
   }
 
   #copy(bytes) {
@@ -144,6 +147,8 @@ export class Document {
         blocks = after(blocks, bytesWritten);
       }
     } catch (error) {
+      // First, so that who hears of a full device can count on the room this one had.
+      await this.#closeFile();
       this.failure ??= error;
     }
   }
