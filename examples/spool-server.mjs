@@ -12,10 +12,10 @@
  *     {"bytes":N,"sha256":"…","lines":N,"words":N}
  *     {"error":"ERR_DOCUMENT_TOO_LARGE","max":N}    and the connection is closed
  *     {"error":"ETIMEDOUT"}                         the document stalled, and the connection is closed
- *     {"error":"ERR_SPOOL"}                         it could not be kept, and the connection is closed
+ *     {"error":"ENOSPC"}                            or another reason why it could not be kept; the
+ *                                                   connection goes on with the next document
  *
- * With --native off, `spool` is a stage in JavaScript. It tells what went wrong on the disk, ENOSPC
- * for example, and goes on with the next document.
+ * With --native off, `spool` is a stage in JavaScript too, to compare with.
  */
 import { frames, Pipeline } from 'completion-port';
 import { integer, option, readArguments, serverOptions } from './support/arguments.mjs';
@@ -54,7 +54,6 @@ function nativeSpool({ max, memory, spool, timeout }) {
       farewellTimeout: FAREWELL,
       tooLarge: jsonFrame(tooLarge(max)),
       timedOut: jsonFrame(timedOut),
-      failed: jsonFrame({ error: 'ERR_SPOOL' }),
     }),
     next: 'work',
   };
@@ -83,8 +82,8 @@ function printStats(pipeline, settings, counters) {
     JSON.stringify({
       driver: pipeline.driver,
       threads: settings.threads,
-      // Not those that came back with an answer.
-      connections: spool.arrived - work.handedOff,
+      // In JavaScript, those that came back with an answer have arrived once more.
+      connections: spool.frames?.connections ?? spool.arrived - work.handedOff,
       ...readCounters(counters),
       // What native threads take does not wake JavaScript.
       wakeUps: work.port.batches + (settings.native ? 0 : spool.port.batches),

@@ -14,27 +14,36 @@ function tally(counters, length, result) {
   count(counters, 'bytes', length);
 }
 
-/** What `describe` throws that has a code is an answer too. */
+/** What goes wrong with a document is an answer to it; anything else is a mistake in the program. */
+function failureOf(error) {
+  if (error.code === undefined) throw error;
+  return { error: error.code };
+}
+
 function attempt(describe) {
   try {
     return describe();
   } catch (error) {
-    if (error.code === undefined) throw error;
-    return { error: error.code };
+    return failureOf(error);
   }
 }
 
-async function describeFile(document, answer) {
+/** At once for what lies in memory, else a promise. */
+function describeDocument(document, answer) {
   const description = new Description(answer);
+  if (answer === 'length' && document.error === undefined) description.skip(document.length);
+  else if (document.inFile) return describeFile(document, description);
+  else description.update(document.bytes);
+  return description.result();
+}
+
+async function describeFile(document, description) {
   try {
-    if (answer === 'length') description.skip(document.length);
-    else for await (const chunk of document.chunks()) description.update(chunk);
-    return description.result();
+    for await (const chunk of document.chunks()) description.update(chunk);
   } catch (error) {
-    return attempt(() => {
-      throw error;
-    });
+    return failureOf(error);
   }
+  return description.result();
 }
 
 /** For documents of the native stage, which sends the answer when the connection is back. */
@@ -43,15 +52,13 @@ function afterNative({ answer, counters }) {
     states: {
       document: {
         handoff(c) {
-          const { length, inFile, bytes } = c.document;
+          const { document } = c;
           const reply = (result) => {
-            tally(counters, length, result);
+            tally(counters, document.length, result);
             return c.reply(jsonFrame(result));
           };
-          if (inFile) return describeFile(c.document, answer).then(reply);
-          const description = new Description(answer);
-          description.update(bytes);
-          return reply(description.result());
+          const result = attempt(() => describeDocument(document, answer));
+          return result instanceof Promise ? result.then(reply) : reply(result);
         },
       },
     },

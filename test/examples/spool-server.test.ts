@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readdirSync, readlinkSync, statSync } from 'node:fs';
+import { readdirSync, readlinkSync, rmdirSync, statSync } from 'node:fs';
 import type net from 'node:net';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -9,6 +9,7 @@ import {
   childrenOf,
   describeDrivers,
   outcome,
+  runExample,
   smallFileSystem,
   startServer,
   write,
@@ -308,8 +309,17 @@ function suite(name: string, driver: Driver | 'net', ...always: string[]): void 
     });
   });
 
-  test('a spool directory that does not exist: an error for long documents only', async () => {
-    const server = await start(1, '--spool', path.join(temporaryDirectory(), 'missing'));
+  test('a spool directory that does not exist: a message and code 2', async () => {
+    const missing = path.join(temporaryDirectory(), 'missing');
+    const result = await runExample(name, ['--port', '0', ...always, '--spool', missing]);
+    expect(result).toMatchObject({ code: 2, stdout: '' });
+    expect(result.stderr).toMatch(new RegExp(`^${name}: --spool has to be a directory\n`));
+  });
+
+  test('a spool directory that goes away: an error for long documents only', async () => {
+    const spool = temporaryDirectory();
+    const server = await start(1, '--spool', spool);
+    rmdirSync(spool);
     const client = await Client.connect(server.port);
     client.send(Buffer.alloc(2 * MiB), Buffer.from('a\n'));
     expect(await client.answer()).toEqual({ error: 'ENOENT' });
