@@ -1,7 +1,7 @@
 // Compiles the addon into build/Release (or build/Debug with --debug). Used by `prepare` in a clone
 // and by `npm explore completion-port -- npm run build:native` where no prebuilt binary fits.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -58,6 +58,21 @@ function nodeDirectory() {
     existsSync(path.join(prefix, 'include', 'node', file)),
   );
   return own ? [`--nodedir=${prefix}`] : [];
+}
+
+/** What `buildNative` makes. */
+export const builtBinary = path.join(root, 'build', 'Release', 'completion_port.node');
+
+/** Whether a binary that was built here is newer than its sources; `undefined`: there is none. */
+export function builtIsCurrent() {
+  const built = statSync(builtBinary, { throwIfNoEntry: false });
+  if (!built) return undefined;
+  const sources = readdirSync(path.join(root, 'native'), { recursive: true })
+    .filter((file) => /\.(cc|h)$/.test(file))
+    .map((file) => path.join('native', file));
+  return ['binding.gyp', ...sources].every(
+    (file) => statSync(path.join(root, file)).mtimeMs <= built.mtimeMs,
+  );
 }
 
 export function buildNative({ debug = false } = {}) {

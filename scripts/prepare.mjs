@@ -2,11 +2,9 @@
 // and is newer than its sources. npm runs it for the root project only (`npm install`, `npm ci`,
 // `npm pack`), never for those who install the package from a registry.
 import { spawnSync } from 'node:child_process';
-import { readdirSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { buildNative } from './build-native.mjs';
+import { buildNative, builtIsCurrent } from './build-native.mjs';
 
 const require = createRequire(import.meta.url);
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -26,24 +24,12 @@ function binaryLoads() {
   return spawnSync(process.execPath, args, { cwd: root, stdio: 'ignore' }).status === 0;
 }
 
-function binaryIsCurrent() {
-  const built = statSync(path.join(root, 'build', 'Release', 'completion_port.node'), {
-    throwIfNoEntry: false,
-  });
-  if (!built) return true; // another one was loaded
-  const sources = readdirSync(path.join(root, 'native'), { recursive: true })
-    .filter((file) => /\.(cc|h)$/.test(file))
-    .map((file) => path.join('native', file));
-  return ['binding.gyp', ...sources].every(
-    (file) => statSync(path.join(root, file)).mtimeMs <= built.mtimeMs,
-  );
-}
-
 try {
   compileTypeScript();
   if (process.env.COMPLETION_PORT_SKIP_NATIVE !== '1') {
     const forced = process.env.npm_config_build_from_source === 'true';
-    if (forced || !binaryLoads() || !binaryIsCurrent()) buildNative();
+    // None was built, but one loads: it came from elsewhere.
+    if (forced || !binaryLoads() || builtIsCurrent() === false) buildNative();
   }
 } catch (error) {
   console.error(`\ncompletion-port: ${error.message}`);

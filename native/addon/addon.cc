@@ -13,7 +13,9 @@
 #include <thread>
 
 #include "addon/native_lane.h"
+#include "addon/stage_binding.h"
 #include "addon/submission.h"
+#include "driver/capabilities.h"
 #include "driver/driver.h"
 
 namespace cp::addon {
@@ -49,6 +51,19 @@ Napi::Value default_driver(const Napi::CallbackInfo& info) {
   return out;
 }
 
+Napi::Value capabilities(const Napi::CallbackInfo& info) {
+  Napi::Array out = Napi::Array::New(info.Env());
+  for (const driver::Capability& found : driver::capabilities()) {
+    Napi::Object one = Napi::Object::New(info.Env());
+    one.Set("name", found.name);
+    one.Set("since", found.since);
+    one.Set("required", found.required);
+    one.Set("errno", static_cast<double>(found.result));
+    out.Set(out.Length(), one);
+  }
+  return out;
+}
+
 Napi::Value make_lane(const Napi::CallbackInfo& info) {
   auto* constructor = info.Env().GetInstanceData<Napi::FunctionReference>();
   return constructor->New({info[0]});
@@ -59,12 +74,14 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData<Napi::FunctionReference>(constructor);
   exports.Set("abi", static_cast<double>(kAbi));
   exports.Set("defaultDriver", Napi::Function::New(env, default_driver));
+  exports.Set("capabilities", Napi::Function::New(env, capabilities));
   exports.Set("createPort", Napi::Function::New(env, make_lane));
   exports.Set("attachPort", Napi::Function::New(env, make_lane));
   exports.Set("availableParallelism",
               Napi::Function::New(env, [](const Napi::CallbackInfo& call) -> Napi::Value {
                 return Napi::Number::New(call.Env(), available_parallelism());
               }));
+  export_stages(env, exports);
   return exports;
 }
 

@@ -59,6 +59,13 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
                       InstanceMethod<&NativeLane::post>("post"),
                       InstanceMethod<&NativeLane::drained>("drained"),
                       InstanceMethod<&NativeLane::blocking>("blocking"),
+                      InstanceMethod<&NativeLane::let_go>("letGo"),
+                      InstanceMethod<&NativeLane::pin_key>("pinKey"),
+                      InstanceMethod<&NativeLane::use_records>("useRecords"),
+                      InstanceMethod<&NativeLane::release_record>("releaseRecord"),
+                      InstanceMethod<&NativeLane::stash>("stash"),
+                      InstanceMethod<&NativeLane::unstash>("unstash"),
+                      InstanceMethod<&NativeLane::reply>("reply"),
                       InstanceMethod<&NativeLane::close_port>("closePort"),
                       InstanceMethod<&NativeLane::detach>("detach"),
                       InstanceMethod<&NativeLane::stats>("stats"),
@@ -114,6 +121,7 @@ void NativeLane::describe(Napi::Env env, Port& port) {
   self.Set("driver", port.driver().name());
   self.Set("driverReason", port.driver_reason());
   self.Set("submissions", share(env, arrays_, arrays_->submissions, sizeof arrays_->submissions));
+  self.Set("place", share(env, arrays_, arrays_->place, sizeof arrays_->place));
   self.Set("completions", share(env, arrays_, arrays_->completions, sizeof arrays_->completions));
   nothing_ = Napi::Persistent(env.RunScript("(function () {})").As<Napi::Function>());
   napi_add_env_cleanup_hook(env, on_cleanup, this);
@@ -285,6 +293,7 @@ Napi::Value NativeLane::stats(Info) {
   set("waiting", stats.waiting);
   set("handles", stats.handles);
   set("allocatedBytes", stats.allocated_bytes);
+  set("refused", stats.refused);
   return out;
 }
 

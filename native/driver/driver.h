@@ -139,9 +139,16 @@ class Driver {
   virtual void shut_down(Descriptor socket) = 0;
   /// Closes a descriptor that no operation uses, at once: for results nobody is left to take.
   virtual void discard(Descriptor descriptor) = 0;
+  /// Makes a file in `directory` that has no name, or loses it with its last descriptor, and is
+  /// open for reading and writing. The one call here that asks a file system. O_TMPFILE |
+  /// FILE_FLAG_DELETE_ON_CLOSE.
+  virtual Result temporary_file(const char* directory) = 0;
   /// Duplicates a descriptor of the process and tells what it is.
   virtual Result duplicate(Descriptor descriptor, FileKind& kind) = 0;
 };
+
+/// Closes a file that no operation uses and no driver knows of, at once.
+void close_file(Descriptor file);
 
 /// How the driver of the process came about (contract P3).
 struct Choice {

@@ -195,6 +195,20 @@ void Thread::end_blocking() {
   port_.dispatcher().end_blocking(*this);
 }
 
+bool Thread::let_go(std::uint32_t key) {
+  Dispatcher::Section section(port_.dispatcher());
+  return port_.dispatcher().let_go(*this, key);
+}
+
+void Thread::pin_key(std::uint32_t key, std::uint32_t handle, bool pinned) {
+  Dispatcher::Section section(port_.dispatcher());
+  if (pinned) {
+    port_.dispatcher().pin(*this, key, handle);
+  } else {
+    port_.dispatcher().unpin(*this, key);
+  }
+}
+
 // ---- leaving ----------------------------------------------------------------------------------
 
 void Thread::detach(bool died) {

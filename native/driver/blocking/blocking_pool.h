@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "driver/blocking/blocking_thread.h"
+#include "driver/condition.h"
 #include "driver/driver.h"
 #include "driver/operation_list.h"
 
@@ -56,7 +57,7 @@ class BlockingPool {
 
   const std::uint32_t limit_;
   std::mutex mutex_;
-  BlockingCondition wake_;
+  Condition wake_;
   OperationList ready_;
   /// To be tried again, the earliest first.
   OperationList delayed_;

@@ -6,7 +6,6 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <initializer_list>
 
 namespace cp::driver::uring {
 namespace {
@@ -44,10 +43,11 @@ Result Ring::open(std::uint32_t entries, std::uint32_t cq_entries) {
   }
   if (fd_ < 0) return -errno;
   const std::uint32_t needed = kFeatureSingleMmap | kFeatureNoDrop | kFeatureExtArg;
-  if ((params.features & needed) != needed) return -EINVAL;
+  features_ = params.features;
+  if ((features_ & needed) != needed) return -EINVAL;
   setup_flags_ = params.flags;
   // A thread that waits here is idle, not waiting for a disk, whatever the statistics would say.
-  enter_flags_ = params.features & kFeatureNoIowait ? kEnterNoIowait : 0u;
+  enter_flags_ = features_ & kFeatureNoIowait ? kEnterNoIowait : 0u;
   enter_fd_ = fd_;
   const Result mapped = map(params);
   if (mapped < 0) return mapped;
@@ -165,56 +165,6 @@ void Ring::signal_eventfd(bool enabled) {
 std::uint64_t Ring::calls() const {
   return std::atomic_ref<std::uint64_t>(const_cast<std::uint64_t&>(calls_))
       .load(std::memory_order_relaxed);
-}
-
-// ---- probing ----------------------------------------------------------------------------------
-
-namespace {
-
-Result probe_operations(const Ring& ring, std::string& reason) {
-  Probe found{};
-  if (register_(ring.fd(), kRegisterProbe, &found, 256) < 0) {
-    reason = "the kernel does not tell which operations it has";
-    return -EINVAL;
-  }
-  for (const Op op : {kOpReadv,       kOpWritev,  kOpFsync,     kOpReadFixed,     kOpWriteFixed,
-                      kOpPollAdd,     kOpSendmsg, kOpTimeout,   kOpTimeoutRemove, kOpAccept,
-                      kOpAsyncCancel, kOpConnect, kOpFallocate, kOpOpenat,        kOpClose,
-                      kOpRead,        kOpWrite,   kOpSend,      kOpRecv,          kOpSendZc}) {
-    if (op <= found.last_opcode && (found.operations[op].flags & kProbeSupported)) continue;
-    reason = "the kernel lacks io_uring operation " + std::to_string(op) + " (Linux 6.0 has all)";
-    return -EINVAL;
-  }
-  return 0;
-}
-
-std::string explain(Result error) {
-  switch (error) {
-    case -EPERM:
-      return "EPERM (forbidden by seccomp or kernel.io_uring_disabled)";
-    case -ENOSYS:
-      return "ENOSYS (not in this kernel, or hidden by seccomp)";
-    case -EINVAL:
-      return "EINVAL (Linux 6.0 or later is needed)";
-    case -ENOMEM:
-      return "ENOMEM";
-    case -EMFILE:
-      return "EMFILE";
-    case -ENFILE:
-      return "ENFILE";
-    default:
-      return "errno " + std::to_string(-error);
-  }
-}
-
-}  // namespace
-
-Result probe(std::string& reason) {
-  Ring ring;
-  const Result opened = ring.open(8, 16);
-  if (opened == 0) return probe_operations(ring, reason);
-  reason = "io_uring_setup: " + explain(opened);
-  return opened;
 }
 
 }  // namespace cp::driver::uring

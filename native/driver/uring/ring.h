@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
 
 #include "driver/driver.h"
 #include "driver/uring/abi.h"
@@ -42,7 +41,11 @@ class Ring {
   void signal_eventfd(bool enabled);
 
   int fd() const { return fd_; }
+  /// Setup and Feature bits the kernel granted.
   std::uint32_t flags() const { return setup_flags_; }
+  std::uint32_t features() const { return features_; }
+  /// Calls name the ring by its registered index, not by its descriptor.
+  bool registered() const { return (enter_flags_ & kEnterRegisteredRing) != 0; }
   std::uint64_t calls() const;
 
  private:
@@ -53,6 +56,7 @@ class Ring {
   int enter_fd_ = -1;
   std::uint32_t enter_flags_ = 0;
   std::uint32_t setup_flags_ = 0;
+  std::uint32_t features_ = 0;
   std::uint8_t* rings_ = nullptr;
   std::size_t rings_size_ = 0;
   Sqe* sqes_ = nullptr;
@@ -65,8 +69,5 @@ class Ring {
   const Cqe* cqes_ = nullptr;
   std::uint64_t calls_ = 0;
 };
-
-/// What the library needs beyond a ring: 0, or a negative errno with the reason.
-Result probe(std::string& reason);
 
 }  // namespace cp::driver::uring

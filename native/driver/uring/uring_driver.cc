@@ -2,7 +2,7 @@
 
 #include "driver/linux_driver.h"
 #include "driver/linux_socket.h"
-#include "driver/uring/ring.h"
+#include "driver/uring/probe.h"
 #include "driver/uring/uring_lane.h"
 
 namespace cp::driver {

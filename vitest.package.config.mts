@@ -1,0 +1,12 @@
+// The package as it would be published: `npm run test:package`, after `npm run prebuilds`.
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    name: 'package',
+    include: ['test/package/*.test.ts'],
+    pool: 'forks',
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
+  },
+});
