@@ -189,8 +189,8 @@ void Dispatcher::push(const Packet& arrived, Consumer* from) {
   place_back(packet, from);
 }
 
-bool Dispatcher::post(const Packet& packet, Consumer* from) {
-  if (closed_ || posted_ >= options_.queue_limit) return false;
+bool Dispatcher::post(const Packet& packet, Consumer* from, bool bounded) {
+  if (closed_ || (bounded && posted_ >= options_.queue_limit)) return false;
   ++posted_;
   push(packet, from);
   return true;

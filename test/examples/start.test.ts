@@ -2,23 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { expect, onTestFinished, test } from 'vitest';
 import { ended, temporaryDirectory, until } from '../support/harness';
-import { describeDrivers, startExample } from '../support/examples';
-
-/** The processes that a process has started, and what they run. */
-function childrenOf(pid: number): Map<number, string> {
-  const children = new Map<number, string>();
-  for (const entry of readdirSync('/proc')) {
-    if (!/^\d+$/.test(entry)) continue;
-    try {
-      const parent = /^.*\) \S (\d+) /s.exec(readFileSync(`/proc/${entry}/stat`, 'latin1'))?.[1];
-      if (Number(parent) !== pid) continue;
-      children.set(Number(entry), readFileSync(`/proc/${entry}/cmdline`, 'latin1'));
-    } catch {
-      // ended meanwhile
-    }
-  }
-  return children;
-}
+import { childrenOf, describeDrivers, startExample } from '../support/examples';
 
 /** Whether it still runs, and is what it was. */
 function runs([pid, command]: [number, string]): boolean {
