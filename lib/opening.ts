@@ -129,11 +129,7 @@ export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocke
 }
 
 /** `accepts` false: somebody else is going to accept. */
-export function listen(
-  lane: Lane,
-  options: ListenOptions,
-  accepts = true,
-): Operation<TcpListener> {
+export function listen(lane: Lane, options: ListenOptions, accepts = true): Operation<TcpListener> {
   checkListenOptions(options);
   const key = keyOf(lane, options.key);
   mayUseNet(options.host ?? '::');

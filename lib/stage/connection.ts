@@ -179,6 +179,9 @@ export class Connection<
     if (lane.memory.stagedBytes === 0) return;
     const flags = this.now.sent === undefined ? SubmissionFlag.Quiet : 0;
     lane.submitStaged(Kind.Send, flags, handle, 0, 0, 0);
+    const { bytes } = this.thread.records;
+    const place = this.at + Header.FLAGS;
+    bytes[place] = bytes[place]! | RecordFlag.Sent;
   }
 
   /** Sends `data`, if any, and then the end of the stream; receiving goes on. */
@@ -242,7 +245,10 @@ export class Connection<
     return TRANSITION;
   }
 
-  /** Closes the connection when the handler is done; `closed` is its last event. */
+  /**
+   * Closes the connection when the handler is done; `closed` is its last event. What was sent before
+   * goes out first, unless the peer does not take it for two seconds.
+   */
   close(): Transition {
     this.leaving('close');
     this.action = Action.Close;

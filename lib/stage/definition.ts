@@ -151,7 +151,7 @@ export function defineStage<
   for (const name of Object.keys(definition)) {
     if (!known.includes(name)) throw unknownName(`definition.${name}`, known, name);
   }
-  const machine = compile(definition as unknown as Untyped);
+  const machine = compile(definition);
   const record = machine.record as R;
   const states = machine.states.map((state) => state.name as S);
   return Object.freeze({ [brand]: machine, record, states });

@@ -96,7 +96,7 @@ function shapeOf(type: unknown): Shape | undefined {
 /** Checks a declaration, whoever wrote it. */
 export function checkFields(fields: unknown, name = 'definition.record'): RecordFields {
   validate.options(fields, name);
-  for (const [field, type] of Object.entries((fields ?? {}) as object)) {
+  for (const [field, type] of Object.entries(fields ?? {})) {
     if (shapeOf(type) !== undefined) continue;
     throw validate.invalidValue(
       `${name}.${field}`,

@@ -487,7 +487,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
 
   /** Whatever is left goes with the threads and the ports. */
   private async abandon(): Promise<void> {
-    await Promise.all(this.sites.map((site) => site.pool?.leave()));
+    await Promise.all(this.sites.map(async (site) => site.pool?.leave()));
     for (const site of this.sites) site.frames?.close();
     await Promise.all(this.sites.map((site) => site.port.close()));
   }

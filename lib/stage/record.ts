@@ -28,9 +28,9 @@ export const enum Header {
   DEADLINE = 16,
   /** f64, since when it has been in its state, on the same clock */
   SINCE = 24,
-  /** u32, NO_CHUNK: no document; the handle of its file with DocumentInFile; an error's number with DocumentFailed */
+  /** u32, NO_CHUNK: no bytes; the handle of its file with DocumentInFile */
   DOCUMENT_CHUNK = 32,
-  /** u32 */
+  /** u32; an error's number for a document in a file that is none, NO_CHUNK: it could not be kept */
   DOCUMENT_START = 36,
   /** f64, bytes */
   DOCUMENT_LENGTH = 40,
@@ -47,10 +47,12 @@ export const enum RecordFlag {
   Closing = 1,
   /** A receive is in flight. */
   Receiving = 2,
-  /** The document could not be kept. */
-  DocumentFailed = 4,
+  /** A receive failed: nothing is received any more. What follows a reset would look like an end. */
+  Broken = 4,
   HasDocument = 8,
   DocumentInFile = 16,
+  /** Something was sent: it may still be on its way to the kernel. */
+  Sent = 32,
   /** The peer sends no more. */
   Ended = 64,
   /** `ended` was called for that. */

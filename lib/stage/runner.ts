@@ -114,7 +114,7 @@ export class Runner implements Consumer {
     const record = this.records.offset(key);
     if (record < 0 || !this.isElsewhere(key, record)) return false;
     if (this.records.words[(record + Header.PORT) >>> 2] !== this.thread.stage.port) return false;
-    const kind = this.words[at + Slot.KIND / 4]! & 0xff;
+    const kind = (this.words[at + Slot.KIND / 4]! & 0xff) as Kind;
     return kind !== Kind.HandOff && kind !== Kind.Abandoned;
   }
 
@@ -215,7 +215,10 @@ export class Runner implements Consumer {
    */
   private meetFailed(c: Connection, error: number, kind: Kind): boolean {
     if (error === (LibraryError.HandleClosed as number)) return false;
-    if (kind === Kind.Receive && error === ECANCELED) return true;
+    if (kind === Kind.Receive) {
+      if (error === ECANCELED) return true;
+      this.records.bytes[c.at + Header.FLAGS] = c.flags | RecordFlag.Broken;
+    }
     fail(this.thread, c, kind === Kind.Receive ? 'received' : 'sent', failure(error, kind, about));
     return true;
   }
@@ -263,6 +266,11 @@ export class Runner implements Consumer {
     c.now = this.thread.machine.states[state] ?? this.thread.machine.initial;
     if (kind === Kind.Close) return this.meetClosed(c, at);
     if (kind === Kind.Abandoned) return this.closeAgain(c);
+    // What was sent is out, or can't be; or the pipeline waits no longer.
+    const overdue = kind === Kind.Posted && this.thread.closing;
+    if ((kind === Kind.Shutdown || overdue) && c.handleId !== 0) {
+      submitClose(this.thread, c.handleId);
+    }
     this.drop(at);
     return false;
   }

@@ -15,6 +15,8 @@ import type { StageThread } from './thread';
 
 /** Handlers one packet may lead to: more is a circle of `entered` handlers. */
 const MOST_CALLS = 1000;
+/** Milliseconds that what was sent has for going out before a close. */
+const FAREWELL = 2000;
 
 const names: Readonly<Record<Event, string>> = {
   [Event.None]: 'none',
@@ -89,7 +91,7 @@ function waiting(thread: StageThread, c: Connection): Event {
       ? Event.Received
       : Event.None;
   }
-  if ((flags & (RecordFlag.Ended | RecordFlag.EndTold)) !== RecordFlag.Ended) return Event.None;
+  if ((flags & RecordFlag.Ended) === 0 || (flags & RecordFlag.EndTold) !== 0) return Event.None;
   records.bytes[c.at + Header.FLAGS] = flags | RecordFlag.EndTold;
   return Event.Ended;
 }
@@ -257,13 +259,20 @@ function resume(thread: StageThread, c: Connection, event: Event, settle: () => 
 
 // ---- resting and leaving
 
+/** With one of these nothing is to be received. */
+const NOT_RECEIVING =
+  RecordFlag.Receiving |
+  RecordFlag.Closing |
+  RecordFlag.Broken |
+  RecordFlag.Ended |
+  RecordFlag.EndTold;
+
 /** Nothing is to be done: something is received when the state wants it. */
 function rest(thread: StageThread, c: Connection): void {
   if (!c.now.listens) return;
   const { bytes, words } = thread.records;
-  const busy = RecordFlag.Receiving | RecordFlag.Closing | RecordFlag.Ended | RecordFlag.EndTold;
   const flags = bytes[c.at + Header.FLAGS]!;
-  if ((flags & busy) !== 0 || words[(c.at + Header.STASHED) >>> 2] !== 0) return;
+  if ((flags & NOT_RECEIVING) !== 0 || words[(c.at + Header.STASHED) >>> 2] !== 0) return;
   const handle = words[(c.at + Header.HANDLE) >>> 2]!;
   if (handle === 0) return;
   bytes[c.at + Header.FLAGS] = flags | RecordFlag.Receiving;
@@ -294,7 +303,12 @@ function close(thread: StageThread, c: Connection): boolean {
     c.event = Event.Closed;
     return false;
   }
-  submitClose(thread, handle);
+  // A close cancels what is in flight, sends among it.
+  if ((bytes[c.at + Header.FLAGS]! & RecordFlag.Sent) === 0 || thread.closing) {
+    submitClose(thread, handle);
+  } else {
+    thread.lane.submit(Kind.Shutdown, 0, handle, 0, FAREWELL, 0, 0, NO_CHUNK, 0, 0);
+  }
   return true;
 }
 

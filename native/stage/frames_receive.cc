@@ -302,12 +302,11 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
   const bool in_file = frame.file != 0;
   const bool lost = frame.error != 0;
   header.document_chunk = in_file ? frame.file : frame.place.chunk;
-  if (lost) header.document_chunk = static_cast<std::uint32_t>(-frame.error);
   header.document_start = in_file ? 0 : frame.place.offset;
+  if (lost) header.document_start = static_cast<std::uint32_t>(-frame.error);
   header.document_length = static_cast<double>(frame.length);
   header.flags = static_cast<std::uint8_t>(header.flags | kRecordHasDocument |
-                                           (in_file ? kRecordDocumentInFile : 0) |
-                                           (lost ? kRecordDocumentFailed : 0));
+                                           (in_file || lost ? kRecordDocumentInFile : 0));
   ++header.number;
   counters().documents.fetch_add(1, std::memory_order_relaxed);
   counters().bytes.fetch_add(frame.length, std::memory_order_relaxed);

@@ -30,8 +30,8 @@ struct RecordHeader {
   std::uint8_t from;             ///< the stage it came from
   std::atomic<double> deadline;  ///< milliseconds on the monotonic clock; 0: none; kExpired
   double since;
-  std::uint32_t document_chunk;  ///< or the handle of its file, or an errno: see RecordFlag
-  std::uint32_t document_start;
+  std::uint32_t document_chunk;  ///< or the handle of its file: see kRecordDocumentInFile
+  std::uint32_t document_start;  ///< in a file that is none, kNoChunk: why there is none, an errno
   double document_length;
   std::uint32_t number;   ///< documents so far
   std::uint32_t stashed;  ///< bytes
@@ -49,7 +49,6 @@ inline constexpr std::uint8_t kNoStage = 0xff;
 inline constexpr double kExpired = -1;
 
 enum RecordFlag : std::uint8_t {
-  kRecordDocumentFailed = 4,  ///< it could not be kept; document_chunk says why
   kRecordHasDocument = 8,
   kRecordDocumentInFile = 16,
 };
