@@ -35,8 +35,7 @@ Verdict read_number(const Framing& framing, const std::string& stream, std::size
   for (used = 0; used < stream.size();) {
     const std::size_t size = std::min(step, stream.size() - used);
     std::size_t taken = 0;
-    const Verdict verdict =
-        framing.read_length(progress, bytes_of(stream) + used, size, taken);
+    const Verdict verdict = framing.read_length(progress, bytes_of(stream) + used, size, taken);
     used += taken;
     number = progress.number;
     if (verdict != Verdict::kMore) return verdict;
@@ -97,9 +96,9 @@ TEST_CASE("a length is read from any pieces, and nothing behind it") {
 TEST_CASE("a varint that does not fit 64 bits is malformed") {
   using namespace std::string_literals;
   const Framing framing(Kind::kVarint);
-  for (const std::string& head : {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02"s,
-                                  "\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80"s,
-                                  "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"s}) {
+  for (const std::string& head :
+       {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02"s, "\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80"s,
+        "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"s}) {
     for (std::size_t step = 1; step <= head.size(); ++step) {
       std::uint64_t number = 0;
       std::size_t used = 0;
