@@ -9,12 +9,16 @@
       "sources": [
         "native/addon/addon.cc",
         "native/addon/address.cc",
+        "native/addon/descriptor.cc",
         "native/addon/glibc_baseline.cc",
         "native/addon/native_lane.cc",
         "native/addon/native_lane_handles.cc",
+        "native/addon/native_lane_stage.cc",
+        "native/addon/stage_binding.cc",
         "native/addon/submission.cc",
         "native/addon/threadsafe_notifier.cc",
         "native/addon/uv_notifier.cc",
+        "native/driver/blocking/blocking_pool.cc",
         "native/driver/capabilities.cc",
         "native/driver/driver.cc",
         "native/port/buffer_pool.cc",
@@ -26,7 +30,14 @@
         "native/port/thread.cc",
         "native/port/thread_cancel.cc",
         "native/port/thread_settle.cc",
-        "native/port/thread_submit.cc"
+        "native/port/thread_submit.cc",
+        "native/stage/frames.cc",
+        "native/stage/frames_receive.cc",
+        "native/stage/frames_reply.cc",
+        "native/stage/frames_thread.cc",
+        "native/stage/framing.cc",
+        "native/stage/record_table.cc",
+        "native/stage/rooms.cc"
       ],
       "include_dirs": [
         "native",
@@ -51,8 +62,9 @@
       "conditions": [
         ["OS=='linux'", {
           "sources": [
-            "native/driver/blocking/blocking_calls.cc",
-            "native/driver/blocking/blocking_pool.cc",
+            "native/addon/linux_watch.cc",
+            "native/driver/blocking/linux_blocking_calls.cc",
+            "native/driver/blocking/linux_blocking_thread.cc",
             "native/driver/epoll/epoll_driver.cc",
             "native/driver/epoll/epoll_lane.cc",
             "native/driver/epoll/epoll_operations.cc",
@@ -75,6 +87,19 @@
           ]
         }],
         ["OS=='win'", {
+          "sources": [
+            "native/addon/windows_watch.cc",
+            "native/driver/blocking/windows_blocking_calls.cc",
+            "native/driver/blocking/windows_blocking_thread.cc",
+            "native/driver/iocp/clock.cc",
+            "native/driver/iocp/iocp_driver.cc",
+            "native/driver/iocp/iocp_lane.cc",
+            "native/driver/iocp/iocp_operations.cc",
+            "native/driver/iocp/kernel_port.cc",
+            "native/driver/iocp/windows_error.cc",
+            "native/driver/iocp/windows_file.cc",
+            "native/driver/iocp/windows_socket.cc"
+          ],
           "defines": ["WIN32_LEAN_AND_MEAN", "NOMINMAX", "_WIN32_WINNT=0x0A00"],
           "libraries": ["ws2_32.lib", "mswsock.lib"],
           "msvs_settings": {

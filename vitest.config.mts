@@ -7,6 +7,7 @@ import { defineConfig } from 'vitest/config';
 function drivers(): string[] {
   const wanted = process.env['COMPLETION_PORT_TEST_DRIVERS'];
   if (wanted) return wanted.split(',');
+  if (process.platform === 'win32') return ['iocp'];
   const { COMPLETION_PORT_DRIVER: _, ...env } = process.env;
   const script = 'console.log(require("./dist/binding.js").binding.defaultDriver().name)';
   const probe = spawnSync(process.execPath, ['-e', script], { env, encoding: 'utf8' });

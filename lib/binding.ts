@@ -9,7 +9,7 @@
 import { loadBinding } from './loader';
 
 /** Version of the layouts and functions below. */
-export const ABI = 3;
+export const ABI = 4;
 
 /** What a submission asks for and what a packet answers (one numbering for both). */
 export const enum Kind {
@@ -111,6 +111,8 @@ export const enum Packet {
   ACCEPTED_KEY = 44,
   /** u32, of the submission */
   TAG = 48,
+  /** u32, microseconds between being queued and being taken */
+  AGE = 52,
 }
 
 export const enum PacketState {
@@ -123,6 +125,8 @@ export const enum PacketState {
   Done = 3,
   /** Taken by another thread; skip it. */
   Stolen = 4,
+  /** Written instead of Done: the key stays this thread's beyond the batch, until `letGo`. Packets of the key that follow in the batch are left Ready, and wait with it. */
+  Kept = 5,
 }
 
 export const enum PacketFlag {
@@ -144,6 +148,8 @@ export const enum LibraryError {
   NotSupported = -20005,
   OutOfBuffers = -20006,
   OperationsPending = -20007,
+  /** Windows: the handle can't be associated. */
+  NotOverlapped = -20008,
 }
 
 /** Bits of `open`'s flags; each driver maps them to its system's. */
@@ -168,7 +174,7 @@ export const enum SocketOption {
 export interface PortOptions {
   /** Threads that may run at one time; 1 to 1024. */
   concurrency: number;
-  /** '' (the process's choice), 'io_uring', 'epoll'. */
+  /** '' (the process's choice), 'io_uring', 'epoll', 'iocp'. */
   driver: string;
   /** Posted packets the queue holds at most. */
   queueLimit: number;
@@ -210,6 +216,8 @@ export interface NativeStats {
   waiting: number;
   handles: number;
   allocatedBytes: number;
+  /** Connections closed at once because there was no record for them. */
+  refused: number;
 }
 
 /**
@@ -285,6 +293,31 @@ export interface NativeLane {
   drained(token: number): void;
   /** While the thread blocks elsewhere the port lets another run in its place (rule D4). */
   blocking(begins: boolean): void;
+
+  /** Ends what PacketState.Kept began. False when this thread does not keep the key. */
+  letGo(key: number): boolean;
+  /** From now on packets of `key`, which this thread holds, are for this thread alone; an Abandoned packet with `handle` tells the others when it is gone. */
+  pinKey(key: number, handle: number, pinned: boolean): void;
+  /** Connections accepted on this port get a record's name as their key. Comes before the following. */
+  useRecords(records: number): void;
+  /** Frees the record with its stash, document and reply. False when `key` names none. */
+  releaseRecord(key: number): boolean;
+  /** Puts received bytes, a packet's, behind those the connection brings along already; they are no longer this thread's. False (and released) when `key` names no record. */
+  stash(key: number, chunk: number, start: number, length: number): boolean;
+  /** Takes the first of them out: where they are is in `place`. */
+  unstash(key: number): boolean;
+  /** Three u32: chunk, start, length. */
+  readonly place: ArrayBuffer;
+  /** What a native stage is to send when the connection comes back to it: memory (its ownership passes; NO_CHUNK: none), then a part of an open file (the handle's descriptor is duplicated; 0: none). 0 or error. */
+  reply(
+    key: number,
+    chunk: number,
+    start: number,
+    length: number,
+    file: number,
+    fileStart: number,
+    fileLength: number,
+  ): number;
   /** Moves the handle to another port (rule A3). 0 or error. */
   handOff(handle: number, portId: number, key: number): number;
   /** The port stops: every waiter is told PortClosed. Handles must be closed before. Idempotent. */
@@ -294,6 +327,58 @@ export interface NativeLane {
   /** Ends this thread's part: cancels and reaps its operations, frees its lane. */
   detach(): void;
   stats(): NativeStats;
+}
+
+/** Options of a native stage that receives documents; milliseconds, 0: none. lib/stage/frames.ts checks them. */
+export interface FramesOptions {
+  port: number;
+  records: number;
+  /** Index of the stage in its pipeline. */
+  stage: number;
+  nextPort: number;
+  nextStage: number;
+  threads: number;
+  /** Thread i is bound to cpus[i % length]; empty: not bound. */
+  cpus: number[];
+  length: 'u8' | 'u16be' | 'u32be' | 'u32le' | 'varint' | 'delimiter';
+  delimiter: Uint8Array | undefined;
+  /** Bytes of the longest document. */
+  max: number;
+  spoolToFile: boolean;
+  /** Documents up to this length stay in memory. */
+  inMemory: number;
+  directory: string;
+  /** Documents in the next stage at one time. */
+  queue: number;
+  /** Between documents. */
+  idleTimeout: number;
+  /** Nothing moves in the middle of a document or an answer. */
+  stallTimeout: number;
+  /** From a document's first byte to its last. */
+  documentTimeout: number;
+  /** A client that is sent away may read why for so long. */
+  farewellTimeout: number;
+  /** What a client is told that is sent away. */
+  tooLarge: Uint8Array | undefined;
+  timedOut: Uint8Array | undefined;
+  failed: Uint8Array | undefined;
+}
+
+/** What a native stage has done so far; `queued`, `waiting`: how things stand. */
+export interface FramesStats {
+  connections: number;
+  documents: number;
+  bytes: number;
+  /** Documents that went through a file. */
+  spooled: number;
+  replies: number;
+  timedOut: number;
+  tooLarge: number;
+  failed: number;
+  /** Documents in the next stage now. */
+  queued: number;
+  /** Connections with a whole document that wait for room there. */
+  waiting: number;
 }
 
 /** One thing the first-choice driver asks of the kernel. */
@@ -319,6 +404,35 @@ export interface Binding {
   attachPort(portId: number): NativeLane;
   /** CPUs available to the process (sched_getaffinity). */
   availableParallelism(): number;
+
+  /** Binds the calling thread to a CPU. 0 or a negative errno. */
+  pinThread(cpu: number): number;
+  /** The CPUs this thread may run on. */
+  allowedCpus(): number[];
+
+  /** `limit` (at most 2**20) records of `stride` bytes (a multiple of 64): a number for them, or a negative errno. */
+  createRecords(limit: number, stride: number): number;
+  /** No record is made any more. The memory stays while it is seen. */
+  closeRecords(records: number): void;
+  /** All records, in native memory. */
+  recordMemory(records: number): ArrayBuffer;
+  /** A record of a connection of port `portId`; `handle` 0: of a task. Its key; 0: all are in use. */
+  createRecord(records: number, portId: number, handle: number): number;
+
+  /** Starts the threads of a native stage. A number for it, or error. */
+  createFrames(options: FramesOptions): number;
+  /** Accepts connections. Handle or error; `address`: numeric. */
+  framesListen(
+    frames: number,
+    address: string,
+    port: number,
+    backlog: number,
+    reusePort: boolean,
+    ipv6Only: boolean,
+  ): number;
+  framesStats(frames: number): FramesStats | undefined;
+  /** Closes its port and ends its threads. */
+  closeFrames(frames: number): void;
 }
 
 const loaded = loadBinding<Binding>(ABI);

@@ -1,8 +1,10 @@
 /**
  * Errors in the shape Node.js gives its own: `code`, `errno`, `syscall`, and what was concerned.
  */
-import { getSystemErrorMap } from 'node:util';
 import { Kind, LibraryError } from './binding';
+import { describe, ECANCELED, ETIMEDOUT } from './errno';
+
+export { EADDRNOTAVAIL, EAFNOSUPPORT, ECANCELED } from './errno';
 
 /** What an operation was about, for the text and the properties of its error. */
 export interface Subject {
@@ -16,11 +18,6 @@ export interface Subject {
 
 export type CodedError = Error & { code: string };
 
-/** Linux's numbers: drivers answer with them on every platform. */
-export const ECANCELED = -125;
-export const EADDRNOTAVAIL = -99;
-export const EAFNOSUPPORT = -97;
-const ETIMEDOUT = -110;
 const LARGEST_LIBRARY_ERROR: number = LibraryError.HandleClosed;
 
 /** Names as Node.js reports them: socket reads and writes are 'read' and 'write'. */
@@ -80,6 +77,11 @@ const library: Record<number, [code: string, message: string]> = {
     'ERR_OPERATIONS_PENDING',
     'Operations that this thread has to finish are in flight on the handle',
   ],
+  [LibraryError.NotOverlapped]: [
+    'ERR_NOT_OVERLAPPED',
+    'Windows does not let the handle complete through a port: it was not opened for overlapped ' +
+      'I/O (FILE_FLAG_OVERLAPPED), or belongs to a port already',
+  ],
 };
 
 function libraryError(error: number): CodedError {
@@ -102,11 +104,7 @@ export function invalidState(message: string): CodedError {
 
 /** The code of an error number without the cost of an Error. */
 export function codeOf(error: number): string {
-  return library[error]?.[0] ?? nameOf(error)[0];
-}
-
-function nameOf(errno: number): readonly [name: string, message: string] {
-  return getSystemErrorMap().get(errno) ?? [`Unknown system error ${errno}`, 'unknown error'];
+  return library[error]?.[0] ?? describe(error).code;
 }
 
 export function failure(error: number, kind: Kind, subject: Subject): Error {
@@ -114,9 +112,9 @@ export function failure(error: number, kind: Kind, subject: Subject): Error {
 }
 
 /** The Error for a negative errno or LibraryError. */
-export function systemError(errno: number, syscall: string, subject: Subject): Error {
-  if (errno <= LARGEST_LIBRARY_ERROR) return libraryError(errno);
-  const [code, text] = nameOf(errno);
+export function systemError(error: number, syscall: string, subject: Subject): Error {
+  if (error <= LARGEST_LIBRARY_ERROR) return libraryError(error);
+  const { errno, code, text } = describe(error);
   const properties: NodeJS.ErrnoException & { address?: string; port?: number } = new Error(
     message(code, text, syscall, subject),
   );

@@ -3,6 +3,7 @@
  */
 import dns = require('node:dns');
 import net = require('node:net');
+import { toNamespacedPath } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Kind, Packet as Slot } from './binding';
 import { EADDRNOTAVAIL, EAFNOSUPPORT, systemError } from './errors';
@@ -69,6 +70,15 @@ export function pathBytes(path: unknown): Buffer {
   return bytes;
 }
 
+/**
+ * As the system wants it. Windows takes paths beyond 260 characters, and names that MS-DOS
+ * reserved, only in the namespace `\\\\?\\`; Node.js does the same for node:fs.
+ */
+function systemPath(path: Buffer): Buffer {
+  if (process.platform !== 'win32') return path;
+  return Buffer.from(toNamespacedPath(path.toString()));
+}
+
 export function openPath(lane: Lane, request: OpenRequest): Operation<File> {
   const { key, traits } = request;
   const subject = { path: traits.path };
@@ -80,7 +90,7 @@ export function openPath(lane: Lane, request: OpenRequest): Operation<File> {
   const timeout = validate.timeout(request.timeout);
   begin(lane, operation, (token) => {
     const { path, flags, mode } = request;
-    return lane.native.open(path, flags, mode, key ?? -1, token, timeout);
+    return lane.native.open(systemPath(path), flags, mode, key ?? -1, token, timeout);
   });
   return operation;
 }

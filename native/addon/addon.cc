@@ -1,15 +1,19 @@
 // The addon's entry: what lib/binding.ts calls Binding.
 #include <napi.h>
 
-#ifdef __linux__
+#if defined(__linux__)
 #include <sched.h>
+#elif defined(_WIN32)
+#include <windows.h>
 #endif
 
 #include <algorithm>
+#include <bit>
 #include <string>
 #include <thread>
 
 #include "addon/native_lane.h"
+#include "addon/stage_binding.h"
 #include "addon/submission.h"
 #include "driver/capabilities.h"
 #include "driver/driver.h"
@@ -18,10 +22,16 @@ namespace cp::addon {
 namespace {
 
 std::uint32_t available_parallelism() {
-#ifdef __linux__
+#if defined(__linux__)
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) {
     return static_cast<std::uint32_t>(std::max(1, CPU_COUNT(&set)));
+  }
+#elif defined(_WIN32)
+  DWORD_PTR own = 0, all = 0;
+  // 0: the process spans several groups of processors.
+  if (GetProcessAffinityMask(GetCurrentProcess(), &own, &all) && own != 0) {
+    return static_cast<std::uint32_t>(std::popcount(static_cast<std::uint64_t>(own)));
   }
 #endif
   return std::max(1u, std::thread::hardware_concurrency());
@@ -71,6 +81,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
               Napi::Function::New(env, [](const Napi::CallbackInfo& call) -> Napi::Value {
                 return Napi::Number::New(call.Env(), available_parallelism());
               }));
+  export_stages(env, exports);
   return exports;
 }
 

@@ -9,10 +9,20 @@
 #include <netinet/in.h>
 #endif
 
+#include <cstdlib>
 #include <cstring>
 
 namespace cp::addon {
 namespace {
+
+/// Windows names interfaces by number alone in an address, as Node.js has it there.
+std::uint32_t scope_of(const char* name) {
+#ifdef _WIN32
+  return static_cast<std::uint32_t>(std::strtoul(name, nullptr, 10));
+#else
+  return if_nametoindex(name);
+#endif
+}
 
 template <typename Native>
 void store(const Native& native, driver::SocketAddress& out) {
@@ -36,7 +46,7 @@ bool parse_address(const std::string& text, std::uint16_t port, driver::SocketAd
   if (inet_pton(AF_INET6, text.substr(0, percent).c_str(), &v6.sin6_addr) != 1) return false;
   v6.sin6_family = AF_INET6;
   v6.sin6_port = htons(port);
-  if (percent != std::string::npos) v6.sin6_scope_id = if_nametoindex(&text[percent + 1]);
+  if (percent != std::string::npos) v6.sin6_scope_id = scope_of(&text[percent + 1]);
   store(v6, out);
   return true;
 }

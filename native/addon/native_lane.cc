@@ -59,6 +59,13 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
                       InstanceMethod<&NativeLane::post>("post"),
                       InstanceMethod<&NativeLane::drained>("drained"),
                       InstanceMethod<&NativeLane::blocking>("blocking"),
+                      InstanceMethod<&NativeLane::let_go>("letGo"),
+                      InstanceMethod<&NativeLane::pin_key>("pinKey"),
+                      InstanceMethod<&NativeLane::use_records>("useRecords"),
+                      InstanceMethod<&NativeLane::release_record>("releaseRecord"),
+                      InstanceMethod<&NativeLane::stash>("stash"),
+                      InstanceMethod<&NativeLane::unstash>("unstash"),
+                      InstanceMethod<&NativeLane::reply>("reply"),
                       InstanceMethod<&NativeLane::close_port>("closePort"),
                       InstanceMethod<&NativeLane::detach>("detach"),
                       InstanceMethod<&NativeLane::stats>("stats"),
@@ -114,6 +121,7 @@ void NativeLane::describe(Napi::Env env, Port& port) {
   self.Set("driver", port.driver().name());
   self.Set("driverReason", port.driver_reason());
   self.Set("submissions", share(env, arrays_, arrays_->submissions, sizeof arrays_->submissions));
+  self.Set("place", share(env, arrays_, arrays_->place, sizeof arrays_->place));
   self.Set("completions", share(env, arrays_, arrays_->completions, sizeof arrays_->completions));
   nothing_ = Napi::Persistent(env.RunScript("(function () {})").As<Napi::Function>());
   napi_add_env_cleanup_hook(env, on_cleanup, this);
@@ -203,10 +211,10 @@ Napi::Value NativeLane::start(Info info) {
   ready_ = Napi::Persistent(info[0].As<Napi::Function>());
   context_ = std::make_unique<Napi::AsyncContext>(Env(), "completion-port");
   const bool threadsafe = info[1].ToBoolean();
-  const int descriptor = thread().lane()->notifier();
+  driver::Lane& lane = *thread().lane();
   const auto ready = [this] { on_ready(); };
-  if (!threadsafe) notifier_ = make_uv_notifier(Env(), descriptor, ready);
-  if (notifier_ == nullptr) notifier_ = make_threadsafe_notifier(Env(), descriptor, ready);
+  if (!threadsafe) notifier_ = make_uv_notifier(Env(), lane.notifier(), ready);
+  if (notifier_ == nullptr) notifier_ = make_threadsafe_notifier(Env(), lane, ready);
   if (notifier_ == nullptr) throw coded(Env(), "No event loop to attach to", "ERR_NO_EVENT_LOOP");
   return Env().Undefined();
 }
@@ -285,6 +293,7 @@ Napi::Value NativeLane::stats(Info) {
   set("waiting", stats.waiting);
   set("handles", stats.handles);
   set("allocatedBytes", stats.allocated_bytes);
+  set("refused", stats.refused);
   return out;
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "addon/notifier.h"
+#include "addon/stage_binding.h"
 #include "addon/submission.h"
 #include "port/port.h"
 #include "port/thread.h"
@@ -16,6 +17,7 @@ namespace cp::addon {
 struct SharedArrays {
   alignas(64) Submission submissions[kSubmissionLimit] = {};
   alignas(64) PacketSlot completions[kBatchLimit] = {};
+  std::uint32_t place[4] = {};  ///< chunk, offset and length that `unstash` tells
 };
 
 class NativeLane final : public Napi::ObjectWrap<NativeLane> {
@@ -57,6 +59,16 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane> {
   Napi::Value hand_off(Info info);
   Napi::Value handles(Info info);
 
+  // Stages: native_lane_stage.cc
+  Napi::Value let_go(Info info);
+  Napi::Value pin_key(Info info);
+  Napi::Value use_records(Info info);
+  Napi::Value release_record(Info info);
+  Napi::Value stash(Info info);
+  Napi::Value unstash(Info info);
+  Napi::Value reply(Info info);
+  stage::RecordTable& records();
+
   void attach(Napi::Env env, Port& port);
   void describe(Napi::Env env, Port& port);
   void hand_over(const Napi::Value& count);
@@ -71,6 +83,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane> {
   std::shared_ptr<SharedArrays> arrays_ = std::make_shared<SharedArrays>();
   Port* port_ = nullptr;
   Thread* thread_ = nullptr;
+  std::shared_ptr<stage::RecordTable> records_;
   Notifier* notifier_ = nullptr;
   Napi::FunctionReference ready_;
   Napi::FunctionReference nothing_;  ///< a JavaScript function that does nothing

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "addon/address.h"
+#include "addon/descriptor.h"
 #include "addon/native_lane.h"
 
 namespace cp::addon {
@@ -68,7 +69,8 @@ Napi::Value NativeLane::open(Info info) {
 }
 
 Napi::Value NativeLane::open_descriptor(Info info) {
-  const auto descriptor = info[0].As<Napi::Number>().Int32Value();
+  const driver::Descriptor descriptor = native_descriptor(info[0].As<Napi::Number>().Int32Value());
+  if (descriptor == driver::kNoDescriptor) return number(Env(), -9);  // EBADF
   return number(Env(), thread().open_descriptor(descriptor, association(info[1])));
 }
 

@@ -1,5 +1,5 @@
 // Tells JavaScript, on its event loop, that there may be packets: the lane's descriptor watched by
-// libuv, or, where libuv's functions are not to be had, by a thread.
+// libuv, or, where there is none or libuv's functions are not to be had, the lane by a thread.
 #pragma once
 
 #include <napi.h>
@@ -28,6 +28,6 @@ Notifier* make_uv_notifier(napi_env env, int descriptor, std::function<void()> r
 
 /// One thread waits; one call of a thread-safe function tells of any number of completions. The
 /// next comes only after `rearm`.
-Notifier* make_threadsafe_notifier(napi_env env, int descriptor, std::function<void()> ready);
+Notifier* make_threadsafe_notifier(napi_env env, driver::Lane& lane, std::function<void()> ready);
 
 }  // namespace cp::addon

@@ -1,7 +1,8 @@
 #include "addon/submission.h"
 
 #include <algorithm>
-#include <cerrno>
+
+#include "driver/errno.h"
 
 namespace cp::addon {
 namespace {

@@ -1,15 +1,11 @@
-// The lane's descriptor, watched by a thread that wakes JavaScript through a thread-safe function.
-#include <poll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
-
-#include <atomic>
-#include <cerrno>
+// A lane, watched by a thread that wakes JavaScript through a thread-safe function.
+#include <memory>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 #include "addon/notifier.h"
+#include "addon/watch.h"
 
 namespace cp::addon {
 namespace {
@@ -20,20 +16,15 @@ namespace {
 /// object is freed in the function's finalizer and nowhere else.
 class ThreadsafeNotifier final : public Notifier {
  public:
-  ThreadsafeNotifier(napi_env env, int descriptor, std::function<void()> ready)
-      : env_(env), descriptor_(descriptor), ready_(std::move(ready)) {}
+  ThreadsafeNotifier(napi_env env, std::unique_ptr<Watch> watch, std::function<void()> ready)
+      : env_(env), watch_(std::move(watch)), ready_(std::move(ready)) {}
 
   bool open() {
-    rearm_fd_ = eventfd(0, EFD_CLOEXEC);
-    if (rearm_fd_ < 0) return false;
     napi_value name = nullptr;
     napi_create_string_utf8(env_, "completion-port", NAPI_AUTO_LENGTH, &name);
     const napi_status made = napi_create_threadsafe_function(
         env_, nullptr, nullptr, name, 0, 1, nullptr, on_final, this, on_call, &function_);
-    if (made != napi_ok) {
-      ::close(rearm_fd_);
-      return false;
-    }
+    if (made != napi_ok) return false;
     napi_unref_threadsafe_function(env_, function_);
     napi_add_env_cleanup_hook(env_, on_cleanup, this);
     try {
@@ -53,10 +44,7 @@ class ThreadsafeNotifier final : public Notifier {
   void ref() override { napi_ref_threadsafe_function(env_, function_); }
   void unref() override { napi_unref_threadsafe_function(env_, function_); }
 
-  void rearm() override {
-    if (!told_.exchange(false)) return;
-    write_one();
-  }
+  void rearm() override { watch_->rearm(); }
 
   void close() override {
     if (closed_) return;
@@ -66,34 +54,16 @@ class ThreadsafeNotifier final : public Notifier {
   }
 
  private:
-  void write_one() {
-    const std::uint64_t one = 1;
-    [[maybe_unused]] const ssize_t written = write(rearm_fd_, &one, sizeof one);
-  }
-
   void stop() {
     if (closed_) return;
     closed_ = true;
     ready_ = nullptr;
-    stopping_.store(true);
-    write_one();
+    watch_->stop();
     thread_.join();
   }
 
-  /// Waits for the descriptor, tells, and does not look again before JavaScript has been there.
   void watch() {
-    while (!stopping_.load()) {
-      pollfd descriptors[2] = {{descriptor_, POLLIN, 0}, {rearm_fd_, POLLIN, 0}};
-      const bool told = told_.load();
-      if (told) descriptors[0].fd = -1;
-      if (poll(descriptors, 2, -1) < 0 && errno != EINTR) return;
-      if (descriptors[1].revents != 0) {
-        std::uint64_t count = 0;
-        [[maybe_unused]] const ssize_t got = read(rearm_fd_, &count, sizeof count);
-        continue;
-      }
-      if (told || descriptors[0].revents == 0) continue;
-      told_.store(true);
+    while (watch_->wait()) {
       const napi_status status =
           napi_call_threadsafe_function(function_, nullptr, napi_tsfn_nonblocking);
       if (status == napi_closing) return;
@@ -108,26 +78,23 @@ class ThreadsafeNotifier final : public Notifier {
   }
   static void on_cleanup(void* self) { static_cast<ThreadsafeNotifier*>(self)->stop(); }
   static void on_final(napi_env, void*, void* context) {
-    auto* self = static_cast<ThreadsafeNotifier*>(context);
-    ::close(self->rearm_fd_);
-    delete self;
+    delete static_cast<ThreadsafeNotifier*>(context);
   }
 
   napi_env env_;
-  const int descriptor_;
+  const std::unique_ptr<Watch> watch_;
   std::function<void()> ready_;
-  int rearm_fd_ = -1;
   napi_threadsafe_function function_ = nullptr;
   std::thread thread_;
-  std::atomic<bool> stopping_{false};
-  std::atomic<bool> told_{false};
   bool closed_ = false;
 };
 
 }  // namespace
 
-Notifier* make_threadsafe_notifier(napi_env env, int descriptor, std::function<void()> ready) {
-  auto* notifier = new ThreadsafeNotifier(env, descriptor, std::move(ready));
+Notifier* make_threadsafe_notifier(napi_env env, driver::Lane& lane, std::function<void()> ready) {
+  std::unique_ptr<Watch> watch = make_watch(lane);
+  if (!watch) return nullptr;
+  auto* notifier = new ThreadsafeNotifier(env, std::move(watch), std::move(ready));
   if (notifier->open()) return notifier;
   if (!notifier->owned_by_function()) delete notifier;
   return nullptr;

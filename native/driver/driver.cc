@@ -1,28 +1,55 @@
 // Which driver: by name, or the first that this process is granted (contract P3).
 #include "driver/driver.h"
 
-#include <cerrno>
 #include <cstdlib>
 #include <mutex>
 
+#include "driver/errno.h"
+
+#ifdef _WIN32
+#include "driver/iocp/iocp_driver.h"
+#else
 #include "driver/epoll/epoll_driver.h"
 #include "driver/uring/uring_driver.h"
+#endif
 
 namespace cp::driver {
 namespace {
+
+#ifdef _WIN32
+
+Choice first_choice(Result&) { return {"iocp", ""}; }
+
+std::unique_ptr<Driver> make_named(const std::string& name, Result& error, std::string& reason) {
+  return name == "iocp" ? make_iocp_driver(error, reason) : nullptr;
+}
+
+#else
 
 /// Refusals that mean "not here": seccomp and sysctl, a kernel without it, a kernel too old.
 bool falls_back(Result error) {
   return error == -EPERM || error == -ENOSYS || error == -EINVAL || error == -EACCES;
 }
 
-Choice find_default(Result& error) {
-  const char* wanted = std::getenv("COMPLETION_PORT_DRIVER");
-  if (wanted != nullptr && *wanted != '\0') return {wanted, "COMPLETION_PORT_DRIVER"};
+Choice first_choice(Result& error) {
   std::string reason;
   if (make_uring_driver(error, reason) || !falls_back(error)) return {"io_uring", reason};
   error = 0;
   return {"epoll", reason};
+}
+
+std::unique_ptr<Driver> make_named(const std::string& name, Result& error, std::string& reason) {
+  if (name == "io_uring") return make_uring_driver(error, reason);
+  if (name == "epoll") return make_epoll_driver(error, reason);
+  return nullptr;
+}
+
+#endif
+
+Choice find_default(Result& error) {
+  const char* wanted = std::getenv("COMPLETION_PORT_DRIVER");
+  if (wanted != nullptr && *wanted != '\0') return {wanted, "COMPLETION_PORT_DRIVER"};
+  return first_choice(error);
 }
 
 }  // namespace
@@ -51,9 +78,7 @@ std::unique_ptr<Driver> make_driver(const std::string& name, std::uint32_t, Resu
   }
   std::string
       refusal;  // `reason` tells why the driver is not the first choice, also when it is had
-  std::unique_ptr<Driver> driver;
-  if (wanted == "io_uring") driver = make_uring_driver(error, refusal);
-  if (wanted == "epoll") driver = make_epoll_driver(error, refusal);
+  std::unique_ptr<Driver> driver = make_named(wanted, error, refusal);
   if (!driver && error < 0) reason = refusal;
   if (driver || error < 0) return driver;
   error = -EINVAL;

@@ -20,6 +20,9 @@ Deadline now();
 /// A failed operation does not throw: 0 or more is a result, below 0 an errno, negated.
 using Result = std::int64_t;
 
+/// No errno says it: a handle that Windows does not let complete through a port.
+inline constexpr Result kNotOverlapped = -20008;
+
 /// Larger chunks of the pool are not registered with the kernel: registering pins every page, and
 /// memory whose pages may be given back to the system must not be registered at all, or the kernel
 /// would go on using the old ones.
@@ -71,7 +74,8 @@ class Lane {
   /// Ends a `wait` of the owner, now or the next one, and makes `notifier()` readable. Any thread.
   virtual void wake() = 0;
 
-  /// A descriptor an event loop can watch for readability, -1 where there is none.
+  /// A descriptor an event loop can watch for readability, -1 where there is none: a thread of the
+  /// host's then calls `watch_notifier`.
   virtual int notifier() const = 0;
 
   /// Before the owner returns to its event loop: from now on the notifier tells of completions and
@@ -80,6 +84,14 @@ class Lane {
 
   /// After the notifier became readable: clears it.
   virtual void clear_notifier() = 0;
+
+  /// Where there is no descriptor, the notifier itself: sleeps until the owner has gone to its
+  /// event loop (`sleep_on_notifier`) and there is something for it; once for each time it goes.
+  /// False after `stop_watching`. Called by one thread, which has left before the lane is
+  /// destroyed.
+  virtual bool watch_notifier() { return false; }
+  /// Any thread.
+  virtual void stop_watching() {}
 
   /// More buffers may be free now: top up what the kernel holds (io_uring's provided ring).
   /// Returns whether a receive that failed with -ENOBUFS is worth another attempt.
@@ -127,9 +139,16 @@ class Driver {
   virtual void shut_down(Descriptor socket) = 0;
   /// Closes a descriptor that no operation uses, at once: for results nobody is left to take.
   virtual void discard(Descriptor descriptor) = 0;
+  /// Makes a file in `directory` that has no name, or loses it with its last descriptor, and is
+  /// open for reading and writing. The one call here that asks a file system. O_TMPFILE |
+  /// FILE_FLAG_DELETE_ON_CLOSE.
+  virtual Result temporary_file(const char* directory) = 0;
   /// Duplicates a descriptor of the process and tells what it is.
   virtual Result duplicate(Descriptor descriptor, FileKind& kind) = 0;
 };
+
+/// Closes a file that no operation uses and no driver knows of, at once.
+void close_file(Descriptor file);
 
 /// How the driver of the process came about (contract P3).
 struct Choice {

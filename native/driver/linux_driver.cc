@@ -1,11 +1,18 @@
 #include "driver/linux_driver.h"
 
+#include <fcntl.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <string>
 
 #include "driver/linux_socket.h"
 
 namespace cp::driver {
+
+void close_file(Descriptor file) { ::close(static_cast<int>(file)); }
 
 Result LinuxDriver::associate(Descriptor) { return 0; }
 
@@ -22,6 +29,18 @@ Result LinuxDriver::address(Descriptor socket, bool peer, SocketAddress& out) {
 void LinuxDriver::shut_down(Descriptor socket) { ::shutdown(static_cast<int>(socket), SHUT_RDWR); }
 
 void LinuxDriver::discard(Descriptor descriptor) { ::close(static_cast<int>(descriptor)); }
+
+/// O_TMPFILE needs the file system's help (NFS and FUSE before Linux 6.1 give none).
+Result LinuxDriver::temporary_file(const char* directory) {
+  const int nameless = ::open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (nameless >= 0) return nameless;
+  if (errno != EOPNOTSUPP && errno != EISDIR) return -errno;
+  std::string path = std::string(directory) + "/completion-port-XXXXXX";
+  const int named = ::mkostemp(path.data(), O_CLOEXEC);
+  if (named < 0) return -errno;
+  ::unlink(path.c_str());
+  return named;
+}
 
 Result LinuxDriver::duplicate(Descriptor descriptor, FileKind& kind) {
   return duplicate_descriptor(static_cast<int>(descriptor), kind);

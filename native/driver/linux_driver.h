@@ -14,6 +14,7 @@ class LinuxDriver : public Driver {
   Result address(Descriptor socket, bool peer, SocketAddress& out) override;
   void shut_down(Descriptor socket) override;
   void discard(Descriptor descriptor) override;
+  Result temporary_file(const char* directory) override;
   Result duplicate(Descriptor descriptor, FileKind& kind) override;
 
  protected:

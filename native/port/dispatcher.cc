@@ -29,6 +29,7 @@ bool open_to_all(const Packet& packet) { return packet.target == nullptr && !pac
 
 Dispatcher::Section::Section(Dispatcher& dispatcher) : dispatcher_(dispatcher) {
   dispatcher_.mutex_.lock();
+  dispatcher_.clock_read_ = false;
 }
 
 Dispatcher::Section::~Section() {
@@ -55,7 +56,7 @@ void Dispatcher::add(Consumer& consumer) {
 /// The key is the consumer's now, or the packet waits with the key for its holder.
 bool Dispatcher::acquire_key(Consumer& consumer, const Packet& packet) {
   KeyTable::Entry& entry = keys_.find_or_insert(packet.key);
-  if (entry.holder == nullptr || entry.holder == &consumer) {
+  if (entry.holder == nullptr || (entry.holder == &consumer && !entry.kept)) {
     entry.holder = &consumer;
     ++entry.held;
     return true;
@@ -87,7 +88,60 @@ void Dispatcher::release_key(std::uint32_t key, std::uint32_t count) {
   for (auto packet = waited.rbegin(); packet != waited.rend(); ++packet) put_back(*packet);
 }
 
+bool Dispatcher::let_go(Consumer& consumer, std::uint32_t key) {
+  const auto kept = std::find_if(consumer.kept.begin(), consumer.kept.end(),
+                                 [key](const Consumer::KeptKey& k) { return k.key == key; });
+  if (kept != consumer.kept.end()) {
+    consumer.kept.erase(kept);
+    if (KeyTable::Entry* entry = keys_.find(key)) entry->kept = false;
+    release_key(key);
+    wake_for_surplus();
+    return true;
+  }
+  // The batch it came in has not ended yet; its end releases the key.
+  for (std::size_t i = 0; i < consumer.batch_size; ++i) {
+    std::uint32_t expected = kSlotKept;
+    if (consumer.batch[i].key != key || consumer.batch[i].awaited()) continue;
+    if (state_of(consumer, i).compare_exchange_strong(expected, kSlotDone)) return true;
+  }
+  return false;
+}
+
+// ---- pinned keys ------------------------------------------------------------------------------
+
+void Dispatcher::pin(Consumer& consumer, std::uint32_t key, std::uint32_t handle) {
+  if (options_.serialize_keys) pins_[key] = {&consumer, handle};
+}
+
+void Dispatcher::unpin(Consumer& consumer, std::uint32_t key) {
+  const auto pin = pins_.find(key);
+  if (pin != pins_.end() && pin->second.consumer == &consumer) pins_.erase(pin);
+}
+
+/// A packet of a pinned key is for one consumer.
+void Dispatcher::bind(Packet& packet) const {
+  if (pins_.empty() || packet.target != nullptr) return;
+  const auto pin = pins_.find(packet.key);
+  if (pin != pins_.end()) packet.target = pin->second.consumer;
+}
+
+/// A packet that was queued before its key was pinned goes to whom it belongs, and is not taken.
+bool Dispatcher::belongs_elsewhere(const Consumer& consumer, const Packet& packet) {
+  if (pins_.empty() || packet.target != nullptr) return false;
+  const auto pin = pins_.find(packet.key);
+  if (pin == pins_.end() || pin->second.consumer == &consumer) return false;
+  put_back(packet);
+  return true;
+}
+
 // ---- queueing ---------------------------------------------------------------------------------
+
+/// 20 to 40 ns: once for all that is queued, or taken, in one go.
+std::uint32_t Dispatcher::clock() {
+  if (!clock_read_) clock_ = static_cast<std::uint32_t>(driver::now() / 1000);
+  clock_read_ = true;
+  return clock_;
+}
 
 void Dispatcher::place_back(const Packet& packet, Consumer* from) {
   if (packet.target == nullptr) {
@@ -104,7 +158,10 @@ void Dispatcher::put_back(const Packet& packet) {
     // One that waited for its key while its thread left is for any thread now.
     Packet open = packet;
     open.target = nullptr;
-    queue_.put_back(open);
+    bind(open);
+    if (open.target == nullptr) return queue_.put_back(open);
+    open.target->own.put_back(open);
+    wake_owner(*open.target, nullptr);
     return;
   }
   (packet.awaited() ? packet.target->awaited : packet.target->own).put_back(packet);
@@ -116,6 +173,8 @@ void Dispatcher::put_back(const Packet& packet) {
 void Dispatcher::push(const Packet& arrived, Consumer* from) {
   Packet packet = arrived;
   packet.sequence = ++last_sequence_;
+  packet.queued_at = clock();
+  bind(packet);
   const bool queues_empty =
       queue_.empty() && (packet.target == nullptr || packet.target->own.empty());
   if (queues_empty && serialized(packet)) {
@@ -281,6 +340,7 @@ void Dispatcher::hold(Consumer& consumer, const Packet& packet) {
   slot.accepted = packet.accepted;
   slot.accepted_key = packet.accepted_key;
   slot.tag = packet.tag;
+  slot.age = clock() - packet.queued_at;
   if (open_to_all(packet)) ++consumer.stealable;
   state_of(consumer, i).store(packet.awaited() ? kSlotClaimed : kSlotReady);
 }
@@ -299,6 +359,7 @@ std::size_t Dispatcher::take_from(PacketQueue& queue, Consumer& consumer, std::s
   while (got < limit && consumer.batch_size < kBatchLimit && !queue.empty()) {
     const Packet packet = queue.front();
     queue.pop_front();
+    if (belongs_elsewhere(consumer, packet)) continue;
     if (serialized(packet) && !acquire_key(consumer, packet)) continue;
     count_out(packet);
     hold(consumer, packet);
@@ -439,11 +500,22 @@ void Dispatcher::release(Consumer& consumer) {
   give_back_unclaimed(consumer);
   for (std::size_t i = 0; i < consumer.batch_size; ++i) {
     const std::uint32_t state = state_of(consumer, i).exchange(kSlotFree);
-    const bool held = state == kSlotClaimed || state == kSlotDone;
-    if (held && serialized(consumer.batch[i])) release_key(consumer.batch[i].key);
+    const Packet& packet = consumer.batch[i];
+    if (!serialized(packet)) continue;
+    if (state == kSlotClaimed || state == kSlotDone) release_key(packet.key);
+    if (state == kSlotKept) keep(consumer, packet);
   }
   consumer.batch_size = 0;
   stop_running(consumer);
+}
+
+/// The batch ends, but the packet's key stays with the consumer: once, however many of its packets
+/// were marked.
+void Dispatcher::keep(Consumer& consumer, const Packet& packet) {
+  KeyTable::Entry* entry = keys_.find(packet.key);
+  if (entry == nullptr || entry->kept) return release_key(packet.key);
+  entry->kept = true;
+  consumer.kept.push_back({packet.key, packet.handle});
 }
 
 void Dispatcher::begin_blocking(Consumer& consumer) {
@@ -462,6 +534,40 @@ void Dispatcher::end_blocking(Consumer& consumer) {
   ++running_;
 }
 
+/// One notice for each key, whatever was in the middle of it.
+void Dispatcher::abandon(std::uint32_t key, std::uint32_t handle, std::vector<Packet>& notices) {
+  for (const Packet& notice : notices) {
+    if (notice.key == key) return;
+  }
+  Packet notice;
+  notice.kind = PacketKind::kAbandoned;
+  notice.key = key;
+  notice.handle = handle;
+  notice.queued_at = clock();
+  notices.push_back(notice);
+}
+
+void Dispatcher::release_kept(Consumer& consumer, bool died, std::vector<Packet>& notices) {
+  for (const Consumer::KeptKey& kept : consumer.kept) {
+    if (KeyTable::Entry* entry = keys_.find(kept.key)) entry->kept = false;
+    release_key(kept.key);
+    if (died) abandon(kept.key, kept.handle, notices);
+  }
+  consumer.kept.clear();
+}
+
+/// Also when the thread leaves in good order: what it kept to itself for the key is gone with it.
+void Dispatcher::release_pins(Consumer& consumer, std::vector<Packet>& notices) {
+  for (auto pin = pins_.begin(); pin != pins_.end();) {
+    if (pin->second.consumer != &consumer) {
+      ++pin;
+      continue;
+    }
+    abandon(pin->first, pin->second.handle, notices);
+    pin = pins_.erase(pin);
+  }
+}
+
 void Dispatcher::remove(Consumer& consumer, bool died, std::vector<Packet>& orphans) {
   unpark(consumer);
   give_back_unclaimed(consumer);
@@ -470,18 +576,14 @@ void Dispatcher::remove(Consumer& consumer, bool died, std::vector<Packet>& orph
     const Packet& packet = consumer.batch[i];
     const std::uint32_t state = state_of(consumer, i).exchange(kSlotFree);
     if (packet.awaited() && state == kSlotClaimed) orphans.push_back(packet);
-    const bool held = state == kSlotClaimed || state == kSlotDone;
+    const bool held = state == kSlotClaimed || state == kSlotDone || state == kSlotKept;
     if (!held || packet.awaited()) continue;
     if (options_.serialize_keys) release_key(packet.key);
-    if (died && state == kSlotClaimed) {
-      Packet notice;
-      notice.kind = PacketKind::kAbandoned;
-      notice.key = packet.key;
-      notice.handle = packet.handle;
-      abandoned.push_back(notice);
-    }
+    if (died && state != kSlotDone) abandon(packet.key, packet.handle, abandoned);
   }
   consumer.batch_size = 0;
+  release_kept(consumer, died, abandoned);
+  release_pins(consumer, abandoned);
   stop_running(consumer);
   consumer.awaited.extract([](const Packet&) { return true; }, orphans);
   std::vector<Packet> own;

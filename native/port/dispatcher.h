@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <unordered_map>
 #include <vector>
 
 #include "port/key_table.h"
@@ -46,7 +47,13 @@ struct Consumer {
   PacketQueue own;      ///< other packets only this thread may take (affine dispatch)
   std::unique_ptr<Packet[]> batch{new Packet[kBatchLimit]};
   std::size_t batch_size = 0;
-  std::size_t stealable = 0;    ///< packets of the batch that were open to thieves when taken
+  std::size_t stealable = 0;  ///< packets of the batch that were open to thieves when taken
+  /// Keys held beyond the batch, and the handle of the packet that brought each.
+  struct KeptKey {
+    std::uint32_t key;
+    std::uint32_t handle;
+  };
+  std::vector<KeptKey> kept;
   PacketSlot* slots = nullptr;  ///< kBatchLimit of them, shared with the thread's language
 };
 
@@ -106,9 +113,18 @@ class Dispatcher {
   void begin_blocking(Consumer& consumer);
   void end_blocking(Consumer& consumer);
 
+  /// The key of a packet the consumer marked kSlotKept is free again. False when it holds none.
+  bool let_go(Consumer& consumer, std::uint32_t key);
+
+  /// From now on packets of `key` are for this consumer alone; only where keys are serialized. The
+  /// consumer must hold the key.
+  void pin(Consumer& consumer, std::uint32_t key, std::uint32_t handle);
+  void unpin(Consumer& consumer, std::uint32_t key);
+
   /// The thread leaves. What it has not begun goes back to the front of the queue; with `died`,
-  /// each key it was in the middle of is released with a kAbandoned packet (rule T1). Packets
-  /// nobody can take any more are appended to `orphans` for the caller to dispose of.
+  /// each key it was in the middle of is released with a kAbandoned packet (rule T1), and so is
+  /// each that was pinned to it, since what it kept for that key is gone. Packets nobody can take
+  /// any more are appended to `orphans` for the caller to dispose of.
   void remove(Consumer& consumer, bool died, std::vector<Packet>& orphans);
 
   /// Takes out all packets of a handle that no thread has begun, in order (rule A3).
@@ -134,6 +150,13 @@ class Dispatcher {
   bool serialized(const Packet& packet) const {
     return options_.serialize_keys && !packet.awaited();
   }
+  void bind(Packet& packet) const;
+  bool belongs_elsewhere(const Consumer& consumer, const Packet& packet);
+  std::uint32_t clock();
+  void keep(Consumer& consumer, const Packet& packet);
+  void abandon(std::uint32_t key, std::uint32_t handle, std::vector<Packet>& notices);
+  void release_kept(Consumer& consumer, bool died, std::vector<Packet>& notices);
+  void release_pins(Consumer& consumer, std::vector<Packet>& notices);
   bool acquire_key(Consumer& consumer, const Packet& packet);
   void release_key(std::uint32_t key, std::uint32_t count = 1);
   void place_back(const Packet& packet, Consumer* from);
@@ -162,6 +185,11 @@ class Dispatcher {
   std::mutex mutex_;
   PacketQueue queue_;
   KeyTable keys_;
+  struct Pin {
+    Consumer* consumer;
+    std::uint32_t handle;
+  };
+  std::unordered_map<std::uint32_t, Pin> pins_;
   std::vector<Consumer*> consumers_;
   std::vector<Consumer*> waiting_;  ///< a stack: the last in is the first out
   std::vector<Consumer*> wakes_;    ///< to be carried out when the Section ends
@@ -170,6 +198,8 @@ class Dispatcher {
   std::uint32_t woken_ = 0;
   std::uint32_t posted_ = 0;
   std::uint64_t last_sequence_ = 0;
+  std::uint32_t clock_ = 0;  ///< read at most once a Section: see `clock`
+  bool clock_read_ = false;
   bool closed_ = false;
   std::uint64_t wake_ups_ = 0;
   std::uint64_t steals_ = 0;

@@ -16,10 +16,11 @@ class KeyTable {
  public:
   struct Entry {
     std::uint32_t key = 0;
-    std::uint32_t held = 0;  ///< packets of this key in the holder's batch
+    std::uint32_t held = 0;  ///< packets of this key in the holder's batch, and one if `kept`
     Consumer* holder = nullptr;
     std::unique_ptr<PacketQueue> pending;  ///< older than anything of this key in a queue
     bool used = false;
+    bool kept = false;  ///< held beyond a batch: further packets wait, also for the holder
   };
 
   /// Null when nobody holds `key` and nothing waits for it. Valid until the next `insert`.

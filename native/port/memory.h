@@ -11,7 +11,8 @@ inline constexpr std::size_t kPageSize = 4096;
 /// Zeroed, page-aligned memory that costs nothing until it is touched; null when refused.
 void* reserve_memory(std::size_t size);
 void free_memory(void* base, std::size_t size);
-/// The pages go back to the system; the addresses stay valid and read as zero.
+/// The pages go back to the system; the addresses stay valid and read as zero, or on Windows as
+/// what they were: memory without pages would fault there when a stale view reads it (rule M2).
 void discard_memory(void* base, std::size_t size);
 
 }  // namespace cp

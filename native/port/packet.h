@@ -48,6 +48,7 @@ enum LibraryError : std::int32_t {
   kErrorNotSupported = -20005,
   kErrorOutOfBuffers = -20006,
   kErrorOperationsPending = -20007,
+  kErrorNotOverlapped = -20008,  ///< driver::kNotOverlapped
 };
 
 struct Packet {
@@ -67,6 +68,8 @@ struct Packet {
 
   /// Its place in the order of the port (rule D1); given by the dispatcher.
   std::uint64_t sequence = 0;
+  /// When it was queued: microseconds on the monotonic clock, the low 32 bits.
+  std::uint32_t queued_at = 0;
   /// The only consumer that may take it; null: any.
   Consumer* target = nullptr;
 
@@ -89,7 +92,8 @@ struct PacketSlot {
   std::uint32_t accepted;
   std::uint32_t accepted_key;
   std::uint32_t tag;
-  std::uint32_t reserved1[3];
+  std::uint32_t age;  ///< microseconds it had waited when it was taken
+  std::uint32_t reserved1[2];
 };
 static_assert(sizeof(PacketSlot) == 64);
 static_assert(offsetof(PacketSlot, kind) == 4 && offsetof(PacketSlot, flags) == 5);
@@ -98,15 +102,19 @@ static_assert(offsetof(PacketSlot, error) == 16 && offsetof(PacketSlot, token) =
 static_assert(offsetof(PacketSlot, result) == 24 && offsetof(PacketSlot, chunk) == 32);
 static_assert(offsetof(PacketSlot, offset) == 36 && offsetof(PacketSlot, accepted) == 40);
 static_assert(offsetof(PacketSlot, accepted_key) == 44 && offsetof(PacketSlot, tag) == 48);
+static_assert(offsetof(PacketSlot, age) == 52);
 
 /// Life of a slot. The owner moves Ready → Claimed → Done; a thief moves Ready → Stolen. Both by
-/// compare-and-swap from Ready, so that exactly one of them gets the packet (rule D7).
+/// compare-and-swap from Ready, so that exactly one of them gets the packet (rule D7). Claimed →
+/// Kept instead of Done: the packet has been looked at, but its key stays with the owner beyond the
+/// batch, until `Dispatcher::let_go` (rule D8 for a handler that awaits something).
 enum SlotState : std::uint32_t {
   kSlotFree = 0,
   kSlotReady = 1,
   kSlotClaimed = 2,
   kSlotDone = 3,
   kSlotStolen = 4,
+  kSlotKept = 5,
 };
 
 }  // namespace cp

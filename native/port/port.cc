@@ -1,9 +1,9 @@
 #include "port/port.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <optional>
 
+#include "driver/errno.h"
 #include "port/thread.h"
 
 namespace cp {
@@ -114,6 +114,7 @@ void Port::end() {
     Dispatcher::Section section(dispatcher_);
     dispatcher_.close();
     dispatcher_.drain(orphans);
+    key_source_.reset();
   }
   dispose(orphans, *driver_);
   HandleTable& table = HandleTable::instance();
@@ -159,6 +160,11 @@ void Port::close() {
 std::uint32_t Port::unique_key() {
   std::uint32_t key = next_key_.fetch_add(1);
   return key | 0x80000000u;
+}
+
+void Port::set_key_source(std::shared_ptr<KeySource> source) {
+  Dispatcher::Section section(dispatcher_);
+  key_source_ = std::move(source);
 }
 
 Handle* Port::create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thread* owner) {
@@ -245,6 +251,7 @@ PortStats Port::stats() {
   stats.free_buffers = pool_->free_buffers();
   stats.allocated_bytes = pool_->allocated_bytes();
   stats.handles = handles().size();
+  stats.refused = refused_.load();
   Dispatcher::Section section(dispatcher_);
   stats.batches = dispatcher_.batches();
   stats.wake_ups = dispatcher_.wake_ups();

@@ -26,11 +26,20 @@ struct PortOptions {
   BufferPool::Options buffers;
 };
 
+/// Where accepted connections get their keys from instead of `unique_key`.
+class KeySource {
+ public:
+  virtual ~KeySource() = default;
+  /// The key of a new connection `handle` of port `port`; 0 refuses it. Called under the port's
+  /// dispatcher.
+  virtual std::uint32_t key_for(std::uint32_t handle, std::uint32_t port) = 0;
+};
+
 /// What a port has done and has, at one moment.
 struct PortStats {
   std::uint64_t submitted = 0, completed = 0, batches = 0, system_calls = 0, wake_ups = 0;
   std::uint64_t steals = 0, queue_depth = 0, free_buffers = 0, threads = 0, running = 0;
-  std::uint64_t waiting = 0, handles = 0, allocated_bytes = 0;
+  std::uint64_t waiting = 0, handles = 0, allocated_bytes = 0, refused = 0;
 };
 
 /// A copy of what is known of a handle.
@@ -71,6 +80,9 @@ class Port {
   /// A key nobody was given before: from 2^31 up, so that small numbers are the program's (rule
   /// A2).
   std::uint32_t unique_key();
+
+  /// From now on accepted connections are named by `source`, until the port ends.
+  void set_key_source(std::shared_ptr<KeySource> source);
 
   /// A new handle of this port; null when the table is full.
   Handle* create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thread* owner);
@@ -123,6 +135,8 @@ class Port {
   BufferPool* const pool_;
   Dispatcher dispatcher_;
   std::atomic<std::uint32_t> next_key_{0x80000000u};
+  std::shared_ptr<KeySource> key_source_;  ///< guarded by the dispatcher
+  std::atomic<std::uint64_t> refused_{0};  ///< connections the key source had no name for
 
   std::mutex mutex_;  ///< guards what follows; a leaf
   std::vector<std::unique_ptr<Thread>> threads_;

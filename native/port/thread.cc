@@ -1,7 +1,8 @@
 #include "port/thread.h"
 
 #include <algorithm>
-#include <cerrno>
+
+#include "driver/errno.h"
 
 namespace cp {
 
@@ -192,6 +193,20 @@ void Thread::begin_blocking() {
 void Thread::end_blocking() {
   Dispatcher::Section section(port_.dispatcher());
   port_.dispatcher().end_blocking(*this);
+}
+
+bool Thread::let_go(std::uint32_t key) {
+  Dispatcher::Section section(port_.dispatcher());
+  return port_.dispatcher().let_go(*this, key);
+}
+
+void Thread::pin_key(std::uint32_t key, std::uint32_t handle, bool pinned) {
+  Dispatcher::Section section(port_.dispatcher());
+  if (pinned) {
+    port_.dispatcher().pin(*this, key, handle);
+  } else {
+    port_.dispatcher().unpin(*this, key);
+  }
 }
 
 // ---- leaving ----------------------------------------------------------------------------------

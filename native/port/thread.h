@@ -53,6 +53,9 @@ class Thread final : public Consumer {
   std::int64_t open(std::string_view path, std::uint32_t flags, std::uint32_t mode,
                     const Association& association);
   std::int64_t open_descriptor(driver::Descriptor descriptor, const Association& association);
+  /// The same, and takes the descriptor over, also when it fails.
+  std::int64_t adopt_file(driver::Descriptor descriptor, driver::FileKind kind,
+                          const Association& association);
   std::int64_t listen(const driver::ListenOptions& options, bool accept_keyed,
                       const Association& association);
   std::int64_t connect(const driver::SocketAddress& address, const Association& association);
@@ -72,6 +75,9 @@ class Thread final : public Consumer {
   void notify_when_drained(std::uint32_t token);
   void begin_blocking();
   void end_blocking();
+  /// See Dispatcher: keys that stay with this thread beyond a batch, or for good.
+  bool let_go(std::uint32_t key);
+  void pin_key(std::uint32_t key, std::uint32_t handle, bool pinned);
 
   /// Ends this thread's part (rule T1): gives back what it has not begun, cancels and reaps its
   /// operations, closes the handles only it used, frees the lane. `died`: in the middle of a batch.

@@ -1,7 +1,7 @@
 // Ending operations before their time: cancel, close, timeouts, a thread that leaves.
 #include <algorithm>
-#include <cerrno>
 
+#include "driver/errno.h"
 #include "port/thread.h"
 
 namespace cp {

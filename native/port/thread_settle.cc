@@ -5,9 +5,9 @@
 // can begin on any thread, which is what keeps packets of one stream in order (rules O7, D9), and a
 // hand-off, which takes the same two locks, falls before or after it, never between.
 #include <algorithm>
-#include <cerrno>
 #include <optional>
 
+#include "driver/errno.h"
 #include "port/thread.h"
 
 namespace cp {
@@ -265,16 +265,24 @@ void Thread::accept(Packet& packet, driver::Descriptor descriptor, Request* requ
                     Handle& listener) {
   Port& port = *listener.port.load();
   const bool keyed = listener.accept_keyed;
-  const std::uint32_t key = port.unique_key();
-  Handle* handle = port.create_handle(HandleKind::kSocket, keyed, key, request->owner);
+  Handle* handle = port.create_handle(HandleKind::kSocket, keyed, 0, request->owner);
   if (handle == nullptr) {
     port_.driver().discard(descriptor);
     packet.error = -EMFILE;
     return;
   }
+  KeySource* source = keyed ? port.key_source_.get() : nullptr;
+  handle->key = source != nullptr ? source->key_for(handle->id, port.id()) : port.unique_key();
+  if (handle->key == 0) {
+    port_.driver().discard(descriptor);
+    std::lock_guard lock(handle->mutex);
+    HandleTable::instance().free(handle);
+    port.refused_.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
   Port::adopt(*handle, port_.driver(), descriptor);
   packet.accepted = handle->id;
-  packet.accepted_key = key;
+  packet.accepted_key = handle->key;
 }
 
 void Thread::opened(const driver::Completion& completion, Handle& handle) {

@@ -1,6 +1,5 @@
 // Submitting: from a request to the lane, through the handle's queues.
-#include <cerrno>
-
+#include "driver/errno.h"
 #include "port/thread.h"
 
 namespace cp {
@@ -324,15 +323,19 @@ std::int64_t Thread::open_descriptor(driver::Descriptor descriptor,
                                      const Association& association) {
   driver::FileKind kind{};
   const driver::Result copy = port_.driver().duplicate(descriptor, kind);
-  if (copy < 0) return copy;
+  return copy < 0 ? copy : adopt_file(copy, kind, association);
+}
+
+std::int64_t Thread::adopt_file(driver::Descriptor descriptor, driver::FileKind kind,
+                                const Association& association) {
   Handle* handle = make(HandleKind::kFile, association);
   if (handle == nullptr) {
-    port_.driver().discard(copy);
+    port_.driver().discard(descriptor);
     return -EMFILE;
   }
   std::lock_guard lock(handle->mutex);
   handle->file_kind = kind;
-  Port::adopt(*handle, port_.driver(), copy);
+  Port::adopt(*handle, port_.driver(), descriptor);
   return handle->id;
 }
 

@@ -1,16 +1,13 @@
 #include "driver/blocking/blocking_pool.h"
 
-#include <signal.h>
-#include <sys/prctl.h>
-#include <time.h>
-
 #include <algorithm>
 #include <cassert>
-#include <cerrno>
 #include <new>
 #include <type_traits>
+#include <utility>
 
 #include "driver/blocking/blocking_calls.h"
+#include "driver/errno.h"
 
 namespace cp::driver {
 namespace {
@@ -43,7 +40,7 @@ BlockingPool::~BlockingPool() {
     stopping_ = true;
     wake_.notify_all();
   }
-  for (pthread_t thread : threads_) pthread_join(thread, nullptr);
+  for (std::thread& thread : threads_) thread.join();
 }
 
 void BlockingPool::submit(Operation* operation, CompletionSink& sink) {
@@ -82,22 +79,10 @@ void BlockingPool::provide_thread() {
 }
 
 bool BlockingPool::start_thread() {
-  // The process's signals are for its own threads; a SIGPIPE here stays pending for ever.
-  // (sigprocmask concerns the calling thread, and pthread_sigmask moved in glibc 2.32.)
-  sigset_t all, before;
-  sigfillset(&all);
-  sigprocmask(SIG_SETMASK, &all, &before);
-  pthread_t thread;
-  const bool started = pthread_create(&thread, nullptr, thread_main, this) == 0;
-  sigprocmask(SIG_SETMASK, &before, nullptr);
-  if (started) threads_.push_back(thread);
+  std::thread thread = start_blocking_thread([this] { work(); });
+  const bool started = thread.joinable();
+  if (started) threads_.push_back(std::move(thread));
   return started;
-}
-
-void* BlockingPool::thread_main(void* pool) {
-  prctl(PR_SET_NAME, "cp-blocking");
-  static_cast<BlockingPool*>(pool)->work();
-  return nullptr;
 }
 
 void BlockingPool::work() {
@@ -122,12 +107,9 @@ void BlockingPool::work() {
 /// queued meanwhile is for the other threads.
 void BlockingPool::sleep_for_delayed(std::unique_lock<std::mutex>& lock) {
   const Deadline until = job_of(delayed_.front()).not_before;
-  struct timespec time;
-  time.tv_sec = static_cast<time_t>(until / 1'000'000'000);
-  time.tv_nsec = static_cast<long>(until % 1'000'000'000);
   keeper_ = true;
   lock.unlock();
-  clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, nullptr);
+  sleep_blocking_thread(until);
   lock.lock();
   keeper_ = false;
 }

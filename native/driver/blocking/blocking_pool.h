@@ -1,12 +1,13 @@
 // A few threads for the operations that can hold a thread up: files, and opening by path.
 #pragma once
 
-#include <pthread.h>
-
 #include <cstdint>
 #include <mutex>
+#include <thread>
 #include <vector>
 
+#include "driver/blocking/blocking_thread.h"
+#include "driver/condition.h"
 #include "driver/driver.h"
 #include "driver/operation_list.h"
 
@@ -46,21 +47,6 @@ class BlockingPool {
   bool cancel(Operation* operation);
 
  private:
-  /// std::condition_variable::wait needs a libstdc++ of 2022 when compiled by GCC 12 or later.
-  class Condition {
-   public:
-    ~Condition() { pthread_cond_destroy(&condition_); }
-    void wait(std::unique_lock<std::mutex>& lock) {
-      pthread_cond_wait(&condition_, lock.mutex()->native_handle());
-    }
-    void notify_one() { pthread_cond_signal(&condition_); }
-    void notify_all() { pthread_cond_broadcast(&condition_); }
-
-   private:
-    pthread_cond_t condition_ = PTHREAD_COND_INITIALIZER;
-  };
-
-  static void* thread_main(void* pool);
   void work();
   Operation* take_due();
   void run(Operation* operation, std::unique_lock<std::mutex>& lock);
@@ -75,7 +61,7 @@ class BlockingPool {
   OperationList ready_;
   /// To be tried again, the earliest first.
   OperationList delayed_;
-  std::vector<pthread_t> threads_;
+  std::vector<std::thread> threads_;
   std::uint32_t idle_ = 0;
   /// A thread sleeps until the first of `delayed_` is due.
   bool keeper_ = false;

@@ -110,6 +110,16 @@ class FakeThread final : public Consumer {
     return std::atomic_ref(slots[i].state).compare_exchange_strong(expected, kSlotClaimed);
   }
   void done(std::size_t i) { std::atomic_ref(slots[i].state).store(kSlotDone); }
+  /// The key stays with this thread beyond the batch.
+  void keep(std::size_t i) { std::atomic_ref(slots[i].state).store(kSlotKept); }
+  bool let_go(std::uint32_t key) {
+    Dispatcher::Section section(dispatcher_);
+    return dispatcher_.let_go(*this, key);
+  }
+  void pin(std::uint32_t key, std::uint32_t handle, bool pinned = true) {
+    Dispatcher::Section section(dispatcher_);
+    pinned ? dispatcher_.pin(*this, key, handle) : dispatcher_.unpin(*this, key);
+  }
   std::uint32_t slot_state(std::size_t i) { return std::atomic_ref(slots[i].state).load(); }
 
   void begin_blocking() {

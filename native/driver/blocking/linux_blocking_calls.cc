@@ -1,5 +1,3 @@
-#include "driver/blocking/blocking_calls.h"
-
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
@@ -13,6 +11,7 @@
 #include <cerrno>
 #include <span>
 
+#include "driver/blocking/blocking_calls.h"
 #include "driver/linux_socket.h"
 
 namespace cp::driver {

@@ -1,0 +1,210 @@
+#include <winsock2.h>
+// winsock2.h comes before windows.h, which would bring the sockets of 1993.
+#include <windows.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+#include <cwchar>
+#include <string>
+
+#include "driver/blocking/blocking_calls.h"
+#include "driver/errno.h"
+#include "driver/iocp/windows_error.h"
+#include "driver/iocp/windows_file.h"
+
+namespace cp::driver {
+namespace {
+
+// Bits of `mode`, which Windows' headers have under other names or not at all.
+constexpr std::uint32_t kModeFolder = 0040000, kModeDevice = 0020000, kModeFifo = 0010000;
+constexpr std::uint32_t kModeRegular = 0100000;
+constexpr std::uint32_t kModeReadable = 0444, kModeWritable = 0222, kModeOwnerWrites = 0200;
+
+HANDLE handle_of(const Operation& operation) {
+  return reinterpret_cast<HANDLE>(operation.descriptor);
+}
+
+Result result_of(BOOL done) { return done ? 0 : last_error(); }
+
+/// UTF-16 of a path; empty when it is not UTF-8.
+std::wstring wide(const char* path) {
+  const int bytes = static_cast<int>(std::strlen(path));
+  const int units = ::MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, bytes, nullptr, 0);
+  std::wstring out(static_cast<std::size_t>(std::max(units, 0)), L'\0');
+  if (units > 0)
+    ::MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, bytes, out.data(), units);
+  return out;
+}
+
+/// FILE_APPEND_DATA without FILE_WRITE_DATA makes every write go to the end, whatever its offset.
+DWORD access_of(std::uint32_t flags) {
+  DWORD access = 0;
+  if (flags & kOpenRead) access |= FILE_GENERIC_READ;
+  if (flags & kOpenWrite) access |= FILE_GENERIC_WRITE;
+  if (flags & kOpenAppend)
+    access = (access & ~static_cast<DWORD>(FILE_WRITE_DATA)) | FILE_APPEND_DATA;
+  return access;
+}
+
+DWORD disposition_of(std::uint32_t flags) {
+  const bool create = (flags & kOpenCreate) != 0;
+  const bool truncate = (flags & kOpenTruncate) != 0;
+  if (create && (flags & kOpenExclusive)) return CREATE_NEW;
+  if (create) return truncate ? CREATE_ALWAYS : OPEN_ALWAYS;
+  return truncate ? TRUNCATE_EXISTING : OPEN_EXISTING;
+}
+
+/// With backup semantics a folder can be opened, as Node.js does.
+DWORD attributes_of(std::uint32_t flags, std::uint32_t mode) {
+  DWORD attributes = FILE_FLAG_OVERLAPPED | FILE_FLAG_BACKUP_SEMANTICS;
+  const bool read_only = (flags & kOpenCreate) && !(mode & kModeOwnerWrites);
+  attributes |= read_only ? FILE_ATTRIBUTE_READONLY : FILE_ATTRIBUTE_NORMAL;
+  if (flags & kOpenDirect) attributes |= FILE_FLAG_NO_BUFFERING;
+  if (flags & kOpenSync) attributes |= FILE_FLAG_WRITE_THROUGH;
+  return attributes;
+}
+
+bool names_pipe(const std::wstring& path) {
+  return _wcsnicmp(path.c_str(), L"\\\\.\\pipe\\", 9) == 0 ||
+         _wcsnicmp(path.c_str(), L"\\\\?\\pipe\\", 9) == 0;
+}
+
+Result open_path(const Operation& operation) {
+  const std::wstring path = wide(operation.path);
+  if (path.empty()) return -ENOENT;
+  const std::uint32_t flags = operation.flags;
+  constexpr DWORD kShare = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+  DWORD attributes = attributes_of(flags, operation.mode);
+  // A pipe's server must not act in this process's name. Of a file the first bit means another
+  // thing (FILE_FLAG_OPEN_NO_RECALL).
+  if (names_pipe(path)) attributes |= SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION;
+  HANDLE handle = ::CreateFileW(path.c_str(), access_of(flags), kShare, nullptr,
+                                disposition_of(flags), attributes, nullptr);
+  if (handle != INVALID_HANDLE_VALUE) return reinterpret_cast<Descriptor>(handle);
+  const DWORD error = ::GetLastError();
+  // What opening a folder to create or write it fails with.
+  if (error == ERROR_FILE_EXISTS && (flags & kOpenCreate) && !(flags & kOpenExclusive)) {
+    return -EISDIR;
+  }
+  return from_windows(error);
+}
+
+Result set_end(HANDLE handle, std::int64_t length) {
+  FILE_END_OF_FILE_INFO end = {};
+  end.EndOfFile.QuadPart = length;
+  return result_of(::SetFileInformationByHandle(handle, FileEndOfFileInfo, &end, sizeof end));
+}
+
+Result allocate(const Operation& operation) {
+  HANDLE handle = handle_of(operation);
+  FILE_STANDARD_INFO present;
+  if (!::GetFileInformationByHandleEx(handle, FileStandardInfo, &present, sizeof present)) {
+    return last_error();
+  }
+  const std::int64_t end = operation.offset + static_cast<std::int64_t>(operation.length);
+  if (end > present.AllocationSize.QuadPart) {
+    FILE_ALLOCATION_INFO wanted = {};
+    wanted.AllocationSize.QuadPart = end;
+    if (!::SetFileInformationByHandle(handle, FileAllocationInfo, &wanted, sizeof wanted)) {
+      return last_error();
+    }
+  }
+  // As fallocate does: the file is that long now.
+  return end > present.EndOfFile.QuadPart ? set_end(handle, end) : 0;
+}
+
+/// Nanoseconds since 1970 from units of 100 since 1601.
+std::int64_t nanoseconds(const LARGE_INTEGER& time) {
+  constexpr std::int64_t kUnitsBefore1970 = 116'444'736'000'000'000;
+  return (time.QuadPart - kUnitsBefore1970) * 100;
+}
+
+std::uint32_t mode_of(FileKind kind, DWORD attributes) {
+  const bool read_only = (attributes & FILE_ATTRIBUTE_READONLY) != 0;
+  const std::uint32_t permissions = kModeReadable | (read_only ? 0 : kModeWritable);
+  switch (kind) {
+    case FileKind::kDirectory:
+      return kModeFolder | permissions;
+    case FileKind::kStream:
+      return kModeFifo | permissions;
+    case FileKind::kDevice:
+      return kModeDevice | permissions;
+    case FileKind::kRegular:
+      break;
+  }
+  return kModeRegular | permissions;
+}
+
+/// A pipe or a device has neither times nor size.
+Result status_of_other(FileKind kind, FileStatus& out) {
+  out = {};
+  out.links = 1;
+  out.mode = mode_of(kind, 0);
+  out.block_size = 4096;
+  return 0;
+}
+
+Result file_status(const Operation& operation) {
+  assert(operation.status != nullptr);
+  FileStatus& out = *operation.status;
+  HANDLE handle = handle_of(operation);
+  FileKind kind = FileKind::kRegular;
+  const Result known = file_kind_of(operation.descriptor, kind);
+  if (known < 0) return known;
+  if (kind == FileKind::kStream || kind == FileKind::kDevice) return status_of_other(kind, out);
+  BY_HANDLE_FILE_INFORMATION identity;
+  FILE_BASIC_INFO basic;
+  FILE_STANDARD_INFO standard;
+  if (!::GetFileInformationByHandle(handle, &identity) ||
+      !::GetFileInformationByHandleEx(handle, FileBasicInfo, &basic, sizeof basic) ||
+      !::GetFileInformationByHandleEx(handle, FileStandardInfo, &standard, sizeof standard)) {
+    return last_error();
+  }
+  out.size = static_cast<std::uint64_t>(standard.EndOfFile.QuadPart);
+  out.blocks = static_cast<std::uint64_t>(standard.AllocationSize.QuadPart) / 512;
+  out.inode = static_cast<std::uint64_t>(identity.nFileIndexHigh) << 32 | identity.nFileIndexLow;
+  out.device = identity.dwVolumeSerialNumber;
+  out.links = identity.nNumberOfLinks;
+  out.mode = mode_of(kind, basic.FileAttributes);
+  out.uid = out.gid = 0;
+  out.block_size = 4096;
+  out.accessed = nanoseconds(basic.LastAccessTime);
+  out.modified = nanoseconds(basic.LastWriteTime);
+  out.changed = nanoseconds(basic.ChangeTime);
+  out.created = nanoseconds(basic.CreationTime);
+  return 0;
+}
+
+}  // namespace
+
+/// Never kTryLater: what can wait here, a pipe, is the kernel port's.
+Result run_blocking(Operation& operation) {
+  switch (operation.code) {
+    case Opcode::kOpen:
+      return open_path(operation);
+    case Opcode::kClose:
+      return result_of(::CloseHandle(handle_of(operation)));
+    case Opcode::kSync:
+    case Opcode::kDataSync:
+      return result_of(::FlushFileBuffers(handle_of(operation)));
+    case Opcode::kTruncate:
+      return set_end(handle_of(operation), operation.offset);
+    case Opcode::kAllocate:
+      return allocate(operation);
+    case Opcode::kStat:
+      return file_status(operation);
+    case Opcode::kRead:
+    case Opcode::kWrite:
+    case Opcode::kAccept:
+    case Opcode::kConnect:
+    case Opcode::kReceive:
+    case Opcode::kSend:
+    case Opcode::kShutdown:
+      break;
+  }
+  assert(!"not an operation that blocks");
+  return -EINVAL;
+}
+
+}  // namespace cp::driver

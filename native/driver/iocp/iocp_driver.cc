@@ -1,0 +1,66 @@
+#include "driver/iocp/iocp_driver.h"
+
+#include <utility>
+
+#include "driver/blocking/blocking_pool.h"
+#include "driver/iocp/iocp_lane.h"
+#include "driver/iocp/windows_error.h"
+#include "driver/iocp/windows_file.h"
+#include "driver/iocp/windows_socket.h"
+
+namespace cp::driver {
+namespace {
+
+class IocpDriver final : public Driver {
+ public:
+  explicit IocpDriver(KernelPort& port) : port_(port) {}
+
+  const char* name() const override { return "iocp"; }
+
+  std::unique_ptr<Lane> make_lane(BufferSource& buffers, Result& error) override {
+    return IocpLane::make(port_, pool_, buffers, error);
+  }
+
+  /// Everything is bound to the kernel port where it is made, since that can fail.
+  Result associate(Descriptor) override { return 0; }
+
+  Result listen(const ListenOptions& options) override { return open_listener(port_, options); }
+
+  Result set_option(Descriptor socket, SocketOption option, int value) override {
+    return set_socket_option(socket_of(socket), option, value);
+  }
+
+  Result address(Descriptor socket, bool peer, SocketAddress& out) override {
+    return socket_address(socket_of(socket), peer, out);
+  }
+
+  void shut_down(Descriptor socket) override { ::shutdown(socket_of(socket), SD_BOTH); }
+
+  void discard(Descriptor descriptor) override { close_anything(descriptor); }
+
+  Result duplicate(Descriptor descriptor, FileKind& kind) override {
+    const Result copy = duplicate_handle(descriptor, kind);
+    if (copy < 0) return copy;
+    const Result bound = port_.associate(static_cast<Descriptor>(copy));
+    if (bound == 0) return copy;
+    close_anything(static_cast<Descriptor>(copy));
+    return bound;
+  }
+
+ private:
+  KernelPort& port_;
+  BlockingPool pool_;
+};
+
+}  // namespace
+
+std::unique_ptr<Driver> make_iocp_driver(Result& error, std::string& reason) {
+  reason.clear();
+  error = start_winsock();
+  if (error < 0) return nullptr;
+  KernelPort* port = KernelPort::instance(error);
+  if (port == nullptr) return nullptr;
+  return std::make_unique<IocpDriver>(*port);
+}
+
+}  // namespace cp::driver

@@ -1,0 +1,490 @@
+// How a lane on an I/O completion port begins each operation, and what its packet means. A call
+// ends in one of three ways: it succeeded at once, it is with the kernel, or it failed. Which of
+// them leave a packet differs: see `pending` and each caller.
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <utility>
+
+#include "driver/errno.h"
+#include "driver/iocp/iocp_lane.h"
+#include "driver/iocp/windows_error.h"
+#include "driver/iocp/windows_file.h"
+#include "driver/iocp/windows_socket.h"
+
+namespace cp::driver {
+namespace {
+
+/// Completions of one multishot in a row, before the others get their turn.
+constexpr int kTurn = 16;
+/// Accepts that a multishot keeps with the kernel: so many connections can arrive between two looks
+/// of the lane without waiting in the backlog for a socket to be made.
+constexpr std::size_t kAcceptsAtOnce = 8;
+/// Slices that one send hands over; the port continues short sends.
+constexpr std::size_t kSlicesAtOnce = 64;
+/// A transfer's length is a DWORD. Less, so that it stays a multiple of any sector.
+constexpr std::size_t kMaxTransfer = 0x7ffff000;
+
+HANDLE handle_of(const Operation* operation) {
+  return reinterpret_cast<HANDLE>(operation->descriptor);
+}
+
+SOCKET socket_of(const Operation* operation) { return driver::socket_of(operation->descriptor); }
+
+ULONG clipped(std::size_t length) { return static_cast<ULONG>(std::min(length, kMaxTransfer)); }
+
+Completion completion_of(Operation* operation, Result result) {
+  Completion completion;
+  completion.operation = operation;
+  completion.result = result;
+  return completion;
+}
+
+/// accept(2) would not tell of these: the trouble was that one connection's.
+bool concerns_one_connection(Result error) {
+  switch (-error) {
+    case ECONNRESET:
+    case ECONNABORTED:
+    case ENOTCONN:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ETIMEDOUT:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/// For files Windows says "access denied" of a descriptor that was opened for the other direction.
+Result transfer_error(Result error, Opcode code) {
+  if (error == -EPERM) return -EBADF;
+  if (code == Opcode::kRead && error == -EPIPE) return 0;  // the last writer has gone
+  return error;
+}
+
+}  // namespace
+
+void IocpLane::start(Operation* operation) {
+  switch (operation->code) {
+    case Opcode::kAccept:
+      return accept(operation);
+    case Opcode::kConnect:
+      return connect(operation);
+    case Opcode::kReceive:
+      if (operation->likely_empty) return wait_readable(operation);
+      return receive(operation);
+    case Opcode::kSend:
+      return send(operation);
+    case Opcode::kShutdown: {
+      count_call();
+      const int how = static_cast<int>(operation->flags);
+      return finish(operation, ::shutdown(socket_of(operation), how) == 0 ? 0 : last_error());
+    }
+    case Opcode::kClose:
+      return close(operation);
+    case Opcode::kRead:
+    case Opcode::kWrite:
+      return transfer(operation);
+    case Opcode::kOpen:
+    case Opcode::kSync:
+    case Opcode::kDataSync:
+    case Opcode::kTruncate:
+    case Opcode::kAllocate:
+    case Opcode::kStat:
+      return hand_to_pool(operation);
+  }
+}
+
+void IocpLane::arrived(const Arrival& arrival) {
+  assert(with_kernel_ > 0);
+  --with_kernel_;
+  Operation* operation = arrival.pending->operation;
+  const bool succeeded = arrival.pending->succeeded();
+  switch (operation->code) {
+    case Opcode::kAccept:
+      return accepted(*Accepting::of(arrival.pending));
+    case Opcode::kConnect:
+      return connected(operation, succeeded);
+    case Opcode::kReceive:
+      return received(operation, succeeded, arrival.bytes);
+    case Opcode::kSend:
+      return sent(operation, succeeded, arrival.bytes);
+    case Opcode::kRead:
+    case Opcode::kWrite:
+      return transferred(operation, succeeded, arrival.bytes);
+    default:
+      assert(!"not an operation of the kernel's");
+  }
+}
+
+// ---- accepting --------------------------------------------------------------------------------
+
+void IocpLane::accept(Operation* operation) {
+  auto acceptor = std::make_unique<Acceptor>();
+  acceptor->operation = operation;
+  acceptor->family = family_of(socket_of(operation));
+  const std::size_t wanted = operation->multishot ? kAcceptsAtOnce : 1;
+  for (std::size_t i = 0; i < wanted; ++i) {
+    acceptor->accepts.push_back(std::make_unique<Accepting>());
+  }
+  operation->lane_state = kPending;
+  acceptors_.push_back(std::move(acceptor));
+  accept_more(*acceptors_.back());
+}
+
+/// Keeps as many with the kernel as there are to be. For want of sockets fewer will do; the
+/// operation fails when it has none left.
+void IocpLane::accept_more(Acceptor& acceptor) {
+  for (std::size_t i = 0; i < acceptor.accepts.size() && !acceptor.ending; ++i) {
+    Accepting& accepting = *acceptor.accepts[i];
+    if (accepting.busy) continue;
+    const Result begun = accept_one(acceptor, accepting);
+    if (begun == 0) continue;
+    if (concerns_one_connection(begun)) {
+      --i;
+      continue;
+    }
+    if (acceptor.busy > 0) break;
+    acceptor.ending = true;
+    acceptor.end = begun;
+  }
+  if (acceptor.ending && acceptor.busy == 0) end_accept(acceptor);
+}
+
+/// A packet follows in any case: it is the listener's, which is not told to skip it.
+Result IocpLane::accept_one(Acceptor& acceptor, Accepting& accepting) {
+  const SOCKET listener = socket_of(acceptor.operation);
+  const Result made = make_socket(acceptor.family);
+  if (made < 0) return made;
+  accepting.socket = socket_of(static_cast<Descriptor>(made));
+  accepting.pending = {};
+  accepting.pending.mailbox = &mailbox_;
+  accepting.pending.operation = acceptor.operation;
+  constexpr DWORD kAddressRoom = sizeof accepting.addresses / 2;
+  DWORD bytes = 0;
+  count_call();
+  const LPFN_ACCEPTEX begin = accept_ex(listener);
+  const bool done =
+      begin != nullptr && begin(listener, accepting.socket, accepting.addresses, 0, kAddressRoom,
+                                kAddressRoom, &bytes, &accepting.pending.overlapped);
+  const DWORD error = begin == nullptr ? WSAEOPNOTSUPP : ::WSAGetLastError();
+  if (!done && error != WSA_IO_PENDING) {
+    ::closesocket(accepting.socket);
+    accepting.socket = INVALID_SOCKET;
+    return from_windows(error);
+  }
+  accepting.busy = true;
+  ++acceptor.busy;
+  ++with_kernel_;
+  return 0;
+}
+
+void IocpLane::accepted(Accepting& accepting) {
+  Operation* operation = accepting.pending.operation;
+  Acceptor& acceptor = acceptor_of(operation);
+  const SOCKET listener = socket_of(operation);
+  accepting.busy = false;
+  --acceptor.busy;
+  Result result = 0;
+  if (accepting.pending.succeeded()) {
+    result = adopt_accepted(port_, accepting.socket, listener);
+  } else {
+    DWORD bytes = 0, flags = 0;
+    ::WSAGetOverlappedResult(listener, &accepting.pending.overlapped, &bytes, FALSE, &flags);
+    result = last_error();
+  }
+  const SOCKET socket = std::exchange(accepting.socket, INVALID_SOCKET);
+  if (result < 0) ::closesocket(socket);
+
+  if (result == 0 && !operation->multishot) {
+    acceptor.ending = true;
+    acceptor.end = descriptor_of(socket);
+  } else if (result == 0) {
+    Completion completion = completion_of(operation, descriptor_of(socket));
+    completion.more = true;
+    ready_.push_back(completion);
+  } else if (!acceptor.ending && !concerns_one_connection(result)) {
+    // The first reason counts; the others are called back.
+    cancel_accept(operation);
+    acceptor.end = result;
+  }
+  accept_more(acceptor);
+}
+
+/// A connection that is accepted meanwhile is delivered all the same (rule O4).
+void IocpLane::cancel_accept(Operation* operation) {
+  Acceptor& acceptor = acceptor_of(operation);
+  if (acceptor.ending) return;
+  acceptor.ending = true;
+  acceptor.end = -ECANCELED;
+  for (const auto& accepting : acceptor.accepts) {
+    if (!accepting->busy) continue;
+    count_call();
+    ::CancelIoEx(handle_of(operation), &accepting->pending.overlapped);
+  }
+}
+
+void IocpLane::end_accept(Acceptor& acceptor) {
+  const auto same = [&](const auto& it) { return it.get() == &acceptor; };
+  const auto it = std::find_if(acceptors_.begin(), acceptors_.end(), same);
+  const std::unique_ptr<Acceptor> ended = std::move(*it);
+  acceptors_.erase(it);
+  finish(ended->operation, ended->end);
+}
+
+IocpLane::Acceptor& IocpLane::acceptor_of(const Operation* operation) {
+  const auto of = [&](const auto& it) { return it->operation == operation; };
+  return **std::find_if(acceptors_.begin(), acceptors_.end(), of);
+}
+
+// ---- connecting -------------------------------------------------------------------------------
+
+void IocpLane::connect(Operation* operation) {
+  const Result made = make_socket(family_of(*operation->address));
+  if (made < 0) return finish(operation, made);
+  operation->lane_descriptor = static_cast<Descriptor>(made);
+  bool done = false;
+  const Result begun = begin_connect(operation, done);
+  if (begun < 0) {
+    ::closesocket(socket_of(operation->lane_descriptor));
+    return finish(operation, begun);
+  }
+  if (done && skips_on_success()) return connected(operation, true);
+  pending(operation);
+}
+
+Result IocpLane::begin_connect(Operation* operation, bool& done) {
+  const SOCKET socket = socket_of(operation->lane_descriptor);
+  Result ready = prepare_connection(port_, socket);
+  if (ready == 0) ready = bind_to_any(socket, family_of(*operation->address));
+  if (ready < 0) return ready;
+  const LPFN_CONNECTEX begin = connect_ex(socket);
+  if (begin == nullptr) return -ENOTSUP;
+  const auto* address = reinterpret_cast<const sockaddr*>(operation->address->bytes);
+  const auto length = static_cast<int>(operation->address->length);
+  OVERLAPPED* overlapped = &begin_pending(operation).overlapped;
+  count_call();
+  done = begin(socket, address, length, nullptr, 0, nullptr, overlapped);
+  return done || ::WSAGetLastError() == WSA_IO_PENDING ? 0 : last_error();
+}
+
+/// Without the update the socket knows neither its peer nor how to shut down.
+void IocpLane::connected(Operation* operation, bool succeeded) {
+  const SOCKET socket = socket_of(operation->lane_descriptor);
+  Result result = 0;
+  if (!succeeded) {
+    result = failure_of(operation);
+  } else if (::setsockopt(socket, SOL_SOCKET, SO_UPDATE_CONNECT_CONTEXT, nullptr, 0) != 0) {
+    result = last_error();
+  }
+  if (result < 0) ::closesocket(socket);
+  finish(operation, result < 0 ? result : operation->lane_descriptor);
+}
+
+// ---- receiving --------------------------------------------------------------------------------
+
+/// Takes what is there. With memory of its own there is nothing a second receive could be put into.
+void IocpLane::receive(Operation* operation) {
+  const bool multishot = operation->multishot && operation->slice_count == 0;
+  for (int turn = 0; turn < kTurn; ++turn) {
+    Completion completion = completion_of(operation, 0);
+    std::uint64_t asked = 0;
+    const Result got = receive_once(operation, completion, asked);
+    if (got == -EAGAIN) return wait_readable(operation);
+    if (got <= 0) return finish(operation, got);
+
+    completion.result = got;
+    completion.more = multishot;
+    completion.more_data = static_cast<std::uint64_t>(got) == asked;
+    if (!multishot) operation->lane_state = kDone;
+    ready_.push_back(completion);
+    if (!multishot) return;
+    if (!completion.more_data) return wait_readable(operation);
+  }
+  make_runnable(operation);
+}
+
+/// A buffer is held only while bytes are put into it (contract M3).
+Result IocpLane::receive_once(const Operation* operation, Completion& completion,
+                              std::uint64_t& asked) {
+  const bool provided = operation->slice_count == 0;
+  Slice target;
+  if (!provided) {
+    target = operation->slices[0];
+  } else {
+    if (!buffers_.take(completion.buffer)) return -ENOBUFS;
+    target = {completion.buffer.data, completion.buffer.size};
+  }
+  asked = clipped(target.length);
+  count_call();
+  const int got =
+      ::recv(socket_of(operation), static_cast<char*>(target.base), static_cast<int>(asked), 0);
+  const Result result = got >= 0 ? got : last_error();
+  if (result <= 0 && provided) {
+    buffers_.give_back(completion.buffer);
+    completion.buffer = {};
+  }
+  return result;
+}
+
+/// Without memory of its own it asks for nothing: a receive of no bytes completes when there are
+/// some, and while the connection is idle no buffer is held, nor any page locked.
+void IocpLane::wait_readable(Operation* operation) {
+  WSABUF buffer = {0, nullptr};
+  if (operation->slice_count > 0) {
+    buffer = {clipped(operation->slices[0].length), static_cast<char*>(operation->slices[0].base)};
+  }
+  DWORD bytes = 0;
+  DWORD flags = 0;
+  OVERLAPPED* overlapped = &begin_pending(operation).overlapped;
+  count_call();
+  const bool done =
+      ::WSARecv(socket_of(operation), &buffer, 1, &bytes, &flags, overlapped, nullptr) == 0;
+  if (!done && ::WSAGetLastError() != WSA_IO_PENDING) return finish(operation, last_error());
+  if (done && skips_on_success()) return received(operation, true, bytes);
+  pending(operation);
+}
+
+void IocpLane::received(Operation* operation, bool succeeded, DWORD bytes) {
+  if (!succeeded) return finish(operation, failure_of(operation));
+  if (operation->slice_count == 0) {
+    // A cancel that came too late to stop the wait: the bytes stay where they are (rule O4).
+    if (Pending::in(*operation).cancelled) return finish(operation, -ECANCELED);
+    return make_runnable(operation);
+  }
+  Completion completion = completion_of(operation, bytes);
+  completion.more_data = bytes > 0 && bytes == clipped(operation->slices[0].length);
+  operation->lane_state = kDone;
+  ready_.push_back(completion);
+}
+
+// ---- sending ----------------------------------------------------------------------------------
+
+/// Windows copies the array of buffers before the call returns; their memory it uses till the end.
+void IocpLane::send(Operation* operation) {
+  std::array<WSABUF, kSlicesAtOnce> buffers;
+  DWORD count = 0;
+  std::size_t room = kMaxTransfer;
+  for (; count < operation->slice_count && count < buffers.size() && room > 0; ++count) {
+    const Slice& slice = operation->slices[count];
+    const ULONG length = clipped(std::min(slice.length, room));
+    buffers[count] = {length, static_cast<char*>(slice.base)};
+    room -= length;
+  }
+  DWORD bytes = 0;
+  OVERLAPPED* overlapped = &begin_pending(operation).overlapped;
+  count_call();
+  const bool done =
+      ::WSASend(socket_of(operation), buffers.data(), count, &bytes, 0, overlapped, nullptr) == 0;
+  if (!done && ::WSAGetLastError() != WSA_IO_PENDING) return finish(operation, last_error());
+  if (done && skips_on_success()) return sent(operation, true, bytes);
+  pending(operation);
+}
+
+/// One that was cancelled may have sent a part.
+void IocpLane::sent(Operation* operation, bool succeeded, DWORD bytes) {
+  finish(operation, succeeded || bytes > 0 ? bytes : failure_of(operation));
+}
+
+// ---- files and pipes --------------------------------------------------------------------------
+
+void IocpLane::transfer(Operation* operation) {
+  begin_pending(operation);
+  if (operation->slice_count == 0) return finish(operation, 0);
+  transfer_slice(operation);
+}
+
+/// One slice a call: reading into several is for whole pages of unbuffered files only. A packet
+/// follows success, too: files are not told to skip it, because some file systems can't.
+void IocpLane::transfer_slice(Operation* operation) {
+  Pending& state = Pending::in(*operation);
+  const Slice& slice = operation->slices[state.slices_done];
+  const auto at = static_cast<std::uint64_t>(operation->offset) + state.done;
+  state.overlapped = {};
+  if (!operation->stream) {
+    state.overlapped.Offset = static_cast<DWORD>(at);
+    state.overlapped.OffsetHigh = static_cast<DWORD>(at >> 32);
+  }
+  const DWORD length = clipped(slice.length);
+  HANDLE handle = handle_of(operation);
+  count_call();
+  const BOOL done = operation->code == Opcode::kRead
+                        ? ::ReadFile(handle, slice.base, length, nullptr, &state.overlapped)
+                        : ::WriteFile(handle, slice.base, length, nullptr, &state.overlapped);
+  const DWORD error = done ? ERROR_IO_PENDING : ::GetLastError();
+  if (error == ERROR_IO_PENDING) return pending(operation);
+  if (error == ERROR_HANDLE_EOF) return finish(operation, static_cast<Result>(state.done));
+  const Result failed = transfer_error(from_windows(error), operation->code);
+  finish(operation, state.done > 0 ? static_cast<Result>(state.done) : failed);
+}
+
+/// Reading goes on with the next slice while each is filled; a short write is continued by the
+/// port. A message longer than the buffer (ERROR_MORE_DATA, a warning) leaves the rest in the pipe.
+void IocpLane::transferred(Operation* operation, bool succeeded, DWORD bytes) {
+  Pending& state = Pending::in(*operation);
+  state.done += bytes;
+  if (!succeeded && bytes == 0) {
+    DWORD moved = 0;
+    ::GetOverlappedResult(handle_of(operation), &state.overlapped, &moved, FALSE);
+    const DWORD error = ::GetLastError();
+    const bool at_end = error == ERROR_HANDLE_EOF || state.done > 0;
+    if (at_end) return finish(operation, static_cast<Result>(state.done));
+    return finish(operation, transfer_error(from_windows(error), operation->code));
+  }
+  const bool filled = bytes == operation->slices[state.slices_done].length;
+  const bool more = succeeded && filled && !state.cancelled && operation->code == Opcode::kRead &&
+                    !operation->stream && state.slices_done + 1 < operation->slice_count;
+  if (!more) return finish(operation, static_cast<Result>(state.done));
+  ++state.slices_done;
+  transfer_slice(operation);
+}
+
+/// Closing a file can wait for a disk or a server; a socket or pipe has none.
+void IocpLane::close(Operation* operation) {
+  if (!operation->stream) return hand_to_pool(operation);
+  count_call();
+  finish(operation, close_anything(operation->descriptor));
+}
+
+// ---- where an operation is --------------------------------------------------------------------
+
+Pending& IocpLane::begin_pending(Operation* operation) {
+  auto* made = new (operation->lane_scratch) Pending;
+  made->mailbox = &mailbox_;
+  made->operation = operation;
+  return *made;
+}
+
+/// The kernel owes a packet: the call said so, or it succeeded where success is not skipped.
+void IocpLane::pending(Operation* operation) {
+  operation->lane_state = kPending;
+  ++with_kernel_;
+}
+
+/// Asked of Winsock, which knows what the status of the packet is called in its own terms.
+Result IocpLane::failure_of(const Operation* operation) const {
+  const bool connecting = operation->code == Opcode::kConnect;
+  const Descriptor on = connecting ? operation->lane_descriptor : operation->descriptor;
+  auto& overlapped = Pending::in(const_cast<Operation&>(*operation)).overlapped;
+  DWORD bytes = 0, flags = 0;
+  ::WSAGetOverlappedResult(socket_of(on), &overlapped, &bytes, FALSE, &flags);
+  const Result error = last_error();
+  return error < 0 ? error : -EIO;
+}
+
+void IocpLane::make_runnable(Operation* operation) {
+  operation->lane_state = kRunnable;
+  runnable_.push_back(operation);
+}
+
+void IocpLane::hand_to_pool(Operation* operation) {
+  operation->lane_state = kOnPool;
+  pool_.submit(operation, *this);
+}
+
+void IocpLane::finish(Operation* operation, Result result) {
+  operation->lane_state = kDone;
+  ready_.push_back(completion_of(operation, result));
+}
+
+}  // namespace cp::driver

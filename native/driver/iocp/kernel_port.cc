@@ -1,0 +1,221 @@
+#include "driver/iocp/kernel_port.h"
+
+#include <algorithm>
+#include <array>
+
+#include "driver/errno.h"
+#include "driver/iocp/pending.h"
+#include "driver/iocp/windows_error.h"
+
+namespace cp::driver {
+namespace {
+
+constexpr ULONG kBatch = 128;
+
+/// Rounded up: waking early would mean going round once more.
+DWORD milliseconds_until(Deadline deadline) {
+  if (deadline == kNever) return INFINITE;
+  const Deadline left = deadline - now();
+  if (left <= 0) return 0;
+  return static_cast<DWORD>(std::min<Deadline>((left - 1) / 1'000'000 + 1, 0x7fffffff));
+}
+
+}  // namespace
+
+Mailbox::~Mailbox() {
+  if (owner.event != nullptr) ::CloseHandle(owner.event);
+  if (watcher.event != nullptr) ::CloseHandle(watcher.event);
+}
+
+Result Mailbox::open() {
+  owner.event = ::CreateEventW(nullptr, FALSE, FALSE, nullptr);
+  watcher.event = ::CreateEventW(nullptr, FALSE, FALSE, nullptr);
+  return owner.event != nullptr && watcher.event != nullptr ? 0 : last_error();
+}
+
+KernelPort* KernelPort::instance(Result& error) {
+  static std::mutex* const mutex = new std::mutex;
+  static KernelPort* made = nullptr;
+  std::lock_guard lock(*mutex);
+  error = 0;
+  if (made != nullptr) return made;
+  constexpr DWORD kNoLimit = 0xffff;  // 0 would mean the number of processors
+  HANDLE port = ::CreateIoCompletionPort(INVALID_HANDLE_VALUE, nullptr, 0, kNoLimit);
+  if (port == nullptr) {
+    error = last_error();
+    return nullptr;
+  }
+  return made = new KernelPort(port);
+}
+
+/// ERROR_INVALID_PARAMETER: opened without FILE_FLAG_OVERLAPPED, or bound to another port already;
+/// Windows does not say which.
+Result KernelPort::associate(Descriptor descriptor) {
+  auto handle = reinterpret_cast<HANDLE>(descriptor);
+  if (::CreateIoCompletionPort(handle, port_, 0, 0) != nullptr) return 0;
+  const DWORD error = ::GetLastError();
+  return error == ERROR_INVALID_PARAMETER ? kNotOverlapped : from_windows(error);
+}
+
+// ---- sleeping ---------------------------------------------------------------------------------
+
+/// `plan` says, under the mutex, what the sleeper is to do next.
+template <typename Plan>
+void KernelPort::rest(Sleeper& me, Plan plan) {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    const Nap nap = plan();
+    if (nap.kind == Nap::Kind::kOver) break;
+    if (nap.kind == Nap::Kind::kParked) {
+      park(me, lock);
+      continue;
+    }
+    me.until = nap.until;
+    const DWORD milliseconds = milliseconds_until(nap.until);
+    if (standing_ == nullptr) {
+      stand(me, milliseconds, lock);
+    } else {
+      lie_down(me, milliseconds, lock);
+    }
+  }
+  send_next();
+}
+
+/// Takes a batch from the kernel and gives each lane its own.
+void KernelPort::stand(Sleeper& me, DWORD milliseconds, std::unique_lock<std::mutex>& lock) {
+  std::array<OVERLAPPED_ENTRY, kBatch> entries;
+  ULONG count = 0;
+  standing_ = &me;
+  me.state = Sleeper::State::kStanding;
+  lock.unlock();
+  const bool any = ::GetQueuedCompletionStatusEx(port_, entries.data(), kBatch, &count,
+                                                 milliseconds, FALSE) != 0;
+  lock.lock();
+  me.state = Sleeper::State::kAwake;
+  standing_ = nullptr;
+  if (!any) return;
+  for (ULONG i = 0; i < count; ++i) {
+    if (entries[i].lpOverlapped == nullptr) continue;  // posted by `rouse`: to be up is all
+    Pending* pending = Pending::of(entries[i].lpOverlapped);
+    pending->mailbox->arrivals.push_back({pending, entries[i].dwNumberOfBytesTransferred});
+    rouse(*pending->mailbox);
+  }
+}
+
+void KernelPort::lie_down(Sleeper& me, DWORD milliseconds, std::unique_lock<std::mutex>& lock) {
+  sleepers_.push_back(&me);
+  me.state = Sleeper::State::kOnEvent;
+  lock.unlock();
+  ::WaitForSingleObject(me.event, milliseconds);
+  lock.lock();
+  me.state = Sleeper::State::kAwake;
+  std::erase(sleepers_, &me);
+}
+
+void KernelPort::park(Sleeper& me, std::unique_lock<std::mutex>& lock) {
+  send_next();
+  me.state = Sleeper::State::kParked;
+  lock.unlock();
+  ::WaitForSingleObject(me.event, INFINITE);
+  lock.lock();
+  me.state = Sleeper::State::kAwake;
+}
+
+/// Whoever lets go of the kernel port calls this, and so does whoever was sent and does not go:
+/// while somebody sleeps, somebody stands there or is on the way.
+void KernelPort::send_next() {
+  if (standing_ == nullptr && !sleepers_.empty()) ::SetEvent(sleepers_.back()->event);
+}
+
+void KernelPort::rouse(Sleeper& sleeper) {
+  switch (sleeper.state) {
+    case Sleeper::State::kAwake:
+      return;
+    case Sleeper::State::kParked:
+    case Sleeper::State::kOnEvent:
+      ::SetEvent(sleeper.event);
+      return;
+    case Sleeper::State::kStanding:
+      // The only one there, so it is the one that gets it.
+      ::PostQueuedCompletionStatus(port_, 0, 0, nullptr);
+      return;
+  }
+}
+
+void KernelPort::rouse(Mailbox& mailbox) {
+  rouse(mailbox.owner);
+  if (mailbox.armed) rouse(mailbox.watcher);
+}
+
+// ---- the owner --------------------------------------------------------------------------------
+
+void KernelPort::collect(Mailbox& mailbox, std::vector<Arrival>& out, bool look) {
+  std::unique_lock lock(mutex_);
+  mailbox.armed = false;
+  if (look && standing_ == nullptr) {
+    stand(passer_by_, 0, lock);
+    send_next();
+  }
+  out.swap(mailbox.arrivals);
+}
+
+void KernelPort::sleep(Mailbox& mailbox, Deadline deadline) {
+  rest(mailbox.owner, [&]() -> Nap {
+    const bool over = mailbox.has_news() || (deadline != kNever && now() >= deadline);
+    if (over) mailbox.woken = false;
+    return {over ? Nap::Kind::kOver : Nap::Kind::kUntil, deadline};
+  });
+}
+
+void KernelPort::wake(Mailbox& mailbox) {
+  std::lock_guard lock(mutex_);
+  if (mailbox.woken) return;
+  mailbox.woken = true;
+  rouse(mailbox);
+}
+
+bool KernelPort::arm(Mailbox& mailbox, Deadline deadline) {
+  std::lock_guard lock(mutex_);
+  if (mailbox.has_news()) {
+    mailbox.woken = false;
+    return false;
+  }
+  mailbox.armed = true;
+  mailbox.armed_until = deadline;
+  Sleeper& watcher = mailbox.watcher;
+  const bool in_time = watcher.state != Sleeper::State::kParked && watcher.until <= deadline;
+  if (!in_time) rouse(watcher);
+  return true;
+}
+
+void KernelPort::disarm(Mailbox& mailbox) {
+  std::lock_guard lock(mutex_);
+  mailbox.armed = false;
+  mailbox.woken = false;
+}
+
+// ---- the watcher ------------------------------------------------------------------------------
+
+bool KernelPort::watch(Mailbox& mailbox) {
+  bool ended = false;
+  rest(mailbox.watcher, [&]() -> Nap {
+    ended = mailbox.watch_ended;
+    if (ended) return {Nap::Kind::kOver};
+    if (!mailbox.armed) return {Nap::Kind::kParked};
+    const Deadline deadline = mailbox.armed_until;
+    if (!mailbox.has_news() && (deadline == kNever || now() < deadline)) {
+      return {Nap::Kind::kUntil, deadline};
+    }
+    mailbox.armed = false;
+    return {Nap::Kind::kOver};
+  });
+  return !ended;
+}
+
+void KernelPort::end_watch(Mailbox& mailbox) {
+  std::lock_guard lock(mutex_);
+  mailbox.watch_ended = true;
+  rouse(mailbox.watcher);
+}
+
+}  // namespace cp::driver

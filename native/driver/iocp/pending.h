@@ -1,0 +1,51 @@
+// What the kernel holds of an operation: the OVERLAPPED it was given, and where its packet goes.
+#pragma once
+
+#include <winsock2.h>
+// winsock2.h comes before windows.h, which would bring the sockets of 1993.
+#include <windows.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+#include "driver/operation.h"
+
+namespace cp::driver {
+
+struct Mailbox;
+
+/// Lies in the operation itself (`lane_scratch`), so it lives until the operation's final
+/// completion, which is not reported before the kernel's packet was taken.
+struct Pending {
+  OVERLAPPED overlapped = {};
+  Mailbox* mailbox = nullptr;
+  Operation* operation = nullptr;
+  /// kRead: bytes of the slices that are full, and how many those are.
+  std::uint64_t done = 0;
+  std::uint32_t slices_done = 0;
+  bool cancelled = false;  ///< what succeeds all the same is not to be followed by more
+
+  static Pending* of(OVERLAPPED* overlapped) { return reinterpret_cast<Pending*>(overlapped); }
+  static Pending& in(Operation& operation) {
+    return *std::launder(reinterpret_cast<Pending*>(operation.lane_scratch));
+  }
+  /// NTSTATUS: errors and warnings are negative.
+  bool succeeded() const { return static_cast<LONG>(overlapped.Internal) >= 0; }
+};
+static_assert(offsetof(Pending, overlapped) == 0);
+static_assert(sizeof(Pending) <= sizeof(Operation::lane_scratch));
+
+/// One of the accepts that an accepting operation has with the kernel.
+struct Accepting {
+  Pending pending;
+  SOCKET socket = INVALID_SOCKET;  ///< becomes the connection
+  bool busy = false;               ///< with the kernel
+  /// Both addresses, 16 bytes longer than the longest of them each (AcceptEx).
+  std::uint8_t addresses[2 * (28 + 16)] = {};
+
+  static Accepting* of(Pending* pending) { return reinterpret_cast<Accepting*>(pending); }
+};
+static_assert(offsetof(Accepting, pending) == 0);
+
+}  // namespace cp::driver

@@ -1,0 +1,167 @@
+#include "driver/iocp/windows_socket.h"
+
+#include <mstcpip.h>
+
+#include <cstring>
+
+#include "driver/errno.h"
+#include "driver/iocp/windows_error.h"
+
+namespace cp::driver {
+
+static_assert(sizeof(SocketAddress::bytes) >= sizeof(sockaddr_in6));
+
+namespace {
+
+Result set(SOCKET socket, int level, int name, int value) {
+  const auto* bytes = reinterpret_cast<const char*>(&value);
+  return ::setsockopt(socket, level, name, bytes, sizeof value) == 0 ? 0 : last_error();
+}
+
+/// Whether the provider's sockets are the kernel's own handles.
+bool is_plain(int family) {
+  const SOCKET socket = ::WSASocketW(family, SOCK_STREAM, IPPROTO_TCP, nullptr, 0, 0);
+  // A family that is missing does no harm.
+  if (socket == INVALID_SOCKET) return true;
+  WSAPROTOCOL_INFOW info = {};
+  int length = sizeof info;
+  auto* bytes = reinterpret_cast<char*>(&info);
+  const bool known = ::getsockopt(socket, SOL_SOCKET, SO_PROTOCOL_INFOW, bytes, &length) == 0;
+  ::closesocket(socket);
+  return known && (info.dwServiceFlags1 & XP1_IFS_HANDLES) != 0;
+}
+
+template <typename Function>
+Function extension(SOCKET socket, GUID id) {
+  Function function = nullptr;
+  DWORD bytes = 0;
+  ::WSAIoctl(socket, SIO_GET_EXTENSION_FUNCTION_POINTER, &id, sizeof id, &function, sizeof function,
+             &bytes, nullptr, nullptr);
+  return function;
+}
+
+/// Without SO_REUSEADDR: on Windows that would let another program take the port over.
+Result bind_and_listen(SOCKET socket, const ListenOptions& options) {
+  if (options.reuse_port) return -ENOTSUP;
+  Result result = 0;
+  if (family_of(options.address) == AF_INET6) {
+    result = set(socket, IPPROTO_IPV6, IPV6_V6ONLY, options.ipv6_only ? 1 : 0);
+  }
+  if (result == 0 && options.no_delay) result = set(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+  if (result < 0) return result;
+  const auto* address = reinterpret_cast<const sockaddr*>(options.address.bytes);
+  const auto length = static_cast<int>(options.address.length);
+  if (::bind(socket, address, length) != 0) return last_error();
+  return ::listen(socket, options.backlog) == 0 ? 0 : last_error();
+}
+
+}  // namespace
+
+Result start_winsock() {
+  static const int status = [] {
+    WSADATA data;
+    return ::WSAStartup(MAKEWORD(2, 2), &data);
+  }();
+  return status == 0 ? 0 : from_windows(static_cast<unsigned long>(status));
+}
+
+bool skips_on_success() {
+  static const bool plain = is_plain(AF_INET) && is_plain(AF_INET6);
+  return plain;
+}
+
+Result make_socket(int family) {
+  constexpr DWORD kFlags = WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT;
+  const SOCKET socket = ::WSASocketW(family, SOCK_STREAM, IPPROTO_TCP, nullptr, 0, kFlags);
+  return socket != INVALID_SOCKET ? descriptor_of(socket) : last_error();
+}
+
+Result prepare_connection(KernelPort& port, SOCKET socket) {
+  u_long yes = 1;
+  if (::ioctlsocket(socket, FIONBIO, &yes) != 0) return last_error();
+  const Result bound = port.associate(descriptor_of(socket));
+  if (bound < 0 || !skips_on_success()) return bound;
+  constexpr UCHAR kModes = FILE_SKIP_COMPLETION_PORT_ON_SUCCESS | FILE_SKIP_SET_EVENT_ON_HANDLE;
+  const auto handle = reinterpret_cast<HANDLE>(socket);
+  return ::SetFileCompletionNotificationModes(handle, kModes) ? 0 : last_error();
+}
+
+LPFN_ACCEPTEX accept_ex(SOCKET socket) { return extension<LPFN_ACCEPTEX>(socket, WSAID_ACCEPTEX); }
+
+LPFN_CONNECTEX connect_ex(SOCKET socket) {
+  return extension<LPFN_CONNECTEX>(socket, WSAID_CONNECTEX);
+}
+
+Result bind_to_any(SOCKET socket, int family) {
+  sockaddr_storage any = {};
+  any.ss_family = static_cast<decltype(any.ss_family)>(family);
+  const int length = family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+  return ::bind(socket, reinterpret_cast<const sockaddr*>(&any), length) == 0 ? 0 : last_error();
+}
+
+Result open_listener(KernelPort& port, const ListenOptions& options) {
+  const Result made = make_socket(family_of(options.address));
+  if (made < 0) return made;
+  const SOCKET socket = socket_of(static_cast<Descriptor>(made));
+  Result result = port.associate(descriptor_of(socket));
+  if (result == 0) result = bind_and_listen(socket, options);
+  if (result == 0) return made;
+  ::closesocket(socket);
+  return result;
+}
+
+Result adopt_accepted(KernelPort& port, SOCKET accepted, SOCKET listener) {
+  const auto* bytes = reinterpret_cast<const char*>(&listener);
+  if (::setsockopt(accepted, SOL_SOCKET, SO_UPDATE_ACCEPT_CONTEXT, bytes, sizeof listener) != 0) {
+    return last_error();
+  }
+  DWORD no_delay = 0;
+  int length = sizeof no_delay;
+  const int got =
+      ::getsockopt(listener, IPPROTO_TCP, TCP_NODELAY, reinterpret_cast<char*>(&no_delay), &length);
+  if (got == 0 && no_delay != 0) set(accepted, IPPROTO_TCP, TCP_NODELAY, 1);
+  return prepare_connection(port, accepted);
+}
+
+Result set_socket_option(SOCKET socket, SocketOption option, int value) {
+  switch (option) {
+    case SocketOption::kNoDelay:
+      return set(socket, IPPROTO_TCP, TCP_NODELAY, value);
+    case SocketOption::kReceiveBuffer:
+      return set(socket, SOL_SOCKET, SO_RCVBUF, value);
+    case SocketOption::kSendBuffer:
+      return set(socket, SOL_SOCKET, SO_SNDBUF, value);
+    case SocketOption::kKeepAlive:
+      break;
+  }
+  if (value == 0) return set(socket, SOL_SOCKET, SO_KEEPALIVE, 0);
+  constexpr ULONG kInterval = 1000;  // between further probes, as libuv has it
+  tcp_keepalive probes = {1, static_cast<ULONG>(value) * 1000, kInterval};
+  DWORD bytes = 0;
+  const int result = ::WSAIoctl(socket, SIO_KEEPALIVE_VALS, &probes, sizeof probes, nullptr, 0,
+                                &bytes, nullptr, nullptr);
+  return result == 0 ? 0 : last_error();
+}
+
+Result socket_address(SOCKET socket, bool peer, SocketAddress& out) {
+  auto* address = reinterpret_cast<sockaddr*>(out.bytes);
+  int length = sizeof out.bytes;
+  const int result =
+      peer ? ::getpeername(socket, address, &length) : ::getsockname(socket, address, &length);
+  if (result != 0) return last_error();
+  out.length = static_cast<std::uint32_t>(length);
+  return 0;
+}
+
+int family_of(const SocketAddress& address) {
+  ADDRESS_FAMILY family;
+  std::memcpy(&family, address.bytes + offsetof(sockaddr, sa_family), sizeof family);
+  return family;
+}
+
+int family_of(SOCKET socket) {
+  SocketAddress local;
+  return socket_address(socket, false, local) == 0 ? family_of(local) : AF_INET;
+}
+
+}  // namespace cp::driver

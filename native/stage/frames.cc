@@ -1,0 +1,78 @@
+#include "stage/frames.h"
+
+#include <utility>
+
+#include "stage/frames_thread.h"
+
+namespace cp::stage {
+
+FramesStage::FramesStage(FramesOptions options)
+    : options_(std::move(options)),
+      rooms_(std::make_shared<Rooms>(*options_.port, options_.queue)),
+      frames_(new std::unique_ptr<Frame>[options_.records->limit()]) {}
+
+std::unique_ptr<FramesStage> FramesStage::start(FramesOptions options, driver::Result& error) {
+  std::unique_ptr<FramesStage> stage(new FramesStage(std::move(options)));
+  stage->options_.port->set_key_source(stage->options_.records);
+  for (std::uint32_t i = 0; i < stage->options_.threads; ++i) {
+    auto thread = std::make_unique<FramesThread>(*stage, i);
+    error = thread->start();
+    if (error < 0) return nullptr;
+    stage->threads_.push_back(std::move(thread));
+  }
+  return stage;
+}
+
+FramesStage::~FramesStage() { stop(); }
+
+void FramesStage::stop() {
+  options_.port->close();
+  for (const auto& thread : threads_) thread->join();
+}
+
+std::int64_t FramesStage::listen(const driver::ListenOptions& options) {
+  Port& port = *options_.port;
+  const driver::Result descriptor = port.driver().listen(options);
+  if (descriptor < 0) return descriptor;
+  Handle* handle = port.create_handle(HandleKind::kListener, true, kListener, nullptr);
+  if (handle == nullptr) {
+    port.driver().discard(descriptor);
+    return -EMFILE;
+  }
+  std::uint32_t id = 0;
+  {
+    std::lock_guard lock(handle->mutex);
+    handle->accept_keyed = true;
+    Port::adopt(*handle, port.driver(), descriptor);
+    id = handle->id;
+  }
+  // Only a thread of the stage can accept: whichever comes first.
+  Packet packet;
+  packet.kind = PacketKind::kTimer;
+  packet.key = kListener;
+  packet.handle = id;
+  packet.result = static_cast<double>(Notice::kListen);
+  Dispatcher::Section section(port.dispatcher());
+  port.dispatcher().push(packet, nullptr);
+  return id;
+}
+
+FramesStats FramesStage::stats() const {
+  FramesStats stats;
+  const auto read = [](const std::atomic<std::uint64_t>& counter) {
+    return counter.load(std::memory_order_relaxed);
+  };
+  stats.connections = read(counters_.connections);
+  stats.documents = read(counters_.documents);
+  stats.bytes = read(counters_.bytes);
+  stats.spooled = read(counters_.spooled);
+  stats.replies = read(counters_.replies);
+  stats.timed_out = read(counters_.timed_out);
+  stats.too_large = read(counters_.too_large);
+  stats.failed = read(counters_.failed);
+  stats.queued = rooms_->taken();
+  stats.waiting = rooms_->waiting();
+  return stats;
+}
+
+}  // namespace cp::stage

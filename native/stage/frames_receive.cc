@@ -1,0 +1,318 @@
+// Receiving: from bytes to a whole document at the next stage.
+#include <algorithm>
+#include <cstring>
+
+#include "stage/frames_thread.h"
+
+namespace cp::stage {
+namespace {
+
+using Phase = Frame::Phase;
+
+/// A document in memory gets room for this much at once, and for sixteen times what has arrived of
+/// it: who announces a megabyte has to send some of it before a megabyte is set aside.
+constexpr std::uint64_t kFirstRoom = 16384;
+constexpr std::uint64_t kRoomFactor = 16;
+/// Writes of one document on their way to its file at one time.
+constexpr std::uint8_t kWrites = 4;
+/// The longest receive straight into a document's memory: one packet for each, and a deadline that
+/// moves with it.
+constexpr std::uint64_t kLongestReceive = 1u << 20;
+
+double now() { return static_cast<double>(driver::now()) / 1e6; }
+
+std::uint8_t* address(Place place) {
+  Chunk* chunk = Chunk::find(place.chunk);
+  return chunk->base() + place.offset;
+}
+
+}  // namespace
+
+/// Nothing of the connection may be touched after `receive`: see on_accept.
+void FramesThread::begin(Connection& c) {
+  c.header.since = now();
+  if (options().framing.delimited()) c.frame.phase = Phase::kBody;
+  set_deadline(c);
+  receive(c);
+}
+
+/// Between documents without memory, so that a connection that idles holds none (rule M3); a
+/// document's rest straight into its place.
+void FramesThread::receive(Connection& c) {
+  Frame& frame = c.frame;
+  if (frame.receiving) return;
+  frame.receiving = true;
+  const std::uint64_t room = frame.capacity - std::min(frame.capacity, frame.received);
+  frame.direct = frame.phase == Phase::kBody && !options().framing.delimited() && room > 0;
+  if (!frame.direct) return submit(PacketKind::kReceive, c.header.handle);
+  const std::uint64_t length = std::min(room, kLongestReceive);
+  const Place place{frame.place.chunk,
+                    frame.place.offset + static_cast<std::uint32_t>(frame.received)};
+  if (!submit_with(PacketKind::kReceive, c.header.handle, place, length)) close(c);
+}
+
+void FramesThread::on_receive(const PacketSlot& packet, Connection& c) {
+  Frame& frame = c.frame;
+  frame.receiving = false;
+  const Piece piece{{packet.chunk, packet.offset}, static_cast<std::uint32_t>(packet.result)};
+  const bool lent = packet.chunk != driver::kNoChunk;
+  const bool over = packet.error != 0 || packet.result == 0;
+  if (over || frame.phase == Phase::kClosing || frame.phase == Phase::kDismiss) {
+    if (lent) BufferPool::release(piece.place);
+    if (frame.phase == Phase::kClosing) return;
+    return over ? close(c) : receive(c);
+  }
+  c.header.received += packet.result;
+  if (frame.direct && !lent) {
+    frame.received += static_cast<std::uint64_t>(packet.result);
+    if (frame.received == frame.length) frame.phase = Phase::kWhole;
+  } else {
+    take_in(c, piece);
+  }
+  go_on(c);
+}
+
+/// As much as can be taken now; the rest stays with the connection.
+void FramesThread::take_in(Connection& c, Piece piece) {
+  const Place block = piece.place;  // behind its last byte the next block begins
+  while (piece.length > 0 && (c.frame.phase == Phase::kHead || c.frame.phase == Phase::kBody)) {
+    const auto used = static_cast<std::uint32_t>(consume(c, piece));
+    if (used == 0) break;
+    piece.place.offset += used;
+    piece.length -= used;
+  }
+  if (piece.length == 0 || c.frame.phase == Phase::kDismiss || c.frame.phase == Phase::kClosing) {
+    BufferPool::release(block);
+    return;
+  }
+  Cargo& cargo = *options().records->cargo(c.key);
+  cargo.stash.insert(cargo.stash.begin(), piece);
+  c.header.stashed += piece.length;
+}
+
+/// How many bytes of the piece were taken; 0: not now.
+std::size_t FramesThread::consume(Connection& c, const Piece& piece) {
+  Frame& frame = c.frame;
+  const std::uint8_t* bytes = address(piece.place);
+  if (frame.began == 0) frame.began = now();
+  if (frame.phase == Phase::kHead) return read_head(c, bytes, piece.length);
+  if (!options().framing.delimited()) {
+    const std::uint64_t left = frame.length - frame.received;
+    const std::size_t used = keep(c, piece, std::min<std::uint64_t>(left, piece.length));
+    if (frame.received == frame.length) frame.phase = Phase::kWhole;
+    return used;
+  }
+  const Framing::Progress before = frame.progress;
+  bool found = false;
+  const std::size_t wanted = options().framing.scan(frame.progress, bytes, piece.length, found);
+  const std::uint64_t end = options().framing.delimiter_size();
+  if (frame.received + wanted > options().max + end) {
+    counters().too_large.fetch_add(1, std::memory_order_relaxed);
+    dismiss(c, options().too_large);
+    return piece.length;
+  }
+  const std::size_t used = keep(c, piece, wanted);
+  if (used < wanted) {
+    // Looked at once more when there is room.
+    frame.progress = before;
+    found = false;
+    if (used > 0) options().framing.scan(frame.progress, bytes, used, found);
+  }
+  if (found) {
+    frame.length = frame.received - end;
+    frame.phase = Phase::kWhole;
+  }
+  return used;
+}
+
+std::size_t FramesThread::read_head(Connection& c, const std::uint8_t* bytes, std::size_t size) {
+  std::size_t used = 0;
+  switch (options().framing.read_length(c.frame.progress, bytes, size, used)) {
+    case Framing::Verdict::kMore:
+      break;
+    case Framing::Verdict::kMalformed:
+      close(c);
+      break;
+    case Framing::Verdict::kDone:
+      begin_body(c, c.frame.progress.number);
+      break;
+  }
+  return used;
+}
+
+void FramesThread::begin_body(Connection& c, std::uint64_t length) {
+  c.frame.progress = {};
+  if (length > options().max) {
+    counters().too_large.fetch_add(1, std::memory_order_relaxed);
+    return dismiss(c, options().too_large);
+  }
+  c.frame.length = length;
+  c.frame.phase = length == 0 ? Phase::kWhole : Phase::kBody;
+}
+
+// ---- keeping ----------------------------------------------------------------------------------
+
+/// Where the document is kept is decided when it has to be: in a file when it is too long for
+/// memory, or there is none.
+std::size_t FramesThread::keep(Connection& c, const Piece& piece, std::size_t size) {
+  Frame& frame = c.frame;
+  const std::uint64_t known = std::max(frame.length, frame.received + size);
+  if (frame.file == 0 && options().spool_to_file && known > options().in_memory &&
+      !move_to_file(c)) {
+    return 0;
+  }
+  if (frame.file != 0) return keep_in_file(c, piece, size);
+  return keep_in_memory(c, address(piece.place), size);
+}
+
+std::size_t FramesThread::keep_in_memory(Connection& c, const std::uint8_t* bytes,
+                                         std::size_t size) {
+  Frame& frame = c.frame;
+  if (frame.received + size > frame.capacity && !reserve(c, frame.received + size)) return 0;
+  std::memcpy(address(frame.place) + frame.received, bytes, size);
+  frame.received += size;
+  return size;
+}
+
+/// Room for at least `wanted` bytes of the document; false when there is none now.
+bool FramesThread::reserve(Connection& c, std::uint64_t wanted) {
+  Frame& frame = c.frame;
+  std::uint64_t room = std::max(kFirstRoom, wanted * kRoomFactor);
+  // A delimited document announces nothing: it grows by doubling.
+  if (frame.length > 0) {
+    room = std::min(room, frame.length);
+  } else {
+    room = std::max({kFirstRoom, wanted, frame.capacity * 2});
+  }
+  Place larger;
+  if (!thread_->allocate(room, larger)) {
+    if (options().spool_to_file) {
+      move_to_file(c);
+      return false;
+    }
+    frame.hungry = true;
+    stage_.rooms_->wait_for_memory(c.key);
+    if (!thread_->allocate(room, larger)) return false;
+    frame.hungry = false;
+  }
+  if (frame.capacity > 0) {
+    std::memcpy(address(larger), address(frame.place), frame.received);
+    BufferPool::release(frame.place);
+  }
+  frame.place = larger;
+  frame.capacity = room;
+  return true;
+}
+
+bool FramesThread::move_to_file(Connection& c) {
+  Frame& frame = c.frame;
+  const driver::Result file = options().port->driver().temporary_file(options().directory.c_str());
+  Thread::Association association;
+  association.keyed = true;
+  association.key = c.key;
+  const std::int64_t handle =
+      file < 0 ? file : thread_->adopt_file(file, driver::FileKind::kRegular, association);
+  if (handle < 0) {
+    counters().failed.fetch_add(1, std::memory_order_relaxed);
+    dismiss(c, options().failed);
+    return false;
+  }
+  frame.file = static_cast<std::uint32_t>(handle);
+  if (frame.capacity > 0) {
+    if (frame.received > 0) {
+      write(c, frame.place, 0, static_cast<std::uint32_t>(frame.received));
+    }
+    BufferPool::release(frame.place);
+    frame.place = {};
+    frame.capacity = 0;
+  }
+  return true;
+}
+
+std::size_t FramesThread::keep_in_file(Connection& c, const Piece& piece, std::size_t size) {
+  Frame& frame = c.frame;
+  if (frame.writes >= kWrites) return 0;
+  write(c, piece.place, frame.received, static_cast<std::uint32_t>(size));
+  frame.received += size;
+  return size;
+}
+
+void FramesThread::write(Connection& c, Place place, std::uint64_t offset, std::uint32_t length) {
+  ++c.frame.writes;
+  submit_with(PacketKind::kWrite, c.frame.file, place, length, static_cast<std::int64_t>(offset));
+}
+
+void FramesThread::on_write(const PacketSlot& packet, Connection& c) {
+  Frame& frame = c.frame;
+  // Of a document that was given up.
+  if (packet.handle != frame.file) return;
+  --frame.writes;
+  if (packet.error != 0) {
+    counters().failed.fetch_add(1, std::memory_order_relaxed);
+    return dismiss(c, options().failed);
+  }
+  go_on(c);
+}
+
+// ---- onwards ----------------------------------------------------------------------------------
+
+/// What is there already comes first; then more is received, or the document is on its way.
+void FramesThread::go_on(Connection& c) {
+  Frame& frame = c.frame;
+  while (frame.phase == Phase::kHead || frame.phase == Phase::kBody) {
+    if (frame.hungry) return;
+    Cargo* cargo = c.header.stashed > 0 ? options().records->cargo(c.key) : nullptr;
+    if (cargo == nullptr || cargo->stash.empty()) {
+      set_deadline(c);
+      return receive(c);
+    }
+    const Piece piece = cargo->stash.front();
+    cargo->stash.erase(cargo->stash.begin());
+    c.header.stashed -= std::min(c.header.stashed, piece.length);
+    take_in(c, piece);
+    // The file is behind: its next write that ends goes on.
+    if (!cargo->stash.empty() && frame.writes >= kWrites) return;
+  }
+  if (frame.phase == Phase::kWhole && !frame.queued) deliver(c, nullptr);
+}
+
+/// Hands the connection with its document to the next stage. Nothing of it may be touched after
+/// that: it is another thread's.
+void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
+  Frame& frame = c.frame;
+  RecordHeader& header = c.header;
+  header.deadline = 0;
+  if (frame.writes > 0) return;  // with the last of them it goes on here
+  if (!lease) lease = stage_.rooms_->take_place(c.key);
+  if (!lease) {
+    frame.queued = true;
+    return;
+  }
+  Cargo& cargo = *options().records->cargo(c.key);
+  cargo.document = {frame.place, frame.file, frame.length, std::move(lease)};
+  const bool in_file = frame.file != 0;
+  header.document_chunk = in_file ? frame.file : frame.place.chunk;
+  header.document_start = in_file ? 0 : frame.place.offset;
+  header.document_length = static_cast<double>(frame.length);
+  header.flags = static_cast<std::uint8_t>(header.flags | kRecordHasDocument |
+                                           (in_file ? kRecordDocumentInFile : 0));
+  ++header.number;
+  counters().documents.fetch_add(1, std::memory_order_relaxed);
+  counters().bytes.fetch_add(frame.length, std::memory_order_relaxed);
+  if (in_file) counters().spooled.fetch_add(1, std::memory_order_relaxed);
+  frame = {};
+  frame.phase = Phase::kAway;
+  header.from = options().stage;
+  header.stage = options().next_stage;
+  header.state = kNoStage;
+  header.port = options().next->id();
+  header.since = now();
+  const std::uint32_t handle = header.handle;
+  if (options().port->hand_off(handle, *options().next, c.key) >= 0) return;
+  header.stage = options().stage;
+  header.port = options().port->id();
+  RecordTable::release_document(cargo, *thread_);
+  close(c);
+}
+
+}  // namespace cp::stage

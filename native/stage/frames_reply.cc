@@ -1,0 +1,147 @@
+// Answering, sending away, and the end of a connection.
+#include <algorithm>
+#include <cstring>
+
+#include "stage/frames_thread.h"
+
+namespace cp::stage {
+namespace {
+
+using Phase = Frame::Phase;
+
+/// An answer goes out in parts, so that one that moves is told from one that stalls.
+constexpr std::uint64_t kPart = 256 * 1024;
+constexpr std::uint32_t kShutWrite = 1;  // SHUT_WR, SD_SEND
+
+}  // namespace
+
+/// The next stage is done with the document, and may have left an answer to it.
+void FramesThread::on_return(Connection& c) {
+  Cargo& cargo = *options().records->cargo(c.key);
+  c.frame = {};
+  c.header.stage = options().stage;
+  c.header.flags = 0;
+  c.header.document_chunk = driver::kNoChunk;
+  c.header.document_length = 0;
+  RecordTable::release_document(cargo, *thread_);
+  if (!cargo.reply.present) return end_reply(c);
+  c.frame.phase = Phase::kReply;
+  go_on_replying(c);
+}
+
+void FramesThread::go_on_replying(Connection& c) {
+  Reply& reply = options().records->cargo(c.key)->reply;
+  set_deadline(c);
+  if (c.frame.sent < reply.memory.length) {
+    if (!send_memory(c, reply)) close(c);
+    return;
+  }
+  const std::uint64_t of_file = c.frame.sent - reply.memory.length;
+  if (reply.file_length > of_file) return read_file(c, reply);
+  counters().replies.fetch_add(1, std::memory_order_relaxed);
+  end_reply(c);
+}
+
+bool FramesThread::send_memory(Connection& c, const Reply& reply) {
+  Place place = reply.memory.place;
+  place.offset += static_cast<std::uint32_t>(c.frame.sent);
+  const std::uint64_t left = reply.memory.length - c.frame.sent;
+  return submit_with(PacketKind::kSend, c.header.handle, place, std::min(left, kPart));
+}
+
+void FramesThread::read_file(Connection& c, Reply& reply) {
+  Frame& frame = c.frame;
+  if (frame.reply_file == 0) {
+    Thread::Association association;
+    association.keyed = true;
+    association.key = c.key;
+    const std::int64_t handle =
+        thread_->adopt_file(reply.file, driver::FileKind::kRegular, association);
+    reply.file = driver::kNoDescriptor;
+    if (handle < 0) return close(c);
+    frame.reply_file = static_cast<std::uint32_t>(handle);
+  }
+  const std::uint64_t of_file = frame.sent - reply.memory.length;
+  const std::uint64_t length = std::min(reply.file_length - of_file, kPart);
+  if (frame.block.chunk == driver::kNoChunk && !thread_->allocate(kPart, frame.block)) {
+    frame.hungry = true;
+    stage_.rooms_->wait_for_memory(c.key);
+    if (!thread_->allocate(kPart, frame.block)) return;
+    frame.hungry = false;
+  }
+  const auto offset = static_cast<std::int64_t>(reply.file_offset + of_file);
+  if (!submit_with(PacketKind::kRead, frame.reply_file, frame.block, length, offset)) close(c);
+}
+
+void FramesThread::on_read(const PacketSlot& packet, Connection& c) {
+  if (c.frame.phase != Phase::kReply || packet.handle != c.frame.reply_file) return;
+  // Shorter than it was said to be: the client was promised more.
+  if (packet.error != 0 || packet.result == 0) return close(c);
+  const auto length = static_cast<std::uint64_t>(packet.result);
+  if (!submit_with(PacketKind::kSend, c.header.handle, c.frame.block, length)) close(c);
+}
+
+void FramesThread::on_send(const PacketSlot& packet, Connection& c) {
+  if (c.frame.phase == Phase::kClosing) return;
+  if (packet.error != 0) return close(c);
+  if (c.frame.phase != Phase::kReply) return;
+  c.frame.sent += static_cast<std::uint64_t>(packet.result);
+  go_on_replying(c);
+}
+
+void FramesThread::end_reply(Connection& c) {
+  RecordTable::release_reply(*options().records->cargo(c.key));
+  give_up_document(c);
+  c.frame = {};
+  if (options().framing.delimited()) c.frame.phase = Phase::kBody;
+  go_on(c);
+}
+
+// ---- the end ----------------------------------------------------------------------------------
+
+void FramesThread::give_up_document(Connection& c) {
+  Frame& frame = c.frame;
+  const bool held = frame.capacity > 0 || frame.block.chunk != driver::kNoChunk;
+  if (frame.capacity > 0) BufferPool::release(frame.place);
+  if (frame.block.chunk != driver::kNoChunk) BufferPool::release(frame.block);
+  if (frame.file != 0) close_quietly(*thread_, frame.file);
+  if (frame.reply_file != 0) close_quietly(*thread_, frame.reply_file);
+  frame.place = frame.block = {};
+  frame.capacity = 0;
+  frame.file = frame.reply_file = 0;
+  frame.writes = 0;
+  if (held) stage_.rooms_->memory_came();
+}
+
+/// Closing at once, with bytes of the client's not received, would reset the connection, and it
+/// might never see why: so what it still sends is read, for a while.
+void FramesThread::dismiss(Connection& c, const std::vector<std::uint8_t>& why) {
+  give_up_document(c);
+  Place place;
+  if (why.empty() || !thread_->allocate(why.size(), place)) return close(c);
+  std::memcpy(Chunk::find(place.chunk)->base() + place.offset, why.data(), why.size());
+  c.frame.phase = Phase::kDismiss;
+  Request* shutdown = new_request();
+  shutdown->kind = PacketKind::kShutdown;
+  shutdown->quiet = true;
+  shutdown->flags = kShutWrite;
+  submit_with(PacketKind::kSend, c.header.handle, place, why.size(), 0, shutdown);
+  BufferPool::release(place);
+  set_deadline(c);
+  receive(c);
+}
+
+void FramesThread::close(Connection& c) {
+  if (c.frame.phase == Phase::kClosing) return;
+  give_up_document(c);
+  c.frame.phase = Phase::kClosing;
+  c.header.deadline = 0;
+  submit(PacketKind::kClose, c.header.handle);
+}
+
+void FramesThread::closed(Connection& c) {
+  stage_.frames_[RecordTable::index_of(c.key)].reset();
+  options().records->release(c.key, *thread_);
+}
+
+}  // namespace cp::stage

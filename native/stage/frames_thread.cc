@@ -1,0 +1,220 @@
+#include "stage/frames_thread.h"
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+#include <cerrno>
+
+namespace cp::stage {
+
+driver::Result FramesThread::start() {
+  system_thread_ = std::thread([this] { main(); });
+  std::unique_lock lock(mutex_);
+  while (start_result_ > 0) attached_.wait(lock);
+  const driver::Result result = start_result_;
+  lock.unlock();
+  if (result < 0) system_thread_.join();
+  return result;
+}
+
+void FramesThread::join() {
+  if (system_thread_.joinable()) system_thread_.join();
+}
+
+/// The lane belongs to the thread that makes it.
+void FramesThread::main() {
+  bind_to_cpu();
+  driver::Result error = 0;
+  thread_ = options().port->attach(slots_.get(), error);
+  {
+    std::lock_guard lock(mutex_);
+    start_result_ = thread_ == nullptr ? error : 0;
+    attached_.notify_all();
+  }
+  if (thread_ == nullptr) return;
+  run();
+  thread_->detach(false);
+}
+
+void FramesThread::bind_to_cpu() const {
+#ifdef __linux__
+  if (options().cpus.empty()) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(options().cpus[index_ % options().cpus.size()], &set);
+  sched_setaffinity(0, sizeof set, &set);  // refused: it runs where it may
+#endif
+}
+
+/// Until the port is closed. Each packet is claimed when its turn comes, so that threads which idle
+/// can take what has not begun (rule D5).
+void FramesThread::run() {
+  for (;;) {
+    const std::int64_t count = thread_->get(kBatchLimit, driver::kNever);
+    if (count < 0) return;
+    for (std::int64_t i = 0; i < count; ++i) {
+      PacketSlot& slot = slots_[static_cast<std::size_t>(i)];
+      const std::atomic_ref<std::uint32_t> state(slot.state);
+      std::uint32_t expected = kSlotReady;
+      if (!state.compare_exchange_strong(expected, kSlotClaimed)) continue;
+      handle(slot);
+      state.store(kSlotDone);
+    }
+  }
+}
+
+// ---- packets ----------------------------------------------------------------------------------
+
+Frame& FramesThread::frame_of(std::uint32_t key) {
+  std::unique_ptr<Frame>& frame = stage_.frames_[RecordTable::index_of(key)];
+  if (!frame) frame = std::make_unique<Frame>();
+  return *frame;
+}
+
+/// What still arrives for a connection that is gone or elsewhere: bytes, the end of a write, a
+/// deadline. What it waited for is for the next one that waits.
+void FramesThread::on_stale(const PacketSlot& packet) {
+  if (packet.chunk != driver::kNoChunk) BufferPool::release({packet.chunk, packet.offset});
+  if (packet.kind != static_cast<std::uint8_t>(PacketKind::kTimer)) return;
+  const auto notice = static_cast<Notice>(static_cast<int>(packet.result));
+  if (notice == Notice::kPlace) stage_.rooms_->granted();  // a lease that ends at once
+  if (notice == Notice::kMemory) stage_.rooms_->memory_came();
+}
+
+void FramesThread::handle(const PacketSlot& packet) {
+  if (packet.key == FramesStage::kListener) return on_listener(packet);
+  RecordHeader* header = options().records->header(packet.key);
+  const bool comes = packet.kind == static_cast<std::uint8_t>(PacketKind::kHandOff);
+  if (header == nullptr || (header->stage != options().stage && !comes)) return on_stale(packet);
+  Connection c{packet.key, *header, frame_of(packet.key)};
+  on_connection(packet, c);
+}
+
+void FramesThread::on_listener(const PacketSlot& packet) {
+  switch (static_cast<PacketKind>(packet.kind)) {
+    case PacketKind::kTimer: {
+      Request* request = new_request();
+      request->kind = PacketKind::kAccept;
+      request->multishot = true;
+      return thread_->submit(request, packet.handle);
+    }
+    case PacketKind::kAccept:
+      if (packet.error == 0 && packet.accepted != 0) on_accept(packet);
+      return;
+    default:
+      return;
+  }
+}
+
+/// The key of the new connection is not this thread's, but nobody else hears of the connection
+/// before its first receive is submitted, which is the last thing `begin` does.
+void FramesThread::on_accept(const PacketSlot& packet) {
+  RecordHeader* header = options().records->header(packet.accepted_key);
+  if (header == nullptr) return;
+  Frame& frame = frame_of(packet.accepted_key);
+  frame = {};
+  header->stage = options().stage;
+  counters().connections.fetch_add(1, std::memory_order_relaxed);
+  Connection c{packet.accepted_key, *header, frame};
+  begin(c);
+}
+
+void FramesThread::on_connection(const PacketSlot& packet, Connection& c) {
+  switch (static_cast<PacketKind>(packet.kind)) {
+    case PacketKind::kHandOff:
+      if (packet.handle == c.header.handle) on_return(c);
+      return;
+    case PacketKind::kReceive:
+      return on_receive(packet, c);
+    case PacketKind::kSend:
+      return on_send(packet, c);
+    case PacketKind::kWrite:
+      return on_write(packet, c);
+    case PacketKind::kRead:
+      return on_read(packet, c);
+    case PacketKind::kTimer:
+      return on_timer(c, static_cast<Notice>(static_cast<int>(packet.result)));
+    case PacketKind::kClose:
+      if (packet.handle == c.header.handle) closed(c);
+      return;
+    default:
+      return;
+  }
+}
+
+void FramesThread::on_timer(Connection& c, Notice notice) {
+  using Phase = Frame::Phase;
+  if (notice == Notice::kPlace) {
+    std::unique_ptr<Lease> lease = stage_.rooms_->granted();
+    c.frame.queued = false;
+    if (c.frame.phase == Phase::kWhole) deliver(c, std::move(lease));
+    return;
+  }
+  if (notice == Notice::kMemory) {
+    // Not needed any more: it is for the next one that waits.
+    if (!c.frame.hungry) return stage_.rooms_->memory_came();
+    c.frame.hungry = false;
+    return c.frame.phase == Phase::kReply ? go_on_replying(c) : go_on(c);
+  }
+  double expired = kExpired;
+  if (!c.header.deadline.compare_exchange_strong(expired, 0)) return;
+  const Phase phase = c.frame.phase;
+  if (phase == Phase::kClosing || phase == Phase::kAway || phase == Phase::kWhole) return;
+  const bool idle = phase == Phase::kHead && c.frame.began == 0;
+  if (idle || phase == Phase::kDismiss) return close(c);
+  counters().timed_out.fetch_add(1, std::memory_order_relaxed);
+  if (phase == Phase::kReply) return close(c);
+  dismiss(c, options().timed_out);
+}
+
+/// Milliseconds on the monotonic clock.
+static double now() { return static_cast<double>(driver::now()) / 1e6; }
+
+/// What the connection may take its time for depends on where it is.
+void FramesThread::set_deadline(Connection& c) {
+  using Phase = Frame::Phase;
+  const FramesOptions& o = options();
+  const Frame& frame = c.frame;
+  const auto in = [](double span) { return span > 0 ? now() + span : 0; };
+  double deadline = 0;
+  if (frame.phase == Phase::kDismiss) {
+    deadline = in(o.farewell_timeout);
+  } else if (frame.phase == Phase::kReply) {
+    deadline = in(o.stall_timeout);
+  } else if (frame.phase == Phase::kHead && frame.began == 0) {
+    deadline = in(o.idle_timeout);
+  } else if (frame.phase == Phase::kHead || frame.phase == Phase::kBody) {
+    deadline = in(o.stall_timeout);
+    const double whole = o.document_timeout > 0 ? frame.began + o.document_timeout : 0;
+    if (whole > 0 && (deadline == 0 || whole < deadline)) deadline = whole;
+  }
+  c.header.deadline = deadline;
+}
+
+// ---- operations -------------------------------------------------------------------------------
+
+void FramesThread::submit(PacketKind kind, std::uint32_t handle) {
+  Request* request = new_request();
+  request->kind = kind;
+  thread_->submit(request, handle);
+}
+
+/// `place` stays in use until the operation is over, whoever releases it meanwhile. False when it
+/// is not there any more.
+bool FramesThread::submit_with(PacketKind kind, std::uint32_t handle, Place place,
+                               std::uint64_t length, std::int64_t offset, Request* chain) {
+  std::uint8_t* base = BufferPool::use(place, length);
+  if (base == nullptr) return false;
+  Request* request = new_request();
+  request->kind = kind;
+  request->memory.push_back({base, length});
+  request->places.push_back(place);
+  request->total = length;
+  request->offset = offset;
+  request->chain = chain;
+  thread_->submit(request, handle);
+  return true;
+}
+
+}  // namespace cp::stage

@@ -1,0 +1,121 @@
+// One thread of a frames stage: takes packets, and brings each connection a step further.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "driver/condition.h"
+#include "port/thread.h"
+#include "stage/frames.h"
+
+namespace cp::stage {
+
+/// Where a connection is in its document.
+struct Frame {
+  enum class Phase : std::uint8_t {
+    kHead,     ///< between documents, or in the length of one
+    kBody,     ///< in a document
+    kWhole,    ///< has one that waits for its last write, or for a place in the next stage
+    kAway,     ///< is at the next stage
+    kReply,    ///< is being answered
+    kDismiss,  ///< is being sent away
+    kClosing,  ///< its descriptor is on the way back
+  };
+  Phase phase = Phase::kHead;
+  bool receiving = false;   ///< a receive is in flight
+  bool direct = false;      ///< into the document's memory
+  bool hungry = false;      ///< waits for memory
+  bool queued = false;      ///< waits for a place in the next stage
+  std::uint8_t writes = 0;  ///< in flight
+  Framing::Progress progress;
+
+  Place place;                 ///< the document's memory
+  std::uint64_t capacity = 0;  ///< of it
+  std::uint32_t file = 0;      ///< or the handle of its file
+  std::uint64_t length = 0;    ///< as its frame says; of a delimited one as far as is known
+  std::uint64_t received = 0;  ///< bytes of it, its delimiter included
+  double began = 0;            ///< milliseconds
+
+  std::uint64_t sent = 0;        ///< bytes of the answer
+  std::uint32_t reply_file = 0;  ///< handle of the file that belongs to it
+  Place block;                   ///< what of the file is on its way
+};
+
+/// A connection whose key this thread holds.
+struct Connection {
+  std::uint32_t key;
+  RecordHeader& header;
+  Frame& frame;
+};
+
+class FramesThread {
+ public:
+  FramesThread(FramesStage& stage, std::uint32_t index) : stage_(stage), index_(index) {}
+
+  /// Attaches to the port on a thread of its own. A negative errno when that fails.
+  driver::Result start();
+  void join();
+
+ private:
+  void main();
+  void bind_to_cpu() const;
+  void run();
+  void handle(const PacketSlot& packet);
+  void on_stale(const PacketSlot& packet);
+  void on_accept(const PacketSlot& packet);
+  void on_listener(const PacketSlot& packet);
+  void on_connection(const PacketSlot& packet, Connection& c);
+  void on_timer(Connection& c, Notice notice);
+  Frame& frame_of(std::uint32_t key);
+  const FramesOptions& options() const { return stage_.options_; }
+  FramesCounters& counters() { return stage_.counters_; }
+
+  // Receiving: frames_receive.cc
+  void begin(Connection& c);
+  void on_receive(const PacketSlot& packet, Connection& c);
+  void on_write(const PacketSlot& packet, Connection& c);
+  void receive(Connection& c);
+  void take_in(Connection& c, Piece piece);
+  std::size_t consume(Connection& c, const Piece& piece);
+  std::size_t read_head(Connection& c, const std::uint8_t* bytes, std::size_t size);
+  void begin_body(Connection& c, std::uint64_t length);
+  std::size_t keep(Connection& c, const Piece& piece, std::size_t size);
+  std::size_t keep_in_memory(Connection& c, const std::uint8_t* bytes, std::size_t size);
+  std::size_t keep_in_file(Connection& c, const Piece& piece, std::size_t size);
+  bool reserve(Connection& c, std::uint64_t wanted);
+  bool move_to_file(Connection& c);
+  void write(Connection& c, Place place, std::uint64_t offset, std::uint32_t length);
+  void go_on(Connection& c);
+  void deliver(Connection& c, std::unique_ptr<Lease> lease);
+
+  // Answering and ending: frames_reply.cc
+  void on_return(Connection& c);
+  void on_send(const PacketSlot& packet, Connection& c);
+  void on_read(const PacketSlot& packet, Connection& c);
+  void go_on_replying(Connection& c);
+  bool send_memory(Connection& c, const Reply& reply);
+  void read_file(Connection& c, Reply& reply);
+  void end_reply(Connection& c);
+  void dismiss(Connection& c, const std::vector<std::uint8_t>& why);
+  void close(Connection& c);
+  void closed(Connection& c);
+  void give_up_document(Connection& c);
+  void set_deadline(Connection& c);
+
+  void submit(PacketKind kind, std::uint32_t handle);
+  bool submit_with(PacketKind kind, std::uint32_t handle, Place place, std::uint64_t length,
+                   std::int64_t offset = 0, Request* chain = nullptr);
+
+  FramesStage& stage_;
+  const std::uint32_t index_;
+  std::unique_ptr<PacketSlot[]> slots_{new PacketSlot[kBatchLimit]()};
+  Thread* thread_ = nullptr;
+  std::thread system_thread_;
+
+  std::mutex mutex_;  ///< guards what follows
+  driver::Condition attached_;
+  driver::Result start_result_ = 1;  ///< 1: not known yet
+};
+
+}  // namespace cp::stage

@@ -1,0 +1,120 @@
+// The records of a pipeline's connections: native memory that every thread of every stage sees.
+//
+// A record's name is the key of its connection on every port. The memory behind it is JavaScript's
+// to write, so nothing that matters for memory safety is read from it: that is in the cargo.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "driver/condition.h"
+#include "port/port.h"
+#include "stage/cargo.h"
+
+namespace cp::stage {
+
+/// The beginning of each record (lib/stage/record.ts: Header).
+struct RecordHeader {
+  std::atomic<std::uint32_t> name;    ///< the key; 0: free
+  std::atomic<std::uint32_t> handle;  ///< 0: a task
+  std::atomic<std::uint32_t> port;
+  std::uint8_t stage;  ///< index in the pipeline; kNoStage: not begun
+  std::uint8_t state;  ///< index in the stage's machine
+  std::uint8_t flags;
+  std::uint8_t from;             ///< the stage it came from
+  std::atomic<double> deadline;  ///< milliseconds on the monotonic clock; 0: none; kExpired
+  double since;
+  std::uint32_t document_chunk;  ///< or the handle of its file: see kDocumentInFile
+  std::uint32_t document_start;
+  double document_length;
+  std::uint32_t number;   ///< documents so far
+  std::uint32_t stashed;  ///< bytes
+  double received;        ///< bytes
+};
+static_assert(sizeof(RecordHeader) == 64 && std::atomic<double>::is_always_lock_free);
+static_assert(offsetof(RecordHeader, port) == 8 && offsetof(RecordHeader, stage) == 12);
+static_assert(offsetof(RecordHeader, deadline) == 16 && offsetof(RecordHeader, since) == 24);
+static_assert(offsetof(RecordHeader, document_chunk) == 32);
+static_assert(offsetof(RecordHeader, document_length) == 40);
+static_assert(offsetof(RecordHeader, number) == 48 && offsetof(RecordHeader, received) == 56);
+
+inline constexpr std::uint8_t kNoStage = 0xff;
+/// Its time has passed, and a packet of kind kTimer is on the way to its stage.
+inline constexpr double kExpired = -1;
+
+enum RecordFlag : std::uint8_t {
+  kRecordHasDocument = 8,
+  kRecordDocumentInFile = 16,
+};
+
+class RecordTable final : public KeySource {
+ public:
+  static constexpr std::size_t kMostRecords = 1u << 20;
+
+  /// `stride`: bytes of a record, a multiple of 64. Null when the system refuses the memory.
+  static std::shared_ptr<RecordTable> make(std::size_t limit, std::size_t stride);
+  RecordTable(std::uint8_t* memory, std::size_t limit, std::size_t stride);
+  ~RecordTable() override;
+
+  std::uint8_t* memory() const { return memory_; }
+  std::size_t size() const { return limit_ * stride_; }
+  std::size_t limit() const { return limit_; }
+
+  /// The name of a new record of a connection of `port`; 0 when all are in use. Any thread.
+  std::uint32_t create(std::uint32_t port, std::uint32_t handle);
+  std::uint32_t key_for(std::uint32_t handle, std::uint32_t port) override {
+    return create(port, handle);
+  }
+
+  // What follows is for the thread that holds the key.
+
+  /// Frees the record and what it has; false when `key` names none. The descriptor of a document in
+  /// a file is `closer`'s to close.
+  bool release(std::uint32_t key, Thread& closer);
+  /// Null when `key` names no record, or no longer.
+  RecordHeader* header(std::uint32_t key) const;
+  Cargo* cargo(std::uint32_t key) const;
+  static std::uint32_t index_of(std::uint32_t key) { return key & (kMostRecords - 1); }
+
+  /// What belongs to the document is given back.
+  static void release_document(Cargo& cargo, Thread& closer);
+  static void release_reply(Cargo& cargo);
+
+  /// Ends the clock. Idempotent.
+  void close();
+
+ private:
+  RecordHeader* at(std::size_t index) const {
+    return reinterpret_cast<RecordHeader*>(memory_ + index * stride_);
+  }
+  void watch_deadlines();
+  void look_at_deadlines();
+  void expire(RecordHeader& header);
+
+  std::uint8_t* const memory_;
+  const std::size_t limit_;
+  const std::size_t stride_;
+  /// Made when first needed, kept for the next connection of that index.
+  std::unique_ptr<std::atomic<Cargo*>[]> cargos_;
+
+  std::mutex mutex_;  ///< guards what follows; a leaf
+  driver::Condition changed_;
+  /// Reused in the order freed, so that the same name comes back as late as possible.
+  std::deque<std::uint32_t> free_;
+  std::vector<std::uint16_t> generations_;
+  std::size_t live_ = 0;
+  bool closed_ = false;
+  std::atomic<std::size_t> used_{0};  ///< records that ever were in use
+  std::thread clock_;
+};
+
+/// Closes a handle without anyone being told.
+void close_quietly(Thread& thread, std::uint32_t handle);
+
+}  // namespace cp::stage

@@ -1,0 +1,87 @@
+#include "stage/rooms.h"
+
+#include <utility>
+
+namespace cp::stage {
+
+/// The memory of a document goes back just before its place does.
+class Rooms::Place final : public Lease {
+ public:
+  explicit Place(std::shared_ptr<Rooms> rooms) : rooms_(std::move(rooms)) {}
+  ~Place() override {
+    rooms_->give_back();
+    rooms_->memory_came();
+  }
+
+ private:
+  const std::shared_ptr<Rooms> rooms_;
+};
+
+std::unique_ptr<Lease> Rooms::take_place(std::uint32_t key) {
+  {
+    std::lock_guard lock(mutex_);
+    // Those that wait come first.
+    if (taken_ >= places_ || !waiting_.empty()) {
+      waiting_.push_back(key);
+      return nullptr;
+    }
+    ++taken_;
+  }
+  return granted();
+}
+
+std::unique_ptr<Lease> Rooms::granted() { return std::make_unique<Place>(shared_from_this()); }
+
+/// The place goes over to the connection that has waited longest; should that be gone, whoever
+/// finds out ends its lease, and the next one gets it.
+void Rooms::give_back() {
+  std::uint32_t key = 0;
+  {
+    std::lock_guard lock(mutex_);
+    if (waiting_.empty()) {
+      --taken_;
+      return;
+    }
+    key = waiting_.front();
+    waiting_.pop_front();
+  }
+  tell(port_, key, Notice::kPlace);
+}
+
+void Rooms::wait_for_memory(std::uint32_t key) {
+  std::lock_guard lock(mutex_);
+  hungry_.push_back(key);
+}
+
+void Rooms::memory_came() {
+  std::uint32_t key = 0;
+  {
+    std::lock_guard lock(mutex_);
+    if (hungry_.empty()) return;
+    key = hungry_.front();
+    hungry_.pop_front();
+  }
+  tell(port_, key, Notice::kMemory);
+}
+
+std::uint32_t Rooms::taken() const {
+  std::lock_guard lock(mutex_);
+  return taken_;
+}
+
+std::size_t Rooms::waiting() const {
+  std::lock_guard lock(mutex_);
+  return waiting_.size();
+}
+
+/// Not posted, so the queue's limit does not count it: there is one at most for each connection.
+void Rooms::tell(Port& port, std::uint32_t key, Notice notice) {
+  Packet packet;
+  packet.kind = PacketKind::kTimer;
+  packet.key = key;
+  packet.result = static_cast<double>(notice);
+  Dispatcher::Section section(port.dispatcher());
+  port.dispatcher().push(packet, nullptr);
+}
+
+}  // namespace cp::stage

@@ -1,0 +1,54 @@
+// What bounds a native stage: places for documents in the queue of the next stage, and memory. A
+// connection that gets none waits in order, and is told by a packet of its key.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+
+#include "port/port.h"
+#include "stage/cargo.h"
+
+namespace cp::stage {
+
+/// Results of the kTimer packets a connection is told with.
+enum class Notice : int {
+  kDeadline = 0,  ///< its deadline has passed: see RecordTable
+  kPlace = 1,     ///< a place in the next stage is its own
+  kMemory = 2,    ///< some memory was given back: try again
+  kListen = 3,    ///< of a listener: accept connections
+};
+
+class Rooms : public std::enable_shared_from_this<Rooms> {
+ public:
+  Rooms(Port& port, std::uint32_t places) : port_(port), places_(places) {}
+
+  /// A place for a document, given back when the lease ends; null: `key` waits for one.
+  std::unique_ptr<Lease> take_place(std::uint32_t key);
+  /// After Notice::kPlace: the place is taken for the connection already.
+  std::unique_ptr<Lease> granted();
+  /// `key` waits for memory. Ask for memory once more afterwards: some may have come meanwhile.
+  void wait_for_memory(std::uint32_t key);
+  /// Memory was given back: whoever waits first is told.
+  void memory_came();
+
+  /// Documents in the next stage; connections that wait for a place.
+  std::uint32_t taken() const;
+  std::size_t waiting() const;
+
+  static void tell(Port& port, std::uint32_t key, Notice notice);
+
+ private:
+  class Place;
+  void give_back();
+
+  Port& port_;
+  const std::uint32_t places_;
+  mutable std::mutex mutex_;  ///< a leaf
+  std::uint32_t taken_ = 0;
+  std::deque<std::uint32_t> waiting_;
+  std::deque<std::uint32_t> hungry_;
+};
+
+}  // namespace cp::stage

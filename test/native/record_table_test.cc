@@ -1,0 +1,118 @@
+// The records of a pipeline: names, deadlines, and what travels with a connection.
+#include "stage/record_table.h"
+
+#include <doctest/doctest.h>
+
+#include <set>
+
+#include "port/thread.h"
+#include "support/member.h"
+
+namespace {
+
+using namespace cp;
+using namespace cp::stage;
+using namespace cp::test;
+
+constexpr std::int64_t kMillisecond = 1'000'000;
+
+#define PORT_TEST(title) TEST_CASE_TEMPLATE(title, D, Epoll, IoUring)
+#define NEEDS_DRIVER() \
+  if (!available(D::name)) return
+
+PortOptions options() {
+  PortOptions made;
+  made.concurrency = 4;
+  made.buffers.buffer_size = 4096;
+  made.buffers.buffer_count = 64;
+  return made;
+}
+
+TEST_CASE("a record's name is unlike any that is in use or was before it") {
+  const auto table = RecordTable::make(4, 128);
+  std::set<std::uint32_t> names;
+  for (int i = 0; i < 4; ++i) names.insert(table->create(1, 2));
+  CHECK(names.size() == 4);
+  CHECK(names.count(0) == 0);
+  CHECK(table->create(1, 2) == 0);
+  for (const std::uint32_t name : names) {
+    REQUIRE(table->header(name) != nullptr);
+    CHECK(table->header(name)->port == 1);
+    CHECK(table->header(name)->handle == 2);
+  }
+  CHECK(table->header(0) == nullptr);
+  CHECK(table->header(*names.begin() + (1u << 20)) == nullptr);
+}
+
+PORT_TEST("a released record's name is stale, and its memory is clean for the next") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const auto table = RecordTable::make(1, 128);
+  std::set<std::uint32_t> names;
+  for (int i = 0; i < 5000; ++i) {
+    const std::uint32_t name = table->create(1, 2);
+    REQUIRE(name != 0);
+    REQUIRE(name != 0xffffffff);
+    std::uint8_t* memory = table->memory();
+    REQUIRE(memory[127] == 0);
+    memory[127] = 1;
+    if (i < 4000) REQUIRE(names.insert(name).second);
+    REQUIRE(table->release(name, *member.thread));
+    CHECK_FALSE(table->release(name, *member.thread));
+    CHECK(table->header(name) == nullptr);
+    CHECK(table->cargo(name) == nullptr);
+  }
+}
+
+PORT_TEST("what a record has is freed with it") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const auto table = RecordTable::make(1, 64);
+  const std::uint32_t name = table->create(1, 2);
+  Cargo* cargo = table->cargo(name);
+  REQUIRE(member.thread->allocate(5000, cargo->document.place));
+  Piece piece;
+  REQUIRE(member.thread->allocate(5000, piece.place));
+  cargo->stash.push_back(piece);
+  REQUIRE(member.thread->allocate(5000, cargo->reply.memory.place));
+  struct Told final : Lease {
+    explicit Told(bool& over) : over_(over) {}
+    ~Told() override { over_ = true; }
+    bool& over_;
+  };
+  bool over = false;
+  cargo->document.lease = std::make_unique<Told>(over);
+  CHECK(port->pool().allocated_bytes() > 0);
+  table->release(name, *member.thread);
+  CHECK(port->pool().allocated_bytes() == 0);
+  CHECK(over);
+}
+
+PORT_TEST("a deadline that passes is told to the port of its record, once") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const auto table = RecordTable::make(8, 64);
+  const std::uint32_t other = table->create(port->id(), 5);
+  const std::uint32_t name = table->create(port->id(), 6);
+  table->header(other)->deadline = static_cast<double>(driver::now()) / 1e6 + 3'600'000;
+  table->header(name)->deadline = static_cast<double>(driver::now()) / 1e6 + 1;
+  const auto packet = member.next();
+  CHECK(packet.kind == PacketKind::kTimer);
+  CHECK(packet.key == name);
+  CHECK(packet.handle == 6);
+  CHECK(table->header(name)->deadline == kExpired);
+  CHECK(member.next(100 * kMillisecond).kind == PacketKind::kNone);
+}
+
+TEST_CASE("no record is made once the table is closed") {
+  const auto table = RecordTable::make(2, 64);
+  REQUIRE(table->create(1, 1) != 0);
+  table->close();
+  table->close();
+  CHECK(table->create(1, 1) == 0);
+}
+
+}  // namespace
