@@ -35,6 +35,7 @@ export type { Reply, StageDocument } from './stage/documents';
 export type { StageFailure } from './stage/failures';
 export type { FieldType, FieldValue, RecordFields, RecordOf } from './stage/fields';
 export type { ConnectionInfo } from './stage/inspect';
+export type { Inspector, InspectorOptions } from './stage/inspector';
 export type {
   JavaScriptStageOptions,
   NativeStageOptions,

@@ -3,7 +3,7 @@
  */
 import { fstatSync } from 'node:fs';
 import { NO_CHUNK } from '../binding';
-import { invalidState, outOfBuffers } from '../errors';
+import { invalidState, outOfBuffers, systemError } from '../errors';
 import type { ChunkOptions } from '../chunks';
 import { File } from '../file';
 import type { Operation } from '../operation';
@@ -26,30 +26,37 @@ export class StageDocument {
   readonly number: number;
   /** Whether it lies in a file rather than in memory. */
   readonly inFile: boolean;
+  /**
+   * Why it could not be kept (`ENOSPC`, …): its bytes were dropped, and asking for them throws this.
+   * Only where the native stage has no `failed` to send.
+   */
+  readonly error: Error | undefined;
   private readonly chunk: number;
   private readonly start: number;
   private readonly connection: AnyConnection;
 
-  private constructor(c: AnyConnection, inFile: boolean) {
+  private constructor(c: AnyConnection, flags: number) {
     const { words, numbers } = c.thread.records;
     this.connection = c;
-    this.inFile = inFile;
+    this.inFile = (flags & RecordFlag.DocumentInFile) !== 0;
     this.length = numbers[(c.at + Header.DOCUMENT_LENGTH) >>> 3]!;
     this.number = words[(c.at + Header.NUMBER) >>> 2]!;
     this.chunk = words[(c.at + Header.DOCUMENT_CHUNK) >>> 2]!;
     this.start = words[(c.at + Header.DOCUMENT_START) >>> 2]!;
+    const lost = this.chunk === NO_CHUNK && this.start !== 0;
+    this.error = lost ? systemError(-this.start, 'write', {}) : undefined;
   }
 
   /** @internal */
   static of(c: AnyConnection): StageDocument | undefined {
     const { flags } = c;
     if ((flags & RecordFlag.HasDocument) === 0) return undefined;
-    return new StageDocument(c, (flags & RecordFlag.DocumentInFile) !== 0);
+    return new StageDocument(c, flags);
   }
 
   /** Its bytes, where the native stage received them; undefined when it lies in a file. */
   get bytes(): Buffer | undefined {
-    void this.connection.key;
+    this.check();
     if (this.inFile) return undefined;
     if (this.chunk === NO_CHUNK) return Buffer.alloc(0);
     return this.connection.thread.lane.memory.view(this.chunk, this.start, this.length);
@@ -60,7 +67,7 @@ export class StageDocument {
    * goes with the last one that has it open. `ERR_INVALID_STATE` for a document in memory.
    */
   open(): Operation<File<'await'>> {
-    void this.connection.key;
+    this.check();
     const { lane, native } = this.connection.thread;
     const descriptor = this.inFile ? (native.handleInfo(this.chunk)?.descriptor ?? -1) : -1;
     if (descriptor < 0) throw fileGone();
@@ -80,6 +87,12 @@ export class StageDocument {
     } finally {
       await file.close();
     }
+  }
+
+  /** Throws when the handler is over, or there are no bytes. */
+  private check(): void {
+    void this.connection.key;
+    if (this.error !== undefined) throw this.error;
   }
 }
 

@@ -44,6 +44,10 @@ export interface FramesOptions {
   /** What a client is told before it is sent away. Default: nothing. */
   readonly tooLarge?: Data | undefined;
   readonly timedOut?: Data | undefined;
+  /**
+   * What a client is told before it is sent away because its document could not be kept. Default: it
+   * stays, and the next stage gets the failure as `document.error`.
+   */
   readonly failed?: Data | undefined;
 }
 

@@ -8,7 +8,7 @@ import { binding, type FramesStats } from '../binding';
 import { invalidState, queueFull, systemError } from '../errors';
 import type { TcpListener, ListenerAddress } from '../listener';
 import { checkListenOptions, listen as openListener, type ListenOptions } from '../opening';
-import { CompletionPort, type PortOptions, type PortStats } from '../port';
+import { CompletionPort, type DriverName, type PortOptions, type PortStats } from '../port';
 import * as validate from '../validate';
 import {
   Counter,
@@ -29,6 +29,7 @@ import {
   listConnections,
   type ConnectionInfo,
 } from './inspect';
+import { startInspector, type Inspector, type InspectorOptions } from './inspector';
 import {
   checkNames,
   checkStages,
@@ -163,6 +164,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
   private recordsId = 0;
   private plan: Plan | undefined = undefined;
   private records: Records | undefined = undefined;
+  private readonly inspectors: Inspector[] = [];
   private closing: Promise<void> | undefined = undefined;
 
   constructor(stages: Readonly<Record<string, StageOptions>>, options: PipelineOptions = {}) {
@@ -186,6 +188,11 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
   /** Names of the stages. */
   get stages(): readonly string[] {
     return this.sites.map((site) => site.name);
+  }
+
+  /** What carries operations out here. */
+  get driver(): DriverName {
+    return this.sites[0]!.port.driver;
   }
 
   /** Whether it is closed, or about to be. */
@@ -273,6 +280,19 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     this.assertUsable();
     if (this.records === undefined) return [];
     return listConnections(this.records, this.plan!.stages, (handle) => this.remote(handle));
+  }
+
+  /**
+   * Shows all of it in a browser: a web server on loopback, until it, or the pipeline, is closed.
+   * Rejects as `net.Server` emits (`EADDRINUSE`, …).
+   */
+  async inspector(options: InspectorOptions = {}): Promise<Inspector> {
+    this.assertOpen();
+    const inspector = await startInspector(this, options);
+    this.inspectors.push(inspector);
+    if (!this.closed) return inspector;
+    await inspector.close();
+    throw pipelineClosed();
   }
 
   /**
@@ -431,6 +451,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     await this.empty(drain);
     Atomics.store(new Int32Array(this.control), Control.Closing, 1);
     await this.empty(GRACE, () => this.closeConnections());
+    await Promise.all(this.inspectors.map((inspector) => inspector.close()));
     await this.abandon();
     if (this.recordsId !== 0) binding.closeRecords(this.recordsId);
     this.phase = Phase.Closed;

@@ -153,7 +153,13 @@ export class Pool {
       byState,
       counters: counters.buffer as SharedArrayBuffer,
     };
-    return new Worker(program, { workerData, name: `${stage} ${index}` });
+    // A descriptor that a stage opens may be closed at another one: a thread that ends must not close
+    // those that it happened to open.
+    return new Worker(program, {
+      workerData,
+      name: `${stage} ${index}`,
+      trackUnmanagedFds: false,
+    });
   }
 
   private listen(seat: Seat): void {
