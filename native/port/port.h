@@ -81,6 +81,11 @@ class Port {
   /// A2).
   std::uint32_t unique_key();
 
+  /// Keeps the port from ending until `leave`, for one who calls it without being attached. False
+  /// when it is closed.
+  bool enter();
+  void leave() { detached(0); }
+
   /// From now on accepted connections are named by `source`, until the port ends.
   void set_key_source(std::shared_ptr<KeySource> source);
 
