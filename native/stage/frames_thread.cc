@@ -53,6 +53,7 @@ void FramesThread::run() {
   for (;;) {
     const std::int64_t count = thread_->get(kBatchLimit, driver::kNever);
     if (count < 0) return;
+    counters().packets.fetch_add(static_cast<std::uint64_t>(count), std::memory_order_relaxed);
     for (std::int64_t i = 0; i < count; ++i) {
       PacketSlot& slot = slots_[static_cast<std::size_t>(i)];
       const std::atomic_ref<std::uint32_t> state(slot.state);
@@ -161,8 +162,7 @@ void FramesThread::on_timer(Connection& c, Notice notice) {
   if (!c.header.deadline.compare_exchange_strong(expired, 0)) return;
   const Phase phase = c.frame.phase;
   if (phase == Phase::kClosing || phase == Phase::kAway || phase == Phase::kWhole) return;
-  const bool idle = phase == Phase::kHead && c.frame.began == 0;
-  if (idle || phase == Phase::kDismiss) return close(c);
+  if (c.frame.idle() || phase == Phase::kDismiss) return close(c);
   counters().timed_out.fetch_add(1, std::memory_order_relaxed);
   if (phase == Phase::kReply) return close(c);
   dismiss(c, options().timed_out);
@@ -178,11 +178,12 @@ void FramesThread::set_deadline(Connection& c) {
   const Frame& frame = c.frame;
   const auto in = [](double span) { return span > 0 ? now() + span : 0; };
   double deadline = 0;
+  show_state(c);
   if (frame.phase == Phase::kDismiss) {
     deadline = in(o.farewell_timeout);
   } else if (frame.phase == Phase::kReply) {
     deadline = in(o.stall_timeout);
-  } else if (frame.phase == Phase::kHead && frame.began == 0) {
+  } else if (frame.idle()) {
     deadline = in(o.idle_timeout);
   } else if (frame.phase == Phase::kHead || frame.phase == Phase::kBody) {
     deadline = in(o.stall_timeout);
@@ -190,6 +191,31 @@ void FramesThread::set_deadline(Connection& c) {
     if (whole > 0 && (deadline == 0 || whole < deadline)) deadline = whole;
   }
   c.header.deadline = deadline;
+}
+
+// ---- what others see --------------------------------------------------------------------------
+
+FrameState Frame::state() const {
+  switch (phase) {
+    case Phase::kWhole:
+    case Phase::kAway:
+      return FrameState::kWaiting;
+    case Phase::kReply:
+      return FrameState::kAnswering;
+    case Phase::kDismiss:
+      return FrameState::kDismissed;
+    case Phase::kClosing:
+      return FrameState::kClosing;
+    default:
+      return idle() ? FrameState::kIdle : FrameState::kReceiving;
+  }
+}
+
+void FramesThread::show_state(Connection& c) {
+  const auto state = static_cast<std::uint8_t>(c.frame.state());
+  if (c.header.state == state) return;
+  c.header.state = state;
+  c.header.since = now();
 }
 
 // ---- operations -------------------------------------------------------------------------------

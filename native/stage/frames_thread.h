@@ -38,6 +38,9 @@ struct Frame {
   std::uint64_t received = 0;  ///< bytes of it, its delimiter included
   double began = 0;            ///< milliseconds
 
+  bool idle() const { return (phase == Phase::kHead || phase == Phase::kBody) && began == 0; }
+  FrameState state() const;
+
   std::uint64_t sent = 0;        ///< bytes of the answer
   std::uint32_t reply_file = 0;  ///< handle of the file that belongs to it
   Place block;                   ///< what of the file is on its way
@@ -104,6 +107,7 @@ class FramesThread {
   void closed(Connection& c);
   void give_up_document(Connection& c);
   void set_deadline(Connection& c);
+  void show_state(Connection& c);
 
   void submit(PacketKind kind, std::uint32_t handle);
   bool submit_with(PacketKind kind, std::uint32_t handle, Place place, std::uint64_t length,
