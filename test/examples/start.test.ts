@@ -78,7 +78,7 @@ describeDrivers('start', (driver) => {
     expect(stdout).not.toContain('\x1b');
     const heading = /│ stage +│ states +│ connections │ +queue │ +running │ packets\/s │/g;
     expect(stdout.match(heading)!.length).toBeGreaterThan(1);
-    expect(stdout).toMatch(/│ spool +│ .*│ +\d of 2 │/);
+    expect(stdout).toMatch(/│ spool +│ receiving \d+.*│ +\d of 2 │ +[\d,]+ │ +– │/);
     expect(stdout).toMatch(/│ work +│ .*│ +\d of 5 │/);
     expect(stdout).toMatch(/\nall [\d,]+ answers are right\n$/);
     expect(readdirSync(directory)).toEqual([]);
