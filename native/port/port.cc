@@ -229,14 +229,16 @@ std::int32_t Port::hand_off(std::uint32_t id, Port& target, std::uint32_t key,
   return 0;
 }
 
-void Port::hand_off_key(Port& target, std::uint32_t key, std::atomic<std::uint32_t>& where) {
+std::int32_t Port::hand_off_key(Port& target, std::uint32_t key,
+                                std::atomic<std::uint32_t>& where) {
   Packet notice;
   notice.kind = PacketKind::kHandOff;
   notice.key = key;
   Dispatcher::Section section(target.dispatcher_);
-  if (target.dispatcher_.closed()) return;
+  if (target.dispatcher_.closed()) return kErrorPortClosed;
   where.store(target.id_);
   target.dispatcher_.push(notice, nullptr);
+  return 0;
 }
 
 std::vector<std::uint32_t> Port::handles() {

@@ -100,7 +100,7 @@ class Port {
   std::int32_t hand_off(std::uint32_t handle, Port& target, std::uint32_t key,
                         std::atomic<std::uint32_t>* where = nullptr);
   /// The same for something that has a key, but no handle.
-  void hand_off_key(Port& target, std::uint32_t key, std::atomic<std::uint32_t>& where);
+  std::int32_t hand_off_key(Port& target, std::uint32_t key, std::atomic<std::uint32_t>& where);
 
   /// Every thread is told; nothing is delivered any more (rule D10).
   void close();

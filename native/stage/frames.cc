@@ -84,6 +84,7 @@ FramesStats FramesStage::stats() const {
   stats.timed_out = read(counters_.timed_out);
   stats.too_large = read(counters_.too_large);
   stats.failed = read(counters_.failed);
+  stats.packets = read(counters_.packets);
   stats.queued = rooms_->taken();
   stats.waiting = rooms_->waiting();
   return stats;

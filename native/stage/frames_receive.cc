@@ -321,6 +321,7 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
   Frame& frame = c.frame;
   RecordHeader& header = c.header;
   header.deadline = 0;
+  show_state(c);
   if (frame.writes > 0) return;  // with the last of them it goes on here
   if (!lease) lease = stage_.rooms_->take_place(c.key);
   if (!lease) {

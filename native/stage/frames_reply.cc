@@ -148,6 +148,7 @@ void FramesThread::close(Connection& c) {
   give_up_document(c);
   c.frame.phase = Phase::kClosing;
   c.header.deadline = 0;
+  show_state(c);
   submit(PacketKind::kClose, c.header.handle);
 }
 

@@ -15,10 +15,6 @@ using Phase = Frame::Phase;
 /// Milliseconds on the monotonic clock.
 double now() { return static_cast<double>(driver::now()) / 1e6; }
 
-bool between_documents(const Frame& frame) {
-  return frame.began == 0 && (frame.phase == Phase::kHead || frame.phase == Phase::kBody);
-}
-
 /// accept(2): errors of the connection, or of the network, after which the next one may succeed.
 bool concerns_one_connection(std::int32_t error) {
   switch (-error) {
@@ -87,6 +83,7 @@ void FramesThread::run() {
   for (;;) {
     const std::int64_t count = thread_->get(kBatchLimit, driver::kNever);
     if (count < 0) return;
+    counters().packets.fetch_add(static_cast<std::uint64_t>(count), std::memory_order_relaxed);
     for (std::int64_t i = 0; i < count; ++i) {
       PacketSlot& slot = slots_[static_cast<std::size_t>(i)];
       const std::atomic_ref<std::uint32_t> state(slot.state);
@@ -211,7 +208,7 @@ void FramesThread::on_timer(Connection& c, Notice notice) {
   if (!c.header.deadline.compare_exchange_strong(expired, 0)) return;
   const Phase phase = c.frame.phase;
   if (phase == Phase::kClosing || phase == Phase::kAway || phase == Phase::kWhole) return;
-  if (between_documents(c.frame) || phase == Phase::kDismiss) return close(c);
+  if (c.frame.idle() || phase == Phase::kDismiss) return close(c);
   counters().timed_out.fetch_add(1, std::memory_order_relaxed);
   if (phase == Phase::kReply) return close(c);
   dismiss(c, options().timed_out);
@@ -221,13 +218,43 @@ void FramesThread::on_timer(Connection& c, Notice notice) {
 double FramesThread::deadline_of(const Frame& frame) const {
   const FramesOptions& o = options();
   const auto in = [](double span) { return span > 0 ? now() + span : 0; };
-  if (between_documents(frame)) return in(o.idle_timeout);
+  if (frame.idle()) return in(o.idle_timeout);
   if (frame.phase == Phase::kDismiss) return in(o.farewell_timeout);
   if (frame.phase == Phase::kReply) return in(o.stall_timeout);
   if (frame.phase != Phase::kHead && frame.phase != Phase::kBody) return 0;
   const double stall = in(o.stall_timeout);
   const double whole = o.document_timeout > 0 ? frame.began + o.document_timeout : 0;
   return whole > 0 && (stall == 0 || whole < stall) ? whole : stall;
+}
+
+void FramesThread::set_deadline(Connection& c) {
+  show_state(c);
+  c.header.deadline = deadline_of(c.frame);
+}
+
+// ---- what others see --------------------------------------------------------------------------
+
+FrameState Frame::state() const {
+  switch (phase) {
+    case Phase::kWhole:
+    case Phase::kAway:
+      return FrameState::kWaiting;
+    case Phase::kReply:
+      return FrameState::kAnswering;
+    case Phase::kDismiss:
+      return FrameState::kDismissed;
+    case Phase::kClosing:
+      return FrameState::kClosing;
+    default:
+      return idle() ? FrameState::kIdle : FrameState::kReceiving;
+  }
+}
+
+void FramesThread::show_state(Connection& c) {
+  const auto state = static_cast<std::uint8_t>(c.frame.state());
+  if (c.header.state == state) return;
+  c.header.state = state;
+  c.header.since = now();
 }
 
 // ---- operations -------------------------------------------------------------------------------

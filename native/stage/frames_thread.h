@@ -42,6 +42,9 @@ struct Frame {
   std::uint64_t received = 0;  ///< bytes of it, its delimiter included
   double began = 0;            ///< milliseconds
 
+  bool idle() const { return (phase == Phase::kHead || phase == Phase::kBody) && began == 0; }
+  FrameState state() const;
+
   std::uint64_t sent = 0;        ///< bytes of the answer
   std::uint32_t reply_file = 0;  ///< handle of the file that belongs to it
   Place block;                   ///< what of the file is on its way
@@ -111,7 +114,8 @@ class FramesThread {
   void closed(Connection& c);
   void give_up_document(Connection& c);
   double deadline_of(const Frame& frame) const;
-  void set_deadline(Connection& c) { c.header.deadline = deadline_of(c.frame); }
+  void set_deadline(Connection& c);
+  void show_state(Connection& c);
 
   /// Memory of the connection, not of this thread: another may be the one to release it.
   bool allocate(std::uint64_t size, Place& out);

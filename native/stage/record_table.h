@@ -30,7 +30,7 @@ struct RecordHeader {
   std::uint8_t from;             ///< the stage it came from
   std::atomic<double> deadline;  ///< milliseconds on the monotonic clock; 0: none; kExpired
   double since;
-  std::uint32_t document_chunk;  ///< or the handle of its file, or an errno: see RecordFlag
+  std::uint32_t document_chunk;  ///< or the handle of its file: see RecordFlag
   std::uint32_t document_start;  ///< without a chunk: the error that lost it, a positive number
   double document_length;
   std::uint32_t number;   ///< documents so far
