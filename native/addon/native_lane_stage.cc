@@ -1,8 +1,8 @@
 // What a thread of a stage asks for, for lib/binding.ts: keys that stay with it, and what travels
 // with a connection.
-#include "addon/native_lane.h"
-
 #include <cerrno>
+
+#include "addon/native_lane.h"
 
 namespace cp::addon {
 namespace {
@@ -70,10 +70,14 @@ Napi::Value NativeLane::unstash(Info info) {
 
 Napi::Value NativeLane::reply(Info info) {
   stage::Cargo* cargo = records().cargo(u32(info[0]));
-  if (cargo == nullptr) return Napi::Number::New(Env(), kErrorHandleClosed);
   const stage::Piece memory{{u32(info[1]), u32(info[2])}, u32(info[3])};
   const bool none = memory.place.chunk == driver::kNoChunk;
   if (!none && !holds(memory)) return Napi::Number::New(Env(), -EFAULT);
+  // Whoever has a document has a place in the queue, too, which comes back with the answer.
+  if (cargo == nullptr || !cargo->document.lease) {
+    if (!none) BufferPool::release(memory.place);
+    return Napi::Number::New(Env(), kErrorNotSupported);
+  }
   stage::RecordTable::release_reply(*cargo);
   stage::Reply& reply = cargo->reply;
   reply.present = true;
@@ -95,7 +99,7 @@ Napi::Value NativeLane::reply(Info info) {
     stage::RecordTable::release_reply(*cargo);  // half an answer is none
     return Napi::Number::New(Env(), static_cast<double>(error));
   }
-  return Napi::Number::New(Env(), 0);
+  return Napi::Number::New(Env(), cargo->document.stage);
 }
 
 }  // namespace cp::addon
