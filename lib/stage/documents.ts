@@ -38,13 +38,13 @@ export class StageDocument {
   private constructor(c: AnyConnection, flags: number) {
     const { words, numbers } = c.thread.records;
     this.connection = c;
+    this.inFile = (flags & RecordFlag.DocumentInFile) !== 0;
     this.length = numbers[(c.at + Header.DOCUMENT_LENGTH) >>> 3]!;
     this.number = words[(c.at + Header.NUMBER) >>> 2]!;
     this.chunk = words[(c.at + Header.DOCUMENT_CHUNK) >>> 2]!;
     this.start = words[(c.at + Header.DOCUMENT_START) >>> 2]!;
-    const inFile = (flags & RecordFlag.DocumentInFile) !== 0;
-    this.inFile = inFile && this.chunk !== NO_CHUNK;
-    this.error = inFile && !this.inFile ? systemError(-this.start, 'write', {}) : undefined;
+    const lost = this.chunk === NO_CHUNK && this.start !== 0;
+    this.error = lost ? systemError(-this.start, 'write', {}) : undefined;
   }
 
   /** @internal */

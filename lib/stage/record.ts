@@ -28,9 +28,9 @@ export const enum Header {
   DEADLINE = 16,
   /** f64, since when it has been in its state, on the same clock */
   SINCE = 24,
-  /** u32, NO_CHUNK: no bytes; the handle of its file with DocumentInFile */
+  /** u32, NO_CHUNK: it has no bytes, or was lost; the handle of its file with DocumentInFile */
   DOCUMENT_CHUNK = 32,
-  /** u32; an error's number for a document in a file that is none, NO_CHUNK: it could not be kept */
+  /** u32; without a chunk the error's number that kept the document from being kept, 0: none */
   DOCUMENT_START = 36,
   /** f64, bytes */
   DOCUMENT_LENGTH = 40,

@@ -169,7 +169,7 @@ export class Runner implements Consumer {
   private meet(c: Connection, at: number, kind: Kind): boolean {
     const { thread, records } = this;
     const state = records.bytes[c.at + Header.STATE]!;
-    if (this.isElsewhere(c.name, c.at)) return this.meetLost(c, kind);
+    if (this.isElsewhere(c.name, c.at)) return this.meetLost(c, at, kind);
     if ((c.flags & RecordFlag.Closing) !== 0) return this.meetClosing(c, at, kind);
     if ((state & IN_TRANSIT) !== 0) begin(thread, c);
     else if (kind === Kind.HandOff)
@@ -331,8 +331,10 @@ export class Runner implements Consumer {
   }
 
   /** It was to go on, and did not: its thread died first, or the other port is closed. */
-  private meetLost(c: Connection, kind: Kind): boolean {
+  private meetLost(c: Connection, at: number, kind: Kind): boolean {
     const { thread, records } = this;
+    // The notice of its arrival, behind a message that was here before and has sent it on.
+    if (kind === Kind.HandOff && this.states[at + Slot.ERROR / 4] === 0) return false;
     const target = thread.stages[records.bytes[c.at + Header.STAGE]!];
     if (kind === Kind.Abandoned && target !== undefined) {
       thread.submitHandOff(c.name, c.handleId, target.port);

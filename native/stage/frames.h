@@ -96,6 +96,7 @@ class FramesStage {
  private:
   friend class FramesThread;
   explicit FramesStage(FramesOptions options);
+  static std::int64_t listen_on(Port& port, const driver::ListenOptions& options);
 
   const FramesOptions options_;
   const std::shared_ptr<Rooms> rooms_;
