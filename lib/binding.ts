@@ -310,7 +310,7 @@ export interface NativeLane {
   unstash(key: number): boolean;
   /** Three u32: chunk, start, length. */
   readonly place: ArrayBuffer;
-  /** What a native stage is to send when the connection comes back to it: memory (its ownership passes; NO_CHUNK: none), then a part of an open file (the handle's descriptor is duplicated; 0: none). 0 or error. */
+  /** What a native stage is to send when the connection comes back to it: memory (its ownership passes; NO_CHUNK: none), then a part of an open file (the handle's descriptor is duplicated; 0: none). The index of that stage, or error: NotSupported when the connection brings no document of one. */
   reply(
     key: number,
     chunk: number,

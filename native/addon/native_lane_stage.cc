@@ -61,11 +61,16 @@ Napi::Value NativeLane::unstash(Info info) {
 
 Napi::Value NativeLane::reply(Info info) {
   stage::Cargo* cargo = records().cargo(u32(info[0]));
-  if (cargo == nullptr) return Napi::Number::New(Env(), kErrorHandleClosed);
+  const Place place{u32(info[1]), u32(info[2])};
+  // Whoever has a document has a place in the queue, too, which comes back with the answer.
+  if (cargo == nullptr || !cargo->document.lease) {
+    if (place.chunk != driver::kNoChunk) BufferPool::release(place);
+    return Napi::Number::New(Env(), kErrorNotSupported);
+  }
   stage::RecordTable::release_reply(*cargo);
   stage::Reply& reply = cargo->reply;
   reply.present = true;
-  reply.memory = {{u32(info[1]), u32(info[2])}, u32(info[3])};
+  reply.memory = {place, u32(info[3])};
   if (reply.memory.place.chunk != driver::kNoChunk) BufferPool::assign(reply.memory.place, 0);
   const std::uint32_t file = u32(info[4]);
   if (file != 0) {
@@ -80,7 +85,7 @@ Napi::Value NativeLane::reply(Info info) {
     reply.file = driver::kNoDescriptor;
     return Napi::Number::New(Env(), static_cast<double>(error));
   }
-  return Napi::Number::New(Env(), 0);
+  return Napi::Number::New(Env(), cargo->document.stage);
 }
 
 }  // namespace cp::addon

@@ -329,7 +329,7 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
     return;
   }
   Cargo& cargo = *options().records->cargo(c.key);
-  cargo.document = {frame.place, frame.file, frame.length, std::move(lease)};
+  cargo.document = {frame.place, frame.file, frame.length, options().stage, std::move(lease)};
   const bool in_file = frame.file != 0;
   header.document_chunk = in_file ? frame.file : frame.place.chunk;
   header.document_start = in_file ? 0 : frame.place.offset;
