@@ -40,7 +40,12 @@ export default defineConfig(
   },
   {
     files: ['**/*.{js,mjs}'],
+    ignores: ['lib/stage/page/'],
     languageOptions: { globals: globals.nodeBuiltin },
+  },
+  {
+    files: ['lib/stage/page/*.mjs'],
+    languageOptions: { globals: globals.browser },
   },
   {
     files: ['**/*.cjs'],

@@ -38,14 +38,14 @@ export default defineConfig({
           ...shared,
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/contract/**', 'test/package/**'],
+          exclude: ['test/contract/**', 'test/stage/**', 'test/package/**'],
         },
       },
       ...drivers().map((driver) => ({
         test: {
           ...shared,
           name: `contract ${driver}`,
-          include: ['test/contract/**/*.test.ts'],
+          include: ['test/contract/**/*.test.ts', 'test/stage/**/*.test.ts'],
           env: { COMPLETION_PORT_DRIVER: driver },
         },
       })),

@@ -2,149 +2,101 @@
  * Receives documents over long-lived connections, keeps each in memory or in a file until it is
  * complete, and answers with its hash and its numbers of lines and words.
  *
- * A request is a frame (see support/frames.mjs) that holds the document; any number of them follow
- * each other. The answers come in order, as frames that hold JSON:
+ * Two stages: `spool` receives documents whole, in native threads, however slowly or in however many
+ * pieces they come; `work` looks at them, in JavaScript, and is entered once for a document. The
+ * connection moves from one to the other and back.
+ *
+ * A request is a frame (a 4-byte big-endian length, and so many bytes) that holds the document; any
+ * number of them follow each other. The answers come in order, as frames that hold JSON:
  *
  *     {"bytes":N,"sha256":"…","lines":N,"words":N}
- *     {"error":"ENOSPC"}                            that document could not be kept; the next may be
  *     {"error":"ERR_DOCUMENT_TOO_LARGE","max":N}    and the connection is closed
  *     {"error":"ETIMEDOUT"}                         the document stalled, and the connection is closed
+ *     {"error":"ENOSPC"}                            or another reason why it could not be kept; the
+ *                                                   connection goes on with the next document
+ *
+ * With --native off, `spool` is a stage in JavaScript too, to compare with.
  */
-import { createHash } from 'node:crypto';
-import os from 'node:os';
-import { isMainThread } from 'node:worker_threads';
-import { CompletionPort } from 'completion-port';
+import { frames, Pipeline } from 'completion-port';
+import { integer, option, readArguments, serverOptions } from './support/arguments.mjs';
+import { makeCounters, readCounters } from './support/counters.mjs';
+import { jsonFrame } from './support/frames.mjs';
+import { runProgram, untilSignal } from './support/program.mjs';
+import { announce } from './support/server.mjs';
+import { SharedBlocks } from './support/shared-blocks.mjs';
 import {
-  duration,
-  flag,
-  option,
-  readArguments,
-  serverOptions,
-  size,
-} from './support/arguments.mjs';
-import { serveConnections, serveInWorker } from './support/connections.mjs';
-import { count, makeCounters, readCounters } from './support/counters.mjs';
-import { FrameReader, jsonFrame } from './support/frames.mjs';
-import { runProgram } from './support/program.mjs';
-import { MemoryDocument, Spool } from './support/spool.mjs';
-import { WordCount } from './support/words.mjs';
+  FAREWELL,
+  nativeOption,
+  spoolOptions,
+  timedOut,
+  tooLarge,
+} from './support/spool-options.mjs';
 
-/** How long a client that is sent away has for reading why, in milliseconds. */
-const FAREWELL = 2000;
+const MiB = 2 ** 20;
 
-/** What the client gets to know about a document. */
-async function describe(contents) {
-  const hash = createHash('sha256');
-  const wordCount = new WordCount();
-  let bytes = 0;
-  for await (const chunk of contents) {
-    hash.update(chunk);
-    wordCount.update(chunk);
-    bytes += chunk.length;
-  }
-  const { lines, words } = wordCount;
-  return { bytes, sha256: hash.digest('hex'), lines, words };
+/** Memory for documents, in all; beyond it even short ones go to files. */
+const MEMORY_LIMIT = 1024 * MiB;
+
+function stageModule(name) {
+  return new URL(`./stages/${name}.stage.mjs`, import.meta.url);
 }
 
-/** Receives the next document; undefined when the client is gone in the middle of it. */
-async function receiveDocument(frames, length, spool) {
-  const whole = frames.whole(length);
-  if (whole !== undefined) return new MemoryDocument(whole);
-  const document = await spool.document(length);
-  try {
-    for (let missing = length; missing > 0;) {
-      const bytes = await frames.read(document.space);
-      if (bytes === 0) throw Object.assign(new Error('The client is gone'), { code: 'ECONNRESET' });
-      await document.arrived(bytes);
-      missing -= bytes;
-    }
-    await document.complete();
-    return document;
-  } catch (error) {
-    await document.close();
-    throw error;
-  }
-}
-
-/** The answer to a document, which is given up afterwards. */
-async function answerTo(document) {
-  try {
-    if (document.failure === undefined) return await describe(document.contents());
-    return { error: document.failure.code };
-  } catch (error) {
-    if (error.code === undefined) throw error;
-    return { error: error.code };
-  } finally {
-    await document.close();
-  }
-}
-
-/**
- * Sends the client away. Closing at once, with bytes of it not received, would reset the connection
- * and the client might never see the answer: so what it still sends is read, for a while.
- */
-async function dismiss(socket, answer) {
-  const signal = AbortSignal.timeout(FAREWELL);
-  try {
-    await socket.send(jsonFrame(answer), { signal });
-    await socket.end();
-    while ((await socket.receive({ signal })).length > 0);
-  } catch (error) {
-    if (error.code === undefined) throw error;
-  }
-}
-
-/** Answers one document after another until the client has no more. */
-async function converse(socket, spool, { max, timeout, counters }) {
-  const frames = new FrameReader(socket, timeout);
-  const answers = [];
-  for (;;) {
-    // Documents that came together are answered together.
-    if (answers.length > 0 && !frames.hasFrame) await socket.send(answers.splice(0), { timeout });
-    const length = await frames.next();
-    if (length === undefined) return;
-    if (length > max) {
-      if (answers.length > 0) await socket.send(answers.splice(0), { timeout });
-      await dismiss(socket, { error: 'ERR_DOCUMENT_TOO_LARGE', max });
-      return;
-    }
-    const document = await receiveDocument(frames, length, spool);
-    const answer = await answerTo(document);
-    answers.push(jsonFrame(answer));
-    count(counters, answer.error ? 'failures' : 'documents', 1);
-    count(counters, 'bytes', length);
-  }
-}
-
-async function serveClient(socket, spool, settings) {
-  count(settings.counters, 'connections', 1);
-  try {
-    socket.setNoDelay();
-    await converse(socket, spool, settings);
-  } catch (error) {
-    if (error.code === undefined) throw error;
-    if (error.code === 'ETIMEDOUT') await dismiss(socket, { error: 'ETIMEDOUT' });
-  } finally {
-    await Promise.allSettled([socket.close()]);
-  }
-}
-
-function serve(port, settings) {
-  const spool = new Spool(port, { directory: settings.spool, memory: settings.memory });
-  return (socket) => serveClient(socket, spool, settings);
-}
-
-function printStats(port, { counters, threads }) {
-  const cpu = process.cpuUsage();
-  const stats = {
-    driver: port.driver,
-    threads,
-    ...readCounters(counters),
-    cpu: { user: cpu.user / 1e6, system: cpu.system / 1e6 },
-    residentBytes: process.memoryUsage.rss(),
-    port: port.stats(),
+/** The first stage in native code. */
+function nativeSpool({ max, memory, spool, timeout }) {
+  return {
+    native: frames({
+      length: 'u32be',
+      max,
+      spool: 'file',
+      memory,
+      dir: spool,
+      stallTimeout: timeout,
+      farewellTimeout: FAREWELL,
+      tooLarge: jsonFrame(tooLarge(max)),
+      timedOut: jsonFrame(timedOut),
+    }),
+    next: 'work',
   };
-  console.log(JSON.stringify(stats));
+}
+
+/** The stages. In JavaScript they share blocks of memory, which records name. */
+function stagesOf(settings, counters) {
+  const { native, max, memory, timeout, answer, threads } = settings;
+  const spool = native
+    ? undefined
+    : { shared: SharedBlocks.create(MEMORY_LIMIT), directory: settings.spool, memory };
+  const first = native
+    ? nativeSpool(settings)
+    : { stage: stageModule('spool'), data: { max, timeout, spool } };
+  return {
+    spool: { ...first, threads: settings['spool-threads'] },
+    work: { stage: stageModule('work'), threads, data: { native, answer, counters, spool } },
+  };
+}
+
+/** How often JavaScript was called: for packets, and for what it awaited of documents in files. */
+function wakeUps(spool, work) {
+  const native = spool.frames !== undefined; // its packets never get to JavaScript
+  return work.packets + work.port.completed + (native ? 0 : spool.packets);
+}
+
+function printStats(pipeline, settings, counters) {
+  const cpu = process.cpuUsage();
+  const { stages } = pipeline.stats();
+  const { spool, work } = stages;
+  console.log(
+    JSON.stringify({
+      driver: pipeline.driver,
+      threads: settings.threads,
+      // In JavaScript, those that came back with an answer have arrived once more.
+      connections: spool.frames?.connections ?? spool.arrived - work.handedOff,
+      ...readCounters(counters),
+      wakeUps: wakeUps(spool, work),
+      cpu: { user: cpu.user / 1e6, system: cpu.system / 1e6 },
+      residentBytes: process.memoryUsage.rss(),
+      stages,
+    }),
+  );
 }
 
 async function main() {
@@ -152,21 +104,35 @@ async function main() {
     usage: '[options]',
     about: 'Receives documents and answers with their hash and their numbers of lines and words.',
     options: {
-      memory: option('SIZE', '1MiB', 'longest document that stays in memory', size),
-      max: option('SIZE', '64MiB', 'longest document', size),
-      spool: option('DIR', os.tmpdir(), 'where longer documents are kept meanwhile'),
-      timeout: option('TIME', '30s', 'for a document that does not go on', duration),
+      ...spoolOptions,
       ...serverOptions(7002),
-      stats: flag('print numbers as JSON at SIGUSR2 and at the end'),
+      threads: option('N', '5', 'threads of the stage that answers', integer(1, 64)),
+      'spool-threads': option('N', '2', 'threads of the stage that receives', integer(1, 64)),
+      native: nativeOption,
+      inspect: option(
+        'PORT',
+        undefined,
+        'show the stages at work on a web page',
+        integer(0, 65535),
+      ),
     },
   });
-  settings.counters = makeCounters();
-  const { driver, threads } = settings;
-  const port = new CompletionPort({ driver, concurrency: threads });
-  const report = () => settings.stats && printStats(port, settings);
+  const counters = makeCounters();
+  const { driver, threads, host, port } = settings;
+  const pipeline = new Pipeline(stagesOf(settings, counters), { driver });
+  const report = () => settings.stats && printStats(pipeline, settings, counters);
   process.on('SIGUSR2', report);
-  await serveConnections(import.meta.url, port, settings, serve, report);
+  const address = await pipeline.listen('spool', { host, port, backlog: 4096 });
+  const signalled = untilSignal(); // whoever reads the ready line may send one at once
+  announce(address, pipeline.driver, threads);
+  if (settings.inspect !== undefined) {
+    const inspector = await pipeline.inspector({ port: settings.inspect });
+    console.log(`inspector on ${inspector.url}`);
+  }
+  await signalled;
+  report();
+  await pipeline.close();
+  process.exit(); // at once: while Node.js ends by itself, one more signal would kill it
 }
 
-if (isMainThread) await runProgram('spool-server', main);
-else await serveInWorker(serve);
+await runProgram('spool-server', main);

@@ -1,8 +1,10 @@
 /**
- * A tour: starts the spool server, sends it real files over 200 connections, checks each answer,
- * and shows what that took. What `npm start` runs.
+ * A tour: starts the spool server, sends it documents over 1,000 connections beside 5,000 slow ones,
+ * checks each answer, does the same to the server on node:net, and shows both side by side. What
+ * `npm start` runs.
  *
- *     npm start -- --driver epoll --threads 2
+ *     npm start -- --driver epoll --seconds 10
+ *     npm start -- --watch
  */
 import { fork, spawn } from 'node:child_process';
 import fs from 'node:fs/promises';
@@ -11,11 +13,17 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { Table } from 'console-table-printer';
-import { driverOption, integer, option, readArguments } from './support/arguments.mjs';
+import { driverOption, flag, integer, option, readArguments, size } from './support/arguments.mjs';
 import { runProgram, untilSignal } from './support/program.mjs';
+import { nativeOption, spoolOptions } from './support/spool-options.mjs';
+import { watch } from './support/watch.mjs';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const MiB = 2 ** 20;
+/** Seconds of documents before those that count. */
+const WARM_UP = 1;
+/** Nobody waits that long for --documents. */
+const A_DAY = 86400;
 
 function failure(message) {
   return Object.assign(new Error(message), { code: 'ERR_FAILED' });
@@ -26,74 +34,78 @@ function exitOf(child) {
   return new Promise((resolve) => child.once('exit', (code, signal) => resolve(code ?? signal)));
 }
 
-/** Starts the spool server, which tells where it listens and, at its end, its numbers. */
-function startServer({ driver, threads }, spool) {
-  const options = ['--port=0', `--threads=${threads}`, `--spool=${spool}`, '--max=256MiB'];
-  if (driver !== undefined) options.push(`--driver=${driver}`);
-  const child = spawn(
-    process.execPath,
-    [path.join(here, 'spool-server.mjs'), '--stats', ...options],
-    // Not in the terminal's group: Ctrl-C is ours, and the server ends when we say so.
-    { stdio: ['ignore', 'pipe', 'inherit'], detached: true },
+const running = new Set();
+
+function keepTrack(child) {
+  running.add(child);
+  void exitOf(child).then(() => running.delete(child));
+  return child;
+}
+
+/** Starts a server, which tells where it listens and, when it is asked and at its end, its numbers. */
+function startServer(program, options) {
+  const child = keepTrack(
+    spawn(
+      process.execPath,
+      [path.join(here, program), '--port=0', '--stats', ...options],
+      // Not in the terminal's group: Ctrl-C is ours, and the server ends when we say so.
+      { stdio: ['ignore', 'pipe', 'inherit'], detached: true },
+    ),
   );
   const exited = exitOf(child);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const started = async () => {
+  const nextLine = async (what) => {
     const { value: line } = await lines.next();
-    if (line === undefined) throw failure(`the server did not start (${await exited})`);
-    return { line, port: Number(/:(\d+) /.exec(line)[1]) };
+    if (line === undefined) throw failure(`the server ended with ${await exited}: no ${what}`);
+    return line;
   };
   return {
-    ready: started(),
-    /** Ends it; resolves to its numbers. */
+    line: () => nextLine('line'),
+    async numbers() {
+      child.kill('SIGUSR2');
+      return JSON.parse(await nextLine('numbers'));
+    },
     async stop() {
       child.kill('SIGTERM');
-      const { value: line } = await lines.next();
+      await nextLine('numbers');
       const code = await exited;
-      if (code !== 0 || line === undefined) throw failure(`the server ended with ${code}`);
-      return JSON.parse(line);
+      if (code !== 0) throw failure(`the server ended with ${code}`);
     },
-    kill: () => child.kill('SIGKILL'),
   };
 }
 
-/** The process that sends the documents. */
-function startLoad() {
-  const child = fork(path.join(here, 'support', 'load.mjs'), [path.dirname(here)]);
-  const exited = exitOf(child);
-  const handlers = new Map();
-  child.on('message', (message) => {
-    for (const [name, value] of Object.entries(message)) handlers.get(name)?.(value);
-  });
-  const answer = (name) =>
-    new Promise((resolve, reject) => {
-      handlers.set(name, resolve);
-      void exited.then((code) => reject(failure(`the load generator ended with ${code}`)));
+/** Has a process of its own send the documents; `on` hears `begins`, `ends` and `progress`. */
+async function sendDocuments(work, on) {
+  const child = keepTrack(fork(path.join(here, 'support', 'load.mjs'), [path.dirname(here)]));
+  const result = new Promise((resolve, reject) => {
+    child.on('message', (message) => {
+      for (const [name, value] of Object.entries(message)) on[name]?.(value);
+      if (message.failed) reject(failure(`the load: ${message.failed}`));
+      if (message.result) resolve(message.result);
     });
-  return {
-    ready: answer('ready'),
-    run(work, onProgress) {
-      handlers.set('progress', onProgress);
-      child.send(work);
-      return answer('result');
-    },
-    kill: () => child.kill('SIGKILL'),
-  };
+    void exitOf(child).then((code) => reject(failure(`the load ended with ${code}`)));
+  });
+  child.send(work);
+  return result;
+}
+
+function progressText(seconds, { documents, bytes, wrong }) {
+  const rate = (bytes / MiB / Math.max(seconds, 0.001)).toFixed(0);
+  const trouble = wrong > 0 ? `  ${wrong} wrong` : '';
+  const count = documents.toLocaleString('en');
+  return `${seconds.toFixed(0).padStart(3)} s  ${count} documents  ${rate} MiB/s${trouble}`;
 }
 
 /** One line that is written over on a terminal, and a line every few seconds elsewhere. */
-function progressPrinter() {
+function progressPrinter(name) {
   const { stdout } = process;
-  const began = performance.now();
+  let began;
   let printed = 0;
   return {
-    show({ documents, bytes, wrong }) {
+    show(progress) {
+      began ??= performance.now();
       const seconds = (performance.now() - began) / 1000;
-      const rate = (bytes / MiB / seconds).toFixed(0);
-      const text =
-        `${seconds.toFixed(0).padStart(3)} s  ${documents.toLocaleString('en')} documents  ` +
-        `${(bytes / MiB).toFixed(0)} MiB  ${rate} MiB/s` +
-        (wrong > 0 ? `  ${wrong} wrong` : '');
+      const text = `${name}: ${progressText(seconds, progress)}`;
       if (stdout.isTTY) stdout.write(`\r\x1b[K${text.slice(0, stdout.columns - 1)}`);
       else if (seconds - printed >= 2) {
         printed = seconds;
@@ -106,106 +118,180 @@ function progressPrinter() {
   };
 }
 
-function printResult({ small, large, seconds }, server) {
-  const shouldDisableColors = !process.stdout.isTTY || Boolean(process.env.NO_COLOR);
-  const documents = new Table({
-    shouldDisableColors,
-    columns: [
-      { name: 'kind', alignment: 'left' },
-      ...['documents', 'MiB', 'MiB/s', 'p50 ms', 'p99 ms', 'max ms'].map((name) => ({
-        name,
-        alignment: 'right',
-      })),
-    ],
-  });
-  for (const [kind, tally] of [
-    ['in memory', small],
-    ['spooled to a file', large],
-  ]) {
-    documents.addRow({
-      kind,
-      documents: tally.documents.toLocaleString('en'),
-      MiB: (tally.bytes / MiB).toFixed(0),
-      'MiB/s': (tally.bytes / MiB / seconds).toFixed(0),
-      'p50 ms': tally.p50.toFixed(1),
-      'p99 ms': tally.p99.toFixed(1),
-      'max ms': tally.max.toFixed(1),
-    });
-  }
-  documents.printTable();
+function workOf({ connections, slow, documents, seconds, size: bytes, answer }, port) {
+  const warmUp = documents === undefined ? WARM_UP : 0;
+  return { port, connections, slow, documents, warmUp, seconds, bytes, answer };
+}
 
-  const total = small.documents + large.documents;
-  const { user, system } = server.cpu;
-  const each = (number) => (number / Math.max(1, total)).toFixed(2);
+function portOf(line) {
+  return Number(/:(\d+) /.exec(line)[1]);
+}
+
+/** Sends documents to one server: its numbers for the time that was measured, and the load's. */
+async function measure({ name, program, options }, settings) {
+  const server = startServer(program, options);
+  const line = await server.line();
+  console.log(line);
+  const progress = progressPrinter(name);
+  let before;
+  let after;
+  const result = await sendDocuments(workOf(settings, portOf(line)), {
+    begins: () => (before = server.numbers()),
+    ends: () => (after = before.then(() => server.numbers())),
+    progress: progress.show,
+  });
+  progress.end();
+  const numbers = difference(await before, await after);
+  await server.stop();
+  return { name, ...result, ...numbers };
+}
+
+function difference(before, after) {
+  const documents = Math.max(1, after.documents - before.documents);
+  const cpu = ({ cpu: { user, system } }) => (user + system) * 1e6;
+  return {
+    cpu: (cpu(after) - cpu(before)) / documents,
+    wakeUps: (after.wakeUps - before.wakeUps) / documents,
+    resident: after.residentBytes,
+  };
+}
+
+const figures = [
+  ['documents a second', ({ documents, seconds }) => documents / seconds],
+  ['MiB a second', ({ bytes, seconds }) => bytes / MiB / seconds],
+  ['CPU for a document, µs', ({ cpu }) => cpu],
+  ['JavaScript called for a document, times', ({ wakeUps }) => wakeUps],
+  ['p50 of an answer, ms', ({ p50 }) => p50],
+  ['p99 of an answer, ms', ({ p99 }) => p99],
+  ['resident memory, MiB', ({ resident }) => resident / MiB],
+];
+
+function printComparison(results) {
+  const number = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
+  const show = (value) =>
+    value >= 1000 ? Math.round(value).toLocaleString('en') : number.format(value);
   const table = new Table({
-    shouldDisableColors,
+    shouldDisableColors: !process.stdout.isTTY || Boolean(process.env.NO_COLOR),
     columns: [
-      { name: 'server', alignment: 'left' },
-      { name: 'in all', alignment: 'right' },
-      { name: 'for a document', alignment: 'right' },
+      { name: 'figure', alignment: 'left' },
+      ...results.map(({ name }) => ({ name, alignment: 'right' })),
+      ...(results.length > 1 ? [{ name: 'ratio', alignment: 'right' }] : []),
     ],
   });
-  const row = (server, all, document) =>
-    table.addRow({ server, 'in all': all, 'for a document': document });
-  row('CPU time, user', `${user.toFixed(2)} s`, `${each(user * 1e6)} µs`);
-  row('CPU time, system', `${system.toFixed(2)} s`, `${each(system * 1e6)} µs`);
-  const { batches, systemCalls, completed } = server.port;
-  for (const [name, number] of [
-    ['JavaScript wake-ups', batches],
-    ['operations', completed],
-    ['system calls', systemCalls],
-  ]) {
-    row(name, number.toLocaleString('en'), each(number));
+  for (const [figure, value] of figures) {
+    const values = results.map(value);
+    const cells = Object.fromEntries(results.map(({ name }, i) => [name, show(values[i])]));
+    const ratio = results.length > 1 ? { ratio: (values[0] / values[1]).toFixed(2) } : {};
+    table.addRow({ figure, ...cells, ...ratio });
   }
   table.printTable();
 }
 
-/** Sends the documents and judges: the exit code. */
-async function tour(settings, server, load) {
-  const [{ line, port }, { small, large }] = await Promise.all([server.ready, load.ready]);
-  console.log(line);
+/** Whether all answers of all servers were right: the exit code. */
+function judge(results) {
+  let wrong = 0;
+  let all = 0;
+  for (const result of results) {
+    for (const complaint of result.complaints) console.error(`${result.name}: ${complaint}`);
+    wrong += result.wrong;
+    all += result.all;
+  }
+  const count = all.toLocaleString('en');
   console.log(
-    `${settings.connections} connections send ${small} files and ${large} large ones, again and again`,
+    wrong === 0 ? `all ${count} answers are right` : `${wrong} of ${count} are wrong or missing`,
   );
-  const progress = progressPrinter();
-  const { seconds, documents, connections } = settings;
-  const work = { port, connections, documents, seconds };
-  const result = await load.run(work, progress.show);
-  progress.end();
-  const numbers = await server.stop();
-  printResult(result, numbers);
-  for (const complaint of result.complaints) console.error(complaint);
-  const answers = result.small.documents + result.large.documents;
-  console.log(
-    result.wrong === 0
-      ? `all ${answers.toLocaleString('en')} answers are right`
-      : `${result.wrong} of ${answers} answers are wrong or missing`,
-  );
-  return result.wrong === 0 ? 0 : 1;
+  return wrong === 0 ? 0 : 1;
+}
+
+function describeLoad({ connections, slow, size: bytes }) {
+  const count = connections.toLocaleString('en');
+  const beside = slow > 0 ? `, beside ${slow.toLocaleString('en')} of 10 bytes a second` : '';
+  return `${count} connections send documents of ${(bytes / MiB).toPrecision(3)} MiB${beside}`;
+}
+
+/** Both servers, one after the other. */
+async function compare(settings, servers) {
+  console.log(describeLoad(settings));
+  const results = [];
+  for (const server of servers) results.push(await measure(server, settings));
+  printComparison(results);
+  return judge(results);
+}
+
+/** Ours, with its stages on view. */
+async function watchOurs(settings, { name, program, options }) {
+  const server = startServer(program, [...options, '--inspect=0']);
+  const line = await server.line();
+  const url = /(http:\S+)/.exec(await server.line())[1];
+  console.log(`${line}\n${describeLoad(settings)}\nthe same in a browser: ${url}\n`);
+  let footer = '';
+  const began = performance.now();
+  const view = watch(url, { interval: 500, footer: () => footer });
+  try {
+    const result = await sendDocuments(workOf(settings, portOf(line)), {
+      progress: (now) => (footer = progressText((performance.now() - began) / 1000, now)),
+    });
+    view.stop();
+    await server.stop();
+    return judge([{ name, ...result }]);
+  } finally {
+    view.stop();
+  }
+}
+
+function serversOf(settings, spool) {
+  const { driver, threads, processes, answer, native } = settings;
+  const common = [`--spool=${spool}`, '--max=256MiB', `--answer=${answer}`];
+  const ours = [...common, `--threads=${threads}`, `--native=${native ? 'on' : 'off'}`];
+  ours.push(`--spool-threads=${settings['spool-threads']}`);
+  if (driver !== undefined) ours.push(`--driver=${driver}`);
+  return [
+    { name: 'completion-port', program: 'spool-server.mjs', options: ours },
+    {
+      name: 'node:net',
+      program: 'spool-server-net.mjs',
+      options: [...common, `--threads=${processes}`],
+    },
+  ];
 }
 
 async function main() {
+  const cpus = String(os.availableParallelism());
   const settings = readArguments('start', {
     usage: '[options]',
-    about: 'Starts the spool server, sends it files over many connections, and checks the answers.',
+    about:
+      'Sends documents to the spool server and to the same on node:net, checks the answers, and\n' +
+      'compares.',
     options: {
-      threads: option('N', '2', 'worker threads of the server', integer(1, 64)),
-      seconds: option('N', undefined, 'how long to send (default: 10)', integer(1, 86400)),
+      watch: flag('show the stages of the spool server at work, and nothing else'),
+      connections: option('N', '1000', 'clients that send one after another', integer(1, 5000)),
+      slow: option('N', '5000', 'clients that send ten bytes a second', integer(0, 10_000)),
+      size: option('SIZE', '1MiB', 'of a document', size),
+      seconds: option(
+        'N',
+        undefined,
+        'for each server (default: 5; --watch: 60)',
+        integer(1, A_DAY),
+      ),
       documents: option('N', undefined, 'how many to send instead', integer(1, 1e9)),
-      connections: option('N', '200', 'clients at a time', integer(1, 5000)),
+      answer: spoolOptions.answer,
+      'spool-threads': option('N', '2', 'threads of the first stage', integer(1, 64)),
+      threads: option('N', '5', 'threads of the second stage', integer(1, 64)),
+      processes: option('N', cpus, 'processes of the server on node:net', integer(1, 64)),
+      native: nativeOption,
       ...driverOption,
     },
   });
-  settings.seconds ??= settings.documents === undefined ? 10 : 86400;
+  const { documents } = settings;
+  settings.seconds ??= documents === undefined ? (settings.watch ? 60 : 5) : A_DAY;
   const interrupted = untilSignal().then(() => 130); // from here on there is something to clean up
   const spool = await fs.mkdtemp(path.join(os.tmpdir(), 'completion-port-'));
-  const load = startLoad();
-  const server = startServer(settings, spool);
+  const servers = serversOf(settings, spool);
   try {
-    process.exitCode = await Promise.race([tour(settings, server, load), interrupted]);
+    const tour = settings.watch ? watchOurs(settings, servers[0]) : compare(settings, servers);
+    process.exitCode = await Promise.race([tour, interrupted]);
   } finally {
-    load.kill();
-    server.kill();
+    for (const child of running) child.kill('SIGKILL');
     // Spooled files have no names: not even a server that was killed leaves any.
     await fs.rmdir(spool);
   }

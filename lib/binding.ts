@@ -28,18 +28,20 @@ export const enum Kind {
   Send = 13,
   Shutdown = 14,
   Timer = 15,
-  /** A message of `post`. */
+  /** A message of `post`. Submission: a message of key `token`, value `offset`, goes on to port `tag`. */
   Posted = 16,
   /** Submission only: cancels the awaited operation `token` of this thread; answers nothing. */
   CancelToken = 17,
   /** Submission only: cancels all operations in flight on `handle`; answers nothing. */
   CancelHandle = 18,
-  /** The first packet of a handle on the port it was handed to (rule A3). */
+  /** The first packet of a handle on the port it was handed to (rule A3). Submission: the connection `token` of `useRecords`, with `handle` (0: a task), goes to port `tag`, which its record then names. */
   HandOff = 19,
   /** The thread that held this key died (rule T1). */
   Abandoned = 20,
   /** The queue has room again; answers `drained()` (rule Q2). */
   Drained = 21,
+  /** Submission only: releases the received buffer at `chunk`, `start`, after what was submitted before; answers nothing. */
+  Release = 22,
 }
 
 /** One submission: 64 bytes, little-endian. Offsets in bytes. */

@@ -23,4 +23,29 @@ export type { Operation, OperationOptions } from './operation';
 export type { Packet, PacketObject, PacketType } from './packet';
 export type { ReceivedOptions, ReceiveOptions, SendOptions, TcpSocket } from './socket';
 export type { FileStatus } from './status';
+export { defineStage } from './stage/definition';
+export { frames } from './stage/frames';
+export type { FrameLength, FramesOptions, NativeStage } from './stage/frames';
+export { Pipeline } from './stage/pipeline';
 export type { Timer, TimerOptions } from './timer';
+export type { Connection, HandOffOptions } from './stage/connection';
+export type { Summary } from './stage/counters';
+export type { Handlers, Next, Stage, StageDefinition, Transition } from './stage/definition';
+export type { Reply, StageDocument } from './stage/documents';
+export type { StageFailure } from './stage/failures';
+export type { FieldType, FieldValue, RecordFields, RecordOf } from './stage/fields';
+export type { ConnectionInfo } from './stage/inspect';
+export type { Inspector, InspectorOptions } from './stage/inspector';
+export type {
+  JavaScriptStageOptions,
+  NativeStageOptions,
+  PipelineOptions,
+  StageOptions,
+} from './stage/options';
+export type {
+  CloseOptions,
+  PipelineStats,
+  StageListenOptions,
+  StageStats,
+  ThreadDeath,
+} from './stage/pipeline';

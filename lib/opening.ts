@@ -128,7 +128,27 @@ export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocke
   return new ComposedOperation(lane, Kind.Connect, 'connect', options, run, discard);
 }
 
-export function listen(lane: Lane, options: ListenOptions): Operation<TcpListener> {
+/** `accepts` false: somebody else is going to accept. */
+export function listen(lane: Lane, options: ListenOptions, accepts = true): Operation<TcpListener> {
+  checkListenOptions(options);
+  const key = keyOf(lane, options.key);
+  mayUseNet(options.host ?? '::');
+  const run = async (): Promise<TcpListener> => {
+    const { backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
+    const port = Number(options.port);
+    const keyed = key !== undefined;
+    const id = await listenOnFirst(options, (address) => {
+      lane.assertOpen();
+      const { native } = lane;
+      const name = key ?? -1;
+      return native.listen(address, port, backlog, reusePort, ipv6Only, name, keyed, noDelay);
+    });
+    return listening(lane, id, key, accepts);
+  };
+  return new ComposedOperation(lane, Kind.Accept, 'listen', options, run, discard);
+}
+
+export function checkListenOptions(options: ListenOptions): void {
   validate.given(options);
   validate.tcpPort(options.port, 'options.port');
   const { host, backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
@@ -137,14 +157,27 @@ export function listen(lane: Lane, options: ListenOptions): Operation<TcpListene
   validate.boolean(reusePort, 'options.reusePort');
   validate.boolean(ipv6Only, 'options.ipv6Only');
   validate.boolean(noDelay, 'options.noDelay');
-  const key = keyOf(lane, options.key);
-  mayUseNet(host ?? '::');
-  const run = async (): Promise<TcpListener> => {
-    const addresses =
-      host === undefined ? ['::', '0.0.0.0'] : (await addressesOf(host)).slice(0, 1);
-    return listenOnFirst(lane, addresses, options, key);
-  };
-  return new ComposedOperation(lane, Kind.Accept, 'listen', options, run, discard);
+}
+
+/**
+ * The handle of a listener on the first address that `listenOn` can have one on, of those that the
+ * options mean.
+ */
+export async function listenOnFirst(
+  options: ListenOptions,
+  listenOn: (address: string) => number,
+): Promise<number> {
+  const { host } = options;
+  const addresses = host === undefined ? ['::', '0.0.0.0'] : (await addressesOf(host)).slice(0, 1);
+  let result = 0;
+  let last = '';
+  for (const address of addresses) {
+    last = address;
+    result = listenOn(address);
+    if (result >= 0) return result;
+    if (result !== EAFNOSUPPORT && result !== EADDRNOTAVAIL) break;
+  }
+  throw systemError(result, 'listen', { net: true, address: last, port: Number(options.port) });
 }
 
 /** Has native code begin an operation that makes a handle, answered under a token. */
@@ -218,39 +251,9 @@ function connectTo(
   return operation;
 }
 
-function listenOnFirst(
-  lane: Lane,
-  addresses: readonly string[],
-  options: ListenOptions,
-  key: number | undefined,
-): TcpListener {
-  const { backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
-  const port = Number(options.port);
-  let result = 0;
-  let last = '';
-  for (const address of addresses) {
-    lane.assertOpen();
-    const keyed = key !== undefined;
-    last = address;
-    result = lane.native.listen(
-      address,
-      port,
-      backlog,
-      reusePort,
-      ipv6Only,
-      key ?? -1,
-      keyed,
-      noDelay,
-    );
-    if (result >= 0) return listening(lane, result, key);
-    if (result !== EAFNOSUPPORT && result !== EADDRNOTAVAIL) break;
-  }
-  throw systemError(result, 'listen', { net: true, address: last, port });
-}
-
-function listening(lane: Lane, id: number, key: number | undefined): TcpListener {
+function listening(lane: Lane, id: number, key: number | undefined, accepts: boolean): TcpListener {
   const listener = new TcpListener<Style>(lane, id, key, true);
-  if (key !== undefined) listener.accept({ multishot: true });
+  if (key !== undefined && accepts) listener.accept({ multishot: true });
   lane.schedule();
   return listener;
 }

@@ -103,6 +103,8 @@ export interface PortStats {
   readonly handles: number;
   /** Bytes `allocate` has given out. */
   readonly allocatedBytes: number;
+  /** Connections closed at once because a pipeline had no record for them. */
+  readonly refused: number;
 }
 
 const MOST_PACKETS = 256;
@@ -129,7 +131,8 @@ export class CompletionPort implements AsyncDisposable {
   /** Names the port to other threads: `CompletionPort.attach(token)` (rule P2). */
   readonly token: PortToken;
 
-  private readonly lane: Lane;
+  /** @internal */
+  readonly lane: Lane;
   private closingPromise: Promise<void> | undefined = undefined;
 
   /** Makes a port and attaches the calling thread. */

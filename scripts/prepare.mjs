@@ -1,10 +1,11 @@
-// Makes the clone usable: compiles the TypeScript, and the addon unless there is a binary that loads
-// and is newer than its sources. npm runs it for the root project only (`npm install`, `npm ci`,
-// `npm pack`), never for those who install the package from a registry.
+// Makes the clone usable: compiles the TypeScript, builds the inspector's page, and the addon unless
+// there is a binary that loads and is newer than its sources. npm runs it for the root project only
+// (`npm install`, `npm ci`, `npm pack`), never for those who install the package from a registry.
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { buildNative, builtIsCurrent } from './build-native.mjs';
+import { buildPage } from './build-page.mjs';
 
 const require = createRequire(import.meta.url);
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -26,6 +27,7 @@ function binaryLoads() {
 
 try {
   compileTypeScript();
+  await buildPage();
   if (process.env.COMPLETION_PORT_SKIP_NATIVE !== '1') {
     const forced = process.env.npm_config_build_from_source === 'true';
     // None was built, but one loads: it came from elsewhere.

@@ -1,20 +1,25 @@
 /**
- * Documents to send: real files, and a few large ones made up.
+ * Documents to send: what real files hold, cut into pieces of one size.
  */
-import { createHash, randomFillSync } from 'node:crypto';
-import { readFileSync, readdirSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { openSync, closeSync, readFileSync, readSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 
-const MiB = 2 ** 20;
+const DOCUMENTS = 12;
 
-/** A document, framed, and the answer that is due. */
-function makeDocument(name, contents) {
+/** A document, framed, and the answer that is due to it. */
+function makeDocument(contents, answer) {
   const frame = Buffer.allocUnsafe(4 + contents.length);
   frame.writeUInt32BE(contents.length, 0);
   contents.copy(frame, 4);
+  return { frame, bytes: contents.length, answer: JSON.stringify(answerTo(contents, answer)) };
+}
+
+function answerTo(contents, answer) {
+  const bytes = contents.length;
+  if (answer === 'length') return { bytes };
   const sha256 = createHash('sha256').update(contents).digest('hex');
-  const answer = JSON.stringify({ bytes: contents.length, sha256, ...countsOf(contents) });
-  return { name, frame, bytes: contents.length, answer };
+  return answer === 'hash' ? { bytes, sha256 } : { bytes, sha256, ...countsOf(contents) };
 }
 
 /** Lines and words as `LC_ALL=C wc` has them, the plain way. */
@@ -42,23 +47,36 @@ function* sourceFiles(directory) {
   }
 }
 
-function textOf(bytes) {
-  const line = Array.from({ length: 1000 }, (_, i) => `${i * i} bottles of beer\ton the wall`);
-  return Buffer.alloc(bytes, line.join('\n'));
+/** Text again and again, `bytes` of it. */
+function textOf(root, bytes) {
+  const parts = [];
+  let length = 0;
+  for (const file of sourceFiles(root)) {
+    parts.push(readFileSync(file));
+    length += parts.at(-1).length;
+    if (length >= bytes) break;
+  }
+  return Buffer.alloc(bytes, Buffer.concat(parts));
 }
 
-/** Small ones come by the hundred; of large ones there are a few. */
-export function makeCorpus(root) {
-  const small = [...sourceFiles(root)].map((file) =>
-    makeDocument(path.relative(root, file), readFileSync(file)),
+/** The beginning of a program: as good as random. */
+function binaryOf(bytes) {
+  const contents = Buffer.alloc(bytes);
+  const descriptor = openSync(process.execPath);
+  readSync(descriptor, contents);
+  closeSync(descriptor);
+  return contents;
+}
+
+/**
+ * A dozen documents of `bytes` bytes each, half of them text from the package at `root`, half from a
+ * program. `answer`: what the server was told to answer.
+ */
+export function makeCorpus(root, bytes, answer) {
+  const half = DOCUMENTS / 2;
+  return [textOf(root, bytes * half), binaryOf(bytes * half)].flatMap((contents) =>
+    Array.from({ length: half }, (_, i) =>
+      makeDocument(contents.subarray(i * bytes, (i + 1) * bytes), answer),
+    ),
   );
-  small.push(makeDocument('(empty)', Buffer.alloc(0)));
-  small.push(makeDocument('(1 MiB of text)', textOf(MiB)));
-  const large = [
-    makeDocument('(the node binary)', readFileSync(process.execPath)),
-    makeDocument('(24 MiB of text)', textOf(24 * MiB)),
-    makeDocument('(7 MiB at random)', randomFillSync(Buffer.alloc(7 * MiB + 1))),
-    makeDocument('(2 MiB of zeros)', Buffer.alloc(2 * MiB)),
-  ];
-  return { small, large };
 }

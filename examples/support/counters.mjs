@@ -1,7 +1,7 @@
 /**
- * Numbers that all threads of a server add to.
+ * Numbers that all threads of the spool server add to.
  */
-const names = ['connections', 'documents', 'failures', 'bytes'];
+const names = ['documents', 'failures', 'bytes'];
 
 export function makeCounters() {
   return new BigUint64Array(new SharedArrayBuffer(names.length * 8));

@@ -24,7 +24,7 @@ export async function startWorkers(url, count, port, settings) {
 }
 
 /** Says that the server is ready. */
-function announce({ address, family, port }, driver, threads) {
+export function announce({ address, family, port }, driver, threads) {
   const host = family === 'IPv6' ? `[${address}]` : address;
   console.log(`listening on ${host}:${port} driver=${driver} threads=${threads}`);
 }

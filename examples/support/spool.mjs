@@ -1,190 +1,174 @@
 /**
- * Where documents stay while they arrive: short ones in memory, longer ones in a file.
+ * Documents of spool.stage.mjs while they arrive, in the records of their connections: in blocks of
+ * shared memory, or in a file when they are long or memory is short. The next stage reads them by
+ * the same record, in another thread.
  *
- * A document offers `space` for its next bytes, is told how many have `arrived` there, and after
- * `complete` gives its `contents`. What goes wrong on the disk is kept as its `failure`: the document
- * goes on taking bytes, so that the one behind it can be reached.
+ * Files are written and read in place, without waiting for anything: that is what a stage's threads
+ * are for. What goes wrong on the disk is kept as the document's failure; it goes on taking bytes, so
+ * that the document behind it can be reached.
  */
-import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
-import path from 'node:path';
-import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { openNameless } from './nameless.mjs';
+import { BLOCK, SharedBlocks } from './shared-blocks.mjs';
 
-/** Bytes received, written and read at a time. */
-const BLOCK = 256 * 1024;
+/** Bytes written to a file, or read from it, at a time. */
+const PIECE = 4 * BLOCK;
 
-/** open(2): a file that never has a name. */
-const O_TMPFILE = 0o20200000;
+/** Fields of a record. A document's blocks are linked; all are full but the last. */
+export const spoolFields = {
+  headerBytes: 'u8',
+  length: 'u32',
+  received: 'u32',
+  /** Bytes of it that are in the file. */
+  written: 'u32',
+  first: 'u32',
+  last: 'u32',
+  /** Descriptor + 1; 0: no file. */
+  file: 'u32',
+  failure: 'utf8[24]',
+  /** A block that holds what came behind the document, and how much that is. */
+  rest: 'u32',
+  restBytes: 'u32',
+  /** To this document, as JSON. */
+  answer: 'utf8[200]',
+};
 
 export class Spool {
-  #port;
+  #blocks;
   #directory;
   #memory;
+  #piece = Buffer.alloc(0);
 
   /** Documents up to `memory` bytes stay in memory, others go to files in `directory`. */
-  constructor(port, { directory, memory }) {
-    this.#port = port;
+  constructor({ shared, directory, memory }) {
+    this.#blocks = new SharedBlocks(shared);
     this.#directory = directory;
     this.#memory = memory;
   }
 
-  /** Room for a document of `length` bytes. */
-  document(length) {
-    return length <= this.#memory
-      ? MemoryDocument.create(this.#port, length)
-      : FileDocument.create(this.#port, length, this.#directory);
-  }
-}
-
-export class MemoryDocument {
-  failure = undefined;
-  #memory;
-  #release;
-  #bytes = 0;
-
-  static async create(port, length) {
-    const memory = await allocate(port, length);
-    return new MemoryDocument(memory, () => port.release(memory));
-  }
-
-  /** A document in `memory`, which `release` gives back. */
-  constructor(memory, release = () => undefined) {
-    this.#memory = memory;
-    this.#release = release;
-  }
-
-  get space() {
-    return this.#memory.subarray(this.#bytes);
-  }
-
-  arrived(bytes) {
-    this.#bytes += bytes;
-  }
-
-  complete() {}
-
-  async *contents() {
-    for (let at = 0; at < this.#memory.length; at += BLOCK) {
-      if (at > 0) await nextTurn(); // other connections get theirs
-      yield this.#memory.subarray(at, at + BLOCK);
+  /** Takes bytes of the document. */
+  append(record, bytes) {
+    for (let at = 0; at < bytes.length;) {
+      const gathered = record.received - record.written;
+      const filled = gathered % BLOCK;
+      if (filled === 0 && record.failure === '') this.#grow(record, gathered);
+      if (record.failure !== '') {
+        record.received += bytes.length - at;
+        return;
+      }
+      const used = bytes.copy(this.#blocks.view(record.last), filled, at);
+      record.received += used;
+      at += used;
     }
   }
 
-  close() {
-    this.#release();
-  }
-}
-
-export class FileDocument {
-  failure = undefined;
-  #port;
-  #file = undefined;
-  /** One block is filled while the other one is written. */
-  #memory;
-  #block = 0;
-  #filled = 0;
-  /** Bytes that are not on their way to the file yet. */
-  #missing;
-  #position = 0;
-  #writing = undefined;
-
-  static async create(port, length, directory) {
-    const document = new FileDocument(port, await allocate(port, 2 * BLOCK), length);
-    await document.#attempt(async () => {
-      document.#file = await openNameless(port, directory);
-    });
-    return document;
+  /** Keeps what came behind the document; no more than a block. */
+  putBack(record, bytes) {
+    if (bytes.length === 0) return true;
+    record.rest = this.#blocks.take();
+    if (record.rest === 0) return false;
+    record.restBytes = bytes.copy(this.#blocks.view(record.rest));
+    return true;
   }
 
-  constructor(port, memory, length) {
-    this.#port = port;
-    this.#memory = memory;
-    this.#missing = length;
-  }
-
-  get space() {
-    const from = this.#block * BLOCK;
-    return this.#memory.subarray(from + this.#filled, from + Math.min(BLOCK, this.#missing));
-  }
-
-  async arrived(bytes) {
-    this.#filled += bytes;
-    if (this.#filled < Math.min(BLOCK, this.#missing)) return;
-    const from = this.#block * BLOCK;
-    const block = this.#memory.subarray(from, from + this.#filled);
-    await this.#writing;
-    const position = this.#position;
-    this.#writing = this.#attempt(() => this.#file.write(block, position));
-    this.#position += this.#filled;
-    this.#missing -= this.#filled;
-    this.#filled = 0;
-    this.#block = 1 - this.#block;
-  }
-
-  async complete() {
-    await this.#writing;
-  }
-
-  contents() {
-    return this.#file.chunks({ size: BLOCK, depth: 4 });
-  }
-
-  async close() {
-    await this.#writing;
-    await this.#file?.close();
-    this.#port.release(this.#memory);
-  }
-
-  async #attempt(operation) {
-    if (this.failure !== undefined) return;
+  /** Calls `use` with what was put back, which is gone afterwards. */
+  withRest(record, use) {
+    const { rest } = record;
+    if (rest === 0) return use(Buffer.alloc(0));
+    record.rest = 0;
     try {
-      await operation();
-    } catch (error) {
-      this.failure = error;
+      return use(this.#blocks.view(rest).subarray(0, record.restBytes));
+    } finally {
+      this.#blocks.release(rest);
     }
   }
-}
 
-/** Takes memory of the port; where there is none left, waits until another document is done. */
-async function allocate(port, size) {
-  for (;;) {
+  /** A whole document, piece by piece; each is valid until the next. Throws its failure. */
+  *pieces(record) {
+    if (record.failure === '' && record.file !== 0) this.#write(record);
+    if (record.failure !== '') throw Object.assign(new Error('spool'), { code: record.failure });
+    if (record.file !== 0) return yield* this.#readFile(record);
+    let missing = record.length;
+    for (let block = record.first; missing > 0; block = this.#blocks.after(block)) {
+      yield this.#blocks.view(block).subarray(0, Math.min(BLOCK, missing));
+      missing -= Math.min(BLOCK, missing);
+    }
+  }
+
+  /** Makes the record ready for the next document. */
+  release(record) {
+    this.#drop(record);
+    if (record.file !== 0) fs.closeSync(record.file - 1);
+    record.file = 0;
+    record.headerBytes = 0;
+    record.length = 0;
+    record.received = 0;
+    record.written = 0;
+    record.failure = '';
+  }
+
+  /** Gives back everything. */
+  close(record) {
+    this.release(record);
+    this.#blocks.release(record.rest);
+    record.rest = 0;
+  }
+
+  /** Links another block; what there is goes to the file when it is enough, or when there is none. */
+  #grow(record, gathered) {
+    if (record.length > this.#memory && gathered >= PIECE) this.#write(record);
+    let block = this.#blocks.take();
+    if (block === 0 && record.first !== 0) {
+      this.#write(record);
+      block = this.#blocks.take();
+    }
+    if (block === 0 && record.failure === '') this.#fail(record, 'ENOMEM');
+    if (record.failure !== '') return this.#blocks.release(block);
+    if (record.first === 0) record.first = block;
+    else this.#blocks.link(record.last, block);
+    record.last = block;
+  }
+
+  #write(record) {
     try {
-      return port.allocate(size);
+      if (record.file === 0) record.file = openNameless(this.#directory) + 1;
+      let missing = record.received - record.written;
+      for (let block = record.first; missing > 0; block = this.#blocks.after(block)) {
+        const bytes = this.#blocks.view(block).subarray(0, Math.min(BLOCK, missing));
+        writeFully(record.file - 1, bytes, record.written);
+        record.written += bytes.length;
+        missing -= bytes.length;
+      }
+      this.#drop(record);
     } catch (error) {
-      if (error.code !== 'ERR_OUT_OF_BUFFERS') throw error;
-      await sleep(10);
+      this.#fail(record, error.code);
     }
+  }
+
+  *#readFile(record) {
+    if (this.#piece.length === 0) this.#piece = Buffer.allocUnsafeSlow(PIECE);
+    for (let position = 0; position < record.length;) {
+      const bytes = fs.readSync(record.file - 1, this.#piece, 0, PIECE, position);
+      if (bytes === 0) throw Object.assign(new Error('The file is short'), { code: 'EIO' });
+      yield this.#piece.subarray(0, bytes);
+      position += bytes;
+    }
+  }
+
+  #fail(record, code) {
+    record.failure = code;
+    this.#drop(record);
+  }
+
+  #drop(record) {
+    this.#blocks.release(record.first);
+    record.first = 0;
+    record.last = 0;
   }
 }
 
-/**
- * Opens a file for reading and writing that is in no directory, so that nothing of it is left
- * whatever happens to the process.
- */
-async function openNameless(port, directory) {
-  const descriptor = namelessDescriptor(directory);
-  try {
-    return await port.open(descriptor, 'r+');
-  } finally {
-    fs.closeSync(descriptor); // the port has its own
-  }
-}
-
-function namelessDescriptor(directory) {
-  try {
-    return fs.openSync(directory, O_TMPFILE | fs.constants.O_RDWR, 0o600);
-  } catch (error) {
-    if (error.code !== 'EOPNOTSUPP' && error.code !== 'EISDIR') throw error;
-  }
-  // A file system without O_TMPFILE: take the name away at once.
-  for (;;) {
-    const name = path.join(directory, `.spool-${randomBytes(12).toString('hex')}`);
-    try {
-      const descriptor = fs.openSync(name, 'wx+', 0o600);
-      fs.unlinkSync(name);
-      return descriptor;
-    } catch (error) {
-      if (error.code !== 'EEXIST') throw error;
-    }
+function writeFully(file, bytes, position) {
+  for (let at = 0; at < bytes.length;) {
+    at += fs.writeSync(file, bytes, at, bytes.length - at, position + at);
   }
 }

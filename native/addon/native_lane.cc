@@ -168,7 +168,8 @@ Thread& NativeLane::thread() {
 
 void NativeLane::hand_over(const Napi::Value& count) {
   const std::uint32_t wanted = count.As<Napi::Number>().Uint32Value();
-  submit_all(thread(), arrays_->submissions, std::min<std::size_t>(wanted, kSubmissionLimit));
+  submit_all(thread(), arrays_->submissions, std::min<std::size_t>(wanted, kSubmissionLimit),
+             records_.get());
 }
 
 Napi::Value NativeLane::submit(Info info) {

@@ -89,9 +89,40 @@ std::size_t submit_chain(Thread& thread, const Submission* records, std::size_t 
   return used;
 }
 
+/// The error tells the packet from the notice of an arrival, which may come when the connection has
+/// been begun already, for another packet, and is about to go on.
+void tell_refused(Port& here, const Submission& record, std::int32_t error) {
+  Packet notice;
+  notice.kind = PacketKind::kHandOff;
+  notice.key = record.token;
+  notice.handle = record.handle;
+  notice.error = error;
+  Dispatcher::Section section(here.dispatcher());
+  here.dispatcher().push(notice, nullptr);
+}
+
+/// `token`: the key of a connection; `tag`: the number of the port it goes to. One that is gone, or
+/// was handed on before, is left alone. One that can't go is told so where it is.
+void hand_off(Thread& thread, const Submission& record, stage::RecordTable* table) {
+  Port* target = Port::find(record.tag);
+  stage::RecordHeader* header = table == nullptr ? nullptr : table->header(record.token);
+  if (target == nullptr || header == nullptr) return;
+  Port& here = thread.port();
+  const std::int32_t error =
+      record.handle == 0 ? here.hand_off_key(*target, record.token, header->port)
+                         : here.hand_off(record.handle, *target, record.token, &header->port);
+  if (error != 0 && header->port == here.id()) tell_refused(here, record, error);
+}
+
+/// A message whose connection has gone on to another port follows it.
+void forward(const Submission& record) {
+  if (Port* target = Port::find(record.tag)) target->post(record.token, record.offset, false);
+}
+
 }  // namespace
 
-void submit_all(Thread& thread, const Submission* records, std::size_t count) {
+void submit_all(Thread& thread, const Submission* records, std::size_t count,
+                stage::RecordTable* table) {
   for (std::size_t i = 0; i < count;) {
     const Submission& record = records[i];
     switch (static_cast<PacketKind>(record.kind)) {
@@ -101,6 +132,18 @@ void submit_all(Thread& thread, const Submission* records, std::size_t count) {
         break;
       case PacketKind::kCancelHandle:
         thread.cancel_handle(record.handle);
+        ++i;
+        break;
+      case PacketKind::kHandOff:
+        hand_off(thread, record, table);
+        ++i;
+        break;
+      case PacketKind::kPosted:
+        forward(record);
+        ++i;
+        break;
+      case PacketKind::kRelease:
+        BufferPool::release({record.chunk, record.start});
         ++i;
         break;
       default:

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "port/thread.h"
+#include "stage/record_table.h"
 
 namespace cp::addon {
 
@@ -45,7 +46,9 @@ static_assert(sizeof(SliceRecord) == sizeof(Submission));
 
 enum SubmissionFlag : std::uint8_t { kMultishot = 1, kLinked = 2, kRelease = 4, kQuiet = 8 };
 
-/// Submits the first `count` records. What is wrong with one arrives as its packet.
-void submit_all(Thread& thread, const Submission* records, std::size_t count);
+/// Submits the first `count` records. What is wrong with one arrives as its packet. `table`: the
+/// records of the pipeline that the thread belongs to, if any.
+void submit_all(Thread& thread, const Submission* records, std::size_t count,
+                stage::RecordTable* table);
 
 }  // namespace cp::addon

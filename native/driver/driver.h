@@ -145,6 +145,8 @@ class Driver {
   virtual Result temporary_file(const char* directory) = 0;
   /// Duplicates a descriptor of the process and tells what it is.
   virtual Result duplicate(Descriptor descriptor, FileKind& kind) = 0;
+  /// The same for a file that a driver has opened: Windows would refuse to bind it again.
+  virtual Result duplicate_own(Descriptor file) = 0;
 };
 
 /// Closes a file that no operation uses and no driver knows of, at once.

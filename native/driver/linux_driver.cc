@@ -46,4 +46,9 @@ Result LinuxDriver::duplicate(Descriptor descriptor, FileKind& kind) {
   return duplicate_descriptor(static_cast<int>(descriptor), kind);
 }
 
+Result LinuxDriver::duplicate_own(Descriptor file) {
+  FileKind kind{};
+  return duplicate(file, kind);
+}
+
 }  // namespace cp::driver

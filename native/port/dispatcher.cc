@@ -1,6 +1,7 @@
 #include "port/dispatcher.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cassert>
 
@@ -32,18 +33,19 @@ Dispatcher::Section::Section(Dispatcher& dispatcher) : dispatcher_(dispatcher) {
   dispatcher_.clock_read_ = false;
 }
 
+/// A few at a time, so that nothing is allocated and no memory of the thread's is needed.
 Dispatcher::Section::~Section() {
-  if (dispatcher_.wakes_.empty()) {
+  std::array<Consumer*, 16> wakes;
+  std::vector<Consumer*>& all = dispatcher_.wakes_;
+  for (;;) {
+    const std::size_t count = std::min(all.size(), wakes.size());
+    std::copy_n(all.begin(), count, wakes.begin());
+    all.erase(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count));
     dispatcher_.mutex_.unlock();
-    return;
+    for (std::size_t i = 0; i < count; ++i) wakes[i]->wake();
+    if (count < wakes.size()) return;
+    dispatcher_.mutex_.lock();
   }
-  // The vectors trade places so that neither allocates again. A wake-up reaches nobody through
-  // another Section of this thread: sections are not nested.
-  thread_local std::vector<Consumer*> wakes;
-  wakes.swap(dispatcher_.wakes_);
-  dispatcher_.mutex_.unlock();
-  for (Consumer* consumer : wakes) consumer->wake();
-  wakes.clear();
 }
 
 void Dispatcher::add(Consumer& consumer) {
@@ -187,8 +189,8 @@ void Dispatcher::push(const Packet& arrived, Consumer* from) {
   place_back(packet, from);
 }
 
-bool Dispatcher::post(const Packet& packet, Consumer* from) {
-  if (closed_ || posted_ >= options_.queue_limit) return false;
+bool Dispatcher::post(const Packet& packet, Consumer* from, bool bounded) {
+  if (closed_ || (bounded && posted_ >= options_.queue_limit)) return false;
   ++posted_;
   push(packet, from);
   return true;

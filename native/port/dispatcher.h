@@ -88,8 +88,9 @@ class Dispatcher {
   /// Queues a completion. `from`: the thread that calls and will come to `take` by itself.
   void push(const Packet& packet, Consumer* from);
 
-  /// Queues a posted message; false when the queue is full (rule Q2) or the port closed.
-  bool post(const Packet& packet, Consumer* from);
+  /// Queues a posted message; false when the queue is full (rule Q2) or the port closed. One that
+  /// was let into another queue before is not `bounded`.
+  bool post(const Packet& packet, Consumer* from, bool bounded = true);
 
   /// Asks for a kDrained packet, now or when the queue has room.
   void notify_when_drained(const Packet& packet);

@@ -32,6 +32,7 @@ enum class PacketKind : std::uint8_t {
   kHandOff = 19,
   kAbandoned = 20,
   kDrained = 21,
+  kRelease = 22,
 };
 
 enum PacketFlag : std::uint8_t {

@@ -187,7 +187,8 @@ void Port::adopt(Handle& handle, driver::Driver& driver, driver::Descriptor desc
   driver.associate(descriptor);
 }
 
-std::int32_t Port::hand_off(std::uint32_t id, Port& target, std::uint32_t key) {
+std::int32_t Port::hand_off(std::uint32_t id, Port& target, std::uint32_t key,
+                            std::atomic<std::uint32_t>* where) {
   Handle* handle = HandleTable::instance().find(id);
   if (handle == nullptr) return kErrorHandleClosed;
   // Both ports are locked, in the order of their numbers: nothing may reach the new one before the
@@ -205,6 +206,7 @@ std::int32_t Port::hand_off(std::uint32_t id, Port& target, std::uint32_t key) {
   dispatcher_.extract_handle(id, moved);
   handle->port.store(&target);
   handle->key = key;
+  if (where != nullptr) where->store(target.id_);
   Packet notice;
   notice.kind = PacketKind::kHandOff;
   notice.key = key;
@@ -215,6 +217,18 @@ std::int32_t Port::hand_off(std::uint32_t id, Port& target, std::uint32_t key) {
     packet.target = nullptr;
     target.dispatcher_.push(packet, nullptr);
   }
+  return 0;
+}
+
+std::int32_t Port::hand_off_key(Port& target, std::uint32_t key,
+                                std::atomic<std::uint32_t>& where) {
+  Packet notice;
+  notice.kind = PacketKind::kHandOff;
+  notice.key = key;
+  Dispatcher::Section section(target.dispatcher_);
+  if (target.dispatcher_.closed()) return kErrorPortClosed;
+  where.store(target.id_);
+  target.dispatcher_.push(notice, nullptr);
   return 0;
 }
 
@@ -264,13 +278,13 @@ PortStats Port::stats() {
 
 // ---- posting and disposing --------------------------------------------------------------------
 
-bool Port::post(std::uint32_t key, double value) {
+bool Port::post(std::uint32_t key, double value, bool bounded) {
   Packet packet;
   packet.kind = PacketKind::kPosted;
   packet.key = key;
   packet.result = value;
   Dispatcher::Section section(dispatcher_);
-  return dispatcher_.post(packet, nullptr);
+  return dispatcher_.post(packet, nullptr, bounded);
 }
 
 void Port::dispose(const std::vector<Packet>& orphans, driver::Driver& driver) {

@@ -75,7 +75,7 @@ class Port {
   Thread* attach(PacketSlot* slots, driver::Result& error);
 
   /// From any thread, attached or not (rule Q1). False when the queue is full.
-  bool post(std::uint32_t key, double value);
+  bool post(std::uint32_t key, double value, bool bounded = true);
 
   /// A key nobody was given before: from 2^31 up, so that small numbers are the program's (rule
   /// A2).
@@ -90,8 +90,12 @@ class Port {
   /// Takes over a descriptor: tells the driver and gives it an identity no other ever has.
   static void adopt(Handle& handle, driver::Driver& driver, driver::Descriptor descriptor);
 
-  /// Moves a handle with its packets to `target` (rule A3). 0 or a LibraryError.
-  std::int32_t hand_off(std::uint32_t handle, Port& target, std::uint32_t key);
+  /// Moves a handle with its packets to `target` (rule A3). 0 or a LibraryError. `where`, if any,
+  /// is set to the target's number before any packet can be taken there.
+  std::int32_t hand_off(std::uint32_t handle, Port& target, std::uint32_t key,
+                        std::atomic<std::uint32_t>* where = nullptr);
+  /// The same for something that has a key, but no handle.
+  std::int32_t hand_off_key(Port& target, std::uint32_t key, std::atomic<std::uint32_t>& where);
 
   /// Every thread is told; nothing is delivered any more (rule D10).
   void close();

@@ -83,5 +83,7 @@ struct Request : driver::Operation {
 /// generation can always be looked at.
 Request* new_request();
 void recycle(Request* request);
+/// Hands the calling thread's spare requests to the others: it may be about to end.
+void return_spare_requests();
 
 }  // namespace cp

@@ -248,6 +248,7 @@ void Thread::detach(bool died) {
   own = {};
   slots = nullptr;
   port_.detached(calls);
+  return_spare_requests();
 }
 
 }  // namespace cp

@@ -41,7 +41,8 @@ struct FramesOptions {
   double document_timeout = 0;  ///< from a document's first byte to its last
   double farewell_timeout = 0;  ///< for a client that is sent away to read why
 
-  // What a client is told that is sent away; empty: nothing.
+  // What a client is told that is sent away; empty: nothing. Without `failed` a client whose
+  // document could not be kept stays, and the next stage hears of the failure.
   std::vector<std::uint8_t> too_large, timed_out, failed;
 };
 

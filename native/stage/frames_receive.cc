@@ -156,6 +156,10 @@ void FramesThread::begin_body(Connection& c, std::uint64_t length) {
 /// memory, or there is none.
 std::size_t FramesThread::keep(Connection& c, const Piece& piece, std::size_t size) {
   Frame& frame = c.frame;
+  if (frame.error != 0) {
+    frame.received += size;
+    return size;
+  }
   const std::uint64_t known = std::max(frame.length, frame.received + size);
   if (frame.file == 0 && options().spool_to_file && known > options().in_memory &&
       !move_to_file(c)) {
@@ -213,8 +217,7 @@ bool FramesThread::move_to_file(Connection& c) {
   const std::int64_t handle =
       file < 0 ? file : thread_->adopt_file(file, driver::FileKind::kRegular, association);
   if (handle < 0) {
-    counters().failed.fetch_add(1, std::memory_order_relaxed);
-    dismiss(c, options().failed);
+    lose(c, static_cast<driver::Result>(handle));
     return false;
   }
   frame.file = static_cast<std::uint32_t>(handle);
@@ -247,11 +250,17 @@ void FramesThread::on_write(const PacketSlot& packet, Connection& c) {
   // Of a document that was given up.
   if (packet.handle != frame.file) return;
   --frame.writes;
-  if (packet.error != 0) {
-    counters().failed.fetch_add(1, std::memory_order_relaxed);
-    return dismiss(c, options().failed);
-  }
+  if (packet.error != 0) lose(c, packet.error);
   go_on(c);
+}
+
+/// The document can't be kept. The client is sent away; or what is missing is received all the
+/// same, because the next document comes behind it, and the next stage is told.
+void FramesThread::lose(Connection& c, driver::Result error) {
+  counters().failed.fetch_add(1, std::memory_order_relaxed);
+  if (!options().failed.empty()) return dismiss(c, options().failed);
+  give_up_document(c);
+  c.frame.error = error;
 }
 
 // ---- onwards ----------------------------------------------------------------------------------
@@ -293,6 +302,10 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
   const bool in_file = frame.file != 0;
   header.document_chunk = in_file ? frame.file : frame.place.chunk;
   header.document_start = in_file ? 0 : frame.place.offset;
+  if (frame.error != 0) {
+    header.document_chunk = driver::kNoChunk;
+    header.document_start = static_cast<std::uint32_t>(-frame.error);
+  }
   header.document_length = static_cast<double>(frame.length);
   header.flags = static_cast<std::uint8_t>(header.flags | kRecordHasDocument |
                                            (in_file ? kRecordDocumentInFile : 0));

@@ -33,6 +33,7 @@ struct Frame {
   Place place;                 ///< the document's memory
   std::uint64_t capacity = 0;  ///< of it
   std::uint32_t file = 0;      ///< or the handle of its file
+  driver::Result error = 0;    ///< why it is not kept; what comes of it is dropped
   std::uint64_t length = 0;    ///< as its frame says; of a delimited one as far as is known
   std::uint64_t received = 0;  ///< bytes of it, its delimiter included
   double began = 0;            ///< milliseconds
@@ -85,6 +86,7 @@ class FramesThread {
   std::size_t keep_in_file(Connection& c, const Piece& piece, std::size_t size);
   bool reserve(Connection& c, std::uint64_t wanted);
   bool move_to_file(Connection& c);
+  void lose(Connection& c, driver::Result error);
   void write(Connection& c, Place place, std::uint64_t offset, std::uint32_t length);
   void go_on(Connection& c);
   void deliver(Connection& c, std::unique_ptr<Lease> lease);

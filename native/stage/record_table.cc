@@ -76,14 +76,24 @@ std::uint32_t RecordTable::create(std::uint32_t port, std::uint32_t handle) {
   generation = generation == kGenerations ? 1 : static_cast<std::uint16_t>(generation + 1);
   if (live_++ == 0) changed_.notify_all();
   RecordHeader* header = at(index);
-  std::fill_n(reinterpret_cast<std::uint8_t*>(header), stride_, std::uint8_t{0});
+  clear(header);
   header->handle = handle;
   header->port = port;
-  header->stage = header->state = header->from = kNoStage;
-  header->document_chunk = driver::kNoChunk;
   const std::uint32_t name = static_cast<std::uint32_t>(generation) << kIndexBits | index;
   header->name.store(name, std::memory_order_release);
   return name;
+}
+
+/// Field by field: the clock may be looking at the deadline of the record that was here before.
+void RecordTable::clear(RecordHeader* header) const {
+  header->deadline = 0;
+  header->stage = header->state = header->from = kNoStage;
+  header->flags = 0;
+  header->since = header->document_length = header->received = 0;
+  header->document_chunk = driver::kNoChunk;
+  header->document_start = header->number = header->stashed = 0;
+  std::fill_n(reinterpret_cast<std::uint8_t*>(header + 1), stride_ - sizeof(RecordHeader),
+              std::uint8_t{0});
 }
 
 RecordHeader* RecordTable::header(std::uint32_t key) const {

@@ -30,8 +30,8 @@ struct RecordHeader {
   std::uint8_t from;             ///< the stage it came from
   std::atomic<double> deadline;  ///< milliseconds on the monotonic clock; 0: none; kExpired
   double since;
-  std::uint32_t document_chunk;  ///< or the handle of its file: see kDocumentInFile
-  std::uint32_t document_start;
+  std::uint32_t document_chunk;  ///< or the handle of its file: see RecordFlag
+  std::uint32_t document_start;  ///< without a chunk: the error that lost it, a positive number
   double document_length;
   std::uint32_t number;   ///< documents so far
   std::uint32_t stashed;  ///< bytes
@@ -93,6 +93,7 @@ class RecordTable final : public KeySource {
   RecordHeader* at(std::size_t index) const {
     return reinterpret_cast<RecordHeader*>(memory_ + index * stride_);
   }
+  void clear(RecordHeader* header) const;
   void watch_deadlines();
   void look_at_deadlines();
   void expire(RecordHeader& header);

@@ -3,12 +3,15 @@ import { runExample } from '../support/examples';
 
 const programs = ['echo', 'cat', 'copy', 'proxy', 'spool-server', 'start'];
 
-test.each(programs)('%s --help tells the options and ends with code 0', async (name) => {
-  const { code, stdout, stderr } = await runExample(name, ['--help']);
-  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  expect(stdout).toMatch(new RegExp(`^usage: node examples/${name}\\.mjs `));
-  expect(stdout).toContain('--driver DRIVER');
-});
+test.each([...programs, 'spool-server-net'])(
+  '%s --help tells the options and ends with code 0',
+  async (name) => {
+    const { code, stdout, stderr } = await runExample(name, ['--help']);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toMatch(new RegExp(`^usage: node examples/${name}\\.mjs `));
+    if (programs.includes(name)) expect(stdout).toContain('--driver DRIVER');
+  },
+);
 
 const target = ['--target', '127.0.0.1:1'];
 
@@ -37,6 +40,7 @@ test.each<[name: string, args: string[], complaint: RegExp]>([
   ['spool-server', ['--max', '1x'], /--max .*size/],
   ['spool-server', ['--memory', '-5'], /--memory/],
   ['spool-server', ['--stats=1'], /--stats/],
+  ['spool-server-net', ['--answer', 'soon'], /--answer .*full, hash, length/],
   ['start', ['--seconds', '0'], /--seconds/],
   ['start', ['--connections', 'many'], /--connections/],
 ])('%s %j is refused with code 2', async (name, args, complaint) => {

@@ -1,18 +1,25 @@
 /** What all servers among the examples do alike. */
 import { describe, expect, test } from 'vitest';
 import { pattern, rawClient, rawServer, turns } from '../support/harness';
-import { describeDrivers, outcome, runExample, startServer } from '../support/examples';
+import {
+  describeDrivers,
+  driverArguments,
+  outcome,
+  runExample,
+  startServer,
+  type Driver,
+} from '../support/examples';
 
 const signals = ['SIGTERM', 'SIGINT'] as const;
 
-describe.each(['echo', 'proxy', 'spool-server'])('%s', (name) => {
+describe.each(['echo', 'proxy', 'spool-server', 'spool-server-net'])('%s', (name) => {
   async function argumentsOf(): Promise<string[]> {
     if (name !== 'proxy') return [];
     const target = await rawServer((socket) => socket.on('data', () => undefined));
     return ['--target', `127.0.0.1:${target.port}`];
   }
 
-  describeDrivers('a server', (driver) => {
+  const body = (driver: Driver | 'net') => {
     describe.each([1, 2])('threads: %i', (threads) => {
       test.each(signals)('%s ends it with code 0, connections or not', async (signal) => {
         const server = await startServer(name, driver, threads, await argumentsOf());
@@ -57,12 +64,15 @@ describe.each(['echo', 'proxy', 'spool-server'])('%s', (name) => {
       async (threads) => {
         const { port } = await rawServer();
         const result = await runExample(name, [
-          ...['--port', String(port), '--driver', driver, '--threads', String(threads)],
+          ...['--port', String(port), ...driverArguments(driver), '--threads', String(threads)],
           ...(await argumentsOf()),
         ]);
         expect(result).toMatchObject({ code: 1, stdout: '' });
         expect(result.stderr).toMatch(new RegExp(`^${name}: .*EADDRINUSE.*\n$`));
       },
     );
-  });
+  };
+
+  if (name.endsWith('-net')) body('net');
+  else describeDrivers('a server', body);
 });

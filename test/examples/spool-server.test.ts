@@ -1,17 +1,20 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readdirSync, readlinkSync, statSync } from 'node:fs';
+import { readdirSync, readlinkSync, rmdirSync, statSync } from 'node:fs';
 import type net from 'node:net';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { newSeed, Random, rawClient, sleep, temporaryDirectory, until } from '../support/harness';
 import {
+  childrenOf,
   describeDrivers,
   outcome,
+  runExample,
   smallFileSystem,
   startServer,
   write,
   type Driver,
+  type ServerExample,
 } from '../support/examples';
 
 const MiB = 2 ** 20;
@@ -110,27 +113,36 @@ class Client {
 
 // ---- what the server has open
 
-/** Sizes of the files without a name that a process has open in a directory. */
-function namelessFiles(pid: number, directory: string): number[] {
+/** Sizes of the files without a name that a server has open in a directory. */
+function namelessFiles({ child }: ServerExample, directory: string): number[] {
   const sizes: number[] = [];
-  for (const name of readdirSync(`/proc/${pid}/fd`)) {
-    const link = path.join(`/proc/${pid}/fd`, name);
-    try {
-      if (readlinkSync(link).startsWith(`${directory}/`)) sizes.push(statSync(link).size);
-    } catch {
-      // closed meanwhile
+  for (const pid of [child.pid!, ...childrenOf(child.pid!).keys()]) {
+    for (const name of readdirSync(`/proc/${pid}/fd`)) {
+      const link = path.join(`/proc/${pid}/fd`, name);
+      try {
+        if (readlinkSync(link).startsWith(`${directory}/`)) sizes.push(statSync(link).size);
+      } catch {
+        // closed meanwhile
+      }
     }
   }
   return sizes;
 }
 
-describeDrivers('spool-server', (driver) => {
+/** The numbers that a server with --stats prints when it is asked. */
+async function statsOf({ child }: ServerExample): Promise<Record<string, unknown>> {
+  const said = new Promise((resolve) => child.stdout!.once('data', resolve));
+  child.kill('SIGUSR2');
+  return JSON.parse(String(await said)) as Record<string, unknown>;
+}
+
+function suite(name: string, driver: Driver | 'net', ...always: string[]): void {
   const start = (threads: number, ...args: string[]) =>
-    startServer('spool-server', driver as Driver, threads, args);
+    startServer(name, driver, threads, [...always, ...args]);
 
   describe.each([1, 2])('threads: %i', (threads) => {
     test('answers documents of all sizes, cut anywhere, in order', async () => {
-      const seed = newSeed(`spool-server, ${driver}, ${threads}`);
+      const seed = newSeed(`${name}, ${driver}, ${threads}`);
       const random = new Random(seed);
       const sizes = [0, 1, 4095, MiB, MiB + 1, 5 * MiB, 1, 0, 100, 65536];
       const documents = sizes.flatMap((size) => [text(random, size), random.bytes(size)]);
@@ -234,12 +246,12 @@ describeDrivers('spool-server', (driver) => {
       for (const how of ['end', 'reset']) {
         const client = await rawClient(server.port);
         client.write(Buffer.concat([header(5 * MiB), Buffer.alloc(2 * MiB)]));
-        await until(() => namelessFiles(server.child.pid!, spool).some((size) => size >= MiB));
+        await until(() => namelessFiles(server, spool).some((size) => size >= MiB));
         if (how === 'end') {
           client.end();
           expect((await outcome(client)).bytes.length).toBe(0);
         } else client.resetAndDestroy();
-        await until(() => namelessFiles(server.child.pid!, spool).length === 0);
+        await until(() => namelessFiles(server, spool).length === 0);
         expect(await steady.send(words).answer()).toEqual(expectedFor(words));
       }
       expect(await server.stop()).toMatchObject({ code: 0, stderr: '' });
@@ -252,15 +264,15 @@ describeDrivers('spool-server', (driver) => {
       const large = text(new Random(2), 5 * MiB);
       client.socket.write(header(large.length));
       client.socket.write(large.subarray(0, 3 * MiB));
-      await until(() => namelessFiles(server.child.pid!, spool).some((size) => size >= 2 * MiB));
+      await until(() => namelessFiles(server, spool).some((size) => size >= 2 * MiB));
       expect(readdirSync(spool)).toEqual([]);
       client.socket.write(large.subarray(3 * MiB));
       expect(await client.answer()).toEqual(expectedFor(large));
-      await until(() => namelessFiles(server.child.pid!, spool).length === 0);
+      await until(() => namelessFiles(server, spool).length === 0);
 
       client.socket.write(header(large.length));
       client.socket.write(large.subarray(0, 3 * MiB));
-      await until(() => namelessFiles(server.child.pid!, spool).some((size) => size >= 2 * MiB));
+      await until(() => namelessFiles(server, spool).some((size) => size >= 2 * MiB));
       expect(await server.stop('SIGKILL')).toMatchObject({ code: null, signal: 'SIGKILL' });
       expect(readdirSync(spool)).toEqual([]);
     });
@@ -296,17 +308,85 @@ describeDrivers('spool-server', (driver) => {
       for (const line of numbers) {
         expect(JSON.parse(line)).toMatchObject({
           ...{ driver, threads, connections: 1, documents: 2, failures: 0, bytes: 4 + 2 * MiB },
-          port: { threads: expect.any(Number), systemCalls: expect.any(Number) },
+          ...{ cpu: { user: expect.any(Number), system: expect.any(Number) } },
+          ...{ wakeUps: expect.any(Number), residentBytes: expect.any(Number) },
+          ...(driver === 'net' ? {} : { stages: expect.any(Object) }),
         });
       }
     });
   });
 
-  test('a spool directory that does not exist: an error for long documents only', async () => {
-    const server = await start(1, '--spool', path.join(temporaryDirectory(), 'missing'));
+  test('a spool directory that does not exist: a message and code 2', async () => {
+    const missing = path.join(temporaryDirectory(), 'missing');
+    const result = await runExample(name, ['--port', '0', ...always, '--spool', missing]);
+    expect(result).toMatchObject({ code: 2, stdout: '' });
+    expect(result.stderr).toMatch(new RegExp(`^${name}: --spool has to be a directory\n`));
+  });
+
+  test('a spool directory that goes away: an error for long documents only', async () => {
+    const spool = temporaryDirectory();
+    const server = await start(1, '--spool', spool);
+    rmdirSync(spool);
     const client = await Client.connect(server.port);
     client.send(Buffer.alloc(2 * MiB), Buffer.from('a\n'));
     expect(await client.answer()).toEqual({ error: 'ENOENT' });
     expect(await client.answer()).toEqual(expectedFor(Buffer.from('a\n')));
   });
+
+  test('--answer: no more of a document than was asked for', async () => {
+    const documents = [Buffer.from('a b\n'), Buffer.alloc(MiB, 'x'), Buffer.alloc(3 * MiB, 'y')];
+    const wanted = { hash: ['bytes', 'sha256'], length: ['bytes'] };
+    for (const [answer, fields] of Object.entries(wanted)) {
+      const server = await start(1, '--answer', answer, '--spool', temporaryDirectory());
+      const client = await Client.connect(server.port);
+      client.send(...documents);
+      for (const document of documents) {
+        const due = Object.entries(expectedFor(document)).filter(([name]) => fields.includes(name));
+        expect(await client.answer()).toEqual(Object.fromEntries(due));
+      }
+      expect(await server.stop()).toMatchObject({ code: 0, stderr: '' });
+    }
+  });
+}
+
+describeDrivers('spool-server', (driver) => {
+  suite('spool-server', driver);
+
+  test('JavaScript is woken once for a document, however slowly it comes', async () => {
+    const server = await startServer('spool-server', driver, 2, ['--stats']);
+    const clients = await Promise.all([1, 2, 3].map(() => Client.connect(server.port)));
+    const document = text(new Random(4), 200_000);
+    for (const { socket } of clients) socket.setNoDelay();
+    const pieces = clients.map(async (client) => {
+      for (let round = 0; round < 3; round++) {
+        const bytes = frame(document);
+        for (let at = 0; at < bytes.length; at += 1000) {
+          await write(client.socket, bytes.subarray(at, at + 1000));
+          if (at % 10_000 === 0) await sleep(1);
+        }
+        expect(await client.answer()).toEqual(expectedFor(document));
+      }
+    });
+    await Promise.all(pieces);
+    expect(await statsOf(server)).toMatchObject({ documents: 9, wakeUps: 9 });
+    await server.stop();
+  });
+
+  test('--inspect: the stages on a web page', async () => {
+    const server = await startServer('spool-server', driver, 1, ['--inspect', '0']);
+    let said = server.ready;
+    server.child.stdout!.on('data', (text) => (said += text));
+    await until(() => /inspector on .*\n/.test(said));
+    const url = /\ninspector on (http:\/\/127\.0\.0\.1:\d+\/)\n$/.exec(said)![1]!;
+    const response = await fetch(new URL('stats.json', url));
+    expect(Object.keys(((await response.json()) as { stages: object }).stages)).toEqual([
+      'spool',
+      'work',
+    ]);
+    expect(await server.stop()).toMatchObject({ code: 0, stderr: '' });
+  });
 });
+describeDrivers('spool-server, spooling in JavaScript', (driver) =>
+  suite('spool-server', driver, '--native', 'off'),
+);
+describe('spool-server-net', () => suite('spool-server-net', 'net'));

@@ -3,6 +3,7 @@
  */
 import { spawn, spawnSync, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
 import type net from 'node:net';
 import path from 'node:path';
 import { describe, onTestFinished, type TestContext } from 'vitest';
@@ -67,14 +68,19 @@ export interface ServerExample {
   stop(signal?: NodeJS.Signals): Promise<Ended>;
 }
 
+/** The driver of a server, as arguments: those on node:net have none. */
+export function driverArguments(driver: Driver | 'net'): string[] {
+  return driver === 'net' ? [] : ['--driver', driver];
+}
+
 /** Starts a server on a port of its own, and waits for its ready line. */
 export async function startServer(
   name: string,
-  driver: Driver,
+  driver: Driver | 'net',
   threads: number,
   args: readonly string[] = [],
 ): Promise<ServerExample> {
-  const options = ['--port', '0', '--driver', driver, '--threads', String(threads)];
+  const options = ['--port', '0', ...driverArguments(driver), '--threads', String(threads)];
   const child = startExample(name, [...options, ...args]);
   let said = '';
   child.stdout!.on('data', (text) => (said += text));
@@ -92,6 +98,22 @@ export async function startServer(
       return end;
     },
   };
+}
+
+/** The processes that a process has started, and what they run. */
+export function childrenOf(pid: number): Map<number, string> {
+  const children = new Map<number, string>();
+  for (const entry of readdirSync('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    try {
+      const parent = /^.*\) \S (\d+) /s.exec(readFileSync(`/proc/${entry}/stat`, 'latin1'))?.[1];
+      if (Number(parent) !== pid) continue;
+      children.set(Number(entry), readFileSync(`/proc/${entry}/cmdline`, 'latin1'));
+    } catch {
+      // ended meanwhile
+    }
+  }
+  return children;
 }
 
 // ---- connections

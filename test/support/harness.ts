@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { getSystemErrorMap } from 'node:util';
 import { onTestFinished } from 'vitest';
 import {
   CompletionPort,
@@ -27,6 +28,16 @@ export const root = fileURLToPath(new URL('../..', import.meta.url));
 /** The built library, for child processes. */
 export const library = new URL('../../dist/index.js', import.meta.url).href;
 export const driver = process.env['COMPLETION_PORT_DRIVER'] ?? '';
+
+export const windows = process.platform === 'win32';
+/** Wine instead of Windows: a test that it can't pass says why when it is skipped. */
+export const wine = process.env['COMPLETION_PORT_TEST_WINE'] === '1';
+
+/** Node's number for an error on this platform, as it stands in `errno`. */
+export function errnoOf(code: string): number {
+  for (const [errno, [name]] of getSystemErrorMap()) if (name === code) return errno;
+  throw new Error(`no error is called ${code}`);
+}
 
 /** A port that is closed after the test. */
 export function newPort(options: PortOptions = {}): CompletionPort {
@@ -50,8 +61,19 @@ export async function turns(count = 50): Promise<void> {
 /** A directory that is removed after the test. */
 export function temporaryDirectory(): string {
   const directory = mkdtempSync(path.join(tmpdir(), 'completion-port-'));
-  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  onTestFinished(() => removeDirectory(directory));
   return directory;
+}
+
+/** Under Windows a file stays in its directory while a port that is closed later has it open. */
+function removeDirectory(directory: string): void {
+  const remove = (): void => rmSync(directory, { recursive: true, force: true });
+  if (!windows) return remove();
+  try {
+    remove();
+  } catch {
+    onTestFinished(remove);
+  }
 }
 
 /** The path of a new file with these contents. */

@@ -2,9 +2,7 @@
 // winsock2.h comes before windows.h, which would bring the sockets of 1993.
 #include <windows.h>
 
-#include <algorithm>
 #include <cassert>
-#include <cstring>
 #include <cwchar>
 #include <string>
 
@@ -26,16 +24,6 @@ HANDLE handle_of(const Operation& operation) {
 }
 
 Result result_of(BOOL done) { return done ? 0 : last_error(); }
-
-/// UTF-16 of a path; empty when it is not UTF-8.
-std::wstring wide(const char* path) {
-  const int bytes = static_cast<int>(std::strlen(path));
-  const int units = ::MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, bytes, nullptr, 0);
-  std::wstring out(static_cast<std::size_t>(std::max(units, 0)), L'\0');
-  if (units > 0)
-    ::MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, bytes, out.data(), units);
-  return out;
-}
 
 /// FILE_APPEND_DATA without FILE_WRITE_DATA makes every write go to the end, whatever its offset.
 DWORD access_of(std::uint32_t flags) {

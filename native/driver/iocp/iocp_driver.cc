@@ -38,6 +38,15 @@ class IocpDriver final : public Driver {
 
   void discard(Descriptor descriptor) override { close_anything(descriptor); }
 
+  Result temporary_file(const char* directory) override {
+    const Result made = make_temporary_file(directory);
+    if (made < 0) return made;
+    const Result bound = port_.associate(static_cast<Descriptor>(made));
+    if (bound == 0) return made;
+    close_file(static_cast<Descriptor>(made));
+    return bound;
+  }
+
   Result duplicate(Descriptor descriptor, FileKind& kind) override {
     const Result copy = duplicate_handle(descriptor, kind);
     if (copy < 0) return copy;
@@ -47,12 +56,20 @@ class IocpDriver final : public Driver {
     return bound;
   }
 
+  /// A copy shares what the original is bound to.
+  Result duplicate_own(Descriptor file) override {
+    FileKind kind{};
+    return duplicate_handle(file, kind);
+  }
+
  private:
   KernelPort& port_;
   BlockingPool pool_;
 };
 
 }  // namespace
+
+void close_file(Descriptor file) { ::CloseHandle(reinterpret_cast<HANDLE>(file)); }
 
 std::unique_ptr<Driver> make_iocp_driver(Result& error, std::string& reason) {
   reason.clear();

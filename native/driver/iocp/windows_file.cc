@@ -4,6 +4,10 @@
 // winsock2.h comes before windows.h, which would bring the sockets of 1993.
 #include <windows.h>
 
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
 #include "driver/errno.h"
 #include "driver/iocp/windows_error.h"
 
@@ -15,6 +19,15 @@ HANDLE handle_of(Descriptor descriptor) { return reinterpret_cast<HANDLE>(descri
 bool is_console(HANDLE handle) {
   DWORD mode = 0;
   return ::GetConsoleMode(handle, &mode) != 0;
+}
+
+/// Of this process and moment.
+std::wstring unused_name() {
+  static std::atomic<std::uint32_t> count{0};
+  LARGE_INTEGER ticks;
+  ::QueryPerformanceCounter(&ticks);
+  return L"completion-port-" + std::to_wstring(::GetCurrentProcessId()) + L'-' +
+         std::to_wstring(ticks.QuadPart) + L'-' + std::to_wstring(++count);
 }
 
 }  // namespace
@@ -45,6 +58,32 @@ Result file_kind_of(Descriptor descriptor, FileKind& kind) {
   const bool folder = (information.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY) != 0;
   kind = folder ? FileKind::kDirectory : FileKind::kRegular;
   return 0;
+}
+
+std::wstring wide(const char* path) {
+  const int bytes = static_cast<int>(std::strlen(path));
+  const int units = ::MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, bytes, nullptr, 0);
+  std::wstring out(static_cast<std::size_t>(std::max(units, 0)), L'\0');
+  if (units > 0)
+    ::MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, bytes, out.data(), units);
+  return out;
+}
+
+Result make_temporary_file(const char* directory) {
+  constexpr DWORD kAccess = GENERIC_READ | GENERIC_WRITE | DELETE;
+  constexpr DWORD kAttributes =
+      FILE_ATTRIBUTE_TEMPORARY | FILE_FLAG_OVERLAPPED | FILE_FLAG_DELETE_ON_CLOSE;
+  const std::wstring folder = wide(directory);
+  if (folder.empty()) return -ENOENT;
+  for (;;) {
+    const std::wstring path = folder + L'\\' + unused_name();
+    HANDLE handle =
+        ::CreateFileW(path.c_str(), kAccess, 0, nullptr, CREATE_NEW, kAttributes, nullptr);
+    if (handle != INVALID_HANDLE_VALUE) return reinterpret_cast<Descriptor>(handle);
+    const DWORD error = ::GetLastError();
+    // Another process of the same number, on another machine of a shared folder.
+    if (error != ERROR_FILE_EXISTS) return from_windows(error);
+  }
 }
 
 Result duplicate_handle(Descriptor descriptor, FileKind& kind) {

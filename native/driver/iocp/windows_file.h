@@ -1,12 +1,21 @@
 // Files on Windows, with calls that do not block.
 #pragma once
 
+#include <string>
+
 #include "driver/driver.h"
 
 namespace cp::driver {
 
 /// What an open handle is; a negative errno when Windows can't tell.
 Result file_kind_of(Descriptor handle, FileKind& kind);
+
+/// UTF-16 of a path; empty when it is not UTF-8.
+std::wstring wide(const char* path);
+
+/// A file in `directory`, open for overlapped reading and writing, that nobody else can open and
+/// that goes with its last handle. Or a negative errno.
+Result make_temporary_file(const char* directory);
 
 Result duplicate_handle(Descriptor handle, FileKind& kind);
 

@@ -1,0 +1,45 @@
+/**
+ * What a spool server answers to a document: as much of it as was asked for with --answer.
+ */
+import { createHash } from 'node:crypto';
+import { WordCount } from './words.mjs';
+
+/** `full`: hash, lines and words; `hash`: no words; `length`: the contents are not looked at. */
+export const answers = ['full', 'hash', 'length'];
+
+/** Bytes looked at before others get their turn. */
+export const BLOCK = 256 * 1024;
+
+/** Looks at a document piece by piece. */
+export class Description {
+  #hash;
+  #words;
+  #bytes = 0;
+
+  constructor(answer) {
+    if (answer !== 'length') this.#hash = createHash('sha256');
+    if (answer === 'full') this.#words = new WordCount();
+  }
+
+  update(bytes) {
+    this.#bytes += bytes.length;
+    this.#hash?.update(bytes);
+    this.#words?.update(bytes);
+  }
+
+  /** For bytes that nobody wants to look at. */
+  skip(bytes) {
+    this.#bytes += bytes;
+  }
+
+  /** What the client gets to know. */
+  result() {
+    const result = { bytes: this.#bytes };
+    if (this.#hash !== undefined) result.sha256 = this.#hash.digest('hex');
+    if (this.#words !== undefined) {
+      result.lines = this.#words.lines;
+      result.words = this.#words.words;
+    }
+    return result;
+  }
+}

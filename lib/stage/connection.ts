@@ -1,0 +1,334 @@
+/**
+ * The connection at hand, as a handler sees it.
+ */
+import { inspect } from 'node:util';
+import { Kind, NO_CHUNK, SubmissionFlag } from '../binding';
+import { invalidState, outOfBuffers, queueFull } from '../errors';
+import type { Data } from '../memory';
+import type { TcpSocket } from '../socket';
+import * as validate from '../validate';
+import { handleFor } from '../wrap';
+import { monotonic } from './clock';
+import type { State, Transition } from './definition';
+import { StageDocument, type Reply } from './documents';
+import { unknownStage, unknownState } from './failures';
+import type { RecordFields, RecordOf } from './fields';
+import {
+  connectionReleased,
+  Header,
+  IN_TRANSIT,
+  NONE,
+  RecordFlag,
+  type RecordView,
+} from './record';
+import type { StageInfo, StageThread } from './thread';
+
+/** How a connection leaves its state other than for another one. */
+export const enum Action {
+  None,
+  Close,
+  HandOff,
+}
+
+/** What is called for a packet, in this order. */
+export const enum Todo {
+  Failed = 1,
+  Entered = 2,
+  Handoff = 4,
+  /** The packet's own event. */
+  Event = 8,
+}
+
+export const enum Event {
+  None,
+  Entered,
+  Handoff,
+  Received,
+  Ended,
+  Sent,
+  Posted,
+  Timeout,
+  Closed,
+  Abandoned,
+  Failed,
+}
+
+export interface HandOffOptions {
+  /** The state it begins in. Default: the stage's initial one. */
+  readonly state?: string | undefined;
+}
+
+const TRANSITION: Transition = Object.freeze({ transition: true });
+/** Some 24 days: what other timers of Node.js can wait at most. */
+const LONGEST = 2 ** 31 - 1;
+
+/**
+ * The connection, or task, that a handler is called for. **It is valid until the handler returns**,
+ * or the promise that it returned is settled: the object is used again for the next packet, and
+ * throws `ERR_CONNECTION_RELEASED` in between. What has to outlast the handler belongs into
+ * `record`; `key` names the connection as long as it lives.
+ */
+export class Connection<
+  R extends RecordFields = RecordFields,
+  S extends string = string,
+  L = unknown,
+> {
+  /** @internal */
+  readonly thread: StageThread;
+  /** @internal Its key; -1 while the object stands for none. */
+  name = -1;
+  /** @internal Where its record begins. */
+  at = 0;
+  /** @internal */
+  now: State;
+  /** @internal */
+  todo = 0;
+  /** @internal The packet's own event. */
+  event = Event.None;
+  /** @internal The number of `sent` and `posted`. */
+  value = 0;
+  /** @internal The error of `failed`. */
+  error: Error | undefined = undefined;
+  /** @internal Bytes at hand: where they are. */
+  chunk = NO_CHUNK;
+  /** @internal */
+  start = 0;
+  /** @internal */
+  length = 0;
+  /** @internal */
+  action = Action.None;
+  /** @internal Where it is handed to. */
+  target: StageInfo | undefined = undefined;
+  /** @internal */
+  targetState = NONE;
+  /** @internal Handlers called since its packet was taken. */
+  calls = 0;
+  /** @internal */
+  began = 0;
+
+  private readonly view: RecordView;
+
+  /** @internal */
+  constructor(thread: StageThread) {
+    this.thread = thread;
+    this.now = thread.machine.initial;
+    this.view = new thread.View();
+  }
+
+  /** Names the connection in the pipeline as long as it lives: for `pipeline.post`. */
+  get key(): number {
+    this.check();
+    return this.name;
+  }
+
+  /** The state it is in. */
+  get state(): S {
+    this.check();
+    return this.now.name as S;
+  }
+
+  /** The stage it is at. */
+  get stage(): string {
+    this.check();
+    return this.thread.stage.name;
+  }
+
+  /** Its record: the fields that the stage declared. */
+  get record(): RecordOf<R> {
+    this.check();
+    return this.view as unknown as RecordOf<R>;
+  }
+
+  /** What the stage's `local` made for it in this thread. */
+  get local(): L {
+    this.check();
+    return this.thread.localOf(this) as L;
+  }
+
+  /** Its socket, in packet style, for options and addresses; undefined for a task. */
+  get handle(): TcpSocket<'packet'> | undefined {
+    const id = this.handleId;
+    if (id === 0) return undefined;
+    return handleFor(this.thread.lane, id, this.name, Kind.Receive) as TcpSocket<'packet'>;
+  }
+
+  /** The peer's address; undefined for a task, or when the connection is gone. */
+  get remoteAddress(): string | undefined {
+    return this.remote()?.address;
+  }
+
+  get remotePort(): number | undefined {
+    return this.remote()?.port;
+  }
+
+  /** The document that a native stage brought with it. */
+  get document(): StageDocument | undefined {
+    this.check();
+    return StageDocument.of(this);
+  }
+
+  /**
+   * Sends all of `data`, in the order of the calls (rule O7). A failure goes to `failed`; a `sent`
+   * handler hears of the success. Throws `ERR_OUT_OF_BUFFERS` when the port's memory is used up.
+   */
+  send(data: Data | readonly Data[]): void {
+    const handle = this.socket('send');
+    validate.data(data, 'data');
+    const { lane } = this.thread;
+    if (!lane.memory.stage(data)) throw outOfBuffers();
+    if (lane.memory.stagedBytes === 0) return;
+    const flags = this.now.sent === undefined ? SubmissionFlag.Quiet : 0;
+    lane.submitStaged(Kind.Send, flags, handle, 0, 0, 0);
+    const { bytes } = this.thread.records;
+    const place = this.at + Header.FLAGS;
+    bytes[place] = bytes[place]! | RecordFlag.Sent;
+  }
+
+  /** Sends `data`, if any, and then the end of the stream; receiving goes on. */
+  end(data?: Data | readonly Data[]): void {
+    if (data !== undefined) this.send(data);
+    const handle = this.socket('end');
+    const { lane } = this.thread;
+    lane.submit(Kind.Shutdown, SubmissionFlag.Quiet, handle, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+  }
+
+  /** A `posted` event for this connection, after what waits already. `ERR_QUEUE_FULL`. */
+  post(value = 0): void {
+    this.check();
+    validate.number(value, 'value');
+    if (!this.thread.native.post(this.name, value)) throw queueFull();
+  }
+
+  /**
+   * A `timeout` event after `milliseconds`, unless another call sets another time; 0: none. It is
+   * kept when the state changes, not when the stage does. Resolution: some 20 ms.
+   */
+  timeout(milliseconds: number): void {
+    this.check();
+    if (!(validate.number(milliseconds, 'milliseconds') >= 0 && milliseconds <= LONGEST)) {
+      throw validate.outOfRange('milliseconds', `>= 0 && <= ${LONGEST}`, milliseconds);
+    }
+    const { numbers } = this.thread.records;
+    numbers[(this.at + Header.DEADLINE) >>> 3] =
+      milliseconds === 0 ? 0 : monotonic() + milliseconds;
+  }
+
+  /**
+   * Hands the connection to another stage when the handler is done: with its record, and whatever
+   * was received and not wanted. `ERR_UNKNOWN_STAGE`, `ERR_UNKNOWN_STATE`.
+   */
+  handOff(stage: string, options: HandOffOptions = {}): Transition {
+    this.leaving('handOff');
+    validate.options(options);
+    const target = this.thread.find(validate.string(stage, 'stage'));
+    if (target === undefined) throw unknownStage(stage, this.thread.stageNames());
+    this.targetState = stateIndex(this, target, options.state);
+    this.target = target;
+    this.action = Action.HandOff;
+    return TRANSITION;
+  }
+
+  /**
+   * Answers the document of a native stage and hands the connection back to that stage, which sends
+   * the answer: bytes, a file, or a header and a file. The file is closed when it is sent.
+   */
+  reply(answer: Reply): Transition {
+    this.leaving('reply');
+    const from = this.thread.stages[this.thread.records.bytes[this.at + Header.FROM]!];
+    if (from === undefined || !from.native) {
+      throw invalidState('Only a connection that came from a native stage has a reply');
+    }
+    this.thread.reply(this, answer);
+    this.targetState = NONE;
+    this.target = from;
+    this.action = Action.HandOff;
+    return TRANSITION;
+  }
+
+  /**
+   * Closes the connection when the handler is done; `closed` is its last event. What was sent before
+   * goes out first, unless the peer does not take it for two seconds.
+   */
+  close(): Transition {
+    this.leaving('close');
+    this.action = Action.Close;
+    return TRANSITION;
+  }
+
+  [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    if (this.name < 0) return 'Connection {}';
+    const { key, stage, state } = this;
+    return `Connection ${show({ key, stage, state }, options)}`;
+  }
+
+  // ---- for the thread
+
+  /** @internal Stands for the connection of that name from now on. */
+  bind(key: number, at: number): void {
+    this.name = key;
+    this.at = at;
+    this.view.key = key;
+    this.view.at = at;
+    this.todo = 0;
+    this.calls = 0;
+    this.action = Action.None;
+    this.error = undefined;
+  }
+
+  /** @internal Stands for none. */
+  unbind(): void {
+    this.name = -1;
+    this.view.key = -1;
+    this.target = undefined;
+    this.error = undefined;
+  }
+
+  /** @internal The bytes at hand. */
+  bytesAtHand(): Buffer {
+    return this.thread.lane.memory.view(this.chunk, this.start, this.length);
+  }
+
+  /** @internal */
+  get flags(): number {
+    return this.thread.records.bytes[this.at + Header.FLAGS]!;
+  }
+
+  /** @internal */
+  get handleId(): number {
+    this.check();
+    return this.thread.records.words[(this.at + Header.HANDLE) >>> 2]!;
+  }
+
+  private check(): void {
+    if (this.thread.records.words[this.at >>> 2] !== this.name) throw connectionReleased();
+  }
+
+  private socket(what: string): number {
+    const handle = this.handleId;
+    if ((this.flags & RecordFlag.Closing) !== 0) throw invalidState('The connection is closed');
+    if (handle === 0) throw invalidState(`${what}() is for connections; this is a task`);
+    return handle;
+  }
+
+  private leaving(what: string): void {
+    this.check();
+    if ((this.flags & RecordFlag.Closing) !== 0) throw invalidState('The connection is closed');
+    if (this.action === Action.None) return;
+    throw invalidState(`${what}() comes after handOff(), reply() or close() in the same handler`);
+  }
+
+  private remote(): { address: string; port: number } | undefined {
+    const handle = this.handleId;
+    if (handle === 0) return undefined;
+    const address = this.thread.native.address(handle, true);
+    return typeof address === 'number' ? undefined : address;
+  }
+}
+
+/** What the record's STATE says while the connection is on its way. */
+function stateIndex(c: Connection, target: StageInfo, state: string | undefined): number {
+  if (state === undefined) return NONE;
+  const index = target.states.indexOf(validate.string(state, 'options.state'));
+  if (index < 0) throw unknownState(target.name, '(handOff)', c.name, state);
+  return IN_TRANSIT | index;
+}

@@ -1,0 +1,241 @@
+/**
+ * What a user writes: a stage, as a record, states and the handlers of events in each state; and
+ * the table it is turned into.
+ */
+import { coded } from '../errors';
+import * as validate from '../validate';
+import type { Connection } from './connection';
+import { checkFields, type RecordFields } from './fields';
+
+/** What `c.handOff`, `c.close` and `c.reply` give a handler to return: the connection leaves. */
+export interface Transition {
+  /** @internal */
+  readonly transition: true;
+}
+
+/** What a handler may return: nothing to stay, the name of a state, or that it leaves. */
+export type Next<S extends string> = S | Transition | void | undefined;
+
+type Result<S extends string> = Next<S> | Promise<Next<S>>;
+
+/**
+ * The events of a state. Each handler may be async: the connection's key stays held meanwhile, so
+ * nothing else happens to the connection (rule D8). What it throws goes to `failed`.
+ */
+export interface Handlers<C, S extends string> {
+  /** The connection has come into this state: from nowhere, from another stage, or another state. */
+  entered?(this: void, c: C): Result<S>;
+  /** It came from stage `from`; after `entered`. */
+  handoff?(this: void, c: C, from: string): Result<S>;
+  /**
+   * Bytes came; they are lent until the handler, or its promise, is done. While a state has no
+   * such handler nothing is received, and what has arrived waits with the connection.
+   */
+  received?(this: void, c: C, bytes: Buffer): Result<S>;
+  /** The peer sends no more. Default: close. */
+  ended?(this: void, c: C): Result<S>;
+  /** So many bytes of one `c.send` are with the kernel. */
+  sent?(this: void, c: C, bytes: number): Result<S>;
+  /** A value of `c.post`, `pipeline.post` or `pipeline.start`. */
+  posted?(this: void, c: C, value: number): Result<S>;
+  /** The time of `c.timeout` has passed. Default: `failed` with `ETIMEDOUT`. */
+  timeout?(this: void, c: C): Result<S>;
+  /** The connection is closed: the last event, after which its record is released. */
+  closed?(this: void, c: C): void | Promise<void>;
+  /**
+   * The thread that was at this connection died in the middle: what it submitted last may be lost.
+   * Default: close.
+   */
+  abandoned?(this: void, c: C): Result<S>;
+  /** An operation failed, or a handler threw. Default: close. */
+  failed?(this: void, c: C, error: Error): Result<S>;
+}
+
+/** What `defineStage` takes. */
+export interface StageDefinition<R extends RecordFields, S extends string, L> {
+  /** The fields this stage uses, shared by name with the pipeline's other stages. */
+  readonly record?: R;
+  /**
+   * Makes an object that lives in one thread only, for each connection that comes: `c.local`. The
+   * connection then stays with that thread as long as it is at this stage.
+   */
+  local?(this: void, c: Connection<R, S, undefined>): L;
+  /** The state a connection begins in. Default: the first of `states`. */
+  readonly initial?: NoInfer<S>;
+  readonly states: { readonly [K in S]: Handlers<Connection<R, S, L>, NoInfer<S>> };
+  /** Handlers of events for the states that have none of their own. */
+  readonly otherwise?: Handlers<Connection<R, S, L>, NoInfer<S>>;
+}
+
+const brand: unique symbol = Symbol('completion-port.stage');
+
+/** A stage, checked: what a stage's module exports by default. */
+export interface Stage<R extends RecordFields = RecordFields, S extends string = string> {
+  /** @internal */
+  readonly [brand]: Machine;
+  readonly record: R;
+  /** Names of the states, in their order. */
+  readonly states: readonly S[];
+}
+
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+type AnyConnection = Connection<any, any, any>;
+type AnyResult = Result<string>;
+
+/** The handlers that hold in one state, its own or those of `otherwise`. */
+export interface State {
+  readonly name: string;
+  readonly index: number;
+  /** Whether anything is to be received in this state. */
+  readonly listens: boolean;
+  readonly entered: ((c: AnyConnection) => AnyResult) | undefined;
+  readonly handoff: ((c: AnyConnection, from: string) => AnyResult) | undefined;
+  readonly received: ((c: AnyConnection, bytes: Buffer) => AnyResult) | undefined;
+  readonly ended: ((c: AnyConnection) => AnyResult) | undefined;
+  readonly sent: ((c: AnyConnection, bytes: number) => AnyResult) | undefined;
+  readonly posted: ((c: AnyConnection, value: number) => AnyResult) | undefined;
+  readonly timeout: ((c: AnyConnection) => AnyResult) | undefined;
+  readonly closed: ((c: AnyConnection) => void | Promise<void>) | undefined;
+  readonly abandoned: ((c: AnyConnection) => AnyResult) | undefined;
+  readonly failed: ((c: AnyConnection, error: Error) => AnyResult) | undefined;
+}
+
+/** A stage as the runner uses it. */
+export interface Machine {
+  readonly record: RecordFields;
+  readonly states: readonly State[];
+  readonly indexes: ReadonlyMap<string, State>;
+  readonly initial: State;
+  readonly local: ((c: AnyConnection) => unknown) | undefined;
+}
+
+/** Bit 7 of a record's state says something else. */
+const MOST_STATES = 127;
+
+const events = [
+  'entered',
+  'handoff',
+  'received',
+  'ended',
+  'sent',
+  'posted',
+  'timeout',
+  'closed',
+  'abandoned',
+  'failed',
+] as const;
+
+/**
+ * Defines a stage: a small state machine that the threads of a pool run for each connection. The
+ * compiler rejects a state or an event that there is not, and a field the record does not have.
+ *
+ * ```ts
+ * export default defineStage({
+ *   record: { received: 'u32' },
+ *   states: {
+ *     header: { received(c, bytes) { c.record.received += bytes.length; return 'body'; } },
+ *     body: { received: (c) => c.handOff('work') },
+ *   },
+ * });
+ * ```
+ */
+export function defineStage<
+  const R extends RecordFields = Record<never, never>,
+  S extends string = string,
+  L = undefined,
+>(definition: StageDefinition<R, S, L>): Stage<R, S> {
+  if (typeof definition !== 'object' || definition === null) {
+    throw validate.invalidType('definition', 'of type object', definition);
+  }
+  const known = ['record', 'local', 'initial', 'states', 'otherwise'];
+  for (const name of Object.keys(definition)) {
+    if (!known.includes(name)) throw unknownName(`definition.${name}`, known, name);
+  }
+  const machine = compile(definition);
+  const record = machine.record as R;
+  const states = machine.states.map((state) => state.name as S);
+  return Object.freeze({ [brand]: machine, record, states });
+}
+
+/** The table of a stage; undefined for what `defineStage` did not make. */
+export function machineOf(stage: unknown): Machine | undefined {
+  return (stage as Partial<Stage> | null | undefined)?.[brand];
+}
+
+interface Untyped {
+  readonly record?: unknown;
+  readonly local?: unknown;
+  readonly initial?: unknown;
+  readonly states?: unknown;
+  readonly otherwise?: unknown;
+}
+
+function compile(definition: Untyped): Machine {
+  const record = checkFields(definition.record);
+  const { local, states, otherwise = {} } = definition;
+  if (local !== undefined) validate.callback(local, 'definition.local');
+  if (typeof states !== 'object' || states === null) {
+    throw validate.invalidType('definition.states', 'of type object', states);
+  }
+  const names = Object.keys(states);
+  if (names.length === 0 || names.length > MOST_STATES) {
+    throw validate.outOfRange('definition.states', `from 1 to ${MOST_STATES} states`, names.length);
+  }
+  checkHandlers(otherwise, 'definition.otherwise');
+  const compiled = names.map((name, index) => {
+    const own = (states as Record<string, unknown>)[name];
+    checkHandlers(own, `definition.states.${name}`);
+    return stateOf(name, index, own as object, otherwise as object);
+  });
+  const initial = definition.initial ?? names[0];
+  const first = compiled.find((state) => state.name === initial);
+  if (first === undefined) {
+    throw validate.invalidValue('definition.initial', 'must name one of the states', initial);
+  }
+  return {
+    record,
+    states: compiled,
+    indexes: new Map(compiled.map((state) => [state.name, state])),
+    initial: first,
+    local: local as Machine['local'],
+  };
+}
+
+function checkHandlers(handlers: unknown, name: string): void {
+  if (typeof handlers !== 'object' || handlers === null) {
+    throw validate.invalidType(name, 'of type object', handlers);
+  }
+  for (const [event, handler] of Object.entries(handlers)) {
+    if (!(events as readonly string[]).includes(event)) {
+      throw unknownName(`${name}.${event}`, events, event);
+    }
+    if (handler !== undefined) validate.callback(handler, `${name}.${event}`);
+  }
+}
+
+/** Every state has the same shape, so that calls of handlers stay monomorphic. */
+function stateOf(name: string, index: number, own: object, otherwise: object): State {
+  const chosen = { ...otherwise, ...own } as State;
+  return {
+    name,
+    index,
+    listens: chosen.received !== undefined || chosen.ended !== undefined,
+    entered: chosen.entered,
+    handoff: chosen.handoff,
+    received: chosen.received,
+    ended: chosen.ended,
+    sent: chosen.sent,
+    posted: chosen.posted,
+    timeout: chosen.timeout,
+    closed: chosen.closed,
+    abandoned: chosen.abandoned,
+    failed: chosen.failed,
+  };
+}
+
+function unknownName(what: string, known: readonly string[], name: string): TypeError {
+  return coded(
+    new TypeError(`The property '${what}' is unknown: '${name}' is none of ${known.join(', ')}`),
+    'ERR_INVALID_ARG_VALUE',
+  );
+}

@@ -1,0 +1,147 @@
+/**
+ * Documents that a native stage brings, and the answers it takes back.
+ */
+import { fstatSync } from 'node:fs';
+import { NO_CHUNK } from '../binding';
+import { invalidState, outOfBuffers, systemError } from '../errors';
+import type { ChunkOptions } from '../chunks';
+import { File } from '../file';
+import type { Operation } from '../operation';
+import { asBytes, type Data } from '../memory';
+import * as validate from '../validate';
+import type { Connection } from './connection';
+import { Header, RecordFlag } from './record';
+
+/** What `c.reply` takes: bytes, an open file, or a header and a file. */
+export type Reply = Data | File<'await'> | readonly [header: Data, file: File<'await'>];
+
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+type AnyConnection = Connection<any, any, any>;
+
+/** A document that a native stage received whole. Valid as long as its connection's handler. */
+export class StageDocument {
+  /** Bytes. */
+  readonly length: number;
+  /** How many documents the connection has brought, this one included. */
+  readonly number: number;
+  /** Whether it lies in a file rather than in memory. */
+  readonly inFile: boolean;
+  /**
+   * Why it could not be kept (`ENOSPC`, …): its bytes were dropped, and asking for them throws this.
+   * Only where the native stage has no `failed` to send.
+   */
+  readonly error: Error | undefined;
+  private readonly chunk: number;
+  private readonly start: number;
+  private readonly connection: AnyConnection;
+
+  private constructor(c: AnyConnection, flags: number) {
+    const { words, numbers } = c.thread.records;
+    this.connection = c;
+    this.inFile = (flags & RecordFlag.DocumentInFile) !== 0;
+    this.length = numbers[(c.at + Header.DOCUMENT_LENGTH) >>> 3]!;
+    this.number = words[(c.at + Header.NUMBER) >>> 2]!;
+    this.chunk = words[(c.at + Header.DOCUMENT_CHUNK) >>> 2]!;
+    this.start = words[(c.at + Header.DOCUMENT_START) >>> 2]!;
+    const lost = this.chunk === NO_CHUNK && this.start !== 0;
+    this.error = lost ? systemError(-this.start, 'write', {}) : undefined;
+  }
+
+  /** @internal */
+  static of(c: AnyConnection): StageDocument | undefined {
+    const { flags } = c;
+    if ((flags & RecordFlag.HasDocument) === 0) return undefined;
+    return new StageDocument(c, flags);
+  }
+
+  /** Its bytes, where the native stage received them; undefined when it lies in a file. */
+  get bytes(): Buffer | undefined {
+    this.check();
+    if (this.inFile) return undefined;
+    if (this.chunk === NO_CHUNK) return Buffer.alloc(0);
+    return this.connection.thread.lane.memory.view(this.chunk, this.start, this.length);
+  }
+
+  /**
+   * The file that it lies in, opened once more: to be closed by the program. It has no name, and
+   * goes with the last one that has it open. `ERR_INVALID_STATE` for a document in memory.
+   */
+  open(): Operation<File<'await'>> {
+    this.check();
+    const { lane, native } = this.connection.thread;
+    const descriptor = this.inFile ? (native.handleInfo(this.chunk)?.descriptor ?? -1) : -1;
+    if (descriptor < 0) throw fileGone();
+    return lane.port.open(descriptor, 'r');
+  }
+
+  /** Its bytes piece by piece, wherever they are; each is valid until the next is asked for. */
+  async *chunks(options: ChunkOptions = {}): AsyncGenerator<Buffer, void, undefined> {
+    if (!this.inFile) {
+      const { bytes } = this;
+      if (bytes !== undefined && bytes.length > 0) yield bytes;
+      return;
+    }
+    const file = await this.open();
+    try {
+      yield* file.chunks({ end: this.length, ...options });
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** Throws when the handler is over, or there are no bytes. */
+  private check(): void {
+    void this.connection.key;
+    if (this.error !== undefined) throw this.error;
+  }
+}
+
+function fileGone(): Error {
+  return invalidState('The document does not lie in a file');
+}
+
+/** Gives native code the answer that goes out when the connection is back. 0 or an error. */
+export function giveReply(c: AnyConnection, reply: Reply): number {
+  const [header, file] = partsOf(reply);
+  const bytes = header === undefined ? undefined : bytesOf(header);
+  const length = bytes?.byteLength ?? 0;
+  const { lane, native } = c.thread;
+  const size = file === undefined ? 0 : sizeOf(file);
+  if (length > 0) {
+    if (!lane.memory.take(length)) throw outOfBuffers();
+    lane.memory.bytes(lane.memory.chunk).set(bytes!, lane.memory.start);
+  }
+  const chunk = length > 0 ? lane.memory.chunk : NO_CHUNK;
+  const start = length > 0 ? lane.memory.start : 0;
+  const result = native.reply(c.name, chunk, start, length, file?.id ?? 0, 0, size);
+  file?.closeQuietly();
+  return result;
+}
+
+function partsOf(reply: Reply): [Data | undefined, File<'await'> | undefined] {
+  if (Array.isArray(reply)) {
+    const [header, file] = reply as readonly [Data, File<'await'>];
+    return [header, checkFile(file)];
+  }
+  if (reply instanceof File) return [undefined, checkFile(reply)];
+  return [reply as Data, undefined];
+}
+
+function checkFile(file: unknown): File<'await'> {
+  if (!(file instanceof File)) throw validate.invalidType('answer', 'an open File', file);
+  file.assertOpen();
+  return file as File<'await'>;
+}
+
+function bytesOf(data: Data): Uint8Array {
+  validate.data(data, 'answer');
+  return typeof data === 'string' ? Buffer.from(data) : asBytes(data);
+}
+
+function sizeOf(file: File<'await'>): number {
+  const info = file.lane.native.handleInfo(file.id);
+  if (info === undefined || info.descriptor < 0) throw invalidState('The file is closed');
+  const status = fstatSync(info.descriptor);
+  if (!status.isFile()) throw validate.invalidValue('answer', 'must be a regular file', file);
+  return status.size;
+}

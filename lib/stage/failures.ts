@@ -1,0 +1,79 @@
+/**
+ * Failures of connections and handlers: where they are told. A thread of a pool tells its own
+ * subscribers, and the pipeline's thread, which tells its.
+ */
+import diagnostics = require('node:diagnostics_channel');
+import { inspect } from 'node:util';
+import { coded, type CodedError } from '../errors';
+
+/** What is published on the channel `completion-port:stage:failed`. */
+export interface StageFailure {
+  readonly stage: string;
+  readonly state: string;
+  readonly key: number;
+  /** The event whose handler threw, or the operation that failed. */
+  readonly event: string;
+  readonly error: Error;
+}
+
+const channel = diagnostics.channel('completion-port:stage:failed');
+
+export function publish(failure: StageFailure): void {
+  if (channel.hasSubscribers) channel.publish(failure);
+}
+
+export function unknownState(stage: string, state: string, key: number, next: unknown): CodedError {
+  const what = typeof next === 'string' ? `unknown state '${next}'` : `no state: ${inspect(next)}`;
+  return coded(
+    new Error(`Stage '${stage}', state '${state}', key ${key}: the handler returned ${what}`),
+    'ERR_UNKNOWN_STATE',
+  );
+}
+
+export function unknownStage(name: unknown, known: readonly string[]): CodedError {
+  const stages = known.map((stage) => `'${stage}'`).join(', ');
+  return coded(
+    new Error(`There is no stage ${inspect(name)} in this pipeline; it has ${stages}`),
+    'ERR_UNKNOWN_STAGE',
+  );
+}
+
+export function endlessTransitions(stage: string, state: string, key: number): CodedError {
+  return coded(
+    new Error(`Stage '${stage}', state '${state}', key ${key}: transitions without end`),
+    'ERR_ENDLESS_TRANSITIONS',
+  );
+}
+
+export function pipelineClosed(): CodedError {
+  return coded(new Error('The pipeline is closed'), 'ERR_PIPELINE_CLOSED');
+}
+
+/** What was thrown, as an Error. */
+export function asError(thrown: unknown): Error {
+  if (thrown instanceof Error) return thrown;
+  return coded(new Error(`A handler threw ${inspect(thrown)}`, { cause: thrown }), 'ERR_THROWN');
+}
+
+/** An error as it can be posted to another thread: a class of a user's own can't. */
+export interface PlainError {
+  readonly name: string;
+  readonly message: string;
+  readonly stack: string | undefined;
+  readonly properties: Readonly<Record<string, string | number>>;
+}
+
+export function toPlain(error: Error): PlainError {
+  const properties: Record<string, string | number> = {};
+  for (const [key, value] of Object.entries(error)) {
+    if (typeof value === 'string' || typeof value === 'number') properties[key] = value;
+  }
+  return { name: error.name, message: error.message, stack: error.stack, properties };
+}
+
+export function fromPlain(plain: PlainError): Error {
+  const error = new Error(plain.message);
+  if (plain.name !== 'Error') error.name = plain.name;
+  if (plain.stack !== undefined) error.stack = plain.stack;
+  return Object.assign(error, plain.properties);
+}

@@ -1,0 +1,249 @@
+/**
+ * The native stage that receives whole documents: its options, and what the pipeline does with it.
+ */
+import os = require('node:os');
+import { accessSync, constants, statSync } from 'node:fs';
+import { binding, OpenFlag, type FramesStats } from '../binding';
+import { systemError } from '../errors';
+import { asBytes, type Data } from '../memory';
+import { listenOnFirst, type ListenOptions } from '../opening';
+import { mayOpen, mayUseNet } from '../permission';
+import * as validate from '../validate';
+import type { StageInfo } from './thread';
+
+/** What stands before each document: its length, in bytes. */
+export type FrameLength = 'u8' | 'u16be' | 'u32be' | 'u32le' | 'varint';
+
+/** What `frames` takes. Either `length` or `delimiter` says how documents are told apart. */
+export interface FramesOptions {
+  /** The number in front of a document. `varint`: as in protocol buffers. */
+  readonly length?: FrameLength | undefined;
+  /** The bytes behind a document, 1 to 16. */
+  readonly delimiter?: Data | undefined;
+  /** Bytes of the longest document, a number or `'64MiB'`. Default: 64 MiB. */
+  readonly max?: number | string | undefined;
+  /**
+   * Where documents are kept until they are whole: `'memory'`, or `'file'` for those longer than
+   * `memory`, and for all when the port's memory is used up. Default: `'memory'`.
+   */
+  readonly spool?: 'memory' | 'file' | undefined;
+  /** With `spool: 'file'`: documents up to this length stay in memory. Default: 256 KiB. */
+  readonly memory?: number | string | undefined;
+  /** Directory of the files, which have no name. Default: the system's for temporary files. */
+  readonly dir?: string | undefined;
+  /** Milliseconds a connection may stay without beginning a document; 0: no limit. Default: 0. */
+  readonly idleTimeout?: number | undefined;
+  /** Milliseconds without a byte in the middle of a document or an answer. Default: 30000. */
+  readonly stallTimeout?: number | undefined;
+  /** Milliseconds from a document's first byte to its last; 0: no limit. Default: 0. */
+  readonly documentTimeout?: number | undefined;
+  /** Milliseconds that a client which is sent away has for reading why. Default: 2000. */
+  readonly farewellTimeout?: number | undefined;
+  /** Documents in the next stage at one time; others wait, unreceived. Default: 1024. */
+  readonly queue?: number | undefined;
+  /** What a client is told before it is sent away. Default: nothing. */
+  readonly tooLarge?: Data | undefined;
+  readonly timedOut?: Data | undefined;
+  /**
+   * What a client is told before it is sent away because its document could not be kept. Default: it
+   * stays, and the next stage gets the failure as `document.error`.
+   */
+  readonly failed?: Data | undefined;
+}
+
+const brand: unique symbol = Symbol('completion-port.frames');
+
+/** A native stage: `native` of a pipeline's stage. */
+export interface NativeStage {
+  /** @internal */
+  readonly [brand]: Settings;
+}
+
+/** The options, checked. */
+export interface Settings {
+  readonly length: FrameLength | 'delimiter';
+  readonly delimiter: Uint8Array | undefined;
+  readonly max: number;
+  readonly spoolToFile: boolean;
+  readonly inMemory: number;
+  readonly directory: string;
+  readonly queue: number;
+  readonly idleTimeout: number;
+  readonly stallTimeout: number;
+  readonly documentTimeout: number;
+  readonly farewellTimeout: number;
+  readonly tooLarge: Uint8Array | undefined;
+  readonly timedOut: Uint8Array | undefined;
+  readonly failed: Uint8Array | undefined;
+}
+
+const lengths = ['u8', 'u16be', 'u32be', 'u32le', 'varint'] as const;
+const names: readonly (keyof FramesOptions)[] = [
+  'length',
+  'delimiter',
+  'max',
+  'spool',
+  'memory',
+  'dir',
+  'idleTimeout',
+  'stallTimeout',
+  'documentTimeout',
+  'farewellTimeout',
+  'queue',
+  'tooLarge',
+  'timedOut',
+  'failed',
+];
+/** A document is one Buffer, or one file. */
+const LONGEST = 2 ** 31;
+const LONGEST_TIME = 2 ** 31 - 1;
+const MOST_DELIMITER = 16;
+const MIB = 1024 * 1024;
+
+/**
+ * A stage without JavaScript: C++ threads accept, receive, keep and time out, and hand each whole
+ * document to the next stage with one packet, `handoff`; `c.document` has it, and `c.reply` sends
+ * an answer. A client that sends slowly, or in many pieces, costs JavaScript nothing.
+ *
+ * ```ts
+ * new Pipeline({
+ *   spool: { native: frames({ length: 'u32be', max: '64MiB', spool: 'file' }), next: 'work' },
+ *   work: { stage: new URL('./work.stage.js', import.meta.url) },
+ * });
+ * ```
+ */
+export function frames(options: FramesOptions): NativeStage {
+  validate.given(options);
+  for (const [name, value] of Object.entries(options)) {
+    if ((names as readonly string[]).includes(name)) continue;
+    throw validate.invalidValue(
+      `options.${name}`,
+      `is unknown: there are ${names.join(', ')}`,
+      value,
+    );
+  }
+  return Object.freeze({ [brand]: check(options) });
+}
+
+/** Undefined for what `frames` did not make. */
+export function settingsOf(stage: unknown): Settings | undefined {
+  return (stage as Partial<NativeStage> | null | undefined)?.[brand];
+}
+
+function check(options: FramesOptions): Settings {
+  const { length, delimiter, spool = 'memory' } = options;
+  if ((length === undefined) === (delimiter === undefined)) {
+    throw validate.invalidValue('options', 'must have either length or delimiter', options);
+  }
+  if (length !== undefined) validate.oneOf(length, 'options.length', lengths);
+  validate.oneOf(spool, 'options.spool', ['memory', 'file']);
+  const time = (
+    name: 'idleTimeout' | 'stallTimeout' | 'documentTimeout' | 'farewellTimeout',
+    otherwise: number,
+  ) => validate.integer(options[name] ?? otherwise, `options.${name}`, 0, LONGEST_TIME);
+  const max = size(options.max ?? 64 * MIB, 'options.max');
+  return {
+    length: length ?? 'delimiter',
+    delimiter: delimiterOf(delimiter),
+    max,
+    spoolToFile: spool === 'file',
+    inMemory:
+      spool === 'file' ? Math.min(max, size(options.memory ?? MIB / 4, 'options.memory')) : max,
+    directory: spool === 'file' ? directoryOf(options.dir) : '',
+    queue: validate.integer(options.queue ?? 1024, 'options.queue', 1, 2 ** 20),
+    idleTimeout: time('idleTimeout', 0),
+    stallTimeout: time('stallTimeout', 30_000),
+    documentTimeout: time('documentTimeout', 0),
+    farewellTimeout: time('farewellTimeout', 2000),
+    tooLarge: bytesOf(options.tooLarge, 'options.tooLarge'),
+    timedOut: bytesOf(options.timedOut, 'options.timedOut'),
+    failed: bytesOf(options.failed, 'options.failed'),
+  };
+}
+
+const units: Readonly<Record<string, number>> = {
+  '': 1,
+  b: 1,
+  kib: 1024,
+  mib: MIB,
+  gib: 1024 * MIB,
+};
+
+/** Bytes: a number, or one with a unit. */
+function size(value: unknown, name: string): number {
+  if (typeof value !== 'string') return validate.integer(value, name, 1, LONGEST);
+  const match = /^(\d+(?:\.\d+)?)\s*(b|kib|mib|gib|)$/i.exec(value.trim());
+  if (match === null) {
+    throw validate.invalidValue(name, "must be a number of bytes, or like '64MiB'", value);
+  }
+  const bytes = Math.floor(Number(match[1]) * units[match[2]!.toLowerCase()]!);
+  return validate.integer(bytes, name, 1, LONGEST);
+}
+
+function delimiterOf(delimiter: Data | undefined): Uint8Array | undefined {
+  const bytes = bytesOf(delimiter, 'options.delimiter');
+  if (bytes === undefined) return undefined;
+  validate.integer(bytes.length, 'options.delimiter.length', 1, MOST_DELIMITER);
+  return bytes;
+}
+
+function bytesOf(data: Data | undefined, name: string): Uint8Array | undefined {
+  if (data === undefined) return undefined;
+  validate.data(data, name);
+  return typeof data === 'string' ? Buffer.from(data) : asBytes(data);
+}
+
+/** Errors of the file system are those of node:fs. */
+function directoryOf(dir: string | undefined): string {
+  const directory = validate.string(dir ?? os.tmpdir(), 'options.dir');
+  if (directory.includes('\0')) {
+    throw validate.invalidValue('options.dir', 'must be without null bytes', dir);
+  }
+  mayOpen(directory, OpenFlag.Write);
+  accessSync(directory, constants.W_OK | constants.X_OK);
+  if (statSync(directory).isDirectory()) return directory;
+  throw validate.invalidValue('options.dir', 'must be a directory', dir);
+}
+
+/** The threads of a native stage, as the pipeline has them. */
+export class Frames {
+  private readonly id: number;
+
+  constructor(
+    settings: Settings,
+    stage: StageInfo,
+    next: StageInfo,
+    records: number,
+    threads: number,
+    cpus: number[],
+  ) {
+    const where = { port: stage.port, stage: stage.index, nextPort: next.port };
+    const id = binding.createFrames({
+      ...settings,
+      ...where,
+      nextStage: next.index,
+      records,
+      threads,
+      cpus,
+    });
+    if (id < 0) throw systemError(id, 'createFrames', {});
+    this.id = id;
+  }
+
+  stats(): FramesStats | undefined {
+    return binding.framesStats(this.id);
+  }
+
+  /** A handle. */
+  async listen(options: ListenOptions): Promise<number> {
+    mayUseNet(options.host ?? '::');
+    return listenOnFirst(options, (address) => {
+      const { port, backlog = 511, reusePort = false, ipv6Only = false } = options;
+      return binding.framesListen(this.id, address, Number(port), backlog, reusePort, ipv6Only);
+    });
+  }
+
+  close(): void {
+    binding.closeFrames(this.id);
+  }
+}

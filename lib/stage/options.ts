@@ -1,0 +1,236 @@
+/**
+ * What `new Pipeline` takes, and the checks of it.
+ */
+import { existsSync } from 'node:fs';
+import path = require('node:path');
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import type { BufferOptions, DriverName } from '../port';
+import * as validate from '../validate';
+import { machineOf, type Stage } from './definition';
+import { unknownStage } from './failures';
+import { settingsOf, type NativeStage, type Settings } from './frames';
+
+/** One stage of a pipeline, run by worker threads or, without any, by the calling thread. */
+export interface JavaScriptStageOptions {
+  /**
+   * The module that defines the stage, as a URL or an absolute path: its default export is what
+   * `defineStage` returns, or a function that makes it of `data`. With `threads: 0` it can be the
+   * stage itself.
+   */
+  readonly stage: string | URL | Stage;
+  /** Worker threads; 0 to 256. 0: the stage runs on the event loop of this thread. Default: 5. */
+  readonly threads?: number | undefined;
+  /** Threads that may run at one time (rule P1). Default: the number of CPUs. */
+  readonly concurrency?: number | undefined;
+  /** Binds thread i to the i-th CPU of the process. Default: false. */
+  readonly pin?: boolean | undefined;
+  /** `'affine'`: packets stay with the thread that submitted their operation. Default: `'any'`. */
+  readonly dispatch?: 'any' | 'affine' | undefined;
+  /** `'state'`: the packets of a batch are run grouped by state. Default: `'arrival'`. */
+  readonly order?: 'arrival' | 'state' | undefined;
+  /** Messages that may wait at most (rule Q2). Default: 65536. */
+  readonly queue?: number | undefined;
+  /** Given to a module that exports a function; copied to each thread. */
+  readonly data?: unknown;
+}
+
+/** A stage run by C++ threads. */
+export interface NativeStageOptions {
+  /** What `frames` returned. */
+  readonly native: NativeStage;
+  /** The stage that gets the documents. */
+  readonly next: string;
+  /** Threads; 1 to 64. Default: 2. */
+  readonly threads?: number | undefined;
+  /** Threads that may run at one time (rule P1). Default: the number of CPUs. */
+  readonly concurrency?: number | undefined;
+  /** Binds thread i to the i-th CPU of the process. Default: false. */
+  readonly pin?: boolean | undefined;
+}
+
+export type StageOptions = JavaScriptStageOptions | NativeStageOptions;
+
+export interface PipelineOptions {
+  /** Default: io_uring where the kernel grants it, else epoll (rule P3). */
+  readonly driver?: DriverName | undefined;
+  /** Connections and tasks at one time; 1 to 1048575. What is beyond is refused. Default: 65536. */
+  readonly connections?: number | undefined;
+  /** Receive buffers of each stage. */
+  readonly buffers?: BufferOptions | undefined;
+  /** Bytes that each stage's memory may take. Default: 1 GiB. */
+  readonly memoryLimit?: number | undefined;
+}
+
+/** A stage's options, checked. */
+export interface StageSpecification {
+  readonly name: string;
+  readonly index: number;
+  /** Of a native stage. */
+  readonly native: Settings | undefined;
+  /** Index of the stage that a native one hands documents to. */
+  readonly next: number;
+  /** In this thread. */
+  readonly here: Stage | undefined;
+  /** URL of the module. */
+  readonly module: string;
+  readonly threads: number;
+  readonly concurrency: number | undefined;
+  readonly pin: boolean;
+  readonly dispatch: 'any' | 'affine';
+  readonly order: 'arrival' | 'state';
+  readonly queue: number;
+  readonly data: unknown;
+}
+
+const DEFAULT_THREADS = 5;
+const MOST_THREADS = 256;
+/** Their indexes are bytes; the last says none. */
+const MOST_STAGES = 255;
+export const MOST_CONNECTIONS = 2 ** 20 - 1;
+
+export function checkStages(stages: unknown): StageSpecification[] {
+  if (typeof stages !== 'object' || stages === null) {
+    throw validate.invalidType('stages', 'of type object', stages);
+  }
+  const entries = Object.entries(stages as Record<string, unknown>);
+  if (entries.length === 0 || entries.length > MOST_STAGES) {
+    throw validate.outOfRange('stages', `from 1 to ${MOST_STAGES} stages`, entries.length);
+  }
+  const names = entries.map(([name]) => name);
+  return entries.map(([name, options], index) => checkStage(name, index, options, names));
+}
+
+const known = [
+  'stage',
+  'threads',
+  'concurrency',
+  'pin',
+  'dispatch',
+  'order',
+  'queue',
+  'data',
+] as const;
+
+export function checkNames(options: object, name: string, names: readonly string[]): void {
+  for (const key of Object.keys(options)) {
+    if (names.includes(key)) continue;
+    const reason = `is unknown: there are ${names.join(', ')}`;
+    throw validate.invalidValue(
+      `${name}.${key}`,
+      reason,
+      (options as Record<string, unknown>)[key],
+    );
+  }
+}
+
+function checkStage(
+  name: string,
+  index: number,
+  given: unknown,
+  names: readonly string[],
+): StageSpecification {
+  const at = `stages.${name}`;
+  if (typeof given !== 'object' || given === null) {
+    throw validate.invalidType(at, 'of type object', given);
+  }
+  if ('native' in given) return checkNative(name, index, given as NativeStageOptions, names);
+  checkNames(given, at, known);
+  const options = given as JavaScriptStageOptions;
+  const { threads = DEFAULT_THREADS, concurrency, data } = options;
+  validate.integer(threads, `${at}.threads`, 0, MOST_THREADS);
+  if (concurrency !== undefined) validate.integer(concurrency, `${at}.concurrency`, 1, 1024);
+  const here = hereOf(options.stage, threads, at);
+  return {
+    name,
+    index,
+    native: undefined,
+    next: -1,
+    here,
+    module: here === undefined ? moduleUrl(options.stage, `${at}.stage`) : '',
+    threads,
+    concurrency,
+    pin: validate.boolean(options.pin ?? false, `${at}.pin`),
+    dispatch: validate.oneOf(options.dispatch ?? 'any', `${at}.dispatch`, ['any', 'affine']),
+    order: validate.oneOf(options.order ?? 'arrival', `${at}.order`, ['arrival', 'state']),
+    queue: validate.integer(options.queue ?? 65536, `${at}.queue`, 1, 2 ** 32 - 1),
+    data,
+  };
+}
+
+const DEFAULT_NATIVE_THREADS = 2;
+const MOST_NATIVE_THREADS = 64;
+
+function checkNative(
+  name: string,
+  index: number,
+  options: NativeStageOptions,
+  names: readonly string[],
+): StageSpecification {
+  const at = `stages.${name}`;
+  checkNames(options, at, ['native', 'next', 'threads', 'concurrency', 'pin']);
+  const settings = settingsOf(options.native);
+  if (settings === undefined) {
+    throw validate.invalidValue(`${at}.native`, 'must be what frames() returned', options.native);
+  }
+  const next = names.indexOf(validate.string(options.next, `${at}.next`));
+  if (next < 0) throw unknownStage(options.next, names);
+  if (next === index) {
+    throw validate.invalidValue(`${at}.next`, 'must be another stage', options.next);
+  }
+  const { threads = DEFAULT_NATIVE_THREADS, concurrency } = options;
+  validate.integer(threads, `${at}.threads`, 1, MOST_NATIVE_THREADS);
+  if (concurrency !== undefined) validate.integer(concurrency, `${at}.concurrency`, 1, 1024);
+  return {
+    name,
+    index,
+    native: settings,
+    next,
+    here: undefined,
+    module: '',
+    threads,
+    concurrency,
+    pin: validate.boolean(options.pin ?? false, `${at}.pin`),
+    dispatch: 'any',
+    order: 'arrival',
+    queue: 65536,
+    data: undefined,
+  };
+}
+
+function hereOf(stage: unknown, threads: number, at: string): Stage | undefined {
+  if (machineOf(stage) === undefined) {
+    if (threads > 0) return undefined;
+    const reason = 'must be what defineStage() returned when there are no threads';
+    throw validate.invalidValue(`${at}.stage`, reason, stage);
+  }
+  if (threads === 0) return stage as Stage;
+  const reason = 'must be the URL of a module: other threads have to load it';
+  throw validate.invalidValue(`${at}.stage`, reason, stage);
+}
+
+function moduleUrl(stage: unknown, name: string): string {
+  const isUrl = stage instanceof URL || (typeof stage === 'string' && /^(file|data):/.test(stage));
+  if (!isUrl && typeof stage !== 'string') {
+    throw validate.invalidType(name, 'of type string or an instance of URL', stage);
+  }
+  if (!isUrl && !path.isAbsolute(stage)) {
+    throw validate.invalidValue(name, 'must be an absolute path or a URL', stage);
+  }
+  const url = isUrl ? new URL(stage) : pathToFileURL(stage);
+  if (url.protocol === 'file:' && !existsSync(fileURLToPath(url))) {
+    throw validate.invalidValue(name, 'names no file that is there', url.href);
+  }
+  return url.href;
+}
+
+export function stageNamed<T extends { readonly name: string }>(
+  stages: readonly T[],
+  name: unknown,
+): T {
+  const found = stages.find((stage) => stage.name === validate.string(name, 'stage'));
+  if (found !== undefined) return found;
+  throw unknownStage(
+    name,
+    stages.map((stage) => stage.name),
+  );
+}

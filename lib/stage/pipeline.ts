@@ -1,0 +1,544 @@
+/**
+ * A pipeline: stages, each on its port with a small pool of threads, and the connections that move
+ * between them.
+ */
+import { EventEmitter } from 'node:events';
+import { inspect } from 'node:util';
+import { binding, type FramesStats } from '../binding';
+import { invalidState, queueFull, systemError } from '../errors';
+import type { TcpListener, ListenerAddress } from '../listener';
+import { checkListenOptions, listen as openListener, type ListenOptions } from '../opening';
+import { CompletionPort, type DriverName, type PortOptions, type PortStats } from '../port';
+import * as validate from '../validate';
+import {
+  Counter,
+  newCounters,
+  newMeasures,
+  summarize,
+  type Measures,
+  type Summary,
+} from './counters';
+import { machineOf, type Stage } from './definition';
+import { pipelineClosed, publish, type StageFailure } from './failures';
+import { layOut } from './fields';
+import { Frames } from './frames';
+import {
+  countConnections,
+  countStates,
+  eachRecord,
+  listConnections,
+  type ConnectionInfo,
+} from './inspect';
+import { startInspector, type Inspector, type InspectorOptions } from './inspector';
+import {
+  checkNames,
+  checkStages,
+  MOST_CONNECTIONS,
+  stageNamed,
+  type PipelineOptions,
+  type StageOptions,
+  type StageSpecification,
+} from './options';
+import { Pool, type Loaded } from './pool';
+import { Header, LISTENER, Records } from './record';
+import { Runner } from './runner';
+import { Control, StageThread, type Plan, type StageInfo } from './thread';
+
+/** Where a stage listens. */
+export type StageListenOptions = Omit<
+  ListenOptions,
+  'key' | 'signal' | 'timeout' | 'tag' | 'quiet'
+>;
+
+export interface CloseOptions {
+  /**
+   * Milliseconds that connections have for ending by themselves; the rest is closed then. Default:
+   * 0.
+   */
+  readonly drain?: number | undefined;
+}
+
+/** One stage's part of `pipeline.stats()`. Counts are since the beginning, unless said otherwise. */
+export interface StageStats {
+  /** Threads of its pool; those running, and waiting for packets, now. */
+  readonly threads: number;
+  readonly running: number;
+  readonly waiting: number;
+  /** Packets in its queue now. */
+  readonly queueDepth: number;
+  /** Connections and tasks at the stage now. */
+  readonly connections: number;
+  /** The same, by state; under the empty name those that no thread has begun. */
+  readonly states: Readonly<Record<string, number>>;
+  readonly packets: number;
+  /** Connections that came; and of those the ones that brought a document of a native stage. */
+  readonly arrived: number;
+  readonly documents: number;
+  /** Connections that went on to another stage, or ended here. */
+  readonly handedOff: number;
+  readonly closed: number;
+  /** Handlers that threw, operations that failed. */
+  readonly failures: number;
+  /** Threads that died and were replaced. */
+  readonly restarts: number;
+  /** Connections closed at once because there were too many. */
+  readonly refused: number;
+  /** Microseconds that packets waited. */
+  readonly queueing: Summary;
+  /** Microseconds that handlers took. */
+  readonly handling: Summary;
+  readonly port: PortStats;
+  /** Of a native stage: what it has done. */
+  readonly frames: FramesStats | undefined;
+}
+
+export interface PipelineStats {
+  readonly stages: Readonly<Record<string, StageStats>>;
+  /** Connections and tasks now. */
+  readonly connections: number;
+  readonly refused: number;
+  readonly restarts: number;
+}
+
+/** A thread of a pool died and is replaced. */
+export interface ThreadDeath {
+  readonly stage: string;
+  readonly index: number;
+  readonly error: Error;
+}
+
+interface PipelineEvents {
+  threadDied: [death: ThreadDeath];
+  failed: [failure: StageFailure];
+  error: [error: Error];
+  closed: [];
+}
+
+/** A stage with what the pipeline has for it. */
+interface Site {
+  readonly name: string;
+  readonly specification: StageSpecification;
+  readonly port: CompletionPort;
+  readonly pool: Pool | undefined;
+  readonly counters: Float64Array;
+  readonly measures: Measures;
+  readonly listeners: TcpListener<'packet'>[];
+  /** Of a native stage, once it runs. */
+  frames: Frames | undefined;
+}
+
+const enum Phase {
+  Starting,
+  Open,
+  Closing,
+  Closed,
+}
+
+/** How often connections are looked at while the pipeline waits for their end, in milliseconds. */
+const LOOK = 10;
+/** What handlers have for ending when the pipeline closes, beyond `drain`. */
+const GRACE = 2000;
+
+/**
+ * Stages, each a small state machine run by a pool of threads on a port of its own, and connections
+ * that are handed from one to the next with their record.
+ *
+ * ```ts
+ * const pipeline = new Pipeline({
+ *   greet: { stage: new URL('./greet.stage.js', import.meta.url), threads: 2 },
+ *   work: { stage: new URL('./work.stage.js', import.meta.url) },
+ * });
+ * const { port } = await pipeline.listen('greet', { port: 8080 });
+ * ```
+ *
+ * Emits `threadDied`, `failed` (for each failure of a connection; bounded, `stats()` counts all),
+ * `closed`, and `error` when it can't go on: it then closes itself.
+ */
+export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDisposable {
+  /** Resolves when all threads take packets; rejects with the first failure to load a stage. */
+  readonly ready: Promise<void>;
+  private readonly sites: Site[] = [];
+  private readonly limit: number;
+  private readonly control = new SharedArrayBuffer(4 * Control.COUNT);
+  private phase = Phase.Starting;
+  private recordsId = 0;
+  private plan: Plan | undefined = undefined;
+  private records: Records | undefined = undefined;
+  private readonly inspectors: Inspector[] = [];
+  private closing: Promise<void> | undefined = undefined;
+
+  constructor(stages: Readonly<Record<string, StageOptions>>, options: PipelineOptions = {}) {
+    super();
+    const specifications = checkStages(stages);
+    validate.options(options);
+    checkNames(options, 'options', ['driver', 'connections', 'buffers', 'memoryLimit']);
+    const { connections = 65536 } = options;
+    this.limit = validate.integer(connections, 'options.connections', 1, MOST_CONNECTIONS);
+    try {
+      for (const specification of specifications)
+        this.sites.push(this.site(specification, options));
+    } catch (error) {
+      void this.abandon();
+      throw error;
+    }
+    this.ready = this.open();
+    this.ready.catch(() => undefined);
+  }
+
+  /** Names of the stages. */
+  get stages(): readonly string[] {
+    return this.sites.map((site) => site.name);
+  }
+
+  /** What carries operations out here. */
+  get driver(): DriverName {
+    return this.sites[0]!.port.driver;
+  }
+
+  /** Whether it is closed, or about to be. */
+  get closed(): boolean {
+    return this.phase >= Phase.Closing;
+  }
+
+  /** Has a stage accept TCP connections. Rejects as `port.listen` does (`EADDRINUSE`, …). */
+  async listen(stage: string, options: StageListenOptions): Promise<ListenerAddress> {
+    const site = stageNamed(this.sites, stage);
+    checkListenOptions(options);
+    await this.ready;
+    this.assertOpen();
+    const { lane } = site.port;
+    if (site.frames !== undefined) {
+      const handle = await site.frames.listen(options);
+      return lane.native.address(handle, false) as ListenerAddress;
+    }
+    const listener = (await openListener(
+      lane,
+      { ...options, key: LISTENER },
+      false,
+    )) as TcpListener<'packet'>;
+    const address = listener.address()!;
+    site.listeners.push(listener);
+    lane.flush();
+    // One of the stage's threads takes it up with this packet.
+    const result = lane.native.handOff(listener.id, lane.native.portId, LISTENER);
+    if (result < 0) throw systemError(result, 'listen', { net: true });
+    return address;
+  }
+
+  /**
+   * Starts a task: something with a record and a state, but no socket. Its first events are
+   * `entered` and `posted` with `value`. Its key; `ERR_QUEUE_FULL` when the stage's queue is.
+   */
+  start(stage: string, value = 0): number {
+    const site = stageNamed(this.sites, stage);
+    validate.number(value, 'value');
+    if (site.specification.native !== undefined) {
+      throw validate.invalidValue('stage', 'is a native one, which has no tasks', stage);
+    }
+    this.assertOpen();
+    if (this.phase !== Phase.Open) throw invalidState('The pipeline is not ready yet');
+    const { native } = site.port.lane;
+    const key = binding.createRecord(this.recordsId, native.portId, 0);
+    if (key === 0) throw queueFull();
+    if (native.post(key, value)) return key;
+    native.releaseRecord(key);
+    throw queueFull();
+  }
+
+  /**
+   * A `posted` event for a connection, wherever it is. `ERR_QUEUE_FULL`; `ERR_CONNECTION_GONE` when
+   * there is none of that key.
+   */
+  post(key: number, value = 0): void {
+    const result = this.deliver(key, value);
+    if (result === undefined) throw connectionGone(key);
+    if (!result) throw queueFull();
+  }
+
+  /** The same; false when the queue is full or the connection is gone. */
+  tryPost(key: number, value = 0): boolean {
+    return this.deliver(key, value) ?? false;
+  }
+
+  /** What each stage has done, and is at. */
+  stats(): PipelineStats {
+    this.assertUsable();
+    const states = this.records === undefined ? [] : countStates(this.records, this.plan!.stages);
+    const all = this.sites.map((site, index) => [site.name, statsOf(site, states[index])] as const);
+    const sum = (pick: (stats: StageStats) => number): number =>
+      all.reduce((total, [, stats]) => total + pick(stats), 0);
+    return {
+      stages: Object.fromEntries(all),
+      connections: this.records === undefined ? 0 : countConnections(this.records),
+      refused: sum((stats) => stats.refused),
+      restarts: sum((stats) => stats.restarts),
+    };
+  }
+
+  /** Each connection and task: where it is, and since when. */
+  inspect(): ConnectionInfo[] {
+    this.assertUsable();
+    if (this.records === undefined) return [];
+    return listConnections(this.records, this.plan!.stages, (handle) => this.remote(handle));
+  }
+
+  /**
+   * Shows all of it in a browser: a web server on loopback, until it, or the pipeline, is closed.
+   * Rejects as `net.Server` emits (`EADDRINUSE`, …).
+   */
+  async inspector(options: InspectorOptions = {}): Promise<Inspector> {
+    this.assertOpen();
+    const inspector = await startInspector(this, options);
+    this.inspectors.push(inspector);
+    if (!this.closed) return inspector;
+    await inspector.close();
+    throw pipelineClosed();
+  }
+
+  /**
+   * Stops listening, waits `drain` milliseconds for the connections to end, closes the others (their
+   * `closed` handlers run), ends the threads and frees everything. The same promise each time.
+   */
+  close(options: CloseOptions = {}): Promise<void> {
+    validate.options(options);
+    const drain = validate.integer(options.drain ?? 0, 'options.drain', 0, 2 ** 31 - 1);
+    this.closing ??= this.shutDown(drain);
+    return this.closing;
+  }
+
+  /** The same as `close()`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    const state = ['starting', 'open', 'closing', 'closed'][this.phase];
+    const connections = this.records === undefined ? 0 : countConnections(this.records);
+    return `Pipeline ${show({ state, stages: this.stages, connections }, options)}`;
+  }
+
+  // ---- starting
+
+  private site(specification: StageSpecification, options: PipelineOptions): Site {
+    const { name, index } = specification;
+    const port = new CompletionPort(portOptions(specification, options));
+    const measures = newMeasures();
+    const own = { counters: newCounters(), measures, listeners: [], frames: undefined };
+    const base = { name, specification, port, ...own };
+    if (specification.threads === 0 || specification.native !== undefined) {
+      return { ...base, pool: undefined };
+    }
+    const pool = new Pool({
+      stage: name,
+      index,
+      port,
+      threads: specification.threads,
+      module: specification.module,
+      data: specification.data,
+      cpus: specification.pin ? binding.allowedCpus() : [],
+      byState: specification.order === 'state',
+      onFailure: (failure) => this.failed(failure),
+      onDeath: (thread, error) => this.emit('threadDied', { stage: name, index: thread, error }),
+      onBroken: (error) => this.broken(error),
+    });
+    return { ...base, pool };
+  }
+
+  private async open(): Promise<void> {
+    try {
+      const loaded = await Promise.all(this.sites.map((site) => loadedOf(site)));
+      if (this.closed) throw pipelineClosed();
+      await this.begin(loaded);
+      if (this.closed) throw pipelineClosed();
+      this.phase = Phase.Open;
+    } catch (error) {
+      if (!this.closed) this.closing ??= this.shutDown(0);
+      throw error;
+    }
+  }
+
+  /** All stages are known: their records get a layout, and their threads begin. */
+  private async begin(loaded: readonly Loaded[]): Promise<void> {
+    const layout = layOut(
+      loaded.map(({ fields }, index) => ({ stage: this.sites[index]!.name, fields })),
+    );
+    const records = binding.createRecords(this.limit, layout.stride);
+    if (records < 0) throw systemError(records, 'mmap', {});
+    this.recordsId = records;
+    const stages = this.sites.map(({ name, port }, index): StageInfo => {
+      const { states } = loaded[index]!;
+      const native = this.sites[index]!.specification.native !== undefined;
+      return { name, index, port: port.lane.native.portId, states, native };
+    });
+    this.plan = { stages, layout, records, control: this.control };
+    this.records = new Records(binding.recordMemory(records), layout.stride);
+    await Promise.all(this.sites.map((site) => this.run(site, this.plan!)));
+  }
+
+  private async run(site: Site, plan: Plan): Promise<void> {
+    site.port.lane.native.useRecords(plan.records);
+    if (site.pool !== undefined) return site.pool.run(plan);
+    const { native, next, index, threads, pin } = site.specification;
+    if (native !== undefined) {
+      const cpus = pin ? binding.allowedCpus() : [];
+      const [own, following] = [plan.stages[index]!, plan.stages[next]!];
+      site.frames = new Frames(native, own, following, plan.records, threads, cpus);
+      return;
+    }
+    const thread = new StageThread({
+      port: site.port,
+      machine: machineOf(site.specification.here)!,
+      plan,
+      index: site.specification.index,
+      memory: this.records!.memory,
+      counters: site.counters,
+      measures: site.measures,
+      byState: site.specification.order === 'state',
+      onFailure: (failure) => this.emitFailure(failure),
+    });
+    new Runner(thread, () => undefined);
+  }
+
+  // ---- while it runs
+
+  private deliver(key: number, value: number): boolean | undefined {
+    validate.u32(key, 'key');
+    validate.number(value, 'value');
+    this.assertOpen();
+    const { records } = this;
+    if (records === undefined || !records.live(key)) return undefined;
+    const id = records.words[(records.offset(key) + Header.PORT) >>> 2];
+    const site = this.sites.find(({ port }) => port.lane.native.portId === id);
+    return site?.port.lane.native.post(key, value);
+  }
+
+  /** Of a worker, whose own subscribers know already. */
+  private failed(failure: StageFailure): void {
+    publish(failure);
+    this.emitFailure(failure);
+  }
+
+  private emitFailure(failure: StageFailure): void {
+    this.emit('failed', failure);
+  }
+
+  private broken(error: Error): void {
+    if (this.closed) return;
+    void this.close();
+    this.emit('error', error);
+  }
+
+  private remote(handle: number): string | undefined {
+    const address = this.sites[0]!.port.lane.native.address(handle, true);
+    if (typeof address === 'number') return undefined;
+    const host = address.family === 'IPv6' ? `[${address.address}]` : address.address;
+    return `${host}:${address.port}`;
+  }
+
+  private assertOpen(): void {
+    if (this.closed) throw pipelineClosed();
+  }
+
+  private assertUsable(): void {
+    if (this.phase === Phase.Closed) throw pipelineClosed();
+  }
+
+  // ---- ending
+
+  private async shutDown(drain: number): Promise<void> {
+    this.phase = Phase.Closing;
+    this.stopListening();
+    await this.empty(drain);
+    Atomics.store(new Int32Array(this.control), Control.Closing, 1);
+    await this.empty(GRACE, () => this.closeConnections());
+    await Promise.all(this.inspectors.map((inspector) => inspector.close()));
+    await this.abandon();
+    if (this.recordsId !== 0) binding.closeRecords(this.recordsId);
+    this.phase = Phase.Closed;
+    this.emit('closed');
+  }
+
+  private stopListening(): void {
+    for (const site of this.sites) {
+      for (const listener of site.listeners.splice(0)) if (!listener.closed) listener.close();
+    }
+  }
+
+  /** Resolves when there is no connection left, or `limit` milliseconds have passed. */
+  private async empty(limit: number, meanwhile?: () => void): Promise<void> {
+    const end = performance.now() + limit;
+    while (this.records !== undefined && countConnections(this.records) > 0) {
+      if (performance.now() >= end) return;
+      meanwhile?.();
+      await new Promise((resolve) => setTimeout(resolve, LOOK));
+    }
+  }
+
+  /** A message to each: whoever takes it closes the connection. Again until all have heard. */
+  private closeConnections(): void {
+    const { records } = this;
+    const lanes = new Map(
+      this.sites.map(({ port }) => [port.lane.native.portId, port.lane.native]),
+    );
+    eachRecord(records!, (at, key) => {
+      lanes.get(records!.words[(at + Header.PORT) >>> 2]!)?.post(key, 0);
+    });
+  }
+
+  /** Whatever is left goes with the threads and the ports. */
+  private async abandon(): Promise<void> {
+    await Promise.all(this.sites.map(async (site) => site.pool?.leave()));
+    for (const site of this.sites) site.frames?.close();
+    await Promise.all(this.sites.map((site) => site.port.close()));
+  }
+}
+
+function portOptions(stage: StageSpecification, options: PipelineOptions): PortOptions {
+  return {
+    driver: options.driver,
+    buffers: options.buffers,
+    memoryLimit: options.memoryLimit,
+    concurrency: stage.concurrency,
+    dispatch: stage.dispatch,
+    queueLimit: stage.queue,
+  };
+}
+
+function loadedOf(site: Site): Promise<Loaded> {
+  if (site.pool !== undefined) return site.pool.loaded();
+  if (site.specification.native !== undefined) return Promise.resolve({ fields: {}, states: [] });
+  const { record, states } = site.specification.here as Stage;
+  return Promise.resolve({ fields: record, states });
+}
+
+function statsOf(site: Site, states: Readonly<Record<string, number>> = {}): StageStats {
+  const { pool, counters, measures } = site;
+  const port = site.port.stats();
+  const count = (counter: Counter): number => pool?.sum(counter) ?? counters[counter]!;
+  return {
+    threads: pool?.threads ?? Math.max(1, site.specification.threads),
+    running: port.running,
+    waiting: port.waiting,
+    queueDepth: port.queueDepth,
+    connections: Object.values(states).reduce((sum, number) => sum + number, 0),
+    states,
+    packets: count(Counter.Packets),
+    arrived: count(Counter.Arrived),
+    documents: count(Counter.Documents),
+    handedOff: count(Counter.HandedOff),
+    closed: count(Counter.Closed),
+    failures: count(Counter.Failures),
+    restarts: pool?.restarts ?? 0,
+    refused: port.refused,
+    queueing: summarize(pool?.queueing() ?? [measures.queueing]),
+    handling: summarize(pool?.handling() ?? [measures.handling]),
+    port,
+    frames: site.frames?.stats(),
+  };
+}
+
+function connectionGone(key: number): Error {
+  return Object.assign(new Error(`There is no connection ${key}, or no longer`), {
+    code: 'ERR_CONNECTION_GONE',
+  });
+}

@@ -1,0 +1,373 @@
+/**
+ * What a packet means for its connection, step by step: the handlers that are called, what follows
+ * from what they return, and how the connection rests or leaves afterwards.
+ */
+import { performance } from 'node:perf_hooks';
+import { Kind, NO_CHUNK } from '../binding';
+import { timedOut } from '../errors';
+import { monotonic } from './clock';
+import { Action, Event, Todo, type Connection } from './connection';
+import { Counter } from './counters';
+import type { State } from './definition';
+import { asError, endlessTransitions, unknownState } from './failures';
+import { Header, IN_TRANSIT, NONE, RecordFlag } from './record';
+import type { StageThread } from './thread';
+
+/** Handlers one packet may lead to: more is a circle of `entered` handlers. */
+const MOST_CALLS = 1000;
+/** Milliseconds that what was sent has for going out before a close. */
+const FAREWELL = 2000;
+
+const names: Readonly<Record<Event, string>> = {
+  [Event.None]: 'none',
+  [Event.Entered]: 'entered',
+  [Event.Handoff]: 'handoff',
+  [Event.Received]: 'received',
+  [Event.Ended]: 'ended',
+  [Event.Sent]: 'sent',
+  [Event.Posted]: 'posted',
+  [Event.Timeout]: 'timeout',
+  [Event.Closed]: 'closed',
+  [Event.Abandoned]: 'abandoned',
+  [Event.Failed]: 'failed',
+};
+
+/**
+ * Calls handlers until there is nothing to do for the connection. False when one has returned a
+ * promise: the key stays held, and the steps go on when it is settled.
+ */
+export function advance(thread: StageThread, c: Connection): boolean {
+  for (;;) {
+    if (c.action !== Action.None && leave(thread, c)) return true;
+    const event = nextEvent(thread, c);
+    if (event === Event.None) {
+      rest(thread, c);
+      return true;
+    }
+    let result: unknown;
+    try {
+      result = call(thread, c, event);
+    } catch (error) {
+      failed(thread, c, event, error);
+      if (event === Event.Closed) return true;
+      continue;
+    }
+    if (result instanceof Promise || isThenable(result)) {
+      suspend(thread, c, event, result);
+      return false;
+    }
+    done(thread, c, event, result);
+    if (event === Event.Closed) return true;
+  }
+}
+
+// ---- which event is next
+
+function nextEvent(thread: StageThread, c: Connection): Event {
+  const { todo } = c;
+  if (todo === 0) return waiting(thread, c);
+  const first = todo & -todo;
+  c.todo = todo & ~first;
+  switch (first as Todo) {
+    case Todo.Failed:
+      return Event.Failed;
+    case Todo.Entered:
+      return Event.Entered;
+    case Todo.Handoff:
+      return Event.Handoff;
+    case Todo.Event:
+      return c.event;
+  }
+}
+
+/** Something may have arrived in a state that did not want it, and be wanted now. */
+function waiting(thread: StageThread, c: Connection): Event {
+  const { records } = thread;
+  const flags = records.bytes[c.at + Header.FLAGS]!;
+  const stashed = records.words[(c.at + Header.STASHED) >>> 2]!;
+  if ((flags & RecordFlag.Closing) !== 0 || !c.now.listens) return Event.None;
+  if (stashed > 0) {
+    return c.now.received !== undefined && unstash(thread, c, stashed)
+      ? Event.Received
+      : Event.None;
+  }
+  if ((flags & RecordFlag.Ended) === 0 || (flags & RecordFlag.EndTold) !== 0) return Event.None;
+  records.bytes[c.at + Header.FLAGS] = flags | RecordFlag.EndTold;
+  return Event.Ended;
+}
+
+function unstash(thread: StageThread, c: Connection, stashed: number): boolean {
+  const place = (c.at + Header.STASHED) >>> 2;
+  if (!thread.native.unstash(c.name)) {
+    thread.records.words[place] = 0;
+    return false;
+  }
+  const { place: piece } = thread;
+  c.chunk = piece[0]!;
+  c.start = piece[1]!;
+  c.length = piece[2]!;
+  thread.records.words[place] = stashed - c.length;
+  return true;
+}
+
+// ---- calling
+
+function call(thread: StageThread, c: Connection, event: Event): unknown {
+  const state = c.now;
+  if (++c.calls > MOST_CALLS) throw endlessTransitions(thread.stage.name, state.name, c.name);
+  switch (event) {
+    case Event.Entered:
+      return state.entered?.(c);
+    case Event.Handoff:
+      return state.handoff?.(c, nameOfOrigin(thread, c));
+    case Event.Received:
+      return state.received === undefined
+        ? unwanted(thread, c)
+        : state.received(c, c.bytesAtHand());
+    case Event.Sent:
+      return state.sent?.(c, c.value);
+    case Event.Posted:
+      return state.posted?.(c, c.value);
+    case Event.Ended:
+      return state.ended === undefined ? closeNow(c) : state.ended(c);
+    case Event.Timeout:
+      return state.timeout === undefined ? failTimeout(thread, c) : state.timeout(c);
+    case Event.Abandoned:
+      return state.abandoned === undefined ? closeNow(c) : state.abandoned(c);
+    case Event.Failed:
+      return state.failed === undefined ? closeNow(c) : state.failed(c, c.error!);
+    case Event.Closed:
+      return state.closed?.(c);
+    default:
+      return undefined;
+  }
+}
+
+function nameOfOrigin(thread: StageThread, c: Connection): string {
+  return thread.stages[thread.records.bytes[c.at + Header.FROM]!]?.name ?? '';
+}
+
+/** The state has changed since the packet was looked at. */
+function unwanted(thread: StageThread, c: Connection): undefined {
+  thread.stash(c.name, c.at, c.chunk, c.start, c.length);
+  c.chunk = NO_CHUNK;
+  return undefined;
+}
+
+function closeNow(c: Connection): undefined {
+  c.action = Action.Close;
+  return undefined;
+}
+
+function failTimeout(thread: StageThread, c: Connection): undefined {
+  fail(thread, c, 'timeout', timedOut('timeout', {}));
+  return undefined;
+}
+
+function isThenable(result: unknown): result is PromiseLike<unknown> {
+  return (
+    typeof result === 'object' &&
+    result !== null &&
+    typeof (result as { then?: unknown }).then === 'function'
+  );
+}
+
+// ---- what follows
+
+/** The handler of `event` is done, and this is what it returned. */
+function done(thread: StageThread, c: Connection, event: Event, result: unknown): void {
+  finish(thread, c, event);
+  if (result === undefined || event === Event.Closed) return;
+  if (typeof result === 'string') {
+    const next = thread.machine.indexes.get(result);
+    if (next !== undefined) return goTo(thread, c, next);
+  } else if (c.action !== Action.None) {
+    return; // what handOff, reply or close gave it
+  }
+  failed(thread, c, event, unknownState(thread.stage.name, c.now.name, c.name, result));
+}
+
+/** What was lent to the handler is taken back. */
+function finish(thread: StageThread, c: Connection, event: Event): void {
+  if (c.chunk !== NO_CHUNK && event === Event.Received) {
+    thread.release(c.chunk, c.start);
+    c.chunk = NO_CHUNK;
+  }
+  if (event === Event.Closed) forget(thread, c);
+}
+
+function goTo(thread: StageThread, c: Connection, next: State): void {
+  if (next === c.now) return;
+  c.now = next;
+  const { records } = thread;
+  records.bytes[c.at + Header.STATE] = next.index;
+  records.numbers[(c.at + Header.SINCE) >>> 3] = monotonic();
+  if (next.entered !== undefined) c.todo |= Todo.Entered;
+}
+
+/** The handler of `event` threw, or its promise was rejected. */
+function failed(thread: StageThread, c: Connection, event: Event, thrown: unknown): void {
+  const error = asError(thrown);
+  c.action = Action.None;
+  if (event === Event.Failed || event === Event.Closed || c.calls > MOST_CALLS) {
+    thread.fail(c, names[event], error);
+    c.todo = 0;
+    c.action = Action.Close;
+  } else {
+    fail(thread, c, names[event], error);
+  }
+  finish(thread, c, event);
+}
+
+/** Tells of a failure, and has `failed` called. */
+export function fail(thread: StageThread, c: Connection, event: string, error: Error): void {
+  thread.fail(c, event, error);
+  c.error = error;
+  c.todo |= Todo.Failed;
+}
+
+// ---- promises
+
+/** The key stays with this thread; packets that follow wait (rule D8). */
+function suspend(
+  thread: StageThread,
+  c: Connection,
+  event: Event,
+  promise: PromiseLike<unknown>,
+): void {
+  thread.kept.set(c.name, c);
+  promise.then(
+    (result) => resume(thread, c, event, () => done(thread, c, event, result)),
+    (error: unknown) => resume(thread, c, event, () => failed(thread, c, event, error)),
+  );
+}
+
+function resume(thread: StageThread, c: Connection, event: Event, settle: () => void): void {
+  if (thread.ended || thread.lane.closed) return;
+  const key = c.name;
+  settle();
+  if (event !== Event.Closed && !advance(thread, c)) return;
+  thread.kept.delete(key);
+  c.unbind();
+  // A hand-off must have happened when others may have the key.
+  thread.lane.flush();
+  thread.native.letGo(key);
+  const took = performance.now() - c.began;
+  thread.measures.handling.record(Math.max(1, Math.round(took * 1000)));
+  thread.lane.schedule();
+}
+
+// ---- resting and leaving
+
+/** With one of these nothing is to be received. */
+const NOT_RECEIVING =
+  RecordFlag.Receiving |
+  RecordFlag.Closing |
+  RecordFlag.Broken |
+  RecordFlag.Ended |
+  RecordFlag.EndTold;
+
+/** Nothing is to be done: something is received when the state wants it. */
+function rest(thread: StageThread, c: Connection): void {
+  if (!c.now.listens) return;
+  const { bytes, words } = thread.records;
+  const flags = bytes[c.at + Header.FLAGS]!;
+  if ((flags & NOT_RECEIVING) !== 0 || words[(c.at + Header.STASHED) >>> 2] !== 0) return;
+  const handle = words[(c.at + Header.HANDLE) >>> 2]!;
+  if (handle === 0) return;
+  bytes[c.at + Header.FLAGS] = flags | RecordFlag.Receiving;
+  thread.lane.submit(Kind.Receive, 0, handle, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+}
+
+/** Carries out what the handler asked for. False: there is something to do before it is gone. */
+function leave(thread: StageThread, c: Connection): boolean {
+  const { action } = c;
+  c.action = Action.None;
+  if (action === Action.HandOff) {
+    handOff(thread, c);
+    return true;
+  }
+  if ((c.flags & RecordFlag.Closing) !== 0) return true;
+  return close(thread, c);
+}
+
+/** A task has nothing to wait for: it is closed at once. */
+function close(thread: StageThread, c: Connection): boolean {
+  const { bytes, words, numbers } = thread.records;
+  bytes[c.at + Header.FLAGS] = bytes[c.at + Header.FLAGS]! | RecordFlag.Closing;
+  numbers[(c.at + Header.DEADLINE) >>> 3] = 0;
+  const handle = words[(c.at + Header.HANDLE) >>> 2]!;
+  c.todo = 0;
+  if (handle === 0) {
+    c.todo = Todo.Event;
+    c.event = Event.Closed;
+    return false;
+  }
+  // A close cancels what is in flight, sends among it.
+  if ((bytes[c.at + Header.FLAGS]! & RecordFlag.Sent) === 0 || thread.closing) {
+    submitClose(thread, handle);
+  } else {
+    thread.lane.submit(Kind.Shutdown, 0, handle, 0, FAREWELL, 0, 0, NO_CHUNK, 0, 0);
+  }
+  return true;
+}
+
+/** Its answer is the connection's last packet (rule O5). */
+export function submitClose(thread: StageThread, handle: number): void {
+  thread.lane.handles.get(handle)?.gone();
+  thread.lane.submit(Kind.Close, 0, handle, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+}
+
+/**
+ * The record says where it goes; native code sets PORT with the hand-off itself. Until then the
+ * thread leaves packets of the key alone: lib/stage/runner.ts.
+ */
+function handOff(thread: StageThread, c: Connection): void {
+  const { bytes, words, numbers } = thread.records;
+  const target = c.target!;
+  const handle = words[(c.at + Header.HANDLE) >>> 2]!;
+  // The next stage wants to know of the end, too.
+  bytes[c.at + Header.FLAGS] = bytes[c.at + Header.FLAGS]! & ~RecordFlag.EndTold;
+  bytes[c.at + Header.FROM] = thread.stage.index;
+  bytes[c.at + Header.STAGE] = target.index;
+  bytes[c.at + Header.STATE] = c.targetState | IN_TRANSIT;
+  numbers[(c.at + Header.DEADLINE) >>> 3] = 0;
+  numbers[(c.at + Header.SINCE) >>> 3] = monotonic();
+  thread.dropLocal(c.name);
+  if (handle !== 0) thread.lane.handles.get(handle)?.gone();
+  thread.count(Counter.HandedOff);
+  thread.submitHandOff(c.name, handle, target.port);
+}
+
+/** The last event is over. */
+function forget(thread: StageThread, c: Connection): void {
+  thread.dropLocal(c.name);
+  thread.count(Counter.Closed);
+  thread.native.releaseRecord(c.name);
+}
+
+/** A connection, or task, that has come to this stage: its events begin. */
+export function begin(thread: StageThread, c: Connection): void {
+  const { bytes, numbers } = thread.records;
+  const { machine } = thread;
+  const state = bytes[c.at + Header.STATE]!;
+  c.now =
+    state === NONE ? machine.initial : (machine.states[state & ~IN_TRANSIT] ?? machine.initial);
+  bytes[c.at + Header.STAGE] = thread.stage.index;
+  bytes[c.at + Header.STATE] = c.now.index;
+  numbers[(c.at + Header.SINCE) >>> 3] = monotonic();
+  thread.count(Counter.Arrived);
+  if ((bytes[c.at + Header.FLAGS]! & RecordFlag.HasDocument) !== 0) thread.count(Counter.Documents);
+  if (c.now.entered !== undefined) c.todo |= Todo.Entered;
+  if (bytes[c.at + Header.FROM] !== NONE && c.now.handoff !== undefined) c.todo |= Todo.Handoff;
+  if (machine.local !== undefined) makeLocal(thread, c);
+}
+
+/** Makes `c.local`, in a thread that has none for this connection yet. */
+export function makeLocal(thread: StageThread, c: Connection): void {
+  try {
+    thread.localOf(c);
+  } catch (error) {
+    fail(thread, c, 'local', asError(error));
+  }
+}

@@ -1,0 +1,195 @@
+/**
+ * One thread's part of a stage: what the connection at hand, the steps and the runner share.
+ */
+import { Kind, NO_CHUNK, type NativeLane } from '../binding';
+import { systemError } from '../errors';
+import type { Lane } from '../lane';
+import type { CompletionPort } from '../port';
+import { Connection } from './connection';
+import { Counter, type Measures } from './counters';
+import type { Machine } from './definition';
+import { giveReply, type Reply } from './documents';
+import { publish, type StageFailure } from './failures';
+import type { Layout } from './fields';
+import { Header, recordClass, Records, type RecordClass } from './record';
+
+/** What each thread knows of each stage; a plain value that can be posted. */
+export interface StageInfo {
+  readonly name: string;
+  readonly index: number;
+  /** Id of its port. */
+  readonly port: number;
+  /** Names of its states; none in a native stage. */
+  readonly states: readonly string[];
+  readonly native: boolean;
+}
+
+/** What a pipeline tells all of its threads. */
+export interface Plan {
+  readonly stages: readonly StageInfo[];
+  readonly layout: Layout;
+  /** Number of the record table. */
+  readonly records: number;
+  /** Int32, shared: see Control. */
+  readonly control: SharedArrayBuffer;
+}
+
+/** Where the numbers that the whole pipeline shares stand. */
+export const enum Control {
+  /** Set: connections are closed as soon as a message reaches them. */
+  Closing,
+  COUNT,
+}
+
+export interface StageThreadOptions {
+  readonly port: CompletionPort;
+  readonly machine: Machine;
+  readonly plan: Plan;
+  readonly index: number;
+  readonly memory: ArrayBuffer;
+  readonly counters: Float64Array;
+  readonly measures: Measures;
+  readonly byState: boolean;
+  /** Told of each failure, beside the thread's own diagnostics channel. */
+  readonly onFailure: (failure: StageFailure) => void;
+}
+
+export class StageThread {
+  readonly stage: StageInfo;
+  readonly stages: readonly StageInfo[];
+  readonly machine: Machine;
+  readonly lane: Lane;
+  readonly native: NativeLane;
+  readonly records: Records;
+  /** The class of `c.record`. */
+  readonly View: RecordClass;
+  readonly counters: Float64Array;
+  readonly measures: Measures;
+  /** Whether a batch is run state by state. */
+  readonly byState: boolean;
+  /** Keys whose handlers have returned a promise. */
+  readonly kept = new Map<number, Connection>();
+  /** The port is gone: nothing is called any more. */
+  ended = false;
+  /** What `native.unstash` took out: chunk, start, length. */
+  readonly place: Uint32Array;
+  private readonly control: Int32Array;
+  private readonly locals = new Map<number, unknown>();
+  private readonly onFailure: (failure: StageFailure) => void;
+  /** The object for the next packet. */
+  private spare: Connection | undefined = undefined;
+
+  constructor(options: StageThreadOptions) {
+    const { plan, index } = options;
+    this.stages = plan.stages;
+    this.stage = plan.stages[index]!;
+    this.machine = options.machine;
+    this.lane = options.port.lane;
+    this.native = this.lane.native;
+    this.records = new Records(options.memory, plan.layout.stride);
+    this.View = recordClass(this.records, plan.layout, Object.keys(this.machine.record));
+    this.counters = options.counters;
+    this.measures = options.measures;
+    this.byState = options.byState;
+    this.place = new Uint32Array(this.native.place);
+    this.control = new Int32Array(plan.control);
+    this.onFailure = options.onFailure;
+    this.native.useRecords(plan.records);
+  }
+
+  /** Whether the pipeline closes what is left. */
+  get closing(): boolean {
+    return this.control[Control.Closing] !== 0;
+  }
+
+  /** An object that stands for no connection. */
+  take(): Connection {
+    const c = this.spare ?? new Connection(this);
+    this.spare = undefined;
+    return c;
+  }
+
+  /**
+   * The object may stand for another connection. Not one that a promise was given: whoever kept
+   * that one would meet a stranger's connection in it.
+   */
+  giveBack(c: Connection): void {
+    c.unbind();
+    this.spare = c;
+  }
+
+  find(name: string): StageInfo | undefined {
+    return this.stages.find((stage) => stage.name === name);
+  }
+
+  stageNames(): string[] {
+    return this.stages.map((stage) => stage.name);
+  }
+
+  count(counter: Counter): void {
+    this.counters[counter] = this.counters[counter]! + 1;
+  }
+
+  // ---- objects of this thread
+
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any
+  localOf(c: Connection<any, any, any>): unknown {
+    const { local } = this.machine;
+    if (local === undefined) return undefined;
+    if (this.locals.has(c.name)) return this.locals.get(c.name);
+    const made = local(c);
+    this.locals.set(c.name, made);
+    this.native.pinKey(c.name, c.handleId, true);
+    return made;
+  }
+
+  /** The connection leaves this stage. */
+  dropLocal(key: number): void {
+    if (!this.locals.delete(key)) return;
+    this.native.pinKey(key, 0, false);
+  }
+
+  // ---- failures
+
+  fail(c: Connection, event: string, error: Error): void {
+    this.count(Counter.Failures);
+    const failure = {
+      stage: this.stage.name,
+      state: c.now.name,
+      key: c.name,
+      event,
+      error,
+    };
+    publish(failure);
+    this.onFailure(failure);
+  }
+
+  // ---- what goes to native code
+
+  /** Goes to another stage: with the batch's other submissions, in their order. */
+  submitHandOff(key: number, handle: number, port: number): void {
+    this.lane.submit(Kind.HandOff, 0, handle, key, 0, 0, 0, NO_CHUNK, 0, 0, port);
+  }
+
+  /** A message whose connection has gone on. */
+  forward(key: number, value: number, port: number): void {
+    this.lane.submit(Kind.Posted, 0, 0, key, 0, value, 0, NO_CHUNK, 0, 0, port);
+  }
+
+  /** A received buffer goes back, after what was submitted before: a send of it, say. */
+  release(chunk: number, start: number): void {
+    this.lane.submit(Kind.Release, 0, 0, 0, 0, 0, 0, chunk, start, 0);
+  }
+
+  stash(key: number, at: number, chunk: number, start: number, length: number): void {
+    if (!this.native.stash(key, chunk, start, length)) return;
+    const { words } = this.records;
+    const place = (at + Header.STASHED) >>> 2;
+    words[place] = words[place]! + length;
+  }
+
+  reply(c: Connection, answer: Reply): void {
+    const error = giveReply(c, answer);
+    if (error < 0) throw systemError(error, 'reply', {});
+  }
+}
