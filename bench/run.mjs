@@ -18,16 +18,16 @@ import { runRow } from './support/rounds.mjs';
 const names = [
   ...['echo', 'latency', 'accepts', 'idle-connections'],
   ...['random-reads', 'awaited-reads', 'sequential-reads', 'durable-writes'],
-  'posts',
+  ...['posts', 'hand-off', 'order', 'pin', 'spool'],
 ];
 const results = new URL('./results/', import.meta.url);
 const GiB = 2 ** 30;
 const MiB = 2 ** 20;
 
 const modes = {
-  full: { rounds: 5, warmUp: 0.7, seconds: 2, fileSize: GiB },
-  quick: { rounds: 1, warmUp: 0.2, seconds: 0.6, fileSize: GiB },
-  smoke: { rounds: 1, warmUp: 0.1, seconds: 0.3, fileSize: 64 * MiB },
+  full: { rounds: 5, warmUp: 0.7, seconds: 2, fileSize: GiB, most: Infinity },
+  quick: { rounds: 1, warmUp: 0.2, seconds: 0.6, fileSize: GiB, most: Infinity },
+  smoke: { rounds: 1, warmUp: 0.1, seconds: 0.3, fileSize: 64 * MiB, most: 20 },
 };
 
 const help = `npm run bench [-- NAME… [options]]
@@ -140,9 +140,10 @@ async function main() {
   const benchmarks = await Promise.all(options.chosen.map(load));
   if (options.list) return list(benchmarks);
 
-  tryToBuild(options);
-  const { warmUp, fileSize } = modes[options.mode];
-  const times = { warmUp, seconds: options.seconds, fileSize };
+  if (!benchmarks.every((benchmark) => benchmark.scriptsOnly)) tryToBuild(options);
+  // `most`: connections, where a row has many.
+  const { warmUp, fileSize, most } = modes[options.mode];
+  const times = { warmUp, seconds: options.seconds, fileSize, most };
   if (benchmarks.some((benchmark) => benchmark.needsFile)) times.file = dataFile(fileSize);
   console.log(`${os.availableParallelism()} CPUs, ${affinity.note}; Node.js ${process.version}\n`);
 

@@ -74,6 +74,12 @@ function stagesOf(settings, counters) {
   };
 }
 
+/** How often JavaScript was called: for packets, and for what it awaited of documents in files. */
+function wakeUps(spool, work) {
+  const native = spool.frames !== undefined; // its packets never get to JavaScript
+  return work.packets + work.port.completed + (native ? 0 : spool.packets);
+}
+
 function printStats(pipeline, settings, counters) {
   const cpu = process.cpuUsage();
   const { stages } = pipeline.stats();
@@ -85,8 +91,7 @@ function printStats(pipeline, settings, counters) {
       // In JavaScript, those that came back with an answer have arrived once more.
       connections: spool.frames?.connections ?? spool.arrived - work.handedOff,
       ...readCounters(counters),
-      // What native threads take does not wake JavaScript.
-      wakeUps: work.port.batches + (settings.native ? 0 : spool.port.batches),
+      wakeUps: wakeUps(spool, work),
       cpu: { user: cpu.user / 1e6, system: cpu.system / 1e6 },
       residentBytes: process.memoryUsage.rss(),
       stages,

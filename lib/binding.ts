@@ -377,6 +377,8 @@ export interface FramesStats {
   timedOut: number;
   tooLarge: number;
   failed: number;
+  /** Packets that its threads have taken. */
+  packets: number;
   /** Documents in the next stage now. */
   queued: number;
   /** Connections with a whole document that wait for room there. */

@@ -11,6 +11,11 @@ export function makePort(options) {
   process.exit(0);
 }
 
+/** Ends the process where that driver is not to be had. */
+export function assertDriver(driver) {
+  void makePort({ driver }).close();
+}
+
 function tryToMake(options) {
   try {
     return new CompletionPort(options);

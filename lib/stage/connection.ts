@@ -329,6 +329,6 @@ export class Connection<
 function stateIndex(c: Connection, target: StageInfo, state: string | undefined): number {
   if (state === undefined) return NONE;
   const index = target.states.indexOf(validate.string(state, 'options.state'));
-  if (index < 0) throw unknownState(target.name, '(handOff)', c.name, state);
+  if (index < 0 || target.native) throw unknownState(target.name, '(handOff)', c.name, state);
   return IN_TRANSIT | index;
 }

@@ -21,7 +21,7 @@ import {
 import { machineOf, type Stage } from './definition';
 import { pipelineClosed, publish, type StageFailure } from './failures';
 import { layOut } from './fields';
-import { Frames } from './frames';
+import { Frames, frameStates } from './frames';
 import {
   countConnections,
   countStates,
@@ -506,7 +506,9 @@ function portOptions(stage: StageSpecification, options: PipelineOptions): PortO
 
 function loadedOf(site: Site): Promise<Loaded> {
   if (site.pool !== undefined) return site.pool.loaded();
-  if (site.specification.native !== undefined) return Promise.resolve({ fields: {}, states: [] });
+  if (site.specification.native !== undefined) {
+    return Promise.resolve({ fields: {}, states: frameStates });
+  }
   const { record, states } = site.specification.here as Stage;
   return Promise.resolve({ fields: record, states });
 }
@@ -514,6 +516,7 @@ function loadedOf(site: Site): Promise<Loaded> {
 function statsOf(site: Site, states: Readonly<Record<string, number>> = {}): StageStats {
   const { pool, counters, measures } = site;
   const port = site.port.stats();
+  const frames = site.frames?.stats();
   const count = (counter: Counter): number => pool?.sum(counter) ?? counters[counter]!;
   return {
     threads: pool?.threads ?? Math.max(1, site.specification.threads),
@@ -522,18 +525,18 @@ function statsOf(site: Site, states: Readonly<Record<string, number>> = {}): Sta
     queueDepth: port.queueDepth,
     connections: Object.values(states).reduce((sum, number) => sum + number, 0),
     states,
-    packets: count(Counter.Packets),
+    packets: frames?.packets ?? count(Counter.Packets),
     arrived: count(Counter.Arrived),
     documents: count(Counter.Documents),
-    handedOff: count(Counter.HandedOff),
+    handedOff: frames?.documents ?? count(Counter.HandedOff),
     closed: count(Counter.Closed),
-    failures: count(Counter.Failures),
+    failures: frames?.failed ?? count(Counter.Failures),
     restarts: pool?.restarts ?? 0,
     refused: port.refused,
     queueing: summarize(pool?.queueing() ?? [measures.queueing]),
     handling: summarize(pool?.handling() ?? [measures.handling]),
     port,
-    frames: site.frames?.stats(),
+    frames,
   };
 }
 

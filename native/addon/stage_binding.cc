@@ -258,6 +258,7 @@ Napi::Value frames_stats(Info info) {
   set("timedOut", stats.timed_out);
   set("tooLarge", stats.too_large);
   set("failed", stats.failed);
+  set("packets", stats.packets);
   set("queued", stats.queued);
   set("waiting", stats.waiting);
   return out;

@@ -89,16 +89,29 @@ std::size_t submit_chain(Thread& thread, const Submission* records, std::size_t 
   return used;
 }
 
+/// The error tells the packet from the notice of an arrival, which may come when the connection has
+/// been begun already, for another packet, and is about to go on.
+void tell_refused(Port& here, const Submission& record, std::int32_t error) {
+  Packet notice;
+  notice.kind = PacketKind::kHandOff;
+  notice.key = record.token;
+  notice.handle = record.handle;
+  notice.error = error;
+  Dispatcher::Section section(here.dispatcher());
+  here.dispatcher().push(notice, nullptr);
+}
+
 /// `token`: the key of a connection; `tag`: the number of the port it goes to. One that is gone, or
 /// was handed on before, is left alone. One that can't go is told so where it is.
 void hand_off(Thread& thread, const Submission& record, stage::RecordTable* table) {
   Port* target = Port::find(record.tag);
   stage::RecordHeader* header = table == nullptr ? nullptr : table->header(record.token);
   if (target == nullptr || header == nullptr) return;
-  if (record.handle == 0) return thread.port().hand_off_key(*target, record.token, header->port);
   Port& here = thread.port();
-  const std::int32_t error = here.hand_off(record.handle, *target, record.token, &header->port);
-  if (error != 0 && header->port == here.id()) here.hand_off_key(here, record.token, header->port);
+  const std::int32_t error =
+      record.handle == 0 ? here.hand_off_key(*target, record.token, header->port)
+                         : here.hand_off(record.handle, *target, record.token, &header->port);
+  if (error != 0 && header->port == here.id()) tell_refused(here, record, error);
 }
 
 /// A message whose connection has gone on to another port follows it.

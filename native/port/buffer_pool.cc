@@ -23,6 +23,7 @@ constexpr std::size_t kChunkSize = 4u << 20;
 /// Blocks from this size on give their pages back when they are freed.
 constexpr std::size_t kDiscardSize = 32u << 20;
 static_assert(kDiscardSize > driver::kLargestRegistered);
+constexpr std::uint64_t kLargestBlock = 1ull << 31;
 /// Buffers beyond the configured count, one for every lane.
 constexpr std::uint32_t kReserve = 1024;
 
@@ -177,8 +178,14 @@ bool BufferPool::grow(std::size_t block_size) {
   return true;
 }
 
+bool BufferPool::could_allocate(std::uint64_t size, std::uint64_t besides) const {
+  if (size > kLargestBlock) return false;
+  const std::uint64_t kept = besides == 0 ? 0 : 1ull << size_class(besides);
+  return kept + (1ull << size_class(size)) <= options_.memory_limit;
+}
+
 bool BufferPool::allocate(std::uint64_t size, std::uint32_t owner, Place& out) {
-  if (size > (1ull << 31)) return false;
+  if (size > kLargestBlock) return false;
   const std::size_t log = size_class(size);
   const std::uint64_t block_size = 1ull << log;
   std::lock_guard lock(mutex_);

@@ -91,6 +91,8 @@ class BufferPool final : public driver::BufferSource {
   /// Page-aligned memory of at least `size` bytes, owned by the program in thread `owner`; false at
   /// the limit.
   bool allocate(std::uint64_t size, std::uint32_t owner, Place& out);
+  /// Whether `allocate` could ever succeed for one who keeps `besides` bytes.
+  bool could_allocate(std::uint64_t size, std::uint64_t besides) const;
   /// The program gives a block back. False when it does not own it (a second release).
   static bool release(Place place);
   /// A received buffer becomes the program's.

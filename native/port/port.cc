@@ -85,6 +85,13 @@ Thread* Port::attach(PacketSlot* slots, driver::Result& error) {
   return attached;
 }
 
+bool Port::enter() {
+  std::lock_guard lock(mutex_);
+  if (ended_ || closing_) return false;
+  ++attached_;
+  return true;
+}
+
 std::size_t Port::threads() {
   std::lock_guard lock(mutex_);
   return attached_;
@@ -109,12 +116,14 @@ void Port::end() {
     ports().all[id_] = nullptr;
   }
   std::vector<Packet> orphans;
+  // Freed outside of the section: what goes with it may come to a dispatcher itself.
+  std::shared_ptr<KeySource> key_source;
   {
     // From here on no handle is handed to this port.
     Dispatcher::Section section(dispatcher_);
     dispatcher_.close();
     dispatcher_.drain(orphans);
-    key_source_.reset();
+    key_source.swap(key_source_);
   }
   dispose(orphans, *driver_);
   HandleTable& table = HandleTable::instance();
@@ -164,7 +173,7 @@ std::uint32_t Port::unique_key() {
 
 void Port::set_key_source(std::shared_ptr<KeySource> source) {
   Dispatcher::Section section(dispatcher_);
-  key_source_ = std::move(source);
+  key_source_.swap(source);  // the one before is freed outside of the section
 }
 
 Handle* Port::create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thread* owner) {
@@ -220,14 +229,16 @@ std::int32_t Port::hand_off(std::uint32_t id, Port& target, std::uint32_t key,
   return 0;
 }
 
-void Port::hand_off_key(Port& target, std::uint32_t key, std::atomic<std::uint32_t>& where) {
+std::int32_t Port::hand_off_key(Port& target, std::uint32_t key,
+                                std::atomic<std::uint32_t>& where) {
   Packet notice;
   notice.kind = PacketKind::kHandOff;
   notice.key = key;
   Dispatcher::Section section(target.dispatcher_);
-  if (target.dispatcher_.closed()) return;
+  if (target.dispatcher_.closed()) return kErrorPortClosed;
   where.store(target.id_);
   target.dispatcher_.push(notice, nullptr);
+  return 0;
 }
 
 std::vector<std::uint32_t> Port::handles() {

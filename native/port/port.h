@@ -81,6 +81,11 @@ class Port {
   /// A2).
   std::uint32_t unique_key();
 
+  /// Keeps the port from ending until `leave`, for one who calls it without being attached. False
+  /// when it is closed.
+  bool enter();
+  void leave() { detached(0); }
+
   /// From now on accepted connections are named by `source`, until the port ends.
   void set_key_source(std::shared_ptr<KeySource> source);
 
@@ -95,7 +100,7 @@ class Port {
   std::int32_t hand_off(std::uint32_t handle, Port& target, std::uint32_t key,
                         std::atomic<std::uint32_t>* where = nullptr);
   /// The same for something that has a key, but no handle.
-  void hand_off_key(Port& target, std::uint32_t key, std::atomic<std::uint32_t>& where);
+  std::int32_t hand_off_key(Port& target, std::uint32_t key, std::atomic<std::uint32_t>& where);
 
   /// Every thread is told; nothing is delivered any more (rule D10).
   void close();

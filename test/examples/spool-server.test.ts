@@ -129,6 +129,13 @@ function namelessFiles({ child }: ServerExample, directory: string): number[] {
   return sizes;
 }
 
+/** The numbers that a server with --stats prints when it is asked. */
+async function statsOf({ child }: ServerExample): Promise<Record<string, unknown>> {
+  const said = new Promise((resolve) => child.stdout!.once('data', resolve));
+  child.kill('SIGUSR2');
+  return JSON.parse(String(await said)) as Record<string, unknown>;
+}
+
 function suite(name: string, driver: Driver | 'net', ...always: string[]): void {
   const start = (threads: number, ...args: string[]) =>
     startServer(name, driver, threads, [...always, ...args]);
@@ -342,7 +349,43 @@ function suite(name: string, driver: Driver | 'net', ...always: string[]): void 
   });
 }
 
-describeDrivers('spool-server', (driver) => suite('spool-server', driver));
+describeDrivers('spool-server', (driver) => {
+  suite('spool-server', driver);
+
+  test('JavaScript is woken once for a document, however slowly it comes', async () => {
+    const server = await startServer('spool-server', driver, 2, ['--stats']);
+    const clients = await Promise.all([1, 2, 3].map(() => Client.connect(server.port)));
+    const document = text(new Random(4), 200_000);
+    for (const { socket } of clients) socket.setNoDelay();
+    const pieces = clients.map(async (client) => {
+      for (let round = 0; round < 3; round++) {
+        const bytes = frame(document);
+        for (let at = 0; at < bytes.length; at += 1000) {
+          await write(client.socket, bytes.subarray(at, at + 1000));
+          if (at % 10_000 === 0) await sleep(1);
+        }
+        expect(await client.answer()).toEqual(expectedFor(document));
+      }
+    });
+    await Promise.all(pieces);
+    expect(await statsOf(server)).toMatchObject({ documents: 9, wakeUps: 9 });
+    await server.stop();
+  });
+
+  test('--inspect: the stages on a web page', async () => {
+    const server = await startServer('spool-server', driver, 1, ['--inspect', '0']);
+    let said = server.ready;
+    server.child.stdout!.on('data', (text) => (said += text));
+    await until(() => /inspector on .*\n/.test(said));
+    const url = /\ninspector on (http:\/\/127\.0\.0\.1:\d+\/)\n$/.exec(said)![1]!;
+    const response = await fetch(new URL('stats.json', url));
+    expect(Object.keys(((await response.json()) as { stages: object }).stages)).toEqual([
+      'spool',
+      'work',
+    ]);
+    expect(await server.stop()).toMatchObject({ code: 0, stderr: '' });
+  });
+});
 describeDrivers('spool-server, spooling in JavaScript', (driver) =>
   suite('spool-server', driver, '--native', 'off'),
 );

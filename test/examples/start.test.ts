@@ -37,32 +37,50 @@ async function processesOf(child: ChildProcess, count = 2): Promise<[number, str
 
 describeDrivers('start', (driver) => {
   test.each([
-    [1, ['--seconds', '2', '--connections', '5']],
-    [2, ['--seconds', '2', '--connections', '5']],
-    [2, ['--documents', '300', '--connections', '50']],
-  ])('threads: %i, %j: the tables, and code 0', async (threads, args) => {
+    ['on', 1, ['--seconds', '1', '--connections', '5', '--size', '100KiB']],
+    ['off', 2, ['--seconds', '1', '--connections', '5', '--size', '100KiB']],
+    ['on', 2, ['--documents', '300', '--connections', '50', '--size', '10KiB']],
+  ])('--native %s, threads: %i, %j: the comparison, and code 0', async (native, threads, args) => {
     const { child, directory, end } = start([
-      ...['--driver', driver, '--threads', String(threads)],
-      ...args,
+      ...['--driver', driver, '--native', native, '--threads', String(threads)],
+      ...['--processes', '1', '--slow', '20', ...args],
     ]);
-    const processes = await processesOf(child);
     const { code, stdout, stderr } = await end;
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const ready = (name: string, count: number) =>
+      `listening on 127\\.0\\.0\\.1:\\d+ driver=${name} threads=${count}\n`;
     expect(stdout).toMatch(
-      new RegExp(`^listening on 127\\.0\\.0\\.1:\\d+ driver=${driver} threads=${threads}\n`),
+      new RegExp(`^${args[3]} connections send documents of .*, beside 20 of`),
     );
-    expect(stdout).toMatch(new RegExp(`\n${args[3]} connections send \\d+ files and \\d+ large`));
-    for (const heading of ['kind', 'documents', 'MiB/s', 'p50 ms', 'p99 ms', 'max ms', 'server']) {
-      expect(stdout).toMatch(new RegExp(`│ +${heading} +│`));
+    expect(stdout).toMatch(new RegExp(`\n${ready(driver, threads)}(.*\n)*${ready('net', 1)}`));
+    expect(stdout).toMatch(/│ figure +│ +completion-port +│ +node:net +│ +ratio +│/);
+    const figures = ['documents a second', 'MiB a second', 'CPU for a document, µs'];
+    figures.push('p50 of an answer, ms', 'p99 of an answer, ms', 'resident memory, MiB');
+    for (const figure of figures) {
+      expect(stdout).toMatch(new RegExp(`│ ${figure} +│ +[\\d.,]+ │ +[\\d.,]+ │ +[\\d.]+ │`));
     }
-    const rows = ['in memory', 'spooled to a file', 'CPU time, user', 'CPU time, system'];
-    for (const row of [...rows, 'JavaScript wake-ups', 'operations', 'system calls']) {
-      expect(stdout).toMatch(new RegExp(`│ +${row} +│ +[\\d.,]+ `));
-    }
+    expect(stdout).toMatch(/│ JavaScript called for a document, times │ +[\d.]+ │/);
     const answers = /\nall ([\d,]+) answers are right\n$/.exec(stdout)?.[1]?.replaceAll(',', '');
     expect(Number(answers)).toBeGreaterThan(0);
-    if (args[0] === '--documents') expect(answers).toBe(args[1]);
-    await until(() => !processes.some(runs));
+    if (args[0] === '--documents') expect(answers).toBe('600');
+    expect(childrenOf(child.pid!).size).toBe(0);
+    expect(readdirSync(directory)).toEqual([]);
+  });
+
+  test('--watch: tables of the stages at work, one after the other where there is no terminal', async () => {
+    const { directory, end } = start([
+      ...['--watch', '--driver', driver, '--seconds', '2', '--connections', '5', '--slow', '7'],
+      ...['--size', '100KiB'],
+    ]);
+    const { code, stdout, stderr } = await end;
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toMatch(/\nthe same in a browser: http:\/\/127\.0\.0\.1:\d+\/\n/);
+    expect(stdout).not.toContain('\x1b');
+    const heading = /│ stage +│ states +│ connections │ +queue │ +running │ packets\/s │/g;
+    expect(stdout.match(heading)!.length).toBeGreaterThan(1);
+    expect(stdout).toMatch(/│ spool +│ receiving \d+.*│ +\d of 2 │ +[\d,]+ │ +– │/);
+    expect(stdout).toMatch(/│ work +│ .*│ +\d of 5 │/);
+    expect(stdout).toMatch(/\nall [\d,]+ answers are right\n$/);
     expect(readdirSync(directory)).toEqual([]);
   });
 

@@ -105,7 +105,7 @@ describe('events', () => {
     const { log, port } = await scripted();
     const client = new Client(port, { allowHalfOpen: true });
     await client.ask('say x;go careful', 'x');
-    client.received = Buffer.alloc(0);
+    client.forget();
     client.socket.end();
     await until(() => client.ended);
     expect(client.text).toBe('goodbye');

@@ -15,6 +15,7 @@ import {
 import { until } from './harness';
 
 export { Pipeline };
+export type { StageOptions };
 
 export function fixture(name: string): URL {
   return new URL(`../stage/fixtures/${name}`, import.meta.url);
@@ -116,7 +117,8 @@ export async function scripted(
 /** A client that is destroyed after the test. */
 export class Client {
   readonly socket: net.Socket;
-  received = Buffer.alloc(0);
+  private parts: Buffer[] = [];
+  size = 0;
   ended = false;
   closed = false;
   error: NodeJS.ErrnoException | undefined;
@@ -124,11 +126,25 @@ export class Client {
   constructor(port: number, options: { allowHalfOpen?: boolean } = {}) {
     this.socket = net.connect({ host: '127.0.0.1', port, ...options });
     this.socket.setNoDelay();
-    this.socket.on('data', (data) => (this.received = Buffer.concat([this.received, data])));
+    this.socket.on('data', (data) => {
+      this.parts.push(data);
+      this.size += data.length;
+    });
     this.socket.on('error', (error) => (this.error = error));
     this.socket.on('end', () => (this.ended = true));
     this.socket.on('close', () => (this.closed = true));
     onTestFinished(() => void this.socket.destroy());
+  }
+
+  /** All that has come so far. */
+  get received(): Buffer {
+    if (this.parts.length !== 1) this.parts = [Buffer.concat(this.parts)];
+    return this.parts[0]!;
+  }
+
+  forget(): void {
+    this.parts = [];
+    this.size = 0;
   }
 
   get text(): string {
@@ -141,7 +157,7 @@ export class Client {
 
   /** Sends commands and waits for the answer. */
   async ask(commands: string, answer: string): Promise<void> {
-    this.received = Buffer.alloc(0);
+    this.forget();
     this.write(commands);
     await until(() => this.text.includes(answer) || this.closed);
     if (!this.text.includes(answer)) throw new Error(`closed: ${this.text}`);
