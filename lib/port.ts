@@ -28,7 +28,7 @@ import * as validate from './validate';
 
 export type { ConnectOptions, ListenOptions } from './opening';
 
-export type DriverName = 'io_uring' | 'epoll';
+export type DriverName = 'io_uring' | 'epoll' | 'iocp';
 
 export interface BufferOptions {
   /** Bytes of one buffer; 1024 to 16 MiB. Default: 32768. */
@@ -463,7 +463,7 @@ function create(options: PortOptions): NativeLane {
   const { concurrency = binding.availableParallelism(), driver, buffers = {} } = options;
   validate.integer(concurrency, 'options.concurrency', 1, 1024);
   if (driver !== undefined) {
-    validate.oneOf(driver, 'options.driver', ['io_uring', 'epoll'] as const);
+    validate.oneOf(driver, 'options.driver', ['io_uring', 'epoll', 'iocp'] as const);
   }
   validate.options(buffers, 'options.buffers');
   const size = validate.integer(buffers.size ?? 32768, 'options.buffers.size', 1024, 2 ** 24);
