@@ -49,7 +49,10 @@ export interface PortOptions {
   readonly queueLimit?: number | undefined;
   /** The buffers that bytes are received into. */
   readonly buffers?: BufferOptions | undefined;
-  /** Bytes that `allocate`, and copies of a program's own memory, may take. Default: 1 GiB. */
+  /**
+   * Bytes that `allocate`, copies of a program's own memory and documents of native stages may take.
+   * What is released is kept for the next of its size, within the same limit. Default: 1 GiB.
+   */
   readonly memoryLimit?: number | undefined;
   /** Whether packets of one key are held by one thread at a time (rule D8). Default: true. */
   readonly serializeKeys?: boolean | undefined;
