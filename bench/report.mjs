@@ -6,7 +6,6 @@
  */
 import fs from 'node:fs';
 import { parseArgs } from 'node:util';
-import { format, resolveConfig } from 'prettier';
 import { metrics, showSpread } from './support/metrics.mjs';
 
 const root = new URL('../', import.meta.url);
@@ -14,7 +13,8 @@ const latest = new URL('bench/results/latest.json', root);
 
 function table(header, rows) {
   const line = (cells) => `| ${cells.join(' | ')} |`;
-  return [line(header), line(header.map(() => '---')), ...rows.map(line)].join('\n');
+  const rule = `|${'---|'.repeat(header.length)}`;
+  return [line(header), rule, ...rows.map(line)].join('\n');
 }
 
 function shown(row, name, metric) {
@@ -30,13 +30,15 @@ function showRatio(ratio) {
 
 function target(benchmark, row, goal) {
   const { subject, against, metric, ratio, verdict, atMost, atLeast } = goal;
+  const asked = `${atMost === undefined ? `≥ ${atLeast}` : `≤ ${atMost}`} ×`;
+  const mark = { reached: ' ✓', 'not reached': ' ✗' }[verdict] ?? '';
   return [
     `${benchmark.title}: ${row.name}`,
     metrics[metric].title,
     `${subject}: ${shown(row, subject, metric)}`,
     `${against}: ${shown(row, against, metric)}`,
     ratio === undefined ? verdict : showRatio(ratio),
-    `${atMost === undefined ? `≥ ${atLeast}` : `≤ ${atMost}`} × ${verdict === 'reached' ? '✓' : '✗'}`,
+    asked + mark,
   ];
 }
 
@@ -93,14 +95,13 @@ export function fill(text, report) {
   );
 }
 
-async function main() {
+function main() {
   const { values } = parseArgs({ options: { check: { type: 'boolean', default: false } } });
   const report = JSON.parse(fs.readFileSync(latest, 'utf8'));
   for (const name of ['README.md', 'docs/performance.md']) {
     const file = new URL(name, root);
     const before = fs.readFileSync(file, 'utf8');
-    const style = { ...(await resolveConfig(file)), parser: 'markdown' };
-    const after = await format(fill(before, report), style);
+    const after = fill(before, report);
     if (before === after) continue;
     if (!values.check) {
       fs.writeFileSync(file, after);
@@ -111,4 +112,4 @@ async function main() {
   }
 }
 
-await main();
+main();
