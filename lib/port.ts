@@ -297,10 +297,13 @@ export class CompletionPort implements AsyncDisposable {
   /** Queues a message; false when the queue is full. */
   tryPost(key: number, value = 0): boolean {
     this.lane.assertOpen();
-    return this.lane.native.post(validate.u32(key, 'key'), validate.number(value, 'value'));
+    return this.lane.post(validate.u32(key, 'key'), validate.number(value, 'value'));
   }
 
-  /** Resolves when the queue has room for a message. */
+  /**
+   * Resolves when the queue has room for messages: at once when there is some, else when a quarter
+   * of it is free.
+   */
   drained(): Operation<void> {
     const { lane } = this;
     lane.assertOpen();

@@ -209,7 +209,7 @@ export class Connection<
   post(value = 0): void {
     this.check();
     validate.number(value, 'value');
-    if (!this.thread.native.post(this.name, value)) throw queueFull();
+    if (!this.thread.lane.post(this.name, value)) throw queueFull();
   }
 
   /**
