@@ -1,8 +1,8 @@
 // What a thread of a stage asks for, for lib/binding.ts: keys that stay with it, and what travels
 // with a connection.
-#include "addon/native_lane.h"
-
 #include <cerrno>
+
+#include "addon/native_lane.h"
 
 namespace cp::addon {
 namespace {
