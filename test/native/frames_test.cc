@@ -32,7 +32,15 @@ Framing framing_of(Framing::Kind kind, const std::string& delimiter = "") {
 }
 
 /// Everything until the end of the stream.
-std::string read_to_end(Peer& peer) { return peer.read(1 << 28); }
+std::string read_to_end(Peer& peer) {
+  constexpr std::size_t kPart = 65536;
+  std::string all, part;
+  do {
+    part = peer.read(kPart);
+    all += part;
+  } while (part.size() == kPart);
+  return all;
+}
 
 // ---- receiving --------------------------------------------------------------------------------
 
