@@ -6,88 +6,21 @@
  *     npm start -- --driver epoll --seconds 10
  *     npm start -- --watch
  */
-import { fork, spawn } from 'node:child_process';
 import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { Table } from 'console-table-printer';
 import { driverOption, flag, integer, option, readArguments, size } from './support/arguments.mjs';
 import { runProgram, untilSignal } from './support/program.mjs';
+import { killAll, measureServer, sendDocuments, startServer } from './support/spool-measure.mjs';
 import { nativeOption, spoolOptions } from './support/spool-options.mjs';
 import { watch } from './support/watch.mjs';
 
-const here = path.dirname(fileURLToPath(import.meta.url));
 const MiB = 2 ** 20;
 /** Seconds of documents before those that count. */
 const WARM_UP = 1;
 /** Nobody waits that long for --documents. */
 const A_DAY = 86400;
-
-function failure(message) {
-  return Object.assign(new Error(message), { code: 'ERR_FAILED' });
-}
-
-/** Resolves to the exit code. */
-function exitOf(child) {
-  return new Promise((resolve) => child.once('exit', (code, signal) => resolve(code ?? signal)));
-}
-
-const running = new Set();
-
-function keepTrack(child) {
-  running.add(child);
-  void exitOf(child).then(() => running.delete(child));
-  return child;
-}
-
-/** Starts a server, which tells where it listens and, when it is asked and at its end, its numbers. */
-function startServer(program, options) {
-  const child = keepTrack(
-    spawn(
-      process.execPath,
-      [path.join(here, program), '--port=0', '--stats', ...options],
-      // Not in the terminal's group: Ctrl-C is ours, and the server ends when we say so.
-      { stdio: ['ignore', 'pipe', 'inherit'], detached: true },
-    ),
-  );
-  const exited = exitOf(child);
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const nextLine = async (what) => {
-    const { value: line } = await lines.next();
-    if (line === undefined) throw failure(`the server ended with ${await exited}: no ${what}`);
-    return line;
-  };
-  return {
-    line: () => nextLine('line'),
-    async numbers() {
-      child.kill('SIGUSR2');
-      return JSON.parse(await nextLine('numbers'));
-    },
-    async stop() {
-      child.kill('SIGTERM');
-      await nextLine('numbers');
-      const code = await exited;
-      if (code !== 0) throw failure(`the server ended with ${code}`);
-    },
-  };
-}
-
-/** Has a process of its own send the documents; `on` hears `begins`, `ends` and `progress`. */
-async function sendDocuments(work, on) {
-  const child = keepTrack(fork(path.join(here, 'support', 'load.mjs'), [path.dirname(here)]));
-  const result = new Promise((resolve, reject) => {
-    child.on('message', (message) => {
-      for (const [name, value] of Object.entries(message)) on[name]?.(value);
-      if (message.failed) reject(failure(`the load: ${message.failed}`));
-      if (message.result) resolve(message.result);
-    });
-    void exitOf(child).then((code) => reject(failure(`the load ended with ${code}`)));
-  });
-  child.send(work);
-  return result;
-}
 
 function progressText(seconds, { documents, bytes, wrong }) {
   const rate = (bytes / MiB / Math.max(seconds, 0.001)).toFixed(0);
@@ -118,42 +51,20 @@ function progressPrinter(name) {
   };
 }
 
-function workOf({ connections, slow, documents, seconds, size: bytes, answer }, port) {
+function workOf({ connections, slow, documents, seconds, size: bytes, answer }) {
   const warmUp = documents === undefined ? WARM_UP : 0;
-  return { port, connections, slow, documents, warmUp, seconds, bytes, answer };
-}
-
-function portOf(line) {
-  return Number(/:(\d+) /.exec(line)[1]);
+  return { connections, slow, documents, warmUp, seconds, bytes, answer };
 }
 
 /** Sends documents to one server: its numbers for the time that was measured, and the load's. */
-async function measure({ name, program, options }, settings) {
-  const server = startServer(program, options);
-  const line = await server.line();
-  console.log(line);
+async function measure({ name, ...program }, settings) {
+  const server = await startServer(program);
+  console.log(server.ready);
   const progress = progressPrinter(name);
-  let before;
-  let after;
-  const result = await sendDocuments(workOf(settings, portOf(line)), {
-    begins: () => (before = server.numbers()),
-    ends: () => (after = before.then(() => server.numbers())),
-    progress: progress.show,
-  });
+  const result = await measureServer(server, workOf(settings), progress.show);
   progress.end();
-  const numbers = difference(await before, await after);
   await server.stop();
-  return { name, ...result, ...numbers };
-}
-
-function difference(before, after) {
-  const documents = Math.max(1, after.documents - before.documents);
-  const cpu = ({ cpu: { user, system } }) => (user + system) * 1e6;
-  return {
-    cpu: (cpu(after) - cpu(before)) / documents,
-    wakeUps: (after.wakeUps - before.wakeUps) / documents,
-    resident: after.residentBytes,
-  };
+  return { name, ...result };
 }
 
 const figures = [
@@ -220,17 +131,16 @@ async function compare(settings, servers) {
 
 /** Ours, with its stages on view. */
 async function watchOurs(settings, { name, program, options }) {
-  const server = startServer(program, [...options, '--inspect=0']);
-  const line = await server.line();
+  const server = await startServer({ program, options: [...options, '--inspect=0'] });
   const url = /(http:\S+)/.exec(await server.line())[1];
-  console.log(`${line}\n${describeLoad(settings)}\nthe same in a browser: ${url}\n`);
+  console.log(`${server.ready}\n${describeLoad(settings)}\nthe same in a browser: ${url}\n`);
   let footer = '';
   const began = performance.now();
   const view = watch(url, { interval: 500, footer: () => footer });
   try {
-    const result = await sendDocuments(workOf(settings, portOf(line)), {
-      progress: (now) => (footer = progressText((performance.now() - began) / 1000, now)),
-    });
+    const progress = (now) => (footer = progressText((performance.now() - began) / 1000, now));
+    const work = { ...workOf(settings), port: server.port };
+    const result = await sendDocuments(work, { progress });
     view.stop();
     await server.stop();
     return judge([{ name, ...result }]);
@@ -291,7 +201,7 @@ async function main() {
     const tour = settings.watch ? watchOurs(settings, servers[0]) : compare(settings, servers);
     process.exitCode = await Promise.race([tour, interrupted]);
   } finally {
-    for (const child of running) child.kill('SIGKILL');
+    killAll();
     // Spooled files have no names: not even a server that was killed leaves any.
     await fs.rmdir(spool);
   }

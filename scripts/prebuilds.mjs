@@ -97,11 +97,22 @@ function make(target) {
   try {
     if (strip) run(strip, ['--strip-all', fresh]);
     const { summary, problems } = checkBinary(fresh);
-    if (problems.length > 0) throw new Error(`${target}: ${problems.join('; ')}`);
+    if (problems.length > 0) throw new Error(problems.join('; '));
     renameSync(fresh, fileOf(target));
     return summary;
   } finally {
     rmSync(fresh, { force: true });
+  }
+}
+
+/** One that fails does not keep the others from being made. */
+function attempt(target, required) {
+  try {
+    const why = obstacle(target);
+    if (why && required) throw new Error(why);
+    return { line: `${target}: ${why ? `left out: ${why}` : make(target)}`, failed: false };
+  } catch (error) {
+    return { line: `${target}: FAILED: ${error.message}`, failed: true };
   }
 }
 
@@ -124,13 +135,15 @@ function main() {
   const unknown = named.find((name) => !Object.hasOwn(TARGETS, name));
   if (unknown)
     throw new Error(`no target '${unknown}'; there are: ${Object.keys(TARGETS).join(', ')}`);
-  const report = [];
-  for (const target of named.length > 0 ? named : Object.keys(TARGETS)) {
-    const why = obstacle(target);
-    if (why && named.length > 0) throw new Error(`${target}: ${why}`);
-    report.push(`${target}: ${why ? `left out: ${why}` : make(target)}`);
+  const outcomes = (named.length > 0 ? named : Object.keys(TARGETS)).map((target) =>
+    attempt(target, named.length > 0),
+  );
+  console.log();
+  for (const { line, failed } of outcomes) {
+    if (!failed) console.log(line);
+    else console.error(line);
   }
-  console.log(`\n${report.join('\n')}`);
+  if (outcomes.some(({ failed }) => failed)) process.exitCode = 1;
 }
 
 try {

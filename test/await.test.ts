@@ -1,13 +1,11 @@
-import { execFileSync } from 'node:child_process';
 import { AsyncLocalStorage } from 'node:async_hooks';
-import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { writtenFifo } from './support/fifo';
 import {
   codeOf,
   failureOf,
   newPort,
   outputOf,
-  temporaryDirectory,
   temporaryFile,
   turns,
   withRawPeer,
@@ -16,8 +14,7 @@ import {
 } from './support/harness';
 
 async function silentFifo(port: CompletionPort): Promise<File<'await'>> {
-  const name = path.join(temporaryDirectory(), 'fifo');
-  execFileSync('mkfifo', [name]);
+  const { name } = await writtenFifo();
   return port.open(name, 'r+');
 }
 
@@ -102,7 +99,7 @@ describe('AbortSignal', () => {
       () => file.write('x', 0, { signal, sync: true }),
       () => file.sync({ signal }),
       () => file.stat({ signal }),
-      () => port.open('/dev/null', 'r', { signal }),
+      () => port.open(process.execPath, 'r', { signal }),
       () => port.connect({ port: 1, signal }),
       () => port.timer().wait(1, { signal }),
       async () => {

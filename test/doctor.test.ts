@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { advise } from '../dist/doctor/advice.js';
 import type { Diagnosis } from '../dist/doctor/diagnosis.js';
 import {
   ended,
@@ -115,6 +116,94 @@ describe.runIf(process.platform === 'linux')('doctor', () => {
     const { found } = await diagnose({ launcher });
     expect(found.limits.descriptors).toEqual({ soft: 512, hard: 512 });
     expect(found.advice.join('\n')).toContain('512 descriptors');
+  });
+});
+
+// What this machine cannot be made to be, and must not: its settings hold for everyone on it.
+describe('the advice', () => {
+  const unlimited = { soft: 'unlimited', hard: 'unlimited' } as const;
+  const refused = (error: string, name = 'io_uring_setup', required = true) => [
+    { name, since: '6.1', required, error },
+  ];
+  const facts = {
+    version: '1.0.0',
+    status: 'fallback',
+    system: { name: 'Linux', kernel: '6.12.1', architecture: 'x64', runtime: '', nodeApi: null },
+    binary: { platform: 'linux-x64', file: '/x.node', origin: 'built', abi: 1, tried: [] },
+    driver: { name: 'epoll', reason: 'refused', chosen: null },
+    capabilities: refused('EPERM'),
+    restrictions: { seccomp: 'off', ioUringDisabled: 0, ioUringGroup: -1 },
+    limits: { descriptors: unlimited, lockedMemory: unlimited },
+  } satisfies Omit<Diagnosis, 'advice'>;
+  const { restrictions, system, binary } = facts;
+
+  test.each<[string, Partial<Omit<Diagnosis, 'advice'>>, RegExp]>([
+    [
+      'a setting that turns io_uring off',
+      { restrictions: { ...restrictions, ioUringDisabled: 2, seccomp: 'filter' } },
+      /^kernel\.io_uring_disabled is 2/,
+    ],
+    [
+      'a setting that leaves it to a group',
+      { restrictions: { ...restrictions, ioUringDisabled: 1, ioUringGroup: 996 } },
+      /^kernel\.io_uring_disabled is 1.* group 996/,
+    ],
+    [
+      'a setting that leaves it to the privileged',
+      { restrictions: { ...restrictions, ioUringDisabled: 1 } },
+      /to no group/,
+    ],
+    ['a security module', { capabilities: refused('EACCES') }, /SELinux/],
+    [
+      'a kernel from before io_uring',
+      { capabilities: refused('ENOSYS'), system: { ...system, kernel: '4.18.0-553.el8' } },
+      /^Linux 4\.18\.0-553\.el8 is too old/,
+    ],
+    ['a kernel built without io_uring', { capabilities: refused('ENOSYS') }, /without io_uring/],
+    [
+      'a kernel that lacks an operation',
+      { capabilities: refused('EINVAL', 'IORING_OP_SEND_ZC') },
+      /needs IORING_OP_SEND_ZC, which Linux 6\.1 brought \(this is 6\.12\.1\)/,
+    ],
+    [
+      'a kernel that could be faster',
+      {
+        status: 'good',
+        driver: { name: 'io_uring', reason: '', chosen: null },
+        capabilities: refused('EINVAL', 'IORING_SETUP_DEFER_TASKRUN', false),
+      },
+      /newer kernel would make io_uring faster: IORING_SETUP_DEFER_TASKRUN \(6\.1\)/,
+    ],
+    [
+      'a limit of locked memory',
+      {
+        status: 'good',
+        driver: { name: 'io_uring', reason: '', chosen: null },
+        capabilities: refused('ENOMEM', 'IORING_REGISTER_BUFFERS2', false),
+        limits: { ...facts.limits, lockedMemory: { soft: 65536, hard: 65536 } },
+      },
+      /^RLIMIT_MEMLOCK is 65536 bytes/,
+    ],
+    [
+      'a C library that is too old for the prebuilt binary',
+      {
+        status: 'broken',
+        capabilities: [],
+        binary: {
+          ...binary,
+          file: null,
+          tried: [{ file: '/x.node', reason: "version `GLIBC_2.28' not found" }],
+        },
+      },
+      /^The prebuilt one needs glibc 2\.28/m,
+    ],
+  ])('knows %s', (_, difference, expected) => {
+    expect(advise({ ...facts, ...difference }).join('\n')).toMatch(expected);
+  });
+
+  test('is none where there is nothing to be done', () => {
+    const driver = { name: 'io_uring', reason: '', chosen: null };
+    expect(advise({ ...facts, status: 'good', driver, capabilities: [] })).toEqual([]);
   });
 });
 

@@ -1,15 +1,16 @@
-import { execFileSync, spawn } from 'node:child_process';
-import { openSync, closeSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
-import path from 'node:path';
+import { openSync, closeSync, readFileSync, statSync, truncateSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { writtenFifo } from './support/fifo';
 import {
   codeOf,
   failureOf,
   newPort,
   pattern,
+  skipOnWindows,
   temporaryDirectory,
   temporaryFile,
   turns,
+  windows,
 } from './support/harness';
 
 describe('chunks', () => {
@@ -50,7 +51,7 @@ describe('chunks', () => {
 
   test('leaving the loop leaves no memory behind', async () => {
     const port = newPort();
-    const file = await port.open('/dev/zero');
+    const file = await port.open(temporaryFile(Buffer.alloc(1 << 20)));
     for (let round = 0; round < 50; round++) {
       for await (const chunk of file.chunks({ size: 10_000, depth: 1 + (round % 8) })) {
         expect(chunk).toHaveLength(10_000);
@@ -100,14 +101,21 @@ describe('chunks', () => {
 
   test('a FIFO gives what there is, until its writer closes it', async () => {
     const port = newPort();
-    const name = path.join(temporaryDirectory(), 'fifo');
-    execFileSync('mkfifo', [name]);
-    const writer = spawn('sh', ['-c', `head -c 500000 /dev/zero > ${name}`]);
+    const { name, write, end } = await writtenFifo();
     const file = await port.open(name);
     let bytes = 0;
-    for await (const chunk of file.chunks({ depth: 8 })) bytes += chunk.length;
+    let written = 0;
+    const more = (): void => {
+      if (written === 500_000) return end();
+      written += 10_000;
+      write('x'.repeat(10_000));
+    };
+    more();
+    for await (const chunk of file.chunks({ depth: 8 })) {
+      bytes += chunk.length;
+      if (bytes === written) more();
+    }
     expect(bytes).toBe(500_000);
-    writer.kill();
   });
 });
 
@@ -220,7 +228,8 @@ test('O_DIRECT with pool memory', async ({ skip }) => {
   }
 });
 
-test('devices, descriptors, stat, allocate', async () => {
+test('devices', async (context) => {
+  skipOnWindows(context, 'has neither /dev/zero nor /dev/full');
   const port = newPort();
   const zero = await port.open('/dev/zero', 'r+');
   const bytes = new Uint8Array(5000).fill(1);
@@ -230,12 +239,28 @@ test('devices, descriptors, stat, allocate', async () => {
   expect(bytes.subarray(0, zeros).every((byte) => byte === 0)).toBe(true);
   const full = await port.open('/dev/full', 'r+');
   expect((await failureOf(() => full.write('x'))).code).toBe('ENOSPC');
-  const name = temporaryFile();
-  writeFileSync(name, 'by descriptor');
-  const descriptor = openSync(name, 'r+');
-  const file = await port.open(descriptor);
+});
+
+test('a descriptor is duplicated; on Windows those of Node.js are ERR_NOT_OVERLAPPED', async () => {
+  const port = newPort();
+  const descriptor = openSync(temporaryFile('by descriptor'), 'r+');
+  const opening = port.open(descriptor);
+  if (windows) {
+    const error = await failureOf(() => opening);
+    expect(error).toMatchObject({ code: 'ERR_NOT_OVERLAPPED' });
+    expect(error.message).toContain('FILE_FLAG_OVERLAPPED');
+    closeSync(descriptor);
+    return;
+  }
+  const file = await opening;
   closeSync(descriptor);
   expect(String(await file.read({ length: 99 }))).toBe('by descriptor');
+});
+
+test('stat, allocate', async () => {
+  const port = newPort();
+  const name = temporaryFile('of some length');
+  const file = await port.open(name);
   const [ours, theirs] = [await file.stat(), statSync(name)];
   for (const key of [
     'size',
@@ -258,6 +283,6 @@ test('devices, descriptors, stat, allocate', async () => {
   ]);
   const grown = await port.open(name, 'r+');
   const refused = await grown.allocate(0, 100_000).then(() => undefined, codeOf);
-  if (refused) expect(refused).toBe('EOPNOTSUPP');
+  if (refused) expect(refused).toBe(windows ? 'ENOTSUP' : 'EOPNOTSUPP');
   else expect(statSync(name).size).toBe(100_000);
 });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import {
   connectedPair,
+  drivers,
   failureOf,
   newPort,
   newSeed,
@@ -14,7 +15,7 @@ import {
   type CompletionPort,
 } from './support/harness';
 
-describe.each(['io_uring', 'epoll'] as const)('%s', (driver) => {
+describe.each(drivers)('%s', (driver) => {
   const open = (): CompletionPort | undefined => {
     try {
       return newPort({ driver });

@@ -22,6 +22,8 @@ export const metrics = {
   p999: { title: 'p99.9 µs', more: false, show },
   cpu: { title: 'CPU µs', more: false, show },
   cpuPerMiB: { title: 'CPU µs/MiB', more: false, show },
+  wakeUps: { title: 'JavaScript called', more: false, show },
+  slowEffect: { title: 'p99 with slow ones / without', more: false, show },
   systemCalls: { title: 'system calls', more: false, show },
   resident: { title: 'resident bytes', more: false, show },
 };

@@ -17,7 +17,8 @@ function cells(contestant, columns) {
 
 function describeTarget({ subject, against, metric, atMost, atLeast, verdict, ratio }) {
   const goal = atMost === undefined ? `≥ ${atLeast}` : `≤ ${atMost}`;
-  const text = `${metrics[metric].title}: ${subject} ${goal} × ${against}`;
+  const than = against === undefined ? '' : ` × ${against}`;
+  const text = `${metrics[metric].title}: ${subject} ${goal}${than}`;
   if (ratio === undefined) return `  – ${text}: ${verdict}`;
   const [median, min, max] = [ratio.median, ratio.min, ratio.max].map((n) => n.toPrecision(3));
   const range = ratio.min === ratio.max ? '' : ` (${min}–${max})`;

@@ -38,17 +38,22 @@ class Contestant {
   }
 }
 
-/** Rounds of which both values are known, as ratios. */
+/** Rounds of which both values are known, as ratios; without `against` the values themselves. */
 function ratios(subject, against, metric) {
   const ours = subject?.metrics[metric]?.values ?? [];
+  if (against === undefined) return ours;
   const theirs = against?.metrics[metric]?.values ?? [];
   return ours.map((value, round) => value / theirs[round]);
 }
 
+/** Took no part in the row. */
+const nobody = { metrics: {} };
+
 function judge(target, contestants) {
   const { subject, against, metric, atMost, atLeast } = target;
   const find = (name) => contestants.find((contestant) => contestant.name === name);
-  const ratio = spread(ratios(find(subject), find(against), metric));
+  const other = against && (find(against) ?? nobody);
+  const ratio = spread(ratios(find(subject), other, metric));
   const goal = { subject, against, metric, atMost, atLeast };
   if (ratio === undefined) return { ...goal, verdict: 'not measured' };
   const reached = atMost === undefined ? ratio.median >= atLeast : ratio.median <= atMost;

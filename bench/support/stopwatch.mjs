@@ -2,6 +2,7 @@
  * Measures a contestant from inside: counts its operations, and takes the time and the CPU time of
  * the process (all its threads) between the end of the warm-up and the end of the measurement.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { percentile } from './statistics.mjs';
 
 const LATENCIES = 1 << 20;
@@ -84,6 +85,25 @@ export class Stopwatch {
     }
     return result;
   }
+}
+
+/**
+ * Looks on while other threads of this process work: `count` says how much they have done so far.
+ * For one unit of it, the CPU time of the whole process.
+ */
+export async function observe({ warmUp, seconds, count }) {
+  const snapshot = () => {
+    const { user, system } = process.cpuUsage();
+    return { now: performance.now(), cpu: user + system, count: count() };
+  };
+  await sleep(warmUp * 1000);
+  const began = snapshot();
+  await sleep(seconds * 1000);
+  const end = snapshot();
+  const operations = end.count - began.count;
+  if (operations === 0) throw new Error('nothing was done');
+  const rate = operations / ((end.now - began.now) / 1000);
+  return { operations, rate, cpu: (end.cpu - began.cpu) / operations };
 }
 
 /** Tells the result to whoever started the contestant. */

@@ -6,8 +6,9 @@ import { createLogUpdate } from 'log-update';
 
 const number = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
 
-/** Microseconds, as people read them. */
-function time(microseconds) {
+/** The microseconds of nearly all, as people read them. What native threads do is not measured. */
+function time({ count, p99: microseconds }) {
+  if (count === 0) return '–';
   if (microseconds >= 1e6) return `${number.format(microseconds / 1e6)} s`;
   if (microseconds >= 1e3) return `${number.format(microseconds / 1e3)} ms`;
   return `${number.format(microseconds)} µs`;
@@ -19,7 +20,7 @@ function tableOf({ stages }, before, seconds) {
     shouldDisableColors: !process.stdout.isTTY || Boolean(process.env.NO_COLOR),
     columns: [
       { name: 'stage', alignment: 'left' },
-      { name: 'states', alignment: 'left', minLen: 28 },
+      { name: 'states', alignment: 'left', minLen: 44, maxLen: 44 },
       ...right.map((name) => ({ name, alignment: 'right', minLen: 9 })),
     ],
   });
@@ -29,14 +30,15 @@ function tableOf({ stages }, before, seconds) {
     table.addRow({
       stage: name,
       states: Object.entries(states)
-        .map(([state, count]) => `${state} ${count.toLocaleString('en')}`)
+        .filter(([, count]) => count > 0)
+        .map(([state, count]) => `${state || 'on its way'} ${count.toLocaleString('en')}`)
         .join(', '),
       connections: connections.toLocaleString('en'),
       queue: queueDepth.toLocaleString('en'),
       running: `${running} of ${threads}`,
       'packets/s': before === undefined ? '' : Math.round(packets / seconds).toLocaleString('en'),
-      'p99 queueing': time(queueing.p99),
-      'p99 handling': time(handling.p99),
+      'p99 queueing': time(queueing),
+      'p99 handling': time(handling),
     });
   }
   return table.render();

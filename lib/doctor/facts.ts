@@ -46,7 +46,9 @@ export function libraryVersion(): string {
   return (JSON.parse(fs.readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
+/** Under Linux only: an emulator of another system may show the files of its host. */
 function read(file: string): string | null {
+  if (process.platform !== 'linux') return null;
   try {
     return fs.readFileSync(file, 'utf8');
   } catch {

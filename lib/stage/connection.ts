@@ -209,7 +209,7 @@ export class Connection<
   post(value = 0): void {
     this.check();
     validate.number(value, 'value');
-    if (!this.thread.native.post(this.name, value)) throw queueFull();
+    if (!this.thread.lane.post(this.name, value)) throw queueFull();
   }
 
   /**
@@ -338,6 +338,6 @@ export class Connection<
 function stateIndex(c: Connection, target: StageInfo, state: string | undefined): number {
   if (state === undefined) return NONE;
   const index = target.states.indexOf(validate.string(state, 'options.state'));
-  if (index < 0) throw unknownState(target.name, '(handOff)', c.name, state);
+  if (index < 0 || target.native) throw unknownState(target.name, '(handOff)', c.name, state);
   return IN_TRANSIT | index;
 }

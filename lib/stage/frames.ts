@@ -77,6 +77,16 @@ export interface Settings {
   readonly failed: Uint8Array | undefined;
 }
 
+/** What a connection may be at; native/stage/frames.h has the same: FrameState. */
+export const frameStates = [
+  'idle',
+  'receiving',
+  'waiting',
+  'answering',
+  'dismissed',
+  'closing',
+] as const;
+
 const lengths = ['u8', 'u16be', 'u32be', 'u32le', 'varint'] as const;
 const names: readonly (keyof FramesOptions)[] = [
   'length',

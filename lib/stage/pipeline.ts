@@ -21,7 +21,7 @@ import {
 import { machineOf, type Stage } from './definition';
 import { pipelineClosed, publish, type StageFailure } from './failures';
 import { layOut } from './fields';
-import { Frames } from './frames';
+import { Frames, frameStates } from './frames';
 import {
   countConnections,
   countStates,
@@ -237,11 +237,11 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     }
     this.assertOpen();
     if (this.phase !== Phase.Open) throw invalidState('The pipeline is not ready yet');
-    const { native } = site.port.lane;
-    const key = binding.createRecord(this.recordsId, native.portId, 0);
+    const { lane } = site.port;
+    const key = binding.createRecord(this.recordsId, lane.native.portId, 0);
     if (key === 0) throw queueFull();
-    if (native.post(key, value)) return key;
-    native.releaseRecord(key);
+    if (lane.post(key, value)) return key;
+    lane.native.releaseRecord(key);
     throw queueFull();
   }
 
@@ -409,7 +409,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     if (records === undefined || !records.live(key)) return undefined;
     const id = records.words[(records.offset(key) + Header.PORT) >>> 2];
     const site = this.sites.find(({ port }) => port.lane.native.portId === id);
-    return site?.port.lane.native.post(key, value);
+    return site?.port.lane.post(key, value);
   }
 
   /** Of a worker, whose own subscribers know already. */
@@ -477,9 +477,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
   /** A message to each: whoever takes it closes the connection. Again until all have heard. */
   private closeConnections(): void {
     const { records } = this;
-    const lanes = new Map(
-      this.sites.map(({ port }) => [port.lane.native.portId, port.lane.native]),
-    );
+    const lanes = new Map(this.sites.map(({ port }) => [port.lane.native.portId, port.lane]));
     eachRecord(records!, (at, key) => {
       lanes.get(records!.words[(at + Header.PORT) >>> 2]!)?.post(key, 0);
     });
@@ -506,7 +504,9 @@ function portOptions(stage: StageSpecification, options: PipelineOptions): PortO
 
 function loadedOf(site: Site): Promise<Loaded> {
   if (site.pool !== undefined) return site.pool.loaded();
-  if (site.specification.native !== undefined) return Promise.resolve({ fields: {}, states: [] });
+  if (site.specification.native !== undefined) {
+    return Promise.resolve({ fields: {}, states: frameStates });
+  }
   const { record, states } = site.specification.here as Stage;
   return Promise.resolve({ fields: record, states });
 }
@@ -514,6 +514,7 @@ function loadedOf(site: Site): Promise<Loaded> {
 function statsOf(site: Site, states: Readonly<Record<string, number>> = {}): StageStats {
   const { pool, counters, measures } = site;
   const port = site.port.stats();
+  const frames = site.frames?.stats();
   const count = (counter: Counter): number => pool?.sum(counter) ?? counters[counter]!;
   return {
     threads: pool?.threads ?? Math.max(1, site.specification.threads),
@@ -522,18 +523,18 @@ function statsOf(site: Site, states: Readonly<Record<string, number>> = {}): Sta
     queueDepth: port.queueDepth,
     connections: Object.values(states).reduce((sum, number) => sum + number, 0),
     states,
-    packets: count(Counter.Packets),
+    packets: frames?.packets ?? count(Counter.Packets),
     arrived: count(Counter.Arrived),
     documents: count(Counter.Documents),
-    handedOff: count(Counter.HandedOff),
+    handedOff: frames?.documents ?? count(Counter.HandedOff),
     closed: count(Counter.Closed),
-    failures: count(Counter.Failures),
+    failures: frames?.failed ?? count(Counter.Failures),
     restarts: pool?.restarts ?? 0,
     refused: port.refused,
     queueing: summarize(pool?.queueing() ?? [measures.queueing]),
     handling: summarize(pool?.handling() ?? [measures.handling]),
     port,
-    frames: site.frames?.stats(),
+    frames,
   };
 }
 

@@ -25,6 +25,13 @@ import { advance, begin, fail, makeLocal, submitClose } from './steps';
 import type { StageThread } from './thread';
 
 const MOST = 256;
+/**
+ * Milliseconds that a batch is to take. What its handlers submit, answers and hand-offs, leaves when
+ * it is over; and what is not in it is in the queue, where any thread may take it.
+ */
+const BATCH_TIME = 1;
+/** How much the last batch counts for what a packet is expected to take. */
+const LATEST = 0.25;
 const SLOT_WORDS = Slot.SIZE / 4;
 const about = { net: true };
 /** Packets that belong to no connection run first. */
@@ -37,6 +44,8 @@ export class Runner implements Consumer {
   private readonly states: Int32Array;
   private readonly results: Float64Array;
   private readonly onEnded: () => void;
+  /** Milliseconds that a packet takes, nearly. */
+  private pace = 0;
   /** A batch by state: which packet comes when, and where the packets of a state begin. */
   private readonly order = new Uint16Array(MOST);
   private readonly groups = new Uint16Array(NONE + 2);
@@ -52,11 +61,12 @@ export class Runner implements Consumer {
   }
 
   wanted(): number {
-    return MOST;
+    return Math.max(1, Math.min(MOST, Math.ceil(BATCH_TIME / this.pace)));
   }
 
   take(count: number): void {
-    let began = performance.now();
+    const start = performance.now();
+    let began = start;
     this.thread.going.clear();
     if (this.thread.byState) this.sort(count);
     for (let i = 0; i < count; i++) {
@@ -72,6 +82,7 @@ export class Runner implements Consumer {
       began = ended;
       if (this.thread.lane.closed) return;
     }
+    this.pace += LATEST * ((began - start) / count - this.pace);
   }
 
   ended(): void {

@@ -19,7 +19,7 @@ export interface StageInfo {
   readonly index: number;
   /** Id of its port. */
   readonly port: number;
-  /** Names of its states; none in a native stage. */
+  /** Names of its states. */
   readonly states: readonly string[];
   readonly native: boolean;
 }

@@ -82,7 +82,9 @@ std::unique_ptr<Driver> make_driver(const std::string& name, std::uint32_t, Resu
   if (!driver && error < 0) reason = refusal;
   if (driver || error < 0) return driver;
   error = -EINVAL;
-  reason = "no driver is called '" + wanted + "'";
+  const bool known = wanted == "io_uring" || wanted == "epoll" || wanted == "iocp";
+  reason = known ? "the driver '" + wanted + "' is not one of this system's"
+                 : "no driver is called '" + wanted + "'";
   return nullptr;
 }
 

@@ -58,7 +58,7 @@ Port* Port::find(std::uint32_t id) {
 
 // ---- threads ----------------------------------------------------------------------------------
 
-Thread* Port::attach(PacketSlot* slots, driver::Result& error) {
+Thread* Port::attach(PacketSlot* slots, driver::Result& error, PostRing* ring) {
   {
     std::lock_guard lock(mutex_);
     if (ended_ || closing_) {
@@ -74,7 +74,7 @@ Thread* Port::attach(PacketSlot* slots, driver::Result& error) {
     detached(0);
     return nullptr;
   }
-  auto thread = std::make_unique<Thread>(*this, slots, std::move(lane));
+  auto thread = std::make_unique<Thread>(*this, slots, ring, std::move(lane));
   Thread* attached = thread.get();
   {
     std::lock_guard lock(mutex_);
@@ -83,6 +83,13 @@ Thread* Port::attach(PacketSlot* slots, driver::Result& error) {
   Dispatcher::Section section(dispatcher_);
   dispatcher_.add(*attached);
   return attached;
+}
+
+bool Port::enter() {
+  std::lock_guard lock(mutex_);
+  if (ended_ || closing_) return false;
+  ++attached_;
+  return true;
 }
 
 std::size_t Port::threads() {
@@ -109,12 +116,14 @@ void Port::end() {
     ports().all[id_] = nullptr;
   }
   std::vector<Packet> orphans;
+  // Freed outside of the section: what goes with it may come to a dispatcher itself.
+  std::shared_ptr<KeySource> key_source;
   {
     // From here on no handle is handed to this port.
     Dispatcher::Section section(dispatcher_);
     dispatcher_.close();
     dispatcher_.drain(orphans);
-    key_source_.reset();
+    key_source.swap(key_source_);
   }
   dispose(orphans, *driver_);
   HandleTable& table = HandleTable::instance();
@@ -164,7 +173,7 @@ std::uint32_t Port::unique_key() {
 
 void Port::set_key_source(std::shared_ptr<KeySource> source) {
   Dispatcher::Section section(dispatcher_);
-  key_source_ = std::move(source);
+  key_source_.swap(source);  // the one before is freed outside of the section
 }
 
 Handle* Port::create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thread* owner) {
@@ -267,6 +276,7 @@ PortStats Port::stats() {
   stats.handles = handles().size();
   stats.refused = refused_.load();
   Dispatcher::Section section(dispatcher_);
+  dispatcher_.accept_posts();
   stats.batches = dispatcher_.batches();
   stats.wake_ups = dispatcher_.wake_ups();
   stats.steals = dispatcher_.steals();

@@ -70,9 +70,10 @@ class Port {
   BufferPool& pool() { return *pool_; }
   Dispatcher& dispatcher() { return dispatcher_; }
 
-  /// Attaches the calling thread. `slots`: kBatchLimit of them, kept until the thread is detached.
-  /// Null with `error` when no lane is to be had or the port is closed.
-  Thread* attach(PacketSlot* slots, driver::Result& error);
+  /// Attaches the calling thread. `slots`: kBatchLimit of them; `ring`: where it posts, null when
+  /// it calls `post` instead. Both are kept until the thread is detached. Null with `error` when no
+  /// lane is to be had or the port is closed.
+  Thread* attach(PacketSlot* slots, driver::Result& error, PostRing* ring = nullptr);
 
   /// From any thread, attached or not (rule Q1). False when the queue is full.
   bool post(std::uint32_t key, double value, bool bounded = true);
@@ -80,6 +81,11 @@ class Port {
   /// A key nobody was given before: from 2^31 up, so that small numbers are the program's (rule
   /// A2).
   std::uint32_t unique_key();
+
+  /// Keeps the port from ending until `leave`, for one who calls it without being attached. False
+  /// when it is closed.
+  bool enter();
+  void leave() { detached(0); }
 
   /// From now on accepted connections are named by `source`, until the port ends.
   void set_key_source(std::shared_ptr<KeySource> source);

@@ -25,13 +25,27 @@ std::unique_ptr<FramesStage> FramesStage::start(FramesOptions options, driver::R
 
 FramesStage::~FramesStage() { stop(); }
 
+/// Nobody holds a key here any more: what documents were in the middle of is given back.
 void FramesStage::stop() {
   options_.port->close();
   for (const auto& thread : threads_) thread->join();
+  for (std::size_t i = 0; i < options_.records->limit(); ++i) {
+    const std::unique_ptr<Frame> frame = std::move(frames_[i]);
+    if (!frame) continue;
+    if (frame->capacity > 0) BufferPool::release(frame->place);
+    if (frame->block.chunk != driver::kNoChunk) BufferPool::release(frame->block);
+  }
 }
 
 std::int64_t FramesStage::listen(const driver::ListenOptions& options) {
   Port& port = *options_.port;
+  if (!port.enter()) return kErrorPortClosed;
+  const std::int64_t result = listen_on(port, options);
+  port.leave();
+  return result;
+}
+
+std::int64_t FramesStage::listen_on(Port& port, const driver::ListenOptions& options) {
   const driver::Result descriptor = port.driver().listen(options);
   if (descriptor < 0) return descriptor;
   Handle* handle = port.create_handle(HandleKind::kListener, true, kListener, nullptr);
@@ -70,6 +84,7 @@ FramesStats FramesStage::stats() const {
   stats.timed_out = read(counters_.timed_out);
   stats.too_large = read(counters_.too_large);
   stats.failed = read(counters_.failed);
+  stats.packets = read(counters_.packets);
   stats.queued = rooms_->taken();
   stats.waiting = rooms_->waiting();
   return stats;

@@ -46,6 +46,16 @@ struct FramesOptions {
   std::vector<std::uint8_t> too_large, timed_out, failed;
 };
 
+/// What a connection's record says of its state: lib/stage/frames.ts has the names.
+enum class FrameState : std::uint8_t {
+  kIdle,       ///< between documents
+  kReceiving,  ///< in a document
+  kWaiting,    ///< has a whole one, for which the next stage has no place yet
+  kAnswering,
+  kDismissed,  ///< may read why it is sent away
+  kClosing,
+};
+
 /// What a frames stage has done, for a program to look at while it goes on.
 struct FramesStats {
   std::uint64_t connections = 0;  ///< accepted so far
@@ -56,13 +66,14 @@ struct FramesStats {
   std::uint64_t timed_out = 0;
   std::uint64_t too_large = 0;
   std::uint64_t failed = 0;
+  std::uint64_t packets = 0;  ///< taken by its threads so far
   std::uint64_t queued = 0;   ///< documents in the next stage now
   std::uint64_t waiting = 0;  ///< connections that wait for room there
 };
 
 struct FramesCounters {
   std::atomic<std::uint64_t> connections{0}, documents{0}, bytes{0}, spooled{0};
-  std::atomic<std::uint64_t> replies{0}, timed_out{0}, too_large{0}, failed{0};
+  std::atomic<std::uint64_t> replies{0}, timed_out{0}, too_large{0}, failed{0}, packets{0};
 };
 
 class FramesStage {
@@ -85,6 +96,7 @@ class FramesStage {
  private:
   friend class FramesThread;
   explicit FramesStage(FramesOptions options);
+  static std::int64_t listen_on(Port& port, const driver::ListenOptions& options);
 
   const FramesOptions options_;
   const std::shared_ptr<Rooms> rooms_;

@@ -9,15 +9,17 @@ namespace {
 
 using Phase = Frame::Phase;
 
-/// A document in memory gets room for this much at once, and for sixteen times what has arrived of
+/// A document in memory gets room for this much at once, and for 64 times what has arrived of
 /// it: who announces a megabyte has to send some of it before a megabyte is set aside.
 constexpr std::uint64_t kFirstRoom = 16384;
-constexpr std::uint64_t kRoomFactor = 16;
+constexpr std::uint64_t kRoomFactor = 64;
 /// Writes of one document on their way to its file at one time.
 constexpr std::uint8_t kWrites = 4;
 /// The longest receive straight into a document's memory: one packet for each, and a deadline that
 /// moves with it.
 constexpr std::uint64_t kLongestReceive = 1u << 20;
+/// Of a receive's tag: counts those of one thread. The rest is the thread's.
+constexpr unsigned kTagBits = 20;
 
 double now() { return static_cast<double>(driver::now()) / 1e6; }
 
@@ -28,48 +30,72 @@ std::uint8_t* address(Place place) {
 
 }  // namespace
 
-/// Nothing of the connection may be touched after `receive`: see on_accept.
-void FramesThread::begin(Connection& c) {
-  c.header.since = now();
-  if (options().framing.delimited()) c.frame.phase = Phase::kBody;
-  set_deadline(c);
-  receive(c);
-}
-
 /// Between documents without memory, so that a connection that idles holds none (rule M3); a
-/// document's rest straight into its place.
+/// document's rest straight into its place, unless something may still come before it.
 void FramesThread::receive(Connection& c) {
   Frame& frame = c.frame;
   if (frame.receiving) return;
   frame.receiving = true;
+  // No other thread's, and not 0, which other stages' receives have.
+  frame.receive_tag = (index_ + 1) << kTagBits | (receives_++ & ((1u << kTagBits) - 1));
   const std::uint64_t room = frame.capacity - std::min(frame.capacity, frame.received);
-  frame.direct = frame.phase == Phase::kBody && !options().framing.delimited() && room > 0;
-  if (!frame.direct) return submit(PacketKind::kReceive, c.header.handle);
+  const bool in_body = frame.phase == Phase::kBody && !options().framing.delimited();
+  frame.direct = frame.alone && in_body && room > 0;
+  if (!frame.direct) return submit(PacketKind::kReceive, c.header.handle, frame.receive_tag);
   const std::uint64_t length = std::min(room, kLongestReceive);
   const Place place{frame.place.chunk,
                     frame.place.offset + static_cast<std::uint32_t>(frame.received)};
-  if (!submit_with(PacketKind::kReceive, c.header.handle, place, length)) close(c);
+  const std::uint32_t tag = frame.receive_tag;
+  if (!submit_with(PacketKind::kReceive, c.header.handle, place, length, 0, nullptr, tag)) close(c);
 }
 
+/// Receives answer in the order they were submitted: one that another stage had begun comes before
+/// any of this stage's, at any time. Its end or failure is this stage's to find out.
 void FramesThread::on_receive(const PacketSlot& packet, Connection& c) {
   Frame& frame = c.frame;
-  frame.receiving = false;
+  const bool own = frame.receiving && packet.tag == frame.receive_tag;
+  const bool direct = own && frame.direct;
+  if (own) {
+    frame.receiving = frame.direct = false;
+    frame.alone = true;
+  }
   const Piece piece{{packet.chunk, packet.offset}, static_cast<std::uint32_t>(packet.result)};
   const bool lent = packet.chunk != driver::kNoChunk;
   const bool over = packet.error != 0 || packet.result == 0;
-  if (over || frame.phase == Phase::kClosing || frame.phase == Phase::kDismiss) {
+  if (frame.phase == Phase::kClosing || frame.phase == Phase::kDismiss) {
     if (lent) BufferPool::release(piece.place);
-    if (frame.phase == Phase::kClosing) return;
-    return over ? close(c) : receive(c);
+    if (direct) stage_.rooms_->memory_came();  // it was in use until now
+    return on_farewell(c, own && over);
   }
+  const Cargo* cargo = options().records->find_cargo(c.key);
+  const bool behind = cargo != nullptr && !cargo->stash.empty();
+  const bool wanted = frame.phase == Phase::kHead || frame.phase == Phase::kBody;
+  if (over) return own && wanted && !behind ? close(c) : go_on(c);
   c.header.received += packet.result;
-  if (frame.direct && !lent) {
+  if (direct && !lent) {
     frame.received += static_cast<std::uint64_t>(packet.result);
     if (frame.received == frame.length) frame.phase = Phase::kWhole;
+  } else if (behind || !wanted) {
+    stash_behind(c, piece);
   } else {
     take_in(c, piece);
   }
   go_on(c);
+}
+
+/// What a client says that is sent away is of no interest, but that it is told why is.
+void FramesThread::on_farewell(Connection& c, bool over) {
+  Frame& frame = c.frame;
+  if (frame.phase == Phase::kClosing) return;
+  frame.heard = frame.heard || over;
+  if (!frame.heard) return receive(c);
+  if (!frame.saying) close(c);
+}
+
+void FramesThread::stash_behind(Connection& c, const Piece& piece) {
+  BufferPool::assign(piece.place, 0);
+  options().records->cargo(c.key)->stash.push_back(piece);
+  c.header.stashed += piece.length;
 }
 
 /// As much as can be taken now; the rest stays with the connection.
@@ -85,6 +111,7 @@ void FramesThread::take_in(Connection& c, Piece piece) {
     BufferPool::release(block);
     return;
   }
+  BufferPool::assign(piece.place, 0);
   Cargo& cargo = *options().records->cargo(c.key);
   cargo.stash.insert(cargo.stash.begin(), piece);
   c.header.stashed += piece.length;
@@ -178,7 +205,8 @@ std::size_t FramesThread::keep_in_memory(Connection& c, const std::uint8_t* byte
   return size;
 }
 
-/// Room for at least `wanted` bytes of the document; false when there is none now.
+/// Room for at least `wanted` bytes of the document; false when there is none now, or never will
+/// be.
 bool FramesThread::reserve(Connection& c, std::uint64_t wanted) {
   Frame& frame = c.frame;
   std::uint64_t room = std::max(kFirstRoom, wanted * kRoomFactor);
@@ -189,15 +217,12 @@ bool FramesThread::reserve(Connection& c, std::uint64_t wanted) {
     room = std::max({kFirstRoom, wanted, frame.capacity * 2});
   }
   Place larger;
-  if (!thread_->allocate(room, larger)) {
-    if (options().spool_to_file) {
-      move_to_file(c);
-      return false;
-    }
-    frame.hungry = true;
-    stage_.rooms_->wait_for_memory(c.key);
-    if (!thread_->allocate(room, larger)) return false;
-    frame.hungry = false;
+  if (options().spool_to_file) {
+    if (!allocate(room, larger)) return move_to_file(c), false;
+  } else if (!options().port->pool().could_allocate(room, frame.capacity)) {
+    return lose(c, -ENOMEM), false;
+  } else if (!allocate_or_wait(c, room, larger)) {
+    return false;
   }
   if (frame.capacity > 0) {
     std::memcpy(address(larger), address(frame.place), frame.received);
@@ -222,9 +247,9 @@ bool FramesThread::move_to_file(Connection& c) {
   }
   frame.file = static_cast<std::uint32_t>(handle);
   if (frame.capacity > 0) {
-    if (frame.received > 0) {
-      write(c, frame.place, 0, static_cast<std::uint32_t>(frame.received));
-    }
+    const bool written =
+        frame.received == 0 || write(c, frame.place, 0, static_cast<std::uint32_t>(frame.received));
+    if (!written) return false;
     BufferPool::release(frame.place);
     frame.place = {};
     frame.capacity = 0;
@@ -235,20 +260,25 @@ bool FramesThread::move_to_file(Connection& c) {
 std::size_t FramesThread::keep_in_file(Connection& c, const Piece& piece, std::size_t size) {
   Frame& frame = c.frame;
   if (frame.writes >= kWrites) return 0;
-  write(c, piece.place, frame.received, static_cast<std::uint32_t>(size));
+  if (!write(c, piece.place, frame.received, static_cast<std::uint32_t>(size))) return 0;
   frame.received += size;
   return size;
 }
 
-void FramesThread::write(Connection& c, Place place, std::uint64_t offset, std::uint32_t length) {
+/// False when the memory is not this stage's any more, and so the document is lost.
+bool FramesThread::write(Connection& c, Place place, std::uint64_t offset, std::uint32_t length) {
+  const auto at = static_cast<std::int64_t>(offset);
+  if (!submit_with(PacketKind::kWrite, c.frame.file, place, length, at)) {
+    return lose(c, -EFAULT), false;
+  }
   ++c.frame.writes;
-  submit_with(PacketKind::kWrite, c.frame.file, place, length, static_cast<std::int64_t>(offset));
+  return true;
 }
 
 void FramesThread::on_write(const PacketSlot& packet, Connection& c) {
   Frame& frame = c.frame;
   // Of a document that was given up.
-  if (packet.handle != frame.file) return;
+  if (packet.handle != frame.file) return stage_.rooms_->memory_came();
   --frame.writes;
   if (packet.error != 0) lose(c, packet.error);
   go_on(c);
@@ -270,7 +300,7 @@ void FramesThread::go_on(Connection& c) {
   Frame& frame = c.frame;
   while (frame.phase == Phase::kHead || frame.phase == Phase::kBody) {
     if (frame.hungry) return;
-    Cargo* cargo = c.header.stashed > 0 ? options().records->cargo(c.key) : nullptr;
+    Cargo* cargo = options().records->find_cargo(c.key);
     if (cargo == nullptr || cargo->stash.empty()) {
       set_deadline(c);
       return receive(c);
@@ -291,6 +321,7 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
   Frame& frame = c.frame;
   RecordHeader& header = c.header;
   header.deadline = 0;
+  show_state(c);
   if (frame.writes > 0) return;  // with the last of them it goes on here
   if (!lease) lease = stage_.rooms_->take_place(c.key);
   if (!lease) {
@@ -318,12 +349,10 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
   header.from = options().stage;
   header.stage = options().next_stage;
   header.state = kNoStage;
-  header.port = options().next->id();
   header.since = now();
   const std::uint32_t handle = header.handle;
-  if (options().port->hand_off(handle, *options().next, c.key) >= 0) return;
+  if (options().port->hand_off(handle, *options().next, c.key, &header.port) >= 0) return;
   header.stage = options().stage;
-  header.port = options().port->id();
   RecordTable::release_document(cargo, *thread_);
   close(c);
 }

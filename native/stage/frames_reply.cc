@@ -20,10 +20,12 @@ void FramesThread::on_return(Connection& c) {
   Cargo& cargo = *options().records->cargo(c.key);
   c.frame = {};
   c.header.stage = options().stage;
+  c.header.port = options().port->id();
   c.header.flags = 0;
   c.header.document_chunk = driver::kNoChunk;
   c.header.document_length = 0;
   RecordTable::release_document(cargo, *thread_);
+  if (c.header.handle == 0) return closed(c);  // a task, which has nothing to receive
   if (!cargo.reply.present) return end_reply(c);
   c.frame.phase = Phase::kReply;
   go_on_replying(c);
@@ -62,19 +64,20 @@ void FramesThread::read_file(Connection& c, Reply& reply) {
     frame.reply_file = static_cast<std::uint32_t>(handle);
   }
   const std::uint64_t of_file = frame.sent - reply.memory.length;
-  const std::uint64_t length = std::min(reply.file_length - of_file, kPart);
-  if (frame.block.chunk == driver::kNoChunk && !thread_->allocate(kPart, frame.block)) {
-    frame.hungry = true;
-    stage_.rooms_->wait_for_memory(c.key);
-    if (!thread_->allocate(kPart, frame.block)) return;
-    frame.hungry = false;
+  const std::uint64_t part = std::min(reply.file_length, kPart);
+  if (frame.block.chunk == driver::kNoChunk) {
+    if (!options().port->pool().could_allocate(part, 0)) return close(c);
+    if (!allocate_or_wait(c, part, frame.block)) return;
   }
+  const std::uint64_t length = std::min(reply.file_length - of_file, part);
   const auto offset = static_cast<std::int64_t>(reply.file_offset + of_file);
   if (!submit_with(PacketKind::kRead, frame.reply_file, frame.block, length, offset)) close(c);
 }
 
 void FramesThread::on_read(const PacketSlot& packet, Connection& c) {
-  if (c.frame.phase != Phase::kReply || packet.handle != c.frame.reply_file) return;
+  if (c.frame.phase != Phase::kReply || packet.handle != c.frame.reply_file) {
+    return stage_.rooms_->memory_came();
+  }
   // Shorter than it was said to be: the client was promised more.
   if (packet.error != 0 || packet.result == 0) return close(c);
   const auto length = static_cast<std::uint64_t>(packet.result);
@@ -82,8 +85,13 @@ void FramesThread::on_read(const PacketSlot& packet, Connection& c) {
 }
 
 void FramesThread::on_send(const PacketSlot& packet, Connection& c) {
-  if (c.frame.phase == Phase::kClosing) return;
+  if (c.frame.phase == Phase::kClosing) return stage_.rooms_->memory_came();
   if (packet.error != 0) return close(c);
+  if (c.frame.phase == Phase::kDismiss) {
+    c.frame.saying = false;
+    if (c.frame.heard) close(c);
+    return;
+  }
   if (c.frame.phase != Phase::kReply) return;
   c.frame.sent += static_cast<std::uint64_t>(packet.result);
   go_on_replying(c);
@@ -92,7 +100,9 @@ void FramesThread::on_send(const PacketSlot& packet, Connection& c) {
 void FramesThread::end_reply(Connection& c) {
   RecordTable::release_reply(*options().records->cargo(c.key));
   give_up_document(c);
+  const bool alone = c.frame.alone;
   c.frame = {};
+  c.frame.alone = alone;
   if (options().framing.delimited()) c.frame.phase = Phase::kBody;
   go_on(c);
 }
@@ -110,6 +120,7 @@ void FramesThread::give_up_document(Connection& c) {
   frame.capacity = 0;
   frame.file = frame.reply_file = 0;
   frame.writes = 0;
+  frame.hungry = false;  // a notice that is on its way goes on to the next one
   if (held) stage_.rooms_->memory_came();
 }
 
@@ -118,13 +129,14 @@ void FramesThread::give_up_document(Connection& c) {
 void FramesThread::dismiss(Connection& c, const std::vector<std::uint8_t>& why) {
   give_up_document(c);
   Place place;
-  if (why.empty() || !thread_->allocate(why.size(), place)) return close(c);
+  if (why.empty() || !allocate(why.size(), place)) return close(c);
   std::memcpy(Chunk::find(place.chunk)->base() + place.offset, why.data(), why.size());
   c.frame.phase = Phase::kDismiss;
   Request* shutdown = new_request();
   shutdown->kind = PacketKind::kShutdown;
   shutdown->quiet = true;
   shutdown->flags = kShutWrite;
+  c.frame.saying = true;
   submit_with(PacketKind::kSend, c.header.handle, place, why.size(), 0, shutdown);
   BufferPool::release(place);
   set_deadline(c);
@@ -136,12 +148,16 @@ void FramesThread::close(Connection& c) {
   give_up_document(c);
   c.frame.phase = Phase::kClosing;
   c.header.deadline = 0;
+  show_state(c);
   submit(PacketKind::kClose, c.header.handle);
 }
 
+/// The program may have closed it, whatever it was in the middle of.
 void FramesThread::closed(Connection& c) {
+  give_up_document(c);
   stage_.frames_[RecordTable::index_of(c.key)].reset();
   options().records->release(c.key, *thread_);
+  stage_.rooms_->memory_came();
 }
 
 }  // namespace cp::stage

@@ -5,11 +5,41 @@
 #endif
 
 #include <cerrno>
+#include <system_error>
 
 namespace cp::stage {
+namespace {
+
+using Phase = Frame::Phase;
+
+/// Milliseconds on the monotonic clock.
+double now() { return static_cast<double>(driver::now()) / 1e6; }
+
+/// accept(2): errors of the connection, or of the network, after which the next one may succeed.
+bool concerns_one_connection(std::int32_t error) {
+  switch (-error) {
+    case ECONNABORTED:
+    case ECONNRESET:
+    case EHOSTUNREACH:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EPERM:
+    case EPROTO:
+    case ETIMEDOUT:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
 
 driver::Result FramesThread::start() {
-  system_thread_ = std::thread([this] { main(); });
+  try {
+    system_thread_ = std::thread([this] { main(); });
+  } catch (const std::system_error&) {
+    return -EAGAIN;
+  }
   std::unique_lock lock(mutex_);
   while (start_result_ > 0) attached_.wait(lock);
   const driver::Result result = start_result_;
@@ -53,6 +83,7 @@ void FramesThread::run() {
   for (;;) {
     const std::int64_t count = thread_->get(kBatchLimit, driver::kNever);
     if (count < 0) return;
+    counters().packets.fetch_add(static_cast<std::uint64_t>(count), std::memory_order_relaxed);
     for (std::int64_t i = 0; i < count; ++i) {
       PacketSlot& slot = slots_[static_cast<std::size_t>(i)];
       const std::atomic_ref<std::uint32_t> state(slot.state);
@@ -73,51 +104,67 @@ Frame& FramesThread::frame_of(std::uint32_t key) {
 }
 
 /// What still arrives for a connection that is gone or elsewhere: bytes, the end of a write, a
-/// deadline. What it waited for is for the next one that waits.
+/// deadline. What it waited for is for the next one that waits, and so is the memory that the
+/// operation had in use.
 void FramesThread::on_stale(const PacketSlot& packet) {
   if (packet.chunk != driver::kNoChunk) BufferPool::release({packet.chunk, packet.offset});
-  if (packet.kind != static_cast<std::uint8_t>(PacketKind::kTimer)) return;
+  if (packet.kind != static_cast<std::uint8_t>(PacketKind::kTimer)) {
+    return stage_.rooms_->memory_came();
+  }
   const auto notice = static_cast<Notice>(static_cast<int>(packet.result));
   if (notice == Notice::kPlace) stage_.rooms_->granted();  // a lease that ends at once
   if (notice == Notice::kMemory) stage_.rooms_->memory_came();
 }
 
+/// A connection that is handed on or comes back is where its record's port says from that moment
+/// on; its stage may have been told before.
 void FramesThread::handle(const PacketSlot& packet) {
   if (packet.key == FramesStage::kListener) return on_listener(packet);
   RecordHeader* header = options().records->header(packet.key);
   const bool comes = packet.kind == static_cast<std::uint8_t>(PacketKind::kHandOff);
-  if (header == nullptr || (header->stage != options().stage && !comes)) return on_stale(packet);
+  const bool here = header != nullptr && header->port == options().port->id();
+  if (header == nullptr || (!here && !comes)) return on_stale(packet);
   Connection c{packet.key, *header, frame_of(packet.key)};
   on_connection(packet, c);
 }
 
 void FramesThread::on_listener(const PacketSlot& packet) {
   switch (static_cast<PacketKind>(packet.kind)) {
-    case PacketKind::kTimer: {
-      Request* request = new_request();
-      request->kind = PacketKind::kAccept;
-      request->multishot = true;
-      return thread_->submit(request, packet.handle);
-    }
+    case PacketKind::kTimer:
+      return accept_on(packet.handle);
     case PacketKind::kAccept:
       if (packet.error == 0 && packet.accepted != 0) on_accept(packet);
+      if (concerns_one_connection(packet.error) && (packet.flags & kPacketMore) == 0) {
+        accept_on(packet.handle);
+      }
       return;
     default:
       return;
   }
 }
 
-/// The key of the new connection is not this thread's, but nobody else hears of the connection
-/// before its first receive is submitted, which is the last thing `begin` does.
+void FramesThread::accept_on(std::uint32_t listener) {
+  Request* request = new_request();
+  request->kind = PacketKind::kAccept;
+  request->multishot = true;
+  thread_->submit(request, listener);
+}
+
+/// The listener's key is held here, not the new connection's: a program that closes everything may
+/// have found it already.
 void FramesThread::on_accept(const PacketSlot& packet) {
-  RecordHeader* header = options().records->header(packet.accepted_key);
-  if (header == nullptr) return;
-  Frame& frame = frame_of(packet.accepted_key);
-  frame = {};
-  header->stage = options().stage;
   counters().connections.fetch_add(1, std::memory_order_relaxed);
-  Connection c{packet.accepted_key, *header, frame};
-  begin(c);
+  Rooms::tell(*options().port, packet.accepted_key, Notice::kBegin, thread_);
+}
+
+void FramesThread::begin(Connection& c) {
+  c.frame = {};
+  c.frame.alone = true;
+  c.header.stage = options().stage;
+  c.header.since = now();
+  if (options().framing.delimited()) c.frame.phase = Phase::kBody;
+  set_deadline(c);
+  receive(c);
 }
 
 void FramesThread::on_connection(const PacketSlot& packet, Connection& c) {
@@ -144,7 +191,7 @@ void FramesThread::on_connection(const PacketSlot& packet, Connection& c) {
 }
 
 void FramesThread::on_timer(Connection& c, Notice notice) {
-  using Phase = Frame::Phase;
+  if (notice == Notice::kBegin) return begin(c);
   if (notice == Notice::kPlace) {
     std::unique_ptr<Lease> lease = stage_.rooms_->granted();
     c.frame.queued = false;
@@ -161,49 +208,86 @@ void FramesThread::on_timer(Connection& c, Notice notice) {
   if (!c.header.deadline.compare_exchange_strong(expired, 0)) return;
   const Phase phase = c.frame.phase;
   if (phase == Phase::kClosing || phase == Phase::kAway || phase == Phase::kWhole) return;
-  const bool idle = phase == Phase::kHead && c.frame.began == 0;
-  if (idle || phase == Phase::kDismiss) return close(c);
+  if (c.frame.idle() || phase == Phase::kDismiss) return close(c);
   counters().timed_out.fetch_add(1, std::memory_order_relaxed);
   if (phase == Phase::kReply) return close(c);
   dismiss(c, options().timed_out);
 }
 
-/// Milliseconds on the monotonic clock.
-static double now() { return static_cast<double>(driver::now()) / 1e6; }
-
 /// What the connection may take its time for depends on where it is.
-void FramesThread::set_deadline(Connection& c) {
-  using Phase = Frame::Phase;
+double FramesThread::deadline_of(const Frame& frame) const {
   const FramesOptions& o = options();
-  const Frame& frame = c.frame;
   const auto in = [](double span) { return span > 0 ? now() + span : 0; };
-  double deadline = 0;
-  if (frame.phase == Phase::kDismiss) {
-    deadline = in(o.farewell_timeout);
-  } else if (frame.phase == Phase::kReply) {
-    deadline = in(o.stall_timeout);
-  } else if (frame.phase == Phase::kHead && frame.began == 0) {
-    deadline = in(o.idle_timeout);
-  } else if (frame.phase == Phase::kHead || frame.phase == Phase::kBody) {
-    deadline = in(o.stall_timeout);
-    const double whole = o.document_timeout > 0 ? frame.began + o.document_timeout : 0;
-    if (whole > 0 && (deadline == 0 || whole < deadline)) deadline = whole;
+  if (frame.idle()) return in(o.idle_timeout);
+  if (frame.phase == Phase::kDismiss) return in(o.farewell_timeout);
+  if (frame.phase == Phase::kReply) return in(o.stall_timeout);
+  if (frame.phase != Phase::kHead && frame.phase != Phase::kBody) return 0;
+  const double stall = in(o.stall_timeout);
+  const double whole = o.document_timeout > 0 ? frame.began + o.document_timeout : 0;
+  return whole > 0 && (stall == 0 || whole < stall) ? whole : stall;
+}
+
+void FramesThread::set_deadline(Connection& c) {
+  show_state(c);
+  c.header.deadline = deadline_of(c.frame);
+}
+
+// ---- what others see --------------------------------------------------------------------------
+
+FrameState Frame::state() const {
+  switch (phase) {
+    case Phase::kWhole:
+    case Phase::kAway:
+      return FrameState::kWaiting;
+    case Phase::kReply:
+      return FrameState::kAnswering;
+    case Phase::kDismiss:
+      return FrameState::kDismissed;
+    case Phase::kClosing:
+      return FrameState::kClosing;
+    default:
+      return idle() ? FrameState::kIdle : FrameState::kReceiving;
   }
-  c.header.deadline = deadline;
+}
+
+void FramesThread::show_state(Connection& c) {
+  const auto state = static_cast<std::uint8_t>(c.frame.state());
+  if (c.header.state == state) return;
+  c.header.state = state;
+  c.header.since = now();
 }
 
 // ---- operations -------------------------------------------------------------------------------
 
-void FramesThread::submit(PacketKind kind, std::uint32_t handle) {
+bool FramesThread::allocate(std::uint64_t size, Place& out) {
+  return options().port->pool().allocate(size, 0, out);
+}
+
+/// False: `c` waits, and is told when some was given back. Where some was to be had there may be
+/// more, so the next one that waits is told.
+bool FramesThread::allocate_or_wait(Connection& c, std::uint64_t size, Place& out) {
+  if (!allocate(size, out)) {
+    c.frame.hungry = true;
+    stage_.rooms_->wait_for_memory(c.key);
+    if (!allocate(size, out)) return false;
+    c.frame.hungry = false;
+  }
+  stage_.rooms_->memory_came();
+  return true;
+}
+
+void FramesThread::submit(PacketKind kind, std::uint32_t handle, std::uint32_t tag) {
   Request* request = new_request();
   request->kind = kind;
+  request->tag = tag;
   thread_->submit(request, handle);
 }
 
 /// `place` stays in use until the operation is over, whoever releases it meanwhile. False when it
 /// is not there any more.
 bool FramesThread::submit_with(PacketKind kind, std::uint32_t handle, Place place,
-                               std::uint64_t length, std::int64_t offset, Request* chain) {
+                               std::uint64_t length, std::int64_t offset, Request* chain,
+                               std::uint32_t tag) {
   std::uint8_t* base = BufferPool::use(place, length);
   if (base == nullptr) return false;
   Request* request = new_request();
@@ -213,6 +297,7 @@ bool FramesThread::submit_with(PacketKind kind, std::uint32_t handle, Place plac
   request->total = length;
   request->offset = offset;
   request->chain = chain;
+  request->tag = tag;
   thread_->submit(request, handle);
   return true;
 }

@@ -11,7 +11,7 @@
 
 namespace cp::stage {
 
-/// Where a connection is in its document.
+/// Where a connection is in its document. It owns its memory, whichever thread asked for it.
 struct Frame {
   enum class Phase : std::uint8_t {
     kHead,     ///< between documents, or in the length of one
@@ -23,11 +23,15 @@ struct Frame {
     kClosing,  ///< its descriptor is on the way back
   };
   Phase phase = Phase::kHead;
-  bool receiving = false;   ///< a receive is in flight
+  bool receiving = false;   ///< a receive is in flight, marked `receive_tag`
+  bool alone = false;       ///< none that another stage had begun can be in flight
   bool direct = false;      ///< into the document's memory
   bool hungry = false;      ///< waits for memory
   bool queued = false;      ///< waits for a place in the next stage
+  bool saying = false;      ///< kDismiss: the client is being told why
+  bool heard = false;       ///< kDismiss: the client has ended its side
   std::uint8_t writes = 0;  ///< in flight
+  std::uint32_t receive_tag = 0;
   Framing::Progress progress;
 
   Place place;                 ///< the document's memory
@@ -37,6 +41,9 @@ struct Frame {
   std::uint64_t length = 0;    ///< as its frame says; of a delimited one as far as is known
   std::uint64_t received = 0;  ///< bytes of it, its delimiter included
   double began = 0;            ///< milliseconds
+
+  bool idle() const { return (phase == Phase::kHead || phase == Phase::kBody) && began == 0; }
+  FrameState state() const;
 
   std::uint64_t sent = 0;        ///< bytes of the answer
   std::uint32_t reply_file = 0;  ///< handle of the file that belongs to it
@@ -66,6 +73,7 @@ class FramesThread {
   void on_stale(const PacketSlot& packet);
   void on_accept(const PacketSlot& packet);
   void on_listener(const PacketSlot& packet);
+  void accept_on(std::uint32_t listener);
   void on_connection(const PacketSlot& packet, Connection& c);
   void on_timer(Connection& c, Notice notice);
   Frame& frame_of(std::uint32_t key);
@@ -76,8 +84,10 @@ class FramesThread {
   void begin(Connection& c);
   void on_receive(const PacketSlot& packet, Connection& c);
   void on_write(const PacketSlot& packet, Connection& c);
+  void on_farewell(Connection& c, bool over);
   void receive(Connection& c);
   void take_in(Connection& c, Piece piece);
+  void stash_behind(Connection& c, const Piece& piece);
   std::size_t consume(Connection& c, const Piece& piece);
   std::size_t read_head(Connection& c, const std::uint8_t* bytes, std::size_t size);
   void begin_body(Connection& c, std::uint64_t length);
@@ -87,7 +97,7 @@ class FramesThread {
   bool reserve(Connection& c, std::uint64_t wanted);
   bool move_to_file(Connection& c);
   void lose(Connection& c, driver::Result error);
-  void write(Connection& c, Place place, std::uint64_t offset, std::uint32_t length);
+  bool write(Connection& c, Place place, std::uint64_t offset, std::uint32_t length);
   void go_on(Connection& c);
   void deliver(Connection& c, std::unique_ptr<Lease> lease);
 
@@ -103,17 +113,23 @@ class FramesThread {
   void close(Connection& c);
   void closed(Connection& c);
   void give_up_document(Connection& c);
+  double deadline_of(const Frame& frame) const;
   void set_deadline(Connection& c);
+  void show_state(Connection& c);
 
-  void submit(PacketKind kind, std::uint32_t handle);
+  /// Memory of the connection, not of this thread: another may be the one to release it.
+  bool allocate(std::uint64_t size, Place& out);
+  bool allocate_or_wait(Connection& c, std::uint64_t size, Place& out);
+  void submit(PacketKind kind, std::uint32_t handle, std::uint32_t tag = 0);
   bool submit_with(PacketKind kind, std::uint32_t handle, Place place, std::uint64_t length,
-                   std::int64_t offset = 0, Request* chain = nullptr);
+                   std::int64_t offset = 0, Request* chain = nullptr, std::uint32_t tag = 0);
 
   FramesStage& stage_;
   const std::uint32_t index_;
   std::unique_ptr<PacketSlot[]> slots_{new PacketSlot[kBatchLimit]()};
   Thread* thread_ = nullptr;
   std::thread system_thread_;
+  std::uint32_t receives_ = 0;  ///< submitted so far
 
   std::mutex mutex_;  ///< guards what follows
   driver::Condition attached_;

@@ -1,6 +1,7 @@
 #include "stage/record_table.h"
 
 #include <algorithm>
+#include <system_error>
 
 #include "port/memory.h"
 #include "port/thread.h"
@@ -22,13 +23,19 @@ void close_quietly(Thread& thread, std::uint32_t handle) {
   Request* request = new_request();
   request->kind = PacketKind::kClose;
   request->quiet = true;
+  request->silent = true;  // also when the handle is gone already
   thread.submit(request, handle);
 }
 
 std::shared_ptr<RecordTable> RecordTable::make(std::size_t limit, std::size_t stride) {
   auto* memory = static_cast<std::uint8_t*>(reserve_memory(limit * stride));
   if (memory == nullptr) return nullptr;
-  return std::make_shared<RecordTable>(memory, limit, stride);
+  try {
+    return std::make_shared<RecordTable>(memory, limit, stride);
+  } catch (const std::system_error&) {  // no thread is to be had for its clock
+    free_memory(memory, limit * stride);
+    return nullptr;
+  }
 }
 
 RecordTable::RecordTable(std::uint8_t* memory, std::size_t limit, std::size_t stride)
@@ -44,6 +51,9 @@ RecordTable::~RecordTable() {
     const std::unique_ptr<Cargo> cargo(cargos_[i].load());
     if (!cargo) continue;
     for (const Piece& piece : cargo->stash) BufferPool::release(piece.place);
+    if (cargo->document.place.chunk != driver::kNoChunk) {
+      BufferPool::release(cargo->document.place);  // its file went with the port that had it
+    }
     release_reply(*cargo);
   }
   free_memory(memory_, size());
@@ -108,6 +118,15 @@ Cargo* RecordTable::cargo(std::uint32_t key) const {
   std::atomic<Cargo*>& cargo = cargos_[index_of(key)];
   if (cargo.load() == nullptr) cargo.store(new Cargo);
   return cargo.load();
+}
+
+std::size_t RecordTable::live() const {
+  std::lock_guard lock(mutex_);
+  return live_;
+}
+
+Cargo* RecordTable::find_cargo(std::uint32_t key) const {
+  return header(key) == nullptr ? nullptr : cargos_[index_of(key)].load();
 }
 
 bool RecordTable::release(std::uint32_t key, Thread& closer) {

@@ -65,6 +65,8 @@ class RecordTable final : public KeySource {
   std::uint8_t* memory() const { return memory_; }
   std::size_t size() const { return limit_ * stride_; }
   std::size_t limit() const { return limit_; }
+  /// Records in use. Any thread.
+  std::size_t live() const;
 
   /// The name of a new record of a connection of `port`; 0 when all are in use. Any thread.
   std::uint32_t create(std::uint32_t port, std::uint32_t handle);
@@ -80,6 +82,8 @@ class RecordTable final : public KeySource {
   /// Null when `key` names no record, or no longer.
   RecordHeader* header(std::uint32_t key) const;
   Cargo* cargo(std::uint32_t key) const;
+  /// The same, but null when it has none yet: most connections that idle never get any.
+  Cargo* find_cargo(std::uint32_t key) const;
   static std::uint32_t index_of(std::uint32_t key) { return key & (kMostRecords - 1); }
 
   /// What belongs to the document is given back.
@@ -104,7 +108,7 @@ class RecordTable final : public KeySource {
   /// Made when first needed, kept for the next connection of that index.
   std::unique_ptr<std::atomic<Cargo*>[]> cargos_;
 
-  std::mutex mutex_;  ///< guards what follows; a leaf
+  mutable std::mutex mutex_;  ///< guards what follows; a leaf
   driver::Condition changed_;
   /// Reused in the order freed, so that the same name comes back as late as possible.
   std::deque<std::uint32_t> free_;

@@ -51,15 +51,20 @@ void Rooms::give_back() {
 void Rooms::wait_for_memory(std::uint32_t key) {
   std::lock_guard lock(mutex_);
   hungry_.push_back(key);
+  hungry_count_.store(hungry_.size());
 }
 
+/// Who waits is counted before it looks for memory once more, and memory is free before this looks
+/// at the count; the pool's mutex lies between both.
 void Rooms::memory_came() {
+  if (hungry_count_.load() == 0) return;
   std::uint32_t key = 0;
   {
     std::lock_guard lock(mutex_);
     if (hungry_.empty()) return;
     key = hungry_.front();
     hungry_.pop_front();
+    hungry_count_.store(hungry_.size());
   }
   tell(port_, key, Notice::kMemory);
 }
@@ -75,13 +80,13 @@ std::size_t Rooms::waiting() const {
 }
 
 /// Not posted, so the queue's limit does not count it: there is one at most for each connection.
-void Rooms::tell(Port& port, std::uint32_t key, Notice notice) {
+void Rooms::tell(Port& port, std::uint32_t key, Notice notice, Consumer* from) {
   Packet packet;
   packet.kind = PacketKind::kTimer;
   packet.key = key;
   packet.result = static_cast<double>(notice);
   Dispatcher::Section section(port.dispatcher());
-  port.dispatcher().push(packet, nullptr);
+  port.dispatcher().push(packet, from);
 }
 
 }  // namespace cp::stage

@@ -2,6 +2,7 @@
 // connection that gets none waits in order, and is told by a packet of its key.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -18,6 +19,7 @@ enum class Notice : int {
   kPlace = 1,     ///< a place in the next stage is its own
   kMemory = 2,    ///< some memory was given back: try again
   kListen = 3,    ///< of a listener: accept connections
+  kBegin = 4,     ///< it was accepted
 };
 
 class Rooms : public std::enable_shared_from_this<Rooms> {
@@ -30,14 +32,15 @@ class Rooms : public std::enable_shared_from_this<Rooms> {
   std::unique_ptr<Lease> granted();
   /// `key` waits for memory. Ask for memory once more afterwards: some may have come meanwhile.
   void wait_for_memory(std::uint32_t key);
-  /// Memory was given back: whoever waits first is told.
+  /// Memory was given back, or some was left over: whoever waits first is told.
   void memory_came();
 
   /// Documents in the next stage; connections that wait for a place.
   std::uint32_t taken() const;
   std::size_t waiting() const;
 
-  static void tell(Port& port, std::uint32_t key, Notice notice);
+  /// `from`: the thread that calls and will come for packets by itself.
+  static void tell(Port& port, std::uint32_t key, Notice notice, Consumer* from = nullptr);
 
  private:
   class Place;
@@ -49,6 +52,7 @@ class Rooms : public std::enable_shared_from_this<Rooms> {
   std::uint32_t taken_ = 0;
   std::deque<std::uint32_t> waiting_;
   std::deque<std::uint32_t> hungry_;
+  std::atomic<std::size_t> hungry_count_{0};  ///< spares most releases the mutex
 };
 
 }  // namespace cp::stage

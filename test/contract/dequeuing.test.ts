@@ -499,7 +499,7 @@ describe('D10', () => {
       () => port.get(1, 0),
       () => port.packets(),
       () => port.serve(() => undefined),
-      () => port.open('/dev/null'),
+      () => port.open(process.execPath),
       () => port.listen({ port: 0 }),
       () => port.connect({ port: 1 }),
       () => port.timer(),

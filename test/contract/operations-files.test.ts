@@ -1,17 +1,11 @@
-import { execFileSync, spawn } from 'node:child_process';
-import {
-  closeSync,
-  openSync,
-  promises as fs,
-  readFileSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { promises as fs, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { readFifo, writtenFifo } from '../support/fifo';
 import {
   codeOf,
   Collector,
+  errnoOf,
   failureOf,
   newPort,
   outputOf,
@@ -30,12 +24,9 @@ import {
 async function fifo(
   port: CompletionPort,
 ): Promise<{ file: File<'await'>; write(text: string): void }> {
-  const name = path.join(temporaryDirectory(), 'fifo');
-  execFileSync('mkfifo', [name]);
-  const descriptor = openSync(name, 'r+');
-  onTestFinished(() => closeSync(descriptor));
+  const { name, write } = await writtenFifo();
   const file = await port.open(name, 'r');
-  return { file, write: (text) => void writeSync(descriptor, text) };
+  return { file, write };
 }
 
 describe('O1', () => {
@@ -238,7 +229,7 @@ describe('O3', () => {
     const [packet] = await take(port, 1);
     expect(packet).toMatchObject({
       type: 'written',
-      error: { code: 'EBADF', errno: -9, syscall: 'write' },
+      error: { code: 'EBADF', errno: errnoOf('EBADF'), syscall: 'write' },
     });
   });
 
@@ -345,13 +336,7 @@ describe('O4, O5, O6', () => {
 describe('O7, O8', () => {
   test('O7: writes to a FIFO go out in the order submitted', async () => {
     const port = newPort();
-    const name = path.join(temporaryDirectory(), 'fifo');
-    execFileSync('mkfifo', [name]);
-    // Somebody who reads everything.
-    const reader = spawn('cat', [name], { stdio: ['ignore', 'pipe', 'inherit'] });
-    const chunks: Buffer[] = [];
-    reader.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
-    const ended = new Promise((resolve) => reader.stdout.once('end', resolve));
+    const { name, everything } = await readFifo();
     const file = await port.open(name, 'w');
     const all = pattern(2_000_000);
     const writes: PromiseLike<number>[] = [];
@@ -359,8 +344,7 @@ describe('O7, O8', () => {
       writes.push(file.write(all.subarray(at, at + 50_000)));
     for (const written of await Promise.all(writes)) expect(written).toBe(50_000);
     await file.close();
-    await ended;
-    expect(Buffer.concat(chunks).equals(all)).toBe(true);
+    expect((await everything).equals(all)).toBe(true);
   });
 
   test('O8: reading at and behind the end of a file is a result of 0', async () => {
@@ -377,12 +361,10 @@ describe('O7, O8', () => {
 
   test('O8: the last writer of a FIFO closing it is a read of 0', async () => {
     const port = newPort();
-    const name = path.join(temporaryDirectory(), 'fifo');
-    execFileSync('mkfifo', [name]);
-    const descriptor = openSync(name, 'r+');
+    const { name, write, end } = await writtenFifo();
     const file = await port.open(name);
-    writeSync(descriptor, 'end');
-    closeSync(descriptor);
+    write('end');
+    end();
     expect((await file.read({ length: 10 })).toString()).toBe('end');
     expect(await file.read({ length: 10 })).toHaveLength(0);
   });

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import {
   codeOf,
   Collector,
+  errnoOf,
   connectedPair,
   failureOf,
   keyedWithRawPeer,
@@ -12,6 +13,7 @@ import {
   Random,
   rawClient,
   rawServer,
+  skipUnderWine,
   sleep,
   take,
   turns,
@@ -19,6 +21,9 @@ import {
   withRawPeer,
   type TcpSocket,
 } from '../support/harness';
+
+const LOSES_RESETS =
+  'a reset soon after the connection was accepted reads as its end, with node:net too';
 
 async function receiveAll(socket: TcpSocket<'await'>): Promise<Buffer> {
   const chunks: Buffer[] = [];
@@ -183,7 +188,8 @@ describe('O3', () => {
     }
   });
 
-  test('O3: a broken connection is told in the packet', async () => {
+  test('O3: a broken connection is told in the packet', async (context) => {
+    skipUnderWine(context, LOSES_RESETS);
     const port = newPort();
     const { socket, peer } = await keyedWithRawPeer(port, 1);
     socket.receive();
@@ -191,7 +197,7 @@ describe('O3', () => {
     const [packet] = await take(port, 1);
     expect(packet).toMatchObject({
       type: 'received',
-      error: { code: 'ECONNRESET', errno: -104, syscall: 'read' },
+      error: { code: 'ECONNRESET', errno: errnoOf('ECONNRESET'), syscall: 'read' },
     });
   });
 });
@@ -492,7 +498,8 @@ describe('O8', () => {
     expect(await socket.receive(new Uint8Array(8))).toBe(0);
   });
 
-  test.each(['receive', 'loop'])('O8: a reset is ECONNRESET (%s)', async (how) => {
+  test.for(['receive', 'loop'])('O8: a reset is ECONNRESET (%s)', async (how, context) => {
+    skipUnderWine(context, LOSES_RESETS);
     const port = newPort();
     for (let round = 0; round < 20; round++) {
       const { socket, peer } = await withRawPeer(port);

@@ -107,6 +107,57 @@ PORT_TEST("a deadline that passes is told to the port of its record, once") {
   CHECK(member.next(100 * kMillisecond).kind == PacketKind::kNone);
 }
 
+PORT_TEST("a table that goes with the port it names connections of may come to that port") {
+  NEEDS_DRIVER();
+  struct Comes final : Lease {
+    explicit Comes(Port& port) : port_(port) {}
+    ~Comes() override { Dispatcher::Section section(port_.dispatcher()); }
+    Port& port_;
+  };
+  const auto named = [](Port& port) {
+    const auto table = RecordTable::make(1, 64);
+    table->cargo(table->create(1, 2))->document.lease = std::make_unique<Comes>(port);
+    return table;
+  };
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  port->set_key_source(named(*port));
+  port->set_key_source(named(*port));
+  member.leave(false);
+  CHECK(Port::find(port->id()) == nullptr);
+}
+
+PORT_TEST("a document outlives the threads of both ports, and goes with its record's table") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  {
+    const auto table = RecordTable::make(1, 64);
+    Cargo* cargo = table->cargo(table->create(1, 2));
+    {
+      Member member(*port);
+      REQUIRE(port->pool().allocate(5000, 0, cargo->document.place));
+    }
+    CHECK(port->pool().allocated_bytes() > 0);
+  }
+  CHECK(port->pool().allocated_bytes() == 0);
+}
+
+PORT_TEST("the file of a released document may be closed already: nobody is told") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  const auto table = RecordTable::make(1, 64);
+  const std::uint32_t name = table->create(1, 2);
+  const driver::Result file = port->driver().temporary_file("/tmp");
+  REQUIRE(file >= 0);
+  const std::int64_t handle = member.thread->adopt_file(file, driver::FileKind::kRegular, {});
+  table->cargo(name)->document.file = static_cast<std::uint32_t>(handle);
+  member.close(static_cast<std::uint32_t>(handle));
+  CHECK(member.next(100 * kMillisecond).kind == PacketKind::kNone);
+  CHECK(table->release(name, *member.thread));
+  CHECK(member.next(100 * kMillisecond).kind == PacketKind::kNone);
+}
+
 TEST_CASE("no record is made once the table is closed") {
   const auto table = RecordTable::make(2, 64);
   REQUIRE(table->create(1, 1) != 0);

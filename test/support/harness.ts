@@ -10,7 +10,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { getSystemErrorMap } from 'node:util';
-import { onTestFinished } from 'vitest';
+import { onTestFinished, type TestContext } from 'vitest';
 import {
   CompletionPort,
   type Packet,
@@ -30,8 +30,19 @@ export const library = new URL('../../dist/index.js', import.meta.url).href;
 export const driver = process.env['COMPLETION_PORT_DRIVER'] ?? '';
 
 export const windows = process.platform === 'win32';
+/** Those of the system. */
+export const drivers = windows ? (['iocp'] as const) : (['io_uring', 'epoll'] as const);
 /** Wine instead of Windows: a test that it can't pass says why when it is skipped. */
 export const wine = process.env['COMPLETION_PORT_TEST_WINE'] === '1';
+
+/** For a test of something that Wine gets wrong. */
+export function skipUnderWine(context: TestContext, reason: string): void {
+  if (wine) context.skip(`Wine: ${reason}`);
+}
+/** For a test that needs something Windows has not. */
+export function skipOnWindows(context: TestContext, reason: string): void {
+  if (windows) context.skip(`Windows: ${reason}`);
+}
 
 /** Node's number for an error on this platform, as it stands in `errno`. */
 export function errnoOf(code: string): number {

@@ -62,6 +62,29 @@ Result transfer_error(Result error, Opcode code) {
   return error;
 }
 
+/// Wine sends a packet when a character device is at its end (NUL always is), though the call has
+/// already said so. Windows does not: what fails at once is over.
+bool under_wine() {
+  static const bool found =
+      ::GetProcAddress(::GetModuleHandleW(L"ntdll.dll"), "wine_get_version") != nullptr;
+  return found;
+}
+
+/// Whether a packet follows a call of the file interface that ended so. A message longer than the
+/// buffer is a warning, not an error.
+bool leaves_packet(DWORD error) {
+  switch (error) {
+    case NO_ERROR:
+    case ERROR_IO_PENDING:
+    case ERROR_MORE_DATA:
+      return true;
+    case ERROR_HANDLE_EOF:
+      return under_wine();
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 void IocpLane::start(Operation* operation) {
@@ -411,8 +434,8 @@ void IocpLane::transfer_slice(Operation* operation) {
   const BOOL done = operation->code == Opcode::kRead
                         ? ::ReadFile(handle, slice.base, length, nullptr, &state.overlapped)
                         : ::WriteFile(handle, slice.base, length, nullptr, &state.overlapped);
-  const DWORD error = done ? ERROR_IO_PENDING : ::GetLastError();
-  if (error == ERROR_IO_PENDING) return pending(operation);
+  const DWORD error = done ? NO_ERROR : ::GetLastError();
+  if (leaves_packet(error)) return pending(operation);
   if (error == ERROR_HANDLE_EOF) return finish(operation, static_cast<Result>(state.done));
   const Result failed = transfer_error(from_windows(error), operation->code);
   finish(operation, state.done > 0 ? static_cast<Result>(state.done) : failed);

@@ -173,6 +173,7 @@ int of_anything(unsigned long error) {
     case ERROR_WORKING_SET_QUOTA:  // the memory of the operation can't be locked
       return ENOMEM;
     case ERROR_NOT_SUPPORTED:
+    case ERROR_CALL_NOT_IMPLEMENTED:
       return ENOTSUP;
     case ERROR_INVALID_PARAMETER:
     case ERROR_INSUFFICIENT_BUFFER:

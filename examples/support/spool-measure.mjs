@@ -1,0 +1,110 @@
+/**
+ * Runs a spool server and its clients, each in a process of their own, and measures what the server
+ * takes while they send.
+ */
+import { fork, spawn } from 'node:child_process';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+const examples = fileURLToPath(new URL('..', import.meta.url));
+
+const running = new Set();
+
+function failure(message) {
+  return Object.assign(new Error(message), { code: 'ERR_FAILED' });
+}
+
+/** Resolves to the exit code. */
+function exitOf(child) {
+  return new Promise((resolve) => child.once('exit', (code, signal) => resolve(code ?? signal)));
+}
+
+function keepTrack(child) {
+  running.add(child);
+  void exitOf(child).then(() => running.delete(child));
+  return child;
+}
+
+/** Ends at once whatever was started here. */
+export function killAll() {
+  for (const child of running) child.kill('SIGKILL');
+}
+
+/** Starts a server, which tells where it listens and, when it is asked and at its end, its numbers. */
+export async function startServer({ program, options, launcher = [] }) {
+  const command = [process.execPath, path.join(examples, program), '--port=0', '--stats'];
+  const [file, ...args] = [...launcher, ...command, ...options];
+  // Not in the terminal's group: Ctrl-C is ours, and the server ends when we say so, or, by the
+  // channel, when we are gone.
+  const how = { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], detached: true };
+  const child = keepTrack(spawn(file, args, how));
+  const exited = exitOf(child);
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const nextLine = async (what) => {
+    const { value: line } = await lines.next();
+    if (line === undefined) throw failure(`the server ended with ${await exited}: no ${what}`);
+    return line;
+  };
+  const ready = await nextLine('line');
+  return {
+    ready,
+    port: Number(/:(\d+) /.exec(ready)[1]),
+    line: () => nextLine('line'),
+    async numbers() {
+      child.kill('SIGUSR2');
+      return JSON.parse(await nextLine('numbers'));
+    },
+    async stop() {
+      child.kill('SIGTERM');
+      await nextLine('numbers');
+      const code = await exited;
+      if (code !== 0) throw failure(`the server ended with ${code}`);
+    },
+  };
+}
+
+/** Has a process of its own send documents; `on` hears `begins`, `ends` and `progress`. */
+export async function sendDocuments(work, on = {}) {
+  const { launcher = [], ...told } = work;
+  const [execPath, ...execArgv] = [...launcher, process.execPath];
+  const load = path.join(examples, 'support', 'load.mjs');
+  const root = path.dirname(path.resolve(examples));
+  const child = keepTrack(fork(load, [root], { execPath, execArgv }));
+  const result = new Promise((resolve, reject) => {
+    child.on('message', (message) => {
+      for (const [name, value] of Object.entries(message)) on[name]?.(value);
+      if (message.failed) reject(failure(`the load: ${message.failed}`));
+      if (message.result) resolve(message.result);
+    });
+    void exitOf(child).then((code) => reject(failure(`the load ended with ${code}`)));
+  });
+  child.send(told);
+  return result;
+}
+
+/** The load's result, and what the server took in the time that was measured. */
+export async function measureServer(server, work, onProgress) {
+  let before;
+  let after;
+  const result = await sendDocuments(
+    { ...work, port: server.port },
+    {
+      begins: () => (before = server.numbers()),
+      ends: () => (after = before.then(() => server.numbers())),
+      progress: onProgress,
+    },
+  );
+  return { ...result, ...difference(await before, await after) };
+}
+
+/** For a document: CPU time in microseconds, and how often JavaScript was called. */
+function difference(before, after) {
+  const documents = Math.max(1, after.documents - before.documents);
+  const cpu = ({ cpu: { user, system } }) => (user + system) * 1e6;
+  return {
+    cpu: (cpu(after) - cpu(before)) / documents,
+    wakeUps: (after.wakeUps - before.wakeUps) / documents,
+    resident: after.residentBytes,
+  };
+}

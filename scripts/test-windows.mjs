@@ -1,0 +1,203 @@
+// The library on Windows, tried under Wine on a Debian machine: `npm run test:windows`.
+//
+// Cross-builds the addon and the core's tests with MinGW-w64, and runs: the core's tests; the
+// contract suite and the tests of the library, under Node.js for Windows of each `--node`; servers
+// under Wine with clients outside of it. `-- --only suite` runs one part, and what follows are
+// vitest's own arguments. `--minutes` bounds the whole run.
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import {
+  cache,
+  installPackages,
+  nodeForWindows,
+  preparePrefix,
+  root,
+  run,
+  runInWine,
+  windowsPath,
+  wineEnvironment,
+} from './windows/wine.mjs';
+
+const { values: options, positionals: filters } = parseArgs({
+  allowPositionals: true,
+  options: {
+    node: { type: 'string', multiple: true, default: ['20', '22'] },
+    only: { type: 'string', multiple: true },
+    minutes: { type: 'string', default: '30' },
+    out: { type: 'string', default: 'build-windows' },
+    testNamePattern: { type: 'string', short: 't' },
+  },
+});
+/** Left out are the tests of the examples and of what makes the package, which know Linux only. */
+const TESTED = [
+  'contract/',
+  'await.',
+  'errors.',
+  'files.',
+  'load.',
+  'packets.',
+  'paths.',
+  'sockets.',
+].map((name) => `test/${name}`);
+const build = path.resolve(root, options.out);
+const suite = path.join(cache, 'windows-suite');
+const end = Date.now() + Number(options.minutes) * 60_000;
+const secondsLeft = () => Math.max(1, Math.floor((end - Date.now()) / 1000));
+
+// ---- preparation ------------------------------------------------------------------------------
+
+function crossBuild() {
+  const definitions = ['-DCMAKE_BUILD_TYPE=RelWithDebInfo', '-DCP_BUILD_TESTS=ON'];
+  const toolchain = ['--toolchain', 'cmake/mingw-w64.cmake'];
+  run('cmake', ['-S', '.', '-B', build, '-G', 'Ninja', ...toolchain, ...definitions], {
+    // ctest looks at what each test program contains by running it.
+    env: wineEnvironment(),
+  });
+  const jobs = String(os.availableParallelism());
+  run('cmake', ['--build', build, '-j', jobs], { env: wineEnvironment() });
+}
+
+/** vitest with its binaries for Windows, and beside it what is to be tested. */
+function prepareSuite() {
+  const manifest = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
+  const wanted = ['vitest', 'cli-progress', 'hdr-histogram-js'];
+  const { devDependencies } = manifest;
+  const chosen = Object.fromEntries(wanted.map((name) => [name, devDependencies[name]]));
+  const text = JSON.stringify({ ...manifest, scripts: {}, devDependencies: chosen }, undefined, 2);
+  const mark = path.join(suite, 'node_modules', '.complete');
+  const hash = createHash('sha256').update(JSON.stringify(chosen)).digest('hex');
+  mkdirSync(suite, { recursive: true });
+  writeFileSync(path.join(suite, 'package.json'), text);
+  if (!existsSync(mark) || readFileSync(mark, 'utf8') !== hash) {
+    const how = ['--os=win32', '--cpu=x64', '--force', '--no-audit', '--no-fund'];
+    run('npm', ['install', ...how], { cwd: suite });
+    writeFileSync(mark, hash);
+  }
+  for (const name of ['dist', 'test', 'examples', 'lib', 'vitest.config.mts', 'tsconfig.json']) {
+    rmSync(path.join(suite, name), { recursive: true, force: true });
+    cpSync(path.join(root, name), path.join(suite, name), { recursive: true });
+  }
+}
+
+// ---- the parts, each of which says how many tests passed, failed, were skipped --------------------
+
+function countOf(report) {
+  if (!existsSync(report)) return { passed: 0, failed: 1, skipped: 0 };
+  const found = JSON.parse(readFileSync(report, 'utf8'));
+  const broken = found.testResults.filter(
+    ({ status, assertionResults }) =>
+      status === 'failed' && !assertionResults.some((test) => test.status === 'failed'),
+  );
+  return {
+    passed: found.numPassedTests,
+    failed: found.numFailedTests + broken.length,
+    skipped: found.numPendingTests,
+  };
+}
+
+function runNative() {
+  const report = path.join(build, 'native.xml');
+  rmSync(report, { force: true });
+  const how = ['--output-on-failure', '--timeout', '120', '--no-tests=error', '-j', '2'];
+  spawnSync('ctest', ['--test-dir', build, ...how, '--output-junit', report], {
+    cwd: root,
+    stdio: 'inherit',
+    env: wineEnvironment(),
+    timeout: secondsLeft() * 1000,
+  });
+  if (!existsSync(report)) return { passed: 0, failed: 1, skipped: 0 };
+  const [head] = /<testsuite[^>]*>/.exec(readFileSync(report, 'utf8'));
+  const number = (name) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(head)?.[1] ?? 0);
+  const [failed, skipped] = [number('failures'), number('disabled') + number('skipped')];
+  return { passed: number('tests') - failed - skipped, failed, skipped };
+}
+
+/** What a test there can't do, it says when it is skipped. */
+async function runSuite(major) {
+  const log = path.join(build, `suite-${major}.log`);
+  const report = path.join(build, `suite-${major}.json`);
+  rmSync(report, { force: true });
+  const chosen = options.testNamePattern ? ['-t', options.testNamePattern] : [];
+  const reporters = [
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${windowsPath(report)}`,
+  ];
+  const files = filters.length > 0 ? filters : TESTED;
+  const args = ['node_modules/vitest/vitest.mjs', 'run', ...reporters, ...chosen, ...files];
+  const code = await runInWine(nodeForWindows(major), args, {
+    log,
+    cwd: suite,
+    seconds: secondsLeft(),
+    env: {
+      NO_COLOR: '1',
+      CI: 'true',
+      COMPLETION_PORT_BINDING: windowsPath(path.join(build, 'completion_port.node')),
+    },
+  });
+  process.stdout.write(readFileSync(log, 'utf8'));
+  const count = countOf(report);
+  if (code !== 0 && count.failed === 0) return { ...count, failed: 1 };
+  return count;
+}
+
+/** Clients outside of Wine. */
+function runInterop() {
+  const report = path.join(build, 'interop.json');
+  rmSync(report, { force: true });
+  const vitest = ['node_modules/vitest/vitest.mjs', 'run', '--config', 'vitest.windows.config.mts'];
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+  spawnSync(process.execPath, [...vitest, ...reporters], {
+    cwd: root,
+    stdio: 'inherit',
+    timeout: secondsLeft() * 1000,
+    env: {
+      ...process.env,
+      COMPLETION_PORT_TEST_BINDING: path.join(build, 'completion_port.node'),
+      COMPLETION_PORT_TEST_NODE: nodeForWindows(options.node[0]),
+    },
+  });
+  return countOf(report);
+}
+
+// ---- the run ----------------------------------------------------------------------------------
+
+const parts = [
+  ['native', 'the core’s tests', runNative],
+  ['interop', 'servers under Wine, clients outside', runInterop],
+  ...options.node.map((major) => ['suite', `Node.js ${major}`, () => runSuite(major)]),
+];
+
+async function main() {
+  installPackages();
+  await preparePrefix();
+  run('npm', ['run', '--silent', 'build:ts']);
+  crossBuild();
+  prepareSuite();
+  const total = { passed: 0, failed: 0, skipped: 0 };
+  const lines = [];
+  for (const [name, title, part] of parts) {
+    if (options.only && !options.only.includes(name)) continue;
+    console.log(`\n---- ${title}`);
+    const started = Date.now();
+    const count = await part();
+    for (const key of Object.keys(total)) total[key] += count[key];
+    const seconds = Math.round((Date.now() - started) / 1000);
+    const { passed, failed, skipped } = count;
+    lines.push(`${title}: ${passed} passed, ${failed} failed, ${skipped} skipped, ${seconds} s`);
+  }
+  console.log(`\n${lines.join('\n')}`);
+  writeFileSync(path.join(build, 'count'), `${total.passed} ${total.failed}\n`);
+  if (total.failed > 0 || total.passed === 0) process.exitCode = 1;
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(`test-windows: ${error.message}`);
+  process.exitCode = 1;
+}

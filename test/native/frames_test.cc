@@ -1,0 +1,953 @@
+// The native stage, from a client's bytes to the next stage and back.
+#include "support/frames.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using namespace cp;
+using namespace cp::stage;
+using namespace cp::test;
+
+constexpr std::int64_t kMillisecond = 1'000'000;
+/// For what must not come.
+constexpr std::int64_t kNotWithin = 60 * kMillisecond;
+
+#define PORT_TEST(title) TEST_CASE_TEMPLATE(title, D, Epoll, IoUring)
+#define NEEDS_DRIVER() \
+  if (!available(D::name)) return
+
+void tell(std::vector<std::uint8_t>& what, const std::string& text) {
+  what.assign(text.begin(), text.end());
+}
+
+Framing framing_of(Framing::Kind kind, const std::string& delimiter = "") {
+  return Framing(kind, {delimiter.begin(), delimiter.end()});
+}
+
+/// Everything until the end of the stream.
+std::string read_to_end(Peer& peer) { return peer.read(1 << 28); }
+
+// ---- receiving --------------------------------------------------------------------------------
+
+struct Style {
+  Framing::Kind kind;
+  const char* delimiter;
+  std::string (*frame)(const std::string&);
+};
+const Style kStyles[] = {
+    {Framing::Kind::kU8, "",
+     [](const std::string& t) { return std::string(1, static_cast<char>(t.size())) + t; }},
+    {Framing::Kind::kU16be, "", [](const std::string& t) { return u32be(t.size()).substr(2) + t; }},
+    {Framing::Kind::kU32be, "", framed},
+    {Framing::Kind::kU32le, "",
+     [](const std::string& t) {
+       const std::string head = u32be(t.size());
+       return std::string(head.rbegin(), head.rend()) + t;
+     }},
+    {Framing::Kind::kVarint, "",
+     [](const std::string& t) {
+       std::string head;
+       for (std::size_t n = t.size();; n >>= 7) {
+         head += static_cast<char>(n > 127 ? (n & 127) | 128 : n);
+         if (n <= 127) return head + t;
+       }
+     }},
+    {Framing::Kind::kDelimiter, "\r\n\r\n", [](const std::string& t) { return t + "\r\n\r\n"; }},
+};
+
+PORT_TEST("documents arrive whole and in order, however the stream is cut") {
+  NEEDS_DRIVER();
+  for (const Style& style : kStyles) {
+    for (const bool spool : {false, true}) {
+      FramesPipeline it(D::name, [&](FramesSetup& setup) {
+        setup.frames.framing = framing_of(style.kind, style.delimiter);
+        setup.frames.spool_to_file = spool;
+        setup.frames.in_memory = 10;
+      });
+      for (const std::size_t step : {1u, 2u, 3u, 7u, 50u, 100'000u}) {
+        CAPTURE(static_cast<int>(style.kind));
+        CAPTURE(step);
+        const std::vector<std::string> texts = {"", "one", std::string(200, 'x'), "\r", ""};
+        std::string stream;
+        for (const std::string& text : texts) stream += style.frame(text);
+        Peer peer = it.connect();
+        std::thread writer([&] {
+          for (std::size_t at = 0; at < stream.size(); at += step) {
+            peer.write(stream.substr(at, step));
+          }
+        });
+        for (std::size_t i = 0; i < texts.size(); ++i) {
+          const Arrival arrival = it.take();
+          REQUIRE(arrival.key != 0);
+          CHECK(arrival.text == texts[i]);
+          CHECK(arrival.number == i + 1);
+          CHECK(arrival.in_file == (spool && texts[i].size() > 10));
+          CHECK(it.answer(arrival, "ok") == 0);
+        }
+        CHECK(peer.read(10) == "okokokokok");
+        writer.join();
+      }
+      CHECK(eventually([&] { return it.empty(); }));
+    }
+  }
+}
+
+PORT_TEST("many documents in one segment are answered one after the other") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  Peer peer = it.connect();
+  std::string stream, answers;
+  for (int i = 0; i < 100; ++i) stream += framed("document " + std::to_string(i));
+  peer.write(stream);
+  for (int i = 0; i < 100; ++i) {
+    const Arrival arrival = it.take();
+    CHECK(arrival.text == "document " + std::to_string(i));
+    const std::string answer = "answer " + std::to_string(i) + "\n";
+    answers += answer;
+    CHECK(it.answer(arrival, answer) == 0);
+  }
+  CHECK(peer.read(answers.size()) == answers);
+  CHECK(it.frames->stats().documents == 100);
+  CHECK(eventually([&] { return it.frames->stats().replies == 100; }));
+}
+
+PORT_TEST("a long document is kept in memory, or in a file from a length on") {
+  NEEDS_DRIVER();
+  for (const bool spool : {false, true}) {
+    FramesPipeline it(D::name, [&](FramesSetup& setup) {
+      setup.frames.spool_to_file = spool;
+      if (spool) setup.frames.in_memory = 100'000;
+    });
+    Peer peer = it.connect();
+    for (const std::size_t length : {4096u, 100'000u, 100'001u, 3'000'000u}) {
+      const std::string text = text_of(length);
+      std::thread writer([&] { peer.write(framed(text)); });
+      const Arrival arrival = it.take();
+      writer.join();
+      CHECK(arrival.text == text);
+      CHECK(arrival.in_file == (spool && length > 100'000));
+      CHECK(it.answer(arrival, "k") == 0);
+      CHECK(peer.read(1) == "k");
+    }
+    CHECK(it.frames->stats().bytes == 4096u + 100'000u + 100'001u + 3'000'000u);
+    CHECK(it.frames->stats().spooled == (spool ? 2u : 0u));
+  }
+}
+
+PORT_TEST("a delimited document grows, and moves to a file when it is too long for memory") {
+  NEEDS_DRIVER();
+  for (const bool spool : {false, true}) {
+    FramesPipeline it(D::name, [&](FramesSetup& setup) {
+      setup.frames.framing = framing_of(Framing::Kind::kDelimiter, "aab");
+      setup.frames.spool_to_file = spool;
+      if (spool) setup.frames.in_memory = 50'000;
+    });
+    Peer peer = it.connect();
+    std::string text(200'000, 'c');
+    for (std::size_t i = 0; i < text.size(); i += 100) text[i] = text[i + 1] = 'a';
+    for (std::size_t round = 0; round < 5; ++round) {
+      text += 'a';  // the delimiter lies elsewhere in the receive buffers
+      std::thread writer([&] { peer.write(text + "aab"); });
+      const Arrival arrival = it.take();
+      writer.join();
+      CHECK(arrival.text == text);
+      CHECK(arrival.in_file == spool);
+      CHECK(it.answer(arrival, "k") == 0);
+      CHECK(peer.read(1) == "k");
+    }
+  }
+}
+
+PORT_TEST("the longest document is taken, a longer one is refused") {
+  NEEDS_DRIVER();
+  for (const Style& style : {kStyles[2], kStyles[4], kStyles[5]}) {
+    FramesPipeline it(D::name, [&](FramesSetup& setup) {
+      setup.frames.framing = framing_of(style.kind, style.delimiter);
+      setup.frames.max = 1000;
+      tell(setup.frames.too_large, "too large");
+    });
+    Peer peer = it.connect();
+    const std::string text(1000, 'x');
+    peer.write(style.frame(text));
+    const Arrival arrival = it.take();
+    CHECK(arrival.text == text);
+    CHECK(it.answer(arrival, "k") == 0);
+    CHECK(peer.read(1) == "k");
+    peer.write(style.frame(text + 'y'));
+    CHECK(read_to_end(peer) == "too large");
+    CHECK(peer.ended);
+    peer.shut();
+    CHECK(eventually([&] { return it.empty(); }));
+    CHECK(it.frames->stats().too_large == 1);
+  }
+}
+
+PORT_TEST("a malformed length ends the connection") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.frames.framing = framing_of(Framing::Kind::kVarint);
+  });
+  Peer peer = it.connect();
+  peer.write(std::string(20, '\xff'));
+  CHECK(read_to_end(peer) == "");
+  CHECK(eventually([&] { return it.empty(); }));
+}
+
+// ---- memory and files -------------------------------------------------------------------------
+
+PORT_TEST("a document that finds no memory waits for it, and so does each that comes after") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = 65536;
+    setup.frames.max = 65536;
+  });
+  Peer first = it.connect(), second = it.connect(), third = it.connect();
+  const std::string long_one = text_of(60'000), short_one = text_of(30'000);
+  first.write(framed(long_one));
+  const Arrival holder = it.take();
+  CHECK(holder.text == long_one);
+  std::thread writer([&] {
+    second.write(framed(short_one));
+    third.write(framed(short_one));
+  });
+  CHECK(it.take(kNotWithin).key == 0);
+  CHECK(it.answer(holder, "k") == 0);
+  // Both fit now, so neither has to wait for the other's end.
+  const Arrival one = it.take(), other = it.take();
+  CHECK(one.text == short_one);
+  CHECK(other.text == short_one);
+  writer.join();
+  CHECK(it.answer(one, "k") == 0);
+  CHECK(it.answer(other, "k") == 0);
+  for (Peer* peer : {&first, &second, &third}) CHECK(peer->read(1) == "k");
+}
+
+PORT_TEST("memory that comes goes to another when the one that waited has gone") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = 65536;
+    setup.frames.max = 65536;
+    setup.frames.threads = 1;
+    setup.frames.stall_timeout = 0;
+  });
+  Peer first = it.connect();
+  first.write(framed(text_of(60'000)));
+  const Arrival holder = it.take();
+  Peer second = it.connect();
+  second.write(framed(text_of(60'000)).substr(0, 20'000));
+  CHECK(it.take(kNotWithin).key == 0);
+  std::uint32_t handle = 0;
+  for (const std::uint32_t id : it.port->handles()) {
+    if (id != it.listener) handle = id;
+  }
+  Peer third = it.connect();
+  third.write(framed("third"));
+  CHECK(it.take(kNotWithin).key == 0);
+  // The program closes the one that waits first.
+  it.member->close(handle);
+  it.flush();
+  CHECK(read_to_end(second) == "");
+  CHECK(it.answer(holder, "k") == 0);
+  const Arrival other = it.take();
+  CHECK(other.text == "third");
+  CHECK(it.answer(other, "k") == 0);
+  CHECK(third.read(1) == "k");
+}
+
+PORT_TEST("a document that could not fit into all of the memory is refused") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = 100'000;
+    setup.frames.max = 1 << 20;
+    tell(setup.frames.failed, "failed");
+  });
+  Peer peer = it.connect();
+  std::thread writer([&] { peer.write(framed(text_of(200'000))); });
+  CHECK(read_to_end(peer) == "failed");
+  writer.join();
+  peer.shut();
+  CHECK(eventually([&] { return it.empty(); }));
+  CHECK(it.frames->stats().failed == 1);
+}
+
+PORT_TEST("a document goes to a file when memory has run out") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = 65536;
+    setup.frames.spool_to_file = true;
+  });
+  Peer first = it.connect(), second = it.connect();
+  const std::string text = text_of(60'000);
+  for (Peer* peer : {&first, &second}) {
+    peer->write(framed(text));
+    const Arrival arrival = it.take();
+    CHECK(arrival.text == text);
+    CHECK(arrival.in_file == (peer == &second));
+    if (peer == &second) CHECK(it.answer(arrival, "k") == 0);
+  }
+  CHECK(second.read(1) == "k");
+}
+
+PORT_TEST("a client is told when its document can't be kept") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.frames.spool_to_file = true;
+    setup.frames.in_memory = 100;
+    setup.frames.directory = "/nowhere/at/all";
+    tell(setup.frames.failed, "failed");
+  });
+  Peer peer = it.connect();
+  peer.write(framed(std::string(50, 'x')));
+  const Arrival arrival = it.take();
+  CHECK(it.answer(arrival, "k") == 0);
+  CHECK(peer.read(1) == "k");
+  peer.write(framed(text_of(100'000)));
+  CHECK(read_to_end(peer) == "failed");
+  peer.shut();
+  CHECK(eventually([&] { return it.empty(); }));
+  CHECK(it.frames->stats().failed == 1);
+}
+
+PORT_TEST("a client that has said all it had to say is told all the same") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.frames.max = 10;
+    tell(setup.frames.too_large, "too large");
+  });
+  Peer peer = it.connect();
+  peer.write(framed(text_of(1000)));
+  peer.end_writing();
+  CHECK(read_to_end(peer) == "too large");
+  CHECK(peer.ended);
+  CHECK(eventually([&] { return it.empty(); }));
+}
+
+// ---- time -------------------------------------------------------------------------------------
+
+PORT_TEST("a connection that idles for too long is closed without a word") {
+  NEEDS_DRIVER();
+  for (const Style& style : {kStyles[2], kStyles[5]}) {
+    FramesPipeline it(D::name, [&](FramesSetup& setup) {
+      setup.frames.framing = framing_of(style.kind, style.delimiter);
+      setup.frames.idle_timeout = 30;
+      tell(setup.frames.timed_out, "timed out");
+    });
+    Peer never = it.connect();
+    CHECK(read_to_end(never) == "");
+    CHECK(never.ended);
+    CHECK(eventually([&] { return it.empty(); }));
+    CHECK(it.frames->stats().timed_out == 0);
+  }
+}
+
+PORT_TEST("between documents a client may take its time, whatever a document may take") {
+  NEEDS_DRIVER();
+  for (const Style& style : {kStyles[2], kStyles[5]}) {
+    FramesPipeline it(D::name, [&](FramesSetup& setup) {
+      setup.frames.framing = framing_of(style.kind, style.delimiter);
+      setup.frames.document_timeout = 30'000;
+    });
+    Peer peer = it.connect();
+    for (int i = 0; i < 2; ++i) {
+      CHECK(it.take(3 * kNotWithin).key == 0);
+      CHECK(it.frames->stats().timed_out == 0);
+      peer.write(style.frame("a document"));
+      const Arrival arrival = it.take();
+      CHECK(arrival.text == "a document");
+      CHECK(it.answer(arrival, "k") == 0);
+      CHECK(peer.read(1) == "k");
+    }
+  }
+}
+
+PORT_TEST("a client that stalls in the middle of a document is told, and closed") {
+  NEEDS_DRIVER();
+  const std::string streams[] = {framed("x").substr(0, 2), framed(text_of(1000)).substr(0, 500),
+                                 framed(text_of(100'000)).substr(0, 50'000)};
+  for (const bool spool : {false, true}) {
+    for (const std::string& stream : streams) {
+      FramesPipeline it(D::name, [&](FramesSetup& setup) {
+        setup.frames.spool_to_file = spool;
+        setup.frames.in_memory = 10;
+        setup.frames.stall_timeout = 50;
+        tell(setup.frames.timed_out, "timed out");
+      });
+      Peer peer = it.connect();
+      peer.write(stream);
+      CHECK(read_to_end(peer) == "timed out");
+      CHECK(peer.ended);
+      peer.shut();
+      CHECK(eventually([&] { return it.empty(); }));
+      CHECK(it.frames->stats().timed_out == 1);
+    }
+  }
+}
+
+PORT_TEST("a document that takes too long is given up although something always comes") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.frames.stall_timeout = 30'000;
+    setup.frames.document_timeout = 200;
+    tell(setup.frames.timed_out, "timed out");
+  });
+  Peer peer = it.connect();
+  std::atomic<bool> told{false};
+  peer.write(u32be(1 << 20));
+  std::thread trickle([&] {
+    while (!told && peer.write("x")) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  });
+  CHECK(peer.read(9) == "timed out");
+  told = true;
+  trickle.join();
+  peer.shut();
+  CHECK(eventually([&] { return it.empty(); }));
+}
+
+PORT_TEST("a client that was sent away and stays is closed") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.frames.max = 10;
+    setup.frames.farewell_timeout = 50;
+    tell(setup.frames.too_large, "too large");
+  });
+  Peer peer = it.connect();
+  peer.write(framed(text_of(1000)));
+  CHECK(peer.read(9) == "too large");
+  CHECK(eventually([&] { return it.empty(); }));
+}
+
+PORT_TEST("no deadline runs while a document is at the next stage") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.frames.idle_timeout = setup.frames.stall_timeout = setup.frames.document_timeout = 100;
+  });
+  Peer peer = it.connect();
+  peer.write(framed("document"));
+  const Arrival arrival = it.take();
+  REQUIRE(arrival.key != 0);
+  CHECK(it.header(arrival.key).deadline == 0);
+  CHECK(it.member->next(5 * kNotWithin).kind == PacketKind::kNone);
+  CHECK(it.answer(arrival, "k") == 0);
+  CHECK(peer.read(1) == "k");
+}
+
+// ---- ends -------------------------------------------------------------------------------------
+
+PORT_TEST("an end or a reset in any phase gives everything back") {
+  NEEDS_DRIVER();
+  for (const bool spool : {false, true}) {
+    FramesPipeline it(D::name, [&](FramesSetup& setup) {
+      setup.frames.spool_to_file = spool;
+      setup.frames.in_memory = 100;
+    });
+    const std::string stream = framed(text_of(500'000));
+    for (const std::size_t sent : {0u, 1u, 4u, 5u, 300u, 20'000u, 400'000u}) {
+      for (const bool reset : {false, true}) {
+        Peer peer = it.connect();
+        peer.write(stream.substr(0, sent));
+        reset ? peer.reset() : peer.shut();
+        CHECK(eventually([&] { return it.empty(); }));
+      }
+    }
+    CHECK(it.frames->stats().documents == 0);
+  }
+}
+
+PORT_TEST("a reset while the answer goes out gives everything back") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  const std::string text = text_of(20'000'000);
+  for (const bool file : {false, true}) {
+    Peer peer = it.connect();
+    peer.write(framed("document"));
+    const Arrival arrival = it.take();
+    if (file) {
+      it.give_file(arrival.key, text, text.size());
+      CHECK(it.hand_back(arrival.key) == 0);
+    } else {
+      CHECK(it.answer(arrival, text) == 0);
+    }
+    CHECK(peer.read(100) == text.substr(0, 100));
+    peer.reset();
+    CHECK(eventually([&] { return it.empty() && it.next->pool().allocated_bytes() == 0; }));
+  }
+}
+
+PORT_TEST("a client that has ended its side gets the answers to what it had sent") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  Peer peer = it.connect();
+  peer.write(framed("one") + framed("two") + framed("half").substr(0, 6));
+  peer.end_writing();
+  for (const char* text : {"one", "two"}) {
+    const Arrival arrival = it.take();
+    CHECK(arrival.text == text);
+    CHECK(it.answer(arrival, text) == 0);
+  }
+  CHECK(read_to_end(peer) == "onetwo");
+  CHECK(peer.ended);
+  CHECK(eventually([&] { return it.empty(); }));
+}
+
+PORT_TEST("a connection that the program closes while its document waits gives everything back") {
+  NEEDS_DRIVER();
+  for (const bool spool : {false, true}) {
+    FramesPipeline it(D::name, [&](FramesSetup& setup) {
+      setup.frames.spool_to_file = spool;
+      setup.frames.in_memory = 100;
+      setup.frames.queue = 1;
+    });
+    Peer first = it.connect();
+    first.write(framed(text_of(5000)));
+    const Arrival arrival = it.take();
+    Peer second = it.connect();
+    second.write(framed(text_of(5000)));
+    CHECK(eventually([&] { return it.frames->stats().waiting == 1; }));
+    for (const std::uint32_t id : it.port->handles()) {
+      const HandleView view = Port::look_up(id);
+      if (view.kind == HandleKind::kSocket) it.member->close(id);
+    }
+    it.flush();
+    CHECK(read_to_end(second) == "");
+    CHECK(eventually([&] { return it.records->live() == 1; }));
+    it.close(*it.member, arrival);
+    CHECK(eventually([&] { return it.empty(); }));
+    // Nobody's place is lost.
+    Peer third = it.connect();
+    third.write(framed("third"));
+    const Arrival last = it.take();
+    CHECK(last.text == "third");
+    CHECK(it.answer(last, "k") == 0);
+    CHECK(third.read(1) == "k");
+  }
+}
+
+// ---- the next stage ---------------------------------------------------------------------------
+
+PORT_TEST("documents wait for a place in the next stage, and go there in the order they came") {
+  NEEDS_DRIVER();
+  constexpr std::size_t kClients = 8;
+  FramesPipeline it(D::name, [](FramesSetup& setup) { setup.frames.queue = 2; });
+  std::vector<Peer> peers;
+  std::vector<Arrival> here;
+  for (std::size_t i = 0; i < kClients; ++i) {
+    peers.push_back(it.connect());
+    // More follows each: it is left where it is.
+    peers.back().write(framed("document " + std::to_string(i)) + framed("more"));
+    if (i < 2) here.push_back(it.take());
+    const std::size_t waiting = i < 2 ? 0 : i - 1;
+    CHECK(eventually([&] { return it.frames->stats().waiting == waiting; }));
+  }
+  CHECK(it.frames->stats().queued == 2);
+  CHECK(it.take(kNotWithin).key == 0);
+  // Each closes, so that no second document comes in between.
+  for (std::size_t i = 0; i < kClients; ++i) {
+    REQUIRE(i < here.size());
+    CHECK(here[i].text == "document " + std::to_string(i));
+    it.close(*it.member, here[i]);
+    if (here.size() < kClients) here.push_back(it.take());
+  }
+  CHECK(eventually([&] { return it.empty(); }));
+}
+
+PORT_TEST("a connection that the next stage closes gives its place and memory back") {
+  NEEDS_DRIVER();
+  for (const bool spool : {false, true}) {
+    FramesPipeline it(D::name, [&](FramesSetup& setup) {
+      setup.frames.queue = 1;
+      setup.frames.spool_to_file = spool;
+      setup.frames.in_memory = 100;
+    });
+    for (int i = 0; i < 5; ++i) {
+      Peer peer = it.connect();
+      peer.write(framed(text_of(10'000)) + framed(text_of(2000)));
+      const Arrival arrival = it.take();
+      CHECK(arrival.text == text_of(10'000));
+      it.give_file(arrival.key, "never sent", 10);
+      it.close(*it.member, arrival);
+      CHECK(read_to_end(peer) == "");
+      CHECK(eventually([&] { return it.empty(); }));
+    }
+  }
+}
+
+PORT_TEST("a connection may come back without an answer") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  Peer peer = it.connect();
+  peer.write(framed("one") + framed("two"));
+  const Arrival first = it.take();
+  REQUIRE(first.key != 0);
+  CHECK(it.hand_back(first.key) == 0);
+  const Arrival second = it.take();
+  CHECK(second.text == "two");
+  CHECK(it.answer(second, "k") == 0);
+  CHECK(peer.read(1) == "k");
+  CHECK(eventually([&] { return it.frames->stats().replies == 1; }));
+}
+
+PORT_TEST("a connection is closed when the next stage is not there any more") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  it.member->leave(false);
+  Peer peer = it.connect();
+  peer.write(framed("one"));
+  CHECK(read_to_end(peer) == "");
+  CHECK(eventually([&] { return it.empty(); }));
+}
+
+PORT_TEST("an answer is memory, a part of a file, both, or nothing") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  Peer peer = it.connect();
+  const std::string long_text = text_of(1'500'000, 7), short_text = text_of(100, 8);
+  struct Case {
+    const std::string memory, file;
+    std::uint64_t offset;
+  };
+  const Case cases[] = {
+      {short_text, "", 0},   {long_text, "", 0},         {"", short_text, 0},
+      {"", long_text, 5000}, {short_text, long_text, 0}, {long_text, short_text, 5'000'000'000},
+      {"", "", 0},           {short_text, short_text, 1}};
+  for (const Case& one : cases) {
+    std::thread writer([&] { peer.write(framed("document")); });
+    const Arrival arrival = it.take();
+    REQUIRE(arrival.key != 0);
+    it.give_memory(*it.member, arrival.key, one.memory);
+    if (!one.file.empty()) it.give_file(arrival.key, one.file, one.file.size(), one.offset);
+    CHECK(it.hand_back(arrival.key) == 0);
+    const std::string expected = one.memory + one.file;
+    CHECK(peer.read(expected.size()) == expected);
+    writer.join();
+  }
+  CHECK(eventually([&] { return it.frames->stats().replies == std::size(cases); }));
+  CHECK(eventually([&] { return it.next->pool().allocated_bytes() == 0; }));
+}
+
+PORT_TEST("a file that is shorter than it was said to be ends the connection") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  Peer peer = it.connect();
+  peer.write(framed("document"));
+  const Arrival arrival = it.take();
+  it.give_file(arrival.key, "short", 100);
+  CHECK(it.hand_back(arrival.key) == 0);
+  CHECK(read_to_end(peer) == "short");
+  CHECK(eventually([&] { return it.empty(); }));
+}
+
+PORT_TEST("answers from files wait for memory, too") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = 400'000;
+    setup.frames.max = 262'144;
+  });
+  Peer first = it.connect(), second = it.connect();
+  const std::string text = text_of(250'000);
+  second.write(framed("document"));
+  const Arrival to = it.take();
+  first.write(framed(text));
+  const Arrival holder = it.take();
+  CHECK(holder.text == text);
+  it.give_file(to.key, text, text.size());
+  CHECK(it.hand_back(to.key) == 0);
+  CHECK(it.take(kNotWithin).key == 0);
+  CHECK(it.answer(holder, "k") == 0);
+  CHECK(second.read(text.size()) == text);
+  CHECK(first.read(1) == "k");
+}
+
+PORT_TEST("a client that does not read its answer is closed after a while") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) { setup.frames.stall_timeout = 200; });
+  for (const bool file : {false, true}) {
+    Peer peer = it.connect();
+    peer.write(framed("document"));
+    const Arrival arrival = it.take();
+    const std::string text = text_of(30'000'000);
+    if (file) {
+      it.give_file(arrival.key, text, text.size());
+      CHECK(it.hand_back(arrival.key) == 0);
+    } else {
+      CHECK(it.answer(arrival, text) == 0);
+    }
+    CHECK(eventually([&] { return it.empty(); }));
+  }
+  CHECK(it.frames->stats().timed_out == 2);
+}
+
+// ---- connections of another stage -------------------------------------------------------------
+
+/// A connection that the next stage has accepted itself.
+struct Foreign {
+  Peer peer;
+  std::uint32_t key;
+  std::uint32_t handle;
+};
+Foreign accept_at_next(FramesPipeline& it) {
+  it.next->set_key_source(it.records);
+  const std::uint32_t id = listener(*it.member, true, FramesStage::kListener);
+  Connection made = connection(*it.next, *it.member, id);
+  it.member->close(id);
+  stage::RecordHeader& header = it.header(made.key);
+  header.stage = kNextStage;
+  return {std::move(made.peer), made.key, made.handle};
+}
+
+void stash(FramesPipeline& it, std::uint32_t key, const std::string& bytes) {
+  Piece piece;
+  REQUIRE(it.member->thread->allocate(bytes.size(), piece.place));
+  BufferPool::assign(piece.place, 0);
+  std::memcpy(Chunk::find(piece.place.chunk)->base() + piece.place.offset, bytes.data(),
+              bytes.size());
+  piece.length = static_cast<std::uint32_t>(bytes.size());
+  it.records->cargo(key)->stash.push_back(piece);
+  it.header(key).stashed += piece.length;
+}
+
+PORT_TEST("a connection that another stage has accepted brings what it had received") {
+  NEEDS_DRIVER();
+  for (const bool spool : {false, true}) {
+    FramesPipeline it(D::name, [&](FramesSetup& setup) {
+      setup.frames.spool_to_file = spool;
+      setup.frames.in_memory = 100;
+    });
+    {
+      Foreign one = accept_at_next(it);
+      const std::string stream = framed("one") + framed(text_of(9000)) + framed("three");
+      for (std::size_t at = 0; at < 8000; at += 1000) stash(it, one.key, stream.substr(at, 1000));
+      CHECK(it.hand_back(one.key) == 0);
+      one.peer.write(stream.substr(8000));
+      for (const std::string& text : {std::string("one"), text_of(9000), std::string("three")}) {
+        const Arrival arrival = it.take();
+        CHECK(arrival.text == text);
+        CHECK(it.answer(arrival, "k") == 0);
+      }
+      CHECK(one.peer.read(3) == "kkk");
+      CHECK(it.header(one.key).stashed == 0);
+    }
+    CHECK(eventually([&] { return it.records->live() == 0; }));
+  }
+}
+
+PORT_TEST("a receive that another stage had begun keeps its place in the stream") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  Foreign one = accept_at_next(it);
+  const std::string big = text_of(50'000, 3);
+  const std::string stream = framed("one") + framed("two") + framed(big);
+  stash(it, one.key, stream.substr(0, 9));
+  it.member->receive(one.handle, false);
+  it.flush();
+  CHECK(it.hand_back(one.key) == 0);
+  const Arrival first = it.take();
+  CHECK(first.text == "one");
+  // It answers while a document is at the next stage, or an answer goes out.
+  CHECK(it.answer(first, "k") == 0);
+  std::thread writer([&] { one.peer.write(stream.substr(9)); });
+  const Arrival second = it.take();
+  CHECK(second.text == "two");
+  CHECK(it.answer(second, "k") == 0);
+  const Arrival third = it.take();
+  CHECK(third.text == big);
+  CHECK(it.answer(third, "k") == 0);
+  CHECK(one.peer.read(3) == "kkk");
+  writer.join();
+}
+
+PORT_TEST("what another stage's receive brings comes behind what it had left") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) { setup.frames.queue = 1; });
+  Peer holder = it.connect();
+  holder.write(framed("holder"));
+  const Arrival held = it.take();
+  Foreign one = accept_at_next(it);
+  const std::string stream = framed("one") + framed("two") + framed("three");
+  stash(it, one.key, stream.substr(0, 10));
+  it.member->receive(one.handle, false);
+  it.flush();
+  CHECK(it.hand_back(one.key) == 0);
+  // Its first document waits for a place, and a piece of the next lies in the stash.
+  CHECK(eventually([&] { return it.frames->stats().waiting == 1; }));
+  one.peer.write(stream.substr(10));
+  CHECK(it.take(kNotWithin).key == 0);
+  CHECK(it.answer(held, "k") == 0);
+  for (const char* text : {"one", "two", "three"}) {
+    const Arrival arrival = it.take();
+    CHECK(arrival.text == text);
+    CHECK(it.answer(arrival, "k") == 0);
+  }
+  CHECK(one.peer.read(3) == "kkk");
+}
+
+PORT_TEST("deadlines follow a connection from stage to stage") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) { setup.frames.idle_timeout = 50; });
+  Foreign one = accept_at_next(it);
+  CHECK(it.hand_back(one.key) == 0);
+  CHECK(read_to_end(one.peer) == "");
+  CHECK(eventually([&] { return it.records->live() == 0; }));
+}
+
+PORT_TEST("what has a key but no connection is not kept by the stage") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  const std::uint32_t task = it.records->create(it.next->id(), 0);
+  it.next->hand_off_key(*it.port, task, it.header(task).port);
+  CHECK(eventually([&] { return it.records->live() == 0; }));
+}
+
+// ---- listening --------------------------------------------------------------------------------
+
+PORT_TEST("many connections at once are all served") {
+  NEEDS_DRIVER();
+  constexpr std::size_t kClients = 300;
+  FramesPipeline it(D::name);
+  std::vector<Peer> peers;
+  for (std::size_t i = 0; i < kClients; ++i) peers.push_back(it.connect());
+  for (std::size_t i = 0; i < kClients; ++i) peers[i].write(framed(std::to_string(i)));
+  for (std::size_t i = 0; i < kClients; ++i) {
+    const Arrival arrival = it.take();
+    CHECK(it.answer(arrival, arrival.text + "!") == 0);
+  }
+  for (std::size_t i = 0; i < kClients; ++i) {
+    const std::string expected = std::to_string(i) + "!";
+    CHECK(peers[i].read(expected.size()) == expected);
+  }
+  CHECK(it.frames->stats().connections == kClients);
+  peers.clear();
+  CHECK(eventually([&] { return it.empty(); }));
+}
+
+PORT_TEST("a connection beyond the records is closed at once") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) { setup.records = 1; });
+  Peer first = it.connect();
+  CHECK(eventually([&] { return it.records->live() == 1; }));
+  Peer second = it.connect();
+  CHECK(read_to_end(second) == "");
+  CHECK(it.port->stats().refused == 1);
+  first.shut();
+  CHECK(eventually([&] { return it.empty(); }));
+  Peer third = it.connect();
+  third.write(framed("third"));
+  CHECK(it.take().text == "third");
+}
+
+PORT_TEST("accepting goes on after a connection that failed before it was accepted") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  driver::ListenOptions options;
+  options.address = any_loopback();
+  // A listener that accepts nothing yet, and the end of an accept that failed.
+  const driver::Result descriptor = it.port->driver().listen(options);
+  Handle* handle =
+      it.port->create_handle(HandleKind::kListener, true, FramesStage::kListener, nullptr);
+  handle->accept_keyed = true;
+  Port::adopt(*handle, it.port->driver(), descriptor);
+  Packet packet;
+  packet.kind = PacketKind::kAccept;
+  packet.key = FramesStage::kListener;
+  packet.handle = handle->id;
+  packet.error = -ECONNABORTED;
+  const driver::SocketAddress address = address_of(*it.port, handle->id);
+  {
+    Dispatcher::Section section(it.port->dispatcher());
+    it.port->dispatcher().push(packet, nullptr);
+  }
+  Peer peer(address);
+  peer.write(framed("document"));
+  CHECK(it.take().text == "document");
+}
+
+PORT_TEST("the stage of a port that has ended can't listen") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  it.port->close();
+  CHECK(eventually([&] { return Port::find(it.port->id()) == nullptr; }));
+  driver::ListenOptions options;
+  options.address = any_loopback();
+  CHECK(it.frames->listen(options) == kErrorPortClosed);
+}
+
+// ---- stopping ---------------------------------------------------------------------------------
+
+PORT_TEST("a stage that stops with everything in flight leaves nothing behind") {
+  NEEDS_DRIVER();
+  for (const bool spool : {false, true}) {
+    FramesPipeline it(D::name, [&](FramesSetup& setup) {
+      setup.frames.spool_to_file = spool;
+      setup.frames.in_memory = 1000;
+      setup.frames.queue = 3;
+      setup.frames.max = 1 << 20;
+      tell(setup.frames.too_large, "too large");
+    });
+    std::vector<Peer> peers;  // ends before the pipeline does
+    const auto client = [&](const std::string& bytes) {
+      peers.push_back(it.connect());
+      peers.back().write(bytes);
+    };
+    client("");
+    client("\x01");
+    client(framed(text_of(100'000)).substr(0, 50'000));
+    client(framed(text_of(2'000'000)).substr(0, 10'000));
+    for (int i = 0; i < 6; ++i) client(framed(text_of(20'000)) + framed("more") + "\x01");
+    const Arrival memory = it.take(), file = it.take(), stays = it.take();
+    CHECK(eventually([&] { return it.frames->stats().waiting == 3; }));
+    CHECK(it.answer(memory, text_of(10'000'000)) == 0);
+    it.give_file(file.key, text_of(10'000'000), 10'000'000);
+    CHECK(it.hand_back(file.key) == 0);
+    it.give_memory(*it.member, stays.key, "never sent");
+    it.frames->stop();
+  }
+}
+
+PORT_TEST("a document stays whole at the next stage when the stage that received it has stopped") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  Peer peer = it.connect();
+  const std::string text = text_of(50'000);
+  peer.write(framed(text));
+  const Arrival arrival = it.take();
+  it.frames->stop();
+  CHECK(it.arrival(arrival.key).text == text);
+  CHECK(it.port->pool().allocated_bytes() > 0);
+  CHECK(it.hand_back(arrival.key) == kErrorPortClosed);
+  it.close(*it.member, arrival);
+  CHECK(it.port->pool().allocated_bytes() == 0);
+}
+
+PORT_TEST("stopping at any moment while clients come and go") {
+  NEEDS_DRIVER();
+  for (int round = 0; round < 10; ++round) {
+    FramesPipeline it(D::name, [&](FramesSetup& setup) {
+      setup.frames.spool_to_file = round % 2 == 1;
+      setup.frames.in_memory = 500;
+    });
+    std::atomic<bool> over{false};
+    std::thread clients([&] {
+      while (!over) {
+        Peer peer(it.address);
+        if (!peer.connected) continue;
+        peer.write(framed(text_of(3000)));
+        if (round % 3 == 0) peer.reset();
+      }
+    });
+    for (int i = 0; i < 20 + 7 * round; ++i) {
+      const Arrival arrival = it.take();
+      if (arrival.key != 0) it.answer(arrival, "k");
+    }
+    it.frames->stop();
+    over = true;
+    clients.join();
+  }
+}
+
+}  // namespace
