@@ -377,6 +377,8 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
 
   private async run(site: Site, plan: Plan): Promise<void> {
     site.port.lane.native.useRecords(plan.records);
+    // While the only thread of a pool is being replaced, what it had begun is this thread's to do.
+    site.port.lane.schedule();
     if (site.pool !== undefined) return site.pool.run(plan);
     const { native, next, index, threads, pin } = site.specification;
     if (native !== undefined) {

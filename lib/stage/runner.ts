@@ -67,6 +67,7 @@ export class Runner implements Consumer {
   take(count: number): void {
     const start = performance.now();
     let began = start;
+    this.thread.going.clear();
     if (this.thread.byState) this.sort(count);
     for (let i = 0; i < count; i++) {
       const at = (this.thread.byState ? this.order[i]! : i) * SLOT_WORDS;
@@ -116,17 +117,9 @@ export class Runner implements Consumer {
     const { thread, states } = this;
     if ((this.words[at + Slot.KIND / 4]! & (PacketFlag.Awaited << 8)) !== 0) return false;
     if (thread.kept.size > 0 && thread.kept.has(key)) return false;
-    if (this.leaving(at, key)) return false;
+    if (thread.going.has(key)) return false;
     const before = Atomics.compareExchange(states, at, PacketState.Ready, PacketState.Claimed);
     return (before as PacketState) === PacketState.Ready;
-  }
-
-  private leaving(at: number, key: number): boolean {
-    const record = this.records.offset(key);
-    if (record < 0 || !this.isElsewhere(key, record)) return false;
-    if (this.records.words[(record + Header.PORT) >>> 2] !== this.thread.stage.port) return false;
-    const kind = (this.words[at + Slot.KIND / 4]! & 0xff) as Kind;
-    return kind !== Kind.HandOff && kind !== Kind.Abandoned;
   }
 
   /** Whether the record of `key` says that it goes to another stage. */
@@ -188,7 +181,7 @@ export class Runner implements Consumer {
       case Kind.Timer:
         return this.meetTimer(c);
       case Kind.Abandoned:
-        return (state & IN_TRANSIT) !== 0 || this.meetAbandoned(c);
+        return this.meetAbandoned(c);
       case Kind.Close:
         return this.meetClosed(c, at);
       default:
@@ -260,6 +253,8 @@ export class Runner implements Consumer {
 
   /** Whether a receive is in flight is not known: one too many does no harm. */
   private meetAbandoned(c: Connection): boolean {
+    // First of all, also where it was about to begin: what else happens may rely on what was lost.
+    c.todo = 0;
     this.records.bytes[c.at + Header.FLAGS] = c.flags & ~RecordFlag.Receiving;
     if (this.isGone(c)) return this.lastEvent(c);
     if (this.thread.machine.local !== undefined) makeLocal(this.thread, c);
@@ -330,19 +325,20 @@ export class Runner implements Consumer {
     }
   }
 
-  /** It was to go on, and did not: its thread died first, or the other port is closed. */
+  /**
+   * It was to go on, and did not: its thread died first, with whatever else was submitted for it, or
+   * the other port is closed. It is here still, and begins anew.
+   */
   private meetLost(c: Connection, at: number, kind: Kind): boolean {
     const { thread, records } = this;
     // The notice of its arrival, behind a message that was here before and has sent it on.
     if (kind === Kind.HandOff && this.states[at + Slot.ERROR / 4] === 0) return false;
-    const target = thread.stages[records.bytes[c.at + Header.STAGE]!];
-    if (kind === Kind.Abandoned && target !== undefined) {
-      thread.submitHandOff(c.name, c.handleId, target.port);
-      return false;
-    }
     records.bytes[c.at + Header.STAGE] = thread.stage.index;
     records.bytes[c.at + Header.STATE] = thread.machine.initial.index;
     c.now = thread.machine.initial;
+    if ((c.flags & RecordFlag.Closing) !== 0) return this.meetClosing(c, at, kind);
+    if (kind === Kind.Abandoned) return this.meetAbandoned(c);
+    this.drop(at);
     c.action = Action.Close;
     return true;
   }

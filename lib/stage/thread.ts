@@ -69,6 +69,8 @@ export class StageThread {
   readonly byState: boolean;
   /** Keys whose handlers have returned a promise. */
   readonly kept = new Map<number, Connection>();
+  /** Keys handed on since the last call to native code, which does not know yet. */
+  readonly going = new Set<number>();
   /** The port is gone: nothing is called any more. */
   ended = false;
   /** What `native.unstash` took out: chunk, start, length. */
@@ -168,6 +170,7 @@ export class StageThread {
 
   /** Goes to another stage: with the batch's other submissions, in their order. */
   submitHandOff(key: number, handle: number, port: number): void {
+    this.going.add(key);
     this.lane.submit(Kind.HandOff, 0, handle, key, 0, 0, 0, NO_CHUNK, 0, 0, port);
   }
 

@@ -5,6 +5,15 @@
 #include "port/thread.h"
 
 namespace cp {
+namespace {
+
+/// Nobody waits for it, and others may have sent behind it: left out, what they sent would follow a
+/// gap in the stream.
+bool outlives(const Request& request, const Handle& handle) {
+  return request.kind == PacketKind::kSend && handle.keyed && !request.awaited && !handle.closing;
+}
+
+}  // namespace
 
 /// The handle's mutex is held. Whoever has the request ends it: this thread after the lock, another
 /// when it reads its inbox; one that waits in a queue of the handle ends at once.
@@ -146,12 +155,13 @@ void Thread::close_own_handles() {
 }
 
 /// This thread's own operations end. Another thread's, that this one carried out because it was
-/// awake when their turn came, only end here: see `moves_on`.
+/// awake when their turn came, only end here, and so do sends on a shared connection: see
+/// `moves_on`.
 void Thread::cancel_everything() {
   for (Request* request : std::vector<Request*>(running_)) {
     if (request->kind == PacketKind::kClose || request->moving) continue;
     std::lock_guard lock(request->handle->mutex);
-    if (request->owner == this) {
+    if (request->owner == this && !outlives(*request, *request->handle)) {
       end_early(request, Request::End::kCancelled);
     } else {
       request->moving = true;

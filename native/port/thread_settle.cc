@@ -374,13 +374,15 @@ void Thread::continue_chain(Request* request, Handle& handle, bool succeeded, Po
   run_on(runner_for(next, locked), next);
 }
 
-/// A thread on its way out starts nothing new: its own threads' work goes to another of the port.
+/// A thread on its way out starts nothing new: its own threads' work goes to another of the port, to
+/// one that takes packets if there is one. Whoever takes none may not look for a long time.
 Thread* Thread::runner_for(Request* request, Port& locked) {
   if (!detaching_) return this;
   Thread* chosen = nullptr;
   for (Consumer* consumer : locked.dispatcher().all()) {
     auto* thread = static_cast<Thread*>(consumer);
-    if (chosen == nullptr || thread == request->owner) chosen = thread;
+    if (thread == request->owner) return thread;
+    if (chosen == nullptr || (thread->wants_any && !chosen->wants_any)) chosen = thread;
   }
   return chosen;
 }

@@ -72,17 +72,21 @@ describe('a thread that dies', () => {
     expect(log.of('abandoned')).toEqual([]);
   });
 
-  test('T1: in the middle of a hand-off: the other stage begins the connection', async () => {
+  test('T1: behind a hand-off: it has happened, or the connection is abandoned', async () => {
     const { port, log, deaths, pipeline } = await scripted({ threads: 1 });
     const client = new Client(port);
-    // It has returned the hand-off, and dies before native code is told.
-    await client.ask('say x;go careful', 'x');
-    client.write('soon;handoff second');
+    await client.ask('say x', 'x');
+    client.forget();
+    const { key } = pipeline.inspect()[0]!;
+    // Most often both are in one batch, so that native code has not heard of the hand-off.
+    pipeline.post(key, 55);
+    pipeline.start('first', 99);
     await until(() => deaths.length === 1);
-    await until(() => client.text.includes('from first'));
-    await client.ask('say on', 'on');
-    expect(log.told.at(-1)).toMatchObject({ name: 'second' });
-    expect(pipeline.inspect()[0]).toMatchObject({ stage: 'second' });
+    await until(() => client.closed || client.text.includes('from first'));
+    if (!client.closed) return client.ask('say on', 'on');
+    await until(() => log.of('closed').some((told) => told.key === key));
+    expect(log.told.filter(({ name }) => name === 'second')).toEqual([]);
+    await empty(pipeline);
   });
 
   test('T1: in `closed`: the record is released all the same', async () => {
@@ -233,11 +237,12 @@ describe('terminate and close', () => {
     const client = new Client(port);
     await client.ask('say x', 'x');
     const closing = pipeline.close({ drain: 30_000 });
-    const refused = new Client(port);
-    await until(() => refused.closed);
     await client.ask('say still there', 'still there');
     client.socket.end();
     await closing;
+    const refused = new Client(port);
+    await until(() => refused.closed);
+    expect(refused.error).toMatchObject({ code: 'ECONNREFUSED' });
     expect(log.of('closed')).toHaveLength(1);
     expect(await failureOf(() => pipeline.start('first'))).toMatchObject({
       code: 'ERR_PIPELINE_CLOSED',

@@ -1,0 +1,193 @@
+/**
+ * Stages under load for as long as wished, with memory that has to stay flat:
+ *
+ *     node test/soak/stages.mjs --minutes 10 [--driver epoll] [--seed 1] [--deaths 0]
+ *
+ * Clients come and go, their bytes are checked (test/support/wandering.mjs), connections are handed
+ * to and fro, documents go through a native stage, threads die. Every so often everything is let
+ * come to rest, and what the process has then is looked at: resident memory, descriptors, threads,
+ * records. Ends with 1 when a byte was wrong, a record was left, or any of that grew.
+ */
+import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
+import net from 'node:net';
+import { parseArgs } from 'node:util';
+import { frames, Pipeline } from '../../dist/esm.mjs';
+import { disturb, live, wanderers } from '../support/wandering.mjs';
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '10' },
+    driver: { type: 'string' },
+    seed: { type: 'string', default: String(1 + Math.floor(Math.random() * 1e9)) },
+    /** Threads ended between two looks. */
+    deaths: { type: 'string', default: '0' },
+  },
+});
+const minutes = Number(values.minutes);
+const deaths = Number(values.deaths);
+if (!(minutes > 0) || !(deaths >= 0)) {
+  console.error('--minutes and --deaths are numbers');
+  process.exit(64);
+}
+
+/** Looks at a process that is at rest; the first ones are for what is kept for reuse. */
+const LOOKS = 12;
+const WARM = 4;
+/** What resident memory may have grown by between the warm looks and the last: noise of the heaps. */
+const GROWTH = 48 * 2 ** 20;
+/** Threads and descriptors of bounded pools that come when first needed. */
+const SPARE = 8;
+const CLIENTS = 24;
+/** How much longer than planned anything may take, in milliseconds. */
+const PATIENCE = 30_000;
+
+let state = Number(values.seed) >>> 0 || 1;
+/** An integer from 0 to `end` - 1: xorshift. */
+const random = {
+  below(end) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state = (state ^ (state << 5)) >>> 0;
+    return state % end;
+  },
+};
+const sleep = (time) => new Promise((resolve) => setTimeout(resolve, time));
+
+// ---- load
+
+async function until(condition) {
+  while (!condition()) await sleep(2);
+}
+
+async function document(port) {
+  const length = random.below(random.below(10) === 0 ? 2_000_000 : 20_000);
+  const bytes = Buffer.alloc(4 + length, 'x');
+  bytes.writeUInt32BE(length);
+  const socket = net.connect({ host: '127.0.0.1', port });
+  let answer = '';
+  socket.on('data', (data) => (answer += data));
+  for (let at = 0; at < bytes.length;) {
+    const end = at + 1 + random.below(100_000);
+    socket.write(bytes.subarray(at, end));
+    at = end;
+    await new Promise(setImmediate);
+  }
+  while (!answer.includes('\n')) await once(socket, 'data');
+  if (Number(answer.split(' ')[2]) !== length) throw new Error(`wrong answer: ${answer}`);
+  socket.destroy();
+}
+
+/** Clients of both pipelines, a number of each at a time, until `end`. */
+async function load(ports, end) {
+  const keepOn = async (once) => {
+    for (let i = 0; i < 1 || performance.now() < end; i++) await once();
+  };
+  const wander = () => live(ports.wander, { below: (n) => random.below(n) }, 100_000);
+  await Promise.all([
+    ...Array.from({ length: CLIENTS }, () => keepOn(wander)),
+    ...Array.from({ length: CLIENTS / 4 }, () => keepOn(() => document(ports.spool))),
+  ]);
+}
+
+/** Shows where the connections are when they come to no end. */
+async function inTime(pipelines, end, work) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(
+      () => {
+        for (const pipeline of pipelines) console.error(pipeline.inspect());
+        reject(new Error('the load does not come to its end'));
+      },
+      end - performance.now() + PATIENCE,
+    );
+  });
+  await Promise.race([work, late]);
+  clearTimeout(timer);
+}
+
+// ---- looking
+
+function look(seconds, packets) {
+  globalThis.gc?.();
+  const found = {
+    seconds,
+    packets,
+    rss: process.memoryUsage.rss(),
+    descriptors: readdirSync('/proc/self/fd').length,
+    threads: readdirSync('/proc/self/task').length,
+  };
+  const mib = (found.rss / 2 ** 20).toFixed(1);
+  console.log(
+    `${seconds.toFixed(0)} s: ${packets} packets, ${mib} MiB, ` +
+      `${found.descriptors} descriptors, ${found.threads} threads`,
+  );
+  return found;
+}
+
+/** What grew, in words; empty when nothing did. */
+function verdict(looks) {
+  const warm = looks.slice(WARM - 2, WARM + 1);
+  const last = looks.slice(-3);
+  const least = (some, name) => Math.min(...some.map((one) => one[name]));
+  const most = (some, name) => Math.max(...some.map((one) => one[name]));
+  const grown = [];
+  if (least(last, 'rss') > most(warm, 'rss') + GROWTH) grown.push('memory');
+  for (const name of ['descriptors', 'threads']) {
+    if (least(last, name) > most(warm, name) + SPARE) grown.push(name);
+  }
+  return grown;
+}
+
+async function main() {
+  console.log(`--seed ${values.seed}`);
+  const { driver } = values;
+  const left = new SharedArrayBuffer(4);
+  const spooled = new Pipeline(
+    {
+      spool: { native: frames({ length: 'u32be', spool: 'file', memory: '64KiB' }), next: 'work' },
+      work: { stage: new URL('../stage/fixtures/digest.mjs', import.meta.url), threads: 2 },
+    },
+    { driver, connections: 512 },
+  );
+  const wandering = wanderers(random, { driver, crashes: left });
+  const pipelines = [spooled, wandering];
+  for (const pipeline of pipelines) {
+    pipeline.on('error', (error) => {
+      throw error;
+    });
+  }
+  const host = '127.0.0.1';
+  const ports = {
+    spool: (await spooled.listen('spool', { host, port: 0 })).port,
+    wander: (await wandering.listen('one', { host, port: 0 })).port,
+  };
+  const packets = () =>
+    pipelines
+      .flatMap((pipeline) => Object.values(pipeline.stats().stages))
+      .reduce((sum, stage) => sum + stage.packets, 0);
+  const began = performance.now();
+  const looks = [];
+  const { stop } = disturb(wandering, random);
+  for (let i = 1; i <= LOOKS; i++) {
+    Atomics.store(new Int32Array(left), 0, deaths);
+    const resting = () => pipelines.every((pipeline) => pipeline.stats().connections === 0);
+    const end = began + (i / LOOKS) * minutes * 60_000;
+    await inTime(
+      pipelines,
+      end,
+      load(ports, end).then(() => until(resting)),
+    );
+    await sleep(50);
+    looks.push(look((performance.now() - began) / 1000, packets()));
+  }
+  stop();
+  const { restarts } = wandering.stats();
+  await Promise.all(pipelines.map((pipeline) => pipeline.close()));
+  const grown = verdict(looks);
+  const what = grown.length > 0 ? `grown: ${grown.join(', ')}` : 'nothing grew';
+  console.log(`${what}; ${restarts} threads replaced`);
+  process.exitCode = grown.length > 0 ? 1 : 0;
+}
+
+await main();

@@ -1,0 +1,17 @@
+import { expect, test } from 'vitest';
+import { driver, ended, root, startProcess } from '../support/harness';
+
+// The real thing is `node test/soak/stages.mjs --minutes 10`.
+test('a short soak: bytes come back, nothing grows', async () => {
+  const args = [
+    '--expose-gc',
+    `${root}/test/soak/stages.mjs`,
+    '--minutes',
+    '0.15',
+    '--deaths',
+    '0',
+  ];
+  const result = await ended(startProcess([...args, ...(driver ? ['--driver', driver] : [])]));
+  expect(result).toMatchObject({ code: 0, stderr: '' });
+  expect(result.stdout).toMatch(/nothing grew; 0 threads replaced/);
+});
