@@ -60,17 +60,22 @@ async function serveAlone(settings) {
   report();
 }
 
+/** Whether the primary still hears it is its business: it may have ended just now. */
+function tellPrimary(message) {
+  process.send(message, () => undefined);
+}
+
 /** One of the processes of a cluster. It says where it listens, and answers with its numbers. */
 async function serveInCluster() {
   process.on('disconnect', () => process.exit()); // the primary is gone
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGUSR2']) process.on(signal, () => undefined);
   const settings = JSON.parse(process.env.SPOOL_SERVER_SETTINGS);
   const counters = makeCounters();
-  process.on('message', () => process.send({ numbers: numbers(counters) }));
+  process.on('message', () => tellPrimary({ numbers: numbers(counters) }));
   try {
-    process.send({ address: await listen(settings, counters) });
+    tellPrimary({ address: await listen(settings, counters) });
   } catch ({ code, message }) {
-    process.send({ error: { code, message } });
+    tellPrimary({ error: { code, message } });
   }
 }
 
