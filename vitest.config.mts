@@ -38,9 +38,10 @@ export default defineConfig({
           ...shared,
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/contract/**', 'test/stage/**', 'test/package/**'],
+          exclude: ['test/contract/**', 'test/stage/**', 'test/examples/**', 'test/package/**'],
         },
       },
+      { test: { ...shared, name: 'examples', include: ['test/examples/**/*.test.ts'] } },
       ...drivers().map((driver) => ({
         test: {
           ...shared,

@@ -8,6 +8,8 @@
  */
 import fs from 'node:fs';
 import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { affinity } from './support/affinity.mjs';
 import { buildNative } from './support/build.mjs';
@@ -20,12 +22,14 @@ const names = [
   ...['random-reads', 'awaited-reads', 'sequential-reads', 'durable-writes'],
   ...['posts', 'hand-off', 'order', 'pin', 'spool'],
 ];
-const results = new URL('./results/', import.meta.url);
+/** What is published; parts and short runs go to the other, which git ignores. */
+const published = new URL('./results/', import.meta.url);
+const unpublished = new URL('../build-bench/results/', import.meta.url);
 const GiB = 2 ** 30;
 const MiB = 2 ** 20;
 
 const modes = {
-  full: { rounds: 5, warmUp: 0.7, seconds: 2, fileSize: GiB, most: Infinity },
+  full: { rounds: 3, warmUp: 0.5, seconds: 1.5, fileSize: GiB, most: Infinity },
   quick: { rounds: 1, warmUp: 0.2, seconds: 0.6, fileSize: GiB, most: Infinity },
   smoke: { rounds: 1, warmUp: 0.1, seconds: 0.3, fileSize: 64 * MiB, most: 20 },
 };
@@ -109,9 +113,11 @@ async function runBenchmark(benchmark, { rounds, times, print }) {
   return { name: benchmark.name, title: benchmark.title, rows };
 }
 
-async function write(benchmarks, measured, { mode, rounds, seconds }) {
+async function write(benchmarks, measured, { mode, rounds, seconds, chosen }) {
   const { format } = await import('prettier');
   const { drawPicture } = await import('./support/pictures.mjs');
+  const all = mode === 'full' && chosen.length === names.length;
+  const results = all ? published : unpublished;
   fs.mkdirSync(results, { recursive: true });
   const file = new URL('latest.json', results);
   const report = { date: new Date().toISOString(), mode, rounds, seconds, machine: machine() };
@@ -121,6 +127,7 @@ async function write(benchmarks, measured, { mode, rounds, seconds }) {
     const picture = drawPicture(benchmarks[i], result);
     if (picture) fs.writeFileSync(new URL(`${result.name}.svg`, results), picture);
   });
+  console.log(`written to ${path.relative('', fileURLToPath(results))}/`);
 }
 
 /** Without CMake or a compiler there is still what is written in JavaScript. */

@@ -13,6 +13,7 @@ const row = (answer) => ({
 });
 const server = (driver, ...options) => ({
   program: 'spool-server.mjs',
+  driver,
   options: [`--driver=${driver}`, ...options],
 });
 
@@ -36,9 +37,9 @@ export default {
     { metric: 'wakeUps', subject: ours, atMost: 1.01 },
     { metric: 'slowEffect', subject: ours, atMost: 1.1 },
   ],
-  measure: ({ server: { program, options } }, work, times) => {
+  measure: ({ server: { program, driver, options } }, work, times) => {
     const processes = affinity.server === undefined ? [] : ['--threads=1'];
     const own = program.endsWith('-net.mjs') ? processes : [];
-    return measureSpool({ program, options: [...options, ...own] }, work, times);
+    return measureSpool({ program, driver, options: [...options, ...own] }, work, times);
   },
 };

@@ -9,7 +9,7 @@
 import { loadBinding } from './loader';
 
 /** Version of the layouts and functions below. */
-export const ABI = 4;
+export const ABI = 5;
 
 /** What a submission asks for and what a packet answers (one numbering for both). */
 export const enum Kind {
@@ -138,6 +138,17 @@ export const enum PacketFlag {
   Awaited = 2,
 }
 
+/** The ring of messages that wait to be taken over, native/port/post_ring.h. Offsets in bytes. */
+export const enum Posts {
+  CAPACITY = 512,
+  /** i32: messages written so far, modulo 2^32; stored atomically, after the message */
+  TAIL = 0,
+  /** The messages, 16 bytes each: u32 key, f64 value at 8. */
+  FIRST = 64,
+  SIZE = 16,
+  VALUE = 8,
+}
+
 /** No pool memory. */
 export const NO_CHUNK = 0xffffffff;
 
@@ -234,13 +245,17 @@ export interface NativeLane {
   readonly submissions: ArrayBuffer;
   /** 256 packets (Packet.SIZE each). */
   readonly completions: ArrayBuffer;
+  /** The ring of this thread's messages: see Posts. */
+  readonly posts: ArrayBuffer;
+  /** i32 of the whole port: not 0 while a thread waits that would take a message. */
+  readonly idle: ArrayBuffer;
 
   /** Hands over `count` submissions, ends the previous batch, polls. Packets in the completion array, at most `max`; 0: none, and the event loop will be told of the next. PortClosed when the port is closed. */
   enter(count: number, max: number): number;
   /** The same, and waits: Infinity without end, else milliseconds. */
   get(count: number, max: number, timeout: number): number;
-  /** Only hands over `count` submissions (queued; the kernel sees them at the next enter or get at the latest). Used when the array is full. */
-  submit(count: number): void;
+  /** Only hands over `count` submissions (queued; the kernel sees them at the next enter or get at the latest). Used when the array is full. 0 or PortClosed. */
+  submit(count: number): number;
 
   /** Calls `ready` on the event loop whenever there may be packets. `threadsafe`: through a thread-safe function instead of libuv. */
   start(ready: () => void, threadsafe: boolean): void;
@@ -293,8 +308,10 @@ export interface NativeLane {
   /** The chunk's memory, one ArrayBuffer per thread (the same object each time); `blockSize`: its memory is given out in pieces of this size. */
   chunk(index: number): { memory: ArrayBuffer; blockSize: number };
 
-  /** False when the queue is full. */
-  post(key: number, value: number): boolean;
+  /** Room for messages in the ring, at most `wanted`, kept until the next enter or get; 0 when the queue is full; PortClosed. The ring is empty afterwards. */
+  reserve(wanted: number): number;
+  /** To be called when a message was written and `idle` was not 0 then. 0 or PortClosed. */
+  acceptPosts(): number;
   /** An awaited Drained packet comes under `token` when there is room. */
   drained(token: number): void;
   /** While the thread blocks elsewhere the port lets another run in its place (rule D4). */
@@ -314,7 +331,7 @@ export interface NativeLane {
   unstash(key: number): boolean;
   /** Three u32: chunk, start, length. */
   readonly place: ArrayBuffer;
-  /** What a native stage is to send when the connection comes back to it: memory (its ownership passes; NO_CHUNK: none), then a part of an open file (the handle's descriptor is duplicated; 0: none). 0 or error. */
+  /** What a native stage is to send when the connection comes back to it: memory (its ownership passes; NO_CHUNK: none), then a part of an open file (the handle's descriptor is duplicated; 0: none). The index of that stage, or error: NotSupported when the connection brings no document of one. */
   reply(
     key: number,
     chunk: number,

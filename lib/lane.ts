@@ -13,6 +13,7 @@ import {
   Packet as Slot,
   PacketFlag,
   PacketState,
+  Posts,
   Submission,
   SubmissionFlag,
   type NativeLane,
@@ -76,6 +77,12 @@ export class Lane {
   private readonly records: Uint32Array;
   private readonly recordNumbers: Float64Array;
   private count = 0;
+  private readonly posts: Int32Array;
+  private readonly postNumbers: Float64Array;
+  private readonly idle: Int32Array;
+  private tail = 0;
+  /** Messages that may be written before room has to be asked for again (rule Q2). */
+  private room = 0;
   /** The handle whose operations are being linked. */
   private chained: Handle<Style> | undefined = undefined;
   private chainStart = 0;
@@ -131,6 +138,9 @@ export class Lane {
     this.states = new Int32Array(native.completions);
     this.bytes = new Uint8Array(native.completions);
     this.numbers = new Float64Array(native.completions);
+    this.posts = new Int32Array(native.posts);
+    this.postNumbers = new Float64Array(native.posts);
+    this.idle = new Int32Array(native.idle);
     this.batch = new Batch(this);
   }
 
@@ -201,6 +211,24 @@ export class Lane {
     }
   }
 
+  /**
+   * Posts a message; false when the queue is full (rule Q2). Threads that take packets fetch it from
+   * the ring; native code is called only when one of them is idle, and once in a while for room.
+   */
+  post(key: number, value: number): boolean {
+    if (this.room === 0 && !this.askForRoom()) return false;
+    this.room--;
+    const { tail } = this;
+    const at = (tail & (Posts.CAPACITY - 1)) * Posts.SIZE + Posts.FIRST;
+    this.posts[at / 4] = key;
+    this.postNumbers[(at + Posts.VALUE) / 8] = value;
+    // From here on the message is posted, also if this thread is terminated now. The order of these
+    // two makes sure that no thread falls asleep over it: see Dispatcher::publish_idle.
+    Atomics.store(this.posts, Posts.TAIL / 4, (this.tail = (tail + 1) | 0));
+    if (Atomics.load(this.idle, 0) !== 0) this.native.acceptPosts();
+    return true;
+  }
+
   /** Asks for an early end of an operation this thread awaits. */
   cancel(token: number): void {
     if (this.closed) return;
@@ -258,7 +286,7 @@ export class Lane {
     for (let left = timeout; ; left = Math.max(0, deadline - performance.now())) {
       this.batch.finish();
       const count = this.count;
-      this.count = 0;
+      this.count = this.room = 0;
       const got = this.native.get(count, max, left);
       if (got < 0) throw this.down();
       if (got > 0) {
@@ -337,7 +365,7 @@ export class Lane {
   down(): Error {
     if (this.closed) return portClosed();
     this.closed = true;
-    this.count = 0;
+    this.count = this.room = 0;
     this.batch.drop();
     const { table } = this;
     this.table = noArray;
@@ -404,6 +432,13 @@ export class Lane {
     recordNumbers[at / 2 + Submission.LENGTH / 8] = length;
   }
 
+  /** What is left of it goes back with the next call, at the end of this turn at the latest. */
+  private askForRoom(): boolean {
+    this.schedule();
+    this.room = Math.max(0, this.native.reserve(Posts.CAPACITY));
+    return this.room > 0;
+  }
+
   private unlinkLast(): void {
     const at = this.lastRecord * RECORD_WORDS;
     this.records[at] = this.records[at]! & ~(SubmissionFlag.Linked << 8);
@@ -461,7 +496,7 @@ export class Lane {
   private enter(max: number): number {
     if (this.batch.active) this.batch.interrupt();
     const count = this.count;
-    this.count = 0;
+    this.count = this.room = 0;
     return this.native.enter(count, max);
   }
 

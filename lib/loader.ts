@@ -139,6 +139,9 @@ export function loadBinding<B>(abi: number): Loaded<B> {
   const error = new Error(
     `completion-port: no usable native binary for ${platformName()} (Node.js ${process.version}).\n` +
       tried.map(({ file, reason }) => `  ${file}: ${reason}\n`).join('') +
+      (process.env['COMPLETION_PORT_BINDING']
+        ? 'COMPLETION_PORT_BINDING names it: unset that to have the usual ones looked for.\n'
+        : '') +
       `Build it with: ${BUILD_COMMAND}`,
   );
   throw Object.assign(error, { code: 'ERR_COMPLETION_PORT_BINDING', tried });

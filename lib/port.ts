@@ -49,7 +49,10 @@ export interface PortOptions {
   readonly queueLimit?: number | undefined;
   /** The buffers that bytes are received into. */
   readonly buffers?: BufferOptions | undefined;
-  /** Bytes that `allocate`, and copies of a program's own memory, may take. Default: 1 GiB. */
+  /**
+   * Bytes that `allocate`, copies of a program's own memory and documents of native stages may take.
+   * What is released is kept for the next of its size, within the same limit. Default: 1 GiB.
+   */
   readonly memoryLimit?: number | undefined;
   /** Whether packets of one key are held by one thread at a time (rule D8). Default: true. */
   readonly serializeKeys?: boolean | undefined;
@@ -294,10 +297,13 @@ export class CompletionPort implements AsyncDisposable {
   /** Queues a message; false when the queue is full. */
   tryPost(key: number, value = 0): boolean {
     this.lane.assertOpen();
-    return this.lane.native.post(validate.u32(key, 'key'), validate.number(value, 'value'));
+    return this.lane.post(validate.u32(key, 'key'), validate.number(value, 'value'));
   }
 
-  /** Resolves when the queue has room for a message. */
+  /**
+   * Resolves when the queue has room for messages: at once when there is some, else when a quarter
+   * of it is free.
+   */
   drained(): Operation<void> {
     const { lane } = this;
     lane.assertOpen();

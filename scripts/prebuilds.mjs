@@ -138,7 +138,11 @@ function main() {
   const outcomes = (named.length > 0 ? named : Object.keys(TARGETS)).map((target) =>
     attempt(target, named.length > 0),
   );
-  console.log(`\n${outcomes.map(({ line }) => line).join('\n')}`);
+  console.log();
+  for (const { line, failed } of outcomes) {
+    if (!failed) console.log(line);
+    else console.error(line);
+  }
   if (outcomes.some(({ failed }) => failed)) process.exitCode = 1;
 }
 

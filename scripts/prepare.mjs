@@ -30,8 +30,9 @@ try {
   await buildPage();
   if (process.env.COMPLETION_PORT_SKIP_NATIVE !== '1') {
     const forced = process.env.npm_config_build_from_source === 'true';
-    // None was built, but one loads: it came from elsewhere.
-    if (forced || !binaryLoads() || builtIsCurrent() === false) buildNative();
+    // One that loads but was not built here may be older than the sources: prebuilds/ of another day.
+    const chosen = Boolean(process.env.COMPLETION_PORT_BINDING);
+    if (forced || !binaryLoads() || (!chosen && builtIsCurrent() !== true)) buildNative();
   }
 } catch (error) {
   console.error(`\ncompletion-port: ${error.message}`);

@@ -326,6 +326,7 @@ describe('a native binary that does not load', () => {
       expect(result.stderr).toContain('ERR_COMPLETION_PORT_BINDING');
       expect(result.stderr).toContain(`${process.platform}-${process.arch}`);
       expect(result.stderr).toContain('npm explore completion-port -- npm run build:native');
+      expect(result.stderr).toContain('COMPLETION_PORT_BINDING names it');
       expect(result.stderr).toContain(file);
     },
   );

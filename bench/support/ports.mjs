@@ -11,6 +11,12 @@ export function makePort(options) {
   process.exit(0);
 }
 
+export function driverIsHad(driver) {
+  const port = tryToMake({ driver });
+  void port?.close();
+  return port?.driver === driver;
+}
+
 /** Ends the process where that driver is not to be had. */
 export function assertDriver(driver) {
   void makePort({ driver }).close();

@@ -3,6 +3,8 @@
  */
 import { killAll, measureServer, startServer } from '../../examples/support/spool-measure.mjs';
 import { bound } from './affinity.mjs';
+import { NotMeasured } from './children.mjs';
+import { driverIsHad } from './ports.mjs';
 
 /** A thousand connections with one document each under way: an answer takes its time. */
 const LONGER = 3;
@@ -15,7 +17,9 @@ async function visit(server, work) {
   throw new Error(result.complaints[0] ?? 'no document was answered');
 }
 
-export async function measureSpool({ program, options }, row, { warmUp, seconds, most }) {
+export async function measureSpool({ program, driver, options }, row, times) {
+  if (driver !== undefined && !driverIsHad(driver)) throw new NotMeasured(`no ${driver} here`);
+  const { warmUp, seconds, most } = times;
   const { answer, size } = row;
   const connections = Math.min(row.connections, most);
   const slow = Math.min(row.slow, most);

@@ -14,11 +14,16 @@ export async function runProgram(name, run) {
   }
 }
 
-/** Resolves at the first SIGINT or SIGTERM; more of them (a terminal and npm both send one) change nothing. */
+/**
+ * Resolves at the first SIGINT, SIGTERM or SIGHUP; more of them (a terminal and npm both send one)
+ * change nothing. Also when the program that started this one with a channel is gone.
+ */
 export function untilSignal() {
   return new Promise((resolve) => {
-    process.on('SIGINT', resolve);
-    process.on('SIGTERM', resolve);
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, resolve);
+    if (process.channel === undefined) return;
+    process.once('disconnect', resolve);
+    process.channel.unref();
   });
 }
 

@@ -35,8 +35,9 @@ export function killAll() {
 export async function startServer({ program, options, launcher = [] }) {
   const command = [process.execPath, path.join(examples, program), '--port=0', '--stats'];
   const [file, ...args] = [...launcher, ...command, ...options];
-  // Not in the terminal's group: Ctrl-C is ours, and the server ends when we say so.
-  const how = { stdio: ['ignore', 'pipe', 'inherit'], detached: true };
+  // Not in the terminal's group: Ctrl-C is ours, and the server ends when we say so, or, by the
+  // channel, when we are gone.
+  const how = { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], detached: true };
   const child = keepTrack(spawn(file, args, how));
   const exited = exitOf(child);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();

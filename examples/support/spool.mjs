@@ -51,7 +51,10 @@ export class Spool {
     for (let at = 0; at < bytes.length;) {
       const gathered = record.received - record.written;
       const filled = gathered % BLOCK;
-      if (filled === 0 && record.failure === '') this.#grow(record, gathered);
+      if (filled === 0 && record.failure === '' && !this.#grow(record, gathered)) {
+        this.#writeStraight(record, bytes.subarray(at));
+        return;
+      }
       if (record.failure !== '') {
         record.received += bytes.length - at;
         return;
@@ -114,19 +117,37 @@ export class Spool {
     record.rest = 0;
   }
 
-  /** Links another block; what there is goes to the file when it is enough, or when there is none. */
+  /**
+   * Links another block; what there is goes to the file when it is enough, or when no block is left.
+   * False when there is none even then.
+   */
   #grow(record, gathered) {
     if (record.length > this.#memory && gathered >= PIECE) this.#write(record);
     let block = this.#blocks.take();
-    if (block === 0 && record.first !== 0) {
-      this.#write(record);
+    if (block === 0) {
+      if (record.first !== 0) this.#write(record);
       block = this.#blocks.take();
     }
-    if (block === 0 && record.failure === '') this.#fail(record, 'ENOMEM');
-    if (record.failure !== '') return this.#blocks.release(block);
+    if (record.failure !== '') {
+      this.#blocks.release(block);
+      return true;
+    }
+    if (block === 0) return false;
     if (record.first === 0) record.first = block;
     else this.#blocks.link(record.last, block);
     record.last = block;
+    return true;
+  }
+
+  #writeStraight(record, bytes) {
+    try {
+      if (record.file === 0) record.file = openNameless(this.#directory) + 1;
+      writeFully(record.file - 1, bytes, record.written);
+      record.written += bytes.length;
+    } catch (error) {
+      this.#fail(record, error.code);
+    }
+    record.received += bytes.length;
   }
 
   #write(record) {

@@ -34,7 +34,7 @@ function aboutBinary({ binary }: Facts): string[] {
     advice.push('The prebuilt one needs glibc 2.28 and the libstdc++ of GCC 8, or newer ones.');
   }
   if (process.env['COMPLETION_PORT_BINDING']) {
-    advice.push('COMPLETION_PORT_BINDING keeps the library from looking for others: unset it.');
+    advice.unshift('COMPLETION_PORT_BINDING keeps the library from looking for others: unset it.');
   }
   return advice;
 }

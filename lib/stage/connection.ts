@@ -4,7 +4,10 @@
 import { inspect } from 'node:util';
 import { Kind, NO_CHUNK, SubmissionFlag } from '../binding';
 import { invalidState, outOfBuffers, queueFull } from '../errors';
+import type { File } from '../file';
 import type { Data } from '../memory';
+import type { Operation } from '../operation';
+import type { FileOptions } from '../port';
 import type { TcpSocket } from '../socket';
 import * as validate from '../validate';
 import { handleFor } from '../wrap';
@@ -167,6 +170,16 @@ export class Connection<
     return StageDocument.of(this);
   }
 
+  /** Opens a file, to be read, written or given to `reply` in this thread: as `port.open`. */
+  open(
+    path: string | Buffer | URL | number,
+    flags: string | number = 'r',
+    options: FileOptions = {},
+  ): Operation<File<'await'>> {
+    this.check();
+    return this.thread.lane.port.open(path, flags, { ...options, key: undefined });
+  }
+
   /**
    * Sends all of `data`, in the order of the calls (rule O7). A failure goes to `failed`; a `sent`
    * handler hears of the success. Throws `ERR_OUT_OF_BUFFERS` when the port's memory is used up.
@@ -196,7 +209,7 @@ export class Connection<
   post(value = 0): void {
     this.check();
     validate.number(value, 'value');
-    if (!this.thread.native.post(this.name, value)) throw queueFull();
+    if (!this.thread.lane.post(this.name, value)) throw queueFull();
   }
 
   /**
@@ -230,17 +243,13 @@ export class Connection<
 
   /**
    * Answers the document of a native stage and hands the connection back to that stage, which sends
-   * the answer: bytes, a file, or a header and a file. The file is closed when it is sent.
+   * the answer: bytes, a file, or a header and a file. Whichever stage the document is at by now. An
+   * open file that is given is closed, and sent from where it is.
    */
   reply(answer: Reply): Transition {
     this.leaving('reply');
-    const from = this.thread.stages[this.thread.records.bytes[this.at + Header.FROM]!];
-    if (from === undefined || !from.native) {
-      throw invalidState('Only a connection that came from a native stage has a reply');
-    }
-    this.thread.reply(this, answer);
+    this.target = this.thread.reply(this, answer);
     this.targetState = NONE;
-    this.target = from;
     this.action = Action.HandOff;
     return TRANSITION;
   }

@@ -100,7 +100,7 @@ function fileGone(): Error {
   return invalidState('The document does not lie in a file');
 }
 
-/** Gives native code the answer that goes out when the connection is back. 0 or an error. */
+/** Gives native code the answer that goes out when the connection is back; what `reply` returns. */
 export function giveReply(c: AnyConnection, reply: Reply): number {
   const [header, file] = partsOf(reply);
   const bytes = header === undefined ? undefined : bytesOf(header);
@@ -114,7 +114,7 @@ export function giveReply(c: AnyConnection, reply: Reply): number {
   const chunk = length > 0 ? lane.memory.chunk : NO_CHUNK;
   const start = length > 0 ? lane.memory.start : 0;
   const result = native.reply(c.name, chunk, start, length, file?.id ?? 0, 0, size);
-  file?.closeQuietly();
+  if (result >= 0) file?.closeQuietly();
   return result;
 }
 

@@ -237,11 +237,11 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     }
     this.assertOpen();
     if (this.phase !== Phase.Open) throw invalidState('The pipeline is not ready yet');
-    const { native } = site.port.lane;
-    const key = binding.createRecord(this.recordsId, native.portId, 0);
+    const { lane } = site.port;
+    const key = binding.createRecord(this.recordsId, lane.native.portId, 0);
     if (key === 0) throw queueFull();
-    if (native.post(key, value)) return key;
-    native.releaseRecord(key);
+    if (lane.post(key, value)) return key;
+    lane.native.releaseRecord(key);
     throw queueFull();
   }
 
@@ -409,7 +409,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     if (records === undefined || !records.live(key)) return undefined;
     const id = records.words[(records.offset(key) + Header.PORT) >>> 2];
     const site = this.sites.find(({ port }) => port.lane.native.portId === id);
-    return site?.port.lane.native.post(key, value);
+    return site?.port.lane.post(key, value);
   }
 
   /** Of a worker, whose own subscribers know already. */
@@ -477,9 +477,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
   /** A message to each: whoever takes it closes the connection. Again until all have heard. */
   private closeConnections(): void {
     const { records } = this;
-    const lanes = new Map(
-      this.sites.map(({ port }) => [port.lane.native.portId, port.lane.native]),
-    );
+    const lanes = new Map(this.sites.map(({ port }) => [port.lane.native.portId, port.lane]));
     eachRecord(records!, (at, key) => {
       lanes.get(records!.words[(at + Header.PORT) >>> 2]!)?.post(key, 0);
     });

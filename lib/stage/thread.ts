@@ -1,8 +1,8 @@
 /**
  * One thread's part of a stage: what the connection at hand, the steps and the runner share.
  */
-import { Kind, NO_CHUNK, type NativeLane } from '../binding';
-import { systemError } from '../errors';
+import { Kind, LibraryError, NO_CHUNK, type NativeLane } from '../binding';
+import { invalidState, systemError } from '../errors';
 import type { Lane } from '../lane';
 import type { CompletionPort } from '../port';
 import { Connection } from './connection';
@@ -188,8 +188,13 @@ export class StageThread {
     words[place] = words[place]! + length;
   }
 
-  reply(c: Connection, answer: Reply): void {
-    const error = giveReply(c, answer);
-    if (error < 0) throw systemError(error, 'reply', {});
+  /** The stage that sends the answer. */
+  reply(c: Connection, answer: Reply): StageInfo {
+    const result = giveReply(c, answer);
+    if (result === (LibraryError.NotSupported as number)) {
+      throw invalidState('Only a connection with the document of a native stage has a reply');
+    }
+    if (result < 0) throw systemError(result, 'reply', {});
+    return this.stages[result]!;
   }
 }

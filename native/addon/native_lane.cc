@@ -50,13 +50,9 @@ PortOptions read_options(const Napi::Object& from) {
 
 Napi::Function NativeLane::constructor(Napi::Env env) {
   return DefineClass(env, "NativeLane",
-                     {InstanceMethod<&NativeLane::enter>("enter"),
-                      InstanceMethod<&NativeLane::get>("get"),
-                      InstanceMethod<&NativeLane::submit>("submit"),
-                      InstanceMethod<&NativeLane::start>("start"),
+                     {InstanceMethod<&NativeLane::start>("start"),
                       InstanceMethod<&NativeLane::ref>("ref"),
                       InstanceMethod<&NativeLane::unref>("unref"),
-                      InstanceMethod<&NativeLane::post>("post"),
                       InstanceMethod<&NativeLane::drained>("drained"),
                       InstanceMethod<&NativeLane::blocking>("blocking"),
                       InstanceMethod<&NativeLane::let_go>("letGo"),
@@ -105,7 +101,7 @@ NativeLane::NativeLane(Info info) : Napi::ObjectWrap<NativeLane>(info) {
 
 void NativeLane::attach(Napi::Env env, Port& port) {
   driver::Result error = 0;
-  thread_ = port.attach(arrays_->completions, error);
+  thread_ = port.attach(arrays_->completions, error, &arrays_->posts);
   if (thread_ == nullptr) throw system_error(env, error, "io_uring_setup");
   port_ = &port;
   try {
@@ -125,6 +121,14 @@ void NativeLane::describe(Napi::Env env, Port& port) {
   self.Set("submissions", share(env, arrays_, arrays_->submissions, sizeof arrays_->submissions));
   self.Set("place", share(env, arrays_, arrays_->place, sizeof arrays_->place));
   self.Set("completions", share(env, arrays_, arrays_->completions, sizeof arrays_->completions));
+  self.Set("posts", share(env, arrays_, &arrays_->posts, sizeof arrays_->posts));
+  std::uint32_t& idle = port.dispatcher().idle();  // ports are never freed
+  self.Set("idle", Napi::ArrayBuffer::New(env, &idle, sizeof idle, [](Napi::Env, void*) {}));
+  define<&NativeLane::enter>(self, "enter");
+  define<&NativeLane::get>(self, "get");
+  define<&NativeLane::submit>(self, "submit");
+  define<&NativeLane::accept_posts>(self, "acceptPosts");
+  define<&NativeLane::reserve>(self, "reserve");
   nothing_ = Napi::Persistent(env.RunScript("(function () {})").As<Napi::Function>());
   napi_add_env_cleanup_hook(env, on_cleanup, this);
   hooked_ = true;
@@ -168,22 +172,63 @@ Thread& NativeLane::thread() {
 
 // ---- the batch --------------------------------------------------------------------------------
 
-void NativeLane::hand_over(const Napi::Value& count) {
-  const std::uint32_t wanted = count.As<Napi::Number>().Uint32Value();
-  submit_all(thread(), arrays_->submissions, std::min<std::size_t>(wanted, kSubmissionLimit),
+namespace {
+
+std::uint32_t u32(napi_env env, napi_value value) {
+  std::uint32_t number = 0;
+  napi_get_value_uint32(env, value, &number);
+  return number;
+}
+
+double number(napi_env env, napi_value value) {
+  double number = 0;
+  napi_get_value_double(env, value, &number);
+  return number;
+}
+
+}  // namespace
+
+template <NativeLane::Hot function>
+napi_value NativeLane::call(napi_env env, napi_callback_info info) {
+  napi_value arguments[kMostArguments];  // those that are missing are filled with undefined
+  std::size_t count = kMostArguments;
+  void* data = nullptr;
+  napi_value result = nullptr;
+  if (napi_get_cb_info(env, info, &count, arguments, nullptr, &data) != napi_ok) return nullptr;
+  auto* lane = static_cast<NativeLane*>(data);
+  std::int64_t answer = kErrorPortClosed;
+  if (lane->thread_ != nullptr) answer = (lane->*function)(env, arguments);
+  napi_create_int64(env, answer, &result);
+  return result;
+}
+
+/// The function keeps the object alive that it works on.
+template <NativeLane::Hot function>
+void NativeLane::define(Napi::Object self, const char* name) {
+  const napi_env env = self.Env();
+  napi_value made = nullptr;
+  const napi_status status =
+      napi_create_function(env, name, NAPI_AUTO_LENGTH, call<function>, this, &made);
+  if (status != napi_ok) throw Napi::Error::New(env);
+  Napi::Object(env, made).Set("lane", self);
+  self.Set(name, Napi::Value(env, made));
+}
+
+void NativeLane::hand_over(std::uint32_t count) {
+  submit_all(*thread_, arrays_->submissions, std::min<std::size_t>(count, kSubmissionLimit),
              records_.get());
 }
 
-Napi::Value NativeLane::submit(Info info) {
-  hand_over(info[0]);
-  return Env().Undefined();
+std::int64_t NativeLane::submit(napi_env env, const napi_value* arguments) {
+  hand_over(u32(env, arguments[0]));
+  return 0;
 }
 
-Napi::Value NativeLane::enter(Info info) {
-  hand_over(info[0]);
-  const std::int64_t count = thread().poll(info[1].As<Napi::Number>().Uint32Value());
+std::int64_t NativeLane::enter(napi_env env, const napi_value* arguments) {
+  hand_over(u32(env, arguments[0]));
+  const std::int64_t count = thread_->poll(u32(env, arguments[1]));
   if (count == 0 && notifier_ != nullptr) notifier_->rearm();
-  return Napi::Number::New(Env(), static_cast<double>(count));
+  return count;
 }
 
 /// Neither terminate() nor exit() can interrupt a native call, but a call into JavaScript fails
@@ -198,14 +243,12 @@ bool NativeLane::interrupted(void* self) {
   return napi_call_function(env, receiver, lane->nothing_.Value(), 0, nullptr, &result) != napi_ok;
 }
 
-Napi::Value NativeLane::get(Info info) {
-  hand_over(info[0]);
-  const std::uint32_t max = info[1].As<Napi::Number>().Uint32Value();
-  const double timeout = info[2].As<Napi::Number>().DoubleValue();
+std::int64_t NativeLane::get(napi_env env, const napi_value* arguments) {
+  hand_over(u32(env, arguments[0]));
+  const double timeout = number(env, arguments[2]);
   const driver::Deadline deadline =
       timeout < 9e9 ? driver::now() + static_cast<std::int64_t>(timeout * 1e6) : driver::kNever;
-  const std::int64_t count = thread().get(max, deadline, interrupted, this);
-  return Napi::Number::New(Env(), static_cast<double>(count));
+  return thread_->get(u32(env, arguments[1]), deadline, interrupted, this);
 }
 
 // ---- the event loop ---------------------------------------------------------------------------
@@ -251,9 +294,13 @@ Napi::Value NativeLane::unref(Info) {
 
 // ---- the queue --------------------------------------------------------------------------------
 
-Napi::Value NativeLane::post(Info info) {
-  const std::uint32_t key = info[0].As<Napi::Number>().Uint32Value();
-  return Napi::Boolean::New(Env(), thread().post(key, info[1].As<Napi::Number>().DoubleValue()));
+std::int64_t NativeLane::accept_posts(napi_env, const napi_value*) {
+  thread_->accept_posts();
+  return 0;
+}
+
+std::int64_t NativeLane::reserve(napi_env env, const napi_value* arguments) {
+  return thread_->reserve(u32(env, arguments[0]));
 }
 
 Napi::Value NativeLane::drained(Info info) {

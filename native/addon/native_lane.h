@@ -13,11 +13,12 @@
 
 namespace cp::addon {
 
-/// The two arrays. Kept alive by the lane and by the ArrayBuffers that show them to JavaScript.
+/// The arrays. Kept alive by the lane and by the ArrayBuffers that show them to JavaScript.
 struct SharedArrays {
   alignas(64) Submission submissions[kSubmissionLimit] = {};
   alignas(64) PacketSlot completions[kBatchLimit] = {};
   std::uint32_t place[4] = {};  ///< chunk, offset and length that `unstash` tells
+  alignas(64) PostRing posts = {};
 };
 
 class NativeLane final : public Napi::ObjectWrap<NativeLane> {
@@ -29,14 +30,24 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane> {
  private:
   using Info = const Napi::CallbackInfo&;
 
-  // The batch: native_lane.cc
-  Napi::Value enter(Info info);
-  Napi::Value get(Info info);
-  Napi::Value submit(Info info);
+  // The batch: native_lane.cc. These are called once a batch, so they pass by the look-up of the
+  // wrapped object, which costs more than the rest of an empty call: each is a function that
+  // carries the lane. They throw nothing and answer a number.
+  static constexpr std::size_t kMostArguments = 3;
+  using Hot = std::int64_t (NativeLane::*)(napi_env env, const napi_value* arguments);
+  std::int64_t enter(napi_env env, const napi_value* arguments);
+  std::int64_t get(napi_env env, const napi_value* arguments);
+  std::int64_t submit(napi_env env, const napi_value* arguments);
+  std::int64_t accept_posts(napi_env env, const napi_value* arguments);
+  std::int64_t reserve(napi_env env, const napi_value* arguments);
+  template <Hot function>
+  static napi_value call(napi_env env, napi_callback_info info);
+  template <Hot function>
+  void define(Napi::Object self, const char* name);
+
   Napi::Value start(Info info);
   Napi::Value ref(Info info);
   Napi::Value unref(Info info);
-  Napi::Value post(Info info);
   Napi::Value drained(Info info);
   Napi::Value blocking(Info info);
   Napi::Value close_port(Info info);
@@ -73,7 +84,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane> {
 
   void attach(Napi::Env env, Port& port);
   void describe(Napi::Env env, Port& port);
-  void hand_over(const Napi::Value& count);
+  void hand_over(std::uint32_t count);
   void on_ready();
   void leave(bool died);
   void let_go();

@@ -1,11 +1,20 @@
 // What a thread of a stage asks for, for lib/binding.ts: keys that stay with it, and what travels
 // with a connection.
+#include <cerrno>
+
 #include "addon/native_lane.h"
 
 namespace cp::addon {
 namespace {
 
 std::uint32_t u32(const Napi::Value& value) { return value.As<Napi::Number>().Uint32Value(); }
+
+/// What travels with a connection is read without asking once more whether it is there.
+bool holds(const stage::Piece& piece) {
+  if (BufferPool::use(piece.place, piece.length) == nullptr) return false;
+  BufferPool::unuse(piece.place);
+  return true;
+}
 
 }  // namespace
 
@@ -35,15 +44,15 @@ Napi::Value NativeLane::release_record(Info info) {
 }
 
 Napi::Value NativeLane::stash(Info info) {
-  const Place place{u32(info[1]), u32(info[2])};
+  const stage::Piece piece{{u32(info[1]), u32(info[2])}, u32(info[3])};
   stage::Cargo* cargo = records().cargo(u32(info[0]));
-  if (cargo == nullptr) {
-    BufferPool::release(place);
+  if (cargo == nullptr || !holds(piece)) {
+    BufferPool::release(piece.place);
     return Napi::Boolean::New(Env(), false);
   }
   // Whichever thread takes it out again has it then.
-  BufferPool::assign(place, 0);
-  cargo->stash.push_back({place, u32(info[3])});
+  BufferPool::assign(piece.place, 0);
+  cargo->stash.push_back(piece);
   return Napi::Boolean::New(Env(), true);
 }
 
@@ -61,12 +70,21 @@ Napi::Value NativeLane::unstash(Info info) {
 
 Napi::Value NativeLane::reply(Info info) {
   stage::Cargo* cargo = records().cargo(u32(info[0]));
-  if (cargo == nullptr) return Napi::Number::New(Env(), kErrorHandleClosed);
+  const stage::Piece memory{{u32(info[1]), u32(info[2])}, u32(info[3])};
+  const bool none = memory.place.chunk == driver::kNoChunk;
+  if (!none && !holds(memory)) return Napi::Number::New(Env(), -EFAULT);
+  // Whoever has a document has a place in the queue, too, which comes back with the answer.
+  if (cargo == nullptr || !cargo->document.lease) {
+    if (!none) BufferPool::release(memory.place);
+    return Napi::Number::New(Env(), kErrorNotSupported);
+  }
   stage::RecordTable::release_reply(*cargo);
   stage::Reply& reply = cargo->reply;
   reply.present = true;
-  reply.memory = {{u32(info[1]), u32(info[2])}, u32(info[3])};
-  if (reply.memory.place.chunk != driver::kNoChunk) BufferPool::assign(reply.memory.place, 0);
+  if (!none) {
+    reply.memory = memory;
+    BufferPool::assign(memory.place, 0);
+  }
   const std::uint32_t file = u32(info[4]);
   if (file != 0) {
     driver::FileKind kind{};
@@ -79,9 +97,10 @@ Napi::Value NativeLane::reply(Info info) {
   if (file != 0 && reply.file < 0) {
     const driver::Result error = reply.file;
     reply.file = driver::kNoDescriptor;
+    stage::RecordTable::release_reply(*cargo);  // half an answer is none
     return Napi::Number::New(Env(), static_cast<double>(error));
   }
-  return Napi::Number::New(Env(), 0);
+  return Napi::Number::New(Env(), cargo->document.stage);
 }
 
 }  // namespace cp::addon

@@ -61,9 +61,10 @@ struct Registry {
   std::map<std::uint32_t, std::shared_ptr<stage::RecordTable>> tables;
   std::uint32_t last = 0;
 
+  /// Leaked on purpose: nothing is ended by the end of the process that no environment has ended.
   static Registry& instance() {
-    static Registry registry;
-    return registry;
+    static Registry* const registry = new Registry;
+    return *registry;
   }
 
   std::shared_ptr<stage::RecordTable> take_out(std::uint32_t id) {
@@ -129,8 +130,8 @@ struct FramesRegistry {
   std::uint32_t last = 0;
 
   static FramesRegistry& instance() {
-    static FramesRegistry registry;
-    return registry;
+    static FramesRegistry* const registry = new FramesRegistry;
+    return *registry;
   }
 
   std::shared_ptr<stage::FramesStage> find(std::uint32_t id) {
@@ -168,7 +169,11 @@ stage::Framing framing_of(const Napi::Object& from) {
       {"u32le", Kind::kU32le}, {"varint", Kind::kVarint}, {"delimiter", Kind::kDelimiter}};
   const auto kind = kinds.find(from.Get("length").As<Napi::String>().Utf8Value());
   if (kind == kinds.end()) throw Napi::RangeError::New(from.Env(), "No such framing");
-  return stage::Framing(kind->second, bytes_of(from.Get("delimiter")));
+  std::vector<std::uint8_t> delimiter = bytes_of(from.Get("delimiter"));
+  if (kind->second == Kind::kDelimiter && delimiter.empty()) {
+    throw Napi::RangeError::New(from.Env(), "A delimiter has at least one byte");
+  }
+  return stage::Framing(kind->second, std::move(delimiter));
 }
 
 /// lib/stage checks the values.

@@ -106,10 +106,12 @@ BufferPool* BufferPool::make(const Options& options) {
 }
 
 bool BufferPool::chunk(std::uint32_t index, driver::Slice& out) const {
-  const Chunk* found = Chunk::find(index);
+  Chunk* found = Chunk::find(index);
   if (found == nullptr || found == &found->pool().receive_chunk() || &found->pool() != this) {
     return false;
   }
+  std::lock_guard lock(mutex_);
+  if (found->size() <= driver::kLargestRegistered) found->registered_ = true;
   out = {found->base(), found->size()};
   return true;
 }
@@ -170,12 +172,50 @@ std::size_t BufferPool::size_class(std::uint64_t size) const {
 bool BufferPool::grow(std::size_t block_size) {
   Chunk* made = Chunk::make(*this, std::max(kChunkSize, block_size), block_size);
   if (made == nullptr) return false;
-  auto& free = free_blocks_[std::bit_width(block_size) - 1];
+  auto& free = free_without_pages_[std::bit_width(block_size) - 1];
   for (std::size_t i = made->blocks(); i-- > 0;) {
     free.push_back({made->id(), static_cast<std::uint32_t>(i * block_size)});
   }
   chunks_.push_back(made);
   return true;
+}
+
+/// A block that has its pages rather than one that does not.
+bool BufferPool::take_free(std::size_t log, Place& out) {
+  std::vector<Place>* from = &free_blocks_[log];
+  if (from->empty()) {
+    const std::uint64_t block_size = 1ull << log;
+    from = &free_without_pages_[log];
+    if (from->empty() && !grow(block_size)) return false;
+    if (resident_ + block_size > options_.memory_limit) make_room(block_size);
+    resident_ += block_size;
+  }
+  out = from->back();
+  from->pop_back();
+  return true;
+}
+
+/// Free blocks of other sizes give their pages back, the largest first, until `size` bytes more are
+/// within the limit: otherwise each size would come to keep as much as the limit allows. What rings
+/// may hold on to is left.
+void BufferPool::make_room(std::uint64_t size) {
+  for (std::size_t log = kSizeClasses; log-- > 0;) {
+    const std::uint64_t block_size = 1ull << log;
+    const auto discarded = [&](const Place& place) {
+      Chunk& chunk = *Chunk::find(place.chunk);
+      if (resident_ + size <= options_.memory_limit || chunk.registered_) return false;
+      discard_memory(chunk.base() + place.offset, block_size);
+      resident_ -= block_size;
+      free_without_pages_[log].push_back(place);
+      return true;
+    };
+    std::erase_if(free_blocks_[log], discarded);
+  }
+}
+
+std::uint64_t BufferPool::resident_bytes() const {
+  std::lock_guard lock(mutex_);
+  return resident_;
 }
 
 bool BufferPool::could_allocate(std::uint64_t size, std::uint64_t besides) const {
@@ -191,10 +231,7 @@ bool BufferPool::allocate(std::uint64_t size, std::uint32_t owner, Place& out) {
   std::lock_guard lock(mutex_);
   if (closed_) return false;
   if (allocated_.load(std::memory_order_relaxed) + block_size > options_.memory_limit) return false;
-  auto& free = free_blocks_[log];
-  if (free.empty() && !grow(block_size)) return false;
-  out = free.back();
-  free.pop_back();
+  if (!take_free(log, out)) return false;
   Chunk::find(out.chunk)->word(out.offset).store(owned_by(owner), std::memory_order_release);
   allocated_.fetch_add(block_size, std::memory_order_relaxed);
   return true;
@@ -268,8 +305,9 @@ void BufferPool::freed(Chunk& chunk, std::uint32_t offset) {
   const std::size_t size = chunk.block_size();
   const auto start = static_cast<std::uint32_t>(offset - offset % size);
   const bool receive = &chunk == receive_;
+  const bool discard = !receive && size >= kDiscardSize;
   // Pinned: now that nobody owns or uses it, a close may unmap the chunk at any time.
-  if (!receive && size >= kDiscardSize && chunk.pin()) {
+  if (discard && chunk.pin()) {
     discard_memory(chunk.base() + start, size);
     chunk.unpin();
   }
@@ -283,7 +321,9 @@ void BufferPool::freed(Chunk& chunk, std::uint32_t offset) {
     if (receive) {
       free_buffers_.push_back(start);
     } else {
-      free_blocks_[std::bit_width(size) - 1].push_back({chunk.id(), start});
+      auto& free = discard ? free_without_pages_ : free_blocks_;
+      free[std::bit_width(size) - 1].push_back({chunk.id(), start});
+      if (discard) resident_ -= size;
     }
   }
   if (receive && on_free_ != nullptr) on_free_(on_free_context_);

@@ -58,6 +58,8 @@ class Chunk {
   std::atomic<std::uint32_t> pins_{1};
   /// The pool's pin, given up once the pool is closed and no operation uses the chunk.
   std::atomic<bool> pooled_{true};
+  /// A ring may hold on to its pages: to discard them would part the ring's from the program's.
+  bool registered_ = false;
   /// Per block: who owns it, and how many operations use it. 0: free.
   std::vector<std::atomic<std::uint64_t>> words_;
 };
@@ -115,6 +117,8 @@ class BufferPool final : public driver::BufferSource {
 
   std::uint32_t free_buffers() const;
   std::uint64_t allocated_bytes() const { return allocated_.load(std::memory_order_relaxed); }
+  /// Of the blocks for programs: what of them takes up memory, given out or kept for the next.
+  std::uint64_t resident_bytes() const;
 
   /// Nothing is given out any more; memory that nobody uses goes back to the system. The pool
   /// itself stays for those who still name its chunks.
@@ -122,9 +126,13 @@ class BufferPool final : public driver::BufferSource {
   Chunk& receive_chunk() const { return *receive_; }
 
  private:
+  static constexpr std::size_t kSizeClasses = 32;
+
   explicit BufferPool(const Options& options) : options_(options) {}
   std::size_t size_class(std::uint64_t size) const;
   bool grow(std::size_t block_size);
+  bool take_free(std::size_t log, Place& out);
+  void make_room(std::uint64_t size);
   template <typename Agrees>
   static bool disown(Chunk& chunk, std::uint32_t offset, Agrees agrees);
   void freed(Chunk& chunk, std::uint32_t offset);
@@ -135,7 +143,11 @@ class BufferPool final : public driver::BufferSource {
   std::vector<Chunk*> chunks_;
   std::vector<std::uint32_t> free_buffers_;  ///< offsets in the receive chunk
   std::uint32_t reserve_next_ = 0;           ///< its first offset never used yet
-  std::vector<Place> free_blocks_[40];       ///< by logarithm of the block size
+  /// By logarithm of the block size. Those without pages have not been used since they were mapped
+  /// or discarded.
+  std::vector<Place> free_blocks_[kSizeClasses];
+  std::vector<Place> free_without_pages_[kSizeClasses];
+  std::uint64_t resident_ = 0;  ///< bytes of blocks with pages, given out or free
   bool closed_ = false;
   std::atomic<std::uint64_t> allocated_{0};
   std::uint32_t lanes_ = 0;

@@ -17,11 +17,21 @@ std::atomic_ref<std::uint32_t> state_of(Consumer& consumer, std::size_t i) {
 /// The owner claims slots without the mutex, so a slot changes hands by compare-and-swap only. Its
 /// received bytes are nobody's then, until another thread takes the packet.
 bool revoke(Consumer& consumer, std::size_t i) {
-  std::uint32_t expected = kSlotReady;
+  std::uint32_t expected = state_of(consumer, i).load();
+  if (expected != kSlotReady) return false;
   if (!state_of(consumer, i).compare_exchange_strong(expected, kSlotStolen)) return false;
   const Packet& packet = consumer.batch[i];
   if (packet.chunk != driver::kNoChunk) BufferPool::assign({packet.chunk, packet.offset}, 0);
   return true;
+}
+
+/// Frees a slot that is not open to thieves any more, so that it changes hands no more: what it
+/// was.
+std::uint32_t forget(Consumer& consumer, std::size_t i) {
+  const std::uint32_t state = state_of(consumer, i).load(std::memory_order_relaxed);
+  assert(state != kSlotReady);
+  state_of(consumer, i).store(kSlotFree, std::memory_order_relaxed);
+  return state;
 }
 
 bool open_to_all(const Packet& packet) { return packet.target == nullptr && !packet.awaited(); }
@@ -196,6 +206,58 @@ bool Dispatcher::post(const Packet& packet, Consumer* from, bool bounded) {
   return true;
 }
 
+std::uint32_t Dispatcher::reserve(Consumer& consumer, std::uint32_t wanted) {
+  accept_posts();  // the ring is empty from here on
+  if (closed_ || posted_ >= options_.queue_limit) return 0;
+  const std::uint32_t share = std::max(1u, (options_.queue_limit - posted_) / 8);
+  const std::uint32_t granted = std::min({wanted, share, PostRing::kCapacity - consumer.room});
+  consumer.room += granted;
+  posted_ += granted;
+  return granted;
+}
+
+void Dispatcher::give_back_room(Consumer& consumer) {
+  if (consumer.room == 0) return;
+  gather_from(consumer);
+  posted_ -= consumer.room;
+  consumer.room = 0;
+  tell_drained();
+}
+
+/// The order of one producer stays (rule D7). Messages without room are not accepted ones: only a
+/// writer that breaks the protocol has any.
+void Dispatcher::gather_from(Consumer& consumer) {
+  if (consumer.ring == nullptr) return;
+  const std::uint32_t tail = std::atomic_ref<std::uint32_t>(consumer.ring->tail).load();
+  if (tail == consumer.ring_head) return;
+  const std::uint32_t count = std::min(tail - consumer.ring_head, consumer.room);
+  Packet packet;
+  packet.kind = PacketKind::kPosted;
+  for (std::uint32_t i = 0; i < count && !closed_; ++i) {
+    const PostRing::Post& post =
+        consumer.ring->posts[(consumer.ring_head + i) % PostRing::kCapacity];
+    packet.key = post.key;
+    packet.result = post.value;
+    push(packet, &consumer);
+  }
+  consumer.room -= count;
+  consumer.ring_head = tail;
+}
+
+void Dispatcher::gather() {
+  for (Consumer* consumer : consumers_) gather_from(*consumer);
+}
+
+/// No message is left lying: it is stored before its writer looks here, and this is stored before
+/// the rings are gathered. Either the writer sees that a thread waits, or the message is gathered.
+void Dispatcher::publish_idle() {
+  const bool place = running_ + woken_ < options_.concurrency;
+  const auto may_take = [](const Consumer* consumer) { return consumer->wants_any; };
+  const std::uint32_t idle =
+      place && std::any_of(waiting_.begin(), waiting_.end(), may_take) ? 1 : 0;
+  if (idle != idle_) std::atomic_ref<std::uint32_t>(idle_).store(idle);
+}
+
 void Dispatcher::notify_when_drained(const Packet& packet) {
   if (posted_ < options_.queue_limit) {
     place_back(packet, nullptr);
@@ -213,13 +275,24 @@ void Dispatcher::count_in(const Packet& packet) {
 void Dispatcher::count_out(const Packet& packet) {
   if (packet.kind != PacketKind::kPosted) return;
   --posted_;
+  tell_drained();
+}
+
+void Dispatcher::tell_drained() {
   if (drain_requests_.empty()) return;
+  const std::uint32_t enough = options_.queue_limit - options_.queue_limit / 4;
+  if (posted_ >= options_.queue_limit || posted_ > enough) return;
   const std::vector<Packet> requests = std::move(drain_requests_);
   drain_requests_.clear();
   for (const Packet& request : requests) place_back(request, nullptr);
 }
 
 // ---- waiting and waking -----------------------------------------------------------------------
+
+std::size_t Dispatcher::waiting() const {
+  const auto wants_any = [](const Consumer* consumer) { return consumer->wants_any; };
+  return static_cast<std::size_t>(std::count_if(waiting_.begin(), waiting_.end(), wants_any));
+}
 
 /// The thread that waited for the shortest time, so the warmest (rule D2). One that is blocked in
 /// `get` comes at once; one in its event loop may be busy with something else, so it is second.
@@ -277,11 +350,14 @@ void Dispatcher::send_for(Consumer& consumer) {
 /// Rule D5: a packet that is ready is on its way to a thread that waits, unless the limit (D3) is
 /// reached. Threads already on their way count as running.
 void Dispatcher::wake_for_surplus() {
+  publish_idle();
+  gather();
   while (running_ + woken_ < options_.concurrency) {
     Consumer* consumer = ready_waiter();
-    if (consumer == nullptr) return;
+    if (consumer == nullptr) break;
     send_for(*consumer);
   }
+  publish_idle();
 }
 
 /// A packet for this consumer alone. A thread that runs comes by itself.
@@ -297,6 +373,7 @@ void Dispatcher::park(Consumer& consumer, bool in_event_loop, bool wants_any) {
   consumer.in_event_loop = in_event_loop;
   consumer.wants_any = wants_any;
   waiting_.push_back(&consumer);
+  wake_for_surplus();  // what was posted since `take` may be for this very thread
 }
 
 void Dispatcher::unpark(Consumer& consumer) {
@@ -344,7 +421,10 @@ void Dispatcher::hold(Consumer& consumer, const Packet& packet) {
   slot.tag = packet.tag;
   slot.age = clock() - packet.queued_at;
   if (open_to_all(packet)) ++consumer.stealable;
-  state_of(consumer, i).store(packet.awaited() ? kSlotClaimed : kSlotReady);
+  // The owner is this thread, and thieves come with the mutex: no fence, which would cost more than
+  // all of the above.
+  state_of(consumer, i)
+      .store(packet.awaited() ? kSlotClaimed : kSlotReady, std::memory_order_release);
 }
 
 /// How many of the queue's packets a thread takes at one time, so that threads which wait get some.
@@ -384,6 +464,7 @@ void Dispatcher::take_shared(Consumer& consumer, std::size_t max) {
 
 std::size_t Dispatcher::take(Consumer& consumer, std::size_t max) {
   if (closed_) return 0;
+  gather();
   // Awaited answers are outside of the limit D3: no other thread could run them in its place.
   take_from(consumer.awaited, consumer, max == 0 ? kBatchLimit : kBatchLimit / 2);
   max = std::min(max, kBatchLimit - consumer.batch_size);  // what else the batch has room for
@@ -501,7 +582,7 @@ void Dispatcher::release(Consumer& consumer) {
   if (consumer.batch_size == 0) return stop_running(consumer);
   give_back_unclaimed(consumer);
   for (std::size_t i = 0; i < consumer.batch_size; ++i) {
-    const std::uint32_t state = state_of(consumer, i).exchange(kSlotFree);
+    const std::uint32_t state = forget(consumer, i);
     const Packet& packet = consumer.batch[i];
     if (!serialized(packet)) continue;
     if (state == kSlotClaimed || state == kSlotDone) release_key(packet.key);
@@ -572,11 +653,13 @@ void Dispatcher::release_pins(Consumer& consumer, std::vector<Packet>& notices) 
 
 void Dispatcher::remove(Consumer& consumer, bool died, std::vector<Packet>& orphans) {
   unpark(consumer);
+  give_back_room(consumer);  // after what it has posted was taken over (rule T1)
+  consumer.ring = nullptr;
   give_back_unclaimed(consumer);
   std::vector<Packet> abandoned;
   for (std::size_t i = 0; i < consumer.batch_size; ++i) {
     const Packet& packet = consumer.batch[i];
-    const std::uint32_t state = state_of(consumer, i).exchange(kSlotFree);
+    const std::uint32_t state = forget(consumer, i);
     if (packet.awaited() && state == kSlotClaimed) orphans.push_back(packet);
     const bool held = state == kSlotClaimed || state == kSlotDone || state == kSlotKept;
     if (!held || packet.awaited()) continue;

@@ -6,6 +6,7 @@
 // Wake-ups are gathered inside and carried out after it was released (class Section).
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -16,6 +17,7 @@
 #include "port/key_table.h"
 #include "port/packet.h"
 #include "port/packet_queue.h"
+#include "port/post_ring.h"
 
 namespace cp {
 
@@ -55,6 +57,9 @@ struct Consumer {
   };
   std::vector<KeptKey> kept;
   PacketSlot* slots = nullptr;  ///< kBatchLimit of them, shared with the thread's language
+  PostRing* ring = nullptr;     ///< what the thread posts; null: it does so otherwise
+  std::uint32_t ring_head = 0;  ///< messages gathered from the ring so far, modulo 2^32
+  std::uint32_t room = 0;       ///< set aside for messages that are not in the queue yet
 };
 
 class Dispatcher {
@@ -92,7 +97,17 @@ class Dispatcher {
   /// was let into another queue before is not `bounded`.
   bool post(const Packet& packet, Consumer* from, bool bounded = true);
 
-  /// Asks for a kDrained packet, now or when the queue has room.
+  /// Sets room aside for messages that `consumer` is about to write into its ring, at most
+  /// `wanted`: how much. Never more than an eighth of what is free, so that no thread takes the
+  /// last of it from the others for messages it does not post after all.
+  std::uint32_t reserve(Consumer& consumer, std::uint32_t wanted);
+  /// Gives back room that was not used.
+  void give_back_room(Consumer& consumer);
+  /// Takes over what the threads have written into their rings, and sends for threads that wait.
+  void accept_posts() { wake_for_surplus(); }
+
+  /// Asks for a kDrained packet: now when the queue has room, else when a quarter of it is free, so
+  /// that a producer is not woken for each message that leaves.
   void notify_when_drained(const Packet& packet);
 
   /// Ends the consumer's batch: its keys are free, it runs no more.
@@ -137,10 +152,15 @@ class Dispatcher {
   /// What is left in the queue after the last thread has gone.
   void drain(std::vector<Packet>& orphans);
 
+  /// Not 0 while a thread waits that may take packets: whoever has written into its ring then calls
+  /// `accept_posts`. Read without the mutex, after the ring's tail was stored.
+  std::uint32_t& idle() { return idle_; }
+
   std::size_t queued() const { return queue_.size(); }
   std::size_t consumers() const { return consumers_.size(); }
   std::uint32_t running() const { return running_; }
-  std::size_t waiting() const { return waiting_.size(); }
+  /// Threads that wait for packets: not those that wait for answers of their own alone.
+  std::size_t waiting() const;
   std::uint64_t wake_ups() const { return wake_ups_; }
   std::uint64_t steals() const { return steals_; }
   std::uint64_t batches() const { return batches_; }
@@ -181,6 +201,10 @@ class Dispatcher {
   Consumer* ready_waiter();
   void count_in(const Packet& packet);
   void count_out(const Packet& packet);
+  void tell_drained();
+  void gather();
+  void gather_from(Consumer& consumer);
+  void publish_idle();
 
   const Options options_;
   std::mutex mutex_;
@@ -197,7 +221,7 @@ class Dispatcher {
   std::vector<Packet> drain_requests_;
   std::uint32_t running_ = 0;
   std::uint32_t woken_ = 0;
-  std::uint32_t posted_ = 0;
+  std::uint32_t posted_ = 0;  ///< messages in the queue, and room set aside for more
   std::uint64_t last_sequence_ = 0;
   std::uint32_t clock_ = 0;  ///< read at most once a Section: see `clock`
   bool clock_read_ = false;
@@ -205,6 +229,8 @@ class Dispatcher {
   std::uint64_t wake_ups_ = 0;
   std::uint64_t steals_ = 0;
   std::uint64_t batches_ = 0;
+  /// Alone in its cache line: producers look at it for each message.
+  alignas(64) std::uint32_t idle_ = 0;
 };
 
 }  // namespace cp

@@ -58,7 +58,7 @@ Port* Port::find(std::uint32_t id) {
 
 // ---- threads ----------------------------------------------------------------------------------
 
-Thread* Port::attach(PacketSlot* slots, driver::Result& error) {
+Thread* Port::attach(PacketSlot* slots, driver::Result& error, PostRing* ring) {
   {
     std::lock_guard lock(mutex_);
     if (ended_ || closing_) {
@@ -74,7 +74,7 @@ Thread* Port::attach(PacketSlot* slots, driver::Result& error) {
     detached(0);
     return nullptr;
   }
-  auto thread = std::make_unique<Thread>(*this, slots, std::move(lane));
+  auto thread = std::make_unique<Thread>(*this, slots, ring, std::move(lane));
   Thread* attached = thread.get();
   {
     std::lock_guard lock(mutex_);
@@ -276,6 +276,7 @@ PortStats Port::stats() {
   stats.handles = handles().size();
   stats.refused = refused_.load();
   Dispatcher::Section section(dispatcher_);
+  dispatcher_.accept_posts();
   stats.batches = dispatcher_.batches();
   stats.wake_ups = dispatcher_.wake_ups();
   stats.steals = dispatcher_.steals();

@@ -70,9 +70,10 @@ class Port {
   BufferPool& pool() { return *pool_; }
   Dispatcher& dispatcher() { return dispatcher_; }
 
-  /// Attaches the calling thread. `slots`: kBatchLimit of them, kept until the thread is detached.
-  /// Null with `error` when no lane is to be had or the port is closed.
-  Thread* attach(PacketSlot* slots, driver::Result& error);
+  /// Attaches the calling thread. `slots`: kBatchLimit of them; `ring`: where it posts, null when
+  /// it calls `post` instead. Both are kept until the thread is detached. Null with `error` when no
+  /// lane is to be had or the port is closed.
+  Thread* attach(PacketSlot* slots, driver::Result& error, PostRing* ring = nullptr);
 
   /// From any thread, attached or not (rule Q1). False when the queue is full.
   bool post(std::uint32_t key, double value, bool bounded = true);

@@ -17,9 +17,11 @@ std::uint32_t next_number() {
 }
 }  // namespace
 
-Thread::Thread(Port& port, PacketSlot* packet_slots, std::unique_ptr<driver::Lane> lane)
+Thread::Thread(Port& port, PacketSlot* packet_slots, PostRing* post_ring,
+               std::unique_ptr<driver::Lane> lane)
     : port_(port), number_(next_number()), lane_(std::move(lane)), reaped_(kReapLimit) {
   slots = packet_slots;
+  ring = post_ring;
 }
 
 Thread::~Thread() = default;
@@ -121,6 +123,7 @@ std::int64_t Thread::poll(std::size_t max) {
       Dispatcher& dispatcher = port_.dispatcher();
       Dispatcher::Section section(dispatcher);
       dispatcher.unpark(*this);
+      dispatcher.give_back_room(*this);
       if (!released) dispatcher.release(*this);
       released = true;
       if (dispatcher.closed()) return kErrorPortClosed;
@@ -144,6 +147,7 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
   {
     Dispatcher::Section section(dispatcher);
     dispatcher.unpark(*this);
+    dispatcher.give_back_room(*this);
     dispatcher.release(*this);
   }
   driver::Deadline check = driver::now() + kCheckInterval;
@@ -173,6 +177,16 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
   Dispatcher::Section section(dispatcher);
   dispatcher.leave_waiting(*this);
   return 0;
+}
+
+std::uint32_t Thread::reserve(std::uint32_t wanted) {
+  Dispatcher::Section section(port_.dispatcher());
+  return port_.dispatcher().reserve(*this, wanted);
+}
+
+void Thread::accept_posts() {
+  Dispatcher::Section section(port_.dispatcher());
+  port_.dispatcher().accept_posts();
 }
 
 void Thread::notify_when_drained(std::uint32_t token) {

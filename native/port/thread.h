@@ -22,7 +22,8 @@ namespace cp {
 
 class Thread final : public Consumer {
  public:
-  Thread(Port& port, PacketSlot* packet_slots, std::unique_ptr<driver::Lane> lane);
+  Thread(Port& port, PacketSlot* packet_slots, PostRing* post_ring,
+         std::unique_ptr<driver::Lane> lane);
   ~Thread() override;
 
   Port& port() { return port_; }
@@ -74,6 +75,11 @@ class Thread final : public Consumer {
                    void* context = nullptr);
 
   bool post(std::uint32_t key, double value) { return port_.post(key, value); }
+  /// Room for messages in this thread's ring: how many. What is not used goes back at the next
+  /// `poll` or `get`. The ring is empty afterwards.
+  std::uint32_t reserve(std::uint32_t wanted);
+  /// After a message was written into the ring while a thread waited.
+  void accept_posts();
   void notify_when_drained(std::uint32_t token);
   void begin_blocking();
   void end_blocking();

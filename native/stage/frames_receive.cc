@@ -9,10 +9,10 @@ namespace {
 
 using Phase = Frame::Phase;
 
-/// A document in memory gets room for this much at once, and for sixteen times what has arrived of
+/// A document in memory gets room for this much at once, and for 64 times what has arrived of
 /// it: who announces a megabyte has to send some of it before a megabyte is set aside.
 constexpr std::uint64_t kFirstRoom = 16384;
-constexpr std::uint64_t kRoomFactor = 16;
+constexpr std::uint64_t kRoomFactor = 64;
 /// Writes of one document on their way to its file at one time.
 constexpr std::uint8_t kWrites = 4;
 /// The longest receive straight into a document's memory: one packet for each, and a deadline that
@@ -329,7 +329,7 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
     return;
   }
   Cargo& cargo = *options().records->cargo(c.key);
-  cargo.document = {frame.place, frame.file, frame.length, std::move(lease)};
+  cargo.document = {frame.place, frame.file, frame.length, options().stage, std::move(lease)};
   const bool in_file = frame.file != 0;
   header.document_chunk = in_file ? frame.file : frame.place.chunk;
   header.document_start = in_file ? 0 : frame.place.offset;

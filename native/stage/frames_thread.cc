@@ -12,9 +12,6 @@ namespace {
 
 using Phase = Frame::Phase;
 
-/// While a connection's first receive is submitted: the clock leaves it alone.
-constexpr double kNotYet = -2;
-
 /// Milliseconds on the monotonic clock.
 double now() { return static_cast<double>(driver::now()) / 1e6; }
 
@@ -153,33 +150,21 @@ void FramesThread::accept_on(std::uint32_t listener) {
   thread_->submit(request, listener);
 }
 
-/// The key of the new connection is not this thread's, but nobody else hears of the connection
-/// before its first receive is submitted.
+/// The listener's key is held here, not the new connection's: a program that closes everything may
+/// have found it already.
 void FramesThread::on_accept(const PacketSlot& packet) {
-  RecordHeader* header = options().records->header(packet.accepted_key);
-  if (header == nullptr) return close_quietly(*thread_, packet.accepted);
-  Frame& frame = frame_of(packet.accepted_key);
-  frame = {};
-  frame.alone = true;
-  header->stage = options().stage;
   counters().connections.fetch_add(1, std::memory_order_relaxed);
-  Connection c{packet.accepted_key, *header, frame};
-  begin(c);
+  Rooms::tell(*options().port, packet.accepted_key, Notice::kBegin, thread_);
 }
 
-/// Nothing of the connection may be touched once its receive is submitted: it may be another
-/// thread's then, or gone. Its record stays where it is, so the deadline is set if nobody has done
-/// so.
 void FramesThread::begin(Connection& c) {
+  c.frame = {};
+  c.frame.alone = true;
+  c.header.stage = options().stage;
   c.header.since = now();
   if (options().framing.delimited()) c.frame.phase = Phase::kBody;
-  show_state(c);
-  std::atomic<double>& deadline = c.header.deadline;
-  const double idle = deadline_of(c.frame);
-  deadline = kNotYet;
+  set_deadline(c);
   receive(c);
-  double expected = kNotYet;
-  deadline.compare_exchange_strong(expected, idle);
 }
 
 void FramesThread::on_connection(const PacketSlot& packet, Connection& c) {
@@ -206,6 +191,7 @@ void FramesThread::on_connection(const PacketSlot& packet, Connection& c) {
 }
 
 void FramesThread::on_timer(Connection& c, Notice notice) {
+  if (notice == Notice::kBegin) return begin(c);
   if (notice == Notice::kPlace) {
     std::unique_ptr<Lease> lease = stage_.rooms_->granted();
     c.frame.queued = false;

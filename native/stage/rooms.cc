@@ -80,13 +80,13 @@ std::size_t Rooms::waiting() const {
 }
 
 /// Not posted, so the queue's limit does not count it: there is one at most for each connection.
-void Rooms::tell(Port& port, std::uint32_t key, Notice notice) {
+void Rooms::tell(Port& port, std::uint32_t key, Notice notice, Consumer* from) {
   Packet packet;
   packet.kind = PacketKind::kTimer;
   packet.key = key;
   packet.result = static_cast<double>(notice);
   Dispatcher::Section section(port.dispatcher());
-  port.dispatcher().push(packet, nullptr);
+  port.dispatcher().push(packet, from);
 }
 
 }  // namespace cp::stage

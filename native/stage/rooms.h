@@ -19,6 +19,7 @@ enum class Notice : int {
   kPlace = 1,     ///< a place in the next stage is its own
   kMemory = 2,    ///< some memory was given back: try again
   kListen = 3,    ///< of a listener: accept connections
+  kBegin = 4,     ///< it was accepted
 };
 
 class Rooms : public std::enable_shared_from_this<Rooms> {
@@ -38,7 +39,8 @@ class Rooms : public std::enable_shared_from_this<Rooms> {
   std::uint32_t taken() const;
   std::size_t waiting() const;
 
-  static void tell(Port& port, std::uint32_t key, Notice notice);
+  /// `from`: the thread that calls and will come for packets by itself.
+  static void tell(Port& port, std::uint32_t key, Notice notice, Consumer* from = nullptr);
 
  private:
   class Place;

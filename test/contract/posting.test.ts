@@ -1,6 +1,15 @@
 import { Worker } from 'node:worker_threads';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { Collector, newPort, root, take, turns, until } from '../support/harness';
+import {
+  Collector,
+  newPort,
+  root,
+  take,
+  temporaryFile,
+  turns,
+  until,
+  type CompletionPort,
+} from '../support/harness';
 
 describe('Q1', () => {
   test.each([0, 1, -1, 0.5, 2 ** 53, -0, Infinity, 1e308])(
@@ -37,7 +46,146 @@ describe('Q1', () => {
   });
 });
 
+/** Runs `body` in a worker that is attached to `port`. */
+function poster(port: CompletionPort, body: string, data: object = {}): Worker {
+  const code = `
+    const { CompletionPort } = require(${JSON.stringify(`${root}dist/index.js`)});
+    const { workerData } = require('node:worker_threads');
+    const port = CompletionPort.attach(workerData.token);
+    ${body}`;
+  const workerData = { token: port.token, ...data };
+  const worker = new Worker(code, { eval: true, workerData, execArgv: [] });
+  onTestFinished(async () => void (await worker.terminate()));
+  return worker;
+}
+
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
+
+describe('Q1: when a message is seen', () => {
+  // More than a thread can have set room aside for at one time, and fewer.
+  test.each([3, 2000])('Q1: %d messages are there although their sender blocks', async (count) => {
+    const port = newPort();
+    const collector = new Collector(port);
+    const body = `
+      for (let i = 0; i < ${count}; i++) port.post(5, i);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);`;
+    poster(port, body);
+    await collector.count(count);
+    expect(collector.packets.map(({ value }) => value)).toEqual(upTo(count));
+  });
+
+  test('Q1: two ports, to and fro, blocking', async () => {
+    const there = newPort();
+    const back = newPort();
+    const body = `
+      const back = CompletionPort.attach(workerData.back);
+      for (let wanted = 0; wanted < 2000; wanted++) {
+        for (const { value } of port.get(1)) back.post(1, value + 1);
+      }`;
+    poster(there, body, { back: back.token });
+    for (let i = 0; i < 2000; i++) {
+      there.post(1, i);
+      for (const { value } of back.get(1)) expect(value).toBe(i + 1);
+    }
+  });
+
+  test('D5: a message that comes while all threads are busy is taken by the first that is not', async () => {
+    const port = newPort({ concurrency: 1 });
+    const values: number[] = [];
+    port.post(1, 1);
+    for (const packet of port.get(1)) {
+      port.post(2, 2);
+      values.push(packet.value);
+    }
+    for (const packet of port.get(1)) values.push(packet.value);
+    expect(values).toEqual([1, 2]);
+    await turns(1);
+  });
+
+  test('D7: messages posted inside of a chain keep their order', async () => {
+    const port = newPort();
+    const file = await port.open(temporaryFile('abc'), 'r+');
+    port.post(1, 0);
+    const written = file.link(() => {
+      const first = file.write('x', 0);
+      port.post(1, 1);
+      return [first, file.sync()];
+    });
+    port.post(1, 2);
+    await Promise.all(written);
+    expect((await take(port, 3)).map(({ value }) => value)).toEqual([0, 1, 2]);
+    await file.close();
+  });
+});
+
+describe('T1: messages of a thread that ends', () => {
+  test.each([
+    ['process.exit()', 'process.exit(0);'],
+    ['an uncaught exception', 'throw new Error("on purpose");'],
+    ['port.detach()', 'port.detach();'],
+  ])('T1: %s in the turn of the posts loses none', async (_, how) => {
+    const port = newPort();
+    const worker = poster(port, `for (let i = 0; i < 700; i++) port.post(5, i); ${how}`);
+    worker.on('error', () => undefined);
+    await new Promise((resolve) => worker.once('exit', resolve));
+    expect((await take(port, 700)).map(({ value }) => value)).toEqual(upTo(700));
+    expect([...port.get(1, 0)]).toEqual([]);
+  });
+
+  test('T1: terminate() loses none that was accepted, and frees the room of the others', async () => {
+    const port = newPort({ queueLimit: 4096 });
+    for (let round = 0; round < 10; round++) {
+      const accepted = new Int32Array(new SharedArrayBuffer(4));
+      const body = `
+        for (let i = 0; ; i++) if (port.tryPost(5, i)) Atomics.store(workerData.accepted, 0, i + 1);`;
+      const worker = poster(port, body, { accepted });
+      await until(() => Atomics.load(accepted, 0) > 100 * round + 1);
+      await worker.terminate();
+      const { queueDepth } = port.stats();
+      // It may have ended between a message and the note of it.
+      expect(queueDepth - Atomics.load(accepted, 0)).toBeOneOf([0, 1]);
+      expect((await take(port, queueDepth)).map(({ value }) => value)).toEqual(upTo(queueDepth));
+    }
+    for (let i = 0; i < 4096; i++) expect(port.tryPost(1, i)).toBe(true);
+    expect(port.tryPost(1, 0)).toBe(false);
+  });
+
+  test('T1: closing the port while a thread posts', async () => {
+    const port = newPort();
+    const body = `
+      const { parentPort } = require('node:worker_threads');
+      let code;
+      const post = () => {
+        try {
+          for (let i = 0; i < 1000; i++) port.tryPost(5, i);
+          setImmediate(post);
+        } catch (error) {
+          code = error.code;
+        }
+      };
+      process.on('exit', () => parentPort.postMessage(code ?? 'none'));
+      port.serve(() => undefined);
+      post();`;
+    const worker = poster(port, body);
+    const code = new Promise((resolve) => worker.once('message', resolve));
+    await until(() => port.stats().threads === 2 && port.stats().batches > 0);
+    await port.close();
+    expect(await code).toBe('ERR_PORT_CLOSED');
+  });
+});
+
 describe('Q2', () => {
+  test('Q2: room that is not used is there for others at the end of the turn', async () => {
+    const port = newPort({ queueLimit: 1000 });
+    const worker = poster(port, 'port.post(1, 1); setInterval(() => undefined, 1000);');
+    await until(() => port.stats().queueDepth === 1);
+    await until(() => {
+      while (port.tryPost(2, 2));
+      return port.stats().queueDepth === 1000;
+    });
+    await worker.terminate();
+  });
+
   test('Q2: tryPost answers false and post throws when the queue is full; nothing is dropped', async () => {
     const port = newPort({ queueLimit: 10 });
     for (let i = 0; i < 10; i++) expect(port.tryPost(1, i)).toBe(true);

@@ -78,13 +78,13 @@ describeDrivers('start', (driver) => {
     expect(stdout).not.toContain('\x1b');
     const heading = /│ stage +│ states +│ connections │ +queue │ +running │ packets\/s │/g;
     expect(stdout.match(heading)!.length).toBeGreaterThan(1);
-    expect(stdout).toMatch(/│ spool +│ receiving \d+.*│ +\d of 2 │ +[\d,]+ │ +– │/);
+    expect(stdout).toMatch(/│ spool +│ .*receiving \d+.*│ +\d of 2 │ +[\d,]+ │ +– │/);
     expect(stdout).toMatch(/│ work +│ .*│ +\d of 5 │/);
     expect(stdout).toMatch(/\nall [\d,]+ answers are right\n$/);
     expect(readdirSync(directory)).toEqual([]);
   });
 
-  test.each(['SIGINT', 'SIGTERM'] as const)(
+  test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
     '%s while it sends ends it with code 130, its processes too, and no file is left',
     async (signal) => {
       const args = ['--driver', driver, '--seconds', '600', '--connections', '5'];
@@ -105,5 +105,13 @@ describeDrivers('start', (driver) => {
     expect(await end).toMatchObject({ code: 130 });
     await until(() => !processes.some(runs));
     expect(readdirSync(directory)).toEqual([]);
+  });
+
+  test('SIGKILL: its processes notice, and end', async () => {
+    const { child, said } = start(['--driver', driver, '--seconds', '600', '--connections', '5']);
+    const processes = await processesOf(child);
+    await until(() => said().includes('connections send'));
+    child.kill('SIGKILL');
+    await until(() => !processes.some(runs));
   });
 });

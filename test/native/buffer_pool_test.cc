@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <map>
@@ -11,6 +12,10 @@
 #include <vector>
 
 #include "support/verdict.h"
+
+#ifndef _WIN32
+#include <sys/mman.h>
+#endif
 
 namespace {
 
@@ -214,6 +219,57 @@ TEST_CASE("M2 large blocks give their pages back and read as zero afterwards") {
   CHECK(base[kSize - 1] == 0);
   pool->close();
 }
+
+#ifndef _WIN32  // which has no mincore
+
+/// Bytes of the block that are in memory now.
+std::size_t resident(Place place, std::size_t size) {
+  std::vector<unsigned char> pages(size / 4096);
+  REQUIRE(mincore(Chunk::find(place.chunk)->base() + place.offset, size, pages.data()) == 0);
+  return static_cast<std::size_t>(std::count_if(
+             pages.begin(), pages.end(), [](unsigned char page) { return (page & 1) != 0; })) *
+         4096;
+}
+
+std::vector<Place> fill(BufferPool& pool, std::size_t size) {
+  std::vector<Place> places;
+  Place place;
+  while (pool.allocate(size, kOwner, place)) {
+    std::memset(Chunk::find(place.chunk)->base() + place.offset, 1, size);
+    places.push_back(place);
+  }
+  return places;
+}
+
+TEST_CASE("M2 free blocks of one size make room for another's: memory stays within the limit") {
+  constexpr std::size_t kLimit = 16u << 20;
+  BufferPool* pool = make_pool(1, 4096, kLimit);
+  for (const std::size_t size : {1u << 16, 1u << 20, 1u << 14, 1u << 22, 1u << 16}) {
+    const std::vector<Place> places = fill(*pool, size);
+    CHECK(places.size() == kLimit / size);
+    CHECK(pool->resident_bytes() == kLimit);
+    for (const Place& place : places) BufferPool::release(place);
+    CHECK(resident(places.front(), size) == size);  // kept for the next of that size
+  }
+  const std::vector<Place> places = fill(*pool, 1 << 16);
+  std::size_t in_memory = 0;
+  for (const Place& place : places) in_memory += resident(place, 1 << 16);
+  CHECK(in_memory == kLimit);
+  pool->close();
+}
+
+TEST_CASE("M2 what a ring may hold on to keeps its pages") {
+  BufferPool* pool = make_pool(1, 4096, 4u << 20);
+  const std::vector<Place> places = fill(*pool, 1 << 16);
+  driver::Slice memory;
+  REQUIRE(pool->chunk(places.front().chunk, memory));
+  for (const Place& place : places) BufferPool::release(place);
+  for (const Place& place : fill(*pool, 1 << 20)) BufferPool::release(place);
+  for (const Place& place : places) CHECK(resident(place, 1 << 16) == 1 << 16);
+  pool->close();
+}
+
+#endif
 
 TEST_CASE("T1 what a dead thread owned is released, what others own is not") {
   BufferPool* pool = make_pool(4);

@@ -795,6 +795,82 @@ TEST_CASE("Q2 posting is bounded, completions are not") {
   CHECK(drain(thread) == Values{1, 2, 3, 4, 5, 6, 7, 8, 9});
 }
 
+TEST_CASE("Q2 room that a thread has set aside counts, until it gives it back") {
+  Dispatcher dispatcher({1, 80, true});
+  RingWriter writer(dispatcher);
+  REQUIRE(writer.post(1, 0));
+  CHECK(writer.room() == 9);  // an eighth of the queue, and one of it is used
+  int others = 0;
+  while (others < 100 && post(dispatcher, posted(2, others))) ++others;
+  CHECK(others == 70);
+  writer.end_turn();
+  while (others < 100 && post(dispatcher, posted(2, others))) ++others;
+  CHECK(others == 79);
+  CHECK_FALSE(writer.post(1, 1));
+}
+
+TEST_CASE("Q2 who waits for room is not told before a quarter of the queue is free") {
+  Dispatcher dispatcher({1, 80, true});
+  FakeThread thread(dispatcher);
+  FakeThread producer(dispatcher);
+  post_apart(dispatcher, 80);
+  {
+    Dispatcher::Section section(dispatcher);
+    Packet drained = awaited(producer, 1);
+    drained.kind = PacketKind::kDrained;
+    dispatcher.notify_when_drained(drained);
+  }
+  REQUIRE(thread.take(19) == 19);
+  for (std::size_t i = 0; i < 19; ++i) REQUIRE(thread.claim(i));  // else they go back
+  CHECK(producer.take(0) == 0);
+  REQUIRE(thread.take(1) == 1);
+  CHECK(producer.take(0) == 1);
+}
+
+TEST_CASE("T1 what a thread had posted before it died is delivered, in order") {
+  Dispatcher dispatcher({1, 800, true});
+  FakeThread thread(dispatcher);
+  RingWriter writer(dispatcher);
+  for (int i = 1; i <= 3; ++i) REQUIRE(writer.post(1, i));
+  writer.leave(true);
+  CHECK(drain(thread) == Values{1, 2, 3});
+  Dispatcher::Section section(dispatcher);
+  int room = 0;
+  while (room < 1000 && dispatcher.post(posted(1, 0), nullptr)) ++room;
+  CHECK(room == 800);
+}
+
+TEST_CASE("D5 a message in a ring reaches a thread that waits, or is about to") {
+  Dispatcher dispatcher({1, 800, true});
+  FakeThread thread(dispatcher);
+  RingWriter writer(dispatcher);
+  REQUIRE(thread.take_or_park() == 0);
+  REQUIRE(writer.post(1, 1));
+  CHECK(thread.state == Consumer::State::kWoken);
+  REQUIRE(thread.take() == 1);
+  thread.claim(0);
+  thread.done(0);
+  REQUIRE(thread.take() == 0);
+  REQUIRE(writer.post(1, 2));  // nobody waits: it stays in the ring
+  {
+    Dispatcher::Section section(dispatcher);
+    dispatcher.park(thread, false, true);
+  }
+  CHECK(thread.state == Consumer::State::kWoken);
+  CHECK(thread.take() == 1);
+}
+
+TEST_CASE("Q2 a ring that claims more than there was room for fills no queue") {
+  Dispatcher dispatcher({1, 16, true});
+  FakeThread thread(dispatcher);
+  FakeThread liar(dispatcher);
+  PostRing ring{};
+  liar.ring = &ring;
+  for (int i = 0; i < 5000; ++i) ring.write(1, i);
+  CHECK(thread.take() == 0);
+  CHECK(dispatcher.queued() == 0);
+}
+
 TEST_CASE("Q2 what a thread gives back counts as queued again") {
   Dispatcher dispatcher({1, 4, true});
   FakeThread thread(dispatcher);

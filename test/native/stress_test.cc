@@ -168,16 +168,25 @@ void stress(std::uint64_t seed, std::uint32_t concurrency, std::uint32_t threads
   for (std::uint32_t p = 1; p <= kProducers; ++p) {
     producers.emplace_back([&, p] {
       Random random(seed * 100 + 50 + p);
+      // One that calls for each message, and others that write into rings and leave at the end.
+      std::unique_ptr<RingWriter> writer;
+      if (p > 1) writer = std::make_unique<RingWriter>(*dispatcher);
+      const auto send = [&](std::uint32_t key, double value) {
+        return writer ? writer->post(key, value, 1 + random(60))
+                      : post(*dispatcher, posted(key, value));
+      };
       std::uint32_t next[kKeys] = {};
       while (std::chrono::steady_clock::now() < end && oracle->verdict.good()) {
         for (std::uint32_t burst = random(40); burst-- > 0;) {
           const std::uint32_t key = random(keys);
-          if (!post(*dispatcher, posted(key, p * 4294967296.0 + next[key]))) break;
+          if (!send(key, p * 4294967296.0 + next[key])) break;
           ++next[key];
           ++oracle->posted;
         }
+        if (writer && random.one_in(3)) writer->end_turn();
         if (random.one_in(4)) std::this_thread::sleep_for(std::chrono::microseconds(random(300)));
       }
+      if (writer) writer->leave(random.one_in(2));
     });
   }
   for (auto& producer : producers) producer.join();

@@ -1,7 +1,7 @@
 /** A worker thread that is blocked in `get`, and under the test's control in between. */
 import { Worker } from 'node:worker_threads';
 import { onTestFinished } from 'vitest';
-import { until, type CompletionPort, type PacketType } from './harness';
+import { turns, until, type CompletionPort, type PacketType } from './harness';
 
 export interface Taken {
   readonly index: number;
@@ -66,14 +66,10 @@ export class Taker {
     index = 0,
     log: Taken[] = [],
   ): Promise<Taker> {
-    const { waiting, running } = port.stats();
+    await turns(1); // this thread's own batch ends
+    const { waiting } = port.stats();
     const taker = new Taker(port, index, options, log);
-    await until(() => {
-      const now = port.stats();
-      return (
-        taker.taken.length > 0 || (taker.ready && now.waiting + now.running > waiting + running)
-      );
-    });
+    await until(() => taker.taken.length > 0 || (taker.ready && port.stats().waiting > waiting));
     return taker;
   }
 

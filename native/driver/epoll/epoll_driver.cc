@@ -13,8 +13,14 @@ class EpollDriver final : public LinuxDriver {
   const char* name() const override { return "epoll"; }
 
   std::unique_ptr<Lane> make_lane(BufferSource& buffers, Result& error) override {
-    return EpollLane::make(pool(), buffers, error);
+    return EpollLane::make(pool(), direct_pool_, buffers, error);
   }
+
+ private:
+  /// What passes the page cache by waits for the device, and a device is only fast with many
+  /// requests under way: as many threads as that takes, which sleep nearly all of the time.
+  static constexpr std::uint32_t kDirectThreads = 32;
+  BlockingPool direct_pool_{kDirectThreads};
 };
 
 }  // namespace

@@ -37,14 +37,15 @@ int timeout_until(Deadline deadline) {
 
 }  // namespace
 
-std::unique_ptr<EpollLane> EpollLane::make(BlockingPool& pool, BufferSource& buffers,
-                                           Result& error) {
+std::unique_ptr<EpollLane> EpollLane::make(BlockingPool& pool, BlockingPool& direct_pool,
+                                           BufferSource& buffers, Result& error) {
   const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
   const int wake = epoll < 0 ? -1 : ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   const int timer = wake < 0 ? -1 : ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
   if (timer >= 0 && watch(epoll, wake) && watch(epoll, timer)) {
     error = 0;
-    return std::unique_ptr<EpollLane>(new EpollLane(epoll, wake, timer, pool, buffers));
+    return std::unique_ptr<EpollLane>(
+        new EpollLane(epoll, wake, timer, pool, direct_pool, buffers));
   }
   error = -errno;
   close_if_open(timer);
@@ -53,11 +54,13 @@ std::unique_ptr<EpollLane> EpollLane::make(BlockingPool& pool, BufferSource& buf
   return nullptr;
 }
 
-EpollLane::EpollLane(int epoll, int wake, int timer, BlockingPool& pool, BufferSource& buffers)
+EpollLane::EpollLane(int epoll, int wake, int timer, BlockingPool& pool, BlockingPool& direct_pool,
+                     BufferSource& buffers)
     : epoll_(epoll),
       wake_(wake),
       timer_(timer),
       pool_(pool),
+      direct_pool_(direct_pool),
       buffers_(buffers),
       readiness_(epoll, calls_) {}
 
@@ -90,7 +93,7 @@ void EpollLane::cancel(Operation* operation) {
       break;
     }
     case kOnPool:
-      if (!pool_.cancel(operation)) return;
+      if (!pool_for(*operation).cancel(operation)) return;
       break;
     case kDone:
       return;

@@ -22,7 +22,8 @@ namespace cp::driver {
 class EpollLane final : public Lane, private CompletionSink {
  public:
   /// Null with `error` set when there are no descriptors or memory left.
-  static std::unique_ptr<EpollLane> make(BlockingPool& pool, BufferSource& buffers, Result& error);
+  static std::unique_ptr<EpollLane> make(BlockingPool& pool, BlockingPool& direct_pool,
+                                         BufferSource& buffers, Result& error);
   ~EpollLane() override;
 
   void submit(Operation* operation) override;
@@ -53,7 +54,8 @@ class EpollLane final : public Lane, private CompletionSink {
     Result result;
   };
 
-  EpollLane(int epoll, int wake, int timer, BlockingPool& pool, BufferSource& buffers);
+  EpollLane(int epoll, int wake, int timer, BlockingPool& pool, BlockingPool& direct_pool,
+            BufferSource& buffers);
 
   // epoll_lane.cc
   void completed(Operation* operation, Result result) override;
@@ -83,6 +85,11 @@ class EpollLane final : public Lane, private CompletionSink {
   void make_runnable(Operation* operation);
   void wait_ready(Operation* operation, Direction direction);
   void hand_to_pool(Operation* operation);
+  /// Of a read or write the flags are those its file was opened with, from submit to the end.
+  BlockingPool& pool_for(const Operation& operation) {
+    const bool transfer = operation.code == Opcode::kRead || operation.code == Opcode::kWrite;
+    return transfer && (operation.flags & kOpenDirect) ? direct_pool_ : pool_;
+  }
   void finish(Operation* operation, Result result, Batch& out);
   void finish_later(Operation* operation, Result result);
 
@@ -90,6 +97,7 @@ class EpollLane final : public Lane, private CompletionSink {
   const int wake_;
   const int timer_;
   BlockingPool& pool_;
+  BlockingPool& direct_pool_;
   BufferSource& buffers_;
   CallCount calls_;
   Readiness readiness_;

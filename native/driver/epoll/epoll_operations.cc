@@ -103,9 +103,11 @@ void EpollLane::attempt(Operation* operation, Batch& out) {
 /// A small read of what is in the page cache costs less than handing it to another thread
 /// (RWF_NOWAIT, preadv2(2), 4.14). Large ones are better copied by the pool, beside this thread.
 /// A short result may mean that the rest is not cached; the pool then tells whether it is the end.
+/// With O_DIRECT nothing is cached, and the flag does not help: the call waits for the device.
 bool EpollLane::read_cached(Operation* operation, Batch& out) {
   constexpr std::size_t kSmall = 64 * 1024;
   if (operation->code != Opcode::kRead || operation->stream) return false;
+  if (operation->flags & kOpenDirect) return false;
   std::size_t wanted = 0;
   for (std::size_t i = 0; i < slice_count(operation); ++i) wanted += operation->slices[i].length;
   if (wanted > kSmall) return false;
@@ -312,7 +314,7 @@ void EpollLane::wait_ready(Operation* operation, Direction direction) {
 
 void EpollLane::hand_to_pool(Operation* operation) {
   operation->lane_state = kOnPool;
-  pool_.submit(operation, *this);
+  pool_for(*operation).submit(operation, *this);
 }
 
 void EpollLane::finish(Operation* operation, Result result, Batch& out) {

@@ -152,6 +152,46 @@ class FakeThread final : public Consumer {
   std::uint64_t wakes_ = 0;
 };
 
+/// A thread that posts through a ring, as the library's JavaScript does.
+class RingWriter {
+ public:
+  explicit RingWriter(Dispatcher& dispatcher) : dispatcher_(dispatcher), self_(dispatcher) {
+    Dispatcher::Section section(dispatcher_);
+    self_.ring = &ring_;
+  }
+
+  /// False when the queue is full. Asks for room for `block` messages when it has none left.
+  bool post(std::uint32_t key, double value, std::uint32_t block = PostRing::kCapacity) {
+    if (room_ == 0) {
+      Dispatcher::Section section(dispatcher_);
+      room_ = dispatcher_.reserve(self_, block);
+      if (room_ == 0) return false;
+    }
+    --room_;
+    ring_.write(key, value);
+    if (std::atomic_ref(dispatcher_.idle()).load() != 0) {
+      Dispatcher::Section section(dispatcher_);
+      dispatcher_.accept_posts();
+    }
+    return true;
+  }
+
+  std::uint32_t room() const { return room_; }
+  void end_turn() {
+    room_ = 0;
+    Dispatcher::Section section(dispatcher_);
+    dispatcher_.give_back_room(self_);
+  }
+  /// With what is still in the ring.
+  void leave(bool died) { self_.leave(died); }
+
+ private:
+  Dispatcher& dispatcher_;
+  PostRing ring_{};
+  FakeThread self_;
+  std::uint32_t room_ = 0;
+};
+
 inline bool post(Dispatcher& dispatcher, const Packet& packet) {
   Dispatcher::Section section(dispatcher);
   return dispatcher.post(packet, nullptr);

@@ -15,8 +15,9 @@ export default function ({ table }) {
     return {
       posted(c, value) {
         let random = c.record.random ^ value;
-        if (memory.length > 0) {
-          for (let i = 0; i < LOOKS; i++) random ^= memory[(random + i * 61) % memory.length];
+        if (table > 0) {
+          // One after another, as in a parser's or a router's tables: the next place is known late.
+          for (let i = 0; i < LOOKS; i++) random ^= memory[(random + i) & (memory.length - 1)];
         }
         random = (Math.imul(random >>> 0, 1664525) + 1013904223) >>> 0;
         c.record.random = random;

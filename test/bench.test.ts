@@ -1,0 +1,22 @@
+import { expect, test } from 'vitest';
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { ended } from './support/harness';
+
+const run = fileURLToPath(new URL('../bench/run.mjs', import.meta.url));
+
+/** Those that need no C++ of bench/native; .ci/run tries all of them. */
+test.each([
+  ['hand-off', 8],
+  ['order', 6],
+  ['pin', 4],
+  ['spool', 8],
+])('bench %s: each contestant works', { timeout: 240_000 }, async (name, count) => {
+  const child = spawn(process.execPath, [run, '--smoke', name]);
+  const { code, stdout } = await ended(child);
+  expect({ code, stdout }).toMatchObject({ code: 0 });
+  const lines = stdout.split('\n').filter((line) => line.startsWith(`${name}, `));
+  expect(lines).toHaveLength(count);
+  // Where io_uring is not granted, what asks for it is not measured.
+  for (const line of lines) expect(line).toMatch(/: (works|not measured: no io_uring here.*)$/);
+});
