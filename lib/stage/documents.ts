@@ -140,7 +140,7 @@ function bytesOf(data: Data): Uint8Array {
 
 function sizeOf(file: File<'await'>): number {
   const size = file.lane.native.fileSize(file.id);
-  if (size === LibraryError.HandleClosed) throw invalidState('The file is closed');
+  if (size === (LibraryError.HandleClosed as number)) throw invalidState('The file is closed');
   if (size < 0) throw validate.invalidValue('answer', 'must be a regular file', file);
   return size;
 }
