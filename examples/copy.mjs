@@ -121,6 +121,7 @@ async function copy(port, from, to, options) {
   } finally {
     progress.stop();
   }
+  if (process.platform === 'win32') return; // which lets nobody bring a directory to the device
   const directory = await port.open(path.dirname(target), 'r');
   await directory.sync();
 }

@@ -273,6 +273,10 @@ export interface NativeLane {
   ): number;
   /** Duplicates a descriptor of the process. Handle or error. */
   openDescriptor(descriptor: number, key: number): number;
+  /** Another handle for a file that one of the process's ports has open. Handle or error. */
+  reopen(handle: number, key: number): number;
+  /** Bytes of a regular file, or error. */
+  fileSize(handle: number): number;
   /** `address`: numeric. `acceptKeyed`: accepted connections answer in packets, under unique keys of their own. Handle or error. */
   listen(
     address: string,

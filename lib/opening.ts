@@ -103,7 +103,22 @@ export function openDescriptor(
 ): Operation<File> {
   validate.integer(descriptor, 'path', 0, 0x7fffffff);
   lane.flush();
-  const id = lane.native.openDescriptor(descriptor, key ?? -1);
+  return duplicated(lane, lane.native.openDescriptor(descriptor, key ?? -1), key, traits);
+}
+
+/** Another handle for a file that one of the process's ports has open, for reading. */
+export function reopen(lane: Lane, handle: number): Operation<File> {
+  lane.flush();
+  const traits = { path: undefined, append: false, direct: false };
+  return duplicated(lane, lane.native.reopen(handle, -1), undefined, traits);
+}
+
+function duplicated(
+  lane: Lane,
+  id: number,
+  key: number | undefined,
+  traits: Omit<FileTraits, 'fileKind'>,
+): Operation<File> {
   if (id < 0) return Operation.failed(lane, Kind.Open, systemError(id, 'dup', {}));
   return Operation.done(lane, Kind.Open, openedFile(lane, id, key, traits));
 }

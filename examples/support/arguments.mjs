@@ -17,10 +17,10 @@ export const driverOption = {
   driver: option(
     'DRIVER',
     undefined,
-    'io_uring or epoll (default: the first that works)',
+    'io_uring, epoll or iocp (default: the first that works)',
     (text) => {
-      if (text === 'io_uring' || text === 'epoll') return text;
-      throw new Error('has to be io_uring or epoll');
+      if (['io_uring', 'epoll', 'iocp'].includes(text)) return text;
+      throw new Error('has to be io_uring, epoll or iocp');
     },
   ),
 };

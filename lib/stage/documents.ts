@@ -1,11 +1,11 @@
 /**
  * Documents that a native stage brings, and the answers it takes back.
  */
-import { fstatSync } from 'node:fs';
-import { NO_CHUNK } from '../binding';
+import { LibraryError, NO_CHUNK } from '../binding';
 import { invalidState, outOfBuffers, systemError } from '../errors';
 import type { ChunkOptions } from '../chunks';
 import { File } from '../file';
+import { reopen } from '../opening';
 import type { Operation } from '../operation';
 import { asBytes, type Data } from '../memory';
 import * as validate from '../validate';
@@ -69,9 +69,9 @@ export class StageDocument {
   open(): Operation<File<'await'>> {
     this.check();
     const { lane, native } = this.connection.thread;
-    const descriptor = this.inFile ? (native.handleInfo(this.chunk)?.descriptor ?? -1) : -1;
-    if (descriptor < 0) throw fileGone();
-    return lane.port.open(descriptor, 'r');
+    const open = this.inFile && native.handleInfo(this.chunk) !== undefined;
+    if (!open) throw fileGone();
+    return reopen(lane, this.chunk) as Operation<File<'await'>>;
   }
 
   /** Its bytes piece by piece, wherever they are; each is valid until the next is asked for. */
@@ -139,9 +139,8 @@ function bytesOf(data: Data): Uint8Array {
 }
 
 function sizeOf(file: File<'await'>): number {
-  const info = file.lane.native.handleInfo(file.id);
-  if (info === undefined || info.descriptor < 0) throw invalidState('The file is closed');
-  const status = fstatSync(info.descriptor);
-  if (!status.isFile()) throw validate.invalidValue('answer', 'must be a regular file', file);
-  return status.size;
+  const size = file.lane.native.fileSize(file.id);
+  if (size === (LibraryError.HandleClosed as number)) throw invalidState('The file is closed');
+  if (size < 0) throw validate.invalidValue('answer', 'must be a regular file', file);
+  return size;
 }

@@ -3,6 +3,7 @@
  */
 import os = require('node:os');
 import { accessSync, constants, statSync } from 'node:fs';
+import { toNamespacedPath } from 'node:path';
 import { binding, OpenFlag, type FramesStats } from '../binding';
 import { systemError } from '../errors';
 import { asBytes, type Data } from '../memory';
@@ -211,7 +212,8 @@ function directoryOf(dir: string | undefined): string {
   }
   mayOpen(directory, OpenFlag.Write);
   accessSync(directory, constants.W_OK | constants.X_OK);
-  if (statSync(directory).isDirectory()) return directory;
+  // Windows takes more than 260 characters only so.
+  if (statSync(directory).isDirectory()) return toNamespacedPath(directory);
   throw validate.invalidValue('options.dir', 'must be a directory', dir);
 }
 

@@ -67,6 +67,8 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
                       InstanceMethod<&NativeLane::stats>("stats"),
                       InstanceMethod<&NativeLane::open>("open"),
                       InstanceMethod<&NativeLane::open_descriptor>("openDescriptor"),
+                      InstanceMethod<&NativeLane::reopen>("reopen"),
+                      InstanceMethod<&NativeLane::file_size>("fileSize"),
                       InstanceMethod<&NativeLane::listen>("listen"),
                       InstanceMethod<&NativeLane::connect>("connect"),
                       InstanceMethod<&NativeLane::timer>("timer"),

@@ -57,6 +57,8 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane> {
   // Handles and memory: native_lane_handles.cc
   Napi::Value open(Info info);
   Napi::Value open_descriptor(Info info);
+  Napi::Value reopen(Info info);
+  Napi::Value file_size(Info info);
   Napi::Value listen(Info info);
   Napi::Value connect(Info info);
   Napi::Value timer(Info info);

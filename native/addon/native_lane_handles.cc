@@ -74,6 +74,14 @@ Napi::Value NativeLane::open_descriptor(Info info) {
   return number(Env(), thread().open_descriptor(descriptor, association(info[1])));
 }
 
+Napi::Value NativeLane::reopen(Info info) {
+  return number(Env(), thread().reopen(u32(info[0]), association(info[1])));
+}
+
+Napi::Value NativeLane::file_size(Info info) {
+  return number(Env(), Port::with_descriptor(u32(info[0]), &driver::size_of_file));
+}
+
 Napi::Value NativeLane::listen(Info info) {
   driver::ListenOptions options;
   const auto port = static_cast<std::uint16_t>(u32(info[1]));

@@ -87,8 +87,9 @@ Napi::Value NativeLane::reply(Info info) {
   }
   const std::uint32_t file = u32(info[4]);
   if (file != 0) {
+    driver::FileKind kind{};
     reply.file = Port::with_descriptor(file, [&](driver::Descriptor descriptor) {
-      return thread().port().driver().duplicate_own(descriptor);
+      return thread().port().driver().duplicate_own(descriptor, kind);
     });
   }
   reply.file_offset = static_cast<std::uint64_t>(info[5].As<Napi::Number>().Int64Value());

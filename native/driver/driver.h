@@ -146,11 +146,13 @@ class Driver {
   /// Duplicates a descriptor of the process and tells what it is.
   virtual Result duplicate(Descriptor descriptor, FileKind& kind) = 0;
   /// The same for a file that a driver has opened: Windows would refuse to bind it again.
-  virtual Result duplicate_own(Descriptor file) = 0;
+  virtual Result duplicate_own(Descriptor file, FileKind& kind) = 0;
 };
 
 /// Closes a file that no operation uses and no driver knows of, at once.
 void close_file(Descriptor file);
+/// Bytes of a regular file, -EINVAL for anything else. Does not wait for a disk.
+Result size_of_file(Descriptor file);
 
 /// How the driver of the process came about (contract P3).
 struct Choice {

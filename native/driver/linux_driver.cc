@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -13,6 +14,12 @@
 namespace cp::driver {
 
 void close_file(Descriptor file) { ::close(static_cast<int>(file)); }
+
+Result size_of_file(Descriptor file) {
+  struct stat status {};
+  if (::fstat(static_cast<int>(file), &status) != 0) return -errno;
+  return S_ISREG(status.st_mode) ? status.st_size : -EINVAL;
+}
 
 Result LinuxDriver::associate(Descriptor) { return 0; }
 
@@ -46,9 +53,6 @@ Result LinuxDriver::duplicate(Descriptor descriptor, FileKind& kind) {
   return duplicate_descriptor(static_cast<int>(descriptor), kind);
 }
 
-Result LinuxDriver::duplicate_own(Descriptor file) {
-  FileKind kind{};
-  return duplicate(file, kind);
-}
+Result LinuxDriver::duplicate_own(Descriptor file, FileKind& kind) { return duplicate(file, kind); }
 
 }  // namespace cp::driver

@@ -16,7 +16,7 @@ class LinuxDriver : public Driver {
   void discard(Descriptor descriptor) override;
   Result temporary_file(const char* directory) override;
   Result duplicate(Descriptor descriptor, FileKind& kind) override;
-  Result duplicate_own(Descriptor file) override;
+  Result duplicate_own(Descriptor file, FileKind& kind) override;
 
  protected:
   /// Starts no thread before it has work. Outlives the lanes, which the driver outlives.

@@ -57,6 +57,8 @@ class Thread final : public Consumer {
   /// The same, and takes the descriptor over, also when it fails.
   std::int64_t adopt_file(driver::Descriptor descriptor, driver::FileKind kind,
                           const Association& association);
+  /// Another handle for a file that a port of the process has open.
+  std::int64_t reopen(std::uint32_t file, const Association& association);
   std::int64_t listen(const driver::ListenOptions& options, bool accept_keyed,
                       const Association& association);
   std::int64_t connect(const driver::SocketAddress& address, const Association& association);

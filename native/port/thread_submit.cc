@@ -326,6 +326,14 @@ std::int64_t Thread::open_descriptor(driver::Descriptor descriptor,
   return copy < 0 ? copy : adopt_file(copy, kind, association);
 }
 
+std::int64_t Thread::reopen(std::uint32_t file, const Association& association) {
+  driver::FileKind kind{};
+  const driver::Result copy = Port::with_descriptor(file, [&](driver::Descriptor descriptor) {
+    return port_.driver().duplicate_own(descriptor, kind);
+  });
+  return copy < 0 ? copy : adopt_file(copy, kind, association);
+}
+
 std::int64_t Thread::adopt_file(driver::Descriptor descriptor, driver::FileKind kind,
                                 const Association& association) {
   Handle* handle = make(HandleKind::kFile, association);

@@ -19,7 +19,7 @@ test.each<[name: string, args: string[], complaint: RegExp]>([
   ...programs.map((name): [string, string[], RegExp] => [name, ['--nonsense'], /--nonsense/]),
   ...programs.map((name): [string, string[], RegExp] => {
     const needed = { copy: ['a', 'b'], proxy: target }[name] ?? [];
-    return [name, ['--driver', 'kqueue', ...needed], /--driver .*io_uring or epoll/];
+    return [name, ['--driver', 'kqueue', ...needed], /--driver .*io_uring, epoll or iocp/];
   }),
   ['echo', ['--port', '70000'], /--port .*0 to 65535/],
   ['echo', ['--port', '-1'], /--port/],

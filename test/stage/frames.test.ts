@@ -340,7 +340,8 @@ describe('limits', () => {
     for (const client of clients) client.write(u32('wait'));
     await until(() => stats(pipeline).waiting === 3);
     expect(stats(pipeline)).toMatchObject({ queued: 2, documents: 2 });
-    const waiting = () => pipeline.inspect().filter(({ state }) => state === 'waiting');
+    const waiting = () =>
+      pipeline.inspect().filter(({ stage, state }) => stage === 'work' && state === 'waiting');
     for (let answered = 0; answered < 5; answered++) {
       await until(() => waiting().length > 0);
       pipeline.post(waiting()[0]!.key, 7);

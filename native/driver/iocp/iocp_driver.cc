@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "driver/blocking/blocking_pool.h"
+#include "driver/errno.h"
 #include "driver/iocp/iocp_lane.h"
 #include "driver/iocp/windows_error.h"
 #include "driver/iocp/windows_file.h"
@@ -57,8 +58,7 @@ class IocpDriver final : public Driver {
   }
 
   /// A copy shares what the original is bound to.
-  Result duplicate_own(Descriptor file) override {
-    FileKind kind{};
+  Result duplicate_own(Descriptor file, FileKind& kind) override {
     return duplicate_handle(file, kind);
   }
 
@@ -70,6 +70,15 @@ class IocpDriver final : public Driver {
 }  // namespace
 
 void close_file(Descriptor file) { ::CloseHandle(reinterpret_cast<HANDLE>(file)); }
+
+Result size_of_file(Descriptor file) {
+  FileKind kind{};
+  const Result known = file_kind_of(file, kind);
+  if (known < 0) return known;
+  LARGE_INTEGER size;
+  if (kind != FileKind::kRegular) return -EINVAL;
+  return ::GetFileSizeEx(reinterpret_cast<HANDLE>(file), &size) ? size.QuadPart : last_error();
+}
 
 std::unique_ptr<Driver> make_iocp_driver(Result& error, std::string& reason) {
   reason.clear();
