@@ -9,7 +9,7 @@
 import { loadBinding } from './loader';
 
 /** Version of the layouts and functions below. */
-export const ABI = 5;
+export const ABI = 6;
 
 /** What a submission asks for and what a packet answers (one numbering for both). */
 export const enum Kind {
