@@ -374,8 +374,8 @@ void Thread::continue_chain(Request* request, Handle& handle, bool succeeded, Po
   run_on(runner_for(next, locked), next);
 }
 
-/// A thread on its way out starts nothing new: its own threads' work goes to another of the port, to
-/// one that takes packets if there is one. Whoever takes none may not look for a long time.
+/// A thread on its way out starts nothing new: its own threads' work goes to another of the port,
+/// to one that takes packets if there is one. Whoever takes none may not look for a long time.
 Thread* Thread::runner_for(Request* request, Port& locked) {
   if (!detaching_) return this;
   Thread* chosen = nullptr;
