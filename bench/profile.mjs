@@ -3,7 +3,7 @@
  * few kinds, times the CPU time per message that was measured without perf.
  *
  *     npm run bench:profile                                          # 1 and 50 connections
- *     npm run bench:profile -- --connections 1000 --seconds 5 'node:net'
+ *     npm run bench:profile -- --connections 1000 --seconds 4 'node:net'
  *
  * Wants Linux, perf (Debian: linux-perf), and the right to sample the kernel (root, or
  * kernel.perf_event_paranoid of 1 with kernel.kptr_restrict of 0).
@@ -21,7 +21,8 @@ import { capture, native, run, start, tool } from './support/children.mjs';
 import { measureEcho } from './support/load.mjs';
 
 const HERTZ = 1999;
-const WARM_UP = 0.5;
+/** Until V8 has compiled what is hot: its compiler works on the server's CPU. */
+const WARM_UP = 2;
 const defaults = ['ours, io_uring, packets', 'C++, io_uring', 'node:net'];
 
 /** What a stack of the kernel is about: the first whose function is anywhere in it. */
@@ -80,10 +81,10 @@ async function sampled(program, connections, seconds) {
   const server = await start(withNames(program), 'server');
   const data = path.join(buildDirectory, 'perf.data');
   try {
-    const load = { port: server.port, connections, seconds: seconds + 1, warmup: WARM_UP };
+    const load = { port: server.port, connections, seconds: seconds + 2, warmup: WARM_UP };
     const client = run(native('load', load), { role: 'client' });
     client.catch(() => undefined);
-    await sleep(WARM_UP * 1000 + 300);
+    await sleep(WARM_UP * 1000 + 500);
     const record = ['record', '-q', '-g', '-F', HERTZ, '-p', server.pid, '-o', data];
     await capture(tool('perf', ...record, '--', 'sleep', seconds), { role: 'client' });
     await client;
@@ -100,7 +101,7 @@ async function sampled(program, connections, seconds) {
 async function profile(name, connections, seconds) {
   const { server } = echo.contestants[name];
   const times = { warmUp: WARM_UP, seconds };
-  const { cpu } = await measureEcho(server(times), { connections }, times);
+  const { cpu, systemCalls } = await measureEcho(server(times), { connections }, times);
   const samples = await sampled(server(times), connections, seconds);
   if (samples.length === 0) throw new Error(`perf saw nothing of ${name}`);
   const kinds = new Map();
@@ -108,18 +109,30 @@ async function profile(name, connections, seconds) {
     const kind = kindOf(stack);
     kinds.set(kind, (kinds.get(kind) ?? 0) + cpu / samples.length);
   }
-  return { cpu, kinds };
+  return { cpu, kinds, systemCalls, samples: samples.length };
 }
 
 async function printRow(names, connections, seconds) {
   const columns = [];
   for (const name of names) columns.push(await profile(name, connections, seconds));
   const kinds = [...new Set(columns.flatMap((column) => [...column.kinds.keys()]))].sort();
-  const table = new Table({ title: `${connections} connection(s): CPU µs per message` });
+  const table = new Table({
+    shouldDisableColors: !process.stdout.isTTY,
+    title: `${connections} connection(s): CPU µs per message`,
+    columns: [
+      { name: 'kind', alignment: 'left' },
+      ...names.map((name) => ({ name, alignment: 'right' })),
+    ],
+  });
   const row = (kind, value) =>
-    table.addRow({ kind, ...Object.fromEntries(names.map((name, i) => [name, value(columns[i])])) });
+    table.addRow({
+      kind,
+      ...Object.fromEntries(names.map((name, i) => [name, value(columns[i])])),
+    });
   for (const kind of kinds) row(kind, ({ kinds }) => (kinds.get(kind) ?? 0).toFixed(2));
   row('all', ({ cpu }) => cpu.toFixed(2));
+  row('system calls it counts itself', ({ systemCalls }) => systemCalls?.toFixed(2) ?? '–');
+  row('samples', ({ samples }) => samples);
   table.printTable();
 }
 
@@ -127,7 +140,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     connections: { type: 'string', multiple: true, default: ['1', '50'] },
-    seconds: { type: 'string', default: '2' },
+    seconds: { type: 'string', default: '8' },
   },
 });
 const names = positionals.length > 0 ? positionals : defaults;
