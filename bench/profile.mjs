@@ -131,7 +131,9 @@ async function printRow(names, connections, seconds) {
     });
   for (const kind of kinds) row(kind, ({ kinds }) => (kinds.get(kind) ?? 0).toFixed(2));
   row('all', ({ cpu }) => cpu.toFixed(2));
-  row('system calls it counts itself', ({ systemCalls }) => systemCalls?.toFixed(2) ?? '–');
+  row('system calls it counts itself', ({ systemCalls: calls }) =>
+    Number.isFinite(calls) ? calls.toFixed(2) : '–',
+  );
   row('samples', ({ samples }) => samples);
   table.printTable();
 }
