@@ -53,7 +53,6 @@ export interface FileTraits {
  * meanwhile.
  */
 export class File<S extends Style = Style> extends Handle<S> {
-  readonly kind = 'file';
   /** The path it was opened with; undefined for a duplicated descriptor. */
   readonly path: string | undefined;
   /** @internal */
@@ -68,6 +67,10 @@ export class File<S extends Style = Style> extends Handle<S> {
     this.path = traits.path;
     this.traits = traits;
     this.about = { path: traits.path };
+  }
+
+  get kind(): 'file' {
+    return 'file';
   }
 
   /**

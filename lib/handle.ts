@@ -52,11 +52,7 @@ const enum Life {
 
 /** An open file, listener, socket or timer. */
 export abstract class Handle<S extends Style> implements AsyncDisposable, Aftermath {
-  abstract readonly kind: 'file' | 'listener' | 'socket' | 'timer';
-  /** How it answers. */
-  readonly style: S;
-  /** Its key; undefined for a handle of await style. */
-  readonly key: S extends 'packet' ? number : undefined;
+  abstract get kind(): 'file' | 'listener' | 'socket' | 'timer';
   /** Its name in the process; the same in each thread. */
   readonly id: number;
 
@@ -65,15 +61,27 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   private life = Life.Open;
   private holding = false;
   private closing: Operation<void> | undefined = undefined;
+  /** The key as a signed number: V8 keeps those in the field itself, and others in an object. */
+  private readonly signedKey: number | undefined;
 
   /** @internal `key` undefined: await style. `holds`: keeps the process alive. */
   constructor(lane: Lane, id: number, key: number | undefined, holds: boolean) {
     this.lane = lane;
     this.id = id;
-    this.style = (key === undefined ? 'await' : 'packet') as S;
-    this.key = key as S extends 'packet' ? number : undefined;
-    lane.handles.set(id, this);
+    this.signedKey = key === undefined ? undefined : key | 0;
+    lane.handles.add(this);
     if (holds) this.ref();
+  }
+
+  /** How it answers. */
+  get style(): S {
+    return (this.signedKey === undefined ? 'await' : 'packet') as S;
+  }
+
+  /** Its key; undefined for a handle of await style. */
+  get key(): S extends 'packet' ? number : undefined {
+    const key = this.signedKey === undefined ? undefined : this.signedKey >>> 0;
+    return key as S extends 'packet' ? number : undefined;
   }
 
   /** The port it belongs to. */
@@ -201,7 +209,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     if (this.life === Life.Gone) return;
     this.unref();
     this.life = Life.Gone;
-    if (this.lane.handles.get(this.id) === this) this.lane.handles.delete(this.id);
+    this.lane.handles.delete(this);
   }
 
   /** @internal */

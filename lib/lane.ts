@@ -20,6 +20,7 @@ import {
 } from './binding';
 import { Batch } from './batch';
 import { invalidState, portClosed } from './errors';
+import { Handles } from './handles';
 import type { Handle, Style } from './handle';
 import { Memory, SLICES_IN_RECORD } from './memory';
 import type { CompletionPort } from './port';
@@ -68,7 +69,7 @@ export class Lane {
   readonly numbers: Float64Array;
   readonly batch: Batch;
   /** Handles this thread has an object for. */
-  readonly handles = new Map<number, Handle<Style>>();
+  readonly handles = new Handles();
   closed = false;
   /** `port.close()` is under way. */
   closing = false;
@@ -354,8 +355,8 @@ export class Lane {
   sweep(): void {
     if (this.closed) return;
     const open = new Set(this.native.handles());
-    for (const [id, handle] of this.handles) {
-      if (handle.style === 'packet' && !open.has(id)) handle.gone();
+    for (const handle of this.handles) {
+      if (handle.style === 'packet' && !open.has(handle.id)) handle.gone();
     }
   }
 
@@ -371,7 +372,7 @@ export class Lane {
     this.table = noArray;
     for (const entry of table) entry?.answered(LibraryError.PortClosed, 0, 0, false);
     this.stopConsumer();
-    for (const handle of this.handles.values()) handle.gone();
+    for (const handle of this.handles) handle.gone();
     this.holds = 0;
     this.reconcile();
     this.memory.close();

@@ -32,9 +32,12 @@ const BACKLOG = 64;
  * `accept({ multishot: true })` starts again.
  */
 export class TcpListener<S extends Style = Style> extends Handle<S> {
-  readonly kind = 'listener';
   private known: ListenerAddress | undefined = undefined;
   private readonly about: { net: true; address?: string; port?: number } = { net: true };
+
+  get kind(): 'listener' {
+    return 'listener';
+  }
 
   /** The address it listens on; undefined when it is closed. */
   address(): ListenerAddress | undefined {

@@ -449,7 +449,7 @@ export class CompletionPort implements AsyncDisposable {
     const { lane } = this;
     for (;;) {
       const closing: Operation<void>[] = [];
-      for (const handle of lane.handles.values()) {
+      for (const handle of lane.handles) {
         const operation = handle.closed ? handle.whenClosed() : undefined;
         if (operation !== undefined) closing.push(operation);
       }

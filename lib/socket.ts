@@ -46,9 +46,13 @@ const DEFAULT_KEEP_ALIVE = 7200;
  * A loop lends its bytes until the next turn; an await gives a Buffer of its own.
  */
 export class TcpSocket<S extends Style = Style> extends Handle<S> {
-  readonly kind = 'socket';
-  private local: Address | undefined = undefined;
-  private remote: Address | undefined = undefined;
+  /** Its addresses, when they have been asked for. */
+  private ends: { local?: Address | undefined; remote?: Address | undefined } | undefined =
+    undefined;
+
+  get kind(): 'socket' {
+    return 'socket';
+  }
 
   /**
    * Receives what there is, at least one byte. Await style: resolves to a Buffer of its own, empty
@@ -222,13 +226,13 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   private localEnd(): Address | undefined {
-    this.local ??= this.ask(false);
-    return this.local;
+    this.ends ??= {};
+    return (this.ends.local ??= this.ask(false));
   }
 
   private remoteEnd(): Address | undefined {
-    this.remote ??= this.ask(true);
-    return this.remote;
+    this.ends ??= {};
+    return (this.ends.remote ??= this.ask(true));
   }
 
   private ask(peer: boolean): Address | undefined {

@@ -19,7 +19,9 @@ const LONGEST = 10_000 * 365 * 24 * 3600 * 1000;
 
 /** A timer: `port.timer()`. Times are in milliseconds. The lane's own deadlines on every driver. */
 export class Timer<S extends Style = Style> extends Handle<S> {
-  readonly kind = 'timer';
+  get kind(): 'timer' {
+    return 'timer';
+  }
 
   /** Resolves after `delay` milliseconds. */
   wait(this: Timer<'await'>, delay: number, options?: OperationOptions): Answer<'await', void> {

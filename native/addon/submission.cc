@@ -1,6 +1,7 @@
 #include "addon/submission.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "driver/errno.h"
 
@@ -18,8 +19,7 @@ std::size_t records_for(std::uint16_t slices) {
 bool add_slice(Request& request, Place place, std::uint32_t bytes, bool release) {
   std::uint8_t* base = BufferPool::use(place, bytes);
   if (base == nullptr) return false;
-  request.memory.push_back({base, bytes});
-  request.places.push_back(place);
+  request.memory.add({base, bytes}, place);
   request.total += bytes;
   if (release) BufferPool::release(place);
   return true;
@@ -38,6 +38,12 @@ bool add_slices(Request& request, const Submission& record) {
   return true;
 }
 
+/// Rounded up, so that a short interval does not become none.
+std::int64_t nanoseconds(double milliseconds) {
+  constexpr double kLongest = 1e12;
+  return static_cast<std::int64_t>(std::ceil(std::clamp(milliseconds, 0.0, kLongest) * 1e6));
+}
+
 /// Null memory is answered with EFAULT: the block was released before.
 Request* read(const Submission& record, bool& usable) {
   Request* request = new_request();
@@ -48,8 +54,8 @@ Request* read(const Submission& record, bool& usable) {
   request->quiet = (record.flags & kQuiet) != 0;
   request->timeout = record.timeout;
   if (request->kind == PacketKind::kTimer) {
-    request->delay = record.offset;
-    request->interval = record.length;
+    request->offset = nanoseconds(record.offset);
+    request->length = static_cast<std::uint64_t>(nanoseconds(record.length));
     request->multishot = record.length > 0;
   } else {
     request->offset = static_cast<std::int64_t>(record.offset);

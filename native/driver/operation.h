@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 namespace cp::driver {
 
@@ -69,6 +70,31 @@ enum OpenFlag : std::uint32_t {
   kOpenSync = 128,
 };
 
+/// Room a lane needs for some operations, such as a message header in the kernel's format: made
+/// when first asked for, since every idle connection holds an operation. It stays where it is while
+/// the kernel looks at it; assigning another operation leaves it alone, and a copy gets its own.
+class Scratch {
+ public:
+  static constexpr std::size_t kSize = 64;
+
+  Scratch() = default;
+  Scratch(const Scratch&) {}
+  Scratch& operator=(const Scratch&) { return *this; }
+
+  void* make() {
+    if (!bytes_) bytes_ = std::make_unique<Bytes>();
+    return bytes_->data;
+  }
+  /// After `make`.
+  void* get() const { return bytes_->data; }
+
+ private:
+  struct alignas(16) Bytes {
+    std::uint8_t data[kSize];
+  };
+  std::unique_ptr<Bytes> bytes_;
+};
+
 struct Operation {
   Opcode code = Opcode::kRead;
   /// kAccept, kReceive: keep producing completions until cancelled or failed.
@@ -97,21 +123,22 @@ struct Operation {
   /// Chunk the single slice lies in, for registered buffers; kNoChunk where it lies elsewhere.
   std::uint32_t chunk = 0xffffffff;
 
-  const char* path = nullptr;               ///< kOpen: NUL-terminated bytes
-  std::uint32_t flags = 0;                  ///< kOpen: OpenFlag
-  std::uint32_t mode = 0;                   ///< kOpen: permission bits of a new file
-  SocketAddress* address = nullptr;         ///< kConnect
-  FileStatus* status = nullptr;             ///< kStat: filled before the completion
+  std::uint32_t flags = 0;  ///< kOpen: OpenFlag
+  std::uint32_t mode = 0;   ///< kOpen: permission bits of a new file
+  union {
+    const char* path = nullptr;  ///< kOpen: NUL-terminated bytes
+    SocketAddress* address;      ///< kConnect
+    FileStatus* status;          ///< kStat: filled before the completion
+  };
   FileKind file_kind = FileKind::kRegular;  ///< kOpen: filled before the completion
 
   /// Belongs to the lane between submit and the final completion.
   Operation* lane_next = nullptr;
   Operation* lane_previous = nullptr;
-  std::uint16_t lane_generation = 0;
   std::uint8_t lane_state = 0;
+  std::uint16_t lane_generation = 0;
   Descriptor lane_descriptor = kNoDescriptor;
-  /// A kernel-format message header and addresses, built in place.
-  alignas(16) std::uint8_t lane_scratch[64] = {};
+  Scratch lane_scratch;
 };
 
 inline constexpr std::uint32_t kNoChunk = 0xffffffff;

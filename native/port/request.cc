@@ -46,6 +46,38 @@ Request* take_from_depot() {
 
 }  // namespace
 
+void Slices::add(const driver::Slice& slice, Place place) {
+  if (count_++ == 0) {
+    slice_ = slice;
+    place_ = place;
+    return;
+  }
+  if (!spread_) {
+    if (!many_) many_ = std::make_unique<Many>();
+    spread_ = true;
+    many_->slices.push_back(slice_);
+    many_->places.push_back(place_);
+  }
+  many_->slices.push_back(slice);
+  many_->places.push_back(place);
+}
+
+void Slices::drop(std::size_t count) {
+  count_ -= static_cast<std::uint32_t>(count);
+  if (!spread_) return;
+  const auto first = many_->slices.begin();
+  many_->slices.erase(first, first + static_cast<std::ptrdiff_t>(count));
+}
+
+void Slices::clear() {
+  count_ = 0;
+  spread_ = false;
+  place_ = {};
+  if (!many_) return;
+  many_->slices.clear();  // keeps their room for the next life
+  many_->places.clear();
+}
+
 void return_spare_requests() {
   while (cache.free != nullptr) Cache::give(cache.pop());
 }
@@ -75,10 +107,8 @@ void recycle(Request* request) {
   request->runner_index = 0;
   request->done = request->total = 0;
   request->memory.clear();
-  request->places.clear();
   request->details.reset();
   request->timeout = 0;
-  request->delay = request->interval = 0;
   request->timer = request->firing = nullptr;
   request->chain = request->handle_previous = request->handle_next = nullptr;
   if (cache.count == kCacheLimit) return Cache::give(request);

@@ -26,6 +26,46 @@ struct Details {
   driver::FileStatus status;   ///< kStat
 };
 
+/// The memory of a request: one slice as a rule, which needs no memory of its own then.
+class Slices {
+ public:
+  bool empty() const { return count_ == 0; }
+  std::size_t size() const { return count_; }
+  driver::Slice* data() { return spread_ ? many_->slices.data() : &slice_; }
+  const driver::Slice* data() const { return spread_ ? many_->slices.data() : &slice_; }
+  driver::Slice& operator[](std::size_t i) { return data()[i]; }
+  const driver::Slice& operator[](std::size_t i) const { return data()[i]; }
+
+  /// `place`: the pool memory it lies in, kept until `places` are let go of.
+  void add(const driver::Slice& slice, Place place);
+  /// Forgets the first `count` slices, not their places.
+  void drop(std::size_t count);
+  void clear();
+
+  template <typename Visit>
+  void for_each_place(Visit visit) const {
+    if (spread_) {
+      for (const Place& place : many_->places) visit(place);
+    } else if (place_.chunk != driver::kNoChunk) {
+      visit(place_);
+    }
+  }
+
+ private:
+  struct Many {
+    std::vector<driver::Slice> slices;
+    std::vector<Place> places;
+  };
+
+  std::uint32_t count_ = 0;
+  bool spread_ = false;  ///< there was more than one: they are in `many_`
+  Place place_;
+  driver::Slice slice_;
+  std::unique_ptr<Many> many_;
+};
+
+/// Of a kTimer `offset` is the time until it fires, and `length` that between firings, 0: once;
+/// both in nanoseconds.
 struct Request : driver::Operation {
   enum class State : std::uint8_t {
     kFree,
@@ -55,7 +95,6 @@ struct Request : driver::Operation {
   Handle* handle = nullptr;
   Thread* owner = nullptr;               ///< the thread that submitted it
   std::atomic<Thread*> runner{nullptr};  ///< carries it out; set under the handle's mutex
-  std::size_t runner_index = 0;          ///< in the runner's list
 
   /// Counts the lives of this object: tells whether a pointer kept elsewhere still means the same
   /// request.
@@ -63,15 +102,13 @@ struct Request : driver::Operation {
 
   std::uint64_t done = 0;  ///< bytes so far, of a send or write that takes several calls
   std::uint64_t total = 0;
-  std::vector<driver::Slice> memory;  ///< `slices` points into it
-  std::vector<Place> places;          ///< pool memory kept by this request
+  Slices memory;  ///< `slices` points into it
   std::unique_ptr<Details> details;
 
-  std::uint32_t timeout = 0;    ///< milliseconds, 0: none
-  double delay = 0;             ///< kTimer: milliseconds until it fires
-  double interval = 0;          ///< kTimer: milliseconds between firings, 0: once
-  TimerNode* timer = nullptr;   ///< its timeout, in the heap of `owner`
-  TimerNode* firing = nullptr;  ///< kTimer: when it fires, in the heap of `runner`
+  std::uint32_t timeout = 0;       ///< milliseconds, 0: none
+  std::uint32_t runner_index = 0;  ///< in the runner's list
+  TimerNode* timer = nullptr;      ///< its timeout, in the heap of `owner`
+  TimerNode* firing = nullptr;     ///< kTimer: when it fires, in the heap of `runner`
 
   Request* next = nullptr;   ///< in a FIFO of the handle, in a list of the thread
   Request* chain = nullptr;  ///< starts when this one has succeeded (rule O9)

@@ -106,12 +106,12 @@ void Thread::fire(const TimerNode& expired, std::int64_t now) {
   (expired.firing ? request->firing : request->timer) = nullptr;
   if (!expired.firing) return end_early(request, Request::End::kTimedOut);
   if (request->state != Request::State::kTiming) return;
-  if (request->interval <= 0) {
+  if (request->length == 0) {
     synthetic_.push_back({request, 1, false, false, {}});
     return;
   }
   // Firings that were missed are counted, not made up for.
-  const auto period = std::max<std::int64_t>(1, static_cast<std::int64_t>(request->interval * 1e6));
+  const auto period = static_cast<std::int64_t>(request->length);
   const std::int64_t missed = (now - expired.deadline) / period;
   request->firing = timers_.add(expired.deadline + (missed + 1) * period, request, expired.handle,
                                 expired.generation);

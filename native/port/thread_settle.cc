@@ -92,7 +92,7 @@ void Thread::settle(const driver::Completion& completion, Handle* handle, Port& 
   Request* request = static_cast<Request*>(completion.operation);
   if (handle == nullptr) {
     deliver(completion, false, nullptr, locked);
-    for (const Place& place : request->places) BufferPool::unuse(place);
+    request->memory.for_each_place(BufferPool::unuse);
     recycle(request);
     return;
   }
@@ -168,9 +168,8 @@ bool Thread::advance_transfer(Request* request, std::int64_t bytes) {
   auto left = static_cast<std::size_t>(bytes);
   std::size_t first = 0;
   while (left >= request->memory[first].length) left -= request->memory[first++].length;
-  request->memory.erase(request->memory.begin(),
-                        request->memory.begin() + static_cast<std::ptrdiff_t>(first));
-  driver::Slice& slice = request->memory.front();
+  request->memory.drop(first);
+  driver::Slice& slice = request->memory[0];
   slice.base = static_cast<std::uint8_t*>(slice.base) + left;
   slice.length -= left;
   request->slices = request->memory.data();
@@ -300,7 +299,7 @@ void Thread::opened(const driver::Completion& completion, Handle& handle) {
 void Thread::finish(Request* request, Handle& handle, bool succeeded, Port& locked) {
   forget_timer(request);
   if (request->state != Request::State::kQueued && request->runner == this) leave(request);
-  for (const Place& place : request->places) BufferPool::unuse(place);
+  request->memory.for_each_place(BufferPool::unuse);
   if (request->kind == PacketKind::kClose) {
     HandleTable::instance().free(&handle);
     recycle(request);
@@ -343,7 +342,7 @@ void Thread::leave(Request* request) {
   const std::size_t i = request->runner_index;
   if (i >= running_.size() || running_[i] != request) return;
   running_[i] = running_.back();
-  running_[i]->runner_index = i;
+  running_[i]->runner_index = static_cast<std::uint32_t>(i);
   running_.pop_back();
 }
 

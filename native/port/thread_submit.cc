@@ -253,13 +253,12 @@ void Thread::start_sent(Request* request) {
 /// No locks are held. The request is this thread's: `runner` says so since it left its queue.
 void Thread::start(Request* request) {
   submitted_.fetch_add(1, std::memory_order_relaxed);
-  request->runner_index = running_.size();
+  request->runner_index = static_cast<std::uint32_t>(running_.size());
   running_.push_back(request);
   if (request->kind == PacketKind::kTimer) {
     request->state = Request::State::kTiming;
-    const auto span = static_cast<std::int64_t>(request->delay * kNanosecondsPerMillisecond);
-    request->firing =
-        timers_.add(driver::now() + span, request, request->handle, request->generation.load());
+    request->firing = timers_.add(driver::now() + request->offset, request, request->handle,
+                                  request->generation.load());
     request->firing->firing = true;
     return;
   }

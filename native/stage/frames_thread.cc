@@ -292,8 +292,7 @@ bool FramesThread::submit_with(PacketKind kind, std::uint32_t handle, Place plac
   if (base == nullptr) return false;
   Request* request = new_request();
   request->kind = kind;
-  request->memory.push_back({base, length});
-  request->places.push_back(place);
+  request->memory.add({base, length}, place);
   request->total = length;
   request->offset = offset;
   request->chain = chain;

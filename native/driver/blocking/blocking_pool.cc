@@ -24,12 +24,10 @@ struct Job {
   State state = kReady;
   bool cancelled = false;
 };
-static_assert(sizeof(Job) <= sizeof(Operation::lane_scratch));
+static_assert(sizeof(Job) <= Scratch::kSize);
 static_assert(std::is_trivially_destructible_v<Job>);
 
-Job& job_of(Operation* operation) {
-  return *std::launder(reinterpret_cast<Job*>(operation->lane_scratch));
-}
+Job& job_of(Operation* operation) { return *static_cast<Job*>(operation->lane_scratch.get()); }
 
 }  // namespace
 
@@ -44,7 +42,7 @@ BlockingPool::~BlockingPool() {
 }
 
 void BlockingPool::submit(Operation* operation, CompletionSink& sink) {
-  Job* job = new (operation->lane_scratch) Job;
+  Job* job = new (operation->lane_scratch.make()) Job;
   job->sink = &sink;
   {
     std::lock_guard<std::mutex> lock(mutex_);

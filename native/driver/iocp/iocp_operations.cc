@@ -472,7 +472,7 @@ void IocpLane::close(Operation* operation) {
 // ---- where an operation is --------------------------------------------------------------------
 
 Pending& IocpLane::begin_pending(Operation* operation) {
-  auto* made = new (operation->lane_scratch) Pending;
+  auto* made = new (operation->lane_scratch.make()) Pending;
   made->mailbox = &mailbox_;
   made->operation = operation;
   return *made;

@@ -15,7 +15,7 @@ namespace cp::driver {
 
 struct Mailbox;
 
-/// Lies in the operation itself (`lane_scratch`), so it lives until the operation's final
+/// Lies in the operation's own `lane_scratch`, so it lives until the operation's final
 /// completion, which is not reported before the kernel's packet was taken.
 struct Pending {
   OVERLAPPED overlapped = {};
@@ -28,13 +28,13 @@ struct Pending {
 
   static Pending* of(OVERLAPPED* overlapped) { return reinterpret_cast<Pending*>(overlapped); }
   static Pending& in(Operation& operation) {
-    return *std::launder(reinterpret_cast<Pending*>(operation.lane_scratch));
+    return *static_cast<Pending*>(operation.lane_scratch.get());
   }
   /// NTSTATUS: errors and warnings are negative.
   bool succeeded() const { return static_cast<LONG>(overlapped.Internal) >= 0; }
 };
 static_assert(offsetof(Pending, overlapped) == 0);
-static_assert(sizeof(Pending) <= sizeof(Operation::lane_scratch));
+static_assert(sizeof(Pending) <= Scratch::kSize);
 
 /// One of the accepts that an accepting operation has with the kernel.
 struct Accepting {

@@ -251,8 +251,8 @@ void UringLane::fill_send(Sqe& entry, Operation& operation) {
     entry.length = clipped(operation.slices->length);
     return;
   }
-  static_assert(sizeof(msghdr) <= sizeof operation.lane_scratch);
-  auto* header = new (operation.lane_scratch) msghdr{};
+  static_assert(sizeof(msghdr) <= Scratch::kSize);
+  auto* header = new (operation.lane_scratch.make()) msghdr{};
   header->msg_iov = reinterpret_cast<iovec*>(operation.slices);
   header->msg_iovlen = std::min<std::size_t>(operation.slice_count, 1024);  // IOV_MAX
   entry.opcode = kOpSendmsg;

@@ -124,8 +124,7 @@ class Member {
     std::uint8_t* base = BufferPool::use(place, length);
     REQUIRE(base != nullptr);
     if (bytes != nullptr) std::memcpy(base, bytes, length);
-    request.memory.push_back({base, length});
-    request.places.push_back(place);
+    request.memory.add({base, length}, place);
     request.total += length;
     BufferPool::release(place);  // free once the operation is over
     return place.chunk;
@@ -152,8 +151,8 @@ class Member {
   }
   void timer(std::uint32_t handle, double delay, double interval = 0, std::uint32_t token = 0) {
     Request* made = request(PacketKind::kTimer, token);
-    made->delay = delay;
-    made->interval = interval;
+    made->offset = static_cast<std::int64_t>(delay * 1e6);
+    made->length = static_cast<std::uint64_t>(interval * 1e6);
     made->multishot = interval > 0;
     thread->submit(made, handle);
   }

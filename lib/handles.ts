@@ -1,0 +1,44 @@
+/**
+ * The handles a thread has an object for.
+ */
+import type { Handle, Style } from './handle';
+
+/** A handle's name ends with its place in the table of the process: see native/port/handle.h. */
+const PLACE = (1 << 20) - 1;
+
+type Any = Handle<Style>;
+
+/** By name, as a Map would have them, in a fifth of the memory. */
+export class Handles implements Iterable<Any> {
+  size = 0;
+  private readonly places: (Any | undefined)[] = [];
+  /** Those that came while the last handle of the same place was still remembered. */
+  private readonly others = new Map<number, Any>();
+
+  get(id: number): Any | undefined {
+    const handle = this.places[id & PLACE];
+    if (handle?.id === id) return handle;
+    return this.others.size > 0 ? this.others.get(id) : undefined;
+  }
+
+  add(handle: Any): void {
+    const { id } = handle;
+    if (this.get(id) === undefined) this.size++;
+    const there = this.places[id & PLACE];
+    if (there === undefined || there.id === id) this.places[id & PLACE] = handle;
+    else this.others.set(id, handle);
+  }
+
+  /** Forgets it, unless another object stands for the same handle by now. */
+  delete(handle: Any): void {
+    const { id } = handle;
+    if (this.get(id) !== handle) return;
+    this.size--;
+    if (!this.others.delete(id)) this.places[id & PLACE] = undefined;
+  }
+
+  *[Symbol.iterator](): Iterator<Any> {
+    for (const handle of this.places) if (handle !== undefined) yield handle;
+    yield* this.others.values();
+  }
+}
