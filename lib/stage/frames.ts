@@ -260,6 +260,15 @@ export class Frames {
     });
   }
 
+  stopListening(): void {
+    binding.framesStopListening(this.id);
+  }
+
+  /** From now on a message to a connection closes it. */
+  closeConnections(): void {
+    binding.framesCloseConnections(this.id);
+  }
+
   close(): void {
     binding.closeFrames(this.id);
   }

@@ -134,7 +134,8 @@ void FramesThread::handle(const PacketSlot& packet) {
 void FramesThread::on_listener(const PacketSlot& packet) {
   switch (static_cast<PacketKind>(packet.kind)) {
     case PacketKind::kTimer:
-      return accept_on(packet.handle);
+      if (packet.result == static_cast<double>(Notice::kListen)) return accept_on(packet.handle);
+      return submit(PacketKind::kClose, packet.handle);
     case PacketKind::kAccept:
       if (packet.error == 0 && packet.accepted != 0) on_accept(packet);
       if (concerns_one_connection(packet.error) && (packet.flags & kPacketMore) == 0) {
@@ -161,6 +162,7 @@ void FramesThread::on_accept(const PacketSlot& packet) {
 }
 
 void FramesThread::begin(Connection& c) {
+  if (c.frame.phase == Phase::kClosing) return;  // a message was faster
   c.frame = {};
   c.frame.alone = true;
   c.header.stage = options().stage;
@@ -183,6 +185,9 @@ void FramesThread::on_connection(const PacketSlot& packet, Connection& c) {
       return on_write(packet, c);
     case PacketKind::kRead:
       return on_read(packet, c);
+    case PacketKind::kPosted:
+      if (stage_.closing_ && c.frame.phase != Phase::kAway) close(c);
+      return;
     case PacketKind::kTimer:
       return on_timer(c, static_cast<Notice>(static_cast<int>(packet.result)));
     case PacketKind::kClose:

@@ -15,12 +15,13 @@ namespace cp::stage {
 
 /// Results of the kTimer packets a connection is told with.
 enum class Notice : int {
-  kDeadline = 0,  ///< its deadline has passed: see RecordTable
-  kPlace = 1,     ///< a place in the next stage is its own
-  kMemory = 2,    ///< some memory was given back: try again
-  kGiveUp = 5,    ///< others wait for its memory, and it would wait for theirs
-  kListen = 3,    ///< of a listener: accept connections
-  kBegin = 4,     ///< it was accepted
+  kDeadline = 0,      ///< its deadline has passed: see RecordTable
+  kPlace = 1,         ///< a place in the next stage is its own
+  kMemory = 2,        ///< some memory was given back: try again
+  kGiveUp = 3,        ///< others wait for its memory, and it would wait for theirs
+  kListen = 4,        ///< of a listener: accept connections
+  kEndListening = 5,  ///< of a listener: close it
+  kBegin = 6,         ///< it was accepted
 };
 
 class Rooms : public std::enable_shared_from_this<Rooms> {
