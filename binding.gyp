@@ -37,6 +37,7 @@
         "native/stage/frames_thread.cc",
         "native/stage/framing.cc",
         "native/stage/record_table.cc",
+        "native/stage/memory_queue.cc",
         "native/stage/rooms.cc"
       ],
       "include_dirs": [

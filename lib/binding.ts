@@ -455,6 +455,9 @@ export interface Binding {
     reusePort: boolean,
     ipv6Only: boolean,
   ): number;
+  framesStopListening(frames: number): void;
+  /** From now on a message to one of its connections closes that. */
+  framesCloseConnections(frames: number): void;
   framesStats(frames: number): FramesStats | undefined;
   /** Closes its port and ends its threads. */
   closeFrames(frames: number): void;

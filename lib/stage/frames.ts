@@ -34,7 +34,14 @@ export interface FramesOptions {
   readonly dir?: string | undefined;
   /** Milliseconds a connection may stay without beginning a document; 0: no limit. Default: 0. */
   readonly idleTimeout?: number | undefined;
-  /** Milliseconds without a byte in the middle of a document or an answer. Default: 30000. */
+  /**
+   * Milliseconds without a byte in the middle of a document; 0: no limit. Default: 30000.
+   *
+   * An answer goes out in parts of 256 KiB, and each part has this time: a client that reads more
+   * slowly than that is taken for one that has stalled (by default, below 9 KiB a second).
+   * A document that waits for memory has this time as well. With 0 a client that falls silent keeps
+   * its connection, and the memory of what it has begun, for as long as it likes.
+   */
   readonly stallTimeout?: number | undefined;
   /** Milliseconds from a document's first byte to its last; 0: no limit. Default: 0. */
   readonly documentTimeout?: number | undefined;
@@ -253,6 +260,15 @@ export class Frames {
       const { port, backlog = 511, reusePort = false, ipv6Only = false } = options;
       return binding.framesListen(this.id, address, Number(port), backlog, reusePort, ipv6Only);
     });
+  }
+
+  stopListening(): void {
+    binding.framesStopListening(this.id);
+  }
+
+  /** From now on a message to a connection closes it. */
+  closeConnections(): void {
+    binding.framesCloseConnections(this.id);
   }
 
   close(): void {

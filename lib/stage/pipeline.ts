@@ -452,6 +452,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     this.stopListening();
     await this.empty(drain);
     Atomics.store(new Int32Array(this.control), Control.Closing, 1);
+    for (const site of this.sites) site.frames?.closeConnections();
     await this.empty(GRACE, () => this.closeConnections());
     await Promise.all(this.inspectors.map((inspector) => inspector.close()));
     await this.abandon();
@@ -462,6 +463,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
 
   private stopListening(): void {
     for (const site of this.sites) {
+      site.frames?.stopListening();
       for (const listener of site.listeners.splice(0)) if (!listener.closed) listener.close();
     }
   }

@@ -247,6 +247,16 @@ Napi::Value frames_listen(Info info) {
   return number(info.Env(), stage->listen(options));
 }
 
+Napi::Value frames_stop_listening(Info info) {
+  if (const auto stage = FramesRegistry::instance().find(u32(info[0]))) stage->stop_listening();
+  return info.Env().Undefined();
+}
+
+Napi::Value frames_close_connections(Info info) {
+  if (const auto stage = FramesRegistry::instance().find(u32(info[0]))) stage->close_connections();
+  return info.Env().Undefined();
+}
+
 Napi::Value frames_stats(Info info) {
   const auto stage = FramesRegistry::instance().find(u32(info[0]));
   if (!stage) return info.Env().Undefined();
@@ -291,6 +301,8 @@ void export_stages(Napi::Env env, Napi::Object exports) {
   add("createFrames", create_frames);
   add("closeFrames", close_frames);
   add("framesListen", frames_listen);
+  add("framesStopListening", frames_stop_listening);
+  add("framesCloseConnections", frames_close_connections);
   add("framesStats", frames_stats);
 }
 

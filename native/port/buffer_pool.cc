@@ -220,8 +220,8 @@ std::uint64_t BufferPool::resident_bytes() const {
 
 bool BufferPool::could_allocate(std::uint64_t size, std::uint64_t besides) const {
   if (size > kLargestBlock) return false;
-  const std::uint64_t kept = besides == 0 ? 0 : 1ull << size_class(besides);
-  return kept + (1ull << size_class(size)) <= options_.memory_limit;
+  const std::uint64_t kept = besides == 0 ? 0 : block_bytes(besides);
+  return kept + block_bytes(size) <= options_.memory_limit;
 }
 
 bool BufferPool::allocate(std::uint64_t size, std::uint32_t owner, Place& out) {

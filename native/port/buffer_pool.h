@@ -95,6 +95,12 @@ class BufferPool final : public driver::BufferSource {
   bool allocate(std::uint64_t size, std::uint32_t owner, Place& out);
   /// Whether `allocate` could ever succeed for one who keeps `besides` bytes.
   bool could_allocate(std::uint64_t size, std::uint64_t besides) const;
+  /// What a block of `size` bytes counts for the limit.
+  std::uint64_t block_bytes(std::uint64_t size) const { return 1ull << size_class(size); }
+  /// Whether the limit allows one now.
+  bool within_limit(std::uint64_t size) const {
+    return allocated_bytes() + block_bytes(size) <= options_.memory_limit;
+  }
   /// The program gives a block back. False when it does not own it (a second release).
   static bool release(Place place);
   /// A received buffer becomes the program's.

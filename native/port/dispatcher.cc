@@ -630,11 +630,13 @@ void Dispatcher::abandon(std::uint32_t key, std::uint32_t handle, std::vector<Pa
   notices.push_back(notice);
 }
 
-void Dispatcher::release_kept(Consumer& consumer, bool died, std::vector<Packet>& notices) {
+/// Also when the thread leaves in good order: what it kept the key for was not over, and will not
+/// be now.
+void Dispatcher::release_kept(Consumer& consumer, std::vector<Packet>& notices) {
   for (const Consumer::KeptKey& kept : consumer.kept) {
     if (KeyTable::Entry* entry = keys_.find(kept.key)) entry->kept = false;
     release_key(kept.key);
-    if (died) abandon(kept.key, kept.handle, notices);
+    abandon(kept.key, kept.handle, notices);
   }
   consumer.kept.clear();
 }
@@ -664,10 +666,12 @@ void Dispatcher::remove(Consumer& consumer, bool died, std::vector<Packet>& orph
     const bool held = state == kSlotClaimed || state == kSlotDone || state == kSlotKept;
     if (!held || packet.awaited()) continue;
     if (options_.serialize_keys) release_key(packet.key);
-    if (died && state != kSlotDone) abandon(packet.key, packet.handle, abandoned);
+    if (state == kSlotKept || (died && state == kSlotClaimed)) {
+      abandon(packet.key, packet.handle, abandoned);
+    }
   }
   consumer.batch_size = 0;
-  release_kept(consumer, died, abandoned);
+  release_kept(consumer, abandoned);
   release_pins(consumer, abandoned);
   stop_running(consumer);
   consumer.awaited.extract([](const Packet&) { return true; }, orphans);

@@ -138,8 +138,9 @@ class Dispatcher {
   void unpin(Consumer& consumer, std::uint32_t key);
 
   /// The thread leaves. What it has not begun goes back to the front of the queue; with `died`,
-  /// each key it was in the middle of is released with a kAbandoned packet (rule T1), and so is
-  /// each that was pinned to it, since what it kept for that key is gone. Packets nobody can take
+  /// each key it was in the middle of is released with a kAbandoned packet (rule T1). So is in any
+  /// case each that it kept beyond a batch, because what goes on there will not end now, and each
+  /// that was pinned to it, since what it had for that key is gone. Packets nobody can take
   /// any more are appended to `orphans` for the caller to dispose of.
   void remove(Consumer& consumer, bool died, std::vector<Packet>& orphans);
 
@@ -176,7 +177,7 @@ class Dispatcher {
   std::uint32_t clock();
   void keep(Consumer& consumer, const Packet& packet);
   void abandon(std::uint32_t key, std::uint32_t handle, std::vector<Packet>& notices);
-  void release_kept(Consumer& consumer, bool died, std::vector<Packet>& notices);
+  void release_kept(Consumer& consumer, std::vector<Packet>& notices);
   void release_pins(Consumer& consumer, std::vector<Packet>& notices);
   bool acquire_key(Consumer& consumer, const Packet& packet);
   void release_key(std::uint32_t key, std::uint32_t count = 1);

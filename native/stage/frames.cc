@@ -60,15 +60,35 @@ std::int64_t FramesStage::listen_on(Port& port, const driver::ListenOptions& opt
     Port::adopt(*handle, port.driver(), descriptor);
     id = handle->id;
   }
-  // Only a thread of the stage can accept: whichever comes first.
+  {
+    std::lock_guard lock(mutex_);
+    listeners_.push_back(id);
+  }
+  tell_listener(port, id, Notice::kListen);
+  return id;
+}
+
+/// Only a thread of the stage can accept or close: whichever comes first.
+void FramesStage::tell_listener(Port& port, std::uint32_t listener, Notice notice) {
   Packet packet;
   packet.kind = PacketKind::kTimer;
   packet.key = kListener;
-  packet.handle = id;
-  packet.result = static_cast<double>(Notice::kListen);
+  packet.handle = listener;
+  packet.result = static_cast<double>(notice);
   Dispatcher::Section section(port.dispatcher());
   port.dispatcher().push(packet, nullptr);
-  return id;
+}
+
+void FramesStage::stop_listening() {
+  Port& port = *options_.port;
+  if (!port.enter()) return;
+  std::vector<std::uint32_t> listeners;
+  {
+    std::lock_guard lock(mutex_);
+    listeners.swap(listeners_);
+  }
+  for (const std::uint32_t id : listeners) tell_listener(port, id, Notice::kEndListening);
+  port.leave();
 }
 
 FramesStats FramesStage::stats() const {

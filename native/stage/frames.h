@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -87,6 +88,12 @@ class FramesStage {
   /// Accepts connections from now on. A handle or a negative errno. Any thread.
   std::int64_t listen(const driver::ListenOptions& options);
 
+  /// Accepts no more. Any thread.
+  void stop_listening();
+  /// From now on a message to a connection closes it, so that a program can end those that are left
+  /// wherever they are. Any thread.
+  void close_connections() { closing_ = true; }
+
   FramesStats stats() const;
   std::size_t threads() const { return threads_.size(); }
 
@@ -96,7 +103,8 @@ class FramesStage {
  private:
   friend class FramesThread;
   explicit FramesStage(FramesOptions options);
-  static std::int64_t listen_on(Port& port, const driver::ListenOptions& options);
+  std::int64_t listen_on(Port& port, const driver::ListenOptions& options);
+  static void tell_listener(Port& port, std::uint32_t listener, Notice notice);
 
   const FramesOptions options_;
   const std::shared_ptr<Rooms> rooms_;
@@ -104,6 +112,9 @@ class FramesStage {
   /// By index of the record; whoever holds the key of the record may touch it.
   std::unique_ptr<std::unique_ptr<Frame>[]> frames_;
   std::vector<std::unique_ptr<FramesThread>> threads_;
+  std::atomic<bool> closing_{false};
+  std::mutex mutex_;                      ///< guards what follows
+  std::vector<std::uint32_t> listeners_;  ///< handles
 };
 
 }  // namespace cp::stage

@@ -31,7 +31,9 @@ std::uint8_t* address(Place place) {
 }  // namespace
 
 /// Between documents without memory, so that a connection that idles holds none (rule M3); a
-/// document's rest straight into its place, unless something may still come before it.
+/// document's rest straight into its place, unless something may still come before it, or the place
+/// is too small: a receive keeps its memory until the client sends, and a document that grows may
+/// have to give it up.
 void FramesThread::receive(Connection& c) {
   Frame& frame = c.frame;
   if (frame.receiving) return;
@@ -40,7 +42,7 @@ void FramesThread::receive(Connection& c) {
   frame.receive_tag = (index_ + 1) << kTagBits | (receives_++ & ((1u << kTagBits) - 1));
   const std::uint64_t room = frame.capacity - std::min(frame.capacity, frame.received);
   const bool in_body = frame.phase == Phase::kBody && !options().framing.delimited();
-  frame.direct = frame.alone && in_body && room > 0;
+  frame.direct = frame.alone && in_body && !frame.growing && room > 0;
   if (!frame.direct) return submit(PacketKind::kReceive, c.header.handle, frame.receive_tag);
   const std::uint64_t length = std::min(room, kLongestReceive);
   const Place place{frame.place.chunk,
@@ -64,7 +66,7 @@ void FramesThread::on_receive(const PacketSlot& packet, Connection& c) {
   const bool over = packet.error != 0 || packet.result == 0;
   if (frame.phase == Phase::kClosing || frame.phase == Phase::kDismiss) {
     if (lent) BufferPool::release(piece.place);
-    if (direct) stage_.rooms_->memory_came();  // it was in use until now
+    if (direct) memory().came();  // it was in use until now
     return on_farewell(c, own && over);
   }
   const Cargo* cargo = options().records->find_cargo(c.key);
@@ -230,7 +232,39 @@ bool FramesThread::reserve(Connection& c, std::uint64_t wanted) {
   }
   frame.place = larger;
   frame.capacity = room;
+  if (frame.length > 0 && room >= frame.length) {
+    settle(c);
+  } else {
+    frame.growing = true;
+    memory().grows(c.key, room);
+  }
+  memory().came();  // some may be left, and the smaller room is free
   return true;
+}
+
+void FramesThread::settle(Connection& c) {
+  if (!c.frame.growing) return;
+  c.frame.growing = false;
+  memory().settles(c.key);
+}
+
+/// All memory is that of documents which would want more: see MemoryQueue. Meanwhile this one may
+/// have come to its end.
+void FramesThread::on_give_up(Connection& c) {
+  Frame& frame = c.frame;
+  memory().heard();
+  if (!frame.growing && !frame.hungry) return memory().came();
+  if (frame.phase == Phase::kReply) return close(c);
+  const bool hungry = frame.hungry;
+  if (hungry) memory().leave(c.key);
+  frame.hungry = false;
+  if (options().spool_to_file) {
+    move_to_file(c);
+  } else {
+    lose(c, -ENOMEM);
+  }
+  memory().came();
+  if (hungry) go_on(c);
 }
 
 bool FramesThread::move_to_file(Connection& c) {
@@ -250,7 +284,8 @@ bool FramesThread::move_to_file(Connection& c) {
     const bool written =
         frame.received == 0 || write(c, frame.place, 0, static_cast<std::uint32_t>(frame.received));
     if (!written) return false;
-    BufferPool::release(frame.place);
+    settle(c);
+    BufferPool::release(frame.place);  // the write has it in use
     frame.place = {};
     frame.capacity = 0;
   }
@@ -277,8 +312,8 @@ bool FramesThread::write(Connection& c, Place place, std::uint64_t offset, std::
 
 void FramesThread::on_write(const PacketSlot& packet, Connection& c) {
   Frame& frame = c.frame;
-  // Of a document that was given up.
-  if (packet.handle != frame.file) return stage_.rooms_->memory_came();
+  memory().came();
+  if (packet.handle != frame.file) return;  // of a document that was given up
   --frame.writes;
   if (packet.error != 0) lose(c, packet.error);
   go_on(c);
@@ -320,6 +355,7 @@ void FramesThread::go_on(Connection& c) {
 void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
   Frame& frame = c.frame;
   RecordHeader& header = c.header;
+  settle(c);
   header.deadline = 0;
   show_state(c);
   if (frame.writes > 0) return;  // with the last of them it goes on here

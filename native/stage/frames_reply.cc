@@ -68,6 +68,7 @@ void FramesThread::read_file(Connection& c, Reply& reply) {
   if (frame.block.chunk == driver::kNoChunk) {
     if (!options().port->pool().could_allocate(part, 0)) return close(c);
     if (!allocate_or_wait(c, part, frame.block)) return;
+    memory().came();
   }
   const std::uint64_t length = std::min(reply.file_length - of_file, part);
   const auto offset = static_cast<std::int64_t>(reply.file_offset + of_file);
@@ -76,7 +77,7 @@ void FramesThread::read_file(Connection& c, Reply& reply) {
 
 void FramesThread::on_read(const PacketSlot& packet, Connection& c) {
   if (c.frame.phase != Phase::kReply || packet.handle != c.frame.reply_file) {
-    return stage_.rooms_->memory_came();
+    return memory().came();
   }
   // Shorter than it was said to be: the client was promised more.
   if (packet.error != 0 || packet.result == 0) return close(c);
@@ -85,7 +86,9 @@ void FramesThread::on_read(const PacketSlot& packet, Connection& c) {
 }
 
 void FramesThread::on_send(const PacketSlot& packet, Connection& c) {
-  if (c.frame.phase == Phase::kClosing) return stage_.rooms_->memory_came();
+  // What it had in use may have been given up meanwhile, and a farewell was from the beginning.
+  if (c.frame.phase != Phase::kReply) memory().came();
+  if (c.frame.phase == Phase::kClosing) return;
   if (packet.error != 0) return close(c);
   if (c.frame.phase == Phase::kDismiss) {
     c.frame.saying = false;
@@ -112,6 +115,8 @@ void FramesThread::end_reply(Connection& c) {
 void FramesThread::give_up_document(Connection& c) {
   Frame& frame = c.frame;
   const bool held = frame.capacity > 0 || frame.block.chunk != driver::kNoChunk;
+  if (frame.hungry) memory().leave(c.key);
+  settle(c);  // before its memory is free, which else would count as another's
   if (frame.capacity > 0) BufferPool::release(frame.place);
   if (frame.block.chunk != driver::kNoChunk) BufferPool::release(frame.block);
   if (frame.file != 0) close_quietly(*thread_, frame.file);
@@ -121,7 +126,7 @@ void FramesThread::give_up_document(Connection& c) {
   frame.file = frame.reply_file = 0;
   frame.writes = 0;
   frame.hungry = false;  // a notice that is on its way goes on to the next one
-  if (held) stage_.rooms_->memory_came();
+  if (held) memory().came();
 }
 
 /// Closing at once, with bytes of the client's not received, would reset the connection, and it
@@ -157,7 +162,7 @@ void FramesThread::closed(Connection& c) {
   give_up_document(c);
   stage_.frames_[RecordTable::index_of(c.key)].reset();
   options().records->release(c.key, *thread_);
-  stage_.rooms_->memory_came();
+  memory().came();
 }
 
 }  // namespace cp::stage

@@ -109,11 +109,14 @@ Frame& FramesThread::frame_of(std::uint32_t key) {
 void FramesThread::on_stale(const PacketSlot& packet) {
   if (packet.chunk != driver::kNoChunk) BufferPool::release({packet.chunk, packet.offset});
   if (packet.kind != static_cast<std::uint8_t>(PacketKind::kTimer)) {
-    return stage_.rooms_->memory_came();
+    return memory().came();
   }
   const auto notice = static_cast<Notice>(static_cast<int>(packet.result));
   if (notice == Notice::kPlace) stage_.rooms_->granted();  // a lease that ends at once
-  if (notice == Notice::kMemory) stage_.rooms_->memory_came();
+  if (notice == Notice::kMemory || notice == Notice::kGiveUp) {
+    memory().heard();
+    memory().came();
+  }
 }
 
 /// A connection that is handed on or comes back is where its record's port says from that moment
@@ -131,7 +134,8 @@ void FramesThread::handle(const PacketSlot& packet) {
 void FramesThread::on_listener(const PacketSlot& packet) {
   switch (static_cast<PacketKind>(packet.kind)) {
     case PacketKind::kTimer:
-      return accept_on(packet.handle);
+      if (packet.result == static_cast<double>(Notice::kListen)) return accept_on(packet.handle);
+      return submit(PacketKind::kClose, packet.handle);
     case PacketKind::kAccept:
       if (packet.error == 0 && packet.accepted != 0) on_accept(packet);
       if (concerns_one_connection(packet.error) && (packet.flags & kPacketMore) == 0) {
@@ -158,6 +162,7 @@ void FramesThread::on_accept(const PacketSlot& packet) {
 }
 
 void FramesThread::begin(Connection& c) {
+  if (c.frame.phase == Phase::kClosing) return;  // a message was faster
   c.frame = {};
   c.frame.alone = true;
   c.header.stage = options().stage;
@@ -180,6 +185,9 @@ void FramesThread::on_connection(const PacketSlot& packet, Connection& c) {
       return on_write(packet, c);
     case PacketKind::kRead:
       return on_read(packet, c);
+    case PacketKind::kPosted:
+      if (stage_.closing_ && c.frame.phase != Phase::kAway) close(c);
+      return;
     case PacketKind::kTimer:
       return on_timer(c, static_cast<Notice>(static_cast<int>(packet.result)));
     case PacketKind::kClose:
@@ -198,9 +206,11 @@ void FramesThread::on_timer(Connection& c, Notice notice) {
     if (c.frame.phase == Phase::kWhole) deliver(c, std::move(lease));
     return;
   }
+  if (notice == Notice::kGiveUp) return on_give_up(c);
   if (notice == Notice::kMemory) {
+    memory().heard();
     // Not needed any more: it is for the next one that waits.
-    if (!c.frame.hungry) return stage_.rooms_->memory_came();
+    if (!c.frame.hungry) return memory().came();
     c.frame.hungry = false;
     return c.frame.phase == Phase::kReply ? go_on_replying(c) : go_on(c);
   }
@@ -264,15 +274,14 @@ bool FramesThread::allocate(std::uint64_t size, Place& out) {
 }
 
 /// False: `c` waits, and is told when some was given back. Where some was to be had there may be
-/// more, so the next one that waits is told.
+/// more: the caller says `memory().came()` when it is seen what became of this.
 bool FramesThread::allocate_or_wait(Connection& c, std::uint64_t size, Place& out) {
-  if (!allocate(size, out)) {
-    c.frame.hungry = true;
-    stage_.rooms_->wait_for_memory(c.key);
-    if (!allocate(size, out)) return false;
-    c.frame.hungry = false;
-  }
-  stage_.rooms_->memory_came();
+  if (allocate(size, out)) return true;
+  c.frame.hungry = true;
+  memory().wait(c.key, size);
+  if (!allocate(size, out)) return memory().in_vain(c.key), false;
+  c.frame.hungry = false;
+  memory().leave(c.key);
   return true;
 }
 

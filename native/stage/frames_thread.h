@@ -27,6 +27,7 @@ struct Frame {
   bool alone = false;       ///< none that another stage had begun can be in flight
   bool direct = false;      ///< into the document's memory
   bool hungry = false;      ///< waits for memory
+  bool growing = false;     ///< its document has some memory and will want more
   bool queued = false;      ///< waits for a place in the next stage
   bool saying = false;      ///< kDismiss: the client is being told why
   bool heard = false;       ///< kDismiss: the client has ended its side
@@ -79,6 +80,7 @@ class FramesThread {
   Frame& frame_of(std::uint32_t key);
   const FramesOptions& options() const { return stage_.options_; }
   FramesCounters& counters() { return stage_.counters_; }
+  MemoryQueue& memory() { return stage_.rooms_->memory(); }
 
   // Receiving: frames_receive.cc
   void begin(Connection& c);
@@ -95,6 +97,8 @@ class FramesThread {
   std::size_t keep_in_memory(Connection& c, const std::uint8_t* bytes, std::size_t size);
   std::size_t keep_in_file(Connection& c, const Piece& piece, std::size_t size);
   bool reserve(Connection& c, std::uint64_t wanted);
+  void settle(Connection& c);
+  void on_give_up(Connection& c);
   bool move_to_file(Connection& c);
   void lose(Connection& c, driver::Result error);
   bool write(Connection& c, Place place, std::uint64_t offset, std::uint32_t length);

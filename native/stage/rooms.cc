@@ -10,7 +10,7 @@ class Rooms::Place final : public Lease {
   explicit Place(std::shared_ptr<Rooms> rooms) : rooms_(std::move(rooms)) {}
   ~Place() override {
     rooms_->give_back();
-    rooms_->memory_came();
+    rooms_->memory().came();
   }
 
  private:
@@ -46,27 +46,6 @@ void Rooms::give_back() {
     waiting_.pop_front();
   }
   tell(port_, key, Notice::kPlace);
-}
-
-void Rooms::wait_for_memory(std::uint32_t key) {
-  std::lock_guard lock(mutex_);
-  hungry_.push_back(key);
-  hungry_count_.store(hungry_.size());
-}
-
-/// Who waits is counted before it looks for memory once more, and memory is free before this looks
-/// at the count; the pool's mutex lies between both.
-void Rooms::memory_came() {
-  if (hungry_count_.load() == 0) return;
-  std::uint32_t key = 0;
-  {
-    std::lock_guard lock(mutex_);
-    if (hungry_.empty()) return;
-    key = hungry_.front();
-    hungry_.pop_front();
-    hungry_count_.store(hungry_.size());
-  }
-  tell(port_, key, Notice::kMemory);
 }
 
 std::uint32_t Rooms::taken() const {

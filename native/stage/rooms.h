@@ -1,8 +1,7 @@
 // What bounds a native stage: places for documents in the queue of the next stage, and memory. A
-// connection that gets none waits in order, and is told by a packet of its key.
+// connection that gets none waits, and is told by a packet of its key.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -10,30 +9,31 @@
 
 #include "port/port.h"
 #include "stage/cargo.h"
+#include "stage/memory_queue.h"
 
 namespace cp::stage {
 
 /// Results of the kTimer packets a connection is told with.
 enum class Notice : int {
-  kDeadline = 0,  ///< its deadline has passed: see RecordTable
-  kPlace = 1,     ///< a place in the next stage is its own
-  kMemory = 2,    ///< some memory was given back: try again
-  kListen = 3,    ///< of a listener: accept connections
-  kBegin = 4,     ///< it was accepted
+  kDeadline = 0,      ///< its deadline has passed: see RecordTable
+  kPlace = 1,         ///< a place in the next stage is its own
+  kMemory = 2,        ///< some memory was given back: try again
+  kGiveUp = 3,        ///< others wait for its memory, and it would wait for theirs
+  kListen = 4,        ///< of a listener: accept connections
+  kEndListening = 5,  ///< of a listener: close it
+  kBegin = 6,         ///< it was accepted
 };
 
 class Rooms : public std::enable_shared_from_this<Rooms> {
  public:
-  Rooms(Port& port, std::uint32_t places) : port_(port), places_(places) {}
+  Rooms(Port& port, std::uint32_t places) : port_(port), places_(places), memory_(port) {}
 
   /// A place for a document, given back when the lease ends; null: `key` waits for one.
   std::unique_ptr<Lease> take_place(std::uint32_t key);
   /// After Notice::kPlace: the place is taken for the connection already.
   std::unique_ptr<Lease> granted();
-  /// `key` waits for memory. Ask for memory once more afterwards: some may have come meanwhile.
-  void wait_for_memory(std::uint32_t key);
-  /// Memory was given back, or some was left over: whoever waits first is told.
-  void memory_came();
+
+  MemoryQueue& memory() { return memory_; }
 
   /// Documents in the next stage; connections that wait for a place.
   std::uint32_t taken() const;
@@ -51,8 +51,7 @@ class Rooms : public std::enable_shared_from_this<Rooms> {
   mutable std::mutex mutex_;  ///< a leaf
   std::uint32_t taken_ = 0;
   std::deque<std::uint32_t> waiting_;
-  std::deque<std::uint32_t> hungry_;
-  std::atomic<std::size_t> hungry_count_{0};  ///< spares most releases the mutex
+  MemoryQueue memory_;
 };
 
 }  // namespace cp::stage

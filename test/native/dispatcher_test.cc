@@ -644,17 +644,35 @@ TEST_CASE("T1 a key that a dead thread kept is abandoned, once, before what wait
   CHECK(b.slots[1].result == 2);
 }
 
-TEST_CASE("T1 a thread that leaves of its own will abandons no key it kept") {
+TEST_CASE("T1 a key that a thread keeps is abandoned, too, when it leaves of its own will") {
   Dispatcher dispatcher({2, 65536, true});
   FakeThread a(dispatcher), b(dispatcher);
   REQUIRE(post(dispatcher, posted(1, 1)));
   REQUIRE(a.take() == 1);
   REQUIRE(a.claim(0));
   a.keep(0);
-  REQUIRE(a.take(0) == 0);
+  SUBCASE("after its batch") { REQUIRE(a.take(0) == 0); }
+  SUBCASE("in its batch") {}
   REQUIRE(post(dispatcher, posted(1, 2)));
   a.leave(false);
-  CHECK(drain(b) == Values{2});
+  REQUIRE(b.take() == 2);
+  CHECK(b.slots[0].kind == static_cast<std::uint8_t>(PacketKind::kAbandoned));
+  CHECK(b.slots[0].key == 1);
+  CHECK(b.slots[1].result == 2);
+}
+
+TEST_CASE("T1 a thread that leaves of its own will abandons no key it has dealt with") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  REQUIRE(post(dispatcher, posted(1, 1)));
+  REQUIRE(post(dispatcher, posted(2, 2)));
+  REQUIRE(a.take() == 2);
+  REQUIRE(a.claim(0));
+  a.done(0);
+  REQUIRE(a.claim(1));
+  REQUIRE(post(dispatcher, posted(1, 3)));
+  a.leave(false);
+  CHECK(drain(b) == Values{3});
 }
 
 // ---- pinned keys ------------------------------------------------------------------------------

@@ -285,6 +285,149 @@ PORT_TEST("a document that could not fit into all of the memory is refused") {
   CHECK(it.frames->stats().failed == 1);
 }
 
+/// Documents that have begun, and will want more room than the first: 16 KiB.
+std::vector<Peer> begin_documents(FramesPipeline& it, std::size_t count, const std::string& text) {
+  std::vector<Peer> peers;
+  for (std::size_t i = 0; i < count; ++i) {
+    peers.push_back(it.connect());
+    peers.back().write(framed(text).substr(0, 5));
+    CHECK(eventually([&] { return it.port->pool().allocated_bytes() == (i + 1) * 16384; }));
+  }
+  return peers;
+}
+
+PORT_TEST("documents that wait for each other's memory: some give up, the others come through") {
+  NEEDS_DRIVER();
+  constexpr std::size_t kClients = 16;
+  const std::string text = text_of(100'000);
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = kClients * 16384;
+    setup.frames.max = 100'000;
+    setup.frames.stall_timeout = 0;
+    tell(setup.frames.failed, "failed");
+  });
+  std::vector<Peer> peers = begin_documents(it, kClients, text);
+  std::vector<std::thread> writers;
+  for (Peer& peer : peers) writers.emplace_back([&] { peer.write(framed(text).substr(5)); });
+  std::size_t documents = 0;
+  const auto failed = [&] { return static_cast<std::size_t>(it.frames->stats().failed); };
+  while (documents + failed() < kClients) {
+    const Arrival arrival = it.take(10 * kMillisecond);
+    if (arrival.key == 0) continue;
+    ++documents;
+    CHECK(arrival.text == text);
+    CHECK(it.answer(arrival, "k") == 0);
+  }
+  for (std::thread& writer : writers) writer.join();
+  CHECK(documents > 0);
+  std::size_t answered = 0;
+  for (Peer& peer : peers) {
+    const std::string said = peer.read(1);
+    if (said == "k") {
+      ++answered;
+    } else {
+      CHECK(said == "f");
+      CHECK(read_to_end(peer) == "ailed");
+    }
+    peer.shut();
+  }
+  CHECK(answered == documents);
+  CHECK(eventually([&] { return it.empty(); }));
+}
+
+PORT_TEST("clients that announce much and send little do not keep the others out") {
+  NEEDS_DRIVER();
+  const std::string text = text_of(100'000);
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = 262'144;
+    setup.frames.max = 100'000;
+    setup.frames.stall_timeout = 0;
+  });
+  std::vector<Peer> silent = begin_documents(it, 16, text);
+  Peer busy = it.connect();
+  for (int i = 0; i < 3; ++i) {
+    busy.write(framed(text));
+    const Arrival arrival = it.take();
+    CHECK(arrival.text == text);
+    CHECK(it.answer(arrival, "k") == 0);
+    CHECK(busy.read(1) == "k");
+  }
+  const std::uint64_t failed = it.frames->stats().failed;
+  CHECK(failed >= 8);
+  // Those that gave up are still there, and in step.
+  std::uint64_t lost = 0;
+  for (Peer& peer : silent) {
+    peer.write(framed(text).substr(5) + framed("next"));
+    const Arrival arrival = it.take();
+    const stage::RecordHeader& header = it.header(arrival.key);
+    if (header.document_chunk == driver::kNoChunk) {
+      ++lost;
+      CHECK(header.document_start == ENOMEM);
+    } else {
+      CHECK(arrival.text == text);
+    }
+    CHECK(it.answer(arrival, "k") == 0);
+    const Arrival next = it.take();
+    CHECK(next.text == "next");
+    CHECK(it.answer(next, "k") == 0);
+    CHECK(peer.read(2) == "kk");
+  }
+  CHECK(lost == failed);
+}
+
+PORT_TEST("delimited documents, too, give up when they wait for each other") {
+  NEEDS_DRIVER();
+  constexpr std::size_t kClients = 8;
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = kClients * 16384;
+    setup.frames.framing = framing_of(Framing::Kind::kDelimiter, "\n");
+    setup.frames.stall_timeout = 0;
+  });
+  const std::string text(30'000, 'x');
+  std::vector<Peer> peers;
+  for (std::size_t i = 0; i < kClients; ++i) {
+    peers.push_back(it.connect());
+    peers.back().write(text.substr(0, 10));
+    CHECK(eventually([&] { return it.port->pool().allocated_bytes() == (i + 1) * 16384; }));
+  }
+  for (Peer& peer : peers) peer.write(text.substr(10) + "\n");
+  std::size_t whole = 0;
+  for (std::size_t i = 0; i < kClients; ++i) {
+    const Arrival arrival = it.take();
+    REQUIRE(arrival.key != 0);
+    if (arrival.text == text) ++whole;
+    CHECK(it.answer(arrival, "k") == 0);
+  }
+  CHECK(whole > 0);
+  CHECK(whole + it.frames->stats().failed == kClients);
+  for (Peer& peer : peers) CHECK(peer.read(1) == "k");
+}
+
+PORT_TEST("documents move to files when an answer needs their memory") {
+  NEEDS_DRIVER();
+  const std::string text = text_of(100'000), answer = text_of(200'000, 2);
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = 262'144;
+    setup.frames.spool_to_file = true;
+    setup.frames.stall_timeout = 0;
+  });
+  Peer first = it.connect();
+  first.write(framed(""));
+  const Arrival to = it.take();
+  std::vector<Peer> peers = begin_documents(it, 16, text);
+  it.give_file(to.key, answer, answer.size());
+  CHECK(it.hand_back(to.key) == 0);
+  CHECK(first.read(answer.size()) == answer);
+  for (Peer& peer : peers) {
+    peer.write(framed(text).substr(5));
+    const Arrival arrival = it.take();
+    CHECK(arrival.text == text);
+    CHECK(it.answer(arrival, "k") == 0);
+    CHECK(peer.read(1) == "k");
+  }
+  CHECK(it.frames->stats().failed == 0);
+}
+
 PORT_TEST("a document goes to a file when memory has run out") {
   NEEDS_DRIVER();
   FramesPipeline it(D::name, [](FramesSetup& setup) {

@@ -1,0 +1,116 @@
+#include "stage/memory_queue.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "stage/rooms.h"
+
+namespace cp::stage {
+
+void MemoryQueue::wait(std::uint32_t key, std::uint64_t size) {
+  std::lock_guard lock(mutex_);
+  waiters_.push_back({key, size, false});
+  count_.store(waiters_.size());
+  set_waits(key, true);
+}
+
+void MemoryQueue::in_vain(std::uint32_t key) {
+  std::unique_lock lock(mutex_);
+  for (Waiter& waiter : waiters_) {
+    if (waiter.key == key) waiter.tried = true;
+  }
+  const std::optional<Message> message = look();
+  lock.unlock();
+  tell(message);
+}
+
+void MemoryQueue::leave(std::uint32_t key) {
+  std::lock_guard lock(mutex_);
+  const auto of_key = [key](const Waiter& waiter) { return waiter.key == key; };
+  const auto waiter = std::find_if(waiters_.begin(), waiters_.end(), of_key);
+  if (waiter != waiters_.end()) take_out(waiter);
+}
+
+void MemoryQueue::grows(std::uint32_t key, std::uint64_t room) {
+  std::lock_guard lock(mutex_);
+  const auto [document, added] = documents_.try_emplace(key, Document{0, begun_, false});
+  if (added) ++begun_;
+  held_ -= document->second.held;
+  document->second.held = port_.pool().block_bytes(room);
+  held_ += document->second.held;
+}
+
+void MemoryQueue::settles(std::uint32_t key) {
+  std::lock_guard lock(mutex_);
+  const auto document = documents_.find(key);
+  if (document == documents_.end()) return;
+  held_ -= document->second.held;
+  documents_.erase(document);
+}
+
+/// Who waits is counted before it looks for memory once more, and memory is free before this looks
+/// at the count; the pool's mutex lies between both.
+void MemoryQueue::came() {
+  if (count_.load() == 0) return;
+  std::unique_lock lock(mutex_);
+  for (Waiter& waiter : waiters_) waiter.tried = false;
+  const std::optional<Message> message = look();
+  lock.unlock();
+  tell(message);
+}
+
+void MemoryQueue::heard() {
+  std::lock_guard lock(mutex_);
+  --told_;
+}
+
+/// Whom there is something for: another may be faster, then it comes back to wait. Not one that has
+/// tried since memory came: where the system refuses what the limit allows, it would be told again
+/// and again.
+std::optional<MemoryQueue::Message> MemoryQueue::look() {
+  const auto fits = [this](const Waiter& waiter) {
+    return !waiter.tried && port_.pool().within_limit(waiter.size);
+  };
+  const auto first = std::find_if(waiters_.begin(), waiters_.end(), fits);
+  if (first != waiters_.end()) {
+    const Message message{first->key, Notice::kMemory};
+    take_out(first);
+    ++told_;
+    return message;
+  }
+  if (!all_wait()) return std::nullopt;
+  ++told_;
+  return Message{least(), Notice::kGiveUp};
+}
+
+bool MemoryQueue::all_wait() const {
+  return !waiters_.empty() && told_ == 0 && port_.pool().allocated_bytes() <= held_;
+}
+
+/// Where no document has any memory the system has refused it: the latest gives up.
+std::uint32_t MemoryQueue::least() const {
+  const auto rank = [](const auto& entry) {
+    const Document& document = entry.second;
+    return std::tuple(document.held, document.waits, ~document.order);
+  };
+  const auto before = [&](const auto& a, const auto& b) { return rank(a) < rank(b); };
+  const auto least = std::min_element(documents_.begin(), documents_.end(), before);
+  return least != documents_.end() ? least->first : waiters_.back().key;
+}
+
+void MemoryQueue::tell(const std::optional<Message>& message) const {
+  if (message) Rooms::tell(port_, message->key, message->notice);
+}
+
+void MemoryQueue::take_out(std::deque<Waiter>::iterator waiter) {
+  set_waits(waiter->key, false);
+  waiters_.erase(waiter);
+  count_.store(waiters_.size());
+}
+
+void MemoryQueue::set_waits(std::uint32_t key, bool waits) {
+  const auto document = documents_.find(key);
+  if (document != documents_.end()) document->second.waits = waits;
+}
+
+}  // namespace cp::stage

@@ -1,0 +1,92 @@
+// Connections that wait for the memory of a native stage, and documents that hold some and will
+// want more. Nobody waits for ever for memory that nobody will give back.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+
+#include "port/port.h"
+
+namespace cp::stage {
+
+enum class Notice : int;
+
+/// A document grows by moving into a larger room, so one that has some memory may wait for more,
+/// and several of them for each other. All memory that is given out is of two kinds:
+///
+/// - That of documents which *grow*: they will want more before they give back what they have.
+/// - The rest, whose holders want nothing from here: documents that have all the room they were
+///   announced to need, or are in the next stage, and blocks of answers, of writes, of farewells.
+///   It comes back, at the latest when their clients' timeouts end them, and `came` is called then.
+///
+/// So nothing is on its way exactly when what is given out is what documents hold that grow, no
+/// matter whether they wait for memory or for their clients. When then somebody waits whom nothing
+/// that is free would do, one document that grows is told to give up. Each time there is one less;
+/// the last one left fits, because a document that could not fit beside itself never waits. It is
+/// looked at whenever that could have become true: when one begins to wait or to grow, and when
+/// memory came. A deadlock therefore can't last.
+///
+/// The one with the smallest room goes first, which has brought the least; of equals one whose
+/// client is silent, then the latest. Clients that announce much and send little thus don't keep
+/// the others out, and the document that has come furthest is never the one to go.
+///
+/// Any thread; holders of a key call for their own key.
+class MemoryQueue {
+ public:
+  explicit MemoryQueue(Port& port) : port_(port) {}
+
+  /// `key` waits for `size` bytes. Ask for them once more afterwards: some may have come meanwhile.
+  void wait(std::uint32_t key, std::uint64_t size);
+  /// It had none the second time either.
+  void in_vain(std::uint32_t key);
+  /// It does not wait any more. It may have been told already.
+  void leave(std::uint32_t key);
+
+  /// The document of `key` has `room` bytes and will want more.
+  void grows(std::uint32_t key, std::uint64_t room);
+  /// Or it will not: it is whole, has all the room it needs, or is given up.
+  void settles(std::uint32_t key);
+
+  /// Memory was given back, or some was left over: the first it would do for is told.
+  void came();
+  /// A notice of this queue has been taken, whatever comes of it. Then `came`, or `wait` again.
+  void heard();
+
+ private:
+  struct Waiter {
+    std::uint32_t key;
+    std::uint64_t size;
+    bool tried;  ///< since memory came last
+  };
+  struct Document {
+    std::uint64_t held;
+    std::uint64_t order;
+    bool waits;
+  };
+  struct Message {
+    std::uint32_t key;
+    Notice notice;
+  };
+  /// Found under the mutex, told without.
+  std::optional<Message> look();
+  bool all_wait() const;
+  std::uint32_t least() const;
+  void tell(const std::optional<Message>& message) const;
+  void take_out(std::deque<Waiter>::iterator waiter);
+  void set_waits(std::uint32_t key, bool waits);
+
+  Port& port_;
+  std::mutex mutex_;  ///< a leaf
+  std::deque<Waiter> waiters_;
+  std::atomic<std::size_t> count_{0};  ///< of them
+  std::unordered_map<std::uint32_t, Document> documents_;
+  std::uint64_t held_ = 0;   ///< by them
+  std::uint64_t begun_ = 0;  ///< documents there ever were
+  std::size_t told_ = 0;     ///< notices on their way
+};
+
+}  // namespace cp::stage
