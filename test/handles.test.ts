@@ -2,10 +2,9 @@
  * The table of a thread's handles.
  */
 import { expect, test } from 'vitest';
-import type { Handle, Style } from '../lib/handle';
-import { Handles } from '../lib/handles';
+import { Handles } from '../dist/handles.js';
 
-const named = (id: number) => ({ id }) as Handle<Style>;
+const named = (id: number) => ({ id }) as Parameters<Handles['add']>[0];
 const PLACES = 1 << 20;
 
 test('two lives of one place are told apart, and forgotten one by one', () => {
