@@ -27,8 +27,7 @@ Request* transfer(PacketKind kind, Place place, std::uint32_t bytes, bool releas
   request->kind = kind;
   std::uint8_t* base = BufferPool::use(place, bytes);
   if (base == nullptr) std::abort();  // the program released it before
-  request->memory.push_back({base, bytes});
-  request->places.push_back(place);
+  request->memory.add({base, bytes}, place);
   request->total = bytes;
   request->chunk = place.chunk;
   if (release) BufferPool::release(place);
