@@ -147,7 +147,7 @@ function nameOfOrigin(thread: StageThread, c: Connection): string {
   return thread.stages[thread.records.bytes[c.at + Header.FROM]!]?.name ?? '';
 }
 
-/** The state has changed since the packet was looked at. */
+/** The state, or the stage, has changed since the packet was looked at. */
 function unwanted(thread: StageThread, c: Connection): undefined {
   thread.stash(c.name, c.at, c.chunk, c.start, c.length);
   c.chunk = NO_CHUNK;
@@ -287,6 +287,10 @@ function leave(thread: StageThread, c: Connection): boolean {
     handOff(thread, c);
     return true;
   }
+  if (c.chunk !== NO_CHUNK) {
+    thread.release(c.chunk, c.start);
+    c.chunk = NO_CHUNK;
+  }
   if ((c.flags & RecordFlag.Closing) !== 0) return true;
   return close(thread, c);
 }
@@ -321,6 +325,10 @@ export function submitClose(thread: StageThread, handle: number): void {
 /**
  * The record says where it goes; native code sets PORT with the hand-off itself. Until then the
  * thread leaves packets of the key alone: lib/stage/runner.ts.
+ *
+ * What called for `entered`, `handoff` or `failed` first, and was not told itself when one of these
+ * sent the connection on, is for the next stage: received bytes, which would be a gap in the stream,
+ * and a message.
  */
 function handOff(thread: StageThread, c: Connection): void {
   const { bytes, words, numbers } = thread.records;
@@ -336,7 +344,11 @@ function handOff(thread: StageThread, c: Connection): void {
   thread.dropLocal(c.name);
   if (handle !== 0) thread.lane.handles.get(handle)?.gone();
   thread.count(Counter.HandedOff);
+  if (c.chunk !== NO_CHUNK) unwanted(thread, c);
   thread.submitHandOff(c.name, handle, target.port);
+  if ((c.todo & Todo.Event) !== 0 && c.event === Event.Posted) {
+    thread.forward(c.name, c.value, target.port);
+  }
 }
 
 /** The last event is over. */

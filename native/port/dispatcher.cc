@@ -436,28 +436,38 @@ std::size_t Dispatcher::share(std::size_t max) const {
   return std::min(max, (queue_.size() + helpers) / (1 + helpers));
 }
 
-std::size_t Dispatcher::take_from(PacketQueue& queue, Consumer& consumer, std::size_t limit) {
-  std::size_t got = 0;
-  while (got < limit && consumer.batch_size < kBatchLimit && !queue.empty()) {
-    const Packet packet = queue.front();
-    queue.pop_front();
-    if (belongs_elsewhere(consumer, packet)) continue;
-    if (serialized(packet) && !acquire_key(consumer, packet)) continue;
-    count_out(packet);
-    hold(consumer, packet);
-    ++got;
-  }
-  return got;
+/// Whether the queue's first packet is the consumer's now; it leaves the queue either way.
+bool Dispatcher::take_front(PacketQueue& queue, Consumer& consumer) {
+  const Packet packet = queue.front();
+  queue.pop_front();
+  if (belongs_elsewhere(consumer, packet)) return false;
+  if (serialized(packet) && !acquire_key(consumer, packet)) return false;
+  count_out(packet);
+  hold(consumer, packet);
+  return true;
 }
 
+void Dispatcher::take_awaited(Consumer& consumer, std::size_t limit) {
+  while (limit > 0 && !consumer.awaited.empty()) {
+    if (take_front(consumer.awaited, consumer)) --limit;
+  }
+}
+
+/// The consumer's own packets and those any thread may take, as they stand in the order of the port
+/// (rule D1): the two may be of one handle. Its own ones first would let what was received overtake
+/// the notice of the hand-off that brought the handle (rule A3), or that its key was abandoned. So
+/// once it has its share of the queue, it leaves its own newer ones, too.
 void Dispatcher::take_shared(Consumer& consumer, std::size_t max) {
-  std::size_t got = take_from(consumer.own, consumer, max);
-  // Packets whose key another thread holds leave the queue without being taken; go on behind them.
-  while (got < max && !queue_.empty()) {
-    const std::size_t wanted = std::max<std::size_t>(1, share(max - got));
-    const std::size_t taken = take_from(queue_, consumer, wanted);
-    got += taken;
-    if (taken == wanted) break;
+  std::size_t got = 0;
+  std::size_t left = queue_.empty() ? 0 : std::max<std::size_t>(1, share(max));
+  while (got < max) {
+    const bool own = !consumer.own.empty() &&
+                     (queue_.empty() || consumer.own.front().sequence < queue_.front().sequence);
+    if (!own && (queue_.empty() || left == 0)) break;
+    // Packets whose key another thread holds leave without being taken; it goes on behind them.
+    if (!take_front(own ? consumer.own : queue_, consumer)) continue;
+    ++got;
+    if (!own) --left;
   }
   if (got == 0) steal(consumer, max);
 }
@@ -466,7 +476,7 @@ std::size_t Dispatcher::take(Consumer& consumer, std::size_t max) {
   if (closed_) return 0;
   gather();
   // Awaited answers are outside of the limit D3: no other thread could run them in its place.
-  take_from(consumer.awaited, consumer, max == 0 ? kBatchLimit : kBatchLimit / 2);
+  take_awaited(consumer, max == 0 ? kBatchLimit : kBatchLimit / 2);
   max = std::min(max, kBatchLimit - consumer.batch_size);  // what else the batch has room for
   if (max > 0 && running_ < options_.concurrency) take_shared(consumer, max);
   if (consumer.batch_size > 0) {

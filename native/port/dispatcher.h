@@ -185,7 +185,8 @@ class Dispatcher {
   void put_back(const Packet& packet);
   void hold(Consumer& consumer, const Packet& packet);
   std::size_t share(std::size_t max) const;
-  std::size_t take_from(PacketQueue& queue, Consumer& consumer, std::size_t limit);
+  bool take_front(PacketQueue& queue, Consumer& consumer);
+  void take_awaited(Consumer& consumer, std::size_t limit);
   void take_shared(Consumer& consumer, std::size_t max);
   void steal(Consumer& thief, std::size_t max);
   void steal_from(Consumer& victim, Consumer& thief, std::size_t wanted, std::size_t max);

@@ -238,9 +238,11 @@ void Thread::detach(bool died) {
   // Reaped before anything is freed: the kernel must not write into memory that is no longer ours,
   // and a buffered read whose thread has gone may end in EFAULT.
   for (;;) {
-    cancel_everything();
     pump();
     if (running_.empty() && !has_mail_.load() && synthetic_.empty()) break;
+    // Right before it waits: a letter that was under way may have brought an operation, which could
+    // last for ever if nobody asked it to end.
+    cancel_everything();
     if (!has_mail_.load() && synthetic_.empty()) lane_->wait(next_deadline());
   }
   std::unique_ptr<driver::Lane> lane;

@@ -520,6 +520,52 @@ TEST_CASE("D7 packets for one thread alone reach it, in order, and no other") {
   CHECK(drain(a) == Values{1, 2, 3, 4});
 }
 
+TEST_CASE("D1 A3 packets for one thread alone do not overtake older ones that any may take") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  push(dispatcher, completed(9, 9, 1));
+  push(dispatcher, for_one(completed(9, 9, 2), a));
+  push(dispatcher, completed(8, 8, 3));
+  push(dispatcher, for_one(completed(7, 7, 4), a));
+  SUBCASE("when it takes all") {
+    REQUIRE(a.take() == 4);
+    CHECK(a.values() == Values{1, 2, 3, 4});
+  }
+  SUBCASE("when it leaves some to a thread that waits") {
+    push(dispatcher, completed(6, 6, 5));
+    {
+      Dispatcher::Section section(dispatcher);
+      dispatcher.park(b, false, true);
+    }
+    // Two of the three that any may take: what is its own and newer than the third stays, too.
+    REQUIRE(a.take() == 4);
+    CHECK(a.values() == Values{1, 2, 3, 4});
+    REQUIRE(b.take() == 1);
+    CHECK(b.values() == Values{5});
+  }
+  SUBCASE("when another thread has taken the older one") {
+    REQUIRE(b.take(1) == 1);
+    REQUIRE(b.claim(0));
+    CHECK(drain(a) == Values{3, 4});
+    b.done(0);
+    REQUIRE(b.take() == 0);
+    CHECK(drain(a) == Values{2});
+  }
+}
+
+TEST_CASE("T1 that a key was abandoned is told before packets of it for one thread alone") {
+  Dispatcher dispatcher({2, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  push(dispatcher, completed(9, 9, 1));
+  REQUIRE(b.take() == 1);
+  REQUIRE(b.claim(0));
+  push(dispatcher, for_one(completed(9, 9, 2), a));
+  b.leave(true);
+  REQUIRE(a.take() == 2);
+  CHECK(a.slots[0].kind == static_cast<std::uint8_t>(PacketKind::kAbandoned));
+  CHECK(a.slots[1].result == 2);
+}
+
 TEST_CASE("D3 packets for one thread alone wait for a place, and the thread is then woken") {
   Dispatcher dispatcher({1, 65536, true});
   FakeThread a(dispatcher), b(dispatcher);

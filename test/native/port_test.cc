@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -702,6 +703,179 @@ PORT_TEST("T1 threads that die in the middle of anything leave nothing behind") 
     }
     ender.join();
     stayer.leave(true);
+  }
+  CHECK(open_handles() == handles);
+  CHECK(eventually([&] { return open_descriptors() == descriptors; }));
+}
+
+// ---- sends of threads that die ----------------------------------------------------------------
+
+/// A stream that several threads of two ports send, one after another: whoever has the packet that
+/// says so, a message, the notice of a hand-off or that the key was abandoned, sends the next part.
+struct Relay {
+  std::uint32_t handle = 0, key = 0;
+  std::size_t index = 0, sent = 0;  ///< written by whoever holds the key
+  std::atomic<bool> closing{false}, closed{false};
+};
+
+class RelayRace {
+ public:
+  static constexpr std::size_t kBytes = 1'500'000;
+
+  RelayRace(Port& first, Port& second, std::uint64_t number)
+      : ports_{&first, &second}, number_(number) {}
+
+  Relay& add(const Connection& c) {
+    auto relay = std::make_unique<Relay>();
+    relay->handle = c.handle;
+    relay->key = c.key;
+    relay->index = relays_.size();
+    relays_.push_back(std::move(relay));
+    return *relays_.back();
+  }
+
+  /// Takes packets of one port, and dies in the middle of some; a stayer does not.
+  void run(std::size_t port, std::uint32_t index, bool stays) {
+    Random random(number_ * 100 + index);
+    while (!over) {
+      Member member(*ports_[port]);
+      if (stays) ++stayers;
+      while (!over && take(member, port, random, stays)) {
+      }
+    }
+  }
+
+  std::vector<std::unique_ptr<Relay>>& relays() { return relays_; }
+  std::atomic<bool> over{false};
+  std::atomic<std::uint32_t> deaths{0}, moves{0}, stayers{0};
+  Verdict verdict;
+
+ private:
+  /// False when the thread is to leave.
+  bool take(Member& member, std::size_t port, Random& random, bool stays) {
+    const Packet packet = member.next(kMillisecond, 1 + random(8));
+    if (packet.kind == PacketKind::kNone) return true;
+    const auto found = std::find_if(relays_.begin(), relays_.end(),
+                                    [&](const auto& relay) { return relay->key == packet.key; });
+    if (found == relays_.end()) return true;
+    Relay& relay = **found;
+    switch (packet.kind) {
+      case PacketKind::kClose:
+        verdict.expect(!relay.closed.exchange(true), "O5 two ends");
+        return true;
+      case PacketKind::kSend:
+        verdict.expect(relay.closing, "T1 a send failed: " + std::to_string(packet.error));
+        return true;
+      default:
+        return relay.closing || send_on(member, port, relay, random, stays);
+    }
+  }
+
+  bool send_on(Member& member, std::size_t port, Relay& relay, Random& random, bool stays) {
+    for (std::uint32_t parts = random(4); parts > 0 && relay.sent < kBytes; --parts) {
+      const std::size_t most = random.one_in(3) ? 200'000 : 3000;
+      send(member, relay, std::min(kBytes - relay.sent, 1 + std::size_t{random(most)}));
+    }
+    if (relay.index % 4 == 3 && random.one_in(40)) {
+      relay.closing = true;
+      member.close(relay.handle);
+      return stays || !random.one_in(2);
+    }
+    const bool dies = !stays && random.one_in(12);
+    if (random.one_in(3)) {
+      ++moves;
+      const std::uint32_t key = relay.key;  // from here on it is another thread's
+      const std::int32_t error = ports_[port]->hand_off(relay.handle, *ports_[1 - port], key);
+      verdict.expect(error == 0, "A3 hand_off " + std::to_string(error));
+      if (dies) member.leave(false);
+    } else if (dies) {
+      ++deaths;
+      member.leave(true);  // its notice goes to whoever sends on
+    } else {
+      verdict.expect(ports_[port]->post(relay.key, 0), "Q2 a message");
+    }
+    return !dies;
+  }
+
+  void send(Member& member, Relay& relay, std::size_t length) {
+    Request* made = request(PacketKind::kSend);
+    made->quiet = true;
+    const std::string bytes = part(relay.index, relay.sent, length);
+    member.allocate(bytes.data(), bytes.size(), *made);
+    relay.sent += length;
+    member.thread->submit(made, relay.handle);
+  }
+
+  Port* const ports_[2];
+  const std::uint64_t number_;
+  std::vector<std::unique_ptr<Relay>> relays_;
+};
+
+/// The other end of one: a prefix when it is closed midway, all of it otherwise.
+void read_relay(Peer& peer, const Relay& relay, Verdict& verdict, std::uint64_t number) {
+  Random random(number);
+  std::size_t got = 0;
+  while (got < RelayRace::kBytes && verdict.good()) {
+    const std::size_t wanted = std::min<std::size_t>(1 + random(60'000), RelayRace::kBytes - got);
+    const std::string bytes = peer.read(wanted);
+    if (!verdict.expect(bytes == part(relay.index, got, bytes.size()), "T1 wrong bytes")) return;
+    got += bytes.size();
+    if (bytes.size() < wanted) break;
+    if (random.one_in(8)) std::this_thread::sleep_for(std::chrono::microseconds(random(2000)));
+  }
+  verdict.expect(got == RelayRace::kBytes || relay.closing,
+                 "T1 the stream ends at " + std::to_string(got));
+}
+
+PORT_TEST(
+    "T1 O7 sends of threads that die reach the peer whole, in order, also across a hand-off") {
+  NEEDS_DRIVER();
+  const std::uint64_t number = seed("relay");
+  INFO("CP_SEED=", number);
+  const std::size_t descriptors = open_descriptors(), handles = open_handles();
+  Port* ports[2] = {make_port(D::name, options(3)), make_port(D::name, options(3))};
+  {
+    RelayRace race(*ports[0], *ports[1], number);
+    Member member(*ports[0]);
+    const std::uint32_t listening = listener(member, true);
+    std::vector<Peer> peers;
+    for (int i = 0; i < 8; ++i) {
+      Connection c = connection(*ports[0], member, listening);
+      race.add(c);
+      peers.push_back(std::move(c.peer));
+    }
+    for (const auto& relay : race.relays()) REQUIRE(ports[0]->post(relay->key, 0));
+    std::vector<std::thread> threads, readers;
+    std::atomic<std::size_t> read{0};
+    for (std::uint32_t t = 0; t < 6; ++t) {
+      threads.emplace_back([&, t] { race.run(t % 2, t, t < 2); });
+    }
+    // Whoever takes no packets is not to be left with what the others had begun.
+    REQUIRE(eventually([&] { return race.stayers == 2; }));
+    member.leave(false);
+    for (std::size_t i = 0; i < peers.size(); ++i) {
+      readers.emplace_back([&, i] {
+        read_relay(peers[i], *race.relays()[i], race.verdict, number + i);
+        ++read;
+      });
+    }
+    eventually([&] { return read == peers.size() || !race.verdict.good(); });
+    CHECK(race.verdict.first() == "");
+    CHECK(read == peers.size());
+    {
+      Member closer(*ports[0]);
+      for (const auto& relay : race.relays()) {
+        if (!relay->closing.exchange(true)) closer.close(relay->handle);
+      }
+    }
+    const auto is_closed = [](const auto& relay) { return relay->closed.load(); };
+    CHECK(eventually(
+        [&] { return std::all_of(race.relays().begin(), race.relays().end(), is_closed); }));
+    race.over = true;
+    for (auto& thread : threads) thread.join();
+    for (auto& reader : readers) reader.join();
+    CHECK(race.moves > 0);
+    MESSAGE(race.deaths.load(), " deaths, ", race.moves.load(), " moves");
   }
   CHECK(open_handles() == handles);
   CHECK(eventually([&] { return open_descriptors() == descriptors; }));

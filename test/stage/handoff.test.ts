@@ -137,6 +137,18 @@ describe('hand-off under load', () => {
     expect(ping!.handedOff + pong!.handedOff).toBe(8 * 2000);
   });
 
+  test('a message that is overtaken by a return is not lost when the connection goes on', async () => {
+    const stage = (to: string): StageOptions => ({
+      stage: fixture('bouncer.mjs'),
+      threads: 2,
+      data: { to },
+    });
+    const pipeline = newPipeline({ ping: stage('pong'), pong: stage('ping') });
+    await pipeline.ready;
+    for (let i = 0; i < 8; i++) pipeline.start('ping', 500);
+    await empty(pipeline);
+  });
+
   test('messages posted while a connection moves arrive once each', async () => {
     const { pipeline, log, port } = await scripted({ threads: 3 }, { threads: 3 });
     const client = new Client(port);

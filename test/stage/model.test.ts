@@ -35,8 +35,7 @@ test('model: every byte comes back once, in order, and every record is released'
   for (let i = 0; i < 3; i++) await round(seed + i, 0, 24);
 });
 
-// Does not hold yet in about one run of thirty, when a thread dies between sends of one connection:
-// run it with COMPLETION_PORT_TEST_DEATHS=1.
+// Run it with COMPLETION_PORT_TEST_DEATHS=1.
 const deaths = test.skipIf(process.env['COMPLETION_PORT_TEST_DEATHS'] === undefined);
 deaths('model: the same while threads die', async () => {
   const seed = newSeed('model with deaths');
