@@ -35,9 +35,7 @@ test('model: every byte comes back once, in order, and every record is released'
   for (let i = 0; i < 3; i++) await round(seed + i, 0, 24);
 });
 
-// Run it with COMPLETION_PORT_TEST_DEATHS=1.
-const deaths = test.skipIf(process.env['COMPLETION_PORT_TEST_DEATHS'] === undefined);
-deaths('model: the same while threads die', async () => {
+test('model: the same while threads die', async () => {
   const seed = newSeed('model with deaths');
   let restarts = 0;
   for (let i = 0; i < 3; i++) restarts += await round(seed + i, 6, 24);
