@@ -23,8 +23,13 @@ function document(text: string | Buffer): Buffer {
   return Buffer.concat([head, body]);
 }
 
-/** What clients send, so that there is a connection in each phase. */
-function streams(file: string): Buffer[] {
+/** Answered from a file by clients that don't read. First: `hang` never gives its place back. */
+function answered(file: string): Buffer[] {
+  return [document(`file ${file}`), document(`file ${file}`)];
+}
+
+/** What the other clients send, so that there is a connection in each phase. */
+function others(): Buffer[] {
   const long = document(Buffer.alloc(100_000, 'x'));
   const hang = document('hang');
   return [
@@ -33,8 +38,6 @@ function streams(file: string): Buffer[] {
     long.subarray(0, 50_000), // in the document, in memory or a file
     long.subarray(0, 10),
     document(Buffer.alloc(500_000)).subarray(0, 10), // too large: is told, and does not go
-    document(`file ${file}`), // answered from a file, and does not read
-    document(`file ${file}`),
     ...Array.from({ length: QUEUE }, () => Buffer.concat([hang, hang, long.subarray(0, 30)])),
     ...Array.from({ length: 3 }, () => Buffer.concat([document('wait'), hang])), // for a place
   ];
@@ -50,6 +53,10 @@ const options = (spool: 'memory' | 'file'): FramesOptions => ({
   farewellTimeout: 0,
   tooLarge: 'too large',
 });
+
+function answersTwo(pipeline: Pipeline): boolean {
+  return pipeline.stats().stages['spool']!.states['answering'] === 2;
+}
 
 /** All that was sent has come where it can. */
 function inEveryPhase(pipeline: Pipeline): boolean {
@@ -70,7 +77,8 @@ const library = JSON.stringify(pathToFileURL(path.resolve('dist/esm.mjs')));
 /** A module that brings a pipeline into every phase, and then does `what`. */
 function owner(name: string, kind: 'memory' | 'file', what: string): string {
   const file = temporaryFile(Buffer.alloc(LONG));
-  const sent = JSON.stringify(streams(file).map((stream) => stream.toString('base64')));
+  const encoded = (streams: Buffer[]): string =>
+    JSON.stringify(streams.map((stream) => stream.toString('base64')));
   return `
     const { Pipeline, frames } = await import(${library});
     const net = await import('node:net');
@@ -78,22 +86,31 @@ function owner(name: string, kind: 'memory' | 'file', what: string): string {
     const work = { stage: new URL(${JSON.stringify(fixture('digest.mjs').href)}), threads: 2 };
     const QUEUE = ${QUEUE};
     const inEveryPhase = ${inEveryPhase.toString()};
+    const answersTwo = ${answersTwo.toString()};
     const pipeline = new Pipeline({
       spool: { native: frames(${JSON.stringify(options(kind))}), next: 'work', threads: 2 },
       work,
     }, { driver: ${JSON.stringify(name)}, connections: 1024 });
     const { port } = await pipeline.listen('spool', { host: '127.0.0.1', port: 0 });
-    for (const bytes of ${sent}) {
-      const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
-      socket.on('error', () => undefined);
-      socket.pause();
-      socket.write(Buffer.from(bytes, 'base64'));
-    }
-    const look = () => {
-      if (!inEveryPhase(pipeline)) return setTimeout(look, 5);
-      ${what}
+    const send = (streams) => {
+      for (const bytes of streams) {
+        const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+        socket.on('error', () => undefined);
+        socket.pause();
+        socket.write(Buffer.from(bytes, 'base64'));
+      }
     };
-    look();
+    const when = (reached, then) => {
+      if (reached(pipeline)) then();
+      else setTimeout(when, 5, reached, then);
+    };
+    send(${encoded(answered(file))});
+    when(answersTwo, () => {
+      send(${encoded(others())});
+      when(inEveryPhase, () => {
+        ${what}
+      });
+    });
   `;
 }
 
@@ -169,12 +186,15 @@ describe('closing', () => {
     );
     const { port } = await pipeline.listen('spool', { host: '127.0.0.1', port: 0 });
     const file = temporaryFile(Buffer.alloc(LONG));
-    const clients = streams(file).map((stream) => {
+    const send = (stream: Buffer): Client => {
       const client = new Client(port, { allowHalfOpen: true });
       client.socket.pause();
       client.write(stream);
       return client;
-    });
+    };
+    const clients = answered(file).map(send);
+    await until(() => answersTwo(pipeline));
+    clients.push(...others().map(send));
     await until(() => inEveryPhase(pipeline));
     return [pipeline, clients];
   }
