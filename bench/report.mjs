@@ -30,15 +30,16 @@ function showRatio(ratio) {
 
 function target(benchmark, row, goal) {
   const { subject, against, metric, ratio, verdict, atMost, atLeast } = goal;
-  const asked = `${atMost === undefined ? `≥ ${atLeast}` : `≤ ${atMost}`} ×`;
+  const absolute = against === undefined;
+  const limit = atMost === undefined ? `≥ ${atLeast}` : `≤ ${atMost}`;
   const mark = { reached: ' ✓', 'not reached': ' ✗' }[verdict] ?? '';
   return [
     `${benchmark.title}: ${row.name}`,
     metrics[metric].title,
     `${subject}: ${shown(row, subject, metric)}`,
-    `${against}: ${shown(row, against, metric)}`,
-    ratio === undefined ? verdict : showRatio(ratio),
-    asked + mark,
+    absolute ? '–' : `${against}: ${shown(row, against, metric)}`,
+    ratio === undefined ? verdict : absolute ? '–' : showRatio(ratio),
+    `${limit}${absolute ? '' : ' ×'}${mark}`,
   ];
 }
 
