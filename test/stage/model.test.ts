@@ -14,17 +14,17 @@ async function round(seed: number, crashes: number, clients: number): Promise<nu
     Array.from({ length: clients }, () => live(port, new Random(random.below(2 ** 31)), 150_000)),
   );
   stop();
-  await until(() => pipeline.stats().connections === 0 || errors.length > 0);
-  expect(errors).toEqual([]);
-  const { stages, restarts } = pipeline.stats();
   const sum = (name: 'closed' | 'handedOff'): number =>
-    Object.values(stages).reduce((total, stage) => total + stage[name], 0);
+    Object.values(pipeline.stats().stages).reduce((total, stage) => total + stage[name], 0);
+  // A client may be gone before its connection is accepted.
+  const over = (): boolean =>
+    pipeline.stats().connections === 0 && (crashes > 0 || sum('closed') === clients);
+  await until(() => over() || errors.length > 0);
+  expect(errors).toEqual([]);
+  const { restarts } = pipeline.stats();
   expect(sum('handedOff')).toBeGreaterThan(clients);
   // A thread that dies is in the middle of one connection, or of those whose promises it awaits.
-  if (crashes === 0) {
-    expect(lives.filter(({ lost }) => lost)).toEqual([]);
-    expect(sum('closed')).toBe(clients);
-  }
+  if (crashes === 0) expect(lives.filter(({ lost }) => lost)).toEqual([]);
   expect(restarts).toBeLessThanOrEqual(crashes);
   await pipeline.close();
   return restarts;
@@ -38,6 +38,8 @@ test('model: every byte comes back once, in order, and every record is released'
 test('model: the same while threads die', async () => {
   const seed = newSeed('model with deaths');
   let restarts = 0;
-  for (let i = 0; i < 3; i++) restarts += await round(seed + i, 6, 24);
+  // Whether one dies is up to the messages that reach it.
+  for (let i = 0; i < 3 || (restarts === 0 && i < 30); i++)
+    restarts += await round(seed + i, 6, 24);
   expect(restarts).toBeGreaterThan(0);
 });

@@ -49,6 +49,8 @@ export async function live(port, random, length) {
     if (back > sent) wrong ??= back;
   });
   const closed = new Promise((resolve) => socket.once('close', resolve));
+  // One that goes before it has come is not met by anybody.
+  await Promise.race([new Promise((resolve) => socket.once('connect', resolve)), closed]);
   while (sent < ends && !socket.destroyed) {
     const size = Math.min(ends - sent, 1 + random.below([3, 200, 1000, 20_000][random.below(4)]));
     const bytes = Buffer.alloc(size);
