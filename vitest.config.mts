@@ -38,7 +38,9 @@ export default defineConfig({
           ...shared,
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/contract/**', 'test/stage/**', 'test/examples/**', 'test/package/**'],
+          exclude: ['contract', 'stage', 'examples', 'package', 'windows'].map(
+            (folder) => `test/${folder}/**`,
+          ),
         },
       },
       { test: { ...shared, name: 'examples', include: ['test/examples/**/*.test.ts'] } },
