@@ -76,7 +76,8 @@ const MOST_UNREAD = 256 * 1024;
 /** Connections listed at one time. */
 const MOST_LISTED = 500;
 
-const pageFolder = path.join(__dirname, 'page');
+/** Looked up when it is wanted: in a bundle for ES modules there is no `__dirname`. */
+const pageFolder = (): string => path.join(__dirname, 'page');
 const files: Readonly<Record<string, readonly [file: string, type: string]>> = {
   '/': ['index.html', 'text/html; charset=utf-8'],
   '/page.js': ['page.js', 'text/javascript; charset=utf-8'],
@@ -223,7 +224,7 @@ export function startInspector(
   const interval = validate.integer(options.interval ?? 1000, 'options.interval', 100, 60_000);
   const hosts = ['127.0.0.1', '::1'] as const;
   const host = validate.oneOf(options.host ?? '127.0.0.1', 'options.host', hosts);
-  if (!fs.existsSync(path.join(pageFolder, 'index.html'))) throw pageMissing();
+  if (!fs.existsSync(path.join(pageFolder(), 'index.html'))) throw pageMissing();
   const server = http.createServer({ keepAliveTimeout: 5000 });
   // Whoever looks on must not keep the process alive.
   server.on('connection', (socket: Socket) => socket.unref());
@@ -239,7 +240,7 @@ export function startInspector(
 
 function pageMissing(): Error {
   return coded(
-    new Error(`The inspector's page was not built: ${pageFolder} is missing (npm run build:ts)`),
+    new Error(`The inspector's page was not built: ${pageFolder()} is missing (npm run build:ts)`),
     'ERR_INSPECTOR_PAGE',
   );
 }
@@ -276,7 +277,7 @@ function sendJson(response: http.ServerResponse, status: number, value: unknown)
 }
 
 function sendFile(response: http.ServerResponse, file: string, type: string): void {
-  const contents = fs.readFileSync(path.join(pageFolder, file));
+  const contents = fs.readFileSync(path.join(pageFolder(), file));
   response.writeHead(200, { 'Content-Type': type });
   response.end(contents);
 }

@@ -18,7 +18,8 @@ const DEATHS_WITHIN = 10_000;
 /** How long a thread has for leaving by itself, in milliseconds. */
 const LEAVING = 1000;
 
-const program = path.join(__dirname, 'worker.js');
+/** Looked up when it is wanted: in a bundle for ES modules there is no `__dirname`. */
+const program = (): string => path.join(__dirname, 'worker.js');
 
 /** What a stage's module told of it. */
 export interface Loaded {
@@ -155,7 +156,7 @@ export class Pool {
     };
     // A descriptor that a stage opens may be closed at another one: a thread that ends must not close
     // those that it happened to open.
-    return new Worker(program, {
+    return new Worker(program(), {
       workerData,
       name: `${stage} ${index}`,
       trackUnmanagedFds: false,
