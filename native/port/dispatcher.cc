@@ -735,6 +735,7 @@ void Dispatcher::close() {
 }
 
 void Dispatcher::drain(std::vector<Packet>& orphans) {
+  drained_ = true;
   queue_.extract([](const Packet&) { return true; }, orphans);
 }
 

@@ -152,6 +152,8 @@ class Dispatcher {
   bool closed() const { return closed_; }
   /// What is left in the queue after the last thread has gone.
   void drain(std::vector<Packet>& orphans);
+  /// Nobody takes what is queued from here on.
+  bool drained() const { return drained_; }
 
   /// Not 0 while a thread waits that may take packets: whoever has written into its ring then calls
   /// `accept_posts`. Read without the mutex, after the ring's tail was stored.
@@ -228,6 +230,7 @@ class Dispatcher {
   std::uint32_t clock_ = 0;  ///< read at most once a Section: see `clock`
   bool clock_read_ = false;
   bool closed_ = false;
+  bool drained_ = false;
   std::uint64_t wake_ups_ = 0;
   std::uint64_t steals_ = 0;
   std::uint64_t batches_ = 0;

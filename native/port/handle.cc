@@ -8,6 +8,12 @@ void Direction::push(Request* request) {
   last = request;
 }
 
+void Direction::push_front(Request* request) {
+  request->next = first;
+  first = request;
+  if (last == nullptr) last = request;
+}
+
 Request* Direction::pop() {
   Request* request = first;
   if (request == nullptr) return nullptr;
@@ -117,11 +123,15 @@ Handle* HandleTable::create(std::uint32_t& name_out) {
 }
 
 void HandleTable::free(Handle* handle) {
-  const std::uint32_t index = handle->id & (kMaxIndex - 1);
+  const std::uint32_t name = handle->id;
   handle->id = 0;
+  take_back(handle, name);
+}
+
+void HandleTable::take_back(Handle* handle, std::uint32_t name) {
   handle->port.store(nullptr);
   std::lock_guard lock(mutex_);
-  free_.push_back(index);
+  free_.push_back(name & (kMaxIndex - 1));
 }
 
 Handle* HandleTable::find(std::uint32_t id) const {

@@ -16,13 +16,16 @@ class Port;
 
 enum class HandleKind : std::uint8_t { kFile, kListener, kSocket, kTimer };
 
-/// Requests of one direction: one is with the kernel, the others wait in order (rule O7).
+/// Requests of one direction: one is with the kernel, the others wait in order (rule O7). Some wait
+/// behind none when there was no thread to carry them out: see Thread::start_elsewhere.
 struct Direction {
   Request* active = nullptr;
   Request* first = nullptr;
   Request* last = nullptr;
 
+  bool stranded() const { return active == nullptr && first != nullptr; }
   void push(Request* request);
+  void push_front(Request* request);
   Request* pop();
   bool remove(Request* request);
 };
@@ -63,11 +66,13 @@ class HandleTable {
  public:
   static HandleTable& instance();
 
-  /// A handle that nobody finds yet: the caller fills it and then stores `name` as its id. Null
-  /// when a million handles are open.
+  /// A handle that nobody finds until its `name` is stored as its id. Null when a million handles
+  /// are open.
   Handle* create(std::uint32_t& name);
   /// The handle's mutex must be held; its name means nothing from now on.
   void free(Handle* handle);
+  /// One that was never found.
+  void take_back(Handle* handle, std::uint32_t name);
   /// Null when `id` names nothing. The caller locks the handle and compares `id` again.
   Handle* find(std::uint32_t id) const;
 

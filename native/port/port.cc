@@ -80,8 +80,11 @@ Thread* Port::attach(PacketSlot* slots, driver::Result& error, PostRing* ring) {
     std::lock_guard lock(mutex_);
     threads_.push_back(std::move(thread));
   }
-  Dispatcher::Section section(dispatcher_);
-  dispatcher_.add(*attached);
+  {
+    Dispatcher::Section section(dispatcher_);
+    dispatcher_.add(*attached);
+  }
+  if (any_stranded_.exchange(false)) attached->resume_stranded();
   return attached;
 }
 
@@ -126,33 +129,38 @@ void Port::end() {
     key_source.swap(key_source_);
   }
   dispose(orphans, *driver_);
-  HandleTable& table = HandleTable::instance();
-  table.for_each([&](Handle& handle) {
+  HandleTable::instance().for_each([this](Handle& handle) {
     std::lock_guard lock(handle.mutex);
-    if (handle.id == 0 || handle.port != this) return;
-    // This port's threads have finished theirs: another port's thread carries this close out.
-    if (handle.closing) return;
-    if (handle.in_flight > 0) {
-      handle.closing = true;
-      handle.close = new_request();
-      handle.close->kind = PacketKind::kClose;
-      handle.close->code = driver::Opcode::kClose;
-      handle.close->silent = true;
-      handle.close->handle = &handle;
-      for (Request* r = handle.requests; r != nullptr; r = r->handle_next) {
-        if (r->end != Request::End::kNatural) continue;
-        r->end = Request::End::kCancelled;
-        // What waits in a queue ends when its turn comes.
-        if (r->state == Request::State::kQueued) continue;
-        r->runner.load()->send({Thread::Message::Kind::kCancel, r, r->generation.load(), nullptr});
-      }
-      return;
-    }
-    if (handle.descriptor != driver::kNoDescriptor) driver_->discard(handle.descriptor);
-    table.free(&handle);
+    // One that closes already: this port's threads have finished theirs, so another port's thread
+    // carries the close out.
+    if (handle.id != 0 && handle.port == this && !handle.closing) close_at_end(handle);
   });
   pool_->close();
   driver_.reset();
+}
+
+/// The handle's mutex is held.
+void Port::close_at_end(Handle& handle) {
+  Thread::end_stranded(handle.in);
+  Thread::end_stranded(handle.out);
+  if (handle.in_flight == 0) {
+    if (handle.descriptor != driver::kNoDescriptor) driver_->discard(handle.descriptor);
+    HandleTable::instance().free(&handle);
+    return;
+  }
+  handle.closing = true;
+  handle.close = new_request();
+  handle.close->kind = PacketKind::kClose;
+  handle.close->code = driver::Opcode::kClose;
+  handle.close->silent = true;
+  handle.close->handle = &handle;
+  for (Request* r = handle.requests; r != nullptr; r = r->handle_next) {
+    if (r->end != Request::End::kNatural) continue;
+    r->end = Request::End::kCancelled;
+    // What waits in a queue ends when its turn comes.
+    if (r->state == Request::State::kQueued) continue;
+    r->runner.load()->send({Thread::Message::Kind::kCancel, r, r->generation.load(), nullptr});
+  }
 }
 
 void Port::close() {
@@ -176,8 +184,8 @@ void Port::set_key_source(std::shared_ptr<KeySource> source) {
   key_source_.swap(source);  // the one before is freed outside of the section
 }
 
-Handle* Port::create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thread* owner) {
-  std::uint32_t name = 0;
+Handle* Port::create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thread* owner,
+                            std::uint32_t& name) {
   Handle* handle = HandleTable::instance().create(name);
   if (handle == nullptr) return nullptr;
   handle->kind = kind;
@@ -185,7 +193,6 @@ Handle* Port::create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thre
   handle->key = key;
   handle->owner = keyed ? nullptr : owner;
   handle->port.store(this);
-  handle->id.store(name, std::memory_order_release);
   return handle;
 }
 
@@ -226,6 +233,8 @@ std::int32_t Port::hand_off(std::uint32_t id, Port& target, std::uint32_t key,
     packet.target = nullptr;
     target.dispatcher_.push(packet, nullptr);
   }
+  if (handle->in.stranded()) Thread::start_elsewhere(handle->in, target);
+  if (handle->out.stranded()) Thread::start_elsewhere(handle->out, target);
   return 0;
 }
 

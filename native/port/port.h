@@ -90,10 +90,15 @@ class Port {
   /// From now on accepted connections are named by `source`, until the port ends.
   void set_key_source(std::shared_ptr<KeySource> source);
 
-  /// A new handle of this port; null when the table is full.
-  Handle* create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thread* owner);
+  /// A new handle of this port, which nobody finds until `publish`; null when the table is full.
+  Handle* create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thread* owner,
+                        std::uint32_t& name);
+  static void publish(Handle& handle, std::uint32_t name) {
+    handle.id.store(name, std::memory_order_release);
+  }
 
-  /// Takes over a descriptor: tells the driver and gives it an identity no other ever has.
+  /// Takes over a descriptor: tells the driver and gives it an identity no other ever has. The
+  /// handle's mutex is held, or nobody finds it yet.
   static void adopt(Handle& handle, driver::Driver& driver, driver::Descriptor descriptor);
 
   /// Moves a handle with its packets to `target` (rule A3). 0 or a LibraryError. `where`, if any,
@@ -136,6 +141,7 @@ class Port {
   Port(const PortOptions& options, std::unique_ptr<driver::Driver> driver, BufferPool* pool);
   void detached(std::uint64_t system_calls);
   void end();
+  void close_at_end(Handle& handle);
   static void wake_starving(void* port);
 
   const std::uint32_t id_;
@@ -147,6 +153,8 @@ class Port {
   std::atomic<std::uint32_t> next_key_{0x80000000u};
   std::shared_ptr<KeySource> key_source_;  ///< guarded by the dispatcher
   std::atomic<std::uint64_t> refused_{0};  ///< connections the key source had no name for
+  /// A handle's requests wait for a thread to come. Set inside the dispatcher's section.
+  std::atomic<bool> any_stranded_{false};
 
   std::mutex mutex_;  ///< guards what follows; a leaf
   std::vector<std::unique_ptr<Thread>> threads_;

@@ -38,12 +38,14 @@ std::uint64_t Thread::system_calls() {
 
 // ---- messages ---------------------------------------------------------------------------------
 
-void Thread::send(const Message& message) {
+/// False when the thread has left: nobody reads it.
+bool Thread::send(const Message& message) {
   std::lock_guard lock(inbox_mutex_);
-  if (!lane_) return;
+  if (!lane_) return false;
   inbox_.push_back(message);
   has_mail_.store(true);  // before the wake-up, in the one order that wake and reap agree on
   if (message.kind != Message::Kind::kForgetTimer) lane_->wake();
+  return true;
 }
 
 /// A generation that still matches together with `runner` being this thread means that only this
@@ -225,6 +227,13 @@ void Thread::pin_key(std::uint32_t key, std::uint32_t handle, bool pinned) {
 
 // ---- leaving ----------------------------------------------------------------------------------
 
+/// Null while there are letters to be read; afterwards nobody can send one.
+std::unique_ptr<driver::Lane> Thread::give_up_lane() {
+  std::lock_guard lock(inbox_mutex_);
+  if (!inbox_.empty()) return nullptr;
+  return std::move(lane_);
+}
+
 void Thread::detach(bool died) {
   if (!attached()) return;
   detaching_ = true;
@@ -237,19 +246,15 @@ void Thread::detach(bool died) {
   close_own_handles();
   // Reaped before anything is freed: the kernel must not write into memory that is no longer ours,
   // and a buffered read whose thread has gone may end in EFAULT.
+  std::unique_ptr<driver::Lane> lane;
   for (;;) {
     pump();
-    if (running_.empty() && !has_mail_.load() && synthetic_.empty()) break;
+    if (running_.empty() && synthetic_.empty()) lane = give_up_lane();
+    if (lane) break;
     // Right before it waits: a letter that was under way may have brought an operation, which could
     // last for ever if nobody asked it to end.
     cancel_everything();
     if (!has_mail_.load() && synthetic_.empty()) lane_->wait(next_deadline());
-  }
-  std::unique_ptr<driver::Lane> lane;
-  {
-    std::lock_guard lock(inbox_mutex_);
-    lane = std::move(lane_);
-    inbox_.clear();
   }
   const std::uint64_t calls = lane->system_calls();
   lane.reset();

@@ -108,12 +108,12 @@ class Thread final : public Consumer {
     std::uint32_t generation;
     TimerNode* timer;
   };
-  void send(const Message& message);
+  bool send(const Message& message);
   void read_inbox();
 
   // submitting: thread_submit.cc
-  Handle* make(HandleKind kind, const Association& association);
-  std::int64_t submit_opening(Request* request, Handle* handle, const Association& association);
+  Handle* make(HandleKind kind, const Association& association, std::uint32_t& name);
+  std::int64_t submit_opening(Request* request, HandleKind kind, const Association& association);
   std::int32_t check(const Request& request, const Handle& handle) const;
   void prepare(Request* request, Handle& handle);
   void link_chain(Request* request, Handle& handle);
@@ -126,6 +126,9 @@ class Thread final : public Consumer {
   void start(Request* request);
   void start_sent(Request* request);
   void run_on(Thread* runner, Request* request);
+  bool pass(Request* request);
+  void resume(Direction& direction);
+  void resume_stranded();
 
   // ending early: thread_cancel.cc
   void end_early(Request* request, Request::End reason);
@@ -133,8 +136,12 @@ class Thread final : public Consumer {
   void fire_timers();
   void fire(const TimerNode& expired, std::int64_t now);
   void forget_timer(Request* request);
+  static void send_timer_back(Request* request);
+  static void end_stranded(Direction& direction);
+  static void drop(Request* request);
   void close_own_handles();
   void cancel_everything();
+  std::unique_ptr<driver::Lane> give_up_lane();
 
   // finishing: thread_settle.cc. `locked` is the port whose dispatcher is held.
   void reap();
@@ -156,7 +163,10 @@ class Thread final : public Consumer {
   void leave(Request* request);
   void advance(Request* request, Handle& handle, Port& locked);
   void continue_chain(Request* request, Handle& handle, bool succeeded, Port& locked);
+  void start_next(Direction& direction, Port& locked);
+  static void start_elsewhere(Direction& direction, Port& locked);
   Thread* runner_for(Request* request, Port& locked);
+  static Thread* any_runner(const Request& request, Port& port);
   void after_settling();
   void retry_starved();
   void retry_paused();

@@ -1,5 +1,6 @@
 // Ending operations before their time: cancel, close, timeouts, a thread that leaves.
 #include <algorithm>
+#include <utility>
 
 #include "driver/errno.h"
 #include "port/thread.h"
@@ -7,10 +8,9 @@
 namespace cp {
 namespace {
 
-/// Nobody waits for it, and others may have sent behind it: left out, what they sent would follow a
-/// gap in the stream.
+/// Others may have sent behind it: left out, what they sent would follow a gap in the stream.
 bool outlives(const Request& request, const Handle& handle) {
-  return request.kind == PacketKind::kSend && handle.keyed && !request.awaited && !handle.closing;
+  return request.kind == PacketKind::kSend && handle.keyed && !handle.closing;
 }
 
 }  // namespace
@@ -126,13 +126,16 @@ void Thread::forget_timer(Request* request) {
   }
   TimerNode* node = request->timer;
   if (node == nullptr) return;
+  if (request->owner != this) return send_timer_back(request);
   request->timer = nullptr;
-  if (request->owner == this) {
-    timers_.remove(node);
-  } else {
-    const std::uint32_t generation = request->generation.load();
-    request->owner->send({Message::Kind::kForgetTimer, request, generation, node});
-  }
+  timers_.remove(node);
+}
+
+void Thread::send_timer_back(Request* request) {
+  TimerNode* node = std::exchange(request->timer, nullptr);
+  if (node == nullptr) return;
+  const std::uint32_t generation = request->generation.load();
+  request->owner->send({Message::Kind::kForgetTimer, request, generation, node});
 }
 
 // ---- leaving ----------------------------------------------------------------------------------
@@ -152,6 +155,28 @@ void Thread::close_own_handles() {
     }
     after_settling();
   });
+}
+
+/// The port of the handle has ended, and no thread carries these out: one that awaits an answer
+/// gets it, the others are forgotten. The handle's mutex is held.
+void Thread::end_stranded(Direction& direction) {
+  while (direction.stranded()) {
+    Request* request = direction.pop();
+    request->end = Request::End::kCancelled;
+    if (!request->awaited || !request->owner->pass(request)) drop(request);
+  }
+}
+
+/// With its chain, whose packets nobody would take.
+void Thread::drop(Request* request) {
+  while (request != nullptr) {
+    Request* next = request->chain;
+    send_timer_back(request);
+    request->memory.for_each_place(BufferPool::unuse);
+    request->handle->unlink(request);
+    recycle(request);
+    request = next;
+  }
 }
 
 /// This thread's own operations end. Another thread's, that this one carried out because it was

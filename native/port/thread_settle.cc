@@ -192,7 +192,16 @@ bool Thread::moves_on(const driver::Completion& completion, Request* request, Ha
   if (goes_on_still) deliver(completion, true, &handle, locked);
   leave(request);
   request->moving = false;
-  run_on(runner_for(request, locked), request);
+  Direction* direction = handle.direction(*request);
+  if (direction == nullptr) {
+    run_on(runner_for(request, locked), request);
+    return true;
+  }
+  request->runner = nullptr;
+  request->state = Request::State::kQueued;
+  direction->active = nullptr;
+  direction->push_front(request);
+  start_next(*direction, locked);
   return true;
 }
 
@@ -243,7 +252,7 @@ void Thread::route(Packet& packet, Request* request, Port& locked) {
   if (request->quiet && packet.error == 0 && holds_nothing) return;
   Thread* owner = request->owner;
   const bool owner_here = owner != nullptr && &owner->port_ == &locked && !owner->gone;
-  const bool nobody = locked.dispatcher().consumers() == 0;
+  const bool nobody = locked.dispatcher().drained();
   if (request->silent || nobody || (request->awaited && !owner_here)) {
     orphans_.push_back(packet);
     return;
@@ -264,24 +273,25 @@ void Thread::accept(Packet& packet, driver::Descriptor descriptor, Request* requ
                     Handle& listener) {
   Port& port = *listener.port.load();
   const bool keyed = listener.accept_keyed;
-  Handle* handle = port.create_handle(HandleKind::kSocket, keyed, 0, request->owner);
+  std::uint32_t name = 0;
+  Handle* handle = port.create_handle(HandleKind::kSocket, keyed, 0, request->owner, name);
   if (handle == nullptr) {
     port_.driver().discard(descriptor);
     packet.error = -EMFILE;
     return;
   }
   KeySource* source = keyed ? port.key_source_.get() : nullptr;
-  handle->key = source != nullptr ? source->key_for(handle->id, port.id()) : port.unique_key();
+  handle->key = source != nullptr ? source->key_for(name, port.id()) : port.unique_key();
   if (handle->key == 0) {
     port_.driver().discard(descriptor);
-    std::lock_guard lock(handle->mutex);
-    HandleTable::instance().free(handle);
+    HandleTable::instance().take_back(handle, name);
     port.refused_.fetch_add(1, std::memory_order_relaxed);
     return;
   }
   Port::adopt(*handle, port_.driver(), descriptor);
-  packet.accepted = handle->id;
+  packet.accepted = name;
   packet.accepted_key = handle->key;
+  Port::publish(*handle, name);
 }
 
 void Thread::opened(const driver::Completion& completion, Handle& handle) {
@@ -350,9 +360,29 @@ void Thread::leave(Request* request) {
 void Thread::advance(Request* request, Handle& handle, Port& locked) {
   Direction* direction = handle.direction(*request);
   if (direction == nullptr || direction->active != request) return;
-  direction->active = direction->pop();
-  if (direction->active != nullptr)
-    run_on(runner_for(direction->active, locked), direction->active);
+  direction->active = nullptr;
+  start_next(*direction, locked);
+}
+
+/// What waits in a direction with nothing under way.
+void Thread::start_next(Direction& direction, Port& locked) {
+  if (direction.first == nullptr) return;
+  if (detaching_) return start_elsewhere(direction, locked);
+  direction.active = direction.pop();
+  run_on(this, direction.active);
+}
+
+/// Where no thread is, one may be on its way: the requests wait for it, or for a hand-off to
+/// another port. Dropped, they would leave a gap in a stream that goes on. The dispatcher is
+/// locked, so a thread that comes either is found here or finds them.
+void Thread::start_elsewhere(Direction& direction, Port& locked) {
+  Thread* runner = any_runner(*direction.first, locked);
+  if (runner == nullptr) {
+    locked.any_stranded_.store(true);
+    return;
+  }
+  direction.active = direction.pop();
+  runner->pass(direction.active);
 }
 
 void Thread::continue_chain(Request* request, Handle& handle, bool succeeded, Port& locked) {
@@ -365,22 +395,23 @@ void Thread::continue_chain(Request* request, Handle& handle, bool succeeded, Po
   }
   next->chained = false;
   Direction* direction = handle.direction(*next);
-  if (direction != nullptr && direction->active != nullptr) {
-    direction->push(next);
-    return;
-  }
-  if (direction != nullptr) direction->active = next;
-  run_on(runner_for(next, locked), next);
+  if (direction == nullptr) return run_on(runner_for(next, locked), next);
+  direction->push(next);
+  if (direction->active == nullptr) start_next(*direction, locked);
 }
 
 /// A thread on its way out starts nothing new: its own threads' work goes to another of the port,
 /// to one that takes packets if there is one. Whoever takes none may not look for a long time.
 Thread* Thread::runner_for(Request* request, Port& locked) {
-  if (!detaching_) return this;
+  return detaching_ ? any_runner(*request, locked) : this;
+}
+
+/// The port's dispatcher is locked. Null when no thread is attached.
+Thread* Thread::any_runner(const Request& request, Port& port) {
   Thread* chosen = nullptr;
-  for (Consumer* consumer : locked.dispatcher().all()) {
+  for (Consumer* consumer : port.dispatcher().all()) {
     auto* thread = static_cast<Thread*>(consumer);
-    if (thread == request->owner) return thread;
+    if (thread == request.owner) return thread;
     if (chosen == nullptr || (thread->wants_any && !chosen->wants_any)) chosen = thread;
   }
   return chosen;

@@ -142,14 +142,34 @@ void Thread::link_chain(Request* request, Handle& handle) {
 /// True when the request is this thread's to start now; else it waits in its direction.
 bool Thread::claim(Request* request, Handle& handle) {
   Direction* direction = handle.direction(*request);
-  if (direction != nullptr && direction->active != nullptr) {
+  if (direction != nullptr && (direction->active != nullptr || direction->first != nullptr)) {
     direction->push(request);
+    if (direction->stranded()) resume(*direction);
     return false;
   }
   if (direction != nullptr) direction->active = request;
   request->runner = this;
   request->state = Request::State::kStarted;
   return true;
+}
+
+/// What no thread was there for goes on here. The handle's mutex is held.
+void Thread::resume(Direction& direction) {
+  direction.active = direction.pop();
+  run_on(this, direction.active);
+}
+
+/// This thread has come to a port where requests wait that no thread was there for.
+void Thread::resume_stranded() {
+  HandleTable::instance().for_each([this](Handle& handle) {
+    {
+      std::lock_guard lock(handle.mutex);
+      if (handle.id == 0 || handle.port != &port_) return;
+      if (handle.in.stranded()) resume(handle.in);
+      if (handle.out.stranded()) resume(handle.out);
+    }
+    after_settling();
+  });
 }
 
 /// Nothing is submitted to the handle any more; the close follows the last packet (rule O5).
@@ -229,14 +249,20 @@ void Thread::run_on(Thread* runner, Request* request) {
     synthetic_.push_back({request, -ECANCELED, false, false, {}});
     return;
   }
-  request->runner = runner;
-  request->state = Request::State::kStarted;
-  if (runner == this) {
-    to_start_.push_back(request);
-  } else {
-    request->state = Request::State::kSent;
-    runner->send({Message::Kind::kStart, request, request->generation.load(), nullptr});
+  if (runner != this) {
+    runner->pass(request);
+    return;
   }
+  request->runner = this;
+  request->state = Request::State::kStarted;
+  to_start_.push_back(request);
+}
+
+/// Another thread asks this one to carry it out, with the mutex of the request's handle.
+bool Thread::pass(Request* request) {
+  request->runner = this;
+  request->state = Request::State::kSent;
+  return send({Message::Kind::kStart, request, request->generation.load(), nullptr});
 }
 
 /// Another thread has passed the request on. It may have been ended while the letter was under way.
@@ -267,12 +293,14 @@ void Thread::start(Request* request) {
 
 // ---- making handles ---------------------------------------------------------------------------
 
-Handle* Thread::make(HandleKind kind, const Association& association) {
-  return port_.create_handle(kind, association.keyed, association.key, this);
+Handle* Thread::make(HandleKind kind, const Association& association, std::uint32_t& name) {
+  return port_.create_handle(kind, association.keyed, association.key, this, name);
 }
 
-std::int64_t Thread::submit_opening(Request* request, Handle* handle,
+std::int64_t Thread::submit_opening(Request* request, HandleKind kind,
                                     const Association& association) {
+  std::uint32_t id = 0;
+  Handle* handle = make(kind, association, id);
   if (handle == nullptr) {
     recycle(request);
     return -EMFILE;
@@ -281,13 +309,13 @@ std::int64_t Thread::submit_opening(Request* request, Handle* handle,
   request->token = association.token;
   request->timeout = association.timeout;
   request->awaited = true;
-  const std::uint32_t id = handle->id;
   request->handle_id = id;
   {
     std::lock_guard lock(handle->mutex);
     handle->link(request);
     request->runner = this;
     request->state = Request::State::kStarted;
+    Port::publish(*handle, id);
   }
   remember_token(request, handle);
   if (request->timeout > 0) arm_timeout(request);
@@ -305,7 +333,7 @@ std::int64_t Thread::open(std::string_view path, std::uint32_t flags, std::uint3
   request->path = request->details->path.c_str();
   request->flags = flags;
   request->mode = mode;
-  return submit_opening(request, make(HandleKind::kFile, association), association);
+  return submit_opening(request, HandleKind::kFile, association);
 }
 
 std::int64_t Thread::connect(const driver::SocketAddress& address, const Association& association) {
@@ -315,7 +343,7 @@ std::int64_t Thread::connect(const driver::SocketAddress& address, const Associa
   request->details = std::make_unique<Details>();
   request->details->peer = address;
   request->address = &request->details->peer;
-  return submit_opening(request, make(HandleKind::kSocket, association), association);
+  return submit_opening(request, HandleKind::kSocket, association);
 }
 
 std::int64_t Thread::open_descriptor(driver::Descriptor descriptor,
@@ -335,35 +363,40 @@ std::int64_t Thread::reopen(std::uint32_t file, const Association& association) 
 
 std::int64_t Thread::adopt_file(driver::Descriptor descriptor, driver::FileKind kind,
                                 const Association& association) {
-  Handle* handle = make(HandleKind::kFile, association);
+  std::uint32_t id = 0;
+  Handle* handle = make(HandleKind::kFile, association, id);
   if (handle == nullptr) {
     port_.driver().discard(descriptor);
     return -EMFILE;
   }
-  std::lock_guard lock(handle->mutex);
   handle->file_kind = kind;
   Port::adopt(*handle, port_.driver(), descriptor);
-  return handle->id;
+  Port::publish(*handle, id);
+  return id;
 }
 
 std::int64_t Thread::listen(const driver::ListenOptions& options, bool accept_keyed,
                             const Association& association) {
   const driver::Result descriptor = port_.driver().listen(options);
   if (descriptor < 0) return descriptor;
-  Handle* handle = make(HandleKind::kListener, association);
+  std::uint32_t id = 0;
+  Handle* handle = make(HandleKind::kListener, association, id);
   if (handle == nullptr) {
     port_.driver().discard(descriptor);
     return -EMFILE;
   }
-  std::lock_guard lock(handle->mutex);
   handle->accept_keyed = accept_keyed;
   Port::adopt(*handle, port_.driver(), descriptor);
-  return handle->id;
+  Port::publish(*handle, id);
+  return id;
 }
 
 std::int64_t Thread::timer(const Association& association) {
-  Handle* handle = make(HandleKind::kTimer, association);
-  return handle == nullptr ? -EMFILE : static_cast<std::int64_t>(handle->id);
+  std::uint32_t id = 0;
+  Handle* handle = make(HandleKind::kTimer, association, id);
+  if (handle == nullptr) return -EMFILE;
+  Port::publish(*handle, id);
+  return id;
 }
 
 }  // namespace cp

@@ -48,18 +48,15 @@ std::int64_t FramesStage::listen(const driver::ListenOptions& options) {
 std::int64_t FramesStage::listen_on(Port& port, const driver::ListenOptions& options) {
   const driver::Result descriptor = port.driver().listen(options);
   if (descriptor < 0) return descriptor;
-  Handle* handle = port.create_handle(HandleKind::kListener, true, kListener, nullptr);
+  std::uint32_t id = 0;
+  Handle* handle = port.create_handle(HandleKind::kListener, true, kListener, nullptr, id);
   if (handle == nullptr) {
     port.driver().discard(descriptor);
     return -EMFILE;
   }
-  std::uint32_t id = 0;
-  {
-    std::lock_guard lock(handle->mutex);
-    handle->accept_keyed = true;
-    Port::adopt(*handle, port.driver(), descriptor);
-    id = handle->id;
-  }
+  handle->accept_keyed = true;
+  Port::adopt(*handle, port.driver(), descriptor);
+  Port::publish(*handle, id);
   {
     std::lock_guard lock(mutex_);
     listeners_.push_back(id);

@@ -999,10 +999,12 @@ PORT_TEST("accepting goes on after a connection that failed before it was accept
   options.address = any_loopback();
   // A listener that accepts nothing yet, and the end of an accept that failed.
   const driver::Result descriptor = it.port->driver().listen(options);
+  std::uint32_t id = 0;
   Handle* handle =
-      it.port->create_handle(HandleKind::kListener, true, FramesStage::kListener, nullptr);
+      it.port->create_handle(HandleKind::kListener, true, FramesStage::kListener, nullptr, id);
   handle->accept_keyed = true;
   Port::adopt(*handle, it.port->driver(), descriptor);
+  Port::publish(*handle, id);
   Packet packet;
   packet.kind = PacketKind::kAccept;
   packet.key = FramesStage::kListener;

@@ -1,7 +1,7 @@
 /**
  * Stages under load for as long as wished, with memory that has to stay flat:
  *
- *     node test/soak/stages.mjs --minutes 10 [--driver epoll] [--seed 1] [--deaths 0]
+ *     node test/soak/stages.mjs --minutes 10 [--driver epoll] [--seed 1] [--deaths 2]
  *
  * Clients come and go, their bytes are checked (test/support/wandering.mjs), connections are handed
  * to and fro, documents go through a native stage, threads die. Every so often everything is let
@@ -21,7 +21,7 @@ const { values } = parseArgs({
     driver: { type: 'string' },
     seed: { type: 'string', default: String(1 + Math.floor(Math.random() * 1e9)) },
     /** Threads ended between two looks. */
-    deaths: { type: 'string', default: '0' },
+    deaths: { type: 'string', default: '2' },
   },
 });
 const minutes = Number(values.minutes);

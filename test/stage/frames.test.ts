@@ -190,7 +190,8 @@ describe('answers', () => {
     for (const text of ['bytes one.', 'nothing', 'text two.', 'back', 'text three.']) {
       client.write(u32(text));
     }
-    await until(() => client.text === 'one.two.three.');
+    // A reply counts once its send has ended, of which the client may know first.
+    await until(() => client.text === 'one.two.three.' && stats(pipeline).replies === 4);
     expect(stats(pipeline)).toMatchObject({ documents: 5, replies: 4 });
   });
 
@@ -217,6 +218,7 @@ describe('answers', () => {
     await until(() => client.text === 'from othernext');
     expect(work(pipeline)).toMatchObject({ handedOff: 2, documents: 2 });
     expect(pipeline.stats().stages['other']).toMatchObject({ handedOff: 1, documents: 1 });
+    await until(() => stats(pipeline).replies === 2);
     expect(stats(pipeline)).toMatchObject({ documents: 2, replies: 2, queued: 0 });
   });
 

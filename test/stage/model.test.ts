@@ -35,10 +35,7 @@ test('model: every byte comes back once, in order, and every record is released'
   for (let i = 0; i < 3; i++) await round(seed + i, 0, 24);
 });
 
-// Now and then a death in the middle of sends tears a stream, see test/native/port_test.cc:
-// COMPLETION_PORT_TEST_DEATHS=1 runs it.
-const dying = test.skipIf(process.env['COMPLETION_PORT_TEST_DEATHS'] !== '1');
-dying('model: the same while threads die', async () => {
+test('model: the same while threads die', async () => {
   const seed = newSeed('model with deaths');
   let restarts = 0;
   // Whether one dies is up to the messages that reach it.
