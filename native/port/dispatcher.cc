@@ -394,11 +394,13 @@ void Dispatcher::leave_waiting(Consumer& consumer) {
   if (expected) wake_thief();
 }
 
+/// A thread that looks only because its time slice is over does not take what another was woken for
+/// (rule D2).
 bool Dispatcher::worth_taking(const Consumer& consumer) const {
   if (closed_ || consumer.state != Consumer::State::kWaiting) return true;
   if (!consumer.awaited.empty()) return true;
   if (!consumer.wants_any || running_ >= options_.concurrency) return false;
-  return !consumer.own.empty() || !queue_.empty();
+  return !consumer.own.empty() || queue_.size() > woken_;
 }
 
 // ---- taking -----------------------------------------------------------------------------------

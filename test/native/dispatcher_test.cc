@@ -164,6 +164,22 @@ TEST_CASE("D2 a thread blocked in get comes before one in its event loop") {
   CHECK(b.wakes() == 0);
 }
 
+TEST_CASE("D2 a packet that a thread was woken for is not for others that wait, unless it leaves") {
+  Dispatcher dispatcher({3, 65536, true});
+  FakeThread a(dispatcher), b(dispatcher);
+  REQUIRE(a.take_or_park() + b.take_or_park() == 0);
+  REQUIRE(post(dispatcher, posted(1, 1)));
+  REQUIRE(b.wakes() == 1);
+  {
+    Dispatcher::Section section(dispatcher);
+    CHECK(!dispatcher.worth_taking(a));
+    CHECK(dispatcher.worth_taking(b));
+    dispatcher.leave_waiting(b);
+  }
+  CHECK(a.wakes() == 1);
+  CHECK(a.take_or_park() == 1);
+}
+
 // ---- the limit --------------------------------------------------------------------------------
 
 TEST_CASE("D3 never more than concurrency threads run") {
