@@ -56,7 +56,11 @@ export interface PortOptions {
   readonly memoryLimit?: number | undefined;
   /** Whether packets of one key are held by one thread at a time (rule D8). Default: true. */
   readonly serializeKeys?: boolean | undefined;
-  /** `'affine'`: packets stay with the thread that submitted their operation. Default: `'any'`. */
+  /**
+   * `'affine'`: packets stay with the thread that submitted their operation. Where several threads
+   * submit operations on one handle, each gets its own in order, and nothing orders one thread's
+   * among another's: not even the last one, of the close. Default: `'any'`.
+   */
   readonly dispatch?: 'any' | 'affine' | undefined;
 }
 
