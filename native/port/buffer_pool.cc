@@ -231,10 +231,27 @@ bool BufferPool::allocate(std::uint64_t size, std::uint32_t owner, Place& out) {
   std::lock_guard lock(mutex_);
   if (closed_) return false;
   if (allocated_.load(std::memory_order_relaxed) + block_size > options_.memory_limit) return false;
-  if (!take_free(log, out)) return false;
-  Chunk::find(out.chunk)->word(out.offset).store(owned_by(owner), std::memory_order_release);
+  if (!take_owned(log, owner, out)) return false;
   allocated_.fetch_add(block_size, std::memory_order_relaxed);
   return true;
+}
+
+bool BufferPool::take_owned(std::size_t log, std::uint32_t owner, Place& out) {
+  if (!take_free(log, out)) return false;
+  Chunk::find(out.chunk)->word(out.offset).store(owned_by(owner), std::memory_order_release);
+  return true;
+}
+
+bool BufferPool::allocate_fixed(std::uint64_t size, Place& out) {
+  if (size > kLargestBlock) return false;
+  std::lock_guard lock(mutex_);
+  return !closed_ && take_owned(size_class(size), 0, out);
+}
+
+/// From here on it counts, until no operation uses it any more.
+void BufferPool::release_fixed(Place place) {
+  allocated_.fetch_add(Chunk::find(place.chunk)->block_size(), std::memory_order_relaxed);
+  release(place);
 }
 
 // ---- ownership --------------------------------------------------------------------------------

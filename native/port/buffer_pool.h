@@ -93,6 +93,10 @@ class BufferPool final : public driver::BufferSource {
   /// Page-aligned memory of at least `size` bytes, owned by the program in thread `owner`; false at
   /// the limit.
   bool allocate(std::uint64_t size, std::uint32_t owner, Place& out);
+  /// The same beyond the limit, for what is kept as long as the port lives and has to be there when
+  /// the limit is reached; back with `release_fixed`.
+  bool allocate_fixed(std::uint64_t size, Place& out);
+  void release_fixed(Place place);
   /// Whether `allocate` could ever succeed for one who keeps `besides` bytes.
   bool could_allocate(std::uint64_t size, std::uint64_t besides) const;
   /// What a block of `size` bytes counts for the limit.
@@ -138,6 +142,7 @@ class BufferPool final : public driver::BufferSource {
   std::size_t size_class(std::uint64_t size) const;
   bool grow(std::size_t block_size);
   bool take_free(std::size_t log, Place& out);
+  bool take_owned(std::size_t log, std::uint32_t owner, Place& out);
   void make_room(std::uint64_t size);
   template <typename Agrees>
   static bool disown(Chunk& chunk, std::uint32_t offset, Agrees agrees);

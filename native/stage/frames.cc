@@ -1,5 +1,7 @@
 #include "stage/frames.h"
 
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "stage/frames_thread.h"
@@ -14,6 +16,10 @@ FramesStage::FramesStage(FramesOptions options)
 std::unique_ptr<FramesStage> FramesStage::start(FramesOptions options, driver::Result& error) {
   std::unique_ptr<FramesStage> stage(new FramesStage(std::move(options)));
   stage->options_.port->set_key_source(stage->options_.records);
+  if (!stage->keep_farewells()) {
+    error = -ENOMEM;
+    return nullptr;
+  }
   for (std::uint32_t i = 0; i < stage->options_.threads; ++i) {
     auto thread = std::make_unique<FramesThread>(*stage, i);
     error = thread->start();
@@ -23,7 +29,24 @@ std::unique_ptr<FramesStage> FramesStage::start(FramesOptions options, driver::R
   return stage;
 }
 
-FramesStage::~FramesStage() { stop(); }
+FramesStage::~FramesStage() {
+  stop();
+  for (const Farewell* farewell : {&too_large_, &timed_out_, &failed_}) {
+    if (farewell->length > 0) options_.port->pool().release_fixed(farewell->place);
+  }
+}
+
+bool FramesStage::keep_farewells() {
+  const auto keep = [this](const std::vector<std::uint8_t>& text, Farewell& out) {
+    if (text.empty()) return true;
+    if (!options_.port->pool().allocate_fixed(text.size(), out.place)) return false;
+    out.length = text.size();
+    std::memcpy(Chunk::find(out.place.chunk)->base() + out.place.offset, text.data(), out.length);
+    return true;
+  };
+  return keep(options_.too_large, too_large_) && keep(options_.timed_out, timed_out_) &&
+         keep(options_.failed, failed_);
+}
 
 /// Nobody holds a key here any more: what documents were in the middle of is given back.
 void FramesStage::stop() {

@@ -106,8 +106,16 @@ class FramesStage {
   std::int64_t listen_on(Port& port, const driver::ListenOptions& options);
   static void tell_listener(Port& port, std::uint32_t listener, Notice notice);
 
+  /// What a client is told, in memory that is there when no more is to be had.
+  struct Farewell {
+    Place place;
+    std::size_t length = 0;  ///< 0: it is told nothing
+  };
+  bool keep_farewells();
+
   const FramesOptions options_;
   const std::shared_ptr<Rooms> rooms_;
+  Farewell too_large_, timed_out_, failed_;
   FramesCounters counters_;
   /// By index of the record; whoever holds the key of the record may touch it.
   std::unique_ptr<std::unique_ptr<Frame>[]> frames_;

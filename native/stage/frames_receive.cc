@@ -137,7 +137,7 @@ std::size_t FramesThread::consume(Connection& c, const Piece& piece) {
   const std::uint64_t end = options().framing.delimiter_size();
   if (frame.received + wanted > options().max + end) {
     counters().too_large.fetch_add(1, std::memory_order_relaxed);
-    dismiss(c, options().too_large);
+    dismiss(c, stage_.too_large_);
     return piece.length;
   }
   const std::size_t used = keep(c, piece, wanted);
@@ -173,7 +173,7 @@ void FramesThread::begin_body(Connection& c, std::uint64_t length) {
   c.frame.progress = {};
   if (length > options().max) {
     counters().too_large.fetch_add(1, std::memory_order_relaxed);
-    return dismiss(c, options().too_large);
+    return dismiss(c, stage_.too_large_);
   }
   c.frame.length = length;
   c.frame.phase = length == 0 ? Phase::kWhole : Phase::kBody;
@@ -323,7 +323,7 @@ void FramesThread::on_write(const PacketSlot& packet, Connection& c) {
 /// same, because the next document comes behind it, and the next stage is told.
 void FramesThread::lose(Connection& c, driver::Result error) {
   counters().failed.fetch_add(1, std::memory_order_relaxed);
-  if (!options().failed.empty()) return dismiss(c, options().failed);
+  if (stage_.failed_.length > 0) return dismiss(c, stage_.failed_);
   give_up_document(c);
   c.frame.error = error;
 }

@@ -1,6 +1,5 @@
 // Answering, sending away, and the end of a connection.
 #include <algorithm>
-#include <cstring>
 
 #include "stage/frames_thread.h"
 
@@ -86,7 +85,7 @@ void FramesThread::on_read(const PacketSlot& packet, Connection& c) {
 }
 
 void FramesThread::on_send(const PacketSlot& packet, Connection& c) {
-  // What it had in use may have been given up meanwhile, and a farewell was from the beginning.
+  // What it had in use may have been given up meanwhile.
   if (c.frame.phase != Phase::kReply) memory().came();
   if (c.frame.phase == Phase::kClosing) return;
   if (packet.error != 0) return close(c);
@@ -131,19 +130,16 @@ void FramesThread::give_up_document(Connection& c) {
 
 /// Closing at once, with bytes of the client's not received, would reset the connection, and it
 /// might never see why: so what it still sends is read, for a while.
-void FramesThread::dismiss(Connection& c, const std::vector<std::uint8_t>& why) {
+void FramesThread::dismiss(Connection& c, const FramesStage::Farewell& why) {
   give_up_document(c);
-  Place place;
-  if (why.empty() || !allocate(why.size(), place)) return close(c);
-  std::memcpy(Chunk::find(place.chunk)->base() + place.offset, why.data(), why.size());
+  if (why.length == 0) return close(c);
   c.frame.phase = Phase::kDismiss;
   Request* shutdown = new_request();
   shutdown->kind = PacketKind::kShutdown;
   shutdown->quiet = true;
   shutdown->flags = kShutWrite;
   c.frame.saying = true;
-  submit_with(PacketKind::kSend, c.header.handle, place, why.size(), 0, shutdown);
-  BufferPool::release(place);
+  submit_with(PacketKind::kSend, c.header.handle, why.place, why.length, 0, shutdown);
   set_deadline(c);
   receive(c);
 }

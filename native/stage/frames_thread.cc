@@ -221,7 +221,7 @@ void FramesThread::on_timer(Connection& c, Notice notice) {
   if (c.frame.idle() || phase == Phase::kDismiss) return close(c);
   counters().timed_out.fetch_add(1, std::memory_order_relaxed);
   if (phase == Phase::kReply) return close(c);
-  dismiss(c, options().timed_out);
+  dismiss(c, stage_.timed_out_);
 }
 
 /// What the connection may take its time for depends on where it is.

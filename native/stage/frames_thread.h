@@ -113,7 +113,7 @@ class FramesThread {
   bool send_memory(Connection& c, const Reply& reply);
   void read_file(Connection& c, Reply& reply);
   void end_reply(Connection& c);
-  void dismiss(Connection& c, const std::vector<std::uint8_t>& why);
+  void dismiss(Connection& c, const FramesStage::Farewell& why);
   void close(Connection& c);
   void closed(Connection& c);
   void give_up_document(Connection& c);

@@ -194,6 +194,24 @@ TEST_CASE("M2 the limit bounds what is allocated, and what is released counts no
   pool->close();
 }
 
+TEST_CASE("M2 what is kept as long as the port is there is outside of the limit") {
+  BufferPool* pool = make_pool(1, 4096, 65536);
+  Place kept, more, taken, refused;
+  REQUIRE(pool->allocate_fixed(100, kept));
+  CHECK(pool->allocated_bytes() == 0);
+  REQUIRE(pool->allocate(65536, kOwner, taken));
+  CHECK_FALSE(pool->allocate(1, kOwner, refused));
+  CHECK(pool->allocate_fixed(100, more));
+  CHECK(BufferPool::use(kept, 100) != nullptr);
+  pool->release_fixed(kept);
+  pool->release_fixed(more);
+  BufferPool::release(taken);
+  CHECK(pool->allocated_bytes() == 4096);  // an operation has one of them still in use
+  BufferPool::unuse(kept);
+  CHECK(pool->allocated_bytes() == 0);
+  pool->close();
+}
+
 TEST_CASE("M2 a released block is given out again before the pool grows") {
   BufferPool* pool = make_pool(1);
   Place first, second;

@@ -285,6 +285,27 @@ PORT_TEST("a document that could not fit into all of the memory is refused") {
   CHECK(it.frames->stats().failed == 1);
 }
 
+PORT_TEST("a client is told why it is sent away also when all memory is taken") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = 65536;
+    setup.frames.max = 65536;
+    tell(setup.frames.too_large, "too large");
+  });
+  Peer first = it.connect();
+  first.write(framed(text_of(60'000)));
+  const Arrival holder = it.take();
+  REQUIRE(it.port->pool().allocated_bytes() == 65536);
+  Peer second = it.connect(), third = it.connect();
+  for (Peer* peer : {&second, &third}) {
+    peer->write(u32be(65537));
+    peer->end_writing();
+    CHECK(read_to_end(*peer) == "too large");
+  }
+  CHECK(it.answer(holder, "k") == 0);
+  CHECK(first.read(1) == "k");
+}
+
 /// Documents that have begun, and will want more room than the first: 16 KiB.
 std::vector<Peer> begin_documents(FramesPipeline& it, std::size_t count, const std::string& text) {
   std::vector<Peer> peers;
