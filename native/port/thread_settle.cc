@@ -364,10 +364,11 @@ void Thread::advance(Request* request, Handle& handle, Port& locked) {
   start_next(*direction, locked);
 }
 
-/// What waits in a direction with nothing under way.
+/// What waits in a direction with nothing under way. One that has been ended can end here.
 void Thread::start_next(Direction& direction, Port& locked) {
   if (direction.first == nullptr) return;
-  if (detaching_) return start_elsewhere(direction, locked);
+  const bool ended = direction.first->end != Request::End::kNatural;
+  if (detaching_ && !ended) return start_elsewhere(direction, locked);
   direction.active = direction.pop();
   run_on(this, direction.active);
 }

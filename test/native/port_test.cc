@@ -982,6 +982,26 @@ PORT_TEST(
   CHECK(open_descriptors() == descriptors);
 }
 
+PORT_TEST(
+    "T1 T2 sends behind another port's end with the port, also when that port's thread dies") {
+  NEEDS_DRIVER();
+  const std::size_t descriptors = open_descriptors(), handles = open_handles();
+  {
+    Deserted it(D::name);
+    Member elsewhere(*make_port(D::name, options(2)));
+    Member first(*it.port);
+    Connection c = connection(*it.port, first, listener(first, true));
+    elsewhere.send(c.handle, std::string(Deserted::kParts * Deserted::kPart, 'x'));
+    it.desert(c, first, [] {});
+    it.port->leave();
+    elsewhere.leave(true);
+    CHECK(Port::look_up(c.handle).id == 0);
+    CHECK(it.port->pool().allocated_bytes() == 0);
+  }
+  CHECK(open_handles() == handles);
+  CHECK(open_descriptors() == descriptors);
+}
+
 // ---- hand-off ---------------------------------------------------------------------------------
 
 PORT_TEST("A3 hand-off under traffic: the notice first, the bytes in order, nothing left behind") {
