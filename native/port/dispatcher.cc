@@ -250,12 +250,23 @@ void Dispatcher::gather() {
 
 /// No message is left lying: it is stored before its writer looks here, and this is stored before
 /// the rings are gathered. Either the writer sees that a thread waits, or the message is gathered.
+/// All of it is sequentially consistent. A writer that saw kIdleSpins, and finds the word changed
+/// when it comes to tell, need not do anything: its message was stored before the change, and who
+/// changes the word to less gathers after that, or has sent the thread that spun to do so. One that
+/// was told stays told until it has come (`stop_spinning`).
 void Dispatcher::publish_idle() {
-  const bool place = running_ + woken_ < options_.concurrency;
+  const std::atomic_ref<std::uint32_t> word(idle_);
+  const std::uint32_t now = word.load();
+  const std::uint32_t idle = idle_state();
+  if (idle == now || (idle == kIdleSpins && now == kIdleTold)) return;
+  word.store(idle);
+}
+
+Idle Dispatcher::idle_state() const {
+  if (running_ + woken_ >= options_.concurrency) return kIdleNobody;
+  if (spinner_ != nullptr && spinner_->state == Consumer::State::kWaiting) return kIdleSpins;
   const auto may_take = [](const Consumer* consumer) { return consumer->wants_any; };
-  const std::uint32_t idle =
-      place && std::any_of(waiting_.begin(), waiting_.end(), may_take) ? 1 : 0;
-  if (idle != idle_) std::atomic_ref<std::uint32_t>(idle_).store(idle);
+  return std::any_of(waiting_.begin(), waiting_.end(), may_take) ? kIdleAsleep : kIdleNobody;
 }
 
 void Dispatcher::notify_when_drained(const Packet& packet) {
@@ -368,12 +379,25 @@ void Dispatcher::wake_owner(Consumer& consumer, Consumer* from) {
   wakes_.push_back(&consumer);
 }
 
-void Dispatcher::park(Consumer& consumer, bool in_event_loop, bool wants_any) {
+void Dispatcher::park(Consumer& consumer, bool in_event_loop, bool wants_any, bool spins) {
   consumer.state = Consumer::State::kWaiting;
   consumer.in_event_loop = in_event_loop;
   consumer.wants_any = wants_any;
   waiting_.push_back(&consumer);
+  if (wants_any && !in_event_loop) {
+    // What comes next is for this thread (rule D2), not for one that looked before it.
+    if (spinner_ != nullptr) spinner_->end_spin();
+    spinner_ = spins ? &consumer : nullptr;
+    if (spins) consumer.spin.store(Consumer::kSpinGoesOn);
+  }
   wake_for_surplus();  // what was posted since `take` may be for this very thread
+}
+
+void Dispatcher::stop_spinning(Consumer& consumer) {
+  if (spinner_ != &consumer) return;
+  spinner_ = nullptr;
+  publish_idle();
+  gather();
 }
 
 void Dispatcher::unpark(Consumer& consumer) {
@@ -665,6 +689,7 @@ void Dispatcher::release_pins(Consumer& consumer, std::vector<Packet>& notices) 
 
 void Dispatcher::remove(Consumer& consumer, bool died, std::vector<Packet>& orphans) {
   unpark(consumer);
+  if (spinner_ == &consumer) spinner_ = nullptr;
   give_back_room(consumer);  // after what it has posted was taken over (rule T1)
   consumer.ring = nullptr;
   give_back_unclaimed(consumer);
