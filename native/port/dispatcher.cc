@@ -180,10 +180,14 @@ void Dispatcher::put_back(const Packet& packet) {
   wake_owner(*packet.target, nullptr);
 }
 
-/// A packet joins those that wait for its key only when no older one can still be in a queue, which
-/// it would overtake (rule D7).
 void Dispatcher::push(const Packet& arrived, Consumer* from) {
   Packet packet = arrived;
+  enqueue(packet, from);
+}
+
+/// A packet joins those that wait for its key only when no older one can still be in a queue, which
+/// it would overtake (rule D7).
+void Dispatcher::enqueue(Packet& packet, Consumer* from) {
   packet.sequence = ++last_sequence_;
   packet.queued_at = clock();
   bind(packet);
@@ -238,7 +242,8 @@ void Dispatcher::gather_from(Consumer& consumer) {
         consumer.ring->posts[(consumer.ring_head + i) % PostRing::kCapacity];
     packet.key = post.key;
     packet.result = post.value;
-    push(packet, &consumer);
+    packet.target = nullptr;  // it may have been bound to the thread that its key is pinned to
+    enqueue(packet, &consumer);
   }
   consumer.room -= count;
   consumer.ring_head = tail;
@@ -427,9 +432,10 @@ bool Dispatcher::worth_taking(const Consumer& consumer) const {
 
 // ---- taking -----------------------------------------------------------------------------------
 
-void Dispatcher::hold(Consumer& consumer, const Packet& packet) {
+/// What lies behind the end of the batch belongs to it now, and is shown to the thread.
+void Dispatcher::hold(Consumer& consumer) {
   const std::size_t i = consumer.batch_size++;
-  consumer.batch[i] = packet;
+  const Packet& packet = consumer.batch[i];
   PacketSlot& slot = consumer.slots[i];
   slot.kind = static_cast<std::uint8_t>(packet.kind);
   slot.flags = packet.flags;
@@ -461,13 +467,15 @@ std::size_t Dispatcher::share(std::size_t max) const {
 }
 
 /// Whether the queue's first packet is the consumer's now; it leaves the queue either way.
-bool Dispatcher::take_front(PacketQueue& queue, Consumer& consumer) {
-  const Packet packet = queue.front();
-  queue.pop_front();
+template <typename Queue>
+bool Dispatcher::take_front(Queue& queue, Consumer& consumer) {
+  assert(consumer.batch_size < kBatchLimit);
+  Packet& packet = consumer.batch[consumer.batch_size];
+  queue.pop_front(packet);
   if (belongs_elsewhere(consumer, packet)) return false;
   if (serialized(packet) && !acquire_key(consumer, packet)) return false;
   count_out(packet);
-  hold(consumer, packet);
+  hold(consumer);
   return true;
 }
 
@@ -486,10 +494,10 @@ void Dispatcher::take_shared(Consumer& consumer, std::size_t max) {
   std::size_t left = queue_.empty() ? 0 : std::max<std::size_t>(1, share(max));
   while (got < max) {
     const bool own = !consumer.own.empty() &&
-                     (queue_.empty() || consumer.own.front().sequence < queue_.front().sequence);
+                     (queue_.empty() || consumer.own.front().sequence < queue_.front_sequence());
     if (!own && (queue_.empty() || left == 0)) break;
     // Packets whose key another thread holds leave without being taken; it goes on behind them.
-    if (!take_front(own ? consumer.own : queue_, consumer)) continue;
+    if (!(own ? take_front(consumer.own, consumer) : take_front(queue_, consumer))) continue;
     ++got;
     if (!own) --left;
   }
@@ -546,7 +554,8 @@ void Dispatcher::steal_from(Consumer& victim, Consumer& thief, std::size_t wante
   for (std::size_t i = 0; i < victim.batch_size; ++i) {
     if (!stolen[i]) continue;
     assert(thief.batch_size < kBatchLimit);
-    hold(thief, victim.batch[i]);
+    thief.batch[thief.batch_size] = victim.batch[i];
+    hold(thief);
     ++steals_;
   }
 }
@@ -615,13 +624,22 @@ void Dispatcher::give_back_unclaimed(Consumer& consumer) {
 void Dispatcher::release(Consumer& consumer) {
   if (consumer.batch_size == 0) return stop_running(consumer);
   give_back_unclaimed(consumer);
+  // Packets of one key often come in a row: those are released together.
+  std::uint32_t key = 0, count = 0;
   for (std::size_t i = 0; i < consumer.batch_size; ++i) {
     const std::uint32_t state = forget(consumer, i);
     const Packet& packet = consumer.batch[i];
     if (!serialized(packet)) continue;
-    if (state == kSlotClaimed || state == kSlotDone) release_key(packet.key);
     if (state == kSlotKept) keep(consumer, packet);
+    if (state != kSlotClaimed && state != kSlotDone) continue;
+    if (count > 0 && packet.key != key) {
+      release_key(key, count);
+      count = 0;
+    }
+    key = packet.key;
+    ++count;
   }
+  if (count > 0) release_key(key, count);
   consumer.batch_size = 0;
   stop_running(consumer);
 }
@@ -745,7 +763,7 @@ void Dispatcher::extract_handle(std::uint32_t handle, std::vector<Packet>& out) 
     if (entry.pending) entry.pending->extract(matches, out);
   });
   for (Consumer* consumer : consumers_) consumer->own.extract(matches, out);
-  queue_.extract(matches, out);
+  queue_.extract_handle(handle, out);
   std::stable_sort(out.begin(), out.end(),
                    [](const Packet& a, const Packet& b) { return a.sequence < b.sequence; });
   if (options_.serialize_keys) {
@@ -761,7 +779,7 @@ void Dispatcher::close() {
 
 void Dispatcher::drain(std::vector<Packet>& orphans) {
   drained_ = true;
-  queue_.extract([](const Packet&) { return true; }, orphans);
+  queue_.drain(orphans);
 }
 
 }  // namespace cp

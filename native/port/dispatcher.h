@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "port/key_table.h"
+#include "port/open_queue.h"
 #include "port/packet.h"
 #include "port/packet_queue.h"
 #include "port/post_ring.h"
@@ -220,11 +221,13 @@ class Dispatcher {
   void release_pins(Consumer& consumer, std::vector<Packet>& notices);
   bool acquire_key(Consumer& consumer, const Packet& packet);
   void release_key(std::uint32_t key, std::uint32_t count = 1);
+  void enqueue(Packet& packet, Consumer* from);
   void place_back(const Packet& packet, Consumer* from);
   void put_back(const Packet& packet);
-  void hold(Consumer& consumer, const Packet& packet);
+  void hold(Consumer& consumer);
   std::size_t share(std::size_t max) const;
-  bool take_front(PacketQueue& queue, Consumer& consumer);
+  template <typename Queue>
+  bool take_front(Queue& queue, Consumer& consumer);
   void take_awaited(Consumer& consumer, std::size_t limit);
   void take_shared(Consumer& consumer, std::size_t max);
   void steal(Consumer& thief, std::size_t max);
@@ -250,7 +253,7 @@ class Dispatcher {
 
   const Options options_;
   std::mutex mutex_;
-  PacketQueue queue_;
+  OpenQueue queue_;
   KeyTable keys_;
   struct Pin {
     Consumer* consumer;
