@@ -6,6 +6,7 @@
 #include <cassert>
 
 #include "port/buffer_pool.h"
+#include "port/spin.h"
 
 namespace cp {
 namespace {
@@ -38,8 +39,17 @@ bool open_to_all(const Packet& packet) { return packet.target == nullptr && !pac
 
 }  // namespace
 
+/// Others hold the mutex for some microseconds at most, which is less than it takes to put a thread
+/// to sleep and wake it again.
 Dispatcher::Section::Section(Dispatcher& dispatcher) : dispatcher_(dispatcher) {
-  dispatcher_.mutex_.lock();
+  constexpr int kTries = 64;
+  constexpr int kPause = 4;
+  bool locked = dispatcher_.mutex_.try_lock();
+  for (int i = 0; i < kTries && !locked; ++i) {
+    for (int n = 0; n < kPause; ++n) relax();
+    locked = dispatcher_.mutex_.try_lock();
+  }
+  if (!locked) dispatcher_.mutex_.lock();
   dispatcher_.clock_read_ = false;
 }
 
@@ -67,7 +77,10 @@ void Dispatcher::add(Consumer& consumer) {
 
 /// The key is the consumer's now, or the packet waits with the key for its holder.
 bool Dispatcher::acquire_key(Consumer& consumer, const Packet& packet) {
-  KeyTable::Entry& entry = keys_.find_or_insert(packet.key);
+  // Packets of one key often come in a row.
+  const bool again = last_acquired_ != nullptr && last_acquired_->key == packet.key;
+  KeyTable::Entry& entry = again ? *last_acquired_ : keys_.find_or_insert(packet.key);
+  last_acquired_ = &entry;
   if (entry.holder == nullptr || (entry.holder == &consumer && !entry.kept)) {
     entry.holder = &consumer;
     ++entry.held;
@@ -237,9 +250,14 @@ void Dispatcher::gather_from(Consumer& consumer) {
   const std::uint32_t count = std::min(tail - consumer.ring_head, consumer.room);
   Packet packet;
   packet.kind = PacketKind::kPosted;
+  const bool unbound = pins_.empty();
   for (std::uint32_t i = 0; i < count && !closed_; ++i) {
     const PostRing::Post& post =
         consumer.ring->posts[(consumer.ring_head + i) % PostRing::kCapacity];
+    if (unbound && !queue_.empty()) {  // what `enqueue` comes to then
+      queue_.push_post(post.key, post.value, ++last_sequence_, clock());
+      continue;
+    }
     packet.key = post.key;
     packet.result = post.value;
     packet.target = nullptr;  // it may have been bound to the thread that its key is pinned to
@@ -291,7 +309,7 @@ void Dispatcher::count_in(const Packet& packet) {
 void Dispatcher::count_out(const Packet& packet) {
   if (packet.kind != PacketKind::kPosted) return;
   --posted_;
-  tell_drained();
+  if (!drain_requests_.empty()) tell_drained();
 }
 
 void Dispatcher::tell_drained() {
@@ -507,6 +525,7 @@ void Dispatcher::take_shared(Consumer& consumer, std::size_t max) {
 std::size_t Dispatcher::take(Consumer& consumer, std::size_t max) {
   if (closed_) return 0;
   gather();
+  last_acquired_ = nullptr;
   // Awaited answers are outside of the limit D3: no other thread could run them in its place.
   take_awaited(consumer, max == 0 ? kBatchLimit : kBatchLimit / 2);
   max = std::min(max, kBatchLimit - consumer.batch_size);  // what else the batch has room for
@@ -601,13 +620,15 @@ void Dispatcher::stop_running(Consumer& consumer) {
 /// thread still holds the key, through a packet it has begun, they wait with the key, first of all.
 void Dispatcher::give_back_unclaimed(Consumer& consumer) {
   bool back[kBatchLimit] = {};
+  std::size_t end = 0;
   for (std::size_t i = 0; i < consumer.batch_size; ++i) {
     const Packet& packet = consumer.batch[i];
     if (packet.awaited() || !revoke(consumer, i)) continue;
     back[i] = true;
+    end = i + 1;
     if (options_.serialize_keys) release_key(packet.key);
   }
-  for (std::size_t i = consumer.batch_size; i-- > 0;) {
+  for (std::size_t i = end; i-- > 0;) {
     if (!back[i]) continue;
     const Packet& packet = consumer.batch[i];
     KeyTable::Entry* entry = options_.serialize_keys ? keys_.find(packet.key) : nullptr;

@@ -255,6 +255,7 @@ class Dispatcher {
   std::mutex mutex_;
   OpenQueue queue_;
   KeyTable keys_;
+  KeyTable::Entry* last_acquired_ = nullptr;  ///< by the `take` under way, which erases none
   struct Pin {
     Consumer* consumer;
     std::uint32_t handle;

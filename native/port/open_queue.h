@@ -26,10 +26,16 @@ class OpenQueue {
   /// `packet` is younger than all that was pushed before.
   void push_back(const Packet& packet) {
     if (packet.kind == PacketKind::kPosted) {
-      posts_.push_back({packet.sequence, packet.result, packet.key, packet.queued_at});
+      push_post(packet.key, packet.result, packet.sequence, packet.queued_at);
     } else {
       packets_.push_back(packet);
     }
+  }
+
+  /// The same for what is nothing but a message.
+  void push_post(std::uint32_t key, double value, std::uint64_t sequence,
+                 std::uint32_t queued_at) {
+    posts_.push_back({sequence, value, key, queued_at});
   }
 
   /// To its place, before all that is younger.
