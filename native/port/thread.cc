@@ -196,7 +196,7 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
       }
     }
     if (spinning == kNow) {
-      roused = spin_until(spin_end);
+      roused = spin_until(std::min(spin_end, next_deadline()));
       continue;  // to the dispatcher once more: from there on this thread has to be woken
     }
     const driver::Deadline now = driver::now();

@@ -2,6 +2,8 @@
 // library's JavaScript does.
 #pragma once
 
+#include <doctest/doctest.h>
+
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -81,6 +83,22 @@ class FakeThread final : public Consumer {
     const std::size_t count = dispatcher_.take(*this, max);
     if (count == 0) dispatcher_.park(*this, in_event_loop, true);
     return count;
+  }
+
+  /// Parks as a thread that looks before it sleeps.
+  void park_spinning() {
+    Dispatcher::Section section(dispatcher_);
+    dispatcher_.unpark(*this);
+    dispatcher_.release(*this);
+    REQUIRE(dispatcher_.take(*this, kBatchLimit) == 0);
+    dispatcher_.park(*this, false, true, true);
+  }
+  /// Ends that; true when there is something for it now.
+  bool stop_spinning() {
+    spin.exchange(kSpinNot);
+    Dispatcher::Section section(dispatcher_);
+    dispatcher_.stop_spinning(*this);
+    return dispatcher_.worth_taking(*this);
   }
 
   /// Waits; 0 when the dispatcher was closed. Before it sleeps it looks so many times for news.
