@@ -33,8 +33,7 @@ class OpenQueue {
   }
 
   /// The same for what is nothing but a message.
-  void push_post(std::uint32_t key, double value, std::uint64_t sequence,
-                 std::uint32_t queued_at) {
+  void push_post(std::uint32_t key, double value, std::uint64_t sequence, std::uint32_t queued_at) {
     posts_.push_back({sequence, value, key, queued_at});
   }
 

@@ -170,7 +170,8 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
     dispatcher.release(*this);
   }
   const driver::Deadline began = driver::now();
-  const driver::Deadline spin_end = std::min(deadline, began + std::int64_t{1000} * port_.options().spin);
+  const driver::Deadline spin_end =
+      std::min(deadline, began + std::int64_t{1000} * port_.options().spin);
   driver::Deadline check = began + kCheckInterval;
   enum { kNotYet, kNow, kOver } spinning = kNotYet;
   bool roused = false;

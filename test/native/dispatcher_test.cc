@@ -1037,7 +1037,8 @@ TEST_CASE("D2 the thread that waits last spins in place of the one before") {
   }
 }
 
-TEST_CASE("D5 a thread that spins takes its share of several messages, others are sent for the rest") {
+TEST_CASE(
+    "D5 a thread that spins takes its share of several messages, others are sent for the rest") {
   Dispatcher dispatcher({3, 800, true});
   FakeThread sleeps(dispatcher), spins(dispatcher);
   RingWriter writer(dispatcher);
