@@ -17,6 +17,7 @@ async function inCpp({ style }, { seconds }) {
 }
 
 const ours = 'ours, post and get';
+const toAndFro = (row) => row.style === 'ping-pong';
 const channel = 'MessagePort';
 
 export default {
@@ -31,10 +32,14 @@ export default {
   ],
   contestants: {
     [ours]: { exchange: inNode('posts-ours.mjs', { driver: 'io_uring' }) },
+    'ours, spin: 0': {
+      exchange: inNode('posts-ours.mjs', { driver: 'io_uring', spin: 0 }),
+      only: toAndFro,
+    },
     [channel]: { exchange: inNode('posts-channel.mjs') },
     'Atomics.wait and notify': {
       exchange: inNode('posts-atomics.mjs'),
-      only: (row) => row.style === 'ping-pong',
+      only: toAndFro,
     },
     'our core without Node.js': { exchange: inCpp },
   },
@@ -45,7 +50,7 @@ export default {
     },
     {
       ...{ metric: 'rate', subject: ours, against: channel, atLeast: 4 },
-      only: (row) => row.style === 'ping-pong',
+      only: toAndFro,
     },
   ],
   measure: ({ exchange }, row, times) => exchange(row, times),

@@ -10,6 +10,8 @@ import type { Lane } from './lane';
 import { Packet } from './packet';
 
 const SLOT_WORDS = Slot.SIZE / 4;
+/** In the word that begins with the kind. */
+const AWAITED = PacketFlag.Awaited << ((Slot.FLAGS - Slot.KIND) * 8);
 
 export class Batch implements IterableIterator<Packet> {
   readonly packet: Packet;
@@ -59,12 +61,12 @@ export class Batch implements IterableIterator<Packet> {
 
   /** Ends the current packet and claims the next. */
   advance(): boolean {
-    this.finish();
-    const { bytes, states } = this.lane;
+    this.leave();
+    const { words, states } = this.lane;
     while (this.index < this.end) {
       const i = this.index++;
-      if ((bytes[i * Slot.SIZE + Slot.FLAGS]! & PacketFlag.Awaited) !== 0) continue;
       const at = i * SLOT_WORDS;
+      if ((words[at + Slot.KIND / 4]! & AWAITED) !== 0) continue;
       const before = Atomics.compareExchange(
         states,
         at,
@@ -76,11 +78,17 @@ export class Batch implements IterableIterator<Packet> {
       this.packet.enter(at);
       return true;
     }
+    this.packet.clear();
     return false;
   }
 
   /** Ends the current packet. */
   finish(): void {
+    this.leave();
+    this.packet.clear();
+  }
+
+  private leave(): void {
     this.primed = false;
     this.packet.leave();
     if (this.current < 0) return;

@@ -9,7 +9,7 @@
 import { loadBinding } from './loader';
 
 /** Version of the layouts and functions below. */
-export const ABI = 6;
+export const ABI = 7;
 
 /** What a submission asks for and what a packet answers (one numbering for both). */
 export const enum Kind {
@@ -149,6 +149,16 @@ export const enum Posts {
   VALUE = 8,
 }
 
+/** Whether a thread of the port waits for messages, and how it is told of one: native/port/dispatcher.h. */
+export const enum Idle {
+  Nobody = 0,
+  /** Call `acceptPosts`. */
+  Asleep = 1,
+  /** It looks at this word: set it to Told, by compare-and-swap. */
+  Spins = 2,
+  Told = 3,
+}
+
 /** No pool memory. */
 export const NO_CHUNK = 0xffffffff;
 
@@ -201,6 +211,8 @@ export interface PortOptions {
   serializeKeys: boolean;
   /** Packets stay with the thread that submitted the operation. */
   affine: boolean;
+  /** Microseconds that a thread in `get` looks before it sleeps. */
+  spin: number;
 }
 
 export interface HandleInfo {
@@ -247,7 +259,7 @@ export interface NativeLane {
   readonly completions: ArrayBuffer;
   /** The ring of this thread's messages: see Posts. */
   readonly posts: ArrayBuffer;
-  /** i32 of the whole port: not 0 while a thread waits that would take a message. */
+  /** i32 of the whole port, an Idle: whether a thread waits that would take a message. */
   readonly idle: ArrayBuffer;
 
   /** Hands over `count` submissions, ends the previous batch, polls. Packets in the completion array, at most `max`; 0: none, and the event loop will be told of the next. PortClosed when the port is closed. */
@@ -310,7 +322,7 @@ export interface NativeLane {
 
   /** Room for messages in the ring, at most `wanted`, kept until the next enter or get; 0 when the queue is full; PortClosed. The ring is empty afterwards. */
   reserve(wanted: number): number;
-  /** To be called when a message was written and `idle` was not 0 then. 0 or PortClosed. */
+  /** To be called when a message was written and `idle` was Asleep then. 0 or PortClosed. */
   acceptPosts(): number;
   /** An awaited Drained packet comes under `token` when there is room. */
   drained(token: number): void;

@@ -7,6 +7,7 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import {
+  Idle,
   Kind,
   LibraryError,
   NO_CHUNK,
@@ -226,8 +227,14 @@ export class Lane {
     // From here on the message is posted, also if this thread is terminated now. The order of these
     // two makes sure that no thread falls asleep over it: see Dispatcher::publish_idle.
     Atomics.store(this.posts, Posts.TAIL / 4, (this.tail = (tail + 1) | 0));
-    if (Atomics.load(this.idle, 0) !== 0) this.native.acceptPosts();
+    const idle = Atomics.load(this.idle, 0) as Idle;
+    if (idle !== Idle.Nobody) this.tell(idle);
     return true;
+  }
+
+  private tell(idle: Idle): void {
+    if (idle === Idle.Asleep) this.native.acceptPosts();
+    else if (idle === Idle.Spins) Atomics.compareExchange(this.idle, 0, Idle.Spins, Idle.Told);
   }
 
   /** Asks for an early end of an operation this thread awaits. */

@@ -232,20 +232,27 @@ export class Packet {
 
   /** @internal Shows the packet at `at` of the completion array. */
   enter(at: number): void {
-    this.words = this.lane.words;
-    this.numbers = this.lane.numbers;
+    const { words } = this.lane;
+    if (this.words !== words) {
+      this.words = words;
+      this.numbers = this.lane.numbers;
+    }
     this.at = at;
-    this.cachedError = undefined;
-    this.lends = this.words[at + Slot.CHUNK / 4] !== NO_CHUNK;
+    if (this.cachedError !== undefined) this.cachedError = undefined;
+    this.lends = words[at + Slot.CHUNK / 4] !== NO_CHUNK;
   }
 
-  /** @internal The program is done with the packet. */
+  /** @internal The program is done with the packet; `enter` or `clear` follows. */
   leave(): void {
     if (this.words === noWords) return;
     if (this.lends) this.lane.memory.give(this.chunk, this.start);
     this.lends = false;
     if (this.kind === Kind.Close)
       this.lane.handles.get(this.words[this.at + Slot.HANDLE / 4]!)?.gone();
+  }
+
+  /** @internal Shows nothing any more. */
+  clear(): void {
     this.words = noWords;
     this.numbers = noNumbers;
     this.at = 0;

@@ -21,6 +21,7 @@ constexpr const char* kHelp =
     "message\n"
     "  --driver D        io_uring or epoll (what the library would take)\n"
     "  --keys N          messages have this many keys in turn (64)\n"
+    "  --spin N          microseconds that a thread looks before it sleeps (50, the library's)\n"
     "  --seconds N       (2)\n";
 
 constexpr std::uint32_t kEnd = 0xffffffff;  // key of the last message
@@ -29,6 +30,7 @@ constexpr std::uint32_t kRoom = 1;          // token of "there is room again"
 struct Options {
   std::string driver;
   std::uint32_t keys = 64;
+  std::uint32_t spin = 50;
   double seconds = 2;
 };
 
@@ -42,6 +44,7 @@ struct PostCount {
 Port& port_for(const Options& options) {
   PortOptions port;
   port.driver = options.driver;
+  port.spin = options.spin;
   return make_port(port);
 }
 
@@ -148,6 +151,7 @@ int main(int argc, char** argv) {
   const std::string mode = arguments.text("--mode", "pipelined");
   options.driver = arguments.text("--driver", "");
   options.keys = arguments.count("--keys", 64, 1, 1 << 20);
+  options.spin = arguments.count("--spin", 50, 0, 1000);
   options.seconds = arguments.number("--seconds", 2, 0.05, 3600);
   arguments.end();
   if (mode != "pipelined" && mode != "ping-pong") arguments.fail("--mode", "is unknown");

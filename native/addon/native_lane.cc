@@ -40,6 +40,7 @@ PortOptions read_options(const Napi::Object& from) {
   options.queue_limit = static_cast<std::uint32_t>(number("queueLimit"));
   options.serialize_keys = from.Get("serializeKeys").ToBoolean();
   options.affine = from.Get("affine").ToBoolean();
+  options.spin = static_cast<std::uint32_t>(number("spin"));
   options.buffers.buffer_size = static_cast<std::uint32_t>(number("bufferSize"));
   options.buffers.buffer_count = static_cast<std::uint32_t>(number("bufferCount"));
   options.buffers.memory_limit = static_cast<std::uint64_t>(number("memoryLimit"));

@@ -71,6 +71,10 @@ class Lane {
   /// last return, or `deadline` has passed. May return early.
   virtual void wait(Deadline deadline) = 0;
 
+  /// Whether `wait` would return at once, as far as can be told without a system call; false where
+  /// that tells nothing.
+  virtual bool has_news() const { return false; }
+
   /// Ends a `wait` of the owner, now or the next one, and makes `notifier()` readable. Any thread.
   virtual void wake() = 0;
 

@@ -6,6 +6,7 @@
 #include <cassert>
 
 #include "port/buffer_pool.h"
+#include "port/spin.h"
 
 namespace cp {
 namespace {
@@ -38,8 +39,17 @@ bool open_to_all(const Packet& packet) { return packet.target == nullptr && !pac
 
 }  // namespace
 
+/// Others hold the mutex for some microseconds at most, which is less than it takes to put a thread
+/// to sleep and wake it again.
 Dispatcher::Section::Section(Dispatcher& dispatcher) : dispatcher_(dispatcher) {
-  dispatcher_.mutex_.lock();
+  constexpr int kTries = 64;
+  constexpr int kPause = 4;
+  bool locked = dispatcher_.mutex_.try_lock();
+  for (int i = 0; i < kTries && !locked; ++i) {
+    for (int n = 0; n < kPause; ++n) relax();
+    locked = dispatcher_.mutex_.try_lock();
+  }
+  if (!locked) dispatcher_.mutex_.lock();
   dispatcher_.clock_read_ = false;
 }
 
@@ -67,7 +77,10 @@ void Dispatcher::add(Consumer& consumer) {
 
 /// The key is the consumer's now, or the packet waits with the key for its holder.
 bool Dispatcher::acquire_key(Consumer& consumer, const Packet& packet) {
-  KeyTable::Entry& entry = keys_.find_or_insert(packet.key);
+  // Packets of one key often come in a row.
+  const bool again = last_acquired_ != nullptr && last_acquired_->key == packet.key;
+  KeyTable::Entry& entry = again ? *last_acquired_ : keys_.find_or_insert(packet.key);
+  last_acquired_ = &entry;
   if (entry.holder == nullptr || (entry.holder == &consumer && !entry.kept)) {
     entry.holder = &consumer;
     ++entry.held;
@@ -180,10 +193,14 @@ void Dispatcher::put_back(const Packet& packet) {
   wake_owner(*packet.target, nullptr);
 }
 
-/// A packet joins those that wait for its key only when no older one can still be in a queue, which
-/// it would overtake (rule D7).
 void Dispatcher::push(const Packet& arrived, Consumer* from) {
   Packet packet = arrived;
+  enqueue(packet, from);
+}
+
+/// A packet joins those that wait for its key only when no older one can still be in a queue, which
+/// it would overtake (rule D7).
+void Dispatcher::enqueue(Packet& packet, Consumer* from) {
   packet.sequence = ++last_sequence_;
   packet.queued_at = clock();
   bind(packet);
@@ -233,12 +250,18 @@ void Dispatcher::gather_from(Consumer& consumer) {
   const std::uint32_t count = std::min(tail - consumer.ring_head, consumer.room);
   Packet packet;
   packet.kind = PacketKind::kPosted;
+  const bool unbound = pins_.empty();
   for (std::uint32_t i = 0; i < count && !closed_; ++i) {
     const PostRing::Post& post =
         consumer.ring->posts[(consumer.ring_head + i) % PostRing::kCapacity];
+    if (unbound && !queue_.empty()) {  // what `enqueue` comes to then
+      queue_.push_post(post.key, post.value, ++last_sequence_, clock());
+      continue;
+    }
     packet.key = post.key;
     packet.result = post.value;
-    push(packet, &consumer);
+    packet.target = nullptr;  // it may have been bound to the thread that its key is pinned to
+    enqueue(packet, &consumer);
   }
   consumer.room -= count;
   consumer.ring_head = tail;
@@ -250,12 +273,23 @@ void Dispatcher::gather() {
 
 /// No message is left lying: it is stored before its writer looks here, and this is stored before
 /// the rings are gathered. Either the writer sees that a thread waits, or the message is gathered.
+/// All of it is sequentially consistent. A writer that saw kIdleSpins, and finds the word changed
+/// when it comes to tell, need not do anything: its message was stored before the change, and who
+/// changes the word to less gathers after that, or has sent the thread that spun to do so. One that
+/// was told stays told until it has come (`stop_spinning`).
 void Dispatcher::publish_idle() {
-  const bool place = running_ + woken_ < options_.concurrency;
+  const std::atomic_ref<std::uint32_t> word(idle_);
+  const std::uint32_t now = word.load();
+  const std::uint32_t idle = idle_state();
+  if (idle == now || (idle == kIdleSpins && now == kIdleTold)) return;
+  word.store(idle);
+}
+
+Idle Dispatcher::idle_state() const {
+  if (running_ + woken_ >= options_.concurrency) return kIdleNobody;
+  if (spinner_ != nullptr && spinner_->state == Consumer::State::kWaiting) return kIdleSpins;
   const auto may_take = [](const Consumer* consumer) { return consumer->wants_any; };
-  const std::uint32_t idle =
-      place && std::any_of(waiting_.begin(), waiting_.end(), may_take) ? 1 : 0;
-  if (idle != idle_) std::atomic_ref<std::uint32_t>(idle_).store(idle);
+  return std::any_of(waiting_.begin(), waiting_.end(), may_take) ? kIdleAsleep : kIdleNobody;
 }
 
 void Dispatcher::notify_when_drained(const Packet& packet) {
@@ -275,7 +309,7 @@ void Dispatcher::count_in(const Packet& packet) {
 void Dispatcher::count_out(const Packet& packet) {
   if (packet.kind != PacketKind::kPosted) return;
   --posted_;
-  tell_drained();
+  if (!drain_requests_.empty()) tell_drained();
 }
 
 void Dispatcher::tell_drained() {
@@ -368,12 +402,25 @@ void Dispatcher::wake_owner(Consumer& consumer, Consumer* from) {
   wakes_.push_back(&consumer);
 }
 
-void Dispatcher::park(Consumer& consumer, bool in_event_loop, bool wants_any) {
+void Dispatcher::park(Consumer& consumer, bool in_event_loop, bool wants_any, bool spins) {
   consumer.state = Consumer::State::kWaiting;
   consumer.in_event_loop = in_event_loop;
   consumer.wants_any = wants_any;
   waiting_.push_back(&consumer);
+  if (wants_any && !in_event_loop) {
+    // What comes next is for this thread (rule D2), not for one that looked before it.
+    if (spinner_ != nullptr) spinner_->end_spin();
+    spinner_ = spins ? &consumer : nullptr;
+    if (spins) consumer.spin.store(Consumer::kSpinGoesOn);
+  }
   wake_for_surplus();  // what was posted since `take` may be for this very thread
+}
+
+void Dispatcher::stop_spinning(Consumer& consumer) {
+  if (spinner_ != &consumer) return;
+  spinner_ = nullptr;
+  publish_idle();
+  gather();
 }
 
 void Dispatcher::unpark(Consumer& consumer) {
@@ -405,9 +452,10 @@ bool Dispatcher::worth_taking(const Consumer& consumer) const {
 
 // ---- taking -----------------------------------------------------------------------------------
 
-void Dispatcher::hold(Consumer& consumer, const Packet& packet) {
+/// What lies behind the end of the batch belongs to it now, and is shown to the thread.
+void Dispatcher::hold(Consumer& consumer) {
   const std::size_t i = consumer.batch_size++;
-  consumer.batch[i] = packet;
+  const Packet& packet = consumer.batch[i];
   PacketSlot& slot = consumer.slots[i];
   slot.kind = static_cast<std::uint8_t>(packet.kind);
   slot.flags = packet.flags;
@@ -439,13 +487,15 @@ std::size_t Dispatcher::share(std::size_t max) const {
 }
 
 /// Whether the queue's first packet is the consumer's now; it leaves the queue either way.
-bool Dispatcher::take_front(PacketQueue& queue, Consumer& consumer) {
-  const Packet packet = queue.front();
-  queue.pop_front();
+template <typename Queue>
+bool Dispatcher::take_front(Queue& queue, Consumer& consumer) {
+  assert(consumer.batch_size < kBatchLimit);
+  Packet& packet = consumer.batch[consumer.batch_size];
+  queue.pop_front(packet);
   if (belongs_elsewhere(consumer, packet)) return false;
   if (serialized(packet) && !acquire_key(consumer, packet)) return false;
   count_out(packet);
-  hold(consumer, packet);
+  hold(consumer);
   return true;
 }
 
@@ -464,10 +514,10 @@ void Dispatcher::take_shared(Consumer& consumer, std::size_t max) {
   std::size_t left = queue_.empty() ? 0 : std::max<std::size_t>(1, share(max));
   while (got < max) {
     const bool own = !consumer.own.empty() &&
-                     (queue_.empty() || consumer.own.front().sequence < queue_.front().sequence);
+                     (queue_.empty() || consumer.own.front().sequence < queue_.front_sequence());
     if (!own && (queue_.empty() || left == 0)) break;
     // Packets whose key another thread holds leave without being taken; it goes on behind them.
-    if (!take_front(own ? consumer.own : queue_, consumer)) continue;
+    if (!(own ? take_front(consumer.own, consumer) : take_front(queue_, consumer))) continue;
     ++got;
     if (!own) --left;
   }
@@ -477,6 +527,7 @@ void Dispatcher::take_shared(Consumer& consumer, std::size_t max) {
 std::size_t Dispatcher::take(Consumer& consumer, std::size_t max) {
   if (closed_) return 0;
   gather();
+  last_acquired_ = nullptr;
   // Awaited answers are outside of the limit D3: no other thread could run them in its place.
   take_awaited(consumer, max == 0 ? kBatchLimit : kBatchLimit / 2);
   max = std::min(max, kBatchLimit - consumer.batch_size);  // what else the batch has room for
@@ -524,7 +575,8 @@ void Dispatcher::steal_from(Consumer& victim, Consumer& thief, std::size_t wante
   for (std::size_t i = 0; i < victim.batch_size; ++i) {
     if (!stolen[i]) continue;
     assert(thief.batch_size < kBatchLimit);
-    hold(thief, victim.batch[i]);
+    thief.batch[thief.batch_size] = victim.batch[i];
+    hold(thief);
     ++steals_;
   }
 }
@@ -570,13 +622,15 @@ void Dispatcher::stop_running(Consumer& consumer) {
 /// thread still holds the key, through a packet it has begun, they wait with the key, first of all.
 void Dispatcher::give_back_unclaimed(Consumer& consumer) {
   bool back[kBatchLimit] = {};
+  std::size_t end = 0;
   for (std::size_t i = 0; i < consumer.batch_size; ++i) {
     const Packet& packet = consumer.batch[i];
     if (packet.awaited() || !revoke(consumer, i)) continue;
     back[i] = true;
+    end = i + 1;
     if (options_.serialize_keys) release_key(packet.key);
   }
-  for (std::size_t i = consumer.batch_size; i-- > 0;) {
+  for (std::size_t i = end; i-- > 0;) {
     if (!back[i]) continue;
     const Packet& packet = consumer.batch[i];
     KeyTable::Entry* entry = options_.serialize_keys ? keys_.find(packet.key) : nullptr;
@@ -593,13 +647,22 @@ void Dispatcher::give_back_unclaimed(Consumer& consumer) {
 void Dispatcher::release(Consumer& consumer) {
   if (consumer.batch_size == 0) return stop_running(consumer);
   give_back_unclaimed(consumer);
+  // Packets of one key often come in a row: those are released together.
+  std::uint32_t key = 0, count = 0;
   for (std::size_t i = 0; i < consumer.batch_size; ++i) {
     const std::uint32_t state = forget(consumer, i);
     const Packet& packet = consumer.batch[i];
     if (!serialized(packet)) continue;
-    if (state == kSlotClaimed || state == kSlotDone) release_key(packet.key);
     if (state == kSlotKept) keep(consumer, packet);
+    if (state != kSlotClaimed && state != kSlotDone) continue;
+    if (count > 0 && packet.key != key) {
+      release_key(key, count);
+      count = 0;
+    }
+    key = packet.key;
+    ++count;
   }
+  if (count > 0) release_key(key, count);
   consumer.batch_size = 0;
   stop_running(consumer);
 }
@@ -667,6 +730,7 @@ void Dispatcher::release_pins(Consumer& consumer, std::vector<Packet>& notices) 
 
 void Dispatcher::remove(Consumer& consumer, bool died, std::vector<Packet>& orphans) {
   unpark(consumer);
+  if (spinner_ == &consumer) spinner_ = nullptr;
   give_back_room(consumer);  // after what it has posted was taken over (rule T1)
   consumer.ring = nullptr;
   give_back_unclaimed(consumer);
@@ -722,7 +786,7 @@ void Dispatcher::extract_handle(std::uint32_t handle, std::vector<Packet>& out) 
     if (entry.pending) entry.pending->extract(matches, out);
   });
   for (Consumer* consumer : consumers_) consumer->own.extract(matches, out);
-  queue_.extract(matches, out);
+  queue_.extract_handle(handle, out);
   std::stable_sort(out.begin(), out.end(),
                    [](const Packet& a, const Packet& b) { return a.sequence < b.sequence; });
   if (options_.serialize_keys) {
@@ -738,7 +802,7 @@ void Dispatcher::close() {
 
 void Dispatcher::drain(std::vector<Packet>& orphans) {
   drained_ = true;
-  queue_.extract([](const Packet&) { return true; }, orphans);
+  queue_.drain(orphans);
 }
 
 }  // namespace cp

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "port/key_table.h"
+#include "port/open_queue.h"
 #include "port/packet.h"
 #include "port/packet_queue.h"
 #include "port/post_ring.h"
@@ -28,8 +29,23 @@ inline constexpr std::size_t kBatchLimit = 256;
 /// has left, so that a wake-up under way never reaches freed memory.
 struct Consumer {
   virtual ~Consumer() = default;
-  /// Makes the thread come to the dispatcher soon. Any thread; no lock of the port's is held.
+  /// Makes the thread come to the dispatcher soon. Any thread; no lock of the port's is held. Where
+  /// `end_spin` succeeds, that is enough.
   virtual void wake() = 0;
+
+  /// A thread that is awake and looks for packets before it sleeps. It is set under the mutex by
+  /// `park`, ended by anyone, and taken back by the thread before it sleeps: all of them exchange,
+  /// so whoever ends it is heard, and whoever comes too late for that wakes the thread instead.
+  enum Spin : std::uint32_t { kSpinNot, kSpinGoesOn, kSpinEnded };
+  std::atomic<std::uint32_t> spin{kSpinNot};
+  /// True when the thread was looking, and will come without being woken.
+  bool end_spin() {
+    std::uint32_t was = spin.load();
+    while (was != kSpinNot) {
+      if (spin.compare_exchange_weak(was, kSpinEnded)) return true;
+    }
+    return false;
+  }
 
   enum class State : std::uint8_t {
     kAway,      ///< left, or not come yet
@@ -60,6 +76,14 @@ struct Consumer {
   PostRing* ring = nullptr;     ///< what the thread posts; null: it does so otherwise
   std::uint32_t ring_head = 0;  ///< messages gathered from the ring so far, modulo 2^32
   std::uint32_t room = 0;       ///< set aside for messages that are not in the queue yet
+};
+
+/// What `Dispatcher::idle` tells whoever has written a message into its ring.
+enum Idle : std::uint32_t {
+  kIdleNobody = 0,  ///< no thread waits that may take it
+  kIdleAsleep = 1,  ///< one sleeps: `accept_posts` is to be called
+  kIdleSpins = 2,   ///< one looks at this word: it is to be set to kIdleTold by compare-and-swap
+  kIdleTold = 3,    ///< that thread comes for what is in the rings
 };
 
 class Dispatcher {
@@ -117,8 +141,14 @@ class Dispatcher {
   /// take, fewer when other threads wait that could run the rest (rule D5). 0: nothing to be had.
   std::size_t take(Consumer& consumer, std::size_t max);
 
-  /// Puts a consumer that got nothing on the stack of waiting threads (rule D2).
-  void park(Consumer& consumer, bool in_event_loop, bool wants_any);
+  /// Puts a consumer that got nothing on the stack of waiting threads (rule D2). `spins`: it looks
+  /// at `told` and its own `spin` now, and calls `stop_spinning` before it sleeps. One thread of a
+  /// port does so at a time, the one that came last; the one before is told to sleep.
+  void park(Consumer& consumer, bool in_event_loop, bool wants_any, bool spins = false);
+  /// Takes over what was posted while the consumer looked; from here on it has to be woken.
+  void stop_spinning(Consumer& consumer);
+  /// Whether a message was posted that the thread which spins is to fetch. Without the mutex.
+  bool told() { return std::atomic_ref<std::uint32_t>(idle_).load() == kIdleTold; }
   /// Takes it off, whatever woke it.
   void unpark(Consumer& consumer);
   /// The same, and it does not come to `take`: what it was woken for is for another.
@@ -155,9 +185,17 @@ class Dispatcher {
   /// Nobody takes what is queued from here on.
   bool drained() const { return drained_; }
 
-  /// Not 0 while a thread waits that may take packets: whoever has written into its ring then calls
-  /// `accept_posts`. Read without the mutex, after the ring's tail was stored.
+  /// An Idle: whether a thread waits that may take packets, and how it is told of a message. Read
+  /// without the mutex, after the ring's tail was stored.
   std::uint32_t& idle() { return idle_; }
+  /// What a writer does after it has stored its ring's tail, as lib/lane.ts does; true when it is
+  /// to call `accept_posts`.
+  bool tell_idle() {
+    const std::atomic_ref<std::uint32_t> word(idle_);
+    std::uint32_t idle = word.load();
+    if (idle == kIdleSpins) word.compare_exchange_strong(idle, kIdleTold);
+    return idle == kIdleAsleep;
+  }
 
   std::size_t queued() const { return queue_.size(); }
   std::size_t consumers() const { return consumers_.size(); }
@@ -183,11 +221,13 @@ class Dispatcher {
   void release_pins(Consumer& consumer, std::vector<Packet>& notices);
   bool acquire_key(Consumer& consumer, const Packet& packet);
   void release_key(std::uint32_t key, std::uint32_t count = 1);
+  void enqueue(Packet& packet, Consumer* from);
   void place_back(const Packet& packet, Consumer* from);
   void put_back(const Packet& packet);
-  void hold(Consumer& consumer, const Packet& packet);
+  void hold(Consumer& consumer);
   std::size_t share(std::size_t max) const;
-  bool take_front(PacketQueue& queue, Consumer& consumer);
+  template <typename Queue>
+  bool take_front(Queue& queue, Consumer& consumer);
   void take_awaited(Consumer& consumer, std::size_t limit);
   void take_shared(Consumer& consumer, std::size_t max);
   void steal(Consumer& thief, std::size_t max);
@@ -209,11 +249,13 @@ class Dispatcher {
   void gather();
   void gather_from(Consumer& consumer);
   void publish_idle();
+  Idle idle_state() const;
 
   const Options options_;
   std::mutex mutex_;
-  PacketQueue queue_;
+  OpenQueue queue_;
   KeyTable keys_;
+  KeyTable::Entry* last_acquired_ = nullptr;  ///< by the `take` under way, which erases none
   struct Pin {
     Consumer* consumer;
     std::uint32_t handle;
@@ -222,6 +264,7 @@ class Dispatcher {
   std::vector<Consumer*> consumers_;
   std::vector<Consumer*> waiting_;  ///< a stack: the last in is the first out
   std::vector<Consumer*> wakes_;    ///< to be carried out when the Section ends
+  Consumer* spinner_ = nullptr;     ///< of those that wait, the one that looks before it sleeps
   std::vector<Packet> drain_requests_;
   std::uint32_t running_ = 0;
   std::uint32_t woken_ = 0;

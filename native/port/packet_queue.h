@@ -9,25 +9,50 @@
 
 namespace cp {
 
-/// A growing ring. Not thread-safe: the dispatcher's mutex guards it.
-class PacketQueue {
+/// Not thread-safe: the dispatcher's mutex guards it.
+template <typename T>
+class GrowingRing {
  public:
   bool empty() const { return size_ == 0; }
   std::size_t size() const { return size_; }
 
-  void push_back(const Packet& packet) {
+  void push_back(const T& item) {
     if (size_ == ring_.size()) grow();
-    ring_[(head_ + size_) & (ring_.size() - 1)] = packet;
+    ring_[(head_ + size_) & (ring_.size() - 1)] = item;
     ++size_;
   }
 
-  void push_front(const Packet& packet) {
+  void push_front(const T& item) {
     if (size_ == ring_.size()) grow();
     head_ = (head_ - 1) & (ring_.size() - 1);
-    ring_[head_] = packet;
+    ring_[head_] = item;
     ++size_;
   }
 
+  const T& front() const { return ring_[head_]; }
+
+  void pop_front() {
+    head_ = (head_ + 1) & (ring_.size() - 1);
+    --size_;
+  }
+
+ protected:
+  T& at(std::size_t i) { return ring_[(head_ + i) & (ring_.size() - 1)]; }
+
+  void grow() {
+    std::vector<T> larger(ring_.empty() ? 64 : ring_.size() * 2);
+    for (std::size_t i = 0; i < size_; ++i) larger[i] = at(i);
+    ring_ = std::move(larger);
+    head_ = 0;
+  }
+
+  std::vector<T> ring_;
+  std::size_t head_ = 0;
+  std::size_t size_ = 0;
+};
+
+class PacketQueue : public GrowingRing<Packet> {
+ public:
   /// Puts back a packet that had left: in front, but behind those with a smaller sequence.
   void put_back(const Packet& packet) {
     push_front(packet);
@@ -36,12 +61,11 @@ class PacketQueue {
     }
   }
 
-  const Packet& front() const { return ring_[head_]; }
-
-  void pop_front() {
-    head_ = (head_ + 1) & (ring_.size() - 1);
-    --size_;
+  void pop_front(Packet& out) {
+    out = front();
+    GrowingRing::pop_front();
   }
+  using GrowingRing::pop_front;
 
   /// Moves the packets that `take` accepts to `out`, in order; the others keep theirs.
   template <typename Take>
@@ -57,20 +81,6 @@ class PacketQueue {
     }
     size_ = kept;
   }
-
- private:
-  Packet& at(std::size_t i) { return ring_[(head_ + i) & (ring_.size() - 1)]; }
-
-  void grow() {
-    std::vector<Packet> larger(ring_.empty() ? 64 : ring_.size() * 2);
-    for (std::size_t i = 0; i < size_; ++i) larger[i] = at(i);
-    ring_ = std::move(larger);
-    head_ = 0;
-  }
-
-  std::vector<Packet> ring_;
-  std::size_t head_ = 0;
-  std::size_t size_ = 0;
 };
 
 }  // namespace cp

@@ -22,7 +22,8 @@ struct PortOptions {
   std::uint32_t concurrency = 1;
   std::uint32_t queue_limit = 65536;
   bool serialize_keys = true;
-  bool affine = false;  ///< packets stay with the thread that submitted their operation
+  bool affine = false;     ///< packets stay with the thread that submitted their operation
+  std::uint32_t spin = 0;  ///< microseconds that a thread in `get` looks before it sleeps
   BufferPool::Options buffers;
 };
 

@@ -27,6 +27,7 @@ Thread::Thread(Port& port, PacketSlot* packet_slots, PostRing* post_ring,
 Thread::~Thread() = default;
 
 void Thread::wake() {
+  if (end_spin()) return;
   std::lock_guard lock(inbox_mutex_);
   if (lane_) lane_->wake();
 }
@@ -44,7 +45,7 @@ bool Thread::send(const Message& message) {
   if (!lane_) return false;
   inbox_.push_back(message);
   has_mail_.store(true);  // before the wake-up, in the one order that wake and reap agree on
-  if (message.kind != Message::Kind::kForgetTimer) lane_->wake();
+  if (message.kind != Message::Kind::kForgetTimer && !end_spin()) lane_->wake();
   return true;
 }
 
@@ -141,6 +142,22 @@ std::int64_t Thread::poll(std::size_t max) {
   }
 }
 
+/// Looks for packets before the thread sleeps. Any news ends it: a message for any thread (`told`),
+/// a wake-up, what the lane can see without a system call. True when there was a wake-up, which may
+/// stand for anything `pump` looks after.
+bool Thread::spin_until(driver::Deadline end) {
+  constexpr int kLooksPerClock = 16;
+  Dispatcher& dispatcher = port_.dispatcher();
+  bool over = false;
+  while (!over && driver::now() < end) {
+    for (int i = 0; i < kLooksPerClock && !over; ++i) {
+      relax();
+      over = dispatcher.told() || spin.load() != kSpinGoesOn || lane_->has_news();
+    }
+  }
+  return spin.exchange(kSpinNot) == kSpinEnded;
+}
+
 std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*interrupted)(void*),
                          void* context) {
   if (!attached()) return kErrorPortClosed;
@@ -152,20 +169,36 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
     dispatcher.give_back_room(*this);
     dispatcher.release(*this);
   }
-  driver::Deadline check = driver::now() + kCheckInterval;
+  const driver::Deadline began = driver::now();
+  const driver::Deadline spin_end =
+      std::min(deadline, began + std::int64_t{1000} * port_.options().spin);
+  driver::Deadline check = began + kCheckInterval;
+  enum { kNotYet, kNow, kOver } spinning = kNotYet;
+  bool roused = false;
   for (;;) {
     {
       Dispatcher::Section section(dispatcher);
+      if (spinning == kNow) dispatcher.stop_spinning(*this);
       if (dispatcher.worth_taking(*this)) {
         dispatcher.unpark(*this);
         if (dispatcher.closed()) return kErrorPortClosed;
         const std::size_t count = dispatcher.take(*this, max);
+        if (spinning == kNow) spin_history_.tell(count > 0);
         if (count > 0) {
           assign_buffers();
           return static_cast<std::int64_t>(count);
         }
-        dispatcher.park(*this, false, true);
+        const bool spins = spinning == kNotYet && spin_end > began && spin_history_.worth_it();
+        spinning = spins ? kNow : kOver;
+        dispatcher.park(*this, false, true, spins);
+      } else if (spinning == kNow) {
+        spin_history_.tell(false);
+        spinning = kOver;
       }
+    }
+    if (spinning == kNow) {
+      roused = spin_until(std::min(spin_end, next_deadline()));
+      continue;  // to the dispatcher once more: from there on this thread has to be woken
     }
     const driver::Deadline now = driver::now();
     const bool asked_to_stop = now >= check && interrupted != nullptr && interrupted(context);
@@ -173,7 +206,9 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
     if (now >= check) check = now + kCheckInterval;
     const driver::Deadline slice = interrupted != nullptr ? check : driver::kNever;
     // The last reap may have taken the wake-up of a letter that came after the inbox was read.
-    if (!has_mail_.load()) lane_->wait(std::min({deadline, slice, next_deadline()}));
+    const bool stay = roused || has_mail_.load();
+    if (!stay) lane_->wait(std::min({deadline, slice, next_deadline()}));
+    roused = false;
     pump();
   }
   Dispatcher::Section section(dispatcher);

@@ -16,6 +16,7 @@
 #include "port/handle.h"
 #include "port/port.h"
 #include "port/request.h"
+#include "port/spin.h"
 #include "port/timer_heap.h"
 
 namespace cp {
@@ -175,6 +176,7 @@ class Thread final : public Consumer {
   static constexpr std::int64_t kCheckInterval = 50'000'000;
   void pump();
   driver::Deadline next_deadline() const;
+  bool spin_until(driver::Deadline end);
 
   void assign_buffers();
 
@@ -182,6 +184,7 @@ class Thread final : public Consumer {
   const std::uint32_t number_;
   std::unique_ptr<driver::Lane> lane_;
   bool detaching_ = false;
+  SpinHistory spin_history_;
   TimerHeap timers_;
   struct Awaited {
     Request* request = nullptr;

@@ -12,7 +12,7 @@ import {
   take,
   turns,
   until,
-  type CompletionPort,
+  CompletionPort,
 } from '../support/harness';
 import { STOP, Taker } from '../support/taker';
 
@@ -312,6 +312,24 @@ describe('D6', () => {
     expect(log).toEqual([]);
     port.post(1, 1);
     await until(() => log.length === 1);
+  });
+
+  test.each([-1, 1.5, 1001, NaN, Infinity])('D6: a spin of %d is a RangeError', (spin) => {
+    expect(() => new CompletionPort({ spin })).toThrow(
+      expect.objectContaining({ name: 'RangeError', code: 'ERR_OUT_OF_RANGE' }),
+    );
+  });
+
+  test('D6: a thread that looks before it sleeps still hears of timers, bytes and the timeout', async () => {
+    const port = newPort({ spin: 1000 });
+    const { socket, peer } = await keyedWithRawPeer(port, 5);
+    socket.receive();
+    peer.write('bytes');
+    await new Promise((resolve) => setImmediate(resolve));
+    for (const packet of port.get(1)) expect(packet.data!.toString()).toBe('bytes');
+    port.timer({ key: 6 }).start(3);
+    for (const packet of port.get(1)) expect(packet).toMatchObject({ type: 'timer', key: 6 });
+    for (let timeout = 0; timeout < 3; timeout++) expect([...port.get(1, timeout)]).toEqual([]);
   });
 
   test('D6: get of more than 256 packets or of none is a RangeError', () => {

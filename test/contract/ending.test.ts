@@ -24,8 +24,8 @@ const busyWorker = new URL('../support/workers/busy.mjs', import.meta.url);
 
 describe('T1: terminate()', () => {
   test('T1: workers ended at random moments, with I/O in flight: the others go on', async () => {
-    const port = newPort({ concurrency: 4 });
     const random = new Random(newSeed('T1'));
+    const port = newPort({ concurrency: 4, spin: random.below(1001) });
     const server = await rawServer((socket) => socket.on('data', (bytes) => socket.write(bytes)));
     const collector = new Collector(port);
     const modes = ['get', 'await', 'files', 'loop'];

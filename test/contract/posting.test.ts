@@ -74,9 +74,10 @@ describe('Q1: when a message is seen', () => {
     expect(collector.packets.map(({ value }) => value)).toEqual(upTo(count));
   });
 
-  test('Q1: two ports, to and fro, blocking', async () => {
-    const there = newPort();
-    const back = newPort();
+  // With one that is out of proportion, each message is met by a thread that looks for it.
+  test.each([0, 50, 1000])('Q1: two ports, to and fro, blocking, spin %d', async (spin) => {
+    const there = newPort({ spin });
+    const back = newPort({ spin });
     const body = `
       const back = CompletionPort.attach(workerData.back);
       for (let wanted = 0; wanted < 2000; wanted++) {

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <vector>
 
+#include "port/open_queue.h"
 #include "support/verdict.h"
 
 namespace {
@@ -16,6 +18,17 @@ using namespace cp::test;
 Packet numbered(std::uint32_t number) {
   Packet packet;
   packet.key = number;
+  return packet;
+}
+
+/// What a place in a batch holds from the last time.
+Packet posted_before() {
+  Packet packet;
+  packet.kind = PacketKind::kAccept;
+  packet.handle = packet.accepted = packet.tag = packet.token = 7;
+  packet.chunk = 1;
+  packet.error = -1;
+  packet.target = reinterpret_cast<Consumer*>(8);
   return packet;
 }
 
@@ -93,6 +106,72 @@ TEST_CASE("D1 what is put back finds its place by its sequence") {
     for (const std::uint64_t sequence : model) {
       REQUIRE(queue.front().sequence == sequence);
       queue.pop_front();
+    }
+  }
+}
+
+/// Messages and completions in turn; some that were taken come back, in any order.
+TEST_CASE("D1 the queue that any thread may take from keeps the order of the port") {
+  const std::uint64_t first = seed("open queue");
+  for (std::uint64_t round = 0; round < 60; ++round) {
+    Random random(first + round);
+    INFO("CP_SEED=", first + round);
+    OpenQueue queue;
+    std::map<std::uint64_t, Packet> model;
+    std::vector<Packet> taken;
+    for (std::uint32_t step = 1; step <= 4000; ++step) {
+      const std::uint32_t dice = random(10);
+      if (dice < 5) {
+        Packet packet;
+        packet.kind = random.one_in(3) ? PacketKind::kReceive : PacketKind::kPosted;
+        packet.handle = packet.kind == PacketKind::kReceive ? 1 + random(3) : 0;
+        packet.sequence = step;
+        packet.key = random(1000);
+        packet.result = random(1000);
+        packet.queued_at = random(1000);
+        model[step] = packet;
+        queue.push_back(packet);
+      } else if (dice < 9) {
+        if (queue.empty()) continue;
+        REQUIRE(queue.front_sequence() == model.begin()->first);
+        Packet& packet = taken.emplace_back(posted_before());
+        queue.pop_front(packet);
+        const Packet& wanted = model.begin()->second;
+        REQUIRE(packet.kind == wanted.kind);
+        REQUIRE(packet.key == wanted.key);
+        REQUIRE(packet.handle == wanted.handle);
+        REQUIRE(packet.result == wanted.result);
+        REQUIRE(packet.sequence == wanted.sequence);
+        REQUIRE(packet.queued_at == wanted.queued_at);
+        REQUIRE(packet.chunk == Packet{}.chunk);
+        REQUIRE(packet.target == nullptr);
+        model.erase(model.begin());
+        if (taken.size() > 20) taken.erase(taken.begin(), taken.begin() + random(20));
+      } else if (random.one_in(2)) {
+        for (; !taken.empty(); taken.pop_back()) {
+          model[taken.back().sequence] = taken.back();
+          queue.put_back(taken.back());
+        }
+      } else {
+        const std::uint32_t handle = 1 + random(3);
+        std::vector<Packet> out;
+        queue.extract_handle(handle, out);
+        std::size_t count = 0;
+        for (const auto& [number, packet] : model) {
+          if (packet.handle == handle) REQUIRE(out.at(count++).sequence == number);
+        }
+        REQUIRE(count == out.size());
+        std::erase_if(model, [&](const auto& it) { return it.second.handle == handle; });
+      }
+      REQUIRE(queue.size() == model.size());
+    }
+    std::vector<Packet> rest;
+    queue.drain(rest);
+    CHECK(queue.empty());
+    REQUIRE(rest.size() == model.size());
+    for (const Packet& packet : rest) {
+      REQUIRE(packet.sequence == model.begin()->first);
+      model.erase(model.begin());
     }
   }
 }

@@ -137,6 +137,85 @@ PORT_TEST("D5 a wake-up meant for a get that just ended goes to another thread")
   waiter.join();
 }
 
+/// Longer than any of this takes: what ends it is the news.
+constexpr std::uint32_t kLongSpin = 1'000'000;
+
+PORT_TEST("D5 a thread that spins in get hears of messages, without a wake-up") {
+  NEEDS_DRIVER();
+  PortOptions made = options(2);
+  made.spin = kLongSpin;
+  Port* there = make_port(D::name, made);
+  Port* back = make_port(D::name, made);
+  constexpr int kRounds = 300;
+  std::atomic<bool> attached{false};
+  std::thread partner([&] {
+    Member member(*there);
+    attached = true;
+    for (int i = 0; i < kRounds; ++i) back->post(1, member.next().result + 1);
+  });
+  Member member(*back);
+  REQUIRE(eventually([&] { return attached.load(); }));
+  for (int i = 0; i < kRounds; ++i) {
+    there->post(1, i);
+    REQUIRE(member.next().result == i + 1);
+  }
+  partner.join();
+}
+
+PORT_TEST("O4 D10 a thread that spins in get hears of what others ask of it, and of the end") {
+  NEEDS_DRIVER();
+  PortOptions made = options(2);
+  made.spin = kLongSpin;
+  Port* port = make_port(D::name, made);
+  std::atomic<std::uint32_t> handle{0};
+  std::atomic<bool> cancelled{false}, closed{false};
+  std::thread owner([&] {
+    Member member(*port);
+    Connection c = connection(*port, member, listener(member, true));
+    member.receive(c.handle);
+    handle = c.handle;
+    for (;;) {
+      const Packet packet = member.next();
+      cancelled = cancelled || packet.error == -ECANCELED;
+      if (packet.kind != PacketKind::kNone) continue;
+      closed = port->dispatcher().closed();
+      return;
+    }
+  });
+  {
+    Member member(*port);
+    REQUIRE(eventually([&] { return handle != 0; }));
+    member.thread->cancel_handle(handle);
+    CHECK(eventually([&] {
+      // The answer may come to either thread.
+      cancelled = cancelled || member.next(0).error == -ECANCELED;
+      return cancelled.load();
+    }));
+    port->close();
+  }
+  owner.join();
+  CHECK(closed);
+}
+
+PORT_TEST("O1 a thread that spins in get hears of its own completions and timers") {
+  NEEDS_DRIVER();
+  PortOptions made = options(2);
+  made.spin = 20'000;
+  Port* port = make_port(D::name, made);
+  Member member(*port);
+  Connection c = connection(*port, member, listener(member, true));
+  member.receive(c.handle);
+  for (int i = 0; i < 5; ++i) {
+    REQUIRE(c.peer.write("x"));
+    const Packet packet = member.next();
+    CHECK(contents(packet) == "x");
+  }
+  Thread::Association association;
+  association.keyed = true;
+  member.timer(static_cast<std::uint32_t>(member.thread->timer(association)), 5);
+  CHECK(member.next().kind == PacketKind::kTimer);
+}
+
 PORT_TEST("Q1 any thread can post, also one that is not attached") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options(3));

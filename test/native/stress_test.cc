@@ -93,7 +93,9 @@ class Worker {
   /// True when the dispatcher was closed, false when the thread left before.
   bool live(FakeThread& self) {
     for (;;) {
-      if (self.get(1 + random_(random_.one_in(3) ? 200 : 12)) == 0) return true;
+      const std::uint32_t max = 1 + random_(random_.one_in(3) ? 200 : 12);
+      const std::uint32_t looks = random_.one_in(2) ? random_(3000) : 0;
+      if (self.get(max, looks) == 0) return true;
       oracle_.running();
       counted_ = true;
       for (std::size_t i = 0; i < self.batch_size; ++i) {

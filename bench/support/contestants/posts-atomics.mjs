@@ -14,20 +14,26 @@ function send(words, at, number) {
   Atomics.notify(words, at);
 }
 
+/** The number that comes after `last`. A wake-up may be one that was meant for the last wait. */
+function receive(words, at, last) {
+  let number;
+  while ((number = Atomics.load(words, at)) === last) Atomics.wait(words, at, last);
+  return number;
+}
+
 function ping(words, stopwatch) {
   let number = 0;
   do {
     send(words, THERE, number + 1);
-    Atomics.wait(words, BACK, number);
-    if (Atomics.load(words, BACK) !== ++number) throw new Error(`got ${words[BACK]}`);
+    const answer = receive(words, BACK, number);
+    if (answer !== ++number) throw new Error(`got ${answer}`);
   } while (stopwatch.count());
   send(words, THERE, LAST);
 }
 
 function pong(words) {
   for (let number = 0; ;) {
-    Atomics.wait(words, THERE, number);
-    number = Atomics.load(words, THERE);
+    number = receive(words, THERE, number);
     if (number === LAST) return;
     send(words, BACK, number);
   }

@@ -437,6 +437,12 @@ void UringLane::wait(Deadline deadline) {
   ring_.enter(1, deadline);
 }
 
+/// What the kernel has put off is news as well: `wait` runs it.
+bool UringLane::has_news() const {
+  const bool ready = !ready_.empty() || has_from_pool_.load(std::memory_order_acquire);
+  return ready || ring_.has_completions() || ring_.wants_enter();
+}
+
 /// Only the first of several wake-ups costs a system call. All accesses are sequentially
 /// consistent: either the owner sees `wake_pending_` before it sleeps on its notifier, or this
 /// thread sees that it sleeps there and writes to the notifier itself. That has to be: the ring,

@@ -26,6 +26,7 @@ class UringLane final : public Lane, private CompletionSink {
   void cancel(Operation* operation) override;
   std::size_t reap(std::span<Completion> out) override;
   void wait(Deadline deadline) override;
+  bool has_news() const override;
   void wake() override;
   int notifier() const override { return notify_fd_; }
   bool sleep_on_notifier(Deadline deadline) override;

@@ -2,6 +2,8 @@
 // library's JavaScript does.
 #pragma once
 
+#include <doctest/doctest.h>
+
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -10,6 +12,7 @@
 #include <vector>
 
 #include "port/dispatcher.h"
+#include "port/spin.h"
 
 namespace cp::test {
 
@@ -54,6 +57,7 @@ class FakeThread final : public Consumer {
   }
 
   void wake() override {
+    if (end_spin()) return;
     std::lock_guard lock(mutex_);
     ++wakes_;
     condition_.notify_all();
@@ -81,15 +85,33 @@ class FakeThread final : public Consumer {
     return count;
   }
 
-  /// Waits; 0 when the dispatcher was closed.
-  std::size_t get(std::size_t max) {
+  /// Parks as a thread that looks before it sleeps.
+  void park_spinning() {
+    Dispatcher::Section section(dispatcher_);
+    dispatcher_.unpark(*this);
+    dispatcher_.release(*this);
+    REQUIRE(dispatcher_.take(*this, kBatchLimit) == 0);
+    dispatcher_.park(*this, false, true, true);
+  }
+  /// Ends that; true when there is something for it now.
+  bool stop_spinning() {
+    spin.exchange(kSpinNot);
+    Dispatcher::Section section(dispatcher_);
+    dispatcher_.stop_spinning(*this);
+    return dispatcher_.worth_taking(*this);
+  }
+
+  /// Waits; 0 when the dispatcher was closed. Before it sleeps it looks so many times for news.
+  std::size_t get(std::size_t max, std::uint32_t looks = 0) {
+    bool spun = false;
     {
       Dispatcher::Section section(dispatcher_);
       dispatcher_.unpark(*this);
       dispatcher_.release(*this);
     }
     for (;;) {
-      std::uint64_t seen = wakes();
+      const std::uint64_t seen = wakes();
+      bool spins = false;
       {
         Dispatcher::Section section(dispatcher_);
         if (dispatcher_.worth_taking(*this)) {
@@ -97,12 +119,26 @@ class FakeThread final : public Consumer {
           if (dispatcher_.closed()) return 0;
           const std::size_t count = dispatcher_.take(*this, max);
           if (count > 0) return count;
-          dispatcher_.park(*this, false, true);
+          spins = !spun && looks > 0;
+          spun = true;
+          dispatcher_.park(*this, false, true, spins);
         }
+      }
+      if (spins) {
+        const bool roused = look(looks);
+        Dispatcher::Section section(dispatcher_);
+        dispatcher_.stop_spinning(*this);
+        if (roused || dispatcher_.worth_taking(*this)) continue;
       }
       std::unique_lock lock(mutex_);
       condition_.wait(lock, [&] { return wakes_ != seen; });
     }
+  }
+
+  /// As Thread::spin_until: true when it was woken meanwhile.
+  bool look(std::uint32_t times) {
+    while (times-- > 0 && !dispatcher_.told() && spin.load() == kSpinGoesOn) relax();
+    return spin.exchange(kSpinNot) == kSpinEnded;
   }
 
   bool claim(std::size_t i) {
@@ -169,7 +205,7 @@ class RingWriter {
     }
     --room_;
     ring_.write(key, value);
-    if (std::atomic_ref(dispatcher_.idle()).load() != 0) {
+    if (dispatcher_.tell_idle()) {
       Dispatcher::Section section(dispatcher_);
       dispatcher_.accept_posts();
     }
