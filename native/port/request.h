@@ -17,6 +17,7 @@ namespace cp {
 
 class Thread;
 struct Handle;
+struct SharedFile;
 struct TimerNode;
 
 /// What few operations need: every idle connection holds a request for its pending receive.
@@ -100,9 +101,11 @@ struct Request : driver::Operation {
   /// request.
   std::atomic<std::uint32_t> generation{0};
 
-  std::uint64_t done = 0;  ///< bytes so far, of a send or write that takes several calls
+  std::uint64_t done = 0;  ///< bytes so far, of a transfer that takes several calls
   std::uint64_t total = 0;
   Slices memory;  ///< `slices` points into it
+  std::uint32_t source = 0;      ///< kSendFile: handle of the file
+  SharedFile* shared = nullptr;  ///< kSendFile: holds `file` until the end
   std::unique_ptr<Details> details;
 
   std::uint32_t timeout = 0;       ///< milliseconds, 0: none
