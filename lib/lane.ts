@@ -194,19 +194,7 @@ export class Lane {
     length: number,
     tag = 0,
   ): void {
-    this.submit(
-      Kind.SendFile,
-      flags,
-      handle,
-      token,
-      timeout,
-      offset,
-      length,
-      NO_CHUNK,
-      0,
-      0,
-      tag,
-    );
+    this.submit(Kind.SendFile, flags, handle, token, timeout, offset, length, NO_CHUNK, 0, 0, tag);
     this.records[this.lastRecord * RECORD_WORDS + Submission.FILE / 4] = file;
   }
 

@@ -2,7 +2,14 @@
  * TCP connections.
  */
 import { Kind, NO_CHUNK, Packet as Slot, SocketOption, SubmissionFlag } from './binding';
-import { failure, handleClosed, invalidState, outOfBuffers, systemError, type Subject } from './errors';
+import {
+  failure,
+  handleClosed,
+  invalidState,
+  outOfBuffers,
+  systemError,
+  type Subject,
+} from './errors';
 import { File } from './file';
 import { asNothing, asNumber, Handle, type Answer, type Style } from './handle';
 import { LARGEST_COPY, type Data } from './memory';
