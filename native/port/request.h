@@ -100,11 +100,11 @@ struct Request : driver::Operation {
   /// Counts the lives of this object: tells whether a pointer kept elsewhere still means the same
   /// request.
   std::atomic<std::uint32_t> generation{0};
+  std::uint32_t source = 0;  ///< kSendFile: handle of the file
 
   std::uint64_t done = 0;  ///< bytes so far, of a transfer that takes several calls
   std::uint64_t total = 0;
   Slices memory;  ///< `slices` points into it
-  std::uint32_t source = 0;      ///< kSendFile: handle of the file
   SharedFile* shared = nullptr;  ///< kSendFile: holds `file` until the end
   std::unique_ptr<Details> details;
 
