@@ -3,7 +3,8 @@
 // Both lanes call sendfile(2) themselves when the socket takes something. io_uring has no such
 // operation: its SPLICE always goes to a kernel thread, needs a pipe between file and socket, and
 // was not cheaper than READ and SEND, while sendfile costs about 0.6 of those (docs/performance.md
-// has the figures). What it can't do is not wait for a disk, so what is not cached goes to the pool.
+// has the figures). What it can't do is not wait for a disk, so what is not cached goes to the
+// pool.
 #pragma once
 
 #include "driver/driver.h"

@@ -115,8 +115,8 @@ struct Operation {
 
   /// kRead, kWrite, kAllocate, kSendFile: byte position. kTruncate: the new length.
   std::int64_t offset = 0;
-  /// kAllocate: bytes. kSendFile: bytes at most; a lane sends a part of them at a time, and its result
-  /// is 0 at the end of the file. kReceive without slices: ignored (the pool's buffer size).
+  /// kAllocate: bytes. kSendFile: bytes at most; a lane sends a part of them at a time, and its
+  /// result is 0 at the end of the file. kReceive without slices: ignored (the pool's buffer size).
   std::uint64_t length = 0;
   /// kRead, kWrite, kSend: the memory. kReceive: one slice, or none: then the lane takes a buffer
   /// from its BufferSource when data is there (contract M3).

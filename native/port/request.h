@@ -104,7 +104,7 @@ struct Request : driver::Operation {
 
   std::uint64_t done = 0;  ///< bytes so far, of a transfer that takes several calls
   std::uint64_t total = 0;
-  Slices memory;  ///< `slices` points into it
+  Slices memory;                 ///< `slices` points into it
   SharedFile* shared = nullptr;  ///< kSendFile: holds `file` until the end
   std::unique_ptr<Details> details;
 

@@ -1297,7 +1297,8 @@ LANE_TEST("a file waits for a slow reader, cached or not, while the same socket 
   }
 }
 
-LANE_TEST("O4: a file that is being sent can be cancelled anywhere, and what it tells is what went") {
+LANE_TEST(
+    "O4: a file that is being sent can be cancelled anywhere, and what it tells is what went") {
   LANE(lane);
   const Bytes bytes = random_bytes(2'000'000, 10);
   const Content content(bytes);
@@ -1366,8 +1367,7 @@ LANE_TEST("sending a file fails as a send does, and for a file that can't be rea
 
   const Pair other = connected(*lane.driver);
   TemporaryDirectory directory;
-  const int write_only =
-      ::open(directory.file("w").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  const int write_only = ::open(directory.file("w").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   REQUIRE(::write(write_only, "bytes", 5) == 5);
   Operation forbidden = sending_file(other.ours, write_only, 0, 5);
   CHECK(lane.run(forbidden) == -EBADF);

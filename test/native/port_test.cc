@@ -1076,7 +1076,8 @@ PORT_TEST("O5 a file can be closed while it is sent: its descriptor goes back wi
   CHECK(open_descriptors() == descriptors - 1);
 }
 
-PORT_TEST("O5 O4 O6 a socket's end, a cancel and a timeout end what is sent from files, once each") {
+PORT_TEST(
+    "O5 O4 O6 a socket's end, a cancel and a timeout end what is sent from files, once each") {
   NEEDS_DRIVER();
   constexpr std::size_t kLength = 30'000'000;
   Member member(*make_port(D::name, options(1)));
@@ -1123,13 +1124,11 @@ PORT_TEST("only what is an open regular file can be sent from, and only to a soc
     std::uint32_t file, socket;
     std::int32_t error;
   };
-  for (const Case& it : {Case{listening, c.handle, kErrorNotSupported},
-                         Case{c.handle, c.handle, kErrorNotSupported},
-                         Case{device, c.handle, kErrorNotSupported},
-                         Case{0, c.handle, kErrorHandleClosed},
-                         Case{file + (1u << 20), c.handle, kErrorHandleClosed},
-                         Case{file, file, kErrorNotSupported},
-                         Case{file, 0, kErrorHandleClosed}}) {
+  for (const Case& it :
+       {Case{listening, c.handle, kErrorNotSupported}, Case{c.handle, c.handle, kErrorNotSupported},
+        Case{device, c.handle, kErrorNotSupported}, Case{0, c.handle, kErrorHandleClosed},
+        Case{file + (1u << 20), c.handle, kErrorHandleClosed}, Case{file, file, kErrorNotSupported},
+        Case{file, 0, kErrorHandleClosed}}) {
     Request* made = send_file(it.file, 0, 10, 9);
     made->chain = send_file(file, 0, 10, 10);
     member.thread->submit(made, it.socket);

@@ -422,8 +422,8 @@ void IocpLane::send_file(Operation* operation) {
   const Result size = size_of_file(operation->file);
   if (size < 0) return finish(operation, size);
   const std::int64_t left = size - operation->offset;
-  const auto wanted = static_cast<std::int64_t>(
-      std::min(operation->length, static_cast<std::uint64_t>(kFilePart)));
+  const auto wanted =
+      static_cast<std::int64_t>(std::min(operation->length, static_cast<std::uint64_t>(kFilePart)));
   if (left <= 0 || wanted == 0) return finish(operation, 0);
   const SOCKET socket = socket_of(operation);
   const LPFN_TRANSMITFILE begin = transmit_file(socket);

@@ -28,8 +28,8 @@ Result prepare_connection(KernelPort& port, SOCKET socket);
 /// would complete twice. Listeners always leave one.
 bool skips_on_success();
 
-/// AcceptEx, ConnectEx and TransmitFile belong to the provider and have to be asked for; null when it
-/// has none.
+/// AcceptEx, ConnectEx and TransmitFile belong to the provider and have to be asked for; null when
+/// it has none.
 LPFN_ACCEPTEX accept_ex(SOCKET socket);
 LPFN_CONNECTEX connect_ex(SOCKET socket);
 LPFN_TRANSMITFILE transmit_file(SOCKET socket);

@@ -413,9 +413,9 @@ bool UringLane::settle(const Cqe& cqe, Completion& out) {
   return true;
 }
 
-/// What the ring does not finish by itself. A poll is followed by what it was for. The pool takes what is
-/// not to be waited for here: a duplicate of a non-blocking descriptor, and the writing end of a
-/// FIFO without a reader (OPENAT tries with O_NONBLOCK first, and ENXIO is its answer).
+/// What the ring does not finish by itself. A poll is followed by what it was for. The pool takes
+/// what is not to be waited for here: a duplicate of a non-blocking descriptor, and the writing end
+/// of a FIFO without a reader (OPENAT tries with O_NONBLOCK first, and ENXIO is its answer).
 bool UringLane::try_elsewhere(Operation& operation, std::int64_t result) {
   if (operation.lane_state == kPolling && result >= 0) {
     if (operation.code == Opcode::kSendFile) {
