@@ -65,6 +65,11 @@ Result transfer_error(Result error, Opcode code) {
   return error;
 }
 
+/// WSASend would say that the peer has gone; TransmitFile finds no connection any more.
+Result send_file_error(Result error) {
+  return error == -ENOTCONN ? -EPIPE : transfer_error(error, Opcode::kSendFile);
+}
+
 /// Wine sends a packet when a character device is at its end (NUL always is), though the call has
 /// already said so. Windows does not: what fails at once is over.
 bool under_wine() {
@@ -436,7 +441,7 @@ void IocpLane::send_file(Operation* operation) {
                           static_cast<DWORD>(std::min(left, wanted)), 0, overlapped, nullptr, 0);
   const DWORD error = done ? NO_ERROR : ::WSAGetLastError();
   if (!done && error != WSA_IO_PENDING) {
-    return finish(operation, transfer_error(from_windows(error), operation->code));
+    return finish(operation, send_file_error(from_windows(error)));
   }
   if (done && skips_on_success()) {
     return sent_file(operation, true, static_cast<DWORD>(overlapped->InternalHigh));
@@ -454,7 +459,7 @@ void IocpLane::sent_file(Operation* operation, bool succeeded, DWORD bytes) {
   } else if (size_of_file(operation->file) <= operation->offset) {
     return finish(operation, 0);  // it was truncated meanwhile
   }
-  finish(operation, transfer_error(failure_of(operation), operation->code));
+  finish(operation, send_file_error(failure_of(operation)));
 }
 
 // ---- files and pipes --------------------------------------------------------------------------
