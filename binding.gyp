@@ -71,6 +71,7 @@
             "native/driver/epoll/epoll_operations.cc",
             "native/driver/epoll/readiness.cc",
             "native/driver/linux_driver.cc",
+            "native/driver/linux_send_file.cc",
             "native/driver/linux_socket.cc",
             "native/driver/uring/probe.cc",
             "native/driver/uring/provided_buffers.cc",

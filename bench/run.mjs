@@ -19,7 +19,7 @@ import { runRow } from './support/rounds.mjs';
 
 const names = [
   ...['echo', 'latency', 'accepts', 'idle-connections'],
-  ...['random-reads', 'awaited-reads', 'sequential-reads', 'durable-writes'],
+  ...['random-reads', 'awaited-reads', 'sequential-reads', 'durable-writes', 'send-file'],
   ...['posts', 'hand-off', 'order', 'pin', 'spool'],
 ];
 /** What is published; parts and short runs go to the other, which git ignores. */

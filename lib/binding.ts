@@ -42,6 +42,8 @@ export const enum Kind {
   Drained = 21,
   /** Submission only: releases the received buffer at `chunk`, `start`, after what was submitted before; answers nothing. */
   Release = 22,
+  /** Of a socket; the file is in the submission. Bytes sent, fewer than asked for at the end of the file. */
+  SendFile = 23,
 }
 
 /** One submission: 64 bytes, little-endian. Offsets in bytes. */
@@ -59,9 +61,9 @@ export const enum Submission {
   TOKEN = 8,
   /** u32, milliseconds; 0: none (rule O6) */
   TIMEOUT = 12,
-  /** f64: position in the file (ignored for streams); new length of Truncate; milliseconds until a Timer fires first */
+  /** f64: position in the file, also SendFile's (ignored for streams); new length of Truncate; milliseconds until a Timer fires first */
   OFFSET = 16,
-  /** f64: bytes of Allocate; milliseconds between a repeating Timer's later firings, 0: once */
+  /** f64: bytes of Allocate, of SendFile at most; milliseconds between a repeating Timer's later firings, 0: once */
   LENGTH = 24,
   /** u32, first slice: chunk of the pool, NO_CHUNK: no memory (Receive: the port's own buffer) */
   CHUNK = 32,
@@ -71,6 +73,8 @@ export const enum Submission {
   BYTES = 40,
   /** u32, comes back in the packet */
   TAG = 44,
+  /** u32, SendFile: handle of the file */
+  FILE = 48,
 }
 
 export const enum SubmissionFlag {

@@ -33,6 +33,8 @@ function syscallOf(kind: Kind): string {
     case Kind.Write:
     case Kind.Send:
       return 'write';
+    case Kind.SendFile:
+      return 'sendfile';
     case Kind.Sync:
       return 'fsync';
     case Kind.DataSync:

@@ -21,7 +21,13 @@ export type { AcceptOptions, ListenerAddress, TcpListener } from './listener';
 export type { Data } from './memory';
 export type { Operation, OperationOptions } from './operation';
 export type { Packet, PacketObject, PacketType } from './packet';
-export type { ReceivedOptions, ReceiveOptions, SendOptions, TcpSocket } from './socket';
+export type {
+  ReceivedOptions,
+  ReceiveOptions,
+  SendFileOptions,
+  SendOptions,
+  TcpSocket,
+} from './socket';
 export type { FileStatus } from './status';
 export { defineStage } from './stage/definition';
 export { frames } from './stage/frames';

@@ -55,6 +55,8 @@ const types: readonly PacketType[] = [
   'handoff',
   'abandoned',
   'drained',
+  'none',
+  'sent',
 ];
 
 /** A packet's contents, copied: stays valid. */

@@ -2,7 +2,15 @@
  * TCP connections.
  */
 import { Kind, NO_CHUNK, Packet as Slot, SocketOption, SubmissionFlag } from './binding';
-import { failure, invalidState, outOfBuffers, systemError, type Subject } from './errors';
+import {
+  failure,
+  handleClosed,
+  invalidState,
+  outOfBuffers,
+  systemError,
+  type Subject,
+} from './errors';
+import { File } from './file';
 import { asNothing, asNumber, Handle, type Answer, type Style } from './handle';
 import { LARGEST_COPY, type Data } from './memory';
 import type { Aftermath, Decode, Operation, OperationOptions } from './operation';
@@ -23,6 +31,13 @@ export interface ReceiveOptions extends OperationOptions {
 export interface SendOptions extends OperationOptions {
   /** Gives the memory, which has to be the port's, back when it is sent. Default: false. */
   readonly release?: boolean | undefined;
+}
+
+export interface SendFileOptions extends OperationOptions {
+  /** Where in the file to begin. Default: 0. */
+  readonly offset?: number | bigint | undefined;
+  /** Bytes to send at most. Default: up to the end of the file. */
+  readonly length?: number | undefined;
 }
 
 export interface ReceivedOptions extends OperationOptions {
@@ -88,6 +103,29 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     if (memory.stagedBytes === 0 && this.style === 'await') return this.answerNow(Kind.Send, 0);
     if (options?.release === true) this.releaseAfterwards();
     return this.requestStaged(Kind.Send, options);
+  }
+
+  /**
+   * Sends what `file` holds from `offset` on, without a copy of it in the program: sendfile on
+   * Linux | TransmitFile on Windows. In the order submitted, among the sends (rule O7). Resolves to
+   * the number of bytes when all are with the kernel: fewer than `length` where the file ends
+   * before, 0 when there are none at `offset`. Packet style: a `sent` packet.
+   *
+   * `file` is a regular file, open for reading. One of the same port may be closed as soon as this
+   * returns: its descriptor goes back when the last of what was submitted is sent. What is sent is
+   * what the file holds when its turn comes.
+   *
+   * Throws `ERR_HANDLE_CLOSED` for a file that is closed, and `ERR_INVALID_ARG_VALUE` for one that
+   * is not a regular file, or was opened with `direct`, past the page cache that the bytes come from.
+   */
+  sendFile<F extends Style>(file: File<F>, options?: SendFileOptions): Answer<S, number> {
+    this.assertOpen();
+    const source = sendable(file);
+    if (!this.admits(options)) return this.aborted(Kind.SendFile, options);
+    const offset = validate.position(options?.offset, 'options.offset') ?? 0;
+    const most = Number.MAX_SAFE_INTEGER;
+    const length = validate.integer(options?.length ?? most, 'options.length', 0, most);
+    return this.requestSendFile(source, offset, length, options);
   }
 
   /**
@@ -240,6 +278,16 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     const address = this.lane.native.address(this.id, peer);
     return typeof address === 'number' ? undefined : address;
   }
+}
+
+/** The name of a file that can be sent from. */
+function sendable(file: File): number {
+  if (!(file instanceof File)) throw validate.invalidType('file', 'an instance of File', file);
+  if (file.closed) throw handleClosed();
+  const { fileKind, direct } = file.traits;
+  if (fileKind !== 'regular') throw validate.invalidValue('file', 'must be a regular file', file);
+  if (direct) throw validate.invalidValue('file', 'must not be open with direct', file);
+  return file.id;
 }
 
 /** A Buffer of its own; the port's goes back at once. */

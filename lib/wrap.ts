@@ -60,6 +60,7 @@ function kindOf(packet: Kind): HandleInfo['kind'] | undefined {
       return 'listener';
     case Kind.Receive:
     case Kind.Send:
+    case Kind.SendFile:
     case Kind.Shutdown:
       return 'socket';
     case Kind.Timer:

@@ -10,6 +10,7 @@ test.each([
   ['hand-off', 8],
   ['order', 6],
   ['pin', 4],
+  ['send-file', 15],
   ['spool', 8],
 ])('bench %s: each contestant works', { timeout: 240_000 }, async (name, count) => {
   const child = spawn(process.execPath, [run, '--smoke', name]);

@@ -21,7 +21,7 @@ function writeBlocks(file, size) {
       piece.writeUInt32LE((at + block) / BLOCK, block);
       piece.writeUInt32LE((at + block) / BLOCK, block + BLOCK - 4);
     }
-    fs.writeSync(descriptor, piece, 0, PIECE, at);
+    fs.writeSync(descriptor, piece, 0, Math.min(PIECE, size - at), at);
   }
   fs.fsyncSync(descriptor);
   fs.closeSync(descriptor);
@@ -30,9 +30,10 @@ function writeBlocks(file, size) {
 /** A file of that size, in the page cache. */
 export function dataFile(size) {
   fs.mkdirSync(directory, { recursive: true });
-  const file = path.join(directory, `${size / PIECE}MiB.bin`);
+  const name = size < PIECE ? `${size / 1024}KiB` : `${size / PIECE}MiB`;
+  const file = path.join(directory, `${name}.bin`);
   if (fs.statSync(file, { throwIfNoEntry: false })?.size !== size) {
-    process.stderr.write(`writing ${size / PIECE} MiB to read from …\n`);
+    process.stderr.write(`writing ${name} to read from …\n`);
     writeBlocks(file, size);
   }
   readThrough(file);

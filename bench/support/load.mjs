@@ -1,10 +1,11 @@
 /**
  * Clients of the TCP servers: `load` and `hold` of bench/native.
  */
-import { native, run, start } from './children.mjs';
+import { native, run, script, start } from './children.mjs';
 import { CpuHistory } from './processes.mjs';
 
 const SECONDS_BEYOND = 20;
+const MiB = 1 << 20;
 
 function told(server) {
   return server.answers ? server.ask('stats') : undefined;
@@ -79,6 +80,29 @@ export async function measureAccepts(program, { connections }, times) {
     rate: result.accepts_per_second,
     ...latencies(result),
     cpu: result.cpu / result.accepts,
+  };
+}
+
+/** Has a server send a file of `size` bytes, again and again. */
+export async function measureFiles(program, { size, connections }, times) {
+  const { warmUp, seconds } = times;
+  const { result } = await withServer(program, async (server) => {
+    const before = await told(server);
+    const history = new CpuHistory(server.pid);
+    const options = { port: server.port, size, connections, warmUp, seconds };
+    const received = await run(script('files-client.mjs', options), {
+      role: 'client',
+      seconds: warmUp + seconds + SECONDS_BEYOND,
+      onOutput: () => history.stop(),
+    });
+    const after = await told(server);
+    const calls = after.systemCalls - before.systemCalls;
+    return { ...received, cpu: history.last(received.seconds), calls };
+  });
+  return {
+    throughput: result.bytes / result.seconds,
+    cpuPerMiB: result.cpu / (result.bytes / MiB),
+    systemCalls: result.calls / (result.all / MiB),
   };
 }
 

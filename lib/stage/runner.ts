@@ -176,6 +176,7 @@ export class Runner implements Consumer {
       case Kind.Posted:
         return this.meetPosted(c, at);
       case Kind.Send:
+      case Kind.SendFile:
       case Kind.Shutdown:
         return this.meetSent(c, at, kind);
       case Kind.Timer:
@@ -231,7 +232,7 @@ export class Runner implements Consumer {
     const error = this.states[at + Slot.ERROR / 4]!;
     if (error !== 0) return this.meetFailed(c, error, kind);
     c.value = this.results[at / 2 + Slot.RESULT / 8]!;
-    return kind === Kind.Send ? this.call(c, Event.Sent) : true;
+    return kind === Kind.Shutdown ? true : this.call(c, Event.Sent);
   }
 
   private meetPosted(c: Connection, at: number): boolean {

@@ -56,8 +56,9 @@ class Lane {
 
   /// Takes over `operation` until its final completion. Never blocks for I/O, never completes
   /// re-entrantly (contract O1). May hold the request back until `reap` or `wait`. At most one
-  /// kReceive (or kAccept, or stream kRead) and one kSend (or kConnect, or stream kWrite) is
-  /// submitted per descriptor at a time, across all lanes: the port queues the others (O7).
+  /// kReceive (or kAccept, or stream kRead) and one kSend (or kSendFile, kConnect, or stream
+  /// kWrite) is submitted per descriptor at a time, across all lanes: the port queues the others
+  /// (O7).
   virtual void submit(Operation* operation) = 0;
 
   /// Asks for an early end of an operation that was submitted to this lane and has not reported its

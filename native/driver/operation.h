@@ -28,6 +28,7 @@ enum class Opcode : std::uint8_t {
   kConnect,   ///< socket, CONNECT | socket, connect, wait for writable | ConnectEx
   kReceive,   ///< RECV with a provided buffer, multishot | recv when ready | WSARecv
   kSend,      ///< SEND, SENDMSG | sendmsg, wait for writable | WSASend
+  kSendFile,  ///< sendfile when ready, what is not cached on the pool (both) | TransmitFile
   kShutdown,  ///< shutdown | shutdown | shutdown (none of them blocks)
 };
 
@@ -112,9 +113,10 @@ struct Operation {
   /// Tells two descriptors with the same number apart (never 0 for an open handle).
   std::uint64_t descriptor_id = 0;
 
-  /// kRead, kWrite, kAllocate: byte position. kTruncate: the new length.
+  /// kRead, kWrite, kAllocate, kSendFile: byte position. kTruncate: the new length.
   std::int64_t offset = 0;
-  /// kAllocate: bytes. kReceive without slices: ignored (the pool's buffer size).
+  /// kAllocate: bytes. kSendFile: bytes at most; a lane sends a part of them at a time, and its
+  /// result is 0 at the end of the file. kReceive without slices: ignored (the pool's buffer size).
   std::uint64_t length = 0;
   /// kRead, kWrite, kSend: the memory. kReceive: one slice, or none: then the lane takes a buffer
   /// from its BufferSource when data is there (contract M3).
@@ -129,6 +131,7 @@ struct Operation {
     const char* path = nullptr;  ///< kOpen: NUL-terminated bytes
     SocketAddress* address;      ///< kConnect
     FileStatus* status;          ///< kStat: filled before the completion
+    Descriptor file;             ///< kSendFile: a regular file, whose bytes go out
   };
   FileKind file_kind = FileKind::kRegular;  ///< kOpen: filled before the completion
 

@@ -57,12 +57,29 @@ void Handle::unlink(Request* request) {
   --in_flight;
 }
 
+SharedFile& Handle::share() {
+  if (shared == nullptr) shared = new SharedFile(descriptor);
+  shared->hold();
+  return *shared;
+}
+
+void Handle::end_sharing() {
+  if (shared == nullptr) return;
+  if (shared->let_go()) {
+    delete shared;
+  } else {
+    descriptor = driver::kNoDescriptor;
+  }
+  shared = nullptr;
+}
+
 Direction* Handle::direction(const Request& request) {
   switch (request.code) {
     case driver::Opcode::kReceive:
     case driver::Opcode::kAccept:
       return &in;
     case driver::Opcode::kSend:
+    case driver::Opcode::kSendFile:
     case driver::Opcode::kShutdown:
       return &out;
     case driver::Opcode::kRead:
@@ -119,6 +136,7 @@ Handle* HandleTable::create(std::uint32_t& name_out) {
   handle->in_flight = 0;
   handle->requests = handle->close = nullptr;
   handle->in = handle->out = Direction{};
+  handle->shared = nullptr;
   return handle;
 }
 

@@ -16,6 +16,22 @@ class Port;
 
 enum class HandleKind : std::uint8_t { kFile, kListener, kSocket, kTimer };
 
+/// The descriptor of a file that sends take bytes from. The handle holds it and so does each of
+/// those sends; the last of them gives the descriptor back. So a file can be closed as soon as the
+/// sends were submitted, and none of them needs a descriptor of its own.
+struct SharedFile {
+  explicit SharedFile(driver::Descriptor descriptor) : descriptor(descriptor) {}
+
+  void hold() { holders.fetch_add(1, std::memory_order_relaxed); }
+  /// True for the last holder, which closes `descriptor`, and frees this.
+  bool let_go() { return holders.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+
+  const driver::Descriptor descriptor;
+
+ private:
+  std::atomic<std::uint32_t> holders{1};
+};
+
 /// Requests of one direction: one is with the kernel, the others wait in order (rule O7). Some wait
 /// behind none when there was no thread to carry them out: see Thread::start_elsewhere.
 struct Direction {
@@ -54,9 +70,14 @@ struct Handle {
   Request* requests = nullptr;
   Request* close = nullptr;  ///< waits for in_flight to reach 0 (rule O5)
   Direction in, out;
+  SharedFile* shared = nullptr;  ///< of a file that something was sent from
 
   void link(Request* request);
   void unlink(Request* request);
+  /// The descriptor for one more send.
+  SharedFile& share();
+  /// Before it is closed: there is no descriptor any more where a send is left to close it.
+  void end_sharing();
   /// The direction a request has to keep its order in; null for positional file operations.
   Direction* direction(const Request& request);
 };

@@ -33,6 +33,7 @@ enum class PacketKind : std::uint8_t {
   kAbandoned = 20,
   kDrained = 21,
   kRelease = 22,
+  kSendFile = 23,
 };
 
 enum PacketFlag : std::uint8_t {

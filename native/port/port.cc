@@ -144,6 +144,7 @@ void Port::close_at_end(Handle& handle) {
   Thread::end_stranded(handle.in);
   Thread::end_stranded(handle.out);
   if (handle.in_flight == 0) {
+    handle.end_sharing();
     if (handle.descriptor != driver::kNoDescriptor) driver_->discard(handle.descriptor);
     HandleTable::instance().free(&handle);
     return;

@@ -107,6 +107,8 @@ void recycle(Request* request) {
   request->runner_index = 0;
   request->done = request->total = 0;
   request->memory.clear();
+  request->source = 0;
+  request->shared = nullptr;
   request->details.reset();
   request->timeout = 0;
   request->timer = request->firing = nullptr;

@@ -17,6 +17,7 @@ namespace cp {
 
 class Thread;
 struct Handle;
+struct SharedFile;
 struct TimerNode;
 
 /// What few operations need: every idle connection holds a request for its pending receive.
@@ -99,10 +100,12 @@ struct Request : driver::Operation {
   /// Counts the lives of this object: tells whether a pointer kept elsewhere still means the same
   /// request.
   std::atomic<std::uint32_t> generation{0};
+  std::uint32_t source = 0;  ///< kSendFile: handle of the file
 
-  std::uint64_t done = 0;  ///< bytes so far, of a send or write that takes several calls
+  std::uint64_t done = 0;  ///< bytes so far, of a transfer that takes several calls
   std::uint64_t total = 0;
-  Slices memory;  ///< `slices` points into it
+  Slices memory;                 ///< `slices` points into it
+  SharedFile* shared = nullptr;  ///< kSendFile: holds `file` until the end
   std::unique_ptr<Details> details;
 
   std::uint32_t timeout = 0;       ///< milliseconds, 0: none

@@ -115,6 +115,7 @@ class Thread final : public Consumer {
   // submitting: thread_submit.cc
   Handle* make(HandleKind kind, const Association& association, std::uint32_t& name);
   std::int64_t submit_opening(Request* request, HandleKind kind, const Association& association);
+  std::int32_t take_file(Request& request);
   std::int32_t check(const Request& request, const Handle& handle) const;
   void prepare(Request* request, Handle& handle);
   void link_chain(Request* request, Handle& handle);
@@ -162,6 +163,8 @@ class Thread final : public Consumer {
   void finish(Request* request, Handle& handle, bool succeeded, Port& locked);
   void prepare_close(Handle& handle);
   void leave(Request* request);
+  void give_up_memory(Request* request);
+  void close_shared(driver::Descriptor file);
   void advance(Request* request, Handle& handle, Port& locked);
   void continue_chain(Request* request, Handle& handle, bool succeeded, Port& locked);
   void start_next(Direction& direction, Port& locked);

@@ -10,7 +10,8 @@ namespace {
 
 /// Others may have sent behind it: left out, what they sent would follow a gap in the stream.
 bool outlives(const Request& request, const Handle& handle) {
-  return request.kind == PacketKind::kSend && handle.keyed && !handle.closing;
+  const bool sends = request.kind == PacketKind::kSend || request.kind == PacketKind::kSendFile;
+  return sends && handle.keyed && !handle.closing;
 }
 
 }  // namespace
@@ -173,6 +174,10 @@ void Thread::drop(Request* request) {
     Request* next = request->chain;
     send_timer_back(request);
     request->memory.for_each_place(BufferPool::unuse);
+    if (SharedFile* shared = request->shared; shared != nullptr && shared->let_go()) {
+      driver::close_file(shared->descriptor);
+      delete shared;
+    }
     request->handle->unlink(request);
     recycle(request);
     request = next;

@@ -6,6 +6,7 @@
 // hand-off, which takes the same two locks, falls before or after it, never between.
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "driver/errno.h"
 #include "port/thread.h"
@@ -26,12 +27,20 @@ bool multishot_goes_on(const Request& request, std::int64_t result) {
   return request.kind == PacketKind::kAccept ? result >= 0 : result > 0;
 }
 
-bool continues(PacketKind kind) { return kind == PacketKind::kSend || kind == PacketKind::kWrite; }
+bool continues(PacketKind kind) {
+  return kind == PacketKind::kSend || kind == PacketKind::kSendFile || kind == PacketKind::kWrite;
+}
+
+/// A file that ends before everything asked for was sent.
+bool at_end(PacketKind kind, std::int64_t result) {
+  return kind == PacketKind::kSendFile && result == 0;
+}
 
 /// The kernel tells of a reset once: when a send hears of it, the receive after it gets 0, which
 /// would be an orderly end (rule O8).
 std::int64_t honest_end(std::int64_t result, const Request& request, Handle& handle) {
-  if (request.kind == PacketKind::kSend && result == -ECONNRESET) handle.reset = true;
+  const bool sends = request.kind == PacketKind::kSend || request.kind == PacketKind::kSendFile;
+  if (sends && result == -ECONNRESET) handle.reset = true;
   if (request.kind != PacketKind::kReceive || result != 0) return result;
   // The end of the stream that a close brought about is not the peer's.
   if (request.end == Request::End::kCancelled && handle.closing) return -ECANCELED;
@@ -92,7 +101,8 @@ void Thread::settle(const driver::Completion& completion, Handle* handle, Port& 
   Request* request = static_cast<Request*>(completion.operation);
   if (handle == nullptr) {
     deliver(completion, false, nullptr, locked);
-    request->memory.for_each_place(BufferPool::unuse);
+    leave(request);
+    give_up_memory(request);
     recycle(request);
     return;
   }
@@ -103,7 +113,8 @@ void Thread::settle(const driver::Completion& completion, Handle* handle, Port& 
   if (goes_on(completion, request, *handle, locked)) return;
   // A part of a transfer that was ended early is no success: see deliver.
   const bool in_part =
-      continues(request->kind) && request->done < request->total &&
+      continues(request->kind) && !at_end(request->kind, completion.result) &&
+      request->done < request->total &&
       request->done + static_cast<std::uint64_t>(std::max<std::int64_t>(0, completion.result)) <
           request->total;
   const bool succeeded = completion.result >= 0 && !in_part;
@@ -154,7 +165,7 @@ void Thread::to_start_again(Request* request) {
   again_.push_back(request);
 }
 
-/// A send or write the kernel took only part of (rule O7): true when the rest was submitted.
+/// A transfer the kernel took only part of (rule O7): true when the rest was submitted.
 bool Thread::continue_transfer(Request* request, std::int64_t bytes) {
   if (!advance_transfer(request, bytes)) return false;
   to_start_again(request);
@@ -165,6 +176,11 @@ bool Thread::continue_transfer(Request* request, std::int64_t bytes) {
 bool Thread::advance_transfer(Request* request, std::int64_t bytes) {
   request->done += static_cast<std::uint64_t>(bytes);
   if (request->done >= request->total) return false;
+  if (request->kind == PacketKind::kSendFile) {
+    request->offset += bytes;
+    request->length -= static_cast<std::uint64_t>(bytes);
+    return true;
+  }
   auto left = static_cast<std::size_t>(bytes);
   std::size_t first = 0;
   while (left >= request->memory[first].length) left -= request->memory[first++].length;
@@ -309,7 +325,7 @@ void Thread::opened(const driver::Completion& completion, Handle& handle) {
 void Thread::finish(Request* request, Handle& handle, bool succeeded, Port& locked) {
   forget_timer(request);
   if (request->state != Request::State::kQueued && request->runner == this) leave(request);
-  request->memory.for_each_place(BufferPool::unuse);
+  give_up_memory(request);
   if (request->kind == PacketKind::kClose) {
     HandleTable::instance().free(&handle);
     recycle(request);
@@ -343,8 +359,29 @@ void Thread::finish(Request* request, Handle& handle, bool succeeded, Port& lock
 /// The descriptor may have come after the close was asked for.
 void Thread::prepare_close(Handle& handle) {
   const bool silent = handle.close->silent;
+  handle.end_sharing();
   prepare(handle.close, handle);
   handle.close->silent = silent;
+}
+
+/// What the operation had in use.
+void Thread::give_up_memory(Request* request) {
+  request->memory.for_each_place(BufferPool::unuse);
+  SharedFile* shared = std::exchange(request->shared, nullptr);
+  if (shared == nullptr || !shared->let_go()) return;
+  close_shared(shared->descriptor);
+  delete shared;
+}
+
+/// The handle of the file is gone already. Closing may wait for a disk: it is an operation.
+void Thread::close_shared(driver::Descriptor file) {
+  Request* close = new_request();
+  close->kind = PacketKind::kClose;
+  close->code = driver::Opcode::kClose;
+  close->owner = this;
+  close->descriptor = file;
+  close->silent = true;
+  run_on(this, close);
 }
 
 /// Takes a request off the list of those this thread runs.

@@ -24,6 +24,7 @@ bool fits(PacketKind kind, HandleKind handle) {
       return handle == HandleKind::kListener;
     case PacketKind::kReceive:
     case PacketKind::kSend:
+    case PacketKind::kSendFile:
     case PacketKind::kShutdown:
       return handle == HandleKind::kSocket;
     case PacketKind::kTimer:
@@ -61,6 +62,8 @@ Opcode opcode(PacketKind kind) {
       return Opcode::kReceive;
     case PacketKind::kSend:
       return Opcode::kSend;
+    case PacketKind::kSendFile:
+      return Opcode::kSendFile;
     case PacketKind::kShutdown:
       return Opcode::kShutdown;
     default:
@@ -81,10 +84,13 @@ void Thread::submit(Request* request, std::uint32_t id) {
     r->handle_id = id;
     r->code = opcode(r->kind);
     r->awaited = r->token != 0;
+    if (r->kind == PacketKind::kSendFile && error == 0) error = take_file(*r);
   }
   if (handle != nullptr) {
     std::lock_guard lock(handle->mutex);
-    if (handle->id != id || handle->closing) {
+    if (error != 0) {
+      // The file can't be sent from.
+    } else if (handle->id != id || handle->closing) {
       error = kErrorHandleClosed;
     } else {
       error = check(*request, *handle);
@@ -100,6 +106,21 @@ void Thread::submit(Request* request, std::uint32_t id) {
   if (error != 0) return fail(request, error);
   if (starts) start(request);
   after_settling();
+}
+
+/// Before the socket's mutex is taken: no thread has two handles locked.
+std::int32_t Thread::take_file(Request& request) {
+  Handle* file = HandleTable::instance().find(request.source);
+  if (file == nullptr) return kErrorHandleClosed;
+  std::lock_guard lock(file->mutex);
+  if (file->id != request.source || file->closing) return kErrorHandleClosed;
+  if (file->descriptor == driver::kNoDescriptor) return kErrorHandleClosed;
+  const bool sendable = file->kind == HandleKind::kFile && !file->direct &&
+                        file->file_kind == driver::FileKind::kRegular;
+  if (!sendable) return kErrorNotSupported;
+  request.shared = &file->share();
+  request.file = request.shared->descriptor;
+  return 0;
 }
 
 std::int32_t Thread::check(const Request& request, const Handle& handle) const {
@@ -189,7 +210,10 @@ void Thread::begin_close(Request* request, Handle& handle) {
   const bool connected =
       handle.kind == HandleKind::kSocket && handle.descriptor != driver::kNoDescriptor;
   if (elsewhere && connected) port_.driver().shut_down(handle.descriptor);
-  if (handle.in_flight == 0) run_on(this, request);
+  if (handle.in_flight > 0) return;
+  handle.end_sharing();
+  request->descriptor = handle.descriptor;
+  run_on(this, request);
 }
 
 void Thread::refuse(Request* request, std::uint32_t id, std::int64_t error) {

@@ -56,7 +56,6 @@ void FramesStage::stop() {
     const std::unique_ptr<Frame> frame = std::move(frames_[i]);
     if (!frame) continue;
     if (frame->capacity > 0) BufferPool::release(frame->place);
-    if (frame->block.chunk != driver::kNoChunk) BufferPool::release(frame->block);
   }
 }
 

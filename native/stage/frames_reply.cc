@@ -38,7 +38,7 @@ void FramesThread::go_on_replying(Connection& c) {
     return;
   }
   const std::uint64_t of_file = c.frame.sent - reply.memory.length;
-  if (reply.file_length > of_file) return read_file(c, reply);
+  if (reply.file_length > of_file) return send_file(c, reply);
   counters().replies.fetch_add(1, std::memory_order_relaxed);
   end_reply(c);
 }
@@ -50,7 +50,8 @@ bool FramesThread::send_memory(Connection& c, const Reply& reply) {
   return submit_with(PacketKind::kSend, c.header.handle, place, std::min(left, kPart));
 }
 
-void FramesThread::read_file(Connection& c, Reply& reply) {
+/// No memory is needed: the bytes go from the page cache.
+void FramesThread::send_file(Connection& c, Reply& reply) {
   Frame& frame = c.frame;
   if (frame.reply_file == 0) {
     Thread::Association association;
@@ -63,25 +64,12 @@ void FramesThread::read_file(Connection& c, Reply& reply) {
     frame.reply_file = static_cast<std::uint32_t>(handle);
   }
   const std::uint64_t of_file = frame.sent - reply.memory.length;
-  const std::uint64_t part = std::min(reply.file_length, kPart);
-  if (frame.block.chunk == driver::kNoChunk) {
-    if (!options().port->pool().could_allocate(part, 0)) return close(c);
-    if (!allocate_or_wait(c, part, frame.block)) return;
-    memory().came();
-  }
-  const std::uint64_t length = std::min(reply.file_length - of_file, part);
-  const auto offset = static_cast<std::int64_t>(reply.file_offset + of_file);
-  if (!submit_with(PacketKind::kRead, frame.reply_file, frame.block, length, offset)) close(c);
-}
-
-void FramesThread::on_read(const PacketSlot& packet, Connection& c) {
-  if (c.frame.phase != Phase::kReply || packet.handle != c.frame.reply_file) {
-    return memory().came();
-  }
-  // Shorter than it was said to be: the client was promised more.
-  if (packet.error != 0 || packet.result == 0) return close(c);
-  const auto length = static_cast<std::uint64_t>(packet.result);
-  if (!submit_with(PacketKind::kSend, c.header.handle, c.frame.block, length)) close(c);
+  Request* request = new_request();
+  request->kind = PacketKind::kSendFile;
+  request->source = frame.reply_file;
+  request->offset = static_cast<std::int64_t>(reply.file_offset + of_file);
+  request->length = request->total = std::min(reply.file_length - of_file, kPart);
+  thread_->submit(request, c.header.handle);
 }
 
 void FramesThread::on_send(const PacketSlot& packet, Connection& c) {
@@ -95,6 +83,8 @@ void FramesThread::on_send(const PacketSlot& packet, Connection& c) {
     return;
   }
   if (c.frame.phase != Phase::kReply) return;
+  // The file is shorter than it was said to be: the client was promised more.
+  if (packet.result == 0) return close(c);
   c.frame.sent += static_cast<std::uint64_t>(packet.result);
   go_on_replying(c);
 }
@@ -113,14 +103,13 @@ void FramesThread::end_reply(Connection& c) {
 
 void FramesThread::give_up_document(Connection& c) {
   Frame& frame = c.frame;
-  const bool held = frame.capacity > 0 || frame.block.chunk != driver::kNoChunk;
+  const bool held = frame.capacity > 0;
   if (frame.hungry) memory().leave(c.key);
   settle(c);  // before its memory is free, which else would count as another's
   if (frame.capacity > 0) BufferPool::release(frame.place);
-  if (frame.block.chunk != driver::kNoChunk) BufferPool::release(frame.block);
   if (frame.file != 0) close_quietly(*thread_, frame.file);
   if (frame.reply_file != 0) close_quietly(*thread_, frame.reply_file);
-  frame.place = frame.block = {};
+  frame.place = {};
   frame.capacity = 0;
   frame.file = frame.reply_file = 0;
   frame.writes = 0;

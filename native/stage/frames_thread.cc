@@ -180,11 +180,10 @@ void FramesThread::on_connection(const PacketSlot& packet, Connection& c) {
     case PacketKind::kReceive:
       return on_receive(packet, c);
     case PacketKind::kSend:
+    case PacketKind::kSendFile:
       return on_send(packet, c);
     case PacketKind::kWrite:
       return on_write(packet, c);
-    case PacketKind::kRead:
-      return on_read(packet, c);
     case PacketKind::kPosted:
       if (stage_.closing_ && c.frame.phase != Phase::kAway) close(c);
       return;
@@ -212,7 +211,7 @@ void FramesThread::on_timer(Connection& c, Notice notice) {
     // Not needed any more: it is for the next one that waits.
     if (!c.frame.hungry) return memory().came();
     c.frame.hungry = false;
-    return c.frame.phase == Phase::kReply ? go_on_replying(c) : go_on(c);
+    return go_on(c);
   }
   double expired = kExpired;
   if (!c.header.deadline.compare_exchange_strong(expired, 0)) return;

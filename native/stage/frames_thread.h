@@ -48,7 +48,6 @@ struct Frame {
 
   std::uint64_t sent = 0;        ///< bytes of the answer
   std::uint32_t reply_file = 0;  ///< handle of the file that belongs to it
-  Place block;                   ///< what of the file is on its way
 };
 
 /// A connection whose key this thread holds.
@@ -108,10 +107,9 @@ class FramesThread {
   // Answering and ending: frames_reply.cc
   void on_return(Connection& c);
   void on_send(const PacketSlot& packet, Connection& c);
-  void on_read(const PacketSlot& packet, Connection& c);
   void go_on_replying(Connection& c);
   bool send_memory(Connection& c, const Reply& reply);
-  void read_file(Connection& c, Reply& reply);
+  void send_file(Connection& c, Reply& reply);
   void end_reply(Connection& c);
   void dismiss(Connection& c, const FramesStage::Farewell& why);
   void close(Connection& c);

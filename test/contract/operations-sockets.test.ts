@@ -16,9 +16,13 @@ import {
   skipUnderWine,
   sleep,
   take,
+  temporaryDirectory,
+  temporaryFile,
   turns,
   until,
   withRawPeer,
+  type File,
+  type SendFileOptions,
   type TcpSocket,
 } from '../support/harness';
 
@@ -568,5 +572,181 @@ describe('O9', () => {
     await socket.send('only this');
     await until(() => chunks.length > 0);
     expect(Buffer.concat(chunks).toString()).toBe('only this');
+  });
+});
+
+describe('sendFile', () => {
+  const contents = pattern(3_000_000);
+  const gather = (peer: net.Socket): Promise<Buffer> => {
+    const chunks: Buffer[] = [];
+    peer.on('data', (chunk) => chunks.push(chunk));
+    return new Promise((resolve) => peer.once('end', () => resolve(Buffer.concat(chunks))));
+  };
+
+  test('O3: what is not an open regular file, and a wrong position or length, throw at once', async () => {
+    const port = newPort();
+    const { socket } = await withRawPeer(port);
+    const file = await port.open(temporaryFile('contents'));
+    const folder = await port.open(temporaryDirectory());
+    const closed = await port.open(temporaryFile());
+    await closed.close();
+    const wrong: [unknown, SendFileOptions | undefined, string][] = [
+      [undefined, undefined, 'ERR_INVALID_ARG_TYPE'],
+      ['/etc/hosts', undefined, 'ERR_INVALID_ARG_TYPE'],
+      [socket, undefined, 'ERR_INVALID_ARG_TYPE'],
+      [folder, undefined, 'ERR_INVALID_ARG_VALUE'],
+      [closed, undefined, 'ERR_HANDLE_CLOSED'],
+      [file, { offset: -1 }, 'ERR_OUT_OF_RANGE'],
+      [file, { offset: 0.5 }, 'ERR_OUT_OF_RANGE'],
+      [file, { offset: '1' as never }, 'ERR_INVALID_ARG_TYPE'],
+      [file, { length: -1 }, 'ERR_OUT_OF_RANGE'],
+      [file, { length: Infinity }, 'ERR_OUT_OF_RANGE'],
+      [file, { timeout: -1 }, 'ERR_OUT_OF_RANGE'],
+      [file, 5 as never, 'ERR_INVALID_ARG_TYPE'],
+    ];
+    for (const [what, options, code] of wrong) {
+      expect(() => socket.sendFile(what as File, options)).toThrow(
+        expect.objectContaining({ code }) as Error,
+      );
+    }
+    const aborted = socket.sendFile(file, { signal: AbortSignal.abort() });
+    await expect(aborted).rejects.toMatchObject({ code: 'ABORT_ERR' });
+    await socket.close();
+    expect(() => socket.sendFile(file)).toThrow(
+      expect.objectContaining({ code: 'ERR_HANDLE_CLOSED' }) as Error,
+    );
+  });
+
+  const READS_ANYTHING =
+    'does not look whether the file is open for reading';
+
+  test('O3: a file that is not open for reading is told with its errno', async (context) => {
+    skipUnderWine(context, READS_ANYTHING);
+    const port = newPort();
+    const { socket } = await withRawPeer(port);
+    const file = await port.open(temporaryFile('contents'), 'a');
+    const error = await failureOf(() => socket.sendFile(file));
+    expect(error).toMatchObject({ code: 'EBADF', syscall: 'sendfile' });
+  });
+
+  test('O7: files go out among the sends, in the order submitted, and tell what was sent', async () => {
+    const port = newPort();
+    const { socket, peer } = await withRawPeer(port);
+    const file = await port.open(temporaryFile(contents));
+    const received = gather(peer);
+    const sent = await Promise.all([
+      socket.send('before'),
+      socket.sendFile(file),
+      socket.send('between'),
+      socket.sendFile(file, { offset: 1_000_001, length: 500_000 }),
+      socket.sendFile(file, { offset: 2_999_990n, length: 1_000_000 }), // more than there is
+      socket.sendFile(file, { offset: 3_000_000 }), // nothing
+      socket.sendFile(file, { offset: 4_000_000, length: 10 }),
+      socket.sendFile(file, { length: 0 }),
+      socket.end('the end'),
+    ]);
+    expect(sent).toEqual([6, 3_000_000, 7, 500_000, 10, 0, 0, 0, undefined]);
+    const expected = Buffer.concat([
+      Buffer.from('before'),
+      contents,
+      Buffer.from('between'),
+      contents.subarray(1_000_001, 1_500_001),
+      contents.subarray(-10),
+      Buffer.from('the end'),
+    ]);
+    expect((await received).equals(expected)).toBe(true);
+  });
+
+  test('O5: a file may be closed as soon as it was submitted', async () => {
+    const port = newPort();
+    const { socket, peer } = await withRawPeer(port);
+    peer.pause();
+    const file = await port.open(temporaryFile(contents));
+    const sends = Array.from({ length: 10 }, () => socket.sendFile(file));
+    await file.close();
+    await turns();
+    const received = gather(peer);
+    peer.resume();
+    void socket.send('behind');
+    const ended = socket.end();
+    expect(await Promise.all(sends)).toEqual(Array.from({ length: 10 }, () => 3_000_000));
+    await ended;
+    const all = await received;
+    expect(all.length).toBe(30_000_006);
+    for (let i = 0; i < 10; i++) {
+      expect(all.subarray(i * 3_000_000, (i + 1) * 3_000_000).equals(contents)).toBe(true);
+    }
+    expect(all.subarray(-6).toString()).toBe('behind');
+  });
+
+  test('O1: packet style answers with one `sent` packet each, under its tag, or only failures', async () => {
+    const port = newPort();
+    const { socket, peer } = await keyedWithRawPeer(port, 1);
+    const file = await port.open(temporaryFile(contents), 'r', { key: 2 });
+    const received = gather(peer);
+    socket.sendFile(file, { tag: 7 });
+    socket.sendFile(file, { length: 100, quiet: true });
+    socket.sendFile(file, { offset: 10, length: 1000, tag: 8 });
+    const [first, second] = await take(port, 2);
+    expect(first).toMatchObject({ type: 'sent', key: 1, value: 3_000_000, tag: 7 });
+    expect(first!.handle).toBe(socket);
+    expect(second).toMatchObject({ type: 'sent', key: 1, value: 1000, tag: 8 });
+    expect(() => socket.sendFile(file, { signal: new AbortController().signal })).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }) as Error,
+    );
+    socket.end();
+    expect((await received).length).toBe(3_001_100);
+  });
+
+  test('O4, O6: one that the peer does not take can be cancelled, and ends with ETIMEDOUT', async () => {
+    const port = newPort();
+    const file = await port.open(temporaryFile(contents));
+    for (const timeout of [undefined, 20]) {
+      const { socket, peer } = await withRawPeer(port);
+      peer.pause();
+      const sends = Array.from({ length: 10 }, () => socket.sendFile(file, { timeout }));
+      await turns();
+      if (timeout === undefined) for (const send of sends) send.cancel();
+      const results = await Promise.allSettled(sends);
+      const last = results.at(-1) as PromiseRejectedResult;
+      const code = timeout === undefined ? 'ECANCELED' : 'ETIMEDOUT';
+      expect(last.reason).toMatchObject({ code, syscall: 'sendfile' });
+      await socket.close();
+      peer.destroy();
+    }
+  });
+
+  test('O8: a peer that has gone is told as for a send', async () => {
+    const port = newPort();
+    const { socket, peer } = await withRawPeer(port);
+    const file = await port.open(temporaryFile(contents));
+    peer.resetAndDestroy();
+    const error = await failureOf(async () => {
+      for (;;) await socket.sendFile(file);
+    });
+    expect(['ECONNRESET', 'EPIPE', 'ECONNABORTED']).toContain(error.code);
+    await socket.close();
+  });
+
+  test('O9: linked to what follows, it runs in order, and a failure cancels the rest', async (context) => {
+    const port = newPort();
+    const { socket, peer } = await withRawPeer(port);
+    const file = await port.open(temporaryFile(contents));
+    const unreadable = await port.open(temporaryFile('contents'), 'a');
+    const received = gather(peer);
+    const [sent] = socket.link(() => [socket.sendFile(file), socket.send('behind')]);
+    expect(await sent).toBe(3_000_000);
+    skipUnderWine(context, READS_ANYTHING);
+    const [failed, cancelled] = socket.link(() => [
+      socket.sendFile(unreadable),
+      socket.send('never'),
+    ]);
+    const codes = await Promise.allSettled([failed, cancelled]);
+    expect(codes.map((it) => codeOf((it as PromiseRejectedResult).reason))).toEqual([
+      'EBADF',
+      'ECANCELED',
+    ]);
+    await socket.end();
+    expect((await received).equals(Buffer.concat([contents, Buffer.from('behind')]))).toBe(true);
   });
 });

@@ -12,6 +12,7 @@
 #include <span>
 
 #include "driver/blocking/blocking_calls.h"
+#include "driver/linux_send_file.h"
 #include "driver/linux_socket.h"
 
 namespace cp::driver {
@@ -178,6 +179,10 @@ Result run_blocking(Operation& operation) {
       });
     case Opcode::kStat:
       return file_status(operation);
+    case Opcode::kSendFile: {
+      const Result sent = send_part(operation);
+      return sent == -EAGAIN ? kNotWritable : sent;
+    }
     case Opcode::kAccept:
     case Opcode::kConnect:
     case Opcode::kReceive:

@@ -188,6 +188,7 @@ Result run_blocking(Operation& operation) {
     case Opcode::kConnect:
     case Opcode::kReceive:
     case Opcode::kSend:
+    case Opcode::kSendFile:
     case Opcode::kShutdown:
       break;
   }

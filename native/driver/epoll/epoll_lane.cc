@@ -86,15 +86,20 @@ void EpollLane::cancel(Operation* operation) {
       break;
     case kWaiting: {
       const bool connecting = operation->code == Opcode::kConnect;
-      const bool out =
-          connecting || operation->code == Opcode::kSend || operation->code == Opcode::kWrite;
+      const bool out = connecting || operation->code == Opcode::kSend ||
+                       operation->code == Opcode::kSendFile || operation->code == Opcode::kWrite;
       const Descriptor fd = connecting ? operation->lane_descriptor : operation->descriptor;
       readiness_.abandon(operation, static_cast<int>(fd), out ? Direction::kOut : Direction::kIn);
       break;
     }
     case kOnPool:
-      if (!pool_for(*operation).cancel(operation)) return;
+      if (!pool_for(*operation).cancel(operation)) {
+        operation->lane_state = kLeavingPool;
+        return;
+      }
+      if (operation->code == Opcode::kSendFile) return sent_by_pool(operation, -ECANCELED);
       break;
+    case kLeavingPool:
     case kDone:
       return;
   }
@@ -199,13 +204,19 @@ void EpollLane::completed(Operation* operation, Result result) {
 
 void EpollLane::take_pool_results() {
   if (!has_pool_results_.load(std::memory_order_acquire)) return;
-  std::lock_guard<std::mutex> lock(pool_mutex_);
-  for (const Finished& it : pool_results_) {
-    it.operation->lane_state = kDone;
-    finished_.push_back(it);
+  std::vector<Finished> results;
+  {
+    std::lock_guard<std::mutex> lock(pool_mutex_);
+    results.swap(pool_results_);
+    has_pool_results_.store(false, std::memory_order_relaxed);
   }
-  pool_results_.clear();
-  has_pool_results_.store(false, std::memory_order_relaxed);
+  for (const Finished& it : results) {
+    if (it.operation->code == Opcode::kSendFile) {
+      sent_by_pool(it.operation, it.result);
+    } else {
+      finish_later(it.operation, it.result);
+    }
+  }
 }
 
 /// The stash goes first: it may hold packets of a multishot that was cancelled since.

@@ -39,7 +39,8 @@ class EpollLane final : public Lane, private CompletionSink {
 
  private:
   /// Where an operation is, kept in its `lane_state`. `kDone`: its final completion is decided.
-  enum State : std::uint8_t { kRunnable, kWaiting, kOnPool, kDone };
+  /// `kLeavingPool`: cancelled while it runs there.
+  enum State : std::uint8_t { kRunnable, kWaiting, kOnPool, kLeavingPool, kDone };
 
   /// Completions on their way out.
   struct Batch {
@@ -80,6 +81,8 @@ class EpollLane final : public Lane, private CompletionSink {
   void receive(Operation* operation, Batch& out);
   Result receive_once(const Operation* operation, Completion& completion, std::uint64_t& asked);
   void send(Operation* operation, Batch& out);
+  void send_file(Operation* operation, Batch& out);
+  void sent_by_pool(Operation* operation, Result result);
   void transfer(Operation* operation, Batch& out);
   void close_now(Operation* operation, Batch& out);
   void make_runnable(Operation* operation);

@@ -11,7 +11,9 @@
 #include <cassert>
 #include <cerrno>
 
+#include "driver/blocking/blocking_calls.h"
 #include "driver/epoll/epoll_lane.h"
+#include "driver/linux_send_file.h"
 #include "driver/linux_socket.h"
 
 namespace cp::driver {
@@ -76,6 +78,8 @@ void EpollLane::attempt(Operation* operation, Batch& out) {
       return receive(operation, out);
     case Opcode::kSend:
       return send(operation, out);
+    case Opcode::kSendFile:
+      return send_file(operation, out);
     case Opcode::kShutdown: {
       const int how = static_cast<int>(operation->flags);
       const auto call = [&] { return ::shutdown(fd_of(operation), how); };
@@ -259,6 +263,41 @@ void EpollLane::send(Operation* operation, Batch& out) {
   if (sent != -EAGAIN) return finish(operation, sent, out);
   readiness_.exhausted(fd, operation->descriptor_id, Direction::kOut);
   wait_ready(operation, Direction::kOut);
+}
+
+/// A part at a time, and what may have to wait for a disk is the pool's. While a thread of the pool
+/// is at it the socket counts as exhausted, so that an edge that comes meanwhile is remembered.
+void EpollLane::send_file(Operation* operation, Batch& out) {
+  const int fd = fd_of(operation);
+  if (readiness_.must_wait(fd, operation->descriptor_id, Direction::kOut)) {
+    return wait_ready(operation, Direction::kOut);
+  }
+  calls_.add();
+  if (!next_part_is_cached(*operation)) {
+    readiness_.exhausted(fd, operation->descriptor_id, Direction::kOut);
+    return hand_to_pool(operation);
+  }
+  calls_.add();
+  const Result sent = send_part(*operation);
+  if (sent != -EAGAIN) return finish(operation, sent, out);
+  readiness_.exhausted(fd, operation->descriptor_id, Direction::kOut);
+  wait_ready(operation, Direction::kOut);
+}
+
+/// The socket was full when the pool came to it: there is an edge to come, or it has come already
+/// and the operation is tried again.
+void EpollLane::sent_by_pool(Operation* operation, Result result) {
+  const int fd = fd_of(operation);
+  const std::uint64_t id = operation->descriptor_id;
+  if (result != kNotWritable) {
+    readiness_.replenished(fd, id, Direction::kOut);
+    return finish_later(operation, result);
+  }
+  if (operation->lane_state == kLeavingPool) return finish_later(operation, -ECANCELED);
+  if (!readiness_.in_set(fd, id) || readiness_.must_wait(fd, id, Direction::kOut)) {
+    return wait_ready(operation, Direction::kOut);
+  }
+  make_runnable(operation);
 }
 
 /// Reads and writes of pipes, FIFOs and terminals. A FIFO that never had a writer reads as if at

@@ -46,6 +46,10 @@ void Readiness::exhausted(int fd, std::uint64_t id, Direction direction) {
   entry(fd, id).ready[index(direction)] = false;
 }
 
+void Readiness::replenished(int fd, std::uint64_t id, Direction direction) {
+  entry(fd, id).ready[index(direction)] = true;
+}
+
 bool Readiness::read_short(int fd, std::uint64_t id) {
   Entry& it = entry(fd, id);
   if (it.short_reads_lie) return false;

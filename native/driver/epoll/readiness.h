@@ -41,6 +41,8 @@ class Readiness {
 
   /// After EAGAIN.
   void exhausted(int fd, std::uint64_t id, Direction direction);
+  /// When the descriptor was last said to be exhausted it was not, or is no longer.
+  void replenished(int fd, std::uint64_t id, Direction direction);
   /// After a receive that did not fill its buffer, which in edge-triggered mode means that the
   /// socket is empty (epoll(7)). Answers whether it does mean that here.
   bool read_short(int fd, std::uint64_t id);

@@ -84,6 +84,8 @@ class IocpLane final : public Lane, private CompletionSink {
   void received(Operation* operation, bool succeeded, DWORD bytes);
   void send(Operation* operation);
   void sent(Operation* operation, bool succeeded, DWORD bytes);
+  void send_file(Operation* operation);
+  void sent_file(Operation* operation, bool succeeded, DWORD bytes);
   void transfer(Operation* operation);
   void transfer_slice(Operation* operation);
   void transferred(Operation* operation, bool succeeded, DWORD bytes);

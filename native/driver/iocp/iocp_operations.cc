@@ -24,6 +24,9 @@ constexpr std::size_t kAcceptsAtOnce = 8;
 constexpr std::size_t kSlicesAtOnce = 64;
 /// A transfer's length is a DWORD. Less, so that it stays a multiple of any sector.
 constexpr std::size_t kMaxTransfer = 0x7ffff000;
+/// What one TransmitFile sends, which could be 2^31 - 2 bytes: client editions of Windows carry out
+/// two at a time and queue the others, so the clients take turns, and a cancel loses no more.
+constexpr std::int64_t kFilePart = 1 << 20;
 
 HANDLE handle_of(const Operation* operation) {
   return reinterpret_cast<HANDLE>(operation->descriptor);
@@ -62,6 +65,11 @@ Result transfer_error(Result error, Opcode code) {
   return error;
 }
 
+/// WSASend would say that the peer has gone; TransmitFile finds no connection any more.
+Result send_file_error(Result error) {
+  return error == -ENOTCONN ? -EPIPE : transfer_error(error, Opcode::kSendFile);
+}
+
 /// Wine sends a packet when a character device is at its end (NUL always is), though the call has
 /// already said so. Windows does not: what fails at once is over.
 bool under_wine() {
@@ -98,6 +106,8 @@ void IocpLane::start(Operation* operation) {
       return receive(operation);
     case Opcode::kSend:
       return send(operation);
+    case Opcode::kSendFile:
+      return send_file(operation);
     case Opcode::kShutdown: {
       count_call();
       const int how = static_cast<int>(operation->flags);
@@ -132,6 +142,8 @@ void IocpLane::arrived(const Arrival& arrival) {
       return received(operation, succeeded, arrival.bytes);
     case Opcode::kSend:
       return sent(operation, succeeded, arrival.bytes);
+    case Opcode::kSendFile:
+      return sent_file(operation, succeeded, arrival.bytes);
     case Opcode::kRead:
     case Opcode::kWrite:
       return transferred(operation, succeeded, arrival.bytes);
@@ -407,6 +419,47 @@ void IocpLane::send(Operation* operation) {
 /// One that was cancelled may have sent a part.
 void IocpLane::sent(Operation* operation, bool succeeded, DWORD bytes) {
   finish(operation, succeeded || bytes > 0 ? bytes : failure_of(operation));
+}
+
+/// Asked for more than the file has, TransmitFile may send what there is or fail: so it never is.
+void IocpLane::send_file(Operation* operation) {
+  count_call();
+  const Result size = size_of_file(operation->file);
+  if (size < 0) return finish(operation, size);
+  const std::int64_t left = size - operation->offset;
+  const auto wanted =
+      static_cast<std::int64_t>(std::min(operation->length, static_cast<std::uint64_t>(kFilePart)));
+  if (left <= 0 || wanted == 0) return finish(operation, 0);
+  const SOCKET socket = socket_of(operation);
+  const LPFN_TRANSMITFILE begin = transmit_file(socket);
+  if (begin == nullptr) return finish(operation, -ENOTSUP);
+  OVERLAPPED* overlapped = &begin_pending(operation).overlapped;
+  overlapped->Offset = static_cast<DWORD>(operation->offset);
+  overlapped->OffsetHigh = static_cast<DWORD>(operation->offset >> 32);
+  count_call();
+  const bool done = begin(socket, reinterpret_cast<HANDLE>(operation->file),
+                          static_cast<DWORD>(std::min(left, wanted)), 0, overlapped, nullptr, 0);
+  const DWORD error = done ? NO_ERROR : ::WSAGetLastError();
+  if (!done && error != WSA_IO_PENDING) {
+    return finish(operation, send_file_error(from_windows(error)));
+  }
+  if (done && skips_on_success()) {
+    return sent_file(operation, true, static_cast<DWORD>(overlapped->InternalHigh));
+  }
+  pending(operation);
+}
+
+/// Windows does not promise to tell how much of a part was sent that was cancelled. Nothing may
+/// follow it then: to go on from the wrong byte would be worse than to end.
+void IocpLane::sent_file(Operation* operation, bool succeeded, DWORD bytes) {
+  if (succeeded || bytes > 0) return finish(operation, bytes);
+  if (Pending::in(*operation).cancelled) {
+    count_call();
+    ::shutdown(socket_of(operation), SD_SEND);
+  } else if (size_of_file(operation->file) <= operation->offset) {
+    return finish(operation, 0);  // it was truncated meanwhile
+  }
+  finish(operation, send_file_error(failure_of(operation)));
 }
 
 // ---- files and pipes --------------------------------------------------------------------------

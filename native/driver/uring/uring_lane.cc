@@ -12,6 +12,8 @@
 #include <cerrno>
 #include <new>
 
+#include "driver/blocking/blocking_calls.h"
+#include "driver/linux_send_file.h"
 #include "driver/linux_socket.h"
 
 namespace cp::driver::uring {
@@ -30,6 +32,8 @@ enum Tag : std::uint64_t { kTagWake = 1, kTagTimeout = 2, kTagIgnored = 3, kTagL
 enum LaneState : std::uint8_t {
   kInRing = 1,
   kInPool,
+  kLeavingPool,  ///< cancelled while it runs there
+  kRunnable,
   kReady,
   kCancelling,
   kPolling,
@@ -115,6 +119,8 @@ void UringLane::submit(Operation* operation) {
           shutdown(static_cast<int>(operation->descriptor), static_cast<int>(operation->flags));
       return done_at_once(operation, result < 0 ? -errno : 0);
     }
+    case Opcode::kSendFile:
+      return make_runnable(operation);
     case Opcode::kConnect: {
       count_call();
       const int fd = socket(family_of(*operation->address), SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -132,13 +138,14 @@ void UringLane::submit(Operation* operation) {
 }
 
 /// A FIFO nobody has written to yet reads as ended; polling waits for its first writer. (OPENAT
-/// tries with O_NONBLOCK first, so opening for reading does not wait for one.)
+/// tries with O_NONBLOCK first, so opening for reading does not wait for one.) What sends a file
+/// polls once the socket is full.
 void UringLane::queue_poll(Operation* operation) {
   operation->lane_state = kPolling;
   Sqe& entry = *sqe();
   entry.opcode = kOpPollAdd;
   entry.fd = static_cast<std::int32_t>(operation->descriptor);
-  entry.op_flags = POLLIN;
+  entry.op_flags = operation->code == Opcode::kSendFile ? POLLOUT : POLLIN;
   entry.user_data = user_data(operation);
 }
 
@@ -274,8 +281,12 @@ void UringLane::cancel(Operation* operation) {
       operation->lane_state = kCancellingPoll;
       break;
     case kInPool:
-      if (pool_.cancel(operation)) done_at_once(operation, -ECANCELED);
+      if (pool_.cancel(operation)) return done_at_once(operation, -ECANCELED);
+      operation->lane_state = kLeavingPool;
       return;
+    case kRunnable:
+      runnable_.remove(operation);
+      return done_at_once(operation, -ECANCELED);
     default:
       return;
   }
@@ -284,6 +295,33 @@ void UringLane::cancel(Operation* operation) {
   entry.fd = -1;
   entry.address = user_data(operation);
   entry.user_data = kTagIgnored;  // 0, ENOENT or EALREADY; the target's own completion tells
+}
+
+// ---- files to sockets -------------------------------------------------------------------------
+
+void UringLane::make_runnable(Operation* operation) {
+  operation->lane_state = kRunnable;
+  runnable_.push_back(operation);
+}
+
+/// After the ring's own operations were begun. A part of each: who has more to send comes again.
+void UringLane::send_files() {
+  for (std::size_t i = runnable_.size(); i > 0; --i) send_file(runnable_.pop_front());
+}
+
+void UringLane::send_file(Operation* operation) {
+  count_call();
+  if (!next_part_is_cached(*operation)) return to_pool(operation);
+  count_call();
+  const Result sent = send_part(*operation);
+  if (sent == -EAGAIN) return queue_poll(operation);
+  done_at_once(operation, sent);
+}
+
+void UringLane::sent_by_pool(Operation* operation, Result result) {
+  if (result != kNotWritable) return done_at_once(operation, result);
+  if (operation->lane_state == kLeavingPool) return done_at_once(operation, -ECANCELED);
+  queue_poll(operation);
 }
 
 // ---- the blocking pool ------------------------------------------------------------------------
@@ -307,6 +345,7 @@ std::size_t UringLane::reap(std::span<Completion> out) {
   if (on_notifier_.load(std::memory_order_relaxed)) leave_notifier();
   provided_.top_up(false);
   if (ring_.unsubmitted() > 0 || ring_.wants_enter()) flush();
+  if (!runnable_.empty()) send_files();
   // What was stashed came before what lies in the ring.
   std::size_t count = ready_.empty() ? 0 : take_ready(out);
   while (count < out.size()) {
@@ -331,15 +370,22 @@ std::size_t UringLane::take_ready(std::span<Completion> out) {
 }
 
 void UringLane::fetch_from_pool() {
-  std::lock_guard lock(pool_mutex_);
-  for (const Completion& completion : from_pool_) {
+  std::vector<Completion> fetched;
+  {
+    std::lock_guard lock(pool_mutex_);
+    fetched.swap(from_pool_);
+    has_from_pool_.store(false, std::memory_order_relaxed);
+  }
+  for (const Completion& completion : fetched) {
+    if (completion.operation->code == Opcode::kSendFile) {
+      sent_by_pool(completion.operation, completion.result);
+      continue;
+    }
     const bool opened = completion.operation->code == Opcode::kOpen && completion.result >= 0;
     // The pool opens FIFOs non-blocking; the ring would answer EAGAIN instead of waiting.
     if (opened) set_blocking(static_cast<int>(completion.result));
     ready_.push_back(completion);
   }
-  from_pool_.clear();
-  has_from_pool_.store(false, std::memory_order_relaxed);
 }
 
 /// False when there is nothing to tell: the ring's own entries, and operations that go on.
@@ -367,12 +413,16 @@ bool UringLane::settle(const Cqe& cqe, Completion& out) {
   return true;
 }
 
-/// What the ring does not finish by itself. A poll is followed by its read. The pool takes what is
-/// not to be waited for here: a duplicate of a non-blocking descriptor, and the writing end of a
-/// FIFO without a reader (OPENAT tries with O_NONBLOCK first, and ENXIO is its answer).
+/// What the ring does not finish by itself. A poll is followed by what it was for. The pool takes
+/// what is not to be waited for here: a duplicate of a non-blocking descriptor, and the writing end
+/// of a FIFO without a reader (OPENAT tries with O_NONBLOCK first, and ENXIO is its answer).
 bool UringLane::try_elsewhere(Operation& operation, std::int64_t result) {
   if (operation.lane_state == kPolling && result >= 0) {
-    queue(&operation);
+    if (operation.code == Opcode::kSendFile) {
+      make_runnable(&operation);
+    } else {
+      queue(&operation);
+    }
     return true;
   }
   if (operation.lane_state != kInRing) return false;
@@ -430,8 +480,12 @@ void UringLane::arm_wake() {
   entry.user_data = kTagWake;
 }
 
+bool UringLane::something_to_do() const {
+  return !ready_.empty() || !runnable_.empty() || has_from_pool_.load(std::memory_order_acquire);
+}
+
 void UringLane::wait(Deadline deadline) {
-  if (!ready_.empty() || has_from_pool_.load(std::memory_order_acquire)) return;
+  if (something_to_do()) return;
   if (ring_.has_completions()) return;
   provided_.top_up(false);
   ring_.enter(1, deadline);
@@ -488,7 +542,7 @@ void UringLane::arm(Deadline deadline) {
 }
 
 bool UringLane::sleep_on_notifier(Deadline deadline) {
-  if (!ready_.empty() || has_from_pool_.load(std::memory_order_acquire)) return false;
+  if (something_to_do()) return false;
   arm(deadline);
   provided_.top_up(false);
   if (ring_.unsubmitted() > 0 || ring_.wants_enter()) flush();

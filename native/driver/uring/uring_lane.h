@@ -8,6 +8,7 @@
 
 #include "driver/blocking/blocking_pool.h"
 #include "driver/driver.h"
+#include "driver/operation_list.h"
 #include "driver/uring/provided_buffers.h"
 #include "driver/uring/registered_chunks.h"
 #include "driver/uring/ring.h"
@@ -47,6 +48,10 @@ class UringLane final : public Lane, private CompletionSink {
   void fill_accept(Sqe& sqe, Operation& operation);
   void fill_connect(Sqe& sqe, Operation& operation);
   void to_pool(Operation* operation);
+  void make_runnable(Operation* operation);
+  void send_files();
+  void send_file(Operation* operation);
+  void sent_by_pool(Operation* operation, Result result);
   void done_at_once(Operation* operation, Result result);
   void arm(Deadline deadline);
   void arm_wake();
@@ -58,6 +63,7 @@ class UringLane final : public Lane, private CompletionSink {
   bool try_elsewhere(Operation& operation, std::int64_t result);
   void fetch_from_pool();
   void stash_completions();
+  bool something_to_do() const;
   std::size_t take_ready(std::span<Completion> out);
   void settle_opening(Operation& operation, Completion& out);
   void count_call();
@@ -72,6 +78,7 @@ class UringLane final : public Lane, private CompletionSink {
   bool timeout_in_ring_ = false;
   Timespec timeout_{};  ///< read by the kernel when the entry is submitted
   std::size_t in_flight_ = 0;
+  OperationList runnable_;         ///< kSendFile: this thread sends the next part
   std::vector<Completion> ready_;  ///< completions that did not come through the ring
   std::atomic<bool> wake_pending_{false};
   std::atomic<bool> on_notifier_{false};  ///< the owner is in its event loop
