@@ -4,7 +4,6 @@
 #include <sched.h>
 #endif
 
-#include <cerrno>
 #include <map>
 #include <mutex>
 #include <string>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "addon/address.h"
+#include "driver/errno.h"
 #include "port/port.h"
 #include "stage/frames.h"
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "driver/errno.h"
 #include "stage/frames_thread.h"
 
 namespace cp::stage {

@@ -4,8 +4,9 @@
 #include <sched.h>
 #endif
 
-#include <cerrno>
 #include <system_error>
+
+#include "driver/errno.h"
 
 namespace cp::stage {
 namespace {
