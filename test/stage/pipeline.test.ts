@@ -5,7 +5,16 @@ import { pathToFileURL } from 'node:url';
 import { inspect } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { defineStage, frames, type PipelineOptions, type StageFailure } from '../../dist/index.js';
-import { codeOf, driver, failureOf, outputOf, temporaryFile, until } from '../support/harness';
+import {
+  codeOf,
+  driver,
+  failureOf,
+  outputOf,
+  temporaryFile,
+  until,
+  windows,
+  wine,
+} from '../support/harness';
 import { Client, empty, fixture, newPipeline, Pipeline, scripted } from '../support/stages';
 
 /** Closes tasks, and answers connections, on the event loop of the test. */
@@ -105,7 +114,8 @@ describe('where a stage runs', () => {
     }
   });
 
-  test('pin: thread i runs on the i-th CPU of the process, and nowhere else', async () => {
+  test('pin: thread i runs on the i-th CPU of the process, and nowhere else', async (context) => {
+    if (windows && !wine) context.skip('Windows does not tell where a thread may run');
     const where = temporaryFile(
       `import { readFileSync } from 'node:fs';
        import { defineStage } from ${JSON.stringify(pathToFileURL(path.resolve('dist/esm.mjs')))};
