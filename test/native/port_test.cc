@@ -215,6 +215,42 @@ void receive_with_few_buffers(std::uint32_t buffers, int threads, std::size_t co
   for (const std::size_t bytes : received) CHECK(bytes == kBytes);
 }
 
+/// What there is instead where a port number can't be shared by several listeners (Windows).
+PORT_TEST("D7 several threads accept on one listener: each connection comes to one of them, once") {
+  NEEDS_DRIVER();
+  constexpr int kThreads = 4, kEach = 25;
+  Port* port = make_port(D::name, options(kThreads));
+  Member starter(*port);
+  const std::uint32_t listening = listener(starter, true);
+  const driver::SocketAddress address = address_of(*port, listening);
+  std::mutex mutex;
+  std::set<std::uint32_t> accepted;
+  std::atomic<int> submitted{0}, packets{0}, failed{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      Member member(*port);
+      for (int i = 0; i < kEach; ++i) member.accept(listening, false);
+      ++submitted;
+      for (;;) {
+        const Packet packet = member.next(kPatience, 1);
+        if (packet.kind != PacketKind::kAccept) return;
+        std::lock_guard lock(mutex);
+        ++packets;
+        if (packet.error != 0 || !accepted.insert(packet.accepted).second) ++failed;
+      }
+    });
+  }
+  REQUIRE(eventually([&] { return submitted == kThreads; }));
+  std::vector<Peer> peers;
+  for (int i = 0; i < kThreads * kEach; ++i) peers.emplace_back(address);
+  CHECK(eventually([&] { return packets == kThreads * kEach; }));
+  CHECK(failed == 0);
+  port->close();
+  starter.leave(false);
+  for (auto& thread : threads) thread.join();
+}
+
 PORT_TEST("M1 with hardly any buffers every byte arrives on every connection") {
   NEEDS_DRIVER();
   receive_with_few_buffers<D>(1, 1, 8);
