@@ -10,10 +10,9 @@ import {
   driver,
   failureOf,
   outputOf,
+  skipOnWindows,
   temporaryFile,
   until,
-  windows,
-  wine,
 } from '../support/harness';
 import { Client, empty, fixture, newPipeline, Pipeline, scripted } from '../support/stages';
 
@@ -115,7 +114,7 @@ describe('where a stage runs', () => {
   });
 
   test('pin: thread i runs on the i-th CPU of the process, and nowhere else', async (context) => {
-    if (windows && !wine) context.skip('Windows does not tell where a thread may run');
+    skipOnWindows(context, 'it has no /proc; test/native/cpus_test.cc asks its threads');
     const where = temporaryFile(
       `import { readFileSync } from 'node:fs';
        import { defineStage } from ${JSON.stringify(pathToFileURL(path.resolve('dist/esm.mjs')))};
