@@ -44,7 +44,11 @@ export interface ListenOptions extends OperationOptions {
   readonly key?: KeyOption | undefined;
   /** Connections that wait to be accepted at most. Default: 511. */
   readonly backlog?: number | undefined;
-  /** SO_REUSEPORT: several sockets may listen on the port. Default: false. */
+  /**
+   * SO_REUSEPORT: several sockets may listen on the port, and the system spreads connections over
+   * them. Default: false. Windows has no such thing (ENOTSUP): there one listener with a key does,
+   * whose connections go to all threads of the port.
+   */
   readonly reusePort?: boolean | undefined;
   /** IPV6_V6ONLY. Default: false. */
   readonly ipv6Only?: boolean | undefined;

@@ -1,9 +1,10 @@
 // The library on Windows, tried under Wine on a Debian machine: `npm run test:windows`.
 //
 // Cross-builds the addon and the core's tests with MinGW-w64, and runs: the core's tests; the
-// contract suite and the tests of the library, under Node.js for Windows of each `--node`; servers
-// under Wine with clients outside of it. `-- --only suite` runs one part, and what follows are
-// vitest's own arguments. `--minutes` bounds the whole run.
+// contract suite, the stages' and the other tests of the library, under Node.js for Windows of each
+// `--node`, and a few of them for each `--briefly`; servers under Wine with clients outside of it.
+// `-- --only suite` runs one part; `--leave-out stage/` all but some; what follows are vitest's own
+// filters. `--minutes` bounds the whole run.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -25,16 +26,22 @@ import {
 const { values: options, positionals: filters } = parseArgs({
   allowPositionals: true,
   options: {
-    node: { type: 'string', multiple: true, default: ['20', '22'] },
+    node: { type: 'string', multiple: true, default: ['20', '22', '24', '26'] },
+    briefly: { type: 'string', multiple: true, default: [] },
     only: { type: 'string', multiple: true },
-    minutes: { type: 'string', default: '30' },
+    'leave-out': { type: 'string', multiple: true, default: [] },
+    minutes: { type: 'string', default: '90' },
     out: { type: 'string', default: 'build-windows' },
     testNamePattern: { type: 'string', short: 't' },
   },
 });
-/** Left out are the tests of the examples and of what makes the package, which know Linux only. */
+/**
+ * Left out are the tests of what makes the package, which know Linux only, and of the examples, which
+ * read what a child process writes: under Wine that has to be a file. See test/windows instead.
+ */
 const TESTED = [
   'contract/',
+  'stage/',
   'await.',
   'errors.',
   'files.',
@@ -42,6 +49,12 @@ const TESTED = [
   'packets.',
   'paths.',
   'sockets.',
+].map((name) => `test/${name}`);
+const BRIEF = [
+  'contract/operations-files',
+  'contract/dequeuing',
+  'contract/posting',
+  'packets.',
 ].map((name) => `test/${name}`);
 const build = path.resolve(root, options.out);
 const suite = path.join(cache, 'windows-suite');
@@ -117,7 +130,7 @@ function runNative() {
 }
 
 /** What a test there can't do, it says when it is skipped. */
-async function runSuite(major) {
+async function runSuite(major, tested) {
   const log = path.join(build, `suite-${major}.log`);
   const report = path.join(build, `suite-${major}.json`);
   rmSync(report, { force: true });
@@ -127,7 +140,8 @@ async function runSuite(major) {
     '--reporter=json',
     `--outputFile.json=${windowsPath(report)}`,
   ];
-  const files = filters.length > 0 ? filters : TESTED;
+  const left = options['leave-out'].map((name) => `test/${name}`);
+  const files = filters.length > 0 ? filters : tested.filter((name) => !left.includes(name));
   const args = ['node_modules/vitest/vitest.mjs', 'run', ...reporters, ...chosen, ...files];
   const code = await runInWine(nodeForWindows(major), args, {
     log,
@@ -169,7 +183,12 @@ function runInterop() {
 const parts = [
   ['native', 'the core’s tests', runNative],
   ['interop', 'servers under Wine, clients outside', runInterop],
-  ...options.node.map((major) => ['suite', `Node.js ${major}`, () => runSuite(major)]),
+  ...options.node.map((major) => ['suite', `Node.js ${major}`, () => runSuite(major, TESTED)]),
+  ...options.briefly.map((major) => [
+    'suite',
+    `Node.js ${major}, briefly`,
+    () => runSuite(major, BRIEF),
+  ]),
 ];
 
 async function main() {

@@ -25,3 +25,14 @@ test('binding.gyp compiles every file of native/ once', () => {
 test('CMakeLists.txt compiles every file of native/ once', () => {
   expect(listed('CMakeLists.txt')).toEqual(filesOnDisk());
 });
+
+/** Errors are Linux’s numbers everywhere; the names of Windows’ <cerrno> have others. */
+test('what is built for Windows has the names of errors from driver/errno.h', () => {
+  const linux = /linux_|\/epoll\/|\/uring\//;
+  const wrong = filesOnDisk().filter((file) => {
+    const text = readFileSync(`${root}/${file}`, 'utf8').replace(/\/\/.*$/gm, '');
+    const names = /-E[A-Z0-9]{3,}\b|case E[A-Z0-9]{3,}:/.test(text);
+    return !linux.test(file) && names && !text.includes('"driver/errno.h"');
+  });
+  expect(wrong).toEqual([]);
+});

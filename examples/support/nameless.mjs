@@ -10,12 +10,18 @@ const O_TMPFILE = 0o20200000;
 
 /** The descriptor of a new file in that directory's file system, for reading and writing. */
 export function openNameless(directory) {
+  // Windows would open the directory itself.
+  if (process.platform === 'win32') return openAndUnlink(directory);
   try {
     return fs.openSync(directory, O_TMPFILE | fs.constants.O_RDWR, 0o600);
   } catch (error) {
     if (error.code !== 'EOPNOTSUPP' && error.code !== 'EISDIR') throw error;
   }
-  // A file system without O_TMPFILE: take the name away at once.
+  return openAndUnlink(directory);
+}
+
+/** Without O_TMPFILE: takes the name away at once. */
+function openAndUnlink(directory) {
   for (;;) {
     const name = path.join(directory, `.spool-${randomBytes(12).toString('hex')}`);
     try {

@@ -1,8 +1,7 @@
 // What a thread of a stage asks for, for lib/binding.ts: keys that stay with it, and what travels
 // with a connection.
-#include <cerrno>
-
 #include "addon/native_lane.h"
+#include "driver/errno.h"
 
 namespace cp::addon {
 namespace {

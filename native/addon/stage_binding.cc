@@ -1,10 +1,5 @@
 #include "addon/stage_binding.h"
 
-#ifdef __linux__
-#include <sched.h>
-#endif
-
-#include <cerrno>
 #include <map>
 #include <mutex>
 #include <string>
@@ -12,7 +7,9 @@
 #include <vector>
 
 #include "addon/address.h"
+#include "driver/errno.h"
 #include "port/port.h"
+#include "stage/cpus.h"
 #include "stage/frames.h"
 
 namespace cp::addon {
@@ -28,28 +25,13 @@ Napi::Value number(Napi::Env env, std::int64_t value) {
 
 // ---- threads and their CPUs -------------------------------------------------------------------
 
-Napi::Value pin_thread(Info info) {
-#ifdef __linux__
-  const std::uint32_t cpu = u32(info[0]);
-  if (cpu >= CPU_SETSIZE) return number(info.Env(), -EINVAL);
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(cpu, &set);
-  return number(info.Env(), sched_setaffinity(0, sizeof set, &set) == 0 ? 0 : -errno);
-#else
-  return number(info.Env(), -ENOSYS);
-#endif
-}
+Napi::Value pin_thread(Info info) { return number(info.Env(), stage::bind_to_cpu(u32(info[0]))); }
 
 Napi::Value allowed_cpus(Info info) {
   Napi::Array out = Napi::Array::New(info.Env());
-#ifdef __linux__
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return out;
-  for (std::uint32_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (CPU_ISSET(cpu, &set)) out.Set(out.Length(), static_cast<double>(cpu));
+  for (const std::uint32_t cpu : stage::allowed_cpus()) {
+    out.Set(out.Length(), static_cast<double>(cpu));
   }
-#endif
   return out;
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "driver/errno.h"
 #include "stage/frames_thread.h"
 
 namespace cp::stage {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "driver/errno.h"
 #include "stage/frames_thread.h"
 
 namespace cp::stage {

@@ -1,11 +1,9 @@
 #include "stage/frames_thread.h"
 
-#ifdef __linux__
-#include <sched.h>
-#endif
-
-#include <cerrno>
 #include <system_error>
+
+#include "driver/errno.h"
+#include "stage/cpus.h"
 
 namespace cp::stage {
 namespace {
@@ -68,13 +66,9 @@ void FramesThread::main() {
 }
 
 void FramesThread::bind_to_cpu() const {
-#ifdef __linux__
-  if (options().cpus.empty()) return;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(options().cpus[index_ % options().cpus.size()], &set);
-  sched_setaffinity(0, sizeof set, &set);  // refused: it runs where it may
-#endif
+  const std::vector<std::uint32_t>& cpus = options().cpus;
+  if (cpus.empty()) return;
+  stage::bind_to_cpu(cpus[index_ % cpus.size()]);  // refused: it runs where it may
 }
 
 /// Until the port is closed. Each packet is claimed when its turn comes, so that threads which idle

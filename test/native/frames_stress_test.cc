@@ -17,10 +17,6 @@ using namespace cp;
 using namespace cp::stage;
 using namespace cp::test;
 
-#define PORT_TEST(title) TEST_CASE_TEMPLATE(title, D, Epoll, IoUring)
-#define NEEDS_DRIVER() \
-  if (!available(D::name)) return
-
 constexpr std::size_t kLongest = 60'000;
 /// What a client sends in all fits into the system's buffers: it reads when it has sent.
 constexpr std::size_t kMost = 100'000;

@@ -19,10 +19,6 @@ constexpr std::int64_t kMillisecond = 1'000'000;
 /// For what must not come.
 constexpr std::int64_t kNotWithin = 60 * kMillisecond;
 
-#define PORT_TEST(title) TEST_CASE_TEMPLATE(title, D, Epoll, IoUring)
-#define NEEDS_DRIVER() \
-  if (!available(D::name)) return
-
 void tell(std::vector<std::uint8_t>& what, const std::string& text) {
   what.assign(text.begin(), text.end());
 }

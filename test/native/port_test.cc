@@ -21,10 +21,6 @@ using namespace cp::test;
 
 constexpr std::int64_t kMillisecond = 1'000'000;
 
-#define PORT_TEST(title) TEST_CASE_TEMPLATE(title, D, Epoll, IoUring)
-#define NEEDS_DRIVER() \
-  if (!available(D::name)) return
-
 PortOptions options(std::uint32_t concurrency, std::uint32_t buffers = 64,
                     std::uint32_t size = 4096) {
   PortOptions made;
@@ -42,15 +38,6 @@ std::string part(std::size_t stream, std::size_t from, std::size_t length) {
   std::string bytes(length, '\0');
   for (std::size_t i = 0; i < length; ++i) bytes[i] = byte_at(stream, from + i);
   return bytes;
-}
-
-/// Whether every thread of the process but this one has ended.
-std::size_t threads_of_process() {
-  std::size_t count = 0;
-  DIR* directory = ::opendir("/proc/self/task");
-  while (::readdir(directory) != nullptr) ++count;
-  ::closedir(directory);
-  return count - 2;
 }
 
 // ---- what a port leaves behind ----------------------------------------------------------------
@@ -79,7 +66,9 @@ PORT_TEST("T2 the last thread that leaves closes everything") {
     association.keyed = true;
     member.timer(static_cast<std::uint32_t>(member.thread->timer(association)), 100'000);
     association.token = 5;
-    const std::int64_t file = member.thread->open("/tmp", driver::kOpenRead, 0, association);
+    const std::string folder = temporary_directory();
+    const std::int64_t file =
+        member.thread->open(folder.c_str(), driver::kOpenRead, 0, association);
     REQUIRE(file > 0);
     for (int i = 0; i < 100; ++i) REQUIRE(port->post(1, i));
     member.leave(true);
@@ -303,6 +292,42 @@ void receive_with_few_buffers(std::uint32_t buffers, int threads, std::size_t co
   for (auto& thread : running) thread.join();
   CHECK(verdict.first() == "");
   for (const std::size_t bytes : received) CHECK(bytes == kBytes);
+}
+
+/// What there is instead where a port number can't be shared by several listeners (Windows).
+PORT_TEST("D7 several threads accept on one listener: each connection comes to one of them, once") {
+  NEEDS_DRIVER();
+  constexpr int kThreads = 4, kEach = 25;
+  Port* port = make_port(D::name, options(kThreads));
+  Member starter(*port);
+  const std::uint32_t listening = listener(starter, true);
+  const driver::SocketAddress address = address_of(*port, listening);
+  std::mutex mutex;
+  std::set<std::uint32_t> accepted;
+  std::atomic<int> submitted{0}, packets{0}, failed{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      Member member(*port);
+      for (int i = 0; i < kEach; ++i) member.accept(listening, false);
+      ++submitted;
+      for (;;) {
+        const Packet packet = member.next(kPatience, 1);
+        if (packet.kind != PacketKind::kAccept) return;
+        std::lock_guard lock(mutex);
+        ++packets;
+        if (packet.error != 0 || !accepted.insert(packet.accepted).second) ++failed;
+      }
+    });
+  }
+  REQUIRE(eventually([&] { return submitted == kThreads; }));
+  std::vector<Peer> peers;
+  for (int i = 0; i < kThreads * kEach; ++i) peers.emplace_back(address);
+  CHECK(eventually([&] { return packets == kThreads * kEach; }));
+  CHECK(failed == 0);
+  port->close();
+  starter.leave(false);
+  for (auto& thread : threads) thread.join();
 }
 
 PORT_TEST("M1 with hardly any buffers every byte arrives on every connection") {
@@ -749,7 +774,8 @@ PORT_TEST("T1 threads that die in the middle of anything leave nothing behind") 
           association.token = 1;
           const std::int64_t mine = member.thread->connect(address, association);
           association.token = 2;
-          member.thread->open("/proc/self/maps", driver::kOpenRead, 0, association);
+          const std::string readable = readable_file();
+          member.thread->open(readable.c_str(), driver::kOpenRead, 0, association);
           association.keyed = true;
           const std::int64_t timing = member.thread->timer(association);
           member.timer(static_cast<std::uint32_t>(timing), random(3), random.one_in(2) ? 1 : 0);

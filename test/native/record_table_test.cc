@@ -16,10 +16,6 @@ using namespace cp::test;
 
 constexpr std::int64_t kMillisecond = 1'000'000;
 
-#define PORT_TEST(title) TEST_CASE_TEMPLATE(title, D, Epoll, IoUring)
-#define NEEDS_DRIVER() \
-  if (!available(D::name)) return
-
 PortOptions options() {
   PortOptions made;
   made.concurrency = 4;
@@ -148,7 +144,7 @@ PORT_TEST("the file of a released document may be closed already: nobody is told
   Member member(*port);
   const auto table = RecordTable::make(1, 64);
   const std::uint32_t name = table->create(1, 2);
-  const driver::Result file = port->driver().temporary_file("/tmp");
+  const driver::Result file = port->driver().temporary_file(temporary_directory().c_str());
   REQUIRE(file >= 0);
   const std::int64_t handle = member.thread->adopt_file(file, driver::FileKind::kRegular, {});
   table->cargo(name)->document.file = static_cast<std::uint32_t>(handle);

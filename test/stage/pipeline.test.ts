@@ -5,7 +5,15 @@ import { pathToFileURL } from 'node:url';
 import { inspect } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { defineStage, frames, type PipelineOptions, type StageFailure } from '../../dist/index.js';
-import { codeOf, driver, failureOf, outputOf, temporaryFile, until } from '../support/harness';
+import {
+  codeOf,
+  driver,
+  failureOf,
+  outputOf,
+  skipOnWindows,
+  temporaryFile,
+  until,
+} from '../support/harness';
 import { Client, empty, fixture, newPipeline, Pipeline, scripted } from '../support/stages';
 
 /** Closes tasks, and answers connections, on the event loop of the test. */
@@ -105,7 +113,8 @@ describe('where a stage runs', () => {
     }
   });
 
-  test('pin: thread i runs on the i-th CPU of the process, and nowhere else', async () => {
+  test('pin: thread i runs on the i-th CPU of the process, and nowhere else', async (context) => {
+    skipOnWindows(context, 'it has no /proc; test/native/cpus_test.cc asks its threads');
     const where = temporaryFile(
       `import { readFileSync } from 'node:fs';
        import { defineStage } from ${JSON.stringify(pathToFileURL(path.resolve('dist/esm.mjs')))};

@@ -146,13 +146,18 @@ function* frames(bytes: Buffer): Generator<Buffer> {
   }
 }
 
-test('spool server: documents in memory and in files are answered with their hashes', async () => {
+test.each([
+  ['native', 'on'],
+  ['in JavaScript', 'off'],
+])('spool server, %s: documents in memory and in files are answered', async (_what, native) => {
   const spool = temporaryDirectory();
   const port = await startServer('spool-server', [
     '--spool',
     windowsPath(spool),
     '--memory',
     '64KiB',
+    '--native',
+    native,
   ]);
   const talk = async (): Promise<void> => {
     const sent = [0, 1, 1000, 65_536, 65_537, 3_000_000, 10].map((length) => randomBytes(length));

@@ -2,8 +2,6 @@
 // lib/stage does.
 #pragma once
 
-#include <sys/stat.h>
-
 #include <functional>
 #include <memory>
 #include <optional>
@@ -38,12 +36,6 @@ inline std::string text_of(std::size_t length, std::uint32_t seed = 1) {
   return text;
 }
 
-/// A directory of its own for spool files.
-inline std::string spool_directory() {
-  const char* base = std::getenv("TMPDIR");
-  return base != nullptr ? base : "/tmp";
-}
-
 /// What the next stage has in hand.
 struct Arrival {
   std::uint32_t key = 0;
@@ -75,7 +67,7 @@ class FramesPipeline {
     setup.frames.max = 1 << 24;
     setup.frames.in_memory = 1 << 24;
     setup.frames.farewell_timeout = 30'000;
-    setup.frames.directory = spool_directory();
+    setup.frames.directory = temporary_directory();
     if (adjust) adjust(setup);
     port = make_port(driver, setup.port);
     next = make_port(driver, setup.next);
@@ -133,8 +125,8 @@ class FramesPipeline {
     it.text.resize(length);
     if (it.in_file) {
       Port::with_descriptor(record.document_chunk, [&](driver::Descriptor file) {
-        const auto n = ::pread(static_cast<int>(file), it.text.data(), length, 0);
-        return n == static_cast<ssize_t>(length) ? driver::Result{0} : (it.text.clear(), -1);
+        const auto n = read_at(file, it.text.data(), length, 0);
+        return n == static_cast<std::int64_t>(length) ? driver::Result{0} : (it.text.clear(), -1);
       });
     } else if (length > 0) {
       const Place place{record.document_chunk, record.document_start};
@@ -160,11 +152,10 @@ class FramesPipeline {
   /// `length` bytes of a file that has `text` from `offset` on.
   void give_file(std::uint32_t key, const std::string& text, std::uint64_t length,
                  std::uint64_t offset = 0) const {
-    const driver::Result file = next->driver().temporary_file(spool_directory().c_str());
+    const driver::Result file = next->driver().temporary_file(temporary_directory().c_str());
     if (file < 0) return;
     for (std::size_t done = 0; done < text.size();) {
-      const auto n = ::pwrite(static_cast<int>(file), text.data() + done, text.size() - done,
-                              static_cast<off_t>(offset + done));
+      const auto n = write_at(file, text.data() + done, text.size() - done, offset + done);
       if (n <= 0) break;
       done += static_cast<std::size_t>(n);
     }

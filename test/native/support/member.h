@@ -1,18 +1,9 @@
-// A port and the threads attached to it, as a program in C++ would use them, and plain sockets for
-// the other end.
+// A port and the threads attached to it, as a program in C++ would use them.
 #pragma once
 
-#include <arpa/inet.h>
-#include <dirent.h>
 #include <doctest/doctest.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <signal.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <atomic>
-#include <cerrno>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -20,27 +11,14 @@
 #include <thread>
 #include <vector>
 
+#include "driver/errno.h"
+#include "peer.h"
 #include "port/port.h"
 #include "port/thread.h"
+#include "system.h"
 #include "verdict.h"
 
 namespace cp::test {
-
-struct Epoll {
-  static constexpr const char* name = "epoll";
-};
-struct IoUring {
-  static constexpr const char* name = "io_uring";
-};
-
-/// Node ignores SIGPIPE; so do these programs.
-inline const bool sigpipe_ignored = ::signal(SIGPIPE, SIG_IGN) != SIG_ERR;
-
-inline bool available(const char* driver) {
-  driver::Result error = 0;
-  std::string reason;
-  return driver::make_driver(driver, 1, error, reason) != nullptr;
-}
 
 inline Port* make_port(const char* driver, PortOptions options = {}) {
   options.driver = driver;
@@ -49,14 +27,6 @@ inline Port* make_port(const char* driver, PortOptions options = {}) {
   Port* port = Port::create(options, error, reason);
   REQUIRE_MESSAGE(port != nullptr, reason);
   return port;
-}
-
-inline std::size_t open_descriptors() {
-  std::size_t count = 0;
-  DIR* directory = ::opendir("/proc/self/fd");
-  while (::readdir(directory) != nullptr) ++count;
-  ::closedir(directory);
-  return count - 3;  // ".", "..", and the directory's own
 }
 
 inline std::size_t open_handles() {
@@ -170,16 +140,6 @@ class Member {
   std::size_t at_ = 0, size_ = 0;
 };
 
-inline driver::SocketAddress any_loopback() {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  driver::SocketAddress out;
-  std::memcpy(out.bytes, &address, sizeof address);
-  out.length = sizeof address;
-  return out;
-}
-
 inline std::uint32_t listener(Member& member, bool keyed, std::uint32_t key = 1) {
   driver::ListenOptions options;
   options.address = any_loopback();
@@ -209,75 +169,6 @@ inline std::string contents(const Packet& packet) {
   BufferPool::release(place);
   return bytes;
 }
-
-/// The other end: blocking, and no part of the port. A ring of the same thread, also one that is
-/// being torn down, can interrupt its calls: with a timeout set the kernel does not restart them.
-class Peer {
- public:
-  explicit Peer(const driver::SocketAddress& address) {
-    fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    timeval limit{40, 0};
-    ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    connected =
-        ::connect(fd_, reinterpret_cast<const sockaddr*>(address.bytes), address.length) == 0 ||
-        (errno == EINTR && established());
-  }
-  Peer(Peer&& other) noexcept : connected(other.connected), fd_(other.fd_) { other.fd_ = -1; }
-  ~Peer() { shut(); }
-
-  bool write(const std::string& bytes) {
-    for (std::size_t sent = 0; sent < bytes.size();) {
-      const ssize_t n = ::send(fd_, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) return false;
-      sent += static_cast<std::size_t>(n);
-    }
-    return true;
-  }
-  /// Up to `length` bytes, fewer at the end.
-  std::string read(std::size_t length) {
-    std::string bytes(length, '\0');
-    std::size_t got = 0;
-    while (got < length) {
-      const ssize_t n = ::recv(fd_, bytes.data() + got, length - got, 0);
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) {
-        ended = n == 0;
-        break;
-      }
-      got += static_cast<std::size_t>(n);
-    }
-    bytes.resize(got);
-    return bytes;
-  }
-  void end_writing() { ::shutdown(fd_, SHUT_WR); }
-  void reset() {
-    linger now{1, 0};
-    ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-    shut();
-  }
-  void shut() {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = -1;
-  }
-
-  bool connected = false;
-  bool ended = false;  ///< the last read met an orderly end
-
- private:
-  /// A ring of the same thread can interrupt a blocking call; the connection goes on being made.
-  bool established() {
-    pollfd writable{fd_, POLLOUT, 0};
-    while (::poll(&writable, 1, 40'000) < 0 && errno == EINTR) {
-    }
-    int error = 0;
-    socklen_t length = sizeof error;
-    return ::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error == 0;
-  }
-
-  int fd_ = -1;
-};
 
 /// A connection: a keyed handle of the port on one side, a peer on the other.
 struct Connection {

@@ -1,0 +1,134 @@
+// support/system.h and support/peer.h on POSIX.
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "peer.h"
+#include "system.h"
+
+namespace cp::test {
+namespace {
+
+/// Node ignores SIGPIPE; so do these programs.
+const bool sigpipe_ignored = ::signal(SIGPIPE, SIG_IGN) != SIG_ERR;
+
+/// Without "." and "..".
+std::size_t entries_of(const char* folder) {
+  std::size_t count = 0;
+  DIR* directory = ::opendir(folder);
+  while (::readdir(directory) != nullptr) ++count;
+  ::closedir(directory);
+  return count - 2;
+}
+
+/// A ring of the same thread can interrupt a blocking call; the connection goes on being made.
+bool established(int fd) {
+  pollfd writable{fd, POLLOUT, 0};
+  while (::poll(&writable, 1, 40'000) < 0 && errno == EINTR) {
+  }
+  int error = 0;
+  socklen_t length = sizeof error;
+  return ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error == 0;
+}
+
+}  // namespace
+
+/// Without the directory's own.
+std::size_t open_descriptors() { return entries_of("/proc/self/fd") - 1; }
+std::size_t threads_of_process() { return entries_of("/proc/self/task"); }
+
+driver::SocketAddress any_loopback() {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  driver::SocketAddress out;
+  std::memcpy(out.bytes, &address, sizeof address);
+  out.length = sizeof address;
+  return out;
+}
+
+std::string temporary_directory() {
+  const char* base = ::getenv("TMPDIR");
+  return base != nullptr ? base : "/tmp";
+}
+
+std::string readable_file() { return "/proc/self/maps"; }
+
+TemporaryFile::TemporaryFile() : path_(temporary_directory() + "/completion-port-XXXXXX") {
+  const int fd = ::mkstemp(path_.data());
+  if (fd >= 0) ::close(fd);
+}
+TemporaryFile::~TemporaryFile() { ::unlink(path()); }
+
+std::int64_t read_at(driver::Descriptor file, void* bytes, std::size_t length, std::uint64_t at) {
+  return ::pread(static_cast<int>(file), bytes, length, static_cast<off_t>(at));
+}
+std::int64_t write_at(driver::Descriptor file, const void* bytes, std::size_t length,
+                      std::uint64_t at) {
+  return ::pwrite(static_cast<int>(file), bytes, length, static_cast<off_t>(at));
+}
+
+// ---- the other end ----------------------------------------------------------------------------
+
+/// A ring of the same thread, also one that is being torn down, can interrupt calls: with a timeout
+/// set the kernel does not restart them.
+Peer::Peer(const driver::SocketAddress& address) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  socket_ = fd;
+  timeval limit{40, 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  const auto* to = reinterpret_cast<const sockaddr*>(address.bytes);
+  connected = ::connect(fd, to, address.length) == 0 || (errno == EINTR && established(fd));
+}
+
+bool Peer::write(const std::string& bytes) {
+  const int fd = static_cast<int>(socket_);
+  for (std::size_t sent = 0; sent < bytes.size();) {
+    const ssize_t n = ::send(fd, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    sent += static_cast<std::size_t>(n);
+  }
+  return true;
+}
+
+std::string Peer::read(std::size_t length) {
+  std::string bytes(length, '\0');
+  std::size_t got = 0;
+  while (got < length) {
+    const ssize_t n = ::recv(static_cast<int>(socket_), bytes.data() + got, length - got, 0);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      ended = n == 0;
+      break;
+    }
+    got += static_cast<std::size_t>(n);
+  }
+  bytes.resize(got);
+  return bytes;
+}
+
+void Peer::end_writing() { ::shutdown(static_cast<int>(socket_), SHUT_WR); }
+
+void Peer::reset() {
+  linger now{1, 0};
+  ::setsockopt(static_cast<int>(socket_), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+  shut();
+}
+
+void Peer::shut() {
+  if (socket_ >= 0) ::close(static_cast<int>(socket_));
+  socket_ = -1;
+}
+
+}  // namespace cp::test
