@@ -105,8 +105,9 @@ void Thread::fire(const TimerNode& expired, std::int64_t now) {
   if (request->generation.load() != expired.generation) return;
   (expired.firing ? request->firing : request->timer) = nullptr;
   if (!expired.firing) return end_early(request, Request::End::kTimedOut);
-  if (request->state != Request::State::kTiming) return;
+  if (request->state != Request::State::kTiming || request->end != Request::End::kNatural) return;
   if (request->length == 0) {
+    request->state = Request::State::kEnded;  // its timeout may expire in this very moment
     synthetic_.push_back({request, 1, false, false, {}});
     return;
   }
