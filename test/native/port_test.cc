@@ -1002,6 +1002,38 @@ PORT_TEST(
   CHECK(open_descriptors() == descriptors);
 }
 
+PORT_TEST("T1 A3 sends behind one that a port's last thread awaited go on on the handle's port") {
+  NEEDS_DRIVER();
+  constexpr std::size_t kPart = 6'000'000;
+  Port* from = make_port(D::name, options(2));
+  Port* to = make_port(D::name, options(2));
+  Member first(*from);
+  Member second(*to);
+  Connection c = connection(*from, first, listener(first, true));
+  first.send(c.handle, part(1, 0, kPart), 3);
+  REQUIRE(from->hand_off(c.handle, *to, 55) == 0);
+  second.send(c.handle, part(1, kPart, kPart));
+  SUBCASE("that stays") { first.leave(true); }
+  SUBCASE("whose thread comes later") {
+    REQUIRE(to->enter());
+    second.leave(true);
+    first.leave(true);
+  }
+  std::atomic<bool> read{false};
+  std::thread reader([&] {
+    CHECK(c.peer.read(2 * kPart) == part(1, 0, 2 * kPart));
+    read = true;
+  });
+  if (second.thread->attached()) {
+    while (!read) second.next(kMillisecond);
+  } else {
+    Member next(*to);
+    while (!read) next.next(kMillisecond);
+    to->leave();
+  }
+  reader.join();
+}
+
 // ---- hand-off ---------------------------------------------------------------------------------
 
 PORT_TEST("A3 hand-off under traffic: the notice first, the bytes in order, nothing left behind") {
