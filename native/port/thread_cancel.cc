@@ -158,13 +158,15 @@ void Thread::close_own_handles() {
   });
 }
 
-/// The port of the handle has ended, and no thread carries these out: one that awaits an answer
-/// gets it, the others are forgotten. The handle's mutex is held.
+/// The port of the handle has ended, and no thread carries these out: whoever awaits an answer, if
+/// only to the end of a chain, gets it, the others are forgotten. The handle's mutex is held.
 void Thread::end_stranded(Direction& direction) {
   while (direction.stranded()) {
     Request* request = direction.pop();
     request->end = Request::End::kCancelled;
-    if (!request->awaited || !request->owner->pass(request)) drop(request);
+    bool awaited = false;
+    for (const Request* r = request; r != nullptr; r = r->chain) awaited |= r->awaited;
+    if (!awaited || !request->owner->pass(request)) drop(request);
   }
 }
 

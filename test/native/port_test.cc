@@ -1002,6 +1002,26 @@ PORT_TEST(
   CHECK(open_descriptors() == descriptors);
 }
 
+PORT_TEST("T1 T2 an answer that is awaited comes also when the chain before it ends with a port") {
+  NEEDS_DRIVER();
+  Deserted it(D::name);
+  Member elsewhere(*make_port(D::name, options(2)));
+  Member first(*it.port);
+  Connection c = connection(*it.port, first, listener(first, true));
+  it.desert(c, first, [&] {
+    Request* head = request(PacketKind::kSend);
+    elsewhere.allocate("behind all of those", 19, *head);
+    head->chain = request(PacketKind::kShutdown, 9);
+    elsewhere.thread->submit(head, c.handle);
+  });
+  it.port->leave();
+  const Packet answer = elsewhere.next();
+  CHECK(answer.token == 9);
+  CHECK(answer.error == -ECANCELED);
+  CHECK(eventually([&] { return Port::look_up(c.handle).id == 0; }));
+  CHECK(it.port->pool().allocated_bytes() == 0);
+}
+
 PORT_TEST("T1 A3 sends behind one that a port's last thread awaited go on on the handle's port") {
   NEEDS_DRIVER();
   constexpr std::size_t kPart = 6'000'000;
