@@ -1054,6 +1054,29 @@ PORT_TEST("T1 A3 sends behind one that a port's last thread awaited go on on the
   reader.join();
 }
 
+PORT_TEST("T1 what was opened for a thread that died with the answer untouched is closed") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options(2));
+  Member stayer(*port);
+  const std::uint32_t listening = listener(stayer, true);
+  const std::size_t handles = open_handles(), descriptors = open_descriptors();
+  for (const bool connects : {true, false}) {
+    CAPTURE(connects);
+    Member member(*port);
+    Thread::Association association;
+    association.keyed = true;
+    association.token = 1;
+    const std::int64_t opened =
+        connects ? member.thread->connect(address_of(*port, listening), association)
+                 : member.thread->open("/proc/self/maps", driver::kOpenRead, 0, association);
+    REQUIRE(opened > 0);
+    REQUIRE(member.refill());
+    member.leave(true);
+  }
+  CHECK(open_handles() == handles);
+  CHECK(eventually([&] { return open_descriptors() == descriptors; }));
+}
+
 // ---- hand-off ---------------------------------------------------------------------------------
 
 PORT_TEST("A3 hand-off under traffic: the notice first, the bytes in order, nothing left behind") {
