@@ -310,12 +310,14 @@ bool Port::post(std::uint32_t key, double value, bool bounded) {
 void Port::dispose(const std::vector<Packet>& orphans, driver::Driver& driver) {
   for (const Packet& packet : orphans) {
     if (packet.chunk != driver::kNoChunk) BufferPool::release({packet.chunk, packet.offset});
-    if (packet.accepted == 0) continue;
-    // Nobody has heard of the connection, so nothing is in flight on it.
-    Handle* handle = HandleTable::instance().find(packet.accepted);
+    const bool opened = packet.kind == PacketKind::kOpen || packet.kind == PacketKind::kConnect;
+    const std::uint32_t name = opened && packet.error == 0 ? packet.handle : packet.accepted;
+    if (name == 0) continue;
+    // Nobody has heard of it, so nothing is in flight on it.
+    Handle* handle = HandleTable::instance().find(name);
     if (handle == nullptr) continue;
     std::lock_guard lock(handle->mutex);
-    if (handle->id != packet.accepted || handle->in_flight > 0 || handle->closing) continue;
+    if (handle->id != name || handle->in_flight > 0 || handle->closing) continue;
     driver.discard(handle->descriptor);
     HandleTable::instance().free(handle);
   }

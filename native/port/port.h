@@ -134,7 +134,8 @@ class Port {
   /// The number of attached threads.
   std::size_t threads();
 
-  /// Frees what packets that nobody will take hold: buffers, accepted connections.
+  /// Frees what packets that nobody will take hold: buffers, and connections and files that nobody
+  /// else knows.
   static void dispose(const std::vector<Packet>& orphans, driver::Driver& driver);
 
  private:

@@ -167,8 +167,9 @@ class Thread final : public Consumer {
   void close_shared(driver::Descriptor file);
   void advance(Request* request, Handle& handle, Port& locked);
   void continue_chain(Request* request, Handle& handle, bool succeeded, Port& locked);
-  void start_next(Direction& direction, Port& locked);
+  void start_next(Direction& direction, Handle& handle, Port& locked);
   static void start_elsewhere(Direction& direction, Port& locked);
+  static void start_at_home(std::uint32_t handle);
   Thread* runner_for(Request* request, Port& locked);
   static Thread* any_runner(const Request& request, Port& port);
   void after_settling();
@@ -201,6 +202,7 @@ class Thread final : public Consumer {
   std::vector<Request*> to_start_;             ///< gathered under locks, started without
   std::vector<Request*> again_;                ///< likewise: those the lane has to take once more
   std::vector<Request*> to_end_;               ///< likewise: those to be ended early
+  std::vector<std::uint32_t> to_pass_;         ///< likewise: handles whose port is to go on
   std::vector<Packet> orphans_;                ///< likewise: packets nobody will take
   std::vector<Request*> starved_;
   std::vector<Request*> paused_;

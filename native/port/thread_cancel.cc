@@ -106,8 +106,9 @@ void Thread::fire(const TimerNode& expired, std::int64_t now) {
   if (request->generation.load() != expired.generation) return;
   (expired.firing ? request->firing : request->timer) = nullptr;
   if (!expired.firing) return end_early(request, Request::End::kTimedOut);
-  if (request->state != Request::State::kTiming) return;
+  if (request->state != Request::State::kTiming || request->end != Request::End::kNatural) return;
   if (request->length == 0) {
+    request->state = Request::State::kEnded;  // its timeout may expire in this very moment
     synthetic_.push_back({request, 1, false, false, {}});
     return;
   }
@@ -158,13 +159,15 @@ void Thread::close_own_handles() {
   });
 }
 
-/// The port of the handle has ended, and no thread carries these out: one that awaits an answer
-/// gets it, the others are forgotten. The handle's mutex is held.
+/// The port of the handle has ended, and no thread carries these out: whoever awaits an answer, if
+/// only to the end of a chain, gets it, the others are forgotten. The handle's mutex is held.
 void Thread::end_stranded(Direction& direction) {
   while (direction.stranded()) {
     Request* request = direction.pop();
     request->end = Request::End::kCancelled;
-    if (!request->awaited || !request->owner->pass(request)) drop(request);
+    bool awaited = false;
+    for (const Request* r = request; r != nullptr; r = r->chain) awaited |= r->awaited;
+    if (!awaited || !request->owner->pass(request)) drop(request);
   }
 }
 

@@ -217,7 +217,7 @@ bool Thread::moves_on(const driver::Completion& completion, Request* request, Ha
   request->state = Request::State::kQueued;
   direction->active = nullptr;
   direction->push_front(request);
-  start_next(*direction, locked);
+  start_next(*direction, handle, locked);
   return true;
 }
 
@@ -398,14 +398,17 @@ void Thread::advance(Request* request, Handle& handle, Port& locked) {
   Direction* direction = handle.direction(*request);
   if (direction == nullptr || direction->active != request) return;
   direction->active = nullptr;
-  start_next(*direction, locked);
+  start_next(*direction, handle, locked);
 }
 
 /// What waits in a direction with nothing under way. One that has been ended can end here.
-void Thread::start_next(Direction& direction, Port& locked) {
+void Thread::start_next(Direction& direction, Handle& handle, Port& locked) {
   if (direction.first == nullptr) return;
   const bool ended = direction.first->end != Request::End::kNatural;
-  if (detaching_ && !ended) return start_elsewhere(direction, locked);
+  if (detaching_ && !ended) {
+    if (handle.port == &locked) return start_elsewhere(direction, locked);
+    return to_pass_.push_back(handle.id);
+  }
   direction.active = direction.pop();
   run_on(this, direction.active);
 }
@@ -423,6 +426,23 @@ void Thread::start_elsewhere(Direction& direction, Port& locked) {
   runner->pass(direction.active);
 }
 
+/// An answer that another port's thread awaited was settled under that port's dispatcher. Whoever
+/// comes first, this, a thread that submits or a hand-off, has what waits go on.
+void Thread::start_at_home(std::uint32_t id) {
+  Handle* handle = HandleTable::instance().find(id);
+  for (;;) {
+    Port* port = handle->port.load();
+    if (port == nullptr) return;
+    Dispatcher::Section section(port->dispatcher());
+    std::lock_guard lock(handle->mutex);
+    if (handle->id != id) return;
+    if (handle->port != port) continue;
+    if (handle->in.stranded()) start_elsewhere(handle->in, *port);
+    if (handle->out.stranded()) start_elsewhere(handle->out, *port);
+    return;
+  }
+}
+
 void Thread::continue_chain(Request* request, Handle& handle, bool succeeded, Port& locked) {
   Request* next = request->chain;
   request->chain = nullptr;
@@ -435,7 +455,7 @@ void Thread::continue_chain(Request* request, Handle& handle, bool succeeded, Po
   Direction* direction = handle.direction(*next);
   if (direction == nullptr) return run_on(runner_for(next, locked), next);
   direction->push(next);
-  if (direction->active == nullptr) start_next(*direction, locked);
+  if (direction->active == nullptr) start_next(*direction, handle, locked);
 }
 
 /// A thread on its way out starts nothing new: its own threads' work goes to another of the port,
@@ -458,16 +478,20 @@ Thread* Thread::any_runner(const Request& request, Port& port) {
 /// What could not be done under the locks. Starting comes before ending, so that a lane is never
 /// asked to cancel what it does not have yet.
 void Thread::after_settling() {
-  while (!to_start_.empty() || !again_.empty() || !to_end_.empty() || !orphans_.empty()) {
+  while (!to_start_.empty() || !again_.empty() || !to_end_.empty() || !to_pass_.empty() ||
+         !orphans_.empty()) {
     std::vector<Request*> start_now, again, end_now;
+    std::vector<std::uint32_t> pass_now;
     std::vector<Packet> orphans;
     start_now.swap(to_start_);
     again.swap(again_);
     end_now.swap(to_end_);
+    pass_now.swap(to_pass_);
     orphans.swap(orphans_);
     for (Request* request : start_now) start(request);
     for (Request* request : again) lane_->submit(request);
     for (Request* request : end_now) end_started(request);
+    for (const std::uint32_t handle : pass_now) start_at_home(handle);
     Port::dispose(orphans, port_.driver());
   }
 }

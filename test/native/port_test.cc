@@ -1107,6 +1107,81 @@ PORT_TEST(
   CHECK(open_descriptors() == descriptors);
 }
 
+PORT_TEST("T1 T2 an answer that is awaited comes also when the chain before it ends with a port") {
+  NEEDS_DRIVER();
+  Deserted it(D::name);
+  Member elsewhere(*make_port(D::name, options(2)));
+  Member first(*it.port);
+  Connection c = connection(*it.port, first, listener(first, true));
+  it.desert(c, first, [&] {
+    Request* head = request(PacketKind::kSend);
+    elsewhere.allocate("behind all of those", 19, *head);
+    head->chain = request(PacketKind::kShutdown, 9);
+    elsewhere.thread->submit(head, c.handle);
+  });
+  it.port->leave();
+  const Packet answer = elsewhere.next();
+  CHECK(answer.token == 9);
+  CHECK(answer.error == -ECANCELED);
+  CHECK(eventually([&] { return Port::look_up(c.handle).id == 0; }));
+  CHECK(it.port->pool().allocated_bytes() == 0);
+}
+
+PORT_TEST("T1 A3 sends behind one that a port's last thread awaited go on on the handle's port") {
+  NEEDS_DRIVER();
+  constexpr std::size_t kPart = 6'000'000;
+  Port* from = make_port(D::name, options(2));
+  Port* to = make_port(D::name, options(2));
+  Member first(*from);
+  Member second(*to);
+  Connection c = connection(*from, first, listener(first, true));
+  first.send(c.handle, part(1, 0, kPart), 3);
+  REQUIRE(from->hand_off(c.handle, *to, 55) == 0);
+  second.send(c.handle, part(1, kPart, kPart));
+  SUBCASE("that stays") { first.leave(true); }
+  SUBCASE("whose thread comes later") {
+    REQUIRE(to->enter());
+    second.leave(true);
+    first.leave(true);
+  }
+  std::atomic<bool> read{false};
+  std::thread reader([&] {
+    CHECK(c.peer.read(2 * kPart) == part(1, 0, 2 * kPart));
+    read = true;
+  });
+  if (second.thread->attached()) {
+    while (!read) second.next(kMillisecond);
+  } else {
+    Member next(*to);
+    while (!read) next.next(kMillisecond);
+    to->leave();
+  }
+  reader.join();
+}
+
+PORT_TEST("T1 what was opened for a thread that died with the answer untouched is closed") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options(2));
+  Member stayer(*port);
+  const std::uint32_t listening = listener(stayer, true);
+  const std::size_t handles = open_handles(), descriptors = open_descriptors();
+  for (const bool connects : {true, false}) {
+    CAPTURE(connects);
+    Member member(*port);
+    Thread::Association association;
+    association.keyed = true;
+    association.token = 1;
+    const std::int64_t opened =
+        connects ? member.thread->connect(address_of(*port, listening), association)
+                 : member.thread->open("/proc/self/maps", driver::kOpenRead, 0, association);
+    REQUIRE(opened > 0);
+    REQUIRE(member.refill());
+    member.leave(true);
+  }
+  CHECK(open_handles() == handles);
+  CHECK(eventually([&] { return open_descriptors() == descriptors; }));
+}
+
 // ---- files to sockets -------------------------------------------------------------------------
 
 /// A handle for a file of `length` bytes of stream `stream` that has no name.

@@ -324,6 +324,30 @@ PORT_TEST("O6 an operation with a timeout ends with ETIMEDOUT") {
   }
 }
 
+PORT_TEST("O6 a timer that fires as its timeout passes ends once") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  Thread::Association association;
+  association.keyed = true;
+  for (const double delay : {2.0, 3.5}) {
+    CAPTURE(delay);
+    const auto id = static_cast<std::uint32_t>(member.thread->timer(association));
+    Request* made = request(PacketKind::kTimer);
+    made->offset = static_cast<std::int64_t>(delay * 1e6);
+    made->timeout = 3;
+    member.thread->submit(made, id);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    const Packet packet = member.next();
+    CHECK(packet.kind == PacketKind::kTimer);
+    CHECK((packet.error == 0 || packet.error == -ETIMEDOUT));
+    CHECK(member.next(0).kind == PacketKind::kNone);
+    CHECK(Port::look_up(id).in_flight == 0);
+    member.close(id);
+    CHECK(member.next().kind == PacketKind::kClose);
+  }
+}
+
 PORT_TEST("O9 linked operations run in order, a failure cancels the rest") {
   NEEDS_DRIVER();
   TemporaryFile file;
