@@ -1,6 +1,5 @@
 #include "stage/frames.h"
 
-#include <cerrno>
 #include <cstring>
 #include <utility>
 

@@ -1173,7 +1173,7 @@ PORT_TEST("T1 what was opened for a thread that died with the answer untouched i
     association.token = 1;
     const std::int64_t opened =
         connects ? member.thread->connect(address_of(*port, listening), association)
-                 : member.thread->open("/proc/self/maps", driver::kOpenRead, 0, association);
+                 : member.thread->open(readable_file(), driver::kOpenRead, 0, association);
     REQUIRE(opened > 0);
     REQUIRE(member.refill());
     member.leave(true);
@@ -1187,10 +1187,11 @@ PORT_TEST("T1 what was opened for a thread that died with the answer untouched i
 /// A handle for a file of `length` bytes of stream `stream` that has no name.
 std::uint32_t file_of(Member& member, std::size_t stream, std::size_t length,
                       driver::FileKind kind = driver::FileKind::kRegular) {
-  const driver::Result fd = member.thread->port().driver().temporary_file("/tmp");
+  const driver::Result fd =
+      member.thread->port().driver().temporary_file(temporary_directory().c_str());
   REQUIRE(fd >= 0);
   const std::string bytes = part(stream, 0, length);
-  REQUIRE(::write(static_cast<int>(fd), bytes.data(), length) == static_cast<ssize_t>(length));
+  REQUIRE(write_at(fd, bytes.data(), length, 0) == static_cast<std::int64_t>(length));
   Thread::Association association;
   association.keyed = true;
   association.key = 77;
