@@ -104,7 +104,7 @@ class Thread final : public Consumer {
 
   /// What another thread asks of this one.
   struct Message {
-    enum class Kind : std::uint8_t { kCancel, kTimedOut, kStart, kForgetTimer } kind;
+    enum class Kind : std::uint8_t { kCancel, kStart, kForgetTimer } kind;
     Request* request;
     std::uint32_t generation;
     TimerNode* timer;

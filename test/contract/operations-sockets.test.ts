@@ -617,8 +617,7 @@ describe('sendFile', () => {
     );
   });
 
-  const READS_ANYTHING =
-    'does not look whether the file is open for reading';
+  const READS_ANYTHING = 'does not look whether the file is open for reading';
 
   test('O3: a file that is not open for reading is told with its errno', async (context) => {
     skipUnderWine(context, READS_ANYTHING);
