@@ -34,8 +34,11 @@ if (!(minutes > 0) || !(deaths >= 0)) {
 /** Looks at a process that is at rest; the first ones are for what is kept for reuse. */
 const LOOKS = 12;
 const WARM = 4;
-/** What resident memory may have grown by between the warm looks and the last: noise of the heaps. */
-const GROWTH = 48 * 2 ** 20;
+/**
+ * What resident memory may have grown by between the warm looks and the last: noise of the heaps,
+ * which are far from their size after seconds. A leak of a kilobyte a packet is more than either.
+ */
+const GROWTH = (minutes < 1 ? 128 : 48) * 2 ** 20;
 /** Threads and descriptors of bounded pools that come when first needed. */
 const SPARE = 8;
 const CLIENTS = 24;
