@@ -107,7 +107,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   /**
    * Sends what `file` holds from `offset` on, without a copy of it in the program: sendfile on
-   * Linux | TransmitFile on Windows. In the order submitted, among the sends (rule O7). Resolves to
+   * Linux | read and sent by native code on Windows. In the order submitted, among the sends (rule O7). Resolves to
    * the number of bytes when all are with the kernel: fewer than `length` where the file ends
    * before, 0 when there are none at `offset`. Packet style: a `sent` packet.
    *

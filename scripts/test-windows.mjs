@@ -115,7 +115,9 @@ function countOf(report) {
 function runNative() {
   const report = path.join(build, 'native.xml');
   rmSync(report, { force: true });
-  const how = ['--output-on-failure', '--timeout', '120', '--no-tests=error', '-j', '2'];
+  // Now and then Wine does not come to start a program.
+  const again = ['--timeout', '120', '--repeat', 'after-timeout:2'];
+  const how = ['--output-on-failure', ...again, '--no-tests=error', '-j', '2'];
   spawnSync('ctest', ['--test-dir', build, ...how, '--output-junit', report], {
     cwd: root,
     stdio: 'inherit',

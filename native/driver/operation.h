@@ -28,7 +28,7 @@ enum class Opcode : std::uint8_t {
   kConnect,   ///< socket, CONNECT | socket, connect, wait for writable | ConnectEx
   kReceive,   ///< RECV with a provided buffer, multishot | recv when ready | WSARecv
   kSend,      ///< SEND, SENDMSG | sendmsg, wait for writable | WSASend
-  kSendFile,  ///< sendfile when ready, what is not cached on the pool (both) | TransmitFile
+  kSendFile,  ///< sendfile when ready, what is not cached on the pool (both) | ReadFile, WSASend
   kShutdown,  ///< shutdown | shutdown | shutdown (none of them blocks)
 };
 

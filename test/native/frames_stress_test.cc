@@ -194,7 +194,12 @@ void stress(const char* driver, bool spool, bool chaos) {
   INFO("CP_SEED=", dice, " spool ", spool, " chaos ", chaos);
   CHECK(verdict.first() == "");
   CHECK(eventually([&] { return it.empty(); }));
-  CHECK(it.frames->stats().connections + it.port->stats().refused == 8 * 60);
+  const std::uint64_t connections = it.frames->stats().connections + it.port->stats().refused;
+#ifdef _WIN32
+  CHECK(connections <= 8 * 60);  // one that is reset before it is accepted is told as an error
+#else
+  CHECK(connections == 8 * 60);
+#endif
   over = true;
   for (std::thread& worker : workers) worker.join();
 }

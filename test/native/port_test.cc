@@ -1420,6 +1420,7 @@ PORT_TEST("O5 a file can be closed while it is sent: its descriptor goes back wi
   reader.join();
   const bool same = got == part(4, 0, kLength) + part(4, 0, 1000);
   CHECK(same);
+  if (!descriptors_are_counted()) return;
   while (open_descriptors() == descriptors) member.next(kMillisecond);
   CHECK(open_descriptors() == descriptors - 1);
 }
@@ -1446,7 +1447,11 @@ PORT_TEST(
     if (way == 1) member.thread->cancel_handle(c.handle);
     if (way == 3) c.peer.reset();
     if (way == 2) CHECK(next_of(member, PacketKind::kSendFile).error == -ETIMEDOUT);
-    if (way == 3) CHECK(next_of(member, PacketKind::kSendFile).error == -ECONNRESET);
+    if (way == 3) {
+      const std::int32_t error = next_of(member, PacketKind::kSendFile).error;
+      // Windows may see only that there is no connection any more.
+      CHECK((error == -ECONNRESET || error == -EPIPE));
+    }
     member.close(c.handle);
     std::size_t answers = way >= 2 ? 1 : 0;
     for (Packet packet = member.next(); packet.kind != PacketKind::kClose; packet = member.next()) {
@@ -1488,7 +1493,7 @@ PORT_TEST("only what is an open regular file can be sent from, and only to a soc
   const std::size_t descriptors = open_descriptors();
   member.close(file);
   CHECK(member.next().kind == PacketKind::kClose);
-  CHECK(open_descriptors() == descriptors - 1);
+  if (descriptors_are_counted()) CHECK(open_descriptors() == descriptors - 1);
 }
 
 PORT_TEST("T1 O7 files that a dead thread was sending go on in another, whole and in order") {

@@ -40,8 +40,11 @@ void IocpLane::cancel(Operation* operation) {
     case kPending: {
       if (operation->code == Opcode::kAccept) return cancel_accept(operation);
       const bool connecting = operation->code == Opcode::kConnect;
-      const Descriptor on = connecting ? operation->lane_descriptor : operation->descriptor;
       Pending& pending = Pending::in(*operation);
+      const bool reading = operation->code == Opcode::kSendFile && !pending.sending;
+      const Descriptor on = connecting ? operation->lane_descriptor
+                            : reading  ? operation->file
+                                       : operation->descriptor;
       pending.cancelled = true;
       count_call();
       ::CancelIoEx(reinterpret_cast<HANDLE>(on), &pending.overlapped);

@@ -85,7 +85,9 @@ class IocpLane final : public Lane, private CompletionSink {
   void send(Operation* operation);
   void sent(Operation* operation, bool succeeded, DWORD bytes);
   void send_file(Operation* operation);
-  void sent_file(Operation* operation, bool succeeded, DWORD bytes);
+  void part_read(Operation* operation, bool succeeded, DWORD bytes);
+  void part_sent(Operation* operation, bool succeeded, DWORD bytes);
+  void finish_part(Operation* operation, Result result);
   void transfer(Operation* operation);
   void transfer_slice(Operation* operation);
   void transferred(Operation* operation, bool succeeded, DWORD bytes);

@@ -24,9 +24,8 @@ constexpr std::size_t kAcceptsAtOnce = 8;
 constexpr std::size_t kSlicesAtOnce = 64;
 /// A transfer's length is a DWORD. Less, so that it stays a multiple of any sector.
 constexpr std::size_t kMaxTransfer = 0x7ffff000;
-/// What one TransmitFile sends, which could be 2^31 - 2 bytes: client editions of Windows carry out
-/// two at a time and queue the others, so the clients take turns, and a cancel loses no more.
-constexpr std::int64_t kFilePart = 1 << 20;
+/// What is read of a file before it is sent: the memory each operation that sends a file takes.
+constexpr std::uint64_t kFilePart = 64 * 1024;
 
 HANDLE handle_of(const Operation* operation) {
   return reinterpret_cast<HANDLE>(operation->descriptor);
@@ -63,11 +62,6 @@ Result transfer_error(Result error, Opcode code) {
   if (error == -EPERM) return -EBADF;
   if (code == Opcode::kRead && error == -EPIPE) return 0;  // the last writer has gone
   return error;
-}
-
-/// WSASend would say that the peer has gone; TransmitFile finds no connection any more.
-Result send_file_error(Result error) {
-  return error == -ENOTCONN ? -EPIPE : transfer_error(error, Opcode::kSendFile);
 }
 
 /// Wine sends a packet when a character device is at its end (NUL always is), though the call has
@@ -143,7 +137,8 @@ void IocpLane::arrived(const Arrival& arrival) {
     case Opcode::kSend:
       return sent(operation, succeeded, arrival.bytes);
     case Opcode::kSendFile:
-      return sent_file(operation, succeeded, arrival.bytes);
+      return arrival.pending->sending ? part_sent(operation, succeeded, arrival.bytes)
+                                      : part_read(operation, succeeded, arrival.bytes);
     case Opcode::kRead:
     case Opcode::kWrite:
       return transferred(operation, succeeded, arrival.bytes);
@@ -421,45 +416,60 @@ void IocpLane::sent(Operation* operation, bool succeeded, DWORD bytes) {
   finish(operation, succeeded || bytes > 0 ? bytes : failure_of(operation));
 }
 
-/// Asked for more than the file has, TransmitFile may send what there is or fail: so it never is.
+/// A part is read, and then sent as any send is. TransmitFile would spare the copy, but does not
+/// tell how far it came when it is cancelled: another thread could not go on with the rest (rule
+/// T1), and what follows would follow a gap.
 void IocpLane::send_file(Operation* operation) {
+  if (operation->length == 0) return finish(operation, 0);
+  const auto length = static_cast<DWORD>(std::min<std::uint64_t>(operation->length, kFilePart));
+  Pending& state = begin_pending(operation);
+  state.part = new (std::nothrow) std::uint8_t[length];
+  if (state.part == nullptr) return finish(operation, -ENOMEM);
+  state.overlapped.Offset = static_cast<DWORD>(operation->offset);
+  state.overlapped.OffsetHigh = static_cast<DWORD>(operation->offset >> 32);
+  HANDLE file = reinterpret_cast<HANDLE>(operation->file);
   count_call();
-  const Result size = size_of_file(operation->file);
-  if (size < 0) return finish(operation, size);
-  const std::int64_t left = size - operation->offset;
-  const auto wanted =
-      static_cast<std::int64_t>(std::min(operation->length, static_cast<std::uint64_t>(kFilePart)));
-  if (left <= 0 || wanted == 0) return finish(operation, 0);
-  const SOCKET socket = socket_of(operation);
-  const LPFN_TRANSMITFILE begin = transmit_file(socket);
-  if (begin == nullptr) return finish(operation, -ENOTSUP);
-  OVERLAPPED* overlapped = &begin_pending(operation).overlapped;
-  overlapped->Offset = static_cast<DWORD>(operation->offset);
-  overlapped->OffsetHigh = static_cast<DWORD>(operation->offset >> 32);
+  const bool done = ::ReadFile(file, state.part, length, nullptr, &state.overlapped);
+  const DWORD error = done ? NO_ERROR : ::GetLastError();
+  if (leaves_packet(error)) return pending(operation);
+  finish_part(operation, error == ERROR_HANDLE_EOF
+                             ? 0
+                             : transfer_error(from_windows(error), Opcode::kSendFile));
+}
+
+/// Nothing of what was read has been sent when the operation was cancelled meanwhile.
+void IocpLane::part_read(Operation* operation, bool succeeded, DWORD bytes) {
+  Pending& state = Pending::in(*operation);
+  if (!succeeded || bytes == 0) {
+    DWORD moved = 0;
+    HANDLE file = reinterpret_cast<HANDLE>(operation->file);
+    const bool read = ::GetOverlappedResult(file, &state.overlapped, &moved, FALSE);
+    const DWORD error = read ? NO_ERROR : ::GetLastError();
+    const bool at_end = read || error == ERROR_HANDLE_EOF;
+    const Result failed = transfer_error(from_windows(error), Opcode::kSendFile);
+    return finish_part(operation, at_end ? 0 : failed);
+  }
+  if (state.cancelled) return finish_part(operation, -ECANCELED);
+  state.overlapped = {};
+  state.sending = true;
+  WSABUF buffer = {bytes, reinterpret_cast<char*>(state.part)};
+  DWORD sent = 0;
   count_call();
-  const bool done = begin(socket, reinterpret_cast<HANDLE>(operation->file),
-                          static_cast<DWORD>(std::min(left, wanted)), 0, overlapped, nullptr, 0);
-  const DWORD error = done ? NO_ERROR : ::WSAGetLastError();
-  if (!done && error != WSA_IO_PENDING) {
-    return finish(operation, send_file_error(from_windows(error)));
-  }
-  if (done && skips_on_success()) {
-    return sent_file(operation, true, static_cast<DWORD>(overlapped->InternalHigh));
-  }
+  const bool done =
+      ::WSASend(socket_of(operation), &buffer, 1, &sent, 0, &state.overlapped, nullptr) == 0;
+  if (!done && ::WSAGetLastError() != WSA_IO_PENDING) return finish_part(operation, last_error());
+  if (done && skips_on_success()) return part_sent(operation, true, sent);
   pending(operation);
 }
 
-/// Windows does not promise to tell how much of a part was sent that was cancelled. Nothing may
-/// follow it then: to go on from the wrong byte would be worse than to end.
-void IocpLane::sent_file(Operation* operation, bool succeeded, DWORD bytes) {
-  if (succeeded || bytes > 0) return finish(operation, bytes);
-  if (Pending::in(*operation).cancelled) {
-    count_call();
-    ::shutdown(socket_of(operation), SD_SEND);
-  } else if (size_of_file(operation->file) <= operation->offset) {
-    return finish(operation, 0);  // it was truncated meanwhile
-  }
-  finish(operation, send_file_error(failure_of(operation)));
+void IocpLane::part_sent(Operation* operation, bool succeeded, DWORD bytes) {
+  finish_part(operation, succeeded || bytes > 0 ? bytes : failure_of(operation));
+}
+
+/// No call of the kernel's has the part any more.
+void IocpLane::finish_part(Operation* operation, Result result) {
+  delete[] std::exchange(Pending::in(*operation).part, nullptr);
+  finish(operation, result);
 }
 
 // ---- files and pipes --------------------------------------------------------------------------

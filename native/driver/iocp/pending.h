@@ -21,10 +21,13 @@ struct Pending {
   OVERLAPPED overlapped = {};
   Mailbox* mailbox = nullptr;
   Operation* operation = nullptr;
-  /// kRead: bytes of the slices that are full, and how many those are.
-  std::uint64_t done = 0;
-  std::uint32_t slices_done = 0;
-  bool cancelled = false;  ///< what succeeds all the same is not to be followed by more
+  union {
+    std::uint64_t done = 0;  ///< kRead: bytes of the slices that are full
+    std::uint8_t* part;      ///< kSendFile: what is read and then sent, the lane's own memory
+  };
+  std::uint32_t slices_done = 0;  ///< kRead: how many are full
+  bool sending = false;           ///< kSendFile: the part is on its way to the socket
+  bool cancelled = false;         ///< what succeeds all the same is not to be followed by more
 
   static Pending* of(OVERLAPPED* overlapped) { return reinterpret_cast<Pending*>(overlapped); }
   static Pending& in(Operation& operation) {

@@ -92,10 +92,6 @@ LPFN_CONNECTEX connect_ex(SOCKET socket) {
   return extension<LPFN_CONNECTEX>(socket, WSAID_CONNECTEX);
 }
 
-LPFN_TRANSMITFILE transmit_file(SOCKET socket) {
-  return extension<LPFN_TRANSMITFILE>(socket, WSAID_TRANSMITFILE);
-}
-
 Result bind_to_any(SOCKET socket, int family) {
   sockaddr_storage any = {};
   any.ss_family = static_cast<decltype(any.ss_family)>(family);

@@ -28,11 +28,10 @@ Result prepare_connection(KernelPort& port, SOCKET socket);
 /// would complete twice. Listeners always leave one.
 bool skips_on_success();
 
-/// AcceptEx, ConnectEx and TransmitFile belong to the provider and have to be asked for; null when
+/// AcceptEx and ConnectEx belong to the provider and have to be asked for; null when
 /// it has none.
 LPFN_ACCEPTEX accept_ex(SOCKET socket);
 LPFN_CONNECTEX connect_ex(SOCKET socket);
-LPFN_TRANSMITFILE transmit_file(SOCKET socket);
 
 /// Binds to any address and port, which ConnectEx demands. 0 or a negative errno.
 Result bind_to_any(SOCKET socket, int family);

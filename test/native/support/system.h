@@ -37,6 +37,8 @@ inline bool available(const char* driver) {
 
 /// Of the process: descriptors, or on Windows handles.
 std::size_t open_descriptors();
+/// Wine says 0 of any process.
+inline bool descriptors_are_counted() { return open_descriptors() > 0; }
 std::size_t threads_of_process();
 
 driver::SocketAddress any_loopback();
