@@ -1,5 +1,7 @@
 #include "port/handle.h"
 
+#include <utility>
+
 namespace cp {
 
 void Direction::push(Request* request) {
@@ -57,6 +59,15 @@ void Handle::unlink(Request* request) {
   --in_flight;
 }
 
+driver::Descriptor SharedFile::let_go(SharedFile* file) {
+  if (file == nullptr || file->holders.fetch_sub(1, std::memory_order_acq_rel) > 1) {
+    return driver::kNoDescriptor;
+  }
+  const driver::Descriptor descriptor = file->descriptor;
+  delete file;
+  return descriptor;
+}
+
 SharedFile& Handle::share() {
   if (shared == nullptr) shared = new SharedFile(descriptor);
   shared->hold();
@@ -64,13 +75,14 @@ SharedFile& Handle::share() {
 }
 
 void Handle::end_sharing() {
-  if (shared == nullptr) return;
-  if (shared->let_go()) {
-    delete shared;
-  } else {
-    descriptor = driver::kNoDescriptor;
-  }
-  shared = nullptr;
+  if (shared != nullptr) descriptor = SharedFile::let_go(std::exchange(shared, nullptr));
+}
+
+void Handle::close_unasked() {
+  closing = true;
+  close = new_close();
+  close->silent = true;
+  close->handle = this;
 }
 
 Direction* Handle::direction(const Request& request) {

@@ -23,8 +23,9 @@ struct SharedFile {
   explicit SharedFile(driver::Descriptor descriptor) : descriptor(descriptor) {}
 
   void hold() { holders.fetch_add(1, std::memory_order_relaxed); }
-  /// True for the last holder, which closes `descriptor`, and frees this.
-  bool let_go() { return holders.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+  /// The descriptor, which the last holder has to close; to the others, and for null, there is
+  /// none.
+  static driver::Descriptor let_go(SharedFile* file);
 
   const driver::Descriptor descriptor;
 
@@ -78,6 +79,8 @@ struct Handle {
   SharedFile& share();
   /// Before it is closed: there is no descriptor any more where a send is left to close it.
   void end_sharing();
+  /// A close that nobody asked for, and nobody hears of; it runs when nothing is in flight.
+  void close_unasked();
   /// The direction a request has to keep its order in; null for positional file operations.
   Direction* direction(const Request& request);
 };

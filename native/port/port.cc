@@ -149,12 +149,7 @@ void Port::close_at_end(Handle& handle) {
     HandleTable::instance().free(&handle);
     return;
   }
-  handle.closing = true;
-  handle.close = new_request();
-  handle.close->kind = PacketKind::kClose;
-  handle.close->code = driver::Opcode::kClose;
-  handle.close->silent = true;
-  handle.close->handle = &handle;
+  handle.close_unasked();
   for (Request* r = handle.requests; r != nullptr; r = r->handle_next) {
     if (r->end != Request::End::kNatural) continue;
     r->end = Request::End::kCancelled;
@@ -234,8 +229,7 @@ std::int32_t Port::hand_off(std::uint32_t id, Port& target, std::uint32_t key,
     packet.target = nullptr;
     target.dispatcher_.push(packet, nullptr);
   }
-  if (handle->in.stranded()) Thread::start_elsewhere(handle->in, target);
-  if (handle->out.stranded()) Thread::start_elsewhere(handle->out, target);
+  Thread::start_stranded(*handle, target);
   return 0;
 }
 

@@ -89,6 +89,13 @@ Request* new_request() {
   return request;
 }
 
+Request* new_close() {
+  Request* request = new_request();
+  request->kind = PacketKind::kClose;
+  request->code = driver::Opcode::kClose;
+  return request;
+}
+
 void recycle(Request* request) {
   request->generation.fetch_add(1, std::memory_order_release);
   const std::uint16_t lane_generation = request->lane_generation;

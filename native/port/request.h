@@ -113,6 +113,8 @@ struct Request : driver::Operation {
   TimerNode* timer = nullptr;      ///< its timeout, in the heap of `owner`
   TimerNode* firing = nullptr;     ///< kTimer: when it fires, in the heap of `runner`
 
+  bool sends() const { return kind == PacketKind::kSend || kind == PacketKind::kSendFile; }
+
   Request* next = nullptr;   ///< in a FIFO of the handle, in a list of the thread
   Request* chain = nullptr;  ///< starts when this one has succeeded (rule O9)
   Request* handle_previous = nullptr;
@@ -122,6 +124,8 @@ struct Request : driver::Operation {
 /// Requests are recycled for the life of the process, never freed: a stale pointer with a
 /// generation can always be looked at.
 Request* new_request();
+/// One that closes; who asks, and what for, is the caller's to say.
+Request* new_close();
 void recycle(Request* request);
 /// Hands the calling thread's spare requests to the others: it may be about to end.
 void return_spare_requests();

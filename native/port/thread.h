@@ -161,7 +161,7 @@ class Thread final : public Consumer {
   void accept(Packet& packet, driver::Descriptor descriptor, Request* request, Handle& listener);
   void opened(const driver::Completion& completion, Handle& handle);
   void finish(Request* request, Handle& handle, bool succeeded, Port& locked);
-  void prepare_close(Handle& handle);
+  void start_close(Handle& handle);
   void leave(Request* request);
   void give_up_memory(Request* request);
   void close_shared(driver::Descriptor file);
@@ -169,6 +169,7 @@ class Thread final : public Consumer {
   void continue_chain(Request* request, Handle& handle, bool succeeded, Port& locked);
   void start_next(Direction& direction, Handle& handle, Port& locked);
   static void start_elsewhere(Direction& direction, Port& locked);
+  static void start_stranded(Handle& handle, Port& locked);
   static void start_at_home(std::uint32_t handle);
   Thread* runner_for(Request* request, Port& locked);
   static Thread* any_runner(const Request& request, Port& port);

@@ -10,8 +10,7 @@ namespace {
 
 /// Others may have sent behind it: left out, what they sent would follow a gap in the stream.
 bool outlives(const Request& request, const Handle& handle) {
-  const bool sends = request.kind == PacketKind::kSend || request.kind == PacketKind::kSendFile;
-  return sends && handle.keyed && !handle.closing;
+  return request.sends() && handle.keyed && !handle.closing;
 }
 
 }  // namespace
@@ -148,9 +147,7 @@ void Thread::close_own_handles() {
     {
       std::lock_guard lock(handle.mutex);
       if (handle.id == 0 || handle.owner != this || handle.closing) return;
-      Request* close = new_request();
-      close->kind = PacketKind::kClose;
-      close->code = driver::Opcode::kClose;
+      Request* close = new_close();
       close->owner = this;
       begin_close(close, handle);
       close->silent = true;
@@ -177,10 +174,8 @@ void Thread::drop(Request* request) {
     Request* next = request->chain;
     send_timer_back(request);
     request->memory.for_each_place(BufferPool::unuse);
-    if (SharedFile* shared = request->shared; shared != nullptr && shared->let_go()) {
-      driver::close_file(shared->descriptor);
-      delete shared;
-    }
+    const driver::Descriptor file = SharedFile::let_go(request->shared);
+    if (file != driver::kNoDescriptor) driver::close_file(file);
     request->handle->unlink(request);
     recycle(request);
     request = next;

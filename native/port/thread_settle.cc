@@ -27,20 +27,19 @@ bool multishot_goes_on(const Request& request, std::int64_t result) {
   return request.kind == PacketKind::kAccept ? result >= 0 : result > 0;
 }
 
-bool continues(PacketKind kind) {
-  return kind == PacketKind::kSend || kind == PacketKind::kSendFile || kind == PacketKind::kWrite;
+bool continues(const Request& request) {
+  return request.sends() || request.kind == PacketKind::kWrite;
 }
 
 /// A file that ends before everything asked for was sent.
-bool at_end(PacketKind kind, std::int64_t result) {
-  return kind == PacketKind::kSendFile && result == 0;
+bool at_end(const Request& request, std::int64_t result) {
+  return request.kind == PacketKind::kSendFile && result == 0;
 }
 
 /// The kernel tells of a reset once: when a send hears of it, the receive after it gets 0, which
 /// would be an orderly end (rule O8).
 std::int64_t honest_end(std::int64_t result, const Request& request, Handle& handle) {
-  const bool sends = request.kind == PacketKind::kSend || request.kind == PacketKind::kSendFile;
-  if (sends && result == -ECONNRESET) handle.reset = true;
+  if (request.sends() && result == -ECONNRESET) handle.reset = true;
   if (request.kind != PacketKind::kReceive || result != 0) return result;
   // The end of the stream that a close brought about is not the peer's.
   if (request.end == Request::End::kCancelled && handle.closing) return -ECANCELED;
@@ -113,7 +112,7 @@ void Thread::settle(const driver::Completion& completion, Handle* handle, Port& 
   if (goes_on(completion, request, *handle, locked)) return;
   // A part of a transfer that was ended early is no success: see deliver.
   const bool in_part =
-      continues(request->kind) && !at_end(request->kind, completion.result) &&
+      continues(*request) && !at_end(*request, completion.result) &&
       request->done < request->total &&
       request->done + static_cast<std::uint64_t>(std::max<std::int64_t>(0, completion.result)) <
           request->total;
@@ -141,7 +140,7 @@ bool Thread::goes_on(const driver::Completion& completion, Request* request, Han
     to_start_again(request);
     return true;
   }
-  if (continues(request->kind) && result > 0 && continue_transfer(request, result)) return true;
+  if (continues(*request) && result > 0 && continue_transfer(request, result)) return true;
   if (request->kind == PacketKind::kReceive && result == -ENOBUFS && request->slices == nullptr) {
     request->state = Request::State::kStarved;
     starved_.push_back(request);
@@ -199,7 +198,7 @@ bool Thread::advance_transfer(Request* request, std::int64_t bytes) {
 bool Thread::moves_on(const driver::Completion& completion, Request* request, Handle& handle,
                       Port& locked) {
   const std::int64_t result = completion.result;
-  const bool in_part = continues(request->kind) && result > 0 && advance_transfer(request, result);
+  const bool in_part = continues(*request) && result > 0 && advance_transfer(request, result);
   const bool nothing_yet = result == -ECANCELED || result == -EINTR || result == -EAGAIN ||
                            result == -ENOBUFS ||
                            (request->kind == PacketKind::kAccept && exhausted(result));
@@ -234,7 +233,7 @@ void Thread::deliver(const driver::Completion& completion, bool more, Handle* ha
   packet.tag = request->tag;
   if (more) packet.flags |= kPacketMore;
   std::int64_t result = completion.result;
-  if (continues(request->kind) && result > 0 && request->done < request->total) {
+  if (continues(*request) && result > 0 && request->done < request->total) {
     // Ended early after a part: not every byte is with the kernel (rule O7).
     request->done += static_cast<std::uint64_t>(result);
     if (request->done < request->total) result = -ECANCELED;
@@ -248,7 +247,7 @@ void Thread::deliver(const driver::Completion& completion, bool more, Handle* ha
     packet.result = static_cast<double>(request->done);
   } else if (request->kind == PacketKind::kAccept && handle != nullptr) {
     accept(packet, completion.result, request, *handle);
-  } else if (continues(request->kind)) {
+  } else if (continues(*request)) {
     packet.result = static_cast<double>(request->done);
   } else if (request->kind != PacketKind::kOpen && request->kind != PacketKind::kConnect) {
     packet.result = static_cast<double>(result);
@@ -343,41 +342,27 @@ void Thread::finish(Request* request, Handle& handle, bool succeeded, Port& lock
     return;
   }
   // Opened for a thread that has gone: nobody knows the handle.
-  if (unheard && !handle.closing) {
-    handle.closing = true;
-    handle.close = new_request();
-    handle.close->kind = PacketKind::kClose;
-    handle.close->code = driver::Opcode::kClose;
-    handle.close->silent = true;
-    handle.close->handle = &handle;
-  }
-  if (handle.close == nullptr || handle.in_flight > 0) return;
-  prepare_close(handle);
-  run_on(this, handle.close);
+  if (unheard && !handle.closing) handle.close_unasked();
+  if (handle.close != nullptr && handle.in_flight == 0) start_close(handle);
 }
 
 /// The descriptor may have come after the close was asked for.
-void Thread::prepare_close(Handle& handle) {
-  const bool silent = handle.close->silent;
+void Thread::start_close(Handle& handle) {
   handle.end_sharing();
   prepare(handle.close, handle);
-  handle.close->silent = silent;
+  run_on(this, handle.close);
 }
 
 /// What the operation had in use.
 void Thread::give_up_memory(Request* request) {
   request->memory.for_each_place(BufferPool::unuse);
-  SharedFile* shared = std::exchange(request->shared, nullptr);
-  if (shared == nullptr || !shared->let_go()) return;
-  close_shared(shared->descriptor);
-  delete shared;
+  const driver::Descriptor file = SharedFile::let_go(std::exchange(request->shared, nullptr));
+  if (file != driver::kNoDescriptor) close_shared(file);
 }
 
 /// The handle of the file is gone already. Closing may wait for a disk: it is an operation.
 void Thread::close_shared(driver::Descriptor file) {
-  Request* close = new_request();
-  close->kind = PacketKind::kClose;
-  close->code = driver::Opcode::kClose;
+  Request* close = new_close();
   close->owner = this;
   close->descriptor = file;
   close->silent = true;
@@ -409,8 +394,7 @@ void Thread::start_next(Direction& direction, Handle& handle, Port& locked) {
     if (handle.port == &locked) return start_elsewhere(direction, locked);
     return to_pass_.push_back(handle.id);
   }
-  direction.active = direction.pop();
-  run_on(this, direction.active);
+  resume(direction);
 }
 
 /// Where no thread is, one may be on its way: the requests wait for it, or for a hand-off to
@@ -426,6 +410,12 @@ void Thread::start_elsewhere(Direction& direction, Port& locked) {
   runner->pass(direction.active);
 }
 
+/// Both the dispatcher and the handle are locked.
+void Thread::start_stranded(Handle& handle, Port& locked) {
+  if (handle.in.stranded()) start_elsewhere(handle.in, locked);
+  if (handle.out.stranded()) start_elsewhere(handle.out, locked);
+}
+
 /// An answer that another port's thread awaited was settled under that port's dispatcher. Whoever
 /// comes first, this, a thread that submits or a hand-off, has what waits go on.
 void Thread::start_at_home(std::uint32_t id) {
@@ -437,9 +427,7 @@ void Thread::start_at_home(std::uint32_t id) {
     std::lock_guard lock(handle->mutex);
     if (handle->id != id) return;
     if (handle->port != port) continue;
-    if (handle->in.stranded()) start_elsewhere(handle->in, *port);
-    if (handle->out.stranded()) start_elsewhere(handle->out, *port);
-    return;
+    return start_stranded(*handle, *port);
   }
 }
 

@@ -71,6 +71,11 @@ Opcode opcode(PacketKind kind) {
   }
 }
 
+/// Nobody waits for its packet, under a token or a key.
+bool unheard(const Request& request, const Handle& handle) {
+  return !handle.keyed && !request.awaited;
+}
+
 constexpr std::int64_t kNanosecondsPerMillisecond = 1'000'000;
 
 }  // namespace
@@ -120,6 +125,7 @@ std::int32_t Thread::take_file(Request& request) {
   if (!sendable) return kErrorNotSupported;
   request.shared = &file->share();
   request.file = request.shared->descriptor;
+  request.total = request.length;
   return 0;
 }
 
@@ -143,7 +149,6 @@ void Thread::prepare(Request* request, Handle& handle) {
   request->pollable = handle.kind != HandleKind::kFile || handle.pollable;
   request->likely_empty = handle.likely_empty;
   if (handle.direct) request->flags |= driver::kOpenDirect;
-  request->silent = !handle.keyed && !request->awaited;
   request->slices = request->memory.empty() ? nullptr : request->memory.data();
   request->slice_count = static_cast<std::uint32_t>(request->memory.size());
 }
@@ -151,6 +156,7 @@ void Thread::prepare(Request* request, Handle& handle) {
 void Thread::link_chain(Request* request, Handle& handle) {
   for (Request* r = request; r != nullptr; r = r->chain) {
     prepare(r, handle);
+    r->silent = unheard(*r, handle);
     handle.link(r);
     r->chained = r != request;
     r->state = Request::State::kQueued;
@@ -174,7 +180,7 @@ bool Thread::claim(Request* request, Handle& handle) {
   return true;
 }
 
-/// What no thread was there for goes on here. The handle's mutex is held.
+/// The first that waits starts here. The handle's mutex is held.
 void Thread::resume(Direction& direction) {
   direction.active = direction.pop();
   run_on(this, direction.active);
@@ -195,7 +201,7 @@ void Thread::resume_stranded() {
 
 /// Nothing is submitted to the handle any more; the close follows the last packet (rule O5).
 void Thread::begin_close(Request* request, Handle& handle) {
-  prepare(request, handle);
+  request->silent = unheard(*request, handle);
   handle.closing = true;
   handle.close = request;
   request->handle = &handle;
@@ -210,10 +216,7 @@ void Thread::begin_close(Request* request, Handle& handle) {
   const bool connected =
       handle.kind == HandleKind::kSocket && handle.descriptor != driver::kNoDescriptor;
   if (elsewhere && connected) port_.driver().shut_down(handle.descriptor);
-  if (handle.in_flight > 0) return;
-  handle.end_sharing();
-  request->descriptor = handle.descriptor;
-  run_on(this, request);
+  if (handle.in_flight == 0) start_close(handle);
 }
 
 void Thread::refuse(Request* request, std::uint32_t id, std::int64_t error) {
@@ -233,7 +236,7 @@ void Thread::refuse(Request* request, std::uint32_t id, std::int64_t error) {
 void Thread::blame(Request* request, const Handle& handle) {
   for (Request* r = request; r != nullptr; r = r->chain) {
     r->key = handle.key;
-    r->silent = !handle.keyed && !r->awaited;
+    r->silent = unheard(*r, handle);
   }
 }
 

@@ -255,7 +255,6 @@ void FramesThread::on_give_up(Connection& c) {
   Frame& frame = c.frame;
   memory().heard();
   if (!frame.growing && !frame.hungry) return memory().came();
-  if (frame.phase == Phase::kReply) return close(c);
   const bool hungry = frame.hungry;
   if (hungry) memory().leave(c.key);
   frame.hungry = false;

@@ -68,7 +68,7 @@ void FramesThread::send_file(Connection& c, Reply& reply) {
   request->kind = PacketKind::kSendFile;
   request->source = frame.reply_file;
   request->offset = static_cast<std::int64_t>(reply.file_offset + of_file);
-  request->length = request->total = std::min(reply.file_length - of_file, kPart);
+  request->length = std::min(reply.file_length - of_file, kPart);
   thread_->submit(request, c.header.handle);
 }
 

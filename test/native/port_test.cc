@@ -1352,7 +1352,7 @@ Request* send_file(std::uint32_t file, std::int64_t offset, std::uint64_t length
   Request* made = request(PacketKind::kSendFile, token);
   made->source = file;
   made->offset = offset;
-  made->length = made->total = length;
+  made->length = length;
   return made;
 }
 

@@ -493,8 +493,7 @@ void UringLane::wait(Deadline deadline) {
 
 /// What the kernel has put off is news as well: `wait` runs it.
 bool UringLane::has_news() const {
-  const bool ready = !ready_.empty() || has_from_pool_.load(std::memory_order_acquire);
-  return ready || ring_.has_completions() || ring_.wants_enter();
+  return something_to_do() || ring_.has_completions() || ring_.wants_enter();
 }
 
 /// Only the first of several wake-ups costs a system call. All accesses are sequentially
