@@ -67,14 +67,12 @@ export const enum Submission {
   LENGTH = 24,
   /** u32, first slice: chunk of the pool, NO_CHUNK: no memory (Receive: the port's own buffer) */
   CHUNK = 32,
-  /** u32, first slice: offset in the chunk */
+  /** u32, first slice: offset in the chunk; SendFile: handle of the file */
   START = 36,
   /** u32, first slice: bytes */
   BYTES = 40,
   /** u32, comes back in the packet */
   TAG = 44,
-  /** u32, SendFile: handle of the file */
-  FILE = 48,
 }
 
 export const enum SubmissionFlag {

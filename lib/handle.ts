@@ -260,28 +260,6 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     return answer<S, T>(operation);
   }
 
-  /** Submits a part of `file` to be sent. */
-  protected requestSendFile(
-    file: number,
-    offset: number,
-    length: number,
-    options: OperationOptions = noOptions,
-  ): Answer<S, number> {
-    const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
-    const { lane, id } = this;
-    if (this.style === 'packet') {
-      refuseSignal(options);
-      const how = quietOf(options);
-      lane.submitSendFile(how, id, 0, timeout, file, offset, length, tagOf(options));
-      return answer<S, number>(undefined);
-    }
-    const operation = this.begin(Kind.SendFile, asNumber, options, undefined);
-    if (operation.token >= 0) {
-      lane.submitSendFile(0, id, operation.token, timeout, file, offset, length);
-    }
-    return answer<S, number>(operation);
-  }
-
   /** Submits an operation with the slices staged in the lane's memory. */
   protected requestStaged(
     kind: Kind,

@@ -184,21 +184,6 @@ export class Lane {
     this.records[at + Submission.TAG / 4] = tag;
   }
 
-  /** Writes one submission that sends from `file`, a handle, to the socket `handle`. */
-  submitSendFile(
-    flags: number,
-    handle: number,
-    token: number,
-    timeout: number,
-    file: number,
-    offset: number,
-    length: number,
-    tag = 0,
-  ): void {
-    this.submit(Kind.SendFile, flags, handle, token, timeout, offset, length, NO_CHUNK, 0, 0, tag);
-    this.records[this.lastRecord * RECORD_WORDS + Submission.FILE / 4] = file;
-  }
-
   /** Writes one submission with the slices staged in `memory`. */
   submitStaged(
     kind: Kind,

@@ -107,9 +107,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   /**
    * Sends what `file` holds from `offset` on, without a copy of it in the program: sendfile on
-   * Linux | read and sent by native code on Windows. In the order submitted, among the sends (rule O7). Resolves to
-   * the number of bytes when all are with the kernel: fewer than `length` where the file ends
-   * before, 0 when there are none at `offset`. Packet style: a `sent` packet.
+   * Linux | read and sent by native code on Windows. In the order submitted, among the sends (rule
+   * O7). Resolves to the number of bytes when all are with the kernel: fewer than `length` where the
+   * file ends before, 0 when there are none at `offset`. Packet style: a `sent` packet.
    *
    * `file` is a regular file, open for reading. One of the same port may be closed as soon as this
    * returns: its descriptor goes back when the last of what was submitted is sent. What is sent is
@@ -125,7 +125,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     const offset = validate.position(options?.offset, 'options.offset') ?? 0;
     const most = Number.MAX_SAFE_INTEGER;
     const length = validate.integer(options?.length ?? most, 'options.length', 0, most);
-    return this.requestSendFile(source, offset, length, options);
+    return this.request(Kind.SendFile, asNumber, options, offset, length, NO_CHUNK, source);
   }
 
   /**

@@ -61,7 +61,7 @@ Request* read(const Submission& record, bool& usable) {
     request->offset = static_cast<std::int64_t>(record.offset);
     request->length = static_cast<std::uint64_t>(std::max(0.0, record.length));
   }
-  if (request->kind == PacketKind::kSendFile) request->source = record.file;
+  if (request->kind == PacketKind::kSendFile) request->source = record.start;
   if (request->kind == PacketKind::kShutdown) request->flags = kShutWrite;
   if (request->kind == PacketKind::kStat) {
     request->details = std::make_unique<Details>();

@@ -26,8 +26,7 @@ struct Submission {
   std::uint32_t start;
   std::uint32_t bytes;
   std::uint32_t tag;
-  std::uint32_t file;
-  std::uint32_t reserved[3];
+  std::uint32_t reserved[4];
 };
 static_assert(sizeof(Submission) == 64);
 static_assert(offsetof(Submission, slices) == 2 && offsetof(Submission, handle) == 4);
@@ -35,7 +34,6 @@ static_assert(offsetof(Submission, token) == 8 && offsetof(Submission, timeout) 
 static_assert(offsetof(Submission, offset) == 16 && offsetof(Submission, length) == 24);
 static_assert(offsetof(Submission, chunk) == 32 && offsetof(Submission, start) == 36);
 static_assert(offsetof(Submission, bytes) == 40 && offsetof(Submission, tag) == 44);
-static_assert(offsetof(Submission, file) == 48);
 
 /// Slices beyond the first: five to a record.
 struct SliceRecord {
