@@ -989,31 +989,40 @@ PORT_TEST(
   CHECK(eventually([&] { return open_descriptors() == descriptors; }));
 }
 
-/// A port that a thread has left alone, with more sends on a connection than its peer takes at
-/// once.
+/// A port that its thread, `first`, leaves alone, with more sends on the connection `c` than its
+/// peer takes at once. `elsewhere` is a thread of another port.
 struct Deserted {
   static constexpr std::size_t kParts = 20, kPart = 300'000;
 
-  explicit Deserted(const char* driver) : port(make_port(driver, options(2))) {
+  explicit Deserted(const char* driver)
+      : port(make_port(driver, options(2))),
+        other(make_port(driver, options(2))),
+        elsewhere(*other),
+        first(*port),
+        c(connection(*port, first, listener(first, true))) {
     REQUIRE(port->enter());
   }
 
   template <typename Last>
-  void desert(Connection& c, Member& member, Last last) {
+  void desert(Last last) {
     for (std::size_t i = 0; i < kParts; ++i) {
       Request* made = request(PacketKind::kSend);
       made->quiet = true;
       made->timeout = i == 0 ? 0 : 60'000;
       const std::string bytes = part(1, i * kPart, kPart);
-      member.allocate(bytes.data(), bytes.size(), *made);
-      member.thread->submit(made, c.handle);
+      first.allocate(bytes.data(), bytes.size(), *made);
+      first.thread->submit(made, c.handle);
     }
     last();
-    member.leave(true);
+    first.leave(true);
   }
-  static bool whole(Peer& peer) { return peer.read(kParts * kPart) == part(1, 0, kParts * kPart); }
+  bool whole() { return c.peer.read(kParts * kPart) == part(1, 0, kParts * kPart); }
 
   Port* const port;
+  Port* const other;
+  Member elsewhere;
+  Member first;
+  Connection c;
 };
 
 PORT_TEST("T1 O7 sends that a port's last thread leaves behind wait for the next thread") {
@@ -1021,21 +1030,19 @@ PORT_TEST("T1 O7 sends that a port's last thread leaves behind wait for the next
   const std::size_t descriptors = open_descriptors(), handles = open_handles();
   {
     Deserted it(D::name);
-    Member first(*it.port);
-    Connection c = connection(*it.port, first, listener(first, true));
-    it.desert(c, first, [] {});
+    it.desert([] {});
     std::thread next([&] {
       Member member(*it.port);
       const Packet abandoned = member.next();  // it died with the notice of the connection
       CHECK(abandoned.kind == PacketKind::kAbandoned);
       // Behind all of those.
-      member.send(c.handle, "the end", 7);
+      member.send(it.c.handle, "the end", 7);
       const Packet sent = member.next();
       CHECK(sent.token == 7);
       CHECK(sent.error == 0);
     });
-    CHECK(Deserted::whole(c.peer));
-    CHECK(c.peer.read(7) == "the end");
+    CHECK(it.whole());
+    CHECK(it.c.peer.read(7) == "the end");
     next.join();
     it.port->leave();
   }
@@ -1046,18 +1053,14 @@ PORT_TEST("T1 O7 sends that a port's last thread leaves behind wait for the next
 PORT_TEST("T1 A3 sends that a port's last thread leaves behind go on where the handle is sent") {
   NEEDS_DRIVER();
   Deserted it(D::name);
-  Port* other = make_port(D::name, options(2));
-  Member first(*it.port);
-  Member elsewhere(*other);
-  Connection c = connection(*it.port, first, listener(first, true));
-  it.desert(c, first, [] {});
-  REQUIRE(it.port->hand_off(c.handle, *other, 5) == 0);
+  it.desert([] {});
+  REQUIRE(it.port->hand_off(it.c.handle, *it.other, 5) == 0);
   std::atomic<bool> read{false};
   std::thread reader([&] {
-    CHECK(Deserted::whole(c.peer));
+    CHECK(it.whole());
     read = true;
   });
-  while (!read) elsewhere.next(kMillisecond);
+  while (!read) it.elsewhere.next(kMillisecond);
   reader.join();
   it.port->leave();
 }
@@ -1068,17 +1071,14 @@ PORT_TEST(
   const std::size_t descriptors = open_descriptors(), handles = open_handles();
   {
     Deserted it(D::name);
-    Member elsewhere(*make_port(D::name, options(2)));
-    Member first(*it.port);
-    Connection c = connection(*it.port, first, listener(first, true));
-    it.desert(c, first, [&] { elsewhere.send(c.handle, "behind all of those", 9, 60'000); });
-    CHECK(Port::look_up(c.handle).in_flight > 1);
+    it.desert([&] { it.elsewhere.send(it.c.handle, "behind all of those", 9, 60'000); });
+    CHECK(Port::look_up(it.c.handle).in_flight > 1);
     it.port->leave();
-    const Packet answer = elsewhere.next();
+    const Packet answer = it.elsewhere.next();
     CHECK(answer.token == 9);
     CHECK(answer.error == -ECANCELED);
-    CHECK(eventually([&] { return Port::look_up(c.handle).id == 0; }));
-    const std::string got = c.peer.read(Deserted::kParts * Deserted::kPart);
+    CHECK(eventually([&] { return Port::look_up(it.c.handle).id == 0; }));
+    const std::string got = it.c.peer.read(Deserted::kParts * Deserted::kPart);
     CHECK(got.size() < Deserted::kParts * Deserted::kPart);
     CHECK(got == part(1, 0, got.size()));
     CHECK(it.port->pool().allocated_bytes() == 0);
@@ -1093,14 +1093,11 @@ PORT_TEST(
   const std::size_t descriptors = open_descriptors(), handles = open_handles();
   {
     Deserted it(D::name);
-    Member elsewhere(*make_port(D::name, options(2)));
-    Member first(*it.port);
-    Connection c = connection(*it.port, first, listener(first, true));
-    elsewhere.send(c.handle, std::string(Deserted::kParts * Deserted::kPart, 'x'));
-    it.desert(c, first, [] {});
+    it.elsewhere.send(it.c.handle, std::string(Deserted::kParts * Deserted::kPart, 'x'));
+    it.desert([] {});
     it.port->leave();
-    elsewhere.leave(true);
-    CHECK(Port::look_up(c.handle).id == 0);
+    it.elsewhere.leave(true);
+    CHECK(Port::look_up(it.c.handle).id == 0);
     CHECK(it.port->pool().allocated_bytes() == 0);
   }
   CHECK(open_handles() == handles);
@@ -1110,20 +1107,17 @@ PORT_TEST(
 PORT_TEST("T1 T2 an answer that is awaited comes also when the chain before it ends with a port") {
   NEEDS_DRIVER();
   Deserted it(D::name);
-  Member elsewhere(*make_port(D::name, options(2)));
-  Member first(*it.port);
-  Connection c = connection(*it.port, first, listener(first, true));
-  it.desert(c, first, [&] {
+  it.desert([&] {
     Request* head = request(PacketKind::kSend);
-    elsewhere.allocate("behind all of those", 19, *head);
+    it.elsewhere.allocate("behind all of those", 19, *head);
     head->chain = request(PacketKind::kShutdown, 9);
-    elsewhere.thread->submit(head, c.handle);
+    it.elsewhere.thread->submit(head, it.c.handle);
   });
   it.port->leave();
-  const Packet answer = elsewhere.next();
+  const Packet answer = it.elsewhere.next();
   CHECK(answer.token == 9);
   CHECK(answer.error == -ECANCELED);
-  CHECK(eventually([&] { return Port::look_up(c.handle).id == 0; }));
+  CHECK(eventually([&] { return Port::look_up(it.c.handle).id == 0; }));
   CHECK(it.port->pool().allocated_bytes() == 0);
 }
 

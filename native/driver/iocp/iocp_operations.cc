@@ -35,6 +35,11 @@ SOCKET socket_of(const Operation* operation) { return driver::socket_of(operatio
 
 ULONG clipped(std::size_t length) { return static_cast<ULONG>(std::min(length, kMaxTransfer)); }
 
+void start_at(OVERLAPPED& overlapped, std::uint64_t offset) {
+  overlapped.Offset = static_cast<DWORD>(offset);
+  overlapped.OffsetHigh = static_cast<DWORD>(offset >> 32);
+}
+
 Completion completion_of(Operation* operation, Result result) {
   Completion completion;
   completion.operation = operation;
@@ -425,8 +430,7 @@ void IocpLane::send_file(Operation* operation) {
   Pending& state = begin_pending(operation);
   state.part = new (std::nothrow) std::uint8_t[length];
   if (state.part == nullptr) return finish(operation, -ENOMEM);
-  state.overlapped.Offset = static_cast<DWORD>(operation->offset);
-  state.overlapped.OffsetHigh = static_cast<DWORD>(operation->offset >> 32);
+  start_at(state.overlapped, static_cast<std::uint64_t>(operation->offset));
   HANDLE file = reinterpret_cast<HANDLE>(operation->file);
   count_call();
   const bool done = ::ReadFile(file, state.part, length, nullptr, &state.overlapped);
@@ -487,10 +491,7 @@ void IocpLane::transfer_slice(Operation* operation) {
   const Slice& slice = operation->slices[state.slices_done];
   const auto at = static_cast<std::uint64_t>(operation->offset) + state.done;
   state.overlapped = {};
-  if (!operation->stream) {
-    state.overlapped.Offset = static_cast<DWORD>(at);
-    state.overlapped.OffsetHigh = static_cast<DWORD>(at >> 32);
-  }
+  if (!operation->stream) start_at(state.overlapped, at);
   const DWORD length = clipped(slice.length);
   HANDLE handle = handle_of(operation);
   count_call();

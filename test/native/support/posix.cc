@@ -30,7 +30,17 @@ std::size_t entries_of(const char* folder) {
   return count - 2;
 }
 
-/// A ring of the same thread can interrupt a blocking call; the connection goes on being made.
+/// A ring of the same thread, also one that is being torn down, can interrupt blocking calls: with
+/// a timeout set the kernel does not restart them.
+template <typename Call>
+std::ptrdiff_t uninterrupted(Call call) {
+  for (;;) {
+    const std::ptrdiff_t result = call();
+    if (result >= 0 || errno != EINTR) return result;
+  }
+}
+
+/// The connection goes on being made when the call is interrupted.
 bool established(int fd) {
   pollfd writable{fd, POLLOUT, 0};
   while (::poll(&writable, 1, 40'000) < 0 && errno == EINTR) {
@@ -79,8 +89,6 @@ std::int64_t write_at(driver::Descriptor file, const void* bytes, std::size_t le
 
 // ---- the other end ----------------------------------------------------------------------------
 
-/// A ring of the same thread, also one that is being torn down, can interrupt calls: with a timeout
-/// set the kernel does not restart them.
 Peer::Peer(const driver::SocketAddress& address) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   socket_ = fd;
@@ -91,31 +99,13 @@ Peer::Peer(const driver::SocketAddress& address) {
   connected = ::connect(fd, to, address.length) == 0 || (errno == EINTR && established(fd));
 }
 
-bool Peer::write(const std::string& bytes) {
-  const int fd = static_cast<int>(socket_);
-  for (std::size_t sent = 0; sent < bytes.size();) {
-    const ssize_t n = ::send(fd, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    sent += static_cast<std::size_t>(n);
-  }
-  return true;
+std::ptrdiff_t Peer::write_some(const char* bytes, std::size_t length) {
+  return uninterrupted(
+      [&] { return ::send(static_cast<int>(socket_), bytes, length, MSG_NOSIGNAL); });
 }
 
-std::string Peer::read(std::size_t length) {
-  std::string bytes(length, '\0');
-  std::size_t got = 0;
-  while (got < length) {
-    const ssize_t n = ::recv(static_cast<int>(socket_), bytes.data() + got, length - got, 0);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      ended = n == 0;
-      break;
-    }
-    got += static_cast<std::size_t>(n);
-  }
-  bytes.resize(got);
-  return bytes;
+std::ptrdiff_t Peer::read_some(char* bytes, std::size_t length) {
+  return uninterrupted([&] { return ::recv(static_cast<int>(socket_), bytes, length, 0); });
 }
 
 void Peer::end_writing() { ::shutdown(static_cast<int>(socket_), SHUT_WR); }

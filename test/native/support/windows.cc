@@ -123,28 +123,12 @@ Peer::Peer(const driver::SocketAddress& address) {
   connected = ::connect(socket, to, static_cast<int>(address.length)) == 0;
 }
 
-bool Peer::write(const std::string& bytes) {
-  for (std::size_t sent = 0; sent < bytes.size();) {
-    const int n = ::send(of(socket_), bytes.data() + sent, clipped(bytes.size() - sent), 0);
-    if (n <= 0) return false;
-    sent += static_cast<std::size_t>(n);
-  }
-  return true;
+std::ptrdiff_t Peer::write_some(const char* bytes, std::size_t length) {
+  return ::send(of(socket_), bytes, clipped(length), 0);
 }
 
-std::string Peer::read(std::size_t length) {
-  std::string bytes(length, '\0');
-  std::size_t got = 0;
-  while (got < length) {
-    const int n = ::recv(of(socket_), bytes.data() + got, clipped(length - got), 0);
-    if (n <= 0) {
-      ended = n == 0;
-      break;
-    }
-    got += static_cast<std::size_t>(n);
-  }
-  bytes.resize(got);
-  return bytes;
+std::ptrdiff_t Peer::read_some(char* bytes, std::size_t length) {
+  return ::recv(of(socket_), bytes, clipped(length), 0);
 }
 
 void Peer::end_writing() { ::shutdown(of(socket_), SD_SEND); }
