@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
@@ -32,6 +33,11 @@ const shared = {
 export default defineConfig({
   test: {
     ...shared,
+    // Tests wait more than they compute: on two CPUs, too, two files at a time are done sooner.
+    // Under Wine one by one: all calls go through one server process.
+    maxWorkers: process.env['COMPLETION_PORT_TEST_WINE']
+      ? 1
+      : Math.max(2, availableParallelism() - 1),
     projects: [
       {
         test: {
