@@ -3,6 +3,7 @@
  * One thread serves all connections; with --threads there are so many processes (node:cluster).
  */
 import cluster from 'node:cluster';
+import { once } from 'node:events';
 import net from 'node:net';
 import { integer, option, readArguments } from './support/arguments.mjs';
 import { Conversation } from './support/net-conversation.mjs';
@@ -88,14 +89,27 @@ function answerOf(worker, question) {
   });
 }
 
+/** At once: one that is still starting would complain, on the same stderr, of a primary that is gone. */
+async function kill(worker) {
+  if (worker.isDead()) return;
+  const exited = once(worker, 'exit');
+  worker.process.kill('SIGKILL');
+  await exited;
+}
+
 async function serveWithCluster(settings) {
   const { threads } = settings;
   const environment = { SPOOL_SERVER_SETTINGS: JSON.stringify(settings) };
   const workers = Array.from({ length: threads }, () => cluster.fork(environment));
-  const [{ address }] = await Promise.all(workers.map((worker) => answerOf(worker)));
   // A mistake in one of them is one of the server's.
   let ending = false;
   cluster.on('exit', () => ending || process.exit(1));
+  const answers = Promise.all(workers.map((worker) => answerOf(worker)));
+  const [{ address }] = await answers.catch(async (error) => {
+    ending = true;
+    await Promise.all(workers.map(kill));
+    throw error;
+  });
   const report = async () => {
     if (!settings.stats) return;
     const all = await Promise.all(workers.map((worker) => answerOf(worker, 'numbers')));
