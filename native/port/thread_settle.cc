@@ -332,8 +332,8 @@ void Thread::finish(Request* request, Handle& handle, bool succeeded, Port& lock
   }
   const PacketKind kind = request->kind;
   handle.unlink(request);
-  advance(request, handle, locked);
   continue_chain(request, handle, succeeded, locked);
+  advance(request, handle, locked);
   const bool opening = kind == PacketKind::kOpen || kind == PacketKind::kConnect;
   const bool unheard = opening && (request->owner == nullptr || request->owner->gone);
   recycle(request);
@@ -442,6 +442,7 @@ void Thread::continue_chain(Request* request, Handle& handle, bool succeeded, Po
   next->chained = false;
   Direction* direction = handle.direction(*next);
   if (direction == nullptr) return run_on(runner_for(next, locked), next);
+  if (direction->active == request) return direction->push_front(next);  // before later ones: O7
   direction->push(next);
   if (direction->active == nullptr) start_next(*direction, handle, locked);
 }

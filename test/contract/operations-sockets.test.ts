@@ -546,6 +546,13 @@ describe('O8', () => {
   });
 });
 
+/** All that comes, up to the end. */
+function gather(peer: net.Socket): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  peer.on('data', (chunk) => chunks.push(chunk));
+  return new Promise((resolve) => peer.once('end', () => resolve(Buffer.concat(chunks))));
+}
+
 describe('O9', () => {
   test('O9: linked sends and receives run in order', async () => {
     const port = newPort();
@@ -554,6 +561,18 @@ describe('O9', () => {
     const [sent, answer] = socket.link(() => [socket.send('question'), socket.receive()] as const);
     expect(await sent).toBe(8);
     expect((await answer).toString()).toBe('QUESTION');
+  });
+
+  test('O9 O7: linked sends go out before what is sent after them', async () => {
+    const port = newPort();
+    const { socket, peer } = await withRawPeer(port);
+    const sent = pattern(8_000_000);
+    const part = (i: number): Buffer => sent.subarray(i * 2_000_000, (i + 1) * 2_000_000);
+    const received = gather(peer);
+    void socket.link(() => [socket.send(part(0)), socket.send(part(1)), socket.send(part(2))]);
+    await socket.send(part(3));
+    await socket.end();
+    expect((await received).equals(sent)).toBe(true);
   });
 
   test('O9: a failed receive cancels the send behind it', async () => {
@@ -577,11 +596,6 @@ describe('O9', () => {
 
 describe('sendFile', () => {
   const contents = pattern(3_000_000);
-  const gather = (peer: net.Socket): Promise<Buffer> => {
-    const chunks: Buffer[] = [];
-    peer.on('data', (chunk) => chunks.push(chunk));
-    return new Promise((resolve) => peer.once('end', () => resolve(Buffer.concat(chunks))));
-  };
 
   test('O3: what is not an open regular file, and a wrong position or length, throw at once', async () => {
     const port = newPort();

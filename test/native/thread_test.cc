@@ -398,6 +398,35 @@ PORT_TEST("O9 a send that ended early cancels the shutdown linked to it") {
   CHECK(packet.error == -ECANCELED);
 }
 
+PORT_TEST("O7 O9 linked sends keep their place before what is sent after them") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member member(*port);
+  Connection c = connection(*port, member, listener(member, true));
+  std::string all;
+  const auto send = [&](std::uint32_t token) {
+    const std::string bytes(3'000'000, static_cast<char>('0' + token));
+    Request* made = request(PacketKind::kSend, token);
+    member.allocate(bytes.data(), bytes.size(), *made);
+    all += bytes;
+    return made;
+  };
+  Request* head = send(1);
+  head->chain = send(2);
+  head->chain->chain = send(3);
+  member.thread->submit(head, c.handle);
+  member.thread->submit(send(4), c.handle);
+  bool whole = false;
+  std::thread reader([&] { whole = c.peer.read(all.size()) == all; });
+  for (std::uint32_t token = 1; token <= 4; ++token) {
+    const Packet packet = member.next();
+    CHECK(packet.token == token);
+    CHECK(packet.error == 0);
+  }
+  reader.join();
+  CHECK(whole);
+}
+
 PORT_TEST("O4 bytes that arrived before a cancel are not lost") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
