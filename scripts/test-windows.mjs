@@ -35,13 +35,19 @@ const { values: options, positionals: filters } = parseArgs({
     testNamePattern: { type: 'string', short: 't' },
   },
 });
-/**
- * Left out are the tests of what makes the package, which know Linux only, and of the examples, which
- * read what a child process writes: under Wine that has to be a file. See test/windows instead.
- */
+/** What the examples import. */
+const OF_EXAMPLES = ['cli-progress', 'console-table-printer', 'hdr-histogram-js', 'log-update'];
+/** Left out are the tests of what makes the package, and of `npm start`, which know Linux only. */
 const TESTED = [
   'contract/',
   'stage/',
+  'examples/cat',
+  'examples/copy',
+  'examples/echo',
+  'examples/options',
+  'examples/proxy',
+  'examples/servers',
+  'examples/spool-server',
   'await.',
   'errors.',
   'files.',
@@ -77,7 +83,7 @@ function crossBuild() {
 /** vitest with its binaries for Windows, and beside it what is to be tested. */
 function prepareSuite() {
   const manifest = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
-  const wanted = ['vitest', 'cli-progress', 'hdr-histogram-js'];
+  const wanted = ['vitest', ...OF_EXAMPLES];
   const { devDependencies } = manifest;
   const chosen = Object.fromEntries(wanted.map((name) => [name, devDependencies[name]]));
   const text = JSON.stringify({ ...manifest, scripts: {}, devDependencies: chosen }, undefined, 2);

@@ -52,5 +52,10 @@ export async function reservePort(port, { host, port: wanted }) {
   const probe = await port.listen({ host, port: wanted });
   const { port: number } = probe.address();
   await probe.close();
+  if (process.platform === 'win32') {
+    const text =
+      '--threads has to be 1 on Windows, which does not spread connections over listeners';
+    throw Object.assign(new Error(text), { code: 'ENOTSUP' });
+  }
   return port.listen({ host, port: number, reusePort: true });
 }

@@ -2,7 +2,15 @@ import { spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { ended, newSeed, pattern, Random, root, temporaryDirectory } from '../support/harness';
+import {
+  ended,
+  newSeed,
+  pattern,
+  Random,
+  root,
+  skipOnWindows,
+  temporaryDirectory,
+} from '../support/harness';
 import { describeDrivers, program, startExample } from '../support/examples';
 
 /** Its output as bytes: `ended` reads text. */
@@ -13,7 +21,8 @@ async function outputOf(child: ReturnType<typeof startExample>): Promise<Buffer>
 }
 
 async function run(args: readonly string[], input: Uint8Array | number | null = null) {
-  const stdin = typeof input === 'number' ? input : input === null ? 'ignore' : 'pipe';
+  // Windows: a pipe that can complete through a port.
+  const stdin = typeof input === 'number' ? input : input === null ? 'ignore' : 'overlapped';
   const child = startExample('cat', args, { stdio: [stdin, 'pipe', 'pipe'] });
   let stderr = '';
   child.stderr!.on('data', (text) => (stderr += text));
@@ -28,6 +37,9 @@ function openFile(file: string, flags: string): number {
   onTestFinished(() => closeSync(descriptor));
   return descriptor;
 }
+
+/** NUL is not among them: it does not complete through a port (ERR_NOT_OVERLAPPED). */
+const NO_DEVICES = 'no devices to read from and write to';
 
 describeDrivers('cat', (driver) => {
   const options = ['--driver', driver];
@@ -91,12 +103,14 @@ describeDrivers('cat', (driver) => {
     expect(readSync(descriptor, Buffer.alloc(10))).toBe(0);
   });
 
-  test('nothing to read', async () => {
+  test('nothing to read', async (context) => {
+    skipOnWindows(context, NO_DEVICES);
     const { code, stdout, stderr } = await run(options);
     expect({ code, stdout: stdout.length, stderr }).toEqual({ code: 0, stdout: 0, stderr: '' });
   });
 
-  test('output to /dev/null', async () => {
+  test('output to /dev/null', async (context) => {
+    skipOnWindows(context, NO_DEVICES);
     const { paths } = files(1_000_000);
     const stdio = ['ignore', openFile('/dev/null', 'w'), 'pipe'] as const;
     const child = startExample('cat', [...options, ...paths], { stdio: [...stdio] });
@@ -125,7 +139,8 @@ describeDrivers('cat', (driver) => {
     );
   });
 
-  test('a full device: a message and code 1', async () => {
+  test('a full device: a message and code 1', async (context) => {
+    skipOnWindows(context, NO_DEVICES);
     const { paths } = files(1_000_000);
     const stdio = ['ignore', openFile('/dev/full', 'w'), 'pipe'] as const;
     const child = startExample('cat', [...options, ...paths], { stdio: [...stdio] });
@@ -136,7 +151,8 @@ describeDrivers('cat', (driver) => {
     expect(stderr).toMatch(/^cat: .*ENOSPC.*\n$/);
   });
 
-  test('a reader that has seen enough ends it, quietly', async () => {
+  test('a reader that has seen enough ends it, quietly', async (context) => {
+    skipOnWindows(context, 'no sh');
     const { paths, all } = files(4_000_000);
     const script = '{ "$@"; echo "code $?" >&2; } | head -c 1000';
     const command = [process.execPath, program('cat'), ...options, ...paths, ...paths];

@@ -15,8 +15,23 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
-import { ended, newSeed, pattern, Random, temporaryDirectory, until } from '../support/harness';
-import { describeDrivers, runExample, smallFileSystem, startExample } from '../support/examples';
+import {
+  ended,
+  newSeed,
+  pattern,
+  Random,
+  skipOnWindows,
+  skipUnderWine,
+  temporaryDirectory,
+  until,
+} from '../support/harness';
+import {
+  describeDrivers,
+  NO_SIGNALS,
+  runExample,
+  smallFileSystem,
+  startExample,
+} from '../support/examples';
 
 const MiB = 2 ** 20;
 
@@ -96,9 +111,10 @@ describeDrivers('copy', (driver) => {
     expect(readFileSync(target).every((byte) => byte === 0)).toBe(true);
   });
 
-  test.each(['the same path', 'a hard link', 'a symbolic link', 'its directory'])(
+  test.for(['the same path', 'a hard link', 'a symbolic link', 'its directory'])(
     'onto itself is refused: %s',
-    async (how) => {
+    async (how, context) => {
+      if (how === 'a symbolic link') skipUnderWine(context, 'no symbolic links');
       const contents = pattern(100_000);
       const { directory, source, target } = sourceWith(contents);
       if (how === 'a hard link') linkSync(source, target);
@@ -127,14 +143,16 @@ describeDrivers('copy', (driver) => {
     expect(readdirSync(directory)).toEqual(['source']);
   });
 
-  test.each([0o640, 0o755, 0o400])('the mode is kept: %o', async (mode) => {
+  test.for([0o640, 0o755, 0o400])('the mode is kept: %o', async (mode, context) => {
+    skipOnWindows(context, 'no permission bits');
     const { source, target } = sourceWith('text');
     chmodSync(source, mode);
     expect(await copy(source, target)).toEqual(done);
     expect(statSync(target).mode & 0o7777).toBe(mode);
   });
 
-  test('into a directory, and through a symbolic link', async () => {
+  test('into a directory, and through a symbolic link', async (context) => {
+    skipUnderWine(context, 'no symbolic links');
     const { directory, source, target } = sourceWith('text');
     const other = temporaryDirectory();
     expect(await copy(source, other)).toEqual(done);
@@ -160,9 +178,10 @@ describeDrivers('copy', (driver) => {
     expect(readFileSync(path.join(device, 'target'), 'utf8')).toBe('old');
   });
 
-  test.each(['SIGINT', 'SIGTERM'] as const)(
+  test.for(['SIGINT', 'SIGTERM'] as const)(
     '%s ends it with code 130, and no half file',
-    async (signal) => {
+    async (signal, context) => {
+      skipOnWindows(context, NO_SIGNALS);
       const { directory, source, target } = sourceWith('');
       const file = openSync(source, 'r+');
       ftruncateSync(file, 2 ** 40); // nobody reads all of that meanwhile

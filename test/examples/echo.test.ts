@@ -1,7 +1,7 @@
 import type net from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { newSeed, pattern, Random, rawClient, sleep } from '../support/harness';
-import { describeDrivers, outcome, startServer, write } from '../support/examples';
+import { describeDrivers, outcome, startServer, write, stopped } from '../support/examples';
 
 /** Sends in chunks of random sizes, now and then with a pause, and then the end. */
 async function sendRandomly(socket: net.Socket, bytes: Buffer, random: Random): Promise<void> {
@@ -34,7 +34,7 @@ describeDrivers('echo', (driver) => {
         );
       });
       await Promise.all(work);
-      expect(await server.stop()).toMatchObject({ code: 0, stderr: '' });
+      expect(await server.stop()).toMatchObject(stopped);
     });
 
     test('an end that comes with the first bytes, or alone, is answered with the end', async () => {
@@ -77,7 +77,7 @@ describeDrivers('echo', (driver) => {
       const { bytes, how } = await received;
       expect(how).toBe('end');
       expect(String(bytes)).toBe(Array.from({ length: rounds }, (_, i) => `round ${i}\n`).join(''));
-      expect(await server.stop()).toMatchObject({ code: 0, stderr: '' });
+      expect(await server.stop()).toMatchObject(stopped);
     });
   });
 });

@@ -1,9 +1,10 @@
 /** What all servers among the examples do alike. */
 import { describe, expect, test } from 'vitest';
-import { pattern, rawClient, rawServer, turns } from '../support/harness';
+import { pattern, rawClient, rawServer, skipOnWindows, turns } from '../support/harness';
 import {
   describeDrivers,
   driverArguments,
+  NO_SIGNALS,
   outcome,
   runExample,
   startServer,
@@ -21,7 +22,8 @@ describe.each(['echo', 'proxy', 'spool-server', 'spool-server-net'])('%s', (name
 
   const body = (driver: Driver | 'net') => {
     describe.each([1, 2])('threads: %i', (threads) => {
-      test.each(signals)('%s ends it with code 0, connections or not', async (signal) => {
+      test.for(signals)('%s ends it with code 0, connections or not', async (signal, context) => {
+        skipOnWindows(context, NO_SIGNALS);
         const server = await startServer(name, driver, threads, await argumentsOf());
         expect(server.ready).toMatch(
           new RegExp(`^listening on 127\\.0\\.0\\.1:\\d+ driver=${driver} threads=${threads}\n$`),
@@ -40,15 +42,17 @@ describe.each(['echo', 'proxy', 'spool-server', 'spool-server-net'])('%s', (name
         await Promise.all(outcomes); // all of them are closed
       });
 
-      test.each(signals)(
+      test.for(signals)(
         '%s that comes with the ready line ends it with code 0',
-        async (signal) => {
+        async (signal, context) => {
+          skipOnWindows(context, NO_SIGNALS);
           const server = await startServer(name, driver, threads, await argumentsOf());
           expect(await server.stop(signal)).toMatchObject({ code: 0, signal: null, stderr: '' });
         },
       );
 
-      test('signals that come again change nothing', async () => {
+      test('signals that come again change nothing', async (context) => {
+        skipOnWindows(context, NO_SIGNALS);
         const server = await startServer(name, driver, threads, await argumentsOf());
         await rawClient(server.port);
         await turns();
