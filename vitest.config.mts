@@ -22,6 +22,14 @@ const built = fileURLToPath(new URL('./dist/', import.meta.url))
   .replaceAll('\\', '/')
   .replace(/[.*+?^${}()|[\]]/g, '\\$&');
 
+/** What chooses between drivers, builds, packs and measures, and `npm start`, know Linux only. */
+const linuxOnly =
+  process.platform === 'win32'
+    ? ['fallback', 'build-scripts', 'sources', 'bench', 'examples/start'].map(
+        (name) => `test/${name}.test.ts`,
+      )
+    : [];
+
 const shared = {
   pool: 'forks' as const,
   testTimeout: 60_000,
@@ -44,12 +52,22 @@ export default defineConfig({
           ...shared,
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['contract', 'stage', 'examples', 'package', 'windows'].map(
-            (folder) => `test/${folder}/**`,
-          ),
+          exclude: [
+            ...['contract', 'stage', 'examples', 'package', 'windows'].map(
+              (folder) => `test/${folder}/**`,
+            ),
+            ...linuxOnly,
+          ],
         },
       },
-      { test: { ...shared, name: 'examples', include: ['test/examples/**/*.test.ts'] } },
+      {
+        test: {
+          ...shared,
+          name: 'examples',
+          include: ['test/examples/**/*.test.ts'],
+          exclude: linuxOnly,
+        },
+      },
       ...drivers().map((driver) => ({
         test: {
           ...shared,

@@ -1,7 +1,15 @@
 import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { ended, root, startProcess, temporaryDirectory, type Ended } from './support/harness';
+import {
+  ended,
+  root,
+  skipOnWindows,
+  startProcess,
+  temporaryDirectory,
+  windows,
+  type Ended,
+} from './support/harness';
 
 const binary =
   process.env['COMPLETION_PORT_BINDING'] ?? path.join(root, 'build/Release/completion_port.node');
@@ -70,7 +78,8 @@ describe('where no binary loads', () => {
     expect(code).not.toBe(0);
     expect(stderr).toContain('ERR_COMPLETION_PORT_BINDING');
     expect(stderr).toContain(`no usable native binary for ${platform}`);
-    expect(stderr).toMatch(/build\/Release\/completion_port\.node: .*(file too short|invalid ELF)/);
+    const reason = windows ? '(not a valid Win32|Bad EXE)' : '(file too short|invalid ELF)';
+    expect(stderr).toMatch(new RegExp(`Release.completion_port\\.node: .*${reason}`));
     expect(stderr).toContain(`${path.join(folder, debug)}: not there`);
     expect(stderr).toContain(`${path.join(folder, prebuilt)}: not there`);
     expect(stderr).toContain('npm explore completion-port -- npm run build:native');
@@ -85,7 +94,8 @@ describe('where no binary loads', () => {
     expect(stderr).toContain(`no usable native binary for ${process.platform}-mips`);
   });
 
-  test('a system with musl is told from one with glibc', async () => {
+  test('a system with musl is told from one with glibc', async (context) => {
+    skipOnWindows(context, 'no libc of its own');
     const folder = packageWith({ [prebuilt]: 'binary' });
     const musl = 'process.report.getReport = () => ({ header: {} })';
     const { stderr } = await load(folder, musl);
