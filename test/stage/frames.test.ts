@@ -20,8 +20,12 @@ interface Spool {
   readonly failures: { event: string; code: string | undefined }[];
 }
 
-async function spool(options: FramesOptions, more: PipelineOptions = {}): Promise<Spool> {
-  const work = { stage: fixture('digest.mjs'), threads: 2 };
+async function spool(
+  options: FramesOptions,
+  more: PipelineOptions = {},
+  threads = 2,
+): Promise<Spool> {
+  const work = { stage: fixture('digest.mjs'), threads };
   const pipeline = newPipeline(
     { spool: { native: frames(options), next: 'work', threads: 2 }, work, other: work },
     more,
@@ -166,19 +170,17 @@ describe('documents', () => {
   });
 
   test('the bytes of a document are valid while its handler goes on, and no longer', async () => {
-    const { port } = await spool({ length: 'u32be' });
+    const { port } = await spool({ length: 'u32be' }, {}, 1);
     const client = new Client(port);
     client.write(u32('later on'));
     await until(() => client.text === 'later on\n');
     client.forget();
     client.write(u32('late'));
     await until(() => client.text === 'soon\n');
-    // Two threads: ask until the one that was at it answers.
-    for (let i = 0; !client.text.includes('ERR_CONNECTION_RELEASED'); i++) {
+    while (!client.text.includes('ERR_CONNECTION_RELEASED')) {
       client.forget();
       client.write(u32('told'));
       await until(() => client.text.includes('\n'));
-      expect(i).toBeLessThan(1000);
     }
   });
 });
