@@ -123,8 +123,10 @@ describe('documents', () => {
     await empty(pipeline);
     // JavaScript is woken once for a document, however it came.
     expect(work(pipeline)).toMatchObject({ packets: documents, documents, failures: 0 });
-    // A document in a file is read on this port.
-    if (kind === 'memory') expect(work(pipeline).port.batches).toBeLessThanOrEqual(documents);
+    // A document in a file is read on this port. What an idle thread takes from one that was woken
+    // and has not come yet is a batch of both.
+    const { batches, steals } = work(pipeline).port;
+    if (kind === 'memory') expect(batches).toBeLessThanOrEqual(documents + steals);
     expect(stats(pipeline)).toMatchObject({ documents, replies: documents, queued: 0, waiting: 0 });
   });
 
