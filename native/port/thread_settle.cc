@@ -15,6 +15,8 @@ namespace cp {
 namespace {
 
 constexpr std::int64_t kPauseAfterExhaustion = 100'000'000;
+/// Starving receives that are tried at one time.
+constexpr std::size_t kTriedAtOnce = 32;
 
 /// accept(2): out of descriptors or memory. The connection stays in the backlog.
 bool exhausted(std::int64_t result) {
@@ -487,14 +489,23 @@ void Thread::after_settling() {
 
 // ---- waiting for buffers and descriptors ------------------------------------------------------
 
-/// On the list of the starving before looking once more: see Port::wake_starving.
+/// On the list of the starving before looking once more: see Port::wake_starving. A few at a time,
+/// those first that have waited longest: where buffers come back one by one, most of them would
+/// only starve again. Whether there is something left for the others is seen when these have been
+/// tried, because who has nothing to receive takes no buffer.
 void Thread::retry_starved() {
   port_.add_starving(*this);
   if (!lane_->refill()) return;
-  port_.remove_starving(*this);
-  std::vector<Request*> starved;
-  starved.swap(starved_);
-  for (Request* request : starved) {
+  const auto end =
+      starved_.begin() + static_cast<std::ptrdiff_t>(std::min(starved_.size(), kTriedAtOnce));
+  const std::vector<Request*> tried(starved_.begin(), end);
+  starved_.erase(starved_.begin(), end);
+  if (starved_.empty()) {
+    port_.remove_starving(*this);
+  } else {
+    wake();
+  }
+  for (Request* request : tried) {
     request->state = Request::State::kStarted;
     lane_->submit(request);
   }

@@ -338,6 +338,12 @@ PORT_TEST("M1 with hardly any buffers every byte arrives on every connection") {
   receive_with_few_buffers<D>(3, 4, 12);
 }
 
+PORT_TEST("M1 with hardly any buffers for many connections every byte arrives on every one") {
+  NEEDS_DRIVER();
+  receive_with_few_buffers<D>(2, 1, 80);
+  receive_with_few_buffers<D>(3, 2, 100);
+}
+
 PORT_TEST("M1 receiving pauses without a buffer, does not spin, and goes on when there is one") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options(2, 2));
