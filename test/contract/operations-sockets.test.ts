@@ -718,9 +718,10 @@ describe('sendFile', () => {
       const { socket, peer } = await withRawPeer(port);
       peer.pause();
       const sends = Array.from({ length: 10 }, () => socket.sendFile(file, { timeout }));
+      const settled = Promise.allSettled(sends);
       await turns();
       if (timeout === undefined) for (const send of sends) send.cancel();
-      const results = await Promise.allSettled(sends);
+      const results = await settled;
       const last = results.at(-1) as PromiseRejectedResult;
       const code = timeout === undefined ? 'ECANCELED' : 'ETIMEDOUT';
       expect(last.reason).toMatchObject({ code, syscall: 'sendfile' });
