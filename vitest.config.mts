@@ -56,10 +56,12 @@ export default defineConfig({
             ...['contract', 'stage', 'examples', 'package', 'windows'].map(
               (folder) => `test/${folder}/**`,
             ),
+            'test/bench.test.ts',
             ...linuxOnly,
           ],
         },
       },
+      { test: { ...shared, name: 'bench', include: ['test/bench.test.ts'], exclude: linuxOnly } },
       {
         test: {
           ...shared,
