@@ -79,7 +79,7 @@ describe('where no binary loads', () => {
     expect(stderr).toContain('ERR_COMPLETION_PORT_BINDING');
     expect(stderr).toContain(`no usable native binary for ${platform}`);
     const reason = windows ? '(not a valid Win32|Bad EXE)' : '(file too short|invalid ELF)';
-    expect(stderr).toMatch(new RegExp(`Release.completion_port\\.node: .*${reason}`));
+    expect(stderr).toMatch(new RegExp(`build.Release.completion_port\\.node: .*${reason}`));
     expect(stderr).toContain(`${path.join(folder, debug)}: not there`);
     expect(stderr).toContain(`${path.join(folder, prebuilt)}: not there`);
     expect(stderr).toContain('npm explore completion-port -- npm run build:native');

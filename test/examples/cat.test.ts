@@ -21,9 +21,9 @@ async function outputOf(child: ReturnType<typeof startExample>): Promise<Buffer>
 }
 
 async function run(args: readonly string[], input: Uint8Array | number | null = null) {
-  // Windows: a pipe that can complete through a port.
+  // Windows: pipes that can complete through a port.
   const stdin = typeof input === 'number' ? input : input === null ? 'ignore' : 'overlapped';
-  const child = startExample('cat', args, { stdio: [stdin, 'pipe', 'pipe'] });
+  const child = startExample('cat', args, { stdio: [stdin, 'overlapped', 'pipe'] });
   let stderr = '';
   child.stderr!.on('data', (text) => (stderr += text));
   const closed = new Promise((resolve) => child.once('close', resolve));

@@ -1,7 +1,7 @@
 import type net from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { newSeed, pattern, Random, rawClient, sleep } from '../support/harness';
-import { describeDrivers, outcome, startServer, write, stopped } from '../support/examples';
+import { describeDrivers, outcome, startServer, stopped, write } from '../support/examples';
 
 /** Sends in chunks of random sizes, now and then with a pause, and then the end. */
 async function sendRandomly(socket: net.Socket, bytes: Buffer, random: Random): Promise<void> {

@@ -1,31 +1,13 @@
 /**
  * What the tests of the example programs share: running them, and clients to talk to them.
  */
-import {
-  spawn,
-  spawnSync,
-  type ChildProcess,
-  type SpawnOptions,
-  type StdioOptions,
-} from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { readdirSync, readFileSync } from 'node:fs';
 import type net from 'node:net';
 import path from 'node:path';
-import { Readable } from 'node:stream';
 import { describe, onTestFinished, type TestContext } from 'vitest';
-import {
-  drivers,
-  ended,
-  root,
-  sleep,
-  temporaryDirectory,
-  until,
-  windows,
-  wine,
-  type Ended,
-} from './harness';
+import { drivers, ended, root, temporaryDirectory, until, windows, type Ended } from './harness';
 
 export type Driver = (typeof drivers)[number];
 
@@ -73,45 +55,13 @@ export function startExample(
   args: readonly string[],
   { stdio = ['ignore', 'pipe', 'pipe'], env }: StartOptions = {},
 ): ChildProcess {
-  const all = [program(name), ...args];
-  const how = { cwd: root, env: { ...environment, ...env } };
-  const child = wine
-    ? spawnWithFiles(all, how, stdio)
-    : spawn(process.execPath, all, { ...how, stdio });
+  const child = spawn(process.execPath, [program(name), ...args], {
+    cwd: root,
+    env: { ...environment, ...env },
+    stdio,
+  });
   onTestFinished(() => void child.kill('SIGKILL'));
   return child;
-}
-
-/** Of Wine's pipes Node.js can't make its standard output: it writes to files, which are read. */
-function spawnWithFiles(args: string[], how: SpawnOptions, stdio: StdioOptions): ChildProcess {
-  const directory = temporaryDirectory();
-  const wanted = Array.isArray(stdio) ? stdio : [stdio, stdio, stdio];
-  const files = wanted.map((one, i) =>
-    i > 0 && one === 'pipe' ? path.join(directory, `${i}`) : undefined,
-  );
-  const given = files.map((file, i) => (file === undefined ? wanted[i] : openSync(file, 'w')));
-  const child = spawn(process.execPath, args, { ...how, stdio: given as StdioOptions });
-  for (const [i, file] of files.entries()) if (file !== undefined) closeSync(given[i] as number);
-  const streams = files.map((file) =>
-    file === undefined ? null : Readable.from(growing(file, child), { objectMode: false }),
-  );
-  return Object.assign(child, { stdout: streams[1], stderr: streams[2] });
-}
-
-/** What a process writes to a file, until it ends. */
-async function* growing(name: string, writer: ChildProcess): AsyncGenerator<Buffer> {
-  const file = await open(name);
-  try {
-    for (;;) {
-      const over = writer.exitCode !== null || writer.signalCode !== null;
-      const { buffer, bytesRead } = await file.read();
-      if (bytesRead > 0) yield buffer.subarray(0, bytesRead);
-      else if (over) return;
-      else await sleep(10);
-    }
-  } finally {
-    await file.close();
-  }
 }
 
 /** Runs an example to its end. */

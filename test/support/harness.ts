@@ -7,7 +7,6 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { finished } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { getSystemErrorMap } from 'node:util';
@@ -308,7 +307,6 @@ export async function ended(child: ChildProcess): Promise<Ended> {
   let stderr = '';
   child.stdout!.setEncoding('utf8').on('data', (text: string) => (stdout += text));
   child.stderr!.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-  const read = [child.stdout!, child.stderr!].map((stream) => finished(stream));
   const watchdog = setTimeout(() => {
     stderr += '\n(it did not end by itself)';
     child.kill('SIGKILL');
@@ -317,7 +315,6 @@ export async function ended(child: ChildProcess): Promise<Ended> {
     child.once('close', (...how) => resolve(how)),
   );
   clearTimeout(watchdog);
-  await Promise.all(read);
   return { code, signal, stdout, stderr };
 }
 
