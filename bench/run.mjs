@@ -5,6 +5,7 @@
  *     npm run bench -- echo posts --rounds 3
  *     npm run bench -- --quick
  *     npm run bench -- --smoke
+ *     npm run bench -- compare --baseline ../old
  */
 import fs from 'node:fs';
 import os from 'node:os';
@@ -13,8 +14,9 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { affinity } from './support/affinity.mjs';
 import { buildNative } from './support/build.mjs';
+import { contestantsOn } from './support/checkout.mjs';
 import { dataFile } from './support/data.mjs';
-import { printRow, printStatus, printVerdict } from './support/report.mjs';
+import { printRatios, printRow, printStatus, printVerdict } from './support/report.mjs';
 import { runRow } from './support/rounds.mjs';
 
 const names = [
@@ -22,6 +24,8 @@ const names = [
   ...['random-reads', 'awaited-reads', 'sequential-reads', 'durable-writes', 'send-file'],
   ...['posts', 'hand-off', 'order', 'pin', 'spool'],
 ];
+/** On demand only: they want an argument. */
+const others = ['compare'];
 /** What is published; parts and short runs go to the other, which git ignores. */
 const published = new URL('./results/', import.meta.url);
 const unpublished = new URL('../build-bench/results/', import.meta.url);
@@ -36,11 +40,16 @@ const modes = {
 
 const help = `npm run bench [-- NAME… [options]]
 
-  NAME          ${names.join(', ')}; default: all of them
+  NAME          ${names.join(', ')}; default: all of them;
+                ${others.join(', ')}
   --rounds N    how often each contestant is measured (${modes.full.rounds})
   --seconds N   how long each time (${modes.full.seconds})
   --quick       one short round: less than two minutes in all
   --smoke       whether each contestant works; nothing is written
+  --rows TEXT   only rows whose name contains that
+  --baseline DIRECTORY
+                for compare, which is run on demand only: another checkout, built, to be measured
+                beside this one
   --list        the rows and who takes part
 `;
 
@@ -57,26 +66,34 @@ function positive(text, name, fallback) {
 
 function readArguments() {
   const flag = { type: 'boolean', default: false };
-  const options = { quick: flag, smoke: flag, list: flag, help: flag };
+  const text = { type: 'string' };
+  const flags = { quick: flag, smoke: flag, list: flag, help: flag };
   let parsed;
   try {
     parsed = parseArgs({
-      options: { ...options, rounds: { type: 'string' }, seconds: { type: 'string' } },
+      options: { ...flags, rounds: text, seconds: text, rows: text, baseline: text },
       allowPositionals: true,
     });
   } catch (error) {
     usage(error.message);
   }
   const { values, positionals } = parsed;
-  for (const name of positionals) if (!names.includes(name)) usage(`there is no benchmark ${name}`);
+  const known = [...names, ...others];
+  for (const name of positionals) if (!known.includes(name)) usage(`there is no benchmark ${name}`);
   const mode = values.smoke ? 'smoke' : values.quick ? 'quick' : 'full';
   return {
     ...values,
     mode,
-    chosen: positionals.length > 0 ? names.filter((name) => positionals.includes(name)) : names,
-    rounds: Math.ceil(positive(values.rounds, 'rounds', modes[mode].rounds)),
+    chosen: positionals.length > 0 ? known.filter((name) => positionals.includes(name)) : names,
+    rounds: values.rounds && Math.ceil(positive(values.rounds, 'rounds')),
     seconds: positive(values.seconds, 'seconds', modes[mode].seconds),
   };
+}
+
+async function load(name, { rows = '', baseline, list }) {
+  const { default: benchmark } = await import(`./${name}.mjs`);
+  if (benchmark.needsBaseline && !baseline && !list) usage(`${name} wants --baseline`);
+  return { ...benchmark, rows: benchmark.rows.filter((row) => row.name.includes(rows)) };
 }
 
 function list(benchmarks) {
@@ -100,6 +117,11 @@ function progress(text) {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
 }
 
+function roundsOf(benchmark, { mode, rounds }) {
+  const usual = modes[mode].rounds;
+  return rounds ?? (mode === 'full' ? (benchmark.rounds ?? usual) : usual);
+}
+
 async function runBenchmark(benchmark, { rounds, times, print }) {
   const rows = [];
   for (const row of benchmark.rows) {
@@ -113,10 +135,11 @@ async function runBenchmark(benchmark, { rounds, times, print }) {
   return { name: benchmark.name, title: benchmark.title, rows };
 }
 
-async function write(benchmarks, measured, { mode, rounds, seconds, chosen }) {
+async function write(benchmarks, measured, options) {
+  const { mode, rounds = modes[mode].rounds, seconds, chosen, rows } = options;
   const { format } = await import('prettier');
   const { drawPicture } = await import('./support/pictures.mjs');
-  const all = mode === 'full' && chosen.length === names.length;
+  const all = mode === 'full' && rows === undefined && names.every((name) => chosen.includes(name));
   const results = all ? published : unpublished;
   fs.mkdirSync(results, { recursive: true });
   const file = new URL('latest.json', results);
@@ -143,8 +166,7 @@ function tryToBuild({ smoke }) {
 async function main() {
   const options = readArguments();
   if (options.help) return console.log(help);
-  const load = async (name) => (await import(`./${name}.mjs`)).default;
-  const benchmarks = await Promise.all(options.chosen.map(load));
+  const benchmarks = await Promise.all(options.chosen.map((name) => load(name, options)));
   if (options.list) return list(benchmarks);
 
   if (!benchmarks.every((benchmark) => benchmark.scriptsOnly)) tryToBuild(options);
@@ -152,12 +174,16 @@ async function main() {
   const { warmUp, fileSize, most } = modes[options.mode];
   const times = { warmUp, seconds: options.seconds, fileSize, most };
   if (benchmarks.some((benchmark) => benchmark.needsFile)) times.file = dataFile(fileSize);
+  if (options.baseline) times.baseline = contestantsOn(options.baseline);
   console.log(`${os.availableParallelism()} CPUs, ${affinity.note}; Node.js ${process.version}\n`);
 
   const print = options.smoke ? printStatus : printRow;
   const measured = [];
   for (const benchmark of benchmarks) {
-    measured.push(await runBenchmark(benchmark, { rounds: options.rounds, times, print }));
+    const rounds = roundsOf(benchmark, options);
+    const result = await runBenchmark(benchmark, { rounds, times, print });
+    if (benchmark.needsBaseline && !options.smoke) printRatios(result);
+    measured.push(result);
   }
   if (!options.smoke) {
     printVerdict(measured);

@@ -30,15 +30,10 @@ function flags(options, separator) {
     });
 }
 
-/** A contestant written in JavaScript. */
-export function script(name, options = {}) {
+/** A contestant written in JavaScript; `folder`: one with the contestants on another checkout. */
+export function script(name, options = {}, folder = contestants) {
   return {
-    command: [
-      process.execPath,
-      '--expose-gc',
-      path.join(contestants, name),
-      ...flags(options, '='),
-    ],
+    command: [process.execPath, '--expose-gc', path.join(folder, name), ...flags(options, '=')],
     answers: true,
   };
 }

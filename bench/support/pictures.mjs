@@ -32,6 +32,7 @@ function longest(data, field) {
 /** The SVG's text; undefined when nothing of it was measured. */
 export function drawPicture(benchmark, result) {
   const metric = benchmark.picture;
+  if (metric === undefined) return undefined;
   const data = result.rows.flatMap((row) => barsOfRow(row, metric));
   if (data.length === 0) return undefined;
   const { document } = parseHTML('<html><body></body></html>');

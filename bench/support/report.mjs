@@ -25,6 +25,30 @@ function describeTarget({ subject, against, metric, atMost, atLeast, verdict, ra
   return `  ${verdict === 'reached' ? '✓' : '✗'} ${text}: ${verdict}, ${median}${range}`;
 }
 
+/** All rows at one glance: both contestants of each target, and the ratio with its quartiles. */
+export function printRatios({ title, rows }) {
+  const table = new Table({ shouldDisableColors: !process.stdout.isTTY, title });
+  for (const row of rows) {
+    for (const { metric, subject, against, ratio } of row.targets) {
+      if (ratio === undefined) continue;
+      const shown = (name) => {
+        const contestant = row.contestants.find((other) => other.name === name);
+        return metrics[metric].show(contestant.metrics[metric].median);
+      };
+      const [low, high] = ratio.quartiles ?? [ratio.min, ratio.max];
+      table.addRow({
+        work: row.name,
+        measured: metrics[metric].title,
+        [against]: shown(against),
+        [subject]: shown(subject),
+        ratio: ratio.median.toFixed(3),
+        [ratio.quartiles ? 'quartiles' : 'range']: `${low.toFixed(3)}–${high.toFixed(3)}`,
+      });
+    }
+  }
+  table.printTable();
+}
+
 export function printRow(benchmark, row) {
   const columns = benchmark.metrics.filter((metric) =>
     row.contestants.some((contestant) => contestant.metrics[metric] !== undefined),

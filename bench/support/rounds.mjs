@@ -1,9 +1,9 @@
 /**
- * Runs a row: the contestants one after the other, and again, A B A B, so that a change of the
- * machine's mood hits all of them.
+ * Runs a row: the contestants one after the other, and again backwards, A B B A, so that a change
+ * of the machine's mood hits all of them, also one that goes on.
  */
 import { NotMeasured } from './children.mjs';
-import { spread } from './statistics.mjs';
+import { quartiles, spread } from './statistics.mjs';
 
 class Contestant {
   results = [];
@@ -53,11 +53,13 @@ function judge(target, contestants) {
   const { subject, against, metric, atMost, atLeast } = target;
   const find = (name) => contestants.find((contestant) => contestant.name === name);
   const other = against && (find(against) ?? nobody);
-  const ratio = spread(ratios(find(subject), other, metric));
+  const values = ratios(find(subject), other, metric);
+  const ratio = spread(values);
   const goal = { subject, against, metric, atMost, atLeast };
   if (ratio === undefined) return { ...goal, verdict: 'not measured' };
   const reached = atMost === undefined ? ratio.median >= atLeast : ratio.median <= atMost;
-  return { ...goal, verdict: reached ? 'reached' : 'not reached', ratio };
+  const verdict = reached ? 'reached' : 'not reached';
+  return { ...goal, verdict, ratio: { ...ratio, quartiles: quartiles(values) } };
 }
 
 /** Resolves to what was measured in a row, and which targets are reached. */
@@ -65,8 +67,9 @@ export async function runRow(benchmark, row, { rounds, times, onStep }) {
   const contestants = Object.entries(benchmark.contestants)
     .filter(([, definition]) => definition.only?.(row) ?? true)
     .map(([name, definition]) => new Contestant(name, definition));
+  const backwards = contestants.toReversed();
   for (let round = 0; round < rounds; round++) {
-    for (const contestant of contestants) {
+    for (const contestant of round % 2 === 0 ? contestants : backwards) {
       onStep(contestant.name, round);
       await contestant.round(benchmark, row, times);
     }
