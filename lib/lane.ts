@@ -25,6 +25,7 @@ import { Handles } from './handles';
 import type { Handle, Style } from './handle';
 import { Memory, SLICES_IN_RECORD } from './memory';
 import type { CompletionPort } from './port';
+import { clearInterval, nextTick, now, queueMicrotask, setImmediate, setInterval } from './timers';
 import { outOfRange } from './validate';
 
 /**
@@ -290,8 +291,8 @@ export class Lane {
     if (this.driving || this.chained) throw invalidState('get() is not possible here');
     // If the program goes back to its event loop, that has to hear of completions again.
     this.schedule();
-    const deadline = timeout === Infinity ? Infinity : performance.now() + timeout;
-    for (let left = timeout; ; left = Math.max(0, deadline - performance.now())) {
+    const deadline = timeout === Infinity ? Infinity : now() + timeout;
+    for (let left = timeout; ; left = Math.max(0, deadline - now())) {
       this.batch.finish();
       const count = this.count;
       this.count = this.room = 0;
@@ -309,7 +310,7 @@ export class Lane {
   schedule(): void {
     if (this.scheduled || this.driving || this.closed) return;
     this.scheduled = true;
-    process.nextTick(this.tick);
+    nextTick(this.tick);
   }
 
   /** Settles the awaited packets among the first `count`; the number of them. */
@@ -495,7 +496,7 @@ export class Lane {
       // What awaits comes first: it submits more, and one call does for all of that.
       if (settled > 0) {
         this.scheduled = true;
-        process.nextTick(this.tick);
+        nextTick(this.tick);
       }
       if (settled > 0 || this.batch.active) return true;
     }
@@ -514,9 +515,9 @@ export class Lane {
   }
 
   private overBudget(): boolean {
-    const now = performance.now();
-    if (this.rounds++ === 0) this.turnBegan = now;
-    return this.rounds > ROUNDS_IN_TURN || now - this.turnBegan > MILLISECONDS_IN_TURN;
+    const time = now();
+    if (this.rounds++ === 0) this.turnBegan = time;
+    return this.rounds > ROUNDS_IN_TURN || time - this.turnBegan > MILLISECONDS_IN_TURN;
   }
 
   private later(): void {

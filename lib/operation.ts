@@ -5,6 +5,7 @@ import { inspect } from 'node:util';
 import type { Kind } from './binding';
 import { abortError, cancelled, ECANCELED, failure, timedOut, type Subject } from './errors';
 import type { Entry, Lane } from './lane';
+import { Alarm } from './timers';
 import * as validate from './validate';
 
 /** What every operation that can wait accepts. */
@@ -291,7 +292,7 @@ export interface Steps {
 /** An operation made of several, run by an async function (looking a name up, then connecting). */
 export class ComposedOperation<T> extends Operation<T> implements Steps {
   private current: Operation<unknown> | undefined;
-  private timer: NodeJS.Timeout | undefined;
+  private alarm: Alarm | undefined;
   private readonly syscall: string;
 
   /** @internal `discard` takes a result that came after the operation was given up. */
@@ -312,7 +313,7 @@ export class ComposedOperation<T> extends Operation<T> implements Steps {
       return;
     }
     if (signal) this.watch = new Watch(signal, this);
-    if (timeout > 0) this.timer = setTimeout(() => this.expire(), timeout);
+    if (timeout > 0) this.alarm = new Alarm(timeout, () => this.expire());
     lane.hold(1);
     void this.run(run, discard);
   }
@@ -345,7 +346,7 @@ export class ComposedOperation<T> extends Operation<T> implements Steps {
     } catch (error) {
       this.fail(error as Error);
     } finally {
-      clearTimeout(this.timer);
+      this.alarm?.cancel();
       this.lane.hold(-1);
     }
   }

@@ -1,11 +1,11 @@
 /** The clock that deadlines in records are read from: the same in each thread, and in C++. */
-import { performance } from 'node:perf_hooks';
+import { now } from '../timers';
 
-/** `performance.now()` counts from the beginning of its thread; half the price of `hrtime`. */
+/** `now()` counts from the beginning of its thread; half the price of `hrtime`. */
 const [seconds, nanoseconds] = process.hrtime();
-const offset = seconds * 1e3 + nanoseconds / 1e6 - performance.now();
+const offset = seconds * 1e3 + nanoseconds / 1e6 - now();
 
 /** Milliseconds on the monotonic clock. */
 export function monotonic(): number {
-  return performance.now() + offset;
+  return now() + offset;
 }

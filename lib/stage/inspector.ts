@@ -8,6 +8,7 @@ import http = require('node:http');
 import type { AddressInfo, Socket } from 'node:net';
 import path = require('node:path');
 import { coded } from '../errors';
+import { clearInterval, setInterval } from '../timers';
 import * as validate from '../validate';
 
 /** What `pipeline.inspector()` takes. */

@@ -9,6 +9,7 @@ import { invalidState, queueFull, systemError } from '../errors';
 import type { TcpListener, ListenerAddress } from '../listener';
 import { checkListenOptions, listen as openListener, type ListenOptions } from '../opening';
 import { CompletionPort, type DriverName, type PortOptions, type PortStats } from '../port';
+import { now, setTimeout } from '../timers';
 import * as validate from '../validate';
 import {
   Counter,
@@ -470,9 +471,9 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
 
   /** Resolves when there is no connection left, or `limit` milliseconds have passed. */
   private async empty(limit: number, meanwhile?: () => void): Promise<void> {
-    const end = performance.now() + limit;
+    const end = now() + limit;
     while (this.records !== undefined && countConnections(this.records) > 0) {
-      if (performance.now() >= end) return;
+      if (now() >= end) return;
       meanwhile?.();
       await new Promise((resolve) => setTimeout(resolve, LOOK));
     }

@@ -6,6 +6,7 @@ import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 import { Worker } from 'node:worker_threads';
 import { coded } from '../errors';
 import type { CompletionPort } from '../port';
+import { now, setTimeout } from '../timers';
 import { Counter, newCounters } from './counters';
 import { asError, fromPlain, type StageFailure } from './failures';
 import type { RecordFields } from './fields';
@@ -232,12 +233,12 @@ export class Pool {
 
   private tooManyDeaths(): boolean {
     const { deaths } = this;
-    const now = performance.now();
+    const time = now();
     const packets = this.sum(Counter.Packets);
-    deaths.push({ at: now, packets });
+    deaths.push({ at: time, packets });
     while (deaths.length > MOST_DEATHS) deaths.shift();
     const first = deaths[0]!;
-    if (deaths.length < MOST_DEATHS || now - first.at > DEATHS_WITHIN) return false;
+    if (deaths.length < MOST_DEATHS || time - first.at > DEATHS_WITHIN) return false;
     // Each death may have taken the packet it died of.
     return packets - first.packets < MOST_DEATHS;
   }

@@ -6,7 +6,6 @@
  * taken over what its handler submitted: a thread that dies in between abandons the key, so nobody
  * believes that those operations were begun (rule T1).
  */
-import { performance } from 'node:perf_hooks';
 import {
   Kind,
   LibraryError,
@@ -18,6 +17,7 @@ import {
 } from '../binding';
 import { ECANCELED, failure } from '../errors';
 import type { Consumer } from '../lane';
+import { now } from '../timers';
 import { Action, Event, Todo, type Connection } from './connection';
 import { Counter } from './counters';
 import { EXPIRED, Header, IN_TRANSIT, LISTENER, NONE, RecordFlag, type Records } from './record';
@@ -65,7 +65,7 @@ export class Runner implements Consumer {
   }
 
   take(count: number): void {
-    const start = performance.now();
+    const start = now();
     let began = start;
     this.thread.going.clear();
     if (this.thread.byState) this.sort(count);
@@ -76,7 +76,7 @@ export class Runner implements Consumer {
       queueing.record(this.words[at + Slot.AGE / 4]! || 1);
       this.thread.count(Counter.Packets);
       const over = this.run(at, began);
-      const ended = performance.now();
+      const ended = now();
       if (over) handling.record(Math.round((ended - began) * 1000) || 1);
       else this.states[at] = PacketState.Kept;
       began = ended;

@@ -2,9 +2,9 @@
  * What a packet means for its connection, step by step: the handlers that are called, what follows
  * from what they return, and how the connection rests or leaves afterwards.
  */
-import { performance } from 'node:perf_hooks';
 import { Kind, NO_CHUNK } from '../binding';
 import { timedOut } from '../errors';
+import { now } from '../timers';
 import { monotonic } from './clock';
 import { Action, Event, Todo, type Connection } from './connection';
 import { Counter } from './counters';
@@ -252,7 +252,7 @@ function resume(thread: StageThread, c: Connection, event: Event, settle: () => 
   // A hand-off must have happened when others may have the key.
   thread.lane.flush();
   thread.native.letGo(key);
-  const took = performance.now() - c.began;
+  const took = now() - c.began;
   thread.measures.handling.record(Math.max(1, Math.round(took * 1000)));
   thread.lane.schedule();
 }

@@ -6,6 +6,7 @@ import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { binding } from '../binding';
 import { systemError } from '../errors';
 import { CompletionPort } from '../port';
+import { setImmediate } from '../timers';
 import { newMeasures } from './counters';
 import { machineOf, type Machine } from './definition';
 import { asError, toPlain, type StageFailure } from './failures';
