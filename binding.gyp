@@ -71,6 +71,7 @@
             "native/driver/epoll/epoll_lane.cc",
             "native/driver/epoll/epoll_operations.cc",
             "native/driver/epoll/readiness.cc",
+            "native/driver/linux_connection.cc",
             "native/driver/linux_driver.cc",
             "native/driver/linux_send_file.cc",
             "native/driver/linux_socket.cc",

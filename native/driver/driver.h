@@ -139,6 +139,14 @@ class Driver {
   virtual Result listen(const ListenOptions& options) = 0;
   virtual Result set_option(Descriptor socket, SocketOption option, int value) = 0;
   virtual Result address(Descriptor socket, bool peer, SocketAddress& out) = 0;
+  /// Whether a connection of which nothing more can be received was ended by its peer, in order,
+  /// after `received` bytes. False: it was reset, or given up, which the kernel tells only the first
+  /// call that meets it, of whichever kind: who comes later sees what looks like an orderly end, or
+  /// ENOTCONN (rule O8). TCP_INFO | Windows tells all of them.
+  virtual bool ended_in_order(Descriptor socket, std::uint64_t received) = 0;
+  /// Bytes of what was sent that the peer has acknowledged: whether anything moves. -1: not known.
+  /// TCP_INFO | not known.
+  virtual std::int64_t acknowledged(Descriptor socket) = 0;
   /// Ends both directions of a connection at once, whatever uses it: the peer sees its end although
   /// the thread whose operation is still in flight may be busy.
   virtual void shut_down(Descriptor socket) = 0;

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <string>
 
+#include "driver/linux_connection.h"
 #include "driver/linux_socket.h"
 
 namespace cp::driver {
@@ -31,6 +32,14 @@ Result LinuxDriver::set_option(Descriptor socket, SocketOption option, int value
 
 Result LinuxDriver::address(Descriptor socket, bool peer, SocketAddress& out) {
   return socket_address(static_cast<int>(socket), peer, out);
+}
+
+bool LinuxDriver::ended_in_order(Descriptor socket, std::uint64_t received) {
+  return connection_ended_in_order(static_cast<int>(socket), received);
+}
+
+std::int64_t LinuxDriver::acknowledged(Descriptor socket) {
+  return bytes_acknowledged(static_cast<int>(socket));
 }
 
 void LinuxDriver::shut_down(Descriptor socket) { ::shutdown(static_cast<int>(socket), SHUT_RDWR); }

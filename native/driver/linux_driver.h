@@ -12,6 +12,8 @@ class LinuxDriver : public Driver {
   Result listen(const ListenOptions& options) override;
   Result set_option(Descriptor socket, SocketOption option, int value) override;
   Result address(Descriptor socket, bool peer, SocketAddress& out) override;
+  bool ended_in_order(Descriptor socket, std::uint64_t received) override;
+  std::int64_t acknowledged(Descriptor socket) override;
   void shut_down(Descriptor socket) override;
   void discard(Descriptor descriptor) override;
   Result temporary_file(const char* directory) override;

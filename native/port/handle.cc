@@ -143,6 +143,7 @@ Handle* HandleTable::create(std::uint32_t& name_out) {
   handle->descriptor = driver::kNoDescriptor;
   handle->descriptor_id = 0;
   handle->key = 0;
+  handle->received = 0;
   handle->port.store(nullptr);
   handle->owner = nullptr;
   handle->in_flight = 0;

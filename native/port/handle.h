@@ -59,10 +59,11 @@ struct Handle {
   bool accept_keyed = false;
   bool closing = false;
   bool likely_empty = false;  ///< the last receive emptied the socket
-  bool reset = false;         ///< a send was told of the peer's reset
+  bool reset = false;         ///< an operation was told of the peer's reset
   driver::Descriptor descriptor = driver::kNoDescriptor;
   std::uint64_t descriptor_id = 0;
   std::uint32_t key = 0;
+  std::uint64_t received = 0;  ///< bytes taken from the socket so far
   /// Changed by a hand-off alone, under the old port's dispatcher and this mutex.
   std::atomic<Port*> port{nullptr};
   Thread* owner = nullptr;  ///< of a handle that is awaited: closed when that thread ends

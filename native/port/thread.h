@@ -148,7 +148,7 @@ class Thread final : public Consumer {
   // finishing: thread_settle.cc. `locked` is the port whose dispatcher is held.
   void reap();
   void settle_all(const driver::Completion* completions, std::size_t count);
-  void settle(const driver::Completion& completion, Handle* handle, Port& locked);
+  void settle(driver::Completion completion, Handle* handle, Port& locked);
   bool goes_on(const driver::Completion& completion, Request* request, Handle& handle,
                Port& locked);
   void to_start_again(Request* request);

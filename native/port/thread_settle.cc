@@ -38,14 +38,19 @@ bool at_end(const Request& request, std::int64_t result) {
   return request.kind == PacketKind::kSendFile && result == 0;
 }
 
-/// The kernel tells of a reset once: when a send hears of it, the receive after it gets 0, which
-/// would be an orderly end (rule O8).
-std::int64_t honest_end(std::int64_t result, const Request& request, Handle& handle) {
-  if (request.sends() && result == -ECONNRESET) handle.reset = true;
-  if (request.kind != PacketKind::kReceive || result != 0) return result;
+/// The kernel tells of a reset once, whichever operation asks first; a receive that comes later gets
+/// 0, which would be an orderly end, and a shutdown ENOTCONN, as it does where both sides have ended
+/// (rule O8). EPIPE of a send is no proof: it follows an orderly end, too.
+std::int64_t honest_end(std::int64_t result, const Request& request, Handle& handle,
+                        driver::Driver& driver) {
+  if (result == -ECONNRESET) handle.reset = true;
+  const bool end = request.kind == PacketKind::kReceive && result == 0;
+  const bool gone = request.kind == PacketKind::kShutdown && result == -ENOTCONN;
+  if (!end && !gone) return result;
   // The end of the stream that a close brought about is not the peer's.
-  if (request.end == Request::End::kCancelled && handle.closing) return -ECANCELED;
-  return handle.reset ? -ECONNRESET : result;
+  if (end && request.end == Request::End::kCancelled && handle.closing) return -ECANCELED;
+  if (!handle.reset) handle.reset = !driver.ended_in_order(handle.descriptor, handle.received);
+  return handle.reset ? -ECONNRESET : 0;
 }
 
 /// lib/file.ts reads these: numbers in this order, times in milliseconds.
@@ -98,7 +103,7 @@ void Thread::settle_all(const driver::Completion* completions, std::size_t count
   }
 }
 
-void Thread::settle(const driver::Completion& completion, Handle* handle, Port& locked) {
+void Thread::settle(driver::Completion completion, Handle* handle, Port& locked) {
   Request* request = static_cast<Request*>(completion.operation);
   if (handle == nullptr) {
     deliver(completion, false, nullptr, locked);
@@ -107,10 +112,14 @@ void Thread::settle(const driver::Completion& completion, Handle* handle, Port& 
     recycle(request);
     return;
   }
+  if (request->kind == PacketKind::kReceive && completion.result > 0) {
+    handle->received += static_cast<std::uint64_t>(completion.result);
+  }
   if (completion.more) {
     deliver(completion, true, handle, locked);
     return;
   }
+  completion.result = honest_end(completion.result, *request, *handle, port_.driver());
   if (goes_on(completion, request, *handle, locked)) return;
   // A part of a transfer that was ended early is no success: see deliver.
   const bool in_part =
@@ -240,7 +249,6 @@ void Thread::deliver(const driver::Completion& completion, bool more, Handle* ha
     request->done += static_cast<std::uint64_t>(result);
     if (request->done < request->total) result = -ECANCELED;
   }
-  if (handle != nullptr) result = honest_end(result, *request, *handle);
   const bool not_a_result = result == -ENOBUFS || result == -EINTR || result == -EAGAIN;
   if (request->end != Request::End::kNatural && not_a_result) result = -ECANCELED;
   if (result == -ECANCELED && request->end == Request::End::kTimedOut) result = -ETIMEDOUT;

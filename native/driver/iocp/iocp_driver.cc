@@ -35,6 +35,11 @@ class IocpDriver final : public Driver {
     return socket_address(socket_of(socket), peer, out);
   }
 
+  /// A reset is told to every call that follows it.
+  bool ended_in_order(Descriptor, std::uint64_t) override { return true; }
+
+  std::int64_t acknowledged(Descriptor) override { return -1; }
+
   void shut_down(Descriptor socket) override { ::shutdown(socket_of(socket), SD_BOTH); }
 
   void discard(Descriptor descriptor) override { close_anything(descriptor); }
