@@ -6,6 +6,7 @@
  */
 import fs from 'node:fs';
 import { parseArgs } from 'node:util';
+import { CURVE_CELLS, curveTable, series } from './support/curves.mjs';
 import { metrics, showSpread } from './support/metrics.mjs';
 
 const root = new URL('../', import.meta.url);
@@ -77,10 +78,17 @@ function detailsOf(benchmark, row) {
   return `**${benchmark.title}: ${row.name}**\n\n${table(header, contestants(row, known))}`;
 }
 
+function curveOf(benchmark, rows) {
+  const [header, ...lines] = curveTable(rows);
+  return `**${benchmark.title}: ${rows[0].series}** (${CURVE_CELLS})\n\n${table(header, lines)}`;
+}
+
 /** Every contestant. */
 function details(report) {
   const sections = report.benchmarks.flatMap((benchmark) => [
-    ...benchmark.rows.map((row) => detailsOf(benchmark, row)),
+    ...series(benchmark.rows).flatMap((rows) =>
+      rows[0].series === undefined ? detailsOf(benchmark, rows[0]) : curveOf(benchmark, rows),
+    ),
     `![${benchmark.title}](../bench/results/${benchmark.name}.svg)`,
   ]);
   return [conditions(report), ...sections].join('\n\n');

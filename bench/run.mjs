@@ -15,14 +15,15 @@ import { parseArgs } from 'node:util';
 import { affinity } from './support/affinity.mjs';
 import { buildNative } from './support/build.mjs';
 import { contestantsOn } from './support/checkout.mjs';
+import { series } from './support/curves.mjs';
 import { dataFile } from './support/data.mjs';
-import { printRatios, printRow, printStatus, printVerdict } from './support/report.mjs';
-import { runRow } from './support/rounds.mjs';
+import { printCurve, printRatios, printRow, printStatus, printVerdict } from './support/report.mjs';
+import { runRows } from './support/rounds.mjs';
 
 const names = [
   ...['echo', 'latency', 'accepts', 'idle-connections'],
   ...['random-reads', 'awaited-reads', 'sequential-reads', 'durable-writes', 'send-file'],
-  ...['posts', 'hand-off', 'order', 'pin', 'spool'],
+  ...['posts', 'hand-off', 'order', 'pin', 'spool', 'scale', 'stall'],
 ];
 /** On demand only: they want an argument. */
 const others = ['compare'];
@@ -90,10 +91,12 @@ function readArguments() {
   };
 }
 
-async function load(name, { rows = '', baseline, list }) {
+/** The benchmark, with those rows that are wanted. */
+async function load(name, { rows = '', baseline, list, smoke }) {
   const { default: benchmark } = await import(`./${name}.mjs`);
   if (benchmark.needsBaseline && !baseline && !list) usage(`${name} wants --baseline`);
-  return { ...benchmark, rows: benchmark.rows.filter((row) => row.name.includes(rows)) };
+  const wanted = (row) => row.name.includes(rows) && (!smoke || (benchmark.smoke?.(row) ?? true));
+  return { ...benchmark, rows: benchmark.rows.filter(wanted) };
 }
 
 function list(benchmarks) {
@@ -117,6 +120,12 @@ function progress(text) {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
 }
 
+/** Of rows that are compared: one table for all of them, or one for each. */
+function printTables(benchmark, rows) {
+  if (rows[0].series !== undefined) return printCurve(benchmark, rows);
+  for (const row of rows) printRow(benchmark, row);
+}
+
 function roundsOf(benchmark, { mode, rounds }) {
   const usual = modes[mode].rounds;
   return rounds ?? (mode === 'full' ? (benchmark.rounds ?? usual) : usual);
@@ -124,13 +133,13 @@ function roundsOf(benchmark, { mode, rounds }) {
 
 async function runBenchmark(benchmark, { rounds, times, print }) {
   const rows = [];
-  for (const row of benchmark.rows) {
-    const onStep = (contestant, round) =>
-      progress(`${benchmark.name}, ${row.name}: ${contestant} (${round + 1} of ${rounds})`);
-    const result = await runRow(benchmark, row, { rounds, times, onStep });
+  const onStep = (row, contestant, round) =>
+    progress(`${benchmark.name}, ${row.name}: ${contestant} (${round + 1} of ${rounds})`);
+  for (const compared of series(benchmark.rows)) {
+    const results = await runRows(benchmark, compared, { rounds, times, onStep });
     progress('');
-    print(benchmark, result);
-    rows.push(result);
+    print(benchmark, results);
+    rows.push(...results);
   }
   return { name: benchmark.name, title: benchmark.title, rows };
 }
@@ -177,10 +186,10 @@ async function main() {
   if (options.baseline) times.baseline = contestantsOn(options.baseline);
   console.log(`${os.availableParallelism()} CPUs, ${affinity.note}; Node.js ${process.version}\n`);
 
-  const print = options.smoke ? printStatus : printRow;
   const measured = [];
   for (const benchmark of benchmarks) {
     const rounds = roundsOf(benchmark, options);
+    const print = options.smoke ? printStatus : printTables;
     const result = await runBenchmark(benchmark, { rounds, times, print });
     if (benchmark.needsBaseline && !options.smoke) printRatios(result);
     measured.push(result);

@@ -7,13 +7,14 @@ const run = fileURLToPath(new URL('../bench/run.mjs', import.meta.url));
 
 /** Those that need no C++ of bench/native; .ci/run tries all of them. */
 test.each([
-  ['hand-off', 8],
-  ['order', 6],
-  ['pin', 4],
-  ['send-file', 15],
-  ['spool', 8],
-])('bench %s: each contestant works', { timeout: 240_000 }, async (name, count) => {
-  const child = spawn(process.execPath, [run, '--smoke', name]);
+  ['hand-off', 8, ''],
+  ['order', 6, ''],
+  ['pin', 4, ''],
+  ['send-file', 15, ''],
+  ['spool', 8, ''],
+  ['stall', 12, 'one in a loop'],
+])('bench %s: each contestant works', { timeout: 240_000 }, async (name, count, rows) => {
+  const child = spawn(process.execPath, [run, '--smoke', name, '--rows', rows]);
   const { code, stdout } = await ended(child);
   expect({ code, stdout }).toMatchObject({ code: 0 });
   const lines = stdout.split('\n').filter((line) => line.startsWith(`${name}, `));

@@ -55,12 +55,12 @@ class Child {
   #errors = '';
   #lines;
 
-  constructor({ command, answers }, role) {
+  constructor({ command, answers, env }, role) {
     const [file, ...args] = bound(role, command);
     this.#process = spawn(file, args, {
       // The client's end of a pipe tells `hold` and its like when to go.
       stdio: ['pipe', 'pipe', 'pipe', ...(answers ? ['ipc'] : [])],
-      env: { ...process.env, LC_ALL: 'C', NODE_NO_WARNINGS: '1' },
+      env: { ...process.env, LC_ALL: 'C', NODE_NO_WARNINGS: '1', ...env },
     });
     const child = this.#process;
     alive.add(child);
@@ -157,6 +157,7 @@ export async function start(program, role) {
     ready,
     port: ready.port,
     pid: child.pid,
+    pids: ready.pids ?? [child.pid],
     answers: program.answers,
     ask: (question) => within(STARTING, child, child.ask(question)),
     /** Ends it; resolves to its last words, if any. Throws when it had failed. */

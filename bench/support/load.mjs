@@ -17,8 +17,8 @@ export function nativeServer(name, { seconds }) {
 }
 
 /** Starts the server, lets `visit` measure it, and ends it, whatever happens. */
-async function withServer(program, visit) {
-  const server = await start(program, 'server');
+async function withServer(program, role, visit) {
+  const server = await start(program, role);
   try {
     const result = await visit(server);
     return { result, report: await server.stop() };
@@ -34,7 +34,7 @@ async function withServer(program, visit) {
  */
 export async function measureEcho(program, { connections, size = 64, rate }, times) {
   const { warmUp, seconds } = times;
-  const { result, report } = await withServer(program, async (server) => {
+  const { result, report } = await withServer(program, 'server', async (server) => {
     const before = await told(server);
     const history = new CpuHistory(server.pid);
     const client = native('load', {
@@ -62,7 +62,7 @@ export async function measureEcho(program, { connections, size = 64, rate }, tim
 /** Connects, sends a byte, and resets when it came back, again and again. */
 export async function measureAccepts(program, { connections }, times) {
   const { warmUp, seconds } = times;
-  const { result } = await withServer(program, async (server) => {
+  const { result } = await withServer(program, 'server', async (server) => {
     const history = new CpuHistory(server.pid);
     const client = native('load', {
       port: server.port,
@@ -83,10 +83,41 @@ export async function measureAccepts(program, { connections }, times) {
   };
 }
 
+/**
+ * The same loads from several clients at once, on CPUs of their own, on a server that may have
+ * several, too; `connections`: of all clients together. The p99 is that of the client with the worst.
+ */
+export async function measureShared(program, { connections, accepts }, cpus, times) {
+  const { warmUp, seconds } = times;
+  const each = Math.ceil(connections / cpus.clients.length);
+  const visit = async (server) => {
+    const history = new CpuHistory(...server.pids);
+    const options = { accepts, connections: each, seconds, warmup: warmUp };
+    const sent = await Promise.all(
+      cpus.clients.map((role) =>
+        run(native('load', { port: server.port, ...options }), {
+          role,
+          seconds: warmUp + seconds + SECONDS_BEYOND,
+          onOutput: () => history.stop(),
+        }),
+      ),
+    );
+    return { sent, cpu: history.last(seconds) };
+  };
+  const { result } = await withServer(program, cpus.server, visit);
+  const sum = (name) => result.sent.reduce((all, one) => all + one[name], 0);
+  if (sum('errors') > 0) throw new Error(`${sum('errors')} messages did not come back as sent`);
+  return {
+    rate: sum(accepts ? 'accepts_per_second' : 'messages_per_second'),
+    p99: Math.max(...result.sent.map((one) => latencies(one).p99)),
+    cpu: result.cpu / sum(accepts ? 'accepts' : 'messages'),
+  };
+}
+
 /** Has a server send a file of `size` bytes, again and again. */
 export async function measureFiles(program, { size, connections }, times) {
   const { warmUp, seconds } = times;
-  const { result } = await withServer(program, async (server) => {
+  const { result } = await withServer(program, 'server', async (server) => {
     const before = await told(server);
     const history = new CpuHistory(server.pid);
     const options = { port: server.port, size, connections, warmUp, seconds };
@@ -106,9 +137,22 @@ export async function measureFiles(program, { size, connections }, times) {
   };
 }
 
+/** Seconds that make a p99 one of some thousand requests. */
+const STALL_SECONDS = 2;
+
+/** Light clients, with or without a heavy one. Neither they nor the server are bound to CPUs. */
+export async function measureStall(program, load, { warmUp, seconds }) {
+  const times = { warmUp, seconds: seconds * STALL_SECONDS };
+  const visit = ({ port }) =>
+    run(script('stall-client.mjs', { port, ...load, ...times }), {
+      seconds: times.warmUp + times.seconds + SECONDS_BEYOND,
+    });
+  return (await withServer(program, 'anywhere', visit)).result;
+}
+
 /** What connections cost that have sent one byte and are idle since. */
 export async function measureIdle(program, { connections }) {
-  const { result } = await withServer(program, async (server) => {
+  const { result } = await withServer(program, 'server', async (server) => {
     const one = await holdConnections(server, 1);
     await one.stop();
     const { resident: before } = await server.ask('resident');

@@ -38,14 +38,14 @@ export function residentBytes(pid) {
 
 const SAMPLED_EVERY = 50;
 
-/** The CPU time of a process as time goes by. */
+/** The CPU time of processes as time goes by. */
 export class CpuHistory {
-  #pid;
+  #pids;
   #samples = [];
   #timer;
 
-  constructor(pid) {
-    this.#pid = pid;
+  constructor(...pids) {
+    this.#pids = pids;
     this.#sample();
     this.#timer = setInterval(() => this.#sample(), SAMPLED_EVERY);
   }
@@ -69,6 +69,7 @@ export class CpuHistory {
   }
 
   #sample() {
-    this.#samples.push({ now: performance.now(), cpu: cpuTime(this.#pid) });
+    const cpu = this.#pids.reduce((sum, pid) => sum + cpuTime(pid), 0);
+    this.#samples.push({ now: performance.now(), cpu });
   }
 }

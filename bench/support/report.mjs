@@ -2,6 +2,7 @@
  * Results as text.
  */
 import { Table } from 'console-table-printer';
+import { CURVE_CELLS, curveTable } from './curves.mjs';
 import { metrics, showSpread } from './metrics.mjs';
 
 function cells(contestant, columns) {
@@ -71,11 +72,35 @@ export function printRow(benchmark, row) {
   console.log();
 }
 
+/** One table for the rows of a series. */
+export function printCurve(benchmark, rows) {
+  const [header, ...lines] = curveTable(rows);
+  const table = new Table({
+    shouldDisableColors: !process.stdout.isTTY,
+    title: `${benchmark.title}: ${rows[0].series}: ${CURVE_CELLS}`,
+    columns: header.map((name, i) => ({ name, alignment: i === 0 ? 'left' : 'right' })),
+  });
+  for (const line of lines) {
+    table.addRow(Object.fromEntries(header.map((name, i) => [name, line[i]])));
+  }
+  table.printTable();
+  for (const { name, contestants, targets } of rows) {
+    const reasons = new Set(contestants.map(({ reason }) => reason).filter(Boolean));
+    for (const reason of reasons) console.log(`  ${name}: ${reason}`);
+    for (const target of targets.filter(({ ratio }) => ratio !== undefined)) {
+      console.log(`  ${name}:${describeTarget(target)}`);
+    }
+  }
+  console.log();
+}
+
 /** Whether each contestant works: figures of so short a run would say nothing. */
-export function printStatus(benchmark, { name, contestants }) {
-  for (const { name: contestant, status, reason } of contestants) {
-    const what = status === 'measured' ? 'works' : `${status}: ${reason}`;
-    console.log(`${benchmark.name}, ${name}: ${contestant}: ${what}`);
+export function printStatus(benchmark, rows) {
+  for (const { name, contestants } of rows) {
+    for (const { name: contestant, status, reason } of contestants) {
+      const what = status === 'measured' ? 'works' : `${status}: ${reason}`;
+      console.log(`${benchmark.name}, ${name}: ${contestant}: ${what}`);
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * Runs a row: the contestants one after the other, and again backwards, A B B A, so that a change
- * of the machine's mood hits all of them, also one that goes on.
+ * Runs rows: the contestants one after the other, and again backwards, A B B A, so that a change of
+ * the machine's mood hits all of them, also one that goes on.
  */
 import { NotMeasured } from './children.mjs';
 import { quartiles, spread } from './statistics.mjs';
@@ -62,21 +62,33 @@ function judge(target, contestants) {
   return { ...goal, verdict, ratio: { ...ratio, quartiles: quartiles(values) } };
 }
 
-/** Resolves to what was measured in a row, and which targets are reached. */
-export async function runRow(benchmark, row, { rounds, times, onStep }) {
-  const contestants = Object.entries(benchmark.contestants)
+function takingPart(benchmark, row) {
+  return Object.entries(benchmark.contestants)
     .filter(([, definition]) => definition.only?.(row) ?? true)
     .map(([name, definition]) => new Contestant(name, definition));
-  const backwards = contestants.toReversed();
-  for (let round = 0; round < rounds; round++) {
-    for (const contestant of round % 2 === 0 ? contestants : backwards) {
-      onStep(contestant.name, round);
-      await contestant.round(benchmark, row, times);
-    }
-  }
+}
+
+function summarize(benchmark, { row, contestants }) {
   const summaries = contestants.map((contestant) => contestant.summary(benchmark.metrics));
   const targets = benchmark.targets
     .filter(({ only }) => only?.(row) ?? true)
     .map((target) => judge(target, summaries));
-  return { name: row.name, contestants: summaries, targets };
+  const { name, series, threads } = row;
+  return { name, series, threads, contestants: summaries, targets };
+}
+
+/** Resolves to what was measured in rows that are compared, and which targets are reached. */
+export async function runRows(benchmark, rows, { rounds, times, onStep }) {
+  const entries = rows.map((row) => ({ row, contestants: takingPart(benchmark, row) }));
+  const forwards = entries.flatMap(({ row, contestants }) =>
+    contestants.map((contestant) => ({ row, contestant })),
+  );
+  const backwards = forwards.toReversed();
+  for (let round = 0; round < rounds; round++) {
+    for (const { row, contestant } of round % 2 === 0 ? forwards : backwards) {
+      onStep(row, contestant.name, round);
+      await contestant.round(benchmark, row, times);
+    }
+  }
+  return entries.map((entry) => summarize(benchmark, entry));
 }

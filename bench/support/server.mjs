@@ -10,11 +10,11 @@ function resident() {
   return process.memoryUsage.rss();
 }
 
-/** `stats`: what to answer besides the memory. */
-export function serve(port, stats = () => ({})) {
+/** `stats`: what to answer besides the memory; `pids`: the processes it is, if more than this one. */
+export function serve(port, stats = () => ({}), pids = undefined) {
   process.on('message', (question) => {
     process.send(question === 'resident' ? { resident: resident() } : stats());
   });
   process.on('SIGTERM', () => process.exit(0));
-  process.stdout.write(`${JSON.stringify({ port })}\n`);
+  process.stdout.write(`${JSON.stringify({ port, pids })}\n`);
 }

@@ -1,0 +1,19 @@
+/**
+ * Sends back what comes, after being busy where that begins with an 'H'.
+ */
+import { defineStage } from 'completion-port';
+import { HEAVY, prepareWork } from '../../busy.mjs';
+
+export default function ({ kind, amount }) {
+  const keepBusy = prepareWork(kind, amount);
+  return defineStage({
+    states: {
+      echo: {
+        received(c, bytes) {
+          if (bytes[0] === HEAVY) keepBusy();
+          c.send(bytes);
+        },
+      },
+    },
+  });
+}

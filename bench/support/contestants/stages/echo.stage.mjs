@@ -1,0 +1,8 @@
+/**
+ * Sends back what comes.
+ */
+import { defineStage } from 'completion-port';
+
+export default defineStage({
+  states: { echo: { received: (c, bytes) => void c.send(bytes) } },
+});
