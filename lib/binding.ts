@@ -341,8 +341,10 @@ export interface NativeLane {
   releaseRecord(key: number): boolean;
   /** Puts received bytes, a packet's, behind those the connection brings along already; they are no longer this thread's. False (and released) when `key` names no record. */
   stash(key: number, chunk: number, start: number, length: number): boolean;
-  /** Takes the first of them out: where they are is in `place`. */
-  unstash(key: number): boolean;
+  /** Takes the first of them out: where they are is in `place`. How many; 0 when there are none; a negative errno, and nothing is taken, when there is no memory to show them in. */
+  unstash(key: number): number;
+  /** The first of the messages that reached the connection while it was at a native stage. */
+  takeMessage(key: number): number | undefined;
   /** Three u32: chunk, start, length. */
   readonly place: ArrayBuffer;
   /** What a native stage is to send when the connection comes back to it: memory (its ownership passes; NO_CHUNK: none), then a part of an open file (the handle's descriptor is duplicated; 0: none). The index of that stage, or error: NotSupported when the connection brings no document of one. */
@@ -470,6 +472,8 @@ export interface Binding {
     ipv6Only: boolean,
   ): number;
   framesStopListening(frames: number): void;
+  /** From now on no new document is begun: connections end when they rest. */
+  framesEndConnections(frames: number): void;
   /** From now on a message to one of its connections closes that. */
   framesCloseConnections(frames: number): void;
   framesStats(frames: number): FramesStats | undefined;

@@ -106,6 +106,8 @@ export class Connection<
   targetState = NONE;
   /** @internal Handlers called since its packet was taken. */
   calls = 0;
+  /** @internal A native stage may have brought messages that nobody was told yet. */
+  brought = false;
   /** @internal */
   began = 0;
 
@@ -280,6 +282,7 @@ export class Connection<
     this.view.at = at;
     this.todo = 0;
     this.calls = 0;
+    this.brought = false;
     this.action = Action.None;
     this.error = undefined;
   }

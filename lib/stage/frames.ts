@@ -266,6 +266,11 @@ export class Frames {
     binding.framesStopListening(this.id);
   }
 
+  /** From now on no new document is begun: connections end when they rest. */
+  endConnections(): void {
+    binding.framesEndConnections(this.id);
+  }
+
   /** From now on a message to a connection closes it. */
   closeConnections(): void {
     binding.framesCloseConnections(this.id);

@@ -299,6 +299,9 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
   /**
    * Stops listening, waits `drain` milliseconds for the connections to end, closes the others (their
    * `closed` handlers run), ends the threads and frees everything. The same promise each time.
+   *
+   * A native stage begins no new document: connections between documents end at once, the others
+   * when their document is answered.
    */
   close(options: CloseOptions = {}): Promise<void> {
     validate.options(options);
@@ -451,6 +454,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
   private async shutDown(drain: number): Promise<void> {
     this.phase = Phase.Closing;
     this.stopListening();
+    for (const site of this.sites) site.frames?.endConnections();
     await this.empty(drain);
     Atomics.store(new Int32Array(this.control), Control.Closing, 1);
     for (const site of this.sites) site.frames?.closeConnections();

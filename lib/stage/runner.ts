@@ -21,7 +21,7 @@ import { now } from '../timers';
 import { Action, Event, Todo, type Connection } from './connection';
 import { Counter } from './counters';
 import { EXPIRED, Header, IN_TRANSIT, LISTENER, NONE, RecordFlag, type Records } from './record';
-import { advance, begin, fail, makeLocal, submitClose } from './steps';
+import { advance, begin, fail, isVisiting, makeLocal, submitClose } from './steps';
 import type { StageThread } from './thread';
 
 const MOST = 256;
@@ -204,7 +204,8 @@ export class Runner implements Consumer {
     const start = this.words[at + Slot.START / 4]!;
     const total = (c.at + Header.RECEIVED) >>> 3;
     numbers[total] = numbers[total]! + length;
-    if (c.now.received === undefined || words[(c.at + Header.STASHED) >>> 2] !== 0) {
+    const behind = words[(c.at + Header.STASHED) >>> 2] !== 0;
+    if (c.now.received === undefined || behind || isVisiting(this.thread, c)) {
       this.thread.stash(c.name, c.at, chunk, start, length);
       return true;
     }
@@ -259,6 +260,7 @@ export class Runner implements Consumer {
     this.records.bytes[c.at + Header.FLAGS] = c.flags & ~RecordFlag.Receiving;
     if (this.isGone(c)) return this.lastEvent(c);
     if (this.thread.machine.local !== undefined) makeLocal(this.thread, c);
+    c.brought = true;
     return this.call(c, Event.Abandoned);
   }
 

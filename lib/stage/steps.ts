@@ -3,7 +3,7 @@
  * from what they return, and how the connection rests or leaves afterwards.
  */
 import { Kind, NO_CHUNK } from '../binding';
-import { timedOut } from '../errors';
+import { outOfBuffers, timedOut } from '../errors';
 import { now } from '../timers';
 import { monotonic } from './clock';
 import { Action, Event, Todo, type Connection } from './connection';
@@ -41,7 +41,8 @@ export function advance(thread: StageThread, c: Connection): boolean {
     if (c.action !== Action.None && leave(thread, c)) return true;
     const event = nextEvent(thread, c);
     if (event === Event.None) {
-      rest(thread, c);
+      if (isVisiting(thread, c)) goBack(thread, c);
+      else rest(thread, c);
       return true;
     }
     let result: unknown;
@@ -80,34 +81,48 @@ function nextEvent(thread: StageThread, c: Connection): Event {
   }
 }
 
-/** Something may have arrived in a state that did not want it, and be wanted now. */
+/** Something may have arrived elsewhere, or in a state that did not want it, and be wanted now. */
 function waiting(thread: StageThread, c: Connection): Event {
   const { records } = thread;
   const flags = records.bytes[c.at + Header.FLAGS]!;
   const stashed = records.words[(c.at + Header.STASHED) >>> 2]!;
-  if ((flags & RecordFlag.Closing) !== 0 || !c.now.listens) return Event.None;
-  if (stashed > 0) {
-    return c.now.received !== undefined && unstash(thread, c, stashed)
-      ? Event.Received
-      : Event.None;
-  }
+  if ((flags & RecordFlag.Closing) !== 0) return Event.None;
+  if (c.brought && takeMessage(thread, c)) return Event.Posted;
+  if (!c.now.listens || isVisiting(thread, c)) return Event.None;
+  if (stashed > 0) return c.now.received === undefined ? Event.None : unstash(thread, c, stashed);
   if ((flags & RecordFlag.Ended) === 0 || (flags & RecordFlag.EndTold) !== 0) return Event.None;
   records.bytes[c.at + Header.FLAGS] = flags | RecordFlag.EndTold;
   return Event.Ended;
 }
 
-function unstash(thread: StageThread, c: Connection, stashed: number): boolean {
-  const place = (c.at + Header.STASHED) >>> 2;
-  if (!thread.native.unstash(c.name)) {
-    thread.records.words[place] = 0;
+function takeMessage(thread: StageThread, c: Connection): boolean {
+  const message = thread.native.takeMessage(c.name);
+  if (message === undefined) {
+    c.brought = false;
     return false;
+  }
+  c.value = message;
+  c.calls = 0; // what one message leads to has a bound, not how many there are
+  return true;
+}
+
+function unstash(thread: StageThread, c: Connection, stashed: number): Event {
+  const place = (c.at + Header.STASHED) >>> 2;
+  const length = thread.native.unstash(c.name);
+  if (length < 0) {
+    fail(thread, c, names[Event.Received], outOfBuffers());
+    return nextEvent(thread, c);
+  }
+  if (length === 0) {
+    thread.records.words[place] = 0;
+    return Event.None;
   }
   const { place: piece } = thread;
   c.chunk = piece[0]!;
   c.start = piece[1]!;
   c.length = piece[2]!;
   thread.records.words[place] = stashed - c.length;
-  return true;
+  return Event.Received;
 }
 
 // ---- calling
@@ -198,8 +213,9 @@ function finish(thread: StageThread, c: Connection, event: Event): void {
 
 function goTo(thread: StageThread, c: Connection, next: State): void {
   if (next === c.now) return;
-  c.now = next;
   const { records } = thread;
+  if (isVisiting(thread, c)) records.bytes[c.at + Header.FROM] = NONE; // it stays
+  c.now = next;
   records.bytes[c.at + Header.STATE] = next.index;
   records.numbers[(c.at + Header.SINCE) >>> 3] = monotonic();
   if (next.entered !== undefined) c.todo |= Todo.Entered;
@@ -277,6 +293,24 @@ function rest(thread: StageThread, c: Connection): void {
   if (handle === 0) return;
   bytes[c.at + Header.FLAGS] = flags | RecordFlag.Receiving;
   thread.lane.submit(Kind.Receive, 0, handle, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+}
+
+/**
+ * Whether a native stage has handed the connection over for its messages alone, between documents:
+ * it goes back when they are told, unless a handler sends it elsewhere. What its client sends
+ * meanwhile is for the native stage.
+ */
+export function isVisiting(thread: StageThread, c: Connection): boolean {
+  const { bytes } = thread.records;
+  if ((bytes[c.at + Header.FLAGS]! & RecordFlag.HasDocument) !== 0) return false;
+  return thread.stages[bytes[c.at + Header.FROM]!]?.native === true;
+}
+
+function goBack(thread: StageThread, c: Connection): void {
+  if ((c.flags & RecordFlag.Closing) !== 0) return;
+  c.target = thread.stages[thread.records.bytes[c.at + Header.FROM]!];
+  c.targetState = NONE;
+  handOff(thread, c);
 }
 
 /** Carries out what the handler asked for. False: there is something to do before it is gone. */
@@ -370,8 +404,11 @@ export function begin(thread: StageThread, c: Connection): void {
   numbers[(c.at + Header.SINCE) >>> 3] = monotonic();
   thread.count(Counter.Arrived);
   if ((bytes[c.at + Header.FLAGS]! & RecordFlag.HasDocument) !== 0) thread.count(Counter.Documents);
-  if (c.now.entered !== undefined) c.todo |= Todo.Entered;
-  if (bytes[c.at + Header.FROM] !== NONE && c.now.handoff !== undefined) c.todo |= Todo.Handoff;
+  c.brought = thread.stages[bytes[c.at + Header.FROM]!]?.native === true;
+  if (!isVisiting(thread, c)) {
+    if (c.now.entered !== undefined) c.todo |= Todo.Entered;
+    if (bytes[c.at + Header.FROM] !== NONE && c.now.handoff !== undefined) c.todo |= Todo.Handoff;
+  }
   if (machine.local !== undefined) makeLocal(thread, c);
 }
 

@@ -62,6 +62,7 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
                       InstanceMethod<&NativeLane::release_record>("releaseRecord"),
                       InstanceMethod<&NativeLane::stash>("stash"),
                       InstanceMethod<&NativeLane::unstash>("unstash"),
+                      InstanceMethod<&NativeLane::take_message>("takeMessage"),
                       InstanceMethod<&NativeLane::reply>("reply"),
                       InstanceMethod<&NativeLane::close_port>("closePort"),
                       InstanceMethod<&NativeLane::detach>("detach"),

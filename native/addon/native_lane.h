@@ -79,6 +79,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane> {
   Napi::Value release_record(Info info);
   Napi::Value stash(Info info);
   Napi::Value unstash(Info info);
+  Napi::Value take_message(Info info);
   Napi::Value reply(Info info);
   stage::RecordTable& records();
 

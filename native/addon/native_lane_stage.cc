@@ -1,5 +1,8 @@
 // What a thread of a stage asks for, for lib/binding.ts: keys that stay with it, and what travels
 // with a connection.
+#include <cstring>
+#include <utility>
+
 #include "addon/native_lane.h"
 #include "driver/errno.h"
 
@@ -49,22 +52,38 @@ Napi::Value NativeLane::stash(Info info) {
     BufferPool::release(piece.place);
     return Napi::Boolean::New(Env(), false);
   }
-  // Whichever thread takes it out again has it then.
-  BufferPool::assign(piece.place, 0);
-  cargo->stash.push_back(piece);
+  stage::Received bytes(piece);
+  bytes.set_aside();
+  cargo->stash.push_back(std::move(bytes));
   return Napi::Boolean::New(Env(), true);
 }
 
 Napi::Value NativeLane::unstash(Info info) {
   stage::Cargo* cargo = records().cargo(u32(info[0]));
-  if (cargo == nullptr || cargo->stash.empty()) return Napi::Boolean::New(Env(), false);
-  const stage::Piece piece = cargo->stash.front();
-  cargo->stash.erase(cargo->stash.begin());
-  BufferPool::assign(piece.place, thread().number());
-  arrays_->place[0] = piece.place.chunk;
-  arrays_->place[1] = piece.place.offset;
-  arrays_->place[2] = piece.length;
-  return Napi::Boolean::New(Env(), true);
+  if (cargo == nullptr || cargo->stash.empty()) return Napi::Number::New(Env(), 0);
+  stage::Received& bytes = cargo->stash.front();
+  const std::uint32_t length = bytes.size();
+  Place place = bytes.place();
+  if (place.chunk == driver::kNoChunk) {
+    if (!thread().allocate(length, place)) return Napi::Number::New(Env(), -ENOMEM);
+    std::memcpy(Chunk::find(place.chunk)->base() + place.offset, bytes.bytes(), length);
+  } else {
+    place = bytes.let_go();
+    BufferPool::assign(place, thread().number());
+  }
+  cargo->stash.pop_front();
+  arrays_->place[0] = place.chunk;
+  arrays_->place[1] = place.offset;
+  arrays_->place[2] = length;
+  return Napi::Number::New(Env(), length);
+}
+
+Napi::Value NativeLane::take_message(Info info) {
+  stage::Cargo* cargo = records().find_cargo(u32(info[0]));
+  if (cargo == nullptr || cargo->messages.empty()) return Env().Undefined();
+  const double message = cargo->messages.front();
+  cargo->messages.pop_front();
+  return Napi::Number::New(Env(), message);
 }
 
 Napi::Value NativeLane::reply(Info info) {

@@ -234,6 +234,11 @@ Napi::Value frames_stop_listening(Info info) {
   return info.Env().Undefined();
 }
 
+Napi::Value frames_end_connections(Info info) {
+  if (const auto stage = FramesRegistry::instance().find(u32(info[0]))) stage->end_connections();
+  return info.Env().Undefined();
+}
+
 Napi::Value frames_close_connections(Info info) {
   if (const auto stage = FramesRegistry::instance().find(u32(info[0]))) stage->close_connections();
   return info.Env().Undefined();
@@ -284,6 +289,7 @@ void export_stages(Napi::Env env, Napi::Object exports) {
   add("closeFrames", close_frames);
   add("framesListen", frames_listen);
   add("framesStopListening", frames_stop_listening);
+  add("framesEndConnections", frames_end_connections);
   add("framesCloseConnections", frames_close_connections);
   add("framesStats", frames_stats);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -10,10 +11,43 @@
 
 namespace cp::stage {
 
-/// Received bytes, owned by whoever has the piece.
+/// Bytes in a block of the pool, owned by whoever has the piece.
 struct Piece {
   Place place;
   std::uint32_t length = 0;
+};
+
+/// Received bytes of which some are still to be taken. They lie in the buffer that they were
+/// received into, which goes back when this ends; or, set aside, in memory of their own.
+class Received {
+ public:
+  Received(const Piece& piece)  // NOLINT(google-explicit-constructor): it is what a piece becomes
+      : block_(piece.place), end_(piece.length) {}
+  Received(Received&& other) noexcept { swap(other); }
+  Received& operator=(Received&& other) noexcept;
+  ~Received();
+
+  const std::uint8_t* bytes() const;
+  std::uint32_t size() const { return end_ - at_; }
+  void drop_front(std::size_t count) { at_ += static_cast<std::uint32_t>(count); }
+
+  /// Where they lie in the pool; kNoChunk: nowhere, they have been set aside.
+  Place place() const;
+  /// The same, and from now on the caller's to release.
+  Place let_go();
+
+  /// They are going to wait. A few bytes must not keep a whole receive buffer from those who could
+  /// be received from, nor must any while buffers are scarce: then they are copied, as long as the
+  /// copies of the process are below their limit, and the buffer goes back. What stays where it is
+  /// belongs to no thread: whoever takes it up has it.
+  void set_aside();
+
+ private:
+  void swap(Received& other) noexcept;
+
+  Place block_;                           ///< its beginning; kNoChunk: see `copy_`
+  std::uint32_t at_ = 0, end_ = 0;        ///< what is left, from there on
+  std::unique_ptr<std::uint8_t[]> copy_;  ///< counted for the limit
 };
 
 /// Something that is given back when the document it belongs to is done with: a place in the queue
@@ -41,7 +75,10 @@ struct Reply {
 };
 
 struct Cargo {
-  std::vector<Piece> stash;  ///< in the order received
+  std::deque<Received> stash;  ///< in the order received
+  /// Numbers posted to the connection while it was at a native stage, in their order: for the stage
+  /// that handles its documents.
+  std::deque<double> messages;
   Document document;
   Reply reply;
 };

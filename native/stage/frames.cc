@@ -110,6 +110,17 @@ void FramesStage::stop_listening() {
   port.leave();
 }
 
+/// Those that are elsewhere find out when they come back.
+void FramesStage::end_connections() {
+  ending_ = true;
+  Port& port = *options_.port;
+  if (!port.enter()) return;
+  options_.records->for_each([&port](const RecordHeader& header) {
+    if (header.port == port.id()) Rooms::tell(port, header.name, Notice::kEnd);
+  });
+  port.leave();
+}
+
 FramesStats FramesStage::stats() const {
   FramesStats stats;
   const auto read = [](const std::atomic<std::uint64_t>& counter) {

@@ -90,6 +90,8 @@ class FramesStage {
 
   /// Accepts no more. Any thread.
   void stop_listening();
+  /// Takes no new documents: connections end when they rest, with an orderly end. Any thread.
+  void end_connections();
   /// From now on a message to a connection closes it, so that a program can end those that are left
   /// wherever they are. Any thread.
   void close_connections() { closing_ = true; }
@@ -120,6 +122,7 @@ class FramesStage {
   /// By index of the record; whoever holds the key of the record may touch it.
   std::unique_ptr<std::unique_ptr<Frame>[]> frames_;
   std::vector<std::unique_ptr<FramesThread>> threads_;
+  std::atomic<bool> ending_{false};  ///< set before connections are told
   std::atomic<bool> closing_{false};
   std::mutex mutex_;                      ///< guards what follows
   std::vector<std::uint32_t> listeners_;  ///< handles

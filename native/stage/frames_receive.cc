@@ -1,6 +1,7 @@
 // Receiving: from bytes to a whole document at the next stage.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "driver/errno.h"
 #include "stage/frames_thread.h"
@@ -37,8 +38,8 @@ std::uint8_t* address(Place place) {
 /// have to give it up.
 void FramesThread::receive(Connection& c) {
   Frame& frame = c.frame;
-  if (frame.receiving) return;
-  frame.receiving = true;
+  if ((c.header.flags & kRecordReceiving) != 0) return;
+  c.header.flags = static_cast<std::uint8_t>(c.header.flags | kRecordReceiving);
   // No other thread's, and not 0, which other stages' receives have.
   frame.receive_tag = (index_ + 1) << kTagBits | (receives_++ & ((1u << kTagBits) - 1));
   const std::uint64_t room = frame.capacity - std::min(frame.capacity, frame.received);
@@ -52,21 +53,23 @@ void FramesThread::receive(Connection& c) {
   if (!submit_with(PacketKind::kReceive, c.header.handle, place, length, 0, nullptr, tag)) close(c);
 }
 
-/// Receives answer in the order they were submitted: one that another stage had begun comes before
-/// any of this stage's, at any time. Its end or failure is this stage's to find out.
+/// Receives answer in the order they were submitted: one that was begun before the connection came
+/// here, by whichever stage, comes before any of this stage's, at any time. Its end or failure is
+/// this stage's to find out.
 void FramesThread::on_receive(const PacketSlot& packet, Connection& c) {
   Frame& frame = c.frame;
-  const bool own = frame.receiving && packet.tag == frame.receive_tag;
+  const bool own = frame.receive_tag != 0 && packet.tag == frame.receive_tag;
   const bool direct = own && frame.direct;
+  c.header.flags = static_cast<std::uint8_t>(c.header.flags & ~kRecordReceiving);
   if (own) {
-    frame.receiving = frame.direct = false;
+    frame.direct = false;
     frame.alone = true;
   }
-  const Piece piece{{packet.chunk, packet.offset}, static_cast<std::uint32_t>(packet.result)};
   const bool lent = packet.chunk != driver::kNoChunk;
+  const auto size = static_cast<std::uint32_t>(packet.result);
+  Received bytes(lent ? Piece{{packet.chunk, packet.offset}, size} : Piece{});
   const bool over = packet.error != 0 || packet.result == 0;
   if (frame.phase == Phase::kClosing || frame.phase == Phase::kDismiss) {
-    if (lent) BufferPool::release(piece.place);
     if (direct) memory().came();  // it was in use until now
     return on_farewell(c, own && over);
   }
@@ -79,9 +82,9 @@ void FramesThread::on_receive(const PacketSlot& packet, Connection& c) {
     frame.received += static_cast<std::uint64_t>(packet.result);
     if (frame.received == frame.length) frame.phase = Phase::kWhole;
   } else if (behind || !wanted) {
-    stash_behind(c, piece);
+    keep_for_later(c, std::move(bytes), false);
   } else {
-    take_in(c, piece);
+    take_in(c, std::move(bytes));
   }
   go_on(c);
 }
@@ -95,53 +98,47 @@ void FramesThread::on_farewell(Connection& c, bool over) {
   if (!frame.saying) close(c);
 }
 
-void FramesThread::stash_behind(Connection& c, const Piece& piece) {
-  BufferPool::assign(piece.place, 0);
-  options().records->cargo(c.key)->stash.push_back(piece);
-  c.header.stashed += piece.length;
+void FramesThread::keep_for_later(Connection& c, Received bytes, bool in_front) {
+  bytes.set_aside();
+  c.header.stashed += bytes.size();
+  std::deque<Received>& stash = options().records->cargo(c.key)->stash;
+  stash.insert(in_front ? stash.begin() : stash.end(), std::move(bytes));
 }
 
 /// As much as can be taken now; the rest stays with the connection.
-void FramesThread::take_in(Connection& c, Piece piece) {
-  const Place block = piece.place;  // behind its last byte the next block begins
-  while (piece.length > 0 && (c.frame.phase == Phase::kHead || c.frame.phase == Phase::kBody)) {
-    const auto used = static_cast<std::uint32_t>(consume(c, piece));
+void FramesThread::take_in(Connection& c, Received bytes) {
+  const Frame& frame = c.frame;
+  while (bytes.size() > 0 && (frame.phase == Phase::kHead || frame.phase == Phase::kBody)) {
+    const std::size_t used = consume(c, bytes);
     if (used == 0) break;
-    piece.place.offset += used;
-    piece.length -= used;
+    bytes.drop_front(used);
   }
-  if (piece.length == 0 || c.frame.phase == Phase::kDismiss || c.frame.phase == Phase::kClosing) {
-    BufferPool::release(block);
-    return;
-  }
-  BufferPool::assign(piece.place, 0);
-  Cargo& cargo = *options().records->cargo(c.key);
-  cargo.stash.insert(cargo.stash.begin(), piece);
-  c.header.stashed += piece.length;
+  if (bytes.size() == 0 || frame.phase == Phase::kDismiss || frame.phase == Phase::kClosing) return;
+  keep_for_later(c, std::move(bytes), true);
 }
 
-/// How many bytes of the piece were taken; 0: not now.
-std::size_t FramesThread::consume(Connection& c, const Piece& piece) {
+/// How many of the bytes were taken; 0: not now.
+std::size_t FramesThread::consume(Connection& c, const Received& from) {
   Frame& frame = c.frame;
-  const std::uint8_t* bytes = address(piece.place);
+  const std::uint8_t* bytes = from.bytes();
   if (frame.began == 0) frame.began = now();
-  if (frame.phase == Phase::kHead) return read_head(c, bytes, piece.length);
+  if (frame.phase == Phase::kHead) return read_head(c, bytes, from.size());
   if (!options().framing.delimited()) {
     const std::uint64_t left = frame.length - frame.received;
-    const std::size_t used = keep(c, piece, std::min<std::uint64_t>(left, piece.length));
+    const std::size_t used = keep(c, from, std::min<std::uint64_t>(left, from.size()));
     if (frame.received == frame.length) frame.phase = Phase::kWhole;
     return used;
   }
   const Framing::Progress before = frame.progress;
   bool found = false;
-  const std::size_t wanted = options().framing.scan(frame.progress, bytes, piece.length, found);
+  const std::size_t wanted = options().framing.scan(frame.progress, bytes, from.size(), found);
   const std::uint64_t end = options().framing.delimiter_size();
   if (frame.received + wanted > options().max + end) {
     counters().too_large.fetch_add(1, std::memory_order_relaxed);
     dismiss(c, stage_.too_large_);
-    return piece.length;
+    return from.size();
   }
-  const std::size_t used = keep(c, piece, wanted);
+  const std::size_t used = keep(c, from, wanted);
   if (used < wanted) {
     // Looked at once more when there is room.
     frame.progress = before;
@@ -184,7 +181,7 @@ void FramesThread::begin_body(Connection& c, std::uint64_t length) {
 
 /// Where the document is kept is decided when it has to be: in a file when it is too long for
 /// memory, or there is none.
-std::size_t FramesThread::keep(Connection& c, const Piece& piece, std::size_t size) {
+std::size_t FramesThread::keep(Connection& c, const Received& bytes, std::size_t size) {
   Frame& frame = c.frame;
   if (frame.error != 0) {
     frame.received += size;
@@ -195,8 +192,8 @@ std::size_t FramesThread::keep(Connection& c, const Piece& piece, std::size_t si
       !move_to_file(c)) {
     return 0;
   }
-  if (frame.file != 0) return keep_in_file(c, piece, size);
-  return keep_in_memory(c, address(piece.place), size);
+  if (frame.file != 0) return keep_in_file(c, bytes, size);
+  return keep_in_memory(c, bytes.bytes(), size);
 }
 
 std::size_t FramesThread::keep_in_memory(Connection& c, const std::uint8_t* bytes,
@@ -292,12 +289,31 @@ bool FramesThread::move_to_file(Connection& c) {
   return true;
 }
 
-std::size_t FramesThread::keep_in_file(Connection& c, const Piece& piece, std::size_t size) {
+std::size_t FramesThread::keep_in_file(Connection& c, const Received& bytes, std::size_t size) {
   Frame& frame = c.frame;
   if (frame.writes >= kWrites) return 0;
-  if (!write(c, piece.place, frame.received, static_cast<std::uint32_t>(size))) return 0;
+  Place place = bytes.place();
+  const bool copied = place.chunk == driver::kNoChunk;
+  if (copied && !copy_to_pool(bytes.bytes(), size, place)) return lose(c, -ENOMEM), 0;
+  const bool written = write(c, place, frame.received, static_cast<std::uint32_t>(size));
+  if (copied) BufferPool::release(place);  // the write has it in use
+  if (!written) return 0;
   frame.received += size;
   return size;
+}
+
+/// The kernel reads from the pool only. What was set aside is no longer than a receive buffer, and
+/// one of those will do when the limit allows no other memory.
+bool FramesThread::copy_to_pool(const std::uint8_t* bytes, std::size_t size, Place& out) {
+  BufferPool& pool = options().port->pool();
+  if (!allocate(size, out)) {
+    driver::Buffer buffer;
+    if (size > pool.buffer_size() || !pool.take(buffer)) return false;
+    out = {buffer.chunk, buffer.offset};
+    BufferPool::own(out);
+  }
+  std::memcpy(address(out), bytes, size);
+  return true;
 }
 
 /// False when the memory is not this stage's any more, and so the document is lost.
@@ -336,14 +352,16 @@ void FramesThread::go_on(Connection& c) {
   while (frame.phase == Phase::kHead || frame.phase == Phase::kBody) {
     if (frame.hungry) return;
     Cargo* cargo = options().records->find_cargo(c.key);
+    if (frame.idle() && cargo != nullptr && !cargo->messages.empty()) return visit(c);
+    if (frame.idle() && stage_.ending_) return send_away(c, {});
     if (cargo == nullptr || cargo->stash.empty()) {
       set_deadline(c);
       return receive(c);
     }
-    const Piece piece = cargo->stash.front();
-    cargo->stash.erase(cargo->stash.begin());
-    c.header.stashed -= std::min(c.header.stashed, piece.length);
-    take_in(c, piece);
+    Received bytes = std::move(cargo->stash.front());
+    cargo->stash.pop_front();
+    c.header.stashed -= std::min(c.header.stashed, bytes.size());
+    take_in(c, std::move(bytes));
     // The file is behind: its next write that ends goes on.
     if (!cargo->stash.empty() && frame.writes >= kWrites) return;
   }
@@ -380,17 +398,32 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
   counters().documents.fetch_add(1, std::memory_order_relaxed);
   counters().bytes.fetch_add(frame.length, std::memory_order_relaxed);
   if (in_file) counters().spooled.fetch_add(1, std::memory_order_relaxed);
-  frame = {};
-  frame.phase = Phase::kAway;
+  if (go_to_next(c)) return;
+  RecordTable::release_document(cargo, *thread_);
+  close(c);
+}
+
+/// Hands the connection to the next stage for its messages, without a document; a receive may be in
+/// flight.
+void FramesThread::visit(Connection& c) {
+  c.header.deadline = 0;
+  if (!go_to_next(c)) close(c);
+}
+
+/// From now on the connection, with all of its record, is another thread's; unless false.
+bool FramesThread::go_to_next(Connection& c) {
+  RecordHeader& header = c.header;
+  c.frame = {};
+  c.frame.key = c.key;
+  c.frame.phase = Phase::kAway;
   header.from = options().stage;
   header.stage = options().next_stage;
   header.state = kNoStage;
   header.since = now();
   const std::uint32_t handle = header.handle;
-  if (options().port->hand_off(handle, *options().next, c.key, &header.port) >= 0) return;
+  if (options().port->hand_off(handle, *options().next, c.key, &header.port) >= 0) return true;
   header.stage = options().stage;
-  RecordTable::release_document(cargo, *thread_);
-  close(c);
+  return false;
 }
 
 }  // namespace cp::stage

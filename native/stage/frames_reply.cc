@@ -14,13 +14,17 @@ constexpr std::uint32_t kShutWrite = 1;  // SHUT_WR, SD_SEND
 
 }  // namespace
 
-/// The next stage is done with the document, and may have left an answer to it.
+/// The next stage is done with the document, and may have left an answer to it; or another one has
+/// handed the connection over. A notice for one that is not away is of a hand-off that something
+/// else was faster than: it goes with the connection, and may come here with its next return.
 void FramesThread::on_return(Connection& c) {
+  if (c.frame.phase != Phase::kAway && c.frame.phase != Phase::kNew) return;
   Cargo& cargo = *options().records->cargo(c.key);
   c.frame = {};
+  c.frame.key = c.key;
   c.header.stage = options().stage;
-  c.header.port = options().port->id();
-  c.header.flags = 0;
+  // Whichever stage began a receive: another one behind it would be one more at each return.
+  c.header.flags = static_cast<std::uint8_t>(c.header.flags & kRecordReceiving);
   c.header.document_chunk = driver::kNoChunk;
   c.header.document_length = 0;
   RecordTable::release_document(cargo, *thread_);
@@ -92,10 +96,12 @@ void FramesThread::on_send(const PacketSlot& packet, Connection& c) {
 void FramesThread::end_reply(Connection& c) {
   RecordTable::release_reply(*options().records->cargo(c.key));
   give_up_document(c);
-  const bool alone = c.frame.alone;
+  const Frame before = c.frame;
   c.frame = {};
-  c.frame.alone = alone;
-  if (options().framing.delimited()) c.frame.phase = Phase::kBody;
+  c.frame.key = before.key;
+  c.frame.receive_tag = before.receive_tag;
+  c.frame.alone = before.alone;
+  c.frame.phase = between_documents();
   go_on(c);
 }
 
@@ -117,18 +123,26 @@ void FramesThread::give_up_document(Connection& c) {
   if (held) memory().came();
 }
 
-/// Closing at once, with bytes of the client's not received, would reset the connection, and it
-/// might never see why: so what it still sends is read, for a while.
 void FramesThread::dismiss(Connection& c, const FramesStage::Farewell& why) {
   give_up_document(c);
   if (why.length == 0) return close(c);
+  send_away(c, why);
+}
+
+/// Closing at once, with bytes of the client's not received, would reset the connection, and it
+/// might never see why, nor the answers before: so what it still sends is read, for a while.
+void FramesThread::send_away(Connection& c, const FramesStage::Farewell& why) {
   c.frame.phase = Phase::kDismiss;
   Request* shutdown = new_request();
   shutdown->kind = PacketKind::kShutdown;
   shutdown->quiet = true;
   shutdown->flags = kShutWrite;
-  c.frame.saying = true;
-  submit_with(PacketKind::kSend, c.header.handle, why.place, why.length, 0, shutdown);
+  c.frame.saying = why.length > 0;
+  if (c.frame.saying) {
+    submit_with(PacketKind::kSend, c.header.handle, why.place, why.length, 0, shutdown);
+  } else {
+    thread_->submit(shutdown, c.header.handle);
+  }
   set_deadline(c);
   receive(c);
 }

@@ -10,6 +10,9 @@ namespace {
 
 using Phase = Frame::Phase;
 
+/// Messages that wait with one connection until it rests.
+constexpr std::size_t kMostMessages = 65536;
+
 /// Milliseconds on the monotonic clock.
 double now() { return static_cast<double>(driver::now()) / 1e6; }
 
@@ -91,17 +94,32 @@ void FramesThread::run() {
 
 // ---- packets ----------------------------------------------------------------------------------
 
+/// One that has ended elsewhere has left its frame behind, with nothing in it.
 Frame& FramesThread::frame_of(std::uint32_t key) {
   std::unique_ptr<Frame>& frame = stage_.frames_[RecordTable::index_of(key)];
   if (!frame) frame = std::make_unique<Frame>();
+  if (frame->key != key) {
+    *frame = {};
+    frame->key = key;
+  }
   return *frame;
+}
+
+Phase FramesThread::between_documents() const {
+  return options().framing.delimited() ? Phase::kBody : Phase::kHead;
 }
 
 /// What still arrives for a connection that is gone or elsewhere: bytes, the end of a write, a
 /// deadline. What it waited for is for the next one that waits, and so is the memory that the
-/// operation had in use.
+/// operation had in use. A message follows its connection (rule Q2).
 void FramesThread::on_stale(const PacketSlot& packet) {
   if (packet.chunk != driver::kNoChunk) BufferPool::release({packet.chunk, packet.offset});
+  if (packet.kind == static_cast<std::uint8_t>(PacketKind::kPosted)) {
+    const RecordHeader* header = options().records->header(packet.key);
+    Port* port = header == nullptr ? nullptr : Port::find(header->port);
+    if (port != nullptr) port->post(packet.key, packet.result, false);
+    return;
+  }
   if (packet.kind != static_cast<std::uint8_t>(PacketKind::kTimer)) {
     return memory().came();
   }
@@ -113,14 +131,11 @@ void FramesThread::on_stale(const PacketSlot& packet) {
   }
 }
 
-/// A connection that is handed on or comes back is where its record's port says from that moment
-/// on; its stage may have been told before.
+/// A connection is where its record's port says: a hand-off stores that before anybody is told.
 void FramesThread::handle(const PacketSlot& packet) {
   if (packet.key == FramesStage::kListener) return on_listener(packet);
   RecordHeader* header = options().records->header(packet.key);
-  const bool comes = packet.kind == static_cast<std::uint8_t>(PacketKind::kHandOff);
-  const bool here = header != nullptr && header->port == options().port->id();
-  if (header == nullptr || (!here && !comes)) return on_stale(packet);
+  if (header == nullptr || header->port != options().port->id()) return on_stale(packet);
   Connection c{packet.key, *header, frame_of(packet.key)};
   on_connection(packet, c);
 }
@@ -156,14 +171,12 @@ void FramesThread::on_accept(const PacketSlot& packet) {
 }
 
 void FramesThread::begin(Connection& c) {
-  if (c.frame.phase == Phase::kClosing) return;  // a message was faster
-  c.frame = {};
+  if (c.frame.phase != Phase::kNew) return;  // a message was faster
+  c.frame.phase = between_documents();
   c.frame.alone = true;
   c.header.stage = options().stage;
   c.header.since = now();
-  if (options().framing.delimited()) c.frame.phase = Phase::kBody;
-  set_deadline(c);
-  receive(c);
+  go_on(c);
 }
 
 void FramesThread::on_connection(const PacketSlot& packet, Connection& c) {
@@ -179,8 +192,7 @@ void FramesThread::on_connection(const PacketSlot& packet, Connection& c) {
     case PacketKind::kWrite:
       return on_write(packet, c);
     case PacketKind::kPosted:
-      if (stage_.closing_ && c.frame.phase != Phase::kAway) close(c);
-      return;
+      return on_message(packet, c);
     case PacketKind::kTimer:
       return on_timer(c, static_cast<Notice>(static_cast<int>(packet.result)));
     case PacketKind::kClose:
@@ -191,8 +203,27 @@ void FramesThread::on_connection(const PacketSlot& packet, Connection& c) {
   }
 }
 
+/// The stage that handles documents is told: at once while the connection rests, else when it does.
+void FramesThread::on_message(const PacketSlot& packet, Connection& c) {
+  if (stage_.closing_) {
+    if (c.frame.phase != Phase::kAway) close(c);
+    return;
+  }
+  std::deque<double>& messages = options().records->cargo(c.key)->messages;
+  if (messages.size() == kMostMessages) {
+    counters().failed.fetch_add(1, std::memory_order_relaxed);
+    return close(c);
+  }
+  messages.push_back(packet.result);
+  if (c.frame.idle()) go_on(c);
+}
+
 void FramesThread::on_timer(Connection& c, Notice notice) {
   if (notice == Notice::kBegin) return begin(c);
+  if (notice == Notice::kEnd) {
+    if (c.frame.idle()) go_on(c);  // what has begun comes to its end
+    return;
+  }
   if (notice == Notice::kPlace) {
     std::unique_ptr<Lease> lease = stage_.rooms_->granted();
     c.frame.queued = false;
@@ -210,7 +241,8 @@ void FramesThread::on_timer(Connection& c, Notice notice) {
   double expired = kExpired;
   if (!c.header.deadline.compare_exchange_strong(expired, 0)) return;
   const Phase phase = c.frame.phase;
-  if (phase == Phase::kClosing || phase == Phase::kAway || phase == Phase::kWhole) return;
+  if (phase == Phase::kNew || phase == Phase::kClosing) return;
+  if (phase == Phase::kAway || phase == Phase::kWhole) return;
   if (c.frame.idle() || phase == Phase::kDismiss) return close(c);
   counters().timed_out.fetch_add(1, std::memory_order_relaxed);
   if (phase == Phase::kReply) return close(c);

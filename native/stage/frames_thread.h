@@ -14,6 +14,7 @@ namespace cp::stage {
 /// Where a connection is in its document. It owns its memory, whichever thread asked for it.
 struct Frame {
   enum class Phase : std::uint8_t {
+    kNew,      ///< accepted, or handed over for the first time, and not begun
     kHead,     ///< between documents, or in the length of one
     kBody,     ///< in a document
     kWhole,    ///< has one that waits for its last write, or for a place in the next stage
@@ -22,17 +23,17 @@ struct Frame {
     kDismiss,  ///< is being sent away
     kClosing,  ///< its descriptor is on the way back
   };
-  Phase phase = Phase::kHead;
-  bool receiving = false;   ///< a receive is in flight, marked `receive_tag`
-  bool alone = false;       ///< none that another stage had begun can be in flight
-  bool direct = false;      ///< into the document's memory
-  bool hungry = false;      ///< waits for memory
-  bool growing = false;     ///< its document has some memory and will want more
-  bool queued = false;      ///< waits for a place in the next stage
-  bool saying = false;      ///< kDismiss: the client is being told why
-  bool heard = false;       ///< kDismiss: the client has ended its side
-  std::uint8_t writes = 0;  ///< in flight
-  std::uint32_t receive_tag = 0;
+  std::uint32_t key = 0;  ///< whose it is: a record's place is used again for others
+  Phase phase = Phase::kNew;
+  bool alone = false;             ///< none that another stage had begun can be in flight
+  bool direct = false;            ///< into the document's memory
+  bool hungry = false;            ///< waits for memory
+  bool growing = false;           ///< its document has some memory and will want more
+  bool queued = false;            ///< waits for a place in the next stage
+  bool saying = false;            ///< kDismiss: the client is being told why
+  bool heard = false;             ///< kDismiss: the client has ended its side
+  std::uint8_t writes = 0;        ///< in flight
+  std::uint32_t receive_tag = 0;  ///< of the last receive begun since the connection came
   Framing::Progress progress;
 
   Place place;                 ///< the document's memory
@@ -58,6 +59,8 @@ struct Connection {
 };
 
 class FramesThread {
+  using Phase = Frame::Phase;
+
  public:
   FramesThread(FramesStage& stage, std::uint32_t index) : stage_(stage), index_(index) {}
 
@@ -76,7 +79,9 @@ class FramesThread {
   void accept_on(std::uint32_t listener);
   void on_connection(const PacketSlot& packet, Connection& c);
   void on_timer(Connection& c, Notice notice);
+  void on_message(const PacketSlot& packet, Connection& c);
   Frame& frame_of(std::uint32_t key);
+  Phase between_documents() const;
   const FramesOptions& options() const { return stage_.options_; }
   FramesCounters& counters() { return stage_.counters_; }
   MemoryQueue& memory() { return stage_.rooms_->memory(); }
@@ -87,14 +92,15 @@ class FramesThread {
   void on_write(const PacketSlot& packet, Connection& c);
   void on_farewell(Connection& c, bool over);
   void receive(Connection& c);
-  void take_in(Connection& c, Piece piece);
-  void stash_behind(Connection& c, const Piece& piece);
-  std::size_t consume(Connection& c, const Piece& piece);
+  void take_in(Connection& c, Received bytes);
+  void keep_for_later(Connection& c, Received bytes, bool in_front);
+  std::size_t consume(Connection& c, const Received& bytes);
   std::size_t read_head(Connection& c, const std::uint8_t* bytes, std::size_t size);
   void begin_body(Connection& c, std::uint64_t length);
-  std::size_t keep(Connection& c, const Piece& piece, std::size_t size);
+  std::size_t keep(Connection& c, const Received& bytes, std::size_t size);
   std::size_t keep_in_memory(Connection& c, const std::uint8_t* bytes, std::size_t size);
-  std::size_t keep_in_file(Connection& c, const Piece& piece, std::size_t size);
+  std::size_t keep_in_file(Connection& c, const Received& bytes, std::size_t size);
+  bool copy_to_pool(const std::uint8_t* bytes, std::size_t size, Place& out);
   bool reserve(Connection& c, std::uint64_t wanted);
   void settle(Connection& c);
   void on_give_up(Connection& c);
@@ -103,6 +109,8 @@ class FramesThread {
   bool write(Connection& c, Place place, std::uint64_t offset, std::uint32_t length);
   void go_on(Connection& c);
   void deliver(Connection& c, std::unique_ptr<Lease> lease);
+  void visit(Connection& c);
+  bool go_to_next(Connection& c);
 
   // Answering and ending: frames_reply.cc
   void on_return(Connection& c);
@@ -112,6 +120,7 @@ class FramesThread {
   void send_file(Connection& c, Reply& reply);
   void end_reply(Connection& c);
   void dismiss(Connection& c, const FramesStage::Farewell& why);
+  void send_away(Connection& c, const FramesStage::Farewell& why);
   void close(Connection& c);
   void closed(Connection& c);
   void give_up_document(Connection& c);

@@ -50,7 +50,6 @@ RecordTable::~RecordTable() {
   for (std::size_t i = 0; i < limit_; ++i) {
     const std::unique_ptr<Cargo> cargo(cargos_[i].load());
     if (!cargo) continue;
-    for (const Piece& piece : cargo->stash) BufferPool::release(piece.place);
     if (cargo->document.place.chunk != driver::kNoChunk) {
       BufferPool::release(cargo->document.place);  // its file went with the port that had it
     }
@@ -134,8 +133,8 @@ bool RecordTable::release(std::uint32_t key, Thread& closer) {
   if (record == nullptr) return false;
   const std::uint32_t index = index_of(key);
   if (Cargo* cargo = cargos_[index].load()) {
-    for (const Piece& piece : cargo->stash) BufferPool::release(piece.place);
     cargo->stash.clear();
+    cargo->messages.clear();
     release_document(*cargo, closer);
     release_reply(*cargo);
   }

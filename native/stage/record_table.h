@@ -49,6 +49,7 @@ inline constexpr std::uint8_t kNoStage = 0xff;
 inline constexpr double kExpired = -1;
 
 enum RecordFlag : std::uint8_t {
+  kRecordReceiving = 2,
   kRecordHasDocument = 8,
   kRecordDocumentInFile = 16,
 };
@@ -79,6 +80,14 @@ class RecordTable final : public KeySource {
   /// Frees the record and what it has; false when `key` names none. The descriptor of a document in
   /// a file is `closer`'s to close.
   bool release(std::uint32_t key, Thread& closer);
+  /// Calls `visit` with each record in use: its header may be another connection's a moment later.
+  template <typename Visit>
+  void for_each(Visit visit) const {
+    const std::size_t used = used_.load(std::memory_order_acquire);
+    for (std::size_t i = 0; i < used; ++i) {
+      if (at(i)->name.load(std::memory_order_acquire) != 0) visit(*at(i));
+    }
+  }
   /// Null when `key` names no record, or no longer.
   RecordHeader* header(std::uint32_t key) const;
   Cargo* cargo(std::uint32_t key) const;

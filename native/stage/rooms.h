@@ -22,6 +22,7 @@ enum class Notice : int {
   kListen = 4,        ///< of a listener: accept connections
   kEndListening = 5,  ///< of a listener: close it
   kBegin = 6,         ///< it was accepted
+  kEnd = 7,           ///< no new documents are taken
 };
 
 class Rooms : public std::enable_shared_from_this<Rooms> {

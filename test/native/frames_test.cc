@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <deque>
 #include <set>
 #include <string>
 #include <thread>
@@ -953,6 +954,272 @@ PORT_TEST("what another stage's receive brings comes behind what it had left") {
     CHECK(it.answer(arrival, "k") == 0);
   }
   CHECK(one.peer.read(3) == "kkk");
+}
+
+/// The connection that is there when there is one.
+std::uint32_t only_key(FramesPipeline& it) {
+  std::uint32_t key = 0;
+  CHECK(eventually([&] {
+    it.records->for_each([&](const RecordHeader& header) { key = header.name; });
+    return key != 0;
+  }));
+  return key;
+}
+
+/// Told once more of a hand-off to the frames stage.
+void repeat_notice(FramesPipeline& it, std::uint32_t key) {
+  Packet notice;
+  notice.kind = PacketKind::kHandOff;
+  notice.key = key;
+  notice.handle = it.header(key).handle;
+  Dispatcher::Section section(it.port->dispatcher());
+  it.port->dispatcher().push(notice, nullptr);
+}
+
+PORT_TEST("a notice of a hand-off for a connection that is not away is ignored") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  Peer peer = it.connect();
+  peer.write(framed("one") + framed("two") + framed("three"));
+  const Arrival first = it.take();
+  repeat_notice(it, first.key);  // while it is elsewhere
+  const std::string long_answer = text_of(6'000'000);
+  CHECK(it.answer(first, long_answer) == 0);
+  // While the answer goes out.
+  const auto answering = static_cast<std::uint8_t>(FrameState::kAnswering);
+  CHECK(eventually([&] { return it.header(first.key).state == answering; }));
+  for (int i = 0; i < 3; ++i) repeat_notice(it, first.key);
+  CHECK(it.take(kNotWithin).key == 0);
+  CHECK(peer.read(long_answer.size()) == long_answer);
+  for (const char* text : {"two", "three"}) {
+    const Arrival arrival = it.take();
+    CHECK(arrival.text == text);
+    CHECK(it.answer(arrival, text) == 0);
+    repeat_notice(it, first.key);
+  }
+  CHECK(peer.read(8) == "twothree");
+  peer.end_writing();
+  CHECK(read_to_end(peer) == "");
+  CHECK(it.frames->stats().replies == 3);
+}
+
+PORT_TEST("a connection that comes for the first time is begun where another one has ended") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) { setup.records = 1; });
+  for (int i = 0; i < 3; ++i) {
+    {
+      Peer peer = it.connect();
+      peer.write(framed("one"));
+      const Arrival arrival = it.take();
+      CHECK(arrival.text == "one");
+      it.close(*it.member, arrival);
+    }
+    Foreign other = accept_at_next(it);
+    CHECK(it.hand_back(other.key) == 0);
+    other.peer.write(framed("other"));
+    const Arrival arrival = it.take();
+    CHECK(arrival.text == "other");
+    it.close(*it.member, arrival);
+  }
+}
+
+/// What the next stage is told of a visit.
+std::vector<double> take_messages(FramesPipeline& it, const Arrival& arrival) {
+  REQUIRE(arrival.key != 0);
+  std::deque<double>& messages = it.records->cargo(arrival.key)->messages;
+  std::vector<double> taken(messages.begin(), messages.end());
+  messages.clear();
+  return taken;
+}
+bool has_document(FramesPipeline& it, const Arrival& arrival) {
+  return (it.header(arrival.key).flags & kRecordHasDocument) != 0;
+}
+
+PORT_TEST("messages to a connection that rests reach the next stage (rule Q2)") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  Peer peer = it.connect();
+  const std::uint32_t key = only_key(it);
+  constexpr int kRounds = 20, kMessages = 5;
+  std::vector<double> posted, told;
+  for (int round = 0; round < kRounds; ++round) {
+    for (int i = 0; i < kMessages; ++i) {
+      posted.push_back(round * kMessages + i);
+      it.port->post(key, posted.back());
+    }
+    // As lib/stage/runner.ts does: one that comes when the connection is gone follows it.
+    while (told.size() < posted.size()) {
+      const Packet packet = it.member->next();
+      REQUIRE(packet.kind != PacketKind::kNone);
+      CHECK(packet.key == key);
+      const bool here = it.header(key).port == it.next->id();
+      if (packet.kind == PacketKind::kPosted) {
+        if (here) told.push_back(packet.result);
+        if (!here) it.port->post(key, packet.result, false);
+      }
+      if (packet.kind != PacketKind::kHandOff || !here) continue;
+      const Arrival arrival = it.arrival(key);
+      CHECK(!has_document(it, arrival));
+      for (const double message : take_messages(it, arrival)) told.push_back(message);
+      CHECK(it.hand_back(key) == 0);
+    }
+  }
+  std::sort(told.begin(), told.end());
+  CHECK(told == posted);
+  // The client's bytes have kept their order, and its receives have not become more.
+  peer.write(framed("one"));
+  const Arrival arrival = it.take();
+  CHECK(arrival.text == "one");
+  CHECK(arrival.number == 1);
+  CHECK(it.answer(arrival, "k") == 0);
+  CHECK(peer.read(1) == "k");
+  CHECK(eventually([&] { return Port::look_up(it.header(key).handle).in_flight == 1; }));
+}
+
+PORT_TEST("messages wait while a document comes or an answer goes, and come before the next") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  Peer peer = it.connect();
+  const std::uint32_t key = only_key(it);
+  peer.write(framed("one").substr(0, 5));
+  const auto receiving = static_cast<std::uint8_t>(FrameState::kReceiving);
+  CHECK(eventually([&] { return it.header(key).state == receiving; }));
+  it.port->post(key, 1);
+  CHECK(it.take(kNotWithin).key == 0);
+  peer.write(framed("one").substr(5) + framed("two"));
+  const Arrival first = it.take();
+  CHECK(first.text == "one");
+  CHECK(take_messages(it, first) == std::vector<double>{1});
+  const std::string answer = text_of(6'000'000);
+  CHECK(it.answer(first, answer) == 0);
+  const auto answering = static_cast<std::uint8_t>(FrameState::kAnswering);
+  CHECK(eventually([&] { return it.header(key).state == answering; }));
+  it.port->post(key, 2);
+  CHECK(it.take(kNotWithin).key == 0);
+  CHECK(peer.read(answer.size()) == answer);
+  const Arrival visit = it.take();
+  CHECK(!has_document(it, visit));
+  CHECK(take_messages(it, visit) == std::vector<double>{2});
+  CHECK(it.hand_back(key) == 0);
+  const Arrival second = it.take();
+  CHECK(second.text == "two");
+  CHECK(it.answer(second, "k") == 0);
+  CHECK(peer.read(1) == "k");
+}
+
+PORT_TEST("a message to a connection that is elsewhere follows it") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  Peer peer = it.connect();
+  peer.write(framed("one"));
+  const Arrival arrival = it.take();
+  it.port->post(arrival.key, 5);
+  const Packet packet = it.member->next();
+  CHECK(packet.kind == PacketKind::kPosted);
+  CHECK(packet.key == arrival.key);
+  CHECK(packet.result == 5);
+  CHECK(it.answer(arrival, "k") == 0);
+  CHECK(peer.read(1) == "k");
+}
+
+PORT_TEST("a receive that the next stage has begun is the only one when the connection is back") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  Peer peer = it.connect();
+  for (int i = 0; i < 20; ++i) {
+    peer.write(framed("text"));
+    const Arrival arrival = it.take();
+    CHECK(arrival.text == "text");
+    stage::RecordHeader& header = it.header(arrival.key);
+    if ((header.flags & kRecordReceiving) == 0) {
+      header.flags = static_cast<std::uint8_t>(header.flags | kRecordReceiving);
+      it.member->receive(arrival.handle, false);
+      it.flush();
+    }
+    CHECK(it.answer(arrival, "k") == 0);
+    CHECK(peer.read(1) == "k");
+    CHECK(eventually([&] { return Port::look_up(arrival.handle).in_flight == 1; }));
+  }
+}
+
+PORT_TEST("bytes left over do not keep the buffers that others are received into") {
+  NEEDS_DRIVER();
+  constexpr std::size_t kClients = 64;
+  FramesPipeline it(D::name, [](FramesSetup& setup) { setup.port.buffers.buffer_count = 16; });
+  std::vector<Peer> peers;
+  for (std::size_t i = 0; i < kClients; ++i) {
+    peers.push_back(it.connect());
+    peers.back().write(framed("x") + framed("y").substr(0, 3));
+  }
+  std::vector<Arrival> arrivals;
+  for (std::size_t i = 0; i < kClients; ++i) {
+    arrivals.push_back(it.take());
+    REQUIRE(arrivals.back().text == "x");
+  }
+  for (const Arrival& arrival : arrivals) CHECK(it.answer(arrival, "k") == 0);
+  for (Peer& peer : peers) {
+    CHECK(peer.read(1) == "k");
+    peer.write(framed("y").substr(3));
+  }
+  for (std::size_t i = 0; i < kClients; ++i) {
+    const Arrival arrival = it.take();
+    CHECK(arrival.text == "y");
+    CHECK(it.answer(arrival, "k") == 0);
+  }
+}
+
+PORT_TEST("what was left over goes into a file like everything else") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.frames.spool_to_file = true;
+    setup.frames.in_memory = 10;
+  });
+  Peer peer = it.connect();
+  const std::string text = text_of(9000);
+  peer.write(framed("x") + framed(text).substr(0, 500));
+  const Arrival first = it.take();
+  CHECK(it.answer(first, "k") == 0);
+  CHECK(peer.read(1) == "k");
+  peer.write(framed(text).substr(500));
+  const Arrival second = it.take();
+  CHECK(second.text == text);
+  CHECK(second.in_file);
+  CHECK(it.answer(second, "k") == 0);
+}
+
+PORT_TEST("a stage that ends closes connections between documents, and the others when answered") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  Peer idle = it.connect(), busy = it.connect(), away = it.connect(), stalls = it.connect();
+  busy.write(framed("document").substr(0, 6));
+  away.write(framed("away") + framed("not begun"));
+  stalls.write(framed("stalls").substr(0, 6));
+  const Arrival first = it.take();
+  CHECK(first.text == "away");
+  const auto receives = [&] {
+    int count = 0;
+    const auto receiving = static_cast<std::uint8_t>(FrameState::kReceiving);
+    it.records->for_each([&](const RecordHeader& header) { count += header.state == receiving; });
+    return count;
+  };
+  CHECK(eventually([&] { return receives() == 2; }));
+  it.frames->end_connections();
+  CHECK(read_to_end(idle) == "");
+  CHECK(idle.ended);
+  CHECK(it.answer(first, "answer") == 0);
+  CHECK(read_to_end(away) == "answer");
+  CHECK(away.ended);
+  busy.write(framed("document").substr(6));
+  const Arrival second = it.take();
+  CHECK(second.text == "document");
+  CHECK(it.answer(second, "answer") == 0);
+  CHECK(read_to_end(busy) == "answer");
+  // One that comes now is not received from.
+  Peer late = it.connect();
+  late.write(framed("late"));
+  CHECK(read_to_end(late) == "");
+  CHECK(it.take(kNotWithin).key == 0);
+  CHECK(it.frames->stats().documents == 2);
 }
 
 PORT_TEST("deadlines follow a connection from stage to stage") {
