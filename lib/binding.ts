@@ -9,7 +9,7 @@
 import { loadBinding } from './loader';
 
 /** Version of the layouts and functions below. */
-export const ABI = 7;
+export const ABI = 8;
 
 /** What a submission asks for and what a packet answers (one numbering for both). */
 export const enum Kind {
@@ -55,9 +55,7 @@ export const enum Submission {
   FLAGS = 1,
   /** u16, slices of memory: the first in this record, the others five a record in those that follow, 12 bytes each from offset 0: u32 chunk, u32 offset, u32 length */
   SLICES = 2,
-  /** u32 */
-  HANDLE = 4,
-  /** u32, comes back in the packet; for awaited operations the index in this thread's table, unique among those in flight */
+  /** u32, comes back in the packet; for awaited operations the index in this thread's table, unique among those in flight; with Keyed the handle's key */
   TOKEN = 8,
   /** u32, milliseconds; 0: none (rule O6) */
   TIMEOUT = 12,
@@ -67,12 +65,14 @@ export const enum Submission {
   LENGTH = 24,
   /** u32, first slice: chunk of the pool, NO_CHUNK: no memory (Receive: the port's own buffer) */
   CHUNK = 32,
-  /** u32, first slice: offset in the chunk; SendFile: handle of the file */
+  /** u32, first slice: offset in the chunk; SendFile: low word of the file's handle */
   START = 36,
-  /** u32, first slice: bytes */
+  /** u32, first slice: bytes; SendFile: high word */
   BYTES = 40,
   /** u32, comes back in the packet */
   TAG = 44,
+  /** u64 */
+  HANDLE = 48,
 }
 
 export const enum SubmissionFlag {
@@ -84,6 +84,8 @@ export const enum SubmissionFlag {
   Release = 4,
   /** No packet when the operation succeeds, only when it fails. */
   Quiet = 8,
+  /** TOKEN is the key of the handle: should that be gone, the answer comes under it. */
+  Keyed = 16,
 }
 
 /** One packet: 64 bytes. Offsets in bytes. */
@@ -97,8 +99,8 @@ export const enum Packet {
   FLAGS = 5,
   /** u32 */
   KEY = 8,
-  /** u32; 0: no handle (posted) */
-  HANDLE = 12,
+  /** u32, Accept: key of the new connection (when it has one) */
+  ACCEPTED_KEY = 12,
   /** i32, 0 or a negative errno or LibraryError */
   ERROR = 16,
   /** u32 */
@@ -109,14 +111,29 @@ export const enum Packet {
   CHUNK = 32,
   /** u32 */
   START = 36,
-  /** u32, Accept: handle of the new connection */
+  /** u64, Accept: handle of the new connection */
   ACCEPTED = 40,
-  /** u32, Accept: key of the new connection (when it has one) */
-  ACCEPTED_KEY = 44,
   /** u32, of the submission */
   TAG = 48,
   /** u32, microseconds between being queued and being taken */
   AGE = 52,
+  /** u64; 0: no handle (posted) */
+  HANDLE = 56,
+}
+
+/**
+ * The handle whose name is in the two words at `at`. Names are whole numbers below 2 ** 53; a small
+ * one is a small number to the engine, too.
+ */
+export function handleAt(words: Uint32Array, at: number): number {
+  const high = words[at + 1]!;
+  return high === 0 ? words[at]! : high * 2 ** 32 + words[at]!;
+}
+
+/** Writes the name of a handle into the two words at `at`. */
+export function setHandle(words: Uint32Array, at: number, handle: number): void {
+  words[at] = handle;
+  words[at + 1] = handle / 2 ** 32;
 }
 
 export const enum PacketState {
@@ -457,8 +474,8 @@ export interface Binding {
   closeRecords(records: number): void;
   /** All records, in native memory. */
   recordMemory(records: number): ArrayBuffer;
-  /** A record of a connection of port `portId`; `handle` 0: of a task. Its key; 0: all are in use. */
-  createRecord(records: number, portId: number, handle: number): number;
+  /** A record of a task at port `portId`. Its key; 0: all are in use. */
+  createRecord(records: number, portId: number): number;
 
   /** Starts the threads of a native stage. A number for it, or error. */
   createFrames(options: FramesOptions): number;

@@ -104,7 +104,8 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     this.lane.assertUnchained();
     this.life = Life.Closing;
     if (this.style === 'packet') {
-      this.lane.submit(Kind.Close, 0, this.id, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+      const flags = SubmissionFlag.Keyed;
+      this.lane.submit(Kind.Close, flags, this.id, this.signedKey!, 0, 0, 0, NO_CHUNK, 0, 0);
       return answer<S, void>(undefined);
     }
     const operation = new Operation<void>(this.lane, Kind.Close, this.subject(), asNothing);
@@ -247,9 +248,10 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     if (this.style === 'packet') {
       refuseSignal(options);
       const { lane, id } = this;
+      const key = this.signedKey!;
       const tag = tagOf(options);
-      const how = flags | quietOf(options);
-      lane.submit(kind, how, id, 0, timeout, offset, length, chunk, start, bytes, tag);
+      const how = flags | SubmissionFlag.Keyed | quietOf(options);
+      lane.submit(kind, how, id, key, timeout, offset, length, chunk, start, bytes, tag);
       return answer<S, T>(undefined);
     }
     const operation = this.begin(kind, decode, options, aftermath);
@@ -270,7 +272,8 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
     if (this.style === 'packet') {
       refuseSignal(options);
-      this.lane.submitStaged(kind, quietOf(options), this.id, 0, timeout, offset, tagOf(options));
+      const how = SubmissionFlag.Keyed | quietOf(options);
+      this.lane.submitStaged(kind, how, this.id, this.signedKey!, timeout, offset, tagOf(options));
       return answer<S, number>(undefined);
     }
     const operation = this.begin(kind, asNumber, options, aftermath);
@@ -295,10 +298,11 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     if (this.style === 'packet') {
       refuseSignal(options);
       const tag = tagOf(options);
-      const how = quietOf(options);
-      lane.submitStaged(kind, how, id, 0, timeout, offset, tag);
+      const key = this.signedKey!;
+      const how = SubmissionFlag.Keyed | quietOf(options);
+      lane.submitStaged(kind, how, id, key, timeout, offset, tag);
       lane.linkLast();
-      lane.submit(second, how, id, 0, timeout, 0, 0, NO_CHUNK, 0, 0, tag);
+      lane.submit(second, how, id, key, timeout, 0, 0, NO_CHUNK, 0, 0, tag);
       return answer<S, T>(undefined);
     }
     const pair = new PairedOperation<T>(lane, kind, this.subject(), finish);

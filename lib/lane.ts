@@ -17,6 +17,7 @@ import {
   Posts,
   Submission,
   SubmissionFlag,
+  setHandle,
   type NativeLane,
 } from './binding';
 import { Batch } from './batch';
@@ -434,7 +435,7 @@ export class Lane {
     const { records, recordNumbers } = this;
     const linked = this.chained ? flags | SubmissionFlag.Linked : flags;
     records[at] = kind | (linked << 8) | (slices << 16);
-    records[at + Submission.HANDLE / 4] = handle;
+    setHandle(records, at + Submission.HANDLE / 4, handle);
     records[at + Submission.TOKEN / 4] = token;
     records[at + Submission.TIMEOUT / 4] = timeout;
     recordNumbers[at / 2 + Submission.OFFSET / 8] = offset;

@@ -1,7 +1,7 @@
 /**
  * Listening TCP sockets.
  */
-import { Kind, NO_CHUNK, Packet as Slot, SubmissionFlag } from './binding';
+import { handleAt, Kind, NO_CHUNK, Packet as Slot, SubmissionFlag } from './binding';
 import { ECANCELED, failure, invalidState, type Subject } from './errors';
 import { Handle, type Answer, type Style } from './handle';
 import type { Lane } from './lane';
@@ -103,7 +103,7 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
 }
 
 function acceptedAt(lane: Lane, at: number): TcpSocket<'await'> {
-  return new TcpSocket<'await'>(lane, lane.words[at + Slot.ACCEPTED / 4]!, undefined, true);
+  return new TcpSocket<'await'>(lane, handleAt(lane.words, at + Slot.ACCEPTED / 4), undefined, true);
 }
 
 class AcceptedSockets extends Stream<TcpSocket<'await'>> {

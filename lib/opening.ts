@@ -5,7 +5,7 @@ import dns = require('node:dns');
 import net = require('node:net');
 import { toNamespacedPath } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Kind, Packet as Slot } from './binding';
+import { handleAt, Kind, Packet as Slot } from './binding';
 import { EADDRNOTAVAIL, EAFNOSUPPORT, systemError } from './errors';
 import { File, type FileTraits } from './file';
 import { keyOf, watchSignal, type KeyOption, type Style } from './handle';
@@ -87,7 +87,7 @@ export function openPath(lane: Lane, request: OpenRequest): Operation<File> {
   const { key, traits } = request;
   const subject = { path: traits.path };
   const operation = new Operation<File>(lane, Kind.Open, subject, (_result, at) => {
-    const id = lane.words[at + Slot.HANDLE / 4]!;
+    const id = handleAt(lane.words, at + Slot.HANDLE / 4);
     return openedFile(lane, id, key, traits);
   });
   if (!watchSignal(operation, request)) return operation;
@@ -264,7 +264,7 @@ function connectTo(
     lane,
     Kind.Connect,
     subject,
-    (_result, at) => new TcpSocket<Style>(lane, lane.words[at + Slot.HANDLE / 4]!, key, true),
+    (_result, at) => new TcpSocket<Style>(lane, handleAt(lane.words, at + Slot.HANDLE / 4), key, true),
   );
   begin(lane, operation, (token) => lane.native.connect(address, port, key ?? -1, token, 0));
   return operation;

@@ -2,7 +2,7 @@
  * The packet at hand: one object for each thread, which looks into the completion array.
  */
 import { inspect } from 'node:util';
-import { Kind, NO_CHUNK, Packet as Slot, PacketFlag, type LibraryError } from './binding';
+import { handleAt, Kind, NO_CHUNK, Packet as Slot, PacketFlag, type LibraryError } from './binding';
 import { bufferReleased, codeOf, failure, invalidState } from './errors';
 import type { Answer, AnyHandle, Style } from './handle';
 import type { Lane } from './lane';
@@ -117,7 +117,7 @@ export class Packet {
    * handle that this thread never saw.
    */
   get handle(): AnyHandle | undefined {
-    const id = this.words[this.at + Slot.HANDLE / 4]!;
+    const id = handleAt(this.words, this.at + Slot.HANDLE / 4);
     return id === 0 ? undefined : handleFor(this.lane, id, this.key, this.kind);
   }
 
@@ -163,7 +163,7 @@ export class Packet {
 
   /** The new connection of an `accepted` packet, under a key of its own. */
   get accepted(): TcpSocket<'packet'> | undefined {
-    const id = this.words[this.at + Slot.ACCEPTED / 4]!;
+    const id = handleAt(this.words, this.at + Slot.ACCEPTED / 4);
     if (this.kind !== Kind.Accept || id === 0) return undefined;
     return acceptedSocket(this.lane, id, this.words[this.at + Slot.ACCEPTED_KEY / 4]!);
   }
@@ -250,7 +250,7 @@ export class Packet {
     if (this.lends) this.lane.memory.give(this.chunk, this.start);
     this.lends = false;
     if (this.kind === Kind.Close)
-      this.lane.handles.get(this.words[this.at + Slot.HANDLE / 4]!)?.gone();
+      this.lane.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.gone();
   }
 
   /** @internal Shows nothing any more. */

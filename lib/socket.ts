@@ -125,7 +125,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     const offset = validate.position(options?.offset, 'options.offset') ?? 0;
     const most = Number.MAX_SAFE_INTEGER;
     const length = validate.integer(options?.length ?? most, 'options.length', 0, most);
-    return this.request(Kind.SendFile, asNumber, options, offset, length, NO_CHUNK, source);
+    // In the place of memory: the two words of the file's name.
+    const high = source / 2 ** 32;
+    return this.request(Kind.SendFile, asNumber, options, offset, length, NO_CHUNK, source, high);
   }
 
   /**

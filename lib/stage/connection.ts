@@ -2,7 +2,7 @@
  * The connection at hand, as a handler sees it.
  */
 import { inspect } from 'node:util';
-import { Kind, NO_CHUNK, SubmissionFlag } from '../binding';
+import { handleAt, Kind, NO_CHUNK, SubmissionFlag } from '../binding';
 import { invalidState, outOfBuffers, queueFull } from '../errors';
 import type { File } from '../file';
 import type { Data } from '../memory';
@@ -308,7 +308,7 @@ export class Connection<
   /** @internal */
   get handleId(): number {
     this.check();
-    return this.thread.records.words[(this.at + Header.HANDLE) >>> 2]!;
+    return handleAt(this.thread.records.words, (this.at + Header.HANDLE) >>> 2);
   }
 
   private check(): void {

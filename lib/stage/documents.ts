@@ -1,7 +1,7 @@
 /**
  * Documents that a native stage brings, and the answers it takes back.
  */
-import { LibraryError, NO_CHUNK } from '../binding';
+import { handleAt, LibraryError, NO_CHUNK } from '../binding';
 import { invalidState, outOfBuffers, systemError } from '../errors';
 import type { ChunkOptions } from '../chunks';
 import { File } from '../file';
@@ -33,6 +33,7 @@ export class StageDocument {
   readonly error: Error | undefined;
   private readonly chunk: number;
   private readonly start: number;
+  private readonly file: number;
   private readonly connection: AnyConnection;
 
   private constructor(c: AnyConnection, flags: number) {
@@ -43,7 +44,8 @@ export class StageDocument {
     this.number = words[(c.at + Header.NUMBER) >>> 2]!;
     this.chunk = words[(c.at + Header.DOCUMENT_CHUNK) >>> 2]!;
     this.start = words[(c.at + Header.DOCUMENT_START) >>> 2]!;
-    const lost = this.chunk === NO_CHUNK && this.start !== 0;
+    this.file = handleAt(words, (c.at + Header.DOCUMENT_FILE) >>> 2);
+    const lost = !this.inFile && this.chunk === NO_CHUNK && this.start !== 0;
     this.error = lost ? systemError(-this.start, 'write', {}) : undefined;
   }
 
@@ -69,9 +71,9 @@ export class StageDocument {
   open(): Operation<File<'await'>> {
     this.check();
     const { lane, native } = this.connection.thread;
-    const open = this.inFile && native.handleInfo(this.chunk) !== undefined;
+    const open = this.inFile && native.handleInfo(this.file) !== undefined;
     if (!open) throw fileGone();
-    return reopen(lane, this.chunk) as Operation<File<'await'>>;
+    return reopen(lane, this.file) as Operation<File<'await'>>;
   }
 
   /** Its bytes piece by piece, wherever they are; each is valid until the next is asked for. */

@@ -2,6 +2,7 @@
  * Looking at all connections of a pipeline. Nobody is stopped for it: a record may change hands
  * while it is looked at, so what is shown is true of each connection, but of no single moment.
  */
+import { handleAt } from '../binding';
 import { monotonic } from './clock';
 import { Header, IN_TRANSIT, NONE, RecordFlag, type Records } from './record';
 import type { StageInfo } from './thread';
@@ -81,7 +82,7 @@ export function listConnections(
   eachRecord(records, (at, key) => {
     const stage = stageAt(records, stages, at);
     const flags = records.bytes[at + Header.FLAGS]!;
-    const handle = records.words[(at + Header.HANDLE) >>> 2]!;
+    const handle = handleAt(records.words, (at + Header.HANDLE) >>> 2);
     const hasDocument = (flags & RecordFlag.HasDocument) !== 0;
     const since = records.numbers[(at + Header.SINCE) >>> 3]!;
     found.push({

@@ -239,7 +239,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     this.assertOpen();
     if (this.phase !== Phase.Open) throw invalidState('The pipeline is not ready yet');
     const { lane } = site.port;
-    const key = binding.createRecord(this.recordsId, lane.native.portId, 0);
+    const key = binding.createRecord(this.recordsId, lane.native.portId);
     if (key === 0) throw queueFull();
     if (lane.post(key, value)) return key;
     lane.native.releaseRecord(key);

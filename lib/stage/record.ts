@@ -9,37 +9,39 @@ import { TEXT_PREFIX, type Field, type Layout } from './fields';
 
 /** The header of a record. Offsets in bytes. native/stage/record_table.h asserts the same. */
 export const enum Header {
-  SIZE = 64,
+  SIZE = 72,
   /** u32, the key of the connection: 20 bits of index, 12 of generation; 0: the record is free */
   NAME = 0,
-  /** u32, the socket; 0: a task */
-  HANDLE = 4,
   /** u32, id of the port it is at */
-  PORT = 8,
+  PORT = 4,
+  /** u64, the socket; 0: a task */
+  HANDLE = 8,
   /** u8, index of the stage it is at; NONE: accepted, and not begun */
-  STAGE = 12,
+  STAGE = 16,
   /** u8, index of its state, with IN_TRANSIT until its stage has begun it; NONE: the initial one */
-  STATE = 13,
+  STATE = 17,
   /** u8, RecordFlag */
-  FLAGS = 14,
+  FLAGS = 18,
   /** u8, index of the stage it came from; NONE: from none */
-  FROM = 15,
-  /** f64, milliseconds on the monotonic clock; 0: none; EXPIRED */
-  DEADLINE = 16,
-  /** f64, since when it has been in its state, on the same clock */
-  SINCE = 24,
-  /** u32, NO_CHUNK: it has no bytes, or was lost; the handle of its file with DocumentInFile */
-  DOCUMENT_CHUNK = 32,
-  /** u32; without a chunk the error's number that kept the document from being kept, 0: none */
-  DOCUMENT_START = 36,
-  /** f64, bytes */
-  DOCUMENT_LENGTH = 40,
+  FROM = 19,
   /** u32, documents it has brought so far */
-  NUMBER = 48,
-  /** u32, bytes that arrived and nobody wanted yet */
-  STASHED = 52,
+  NUMBER = 20,
+  /** f64, milliseconds on the monotonic clock; 0: none; EXPIRED */
+  DEADLINE = 24,
+  /** f64, since when it has been in its state, on the same clock */
+  SINCE = 32,
+  /** u32, NO_CHUNK: it has no bytes, or was lost */
+  DOCUMENT_CHUNK = 40,
+  /** u32; without a chunk the error's number that kept the document from being kept, 0: none */
+  DOCUMENT_START = 44,
+  /** u64, with DocumentInFile instead of these two: the handle of its file */
+  DOCUMENT_FILE = 40,
+  /** f64, bytes */
+  DOCUMENT_LENGTH = 48,
   /** f64, bytes received since it was accepted */
   RECEIVED = 56,
+  /** u32, bytes that arrived and nobody wanted yet */
+  STASHED = 64,
 }
 
 export const enum RecordFlag {

@@ -7,12 +7,14 @@
  * believes that those operations were begun (rule T1).
  */
 import {
+  handleAt,
   Kind,
   LibraryError,
   NO_CHUNK,
   Packet as Slot,
   PacketFlag,
   PacketState,
+  setHandle,
   SubmissionFlag,
 } from '../binding';
 import { ECANCELED, failure } from '../errors';
@@ -301,7 +303,7 @@ export class Runner implements Consumer {
     bytes[c.at + Header.FLAGS] = c.flags | RecordFlag.Closing;
     numbers[(c.at + Header.DEADLINE) >>> 3] = 0;
     // Should this thread die in it, whoever hears of that knows that it was begun.
-    words[(c.at + Header.HANDLE) >>> 2] = 0;
+    setHandle(words, (c.at + Header.HANDLE) >>> 2, 0);
     c.todo = 0;
     return this.call(c, Event.Closed);
   }
@@ -354,13 +356,13 @@ export class Runner implements Consumer {
   // ---- listeners
 
   private serveListener(at: number, kind: Kind): void {
-    const handle = this.words[at + Slot.HANDLE / 4]!;
+    const handle = handleAt(this.words, at + Slot.HANDLE / 4);
     const more = (this.words[at + Slot.KIND / 4]! & (PacketFlag.More << 8)) !== 0;
     switch (kind) {
       case Kind.HandOff:
         return this.accept(handle);
       case Kind.Accept: {
-        const accepted = this.words[at + Slot.ACCEPTED / 4]!;
+        const accepted = handleAt(this.words, at + Slot.ACCEPTED / 4);
         const key = this.words[at + Slot.ACCEPTED_KEY / 4]!;
         if (accepted !== 0) this.thread.submitHandOff(key, accepted, this.thread.stage.port);
         const closed = this.states[at + Slot.ERROR / 4] === LibraryError.HandleClosed;
@@ -393,7 +395,7 @@ export class Runner implements Consumer {
       const key = words[at >>> 2]!;
       const mine = key !== 0 && words[(at + Header.PORT) >>> 2] === port;
       if (!mine || bytes[at + Header.STAGE] !== NONE) continue;
-      const handle = words[(at + Header.HANDLE) >>> 2]!;
+      const handle = handleAt(words, (at + Header.HANDLE) >>> 2);
       if (handle !== 0) this.thread.submitHandOff(key, handle, port);
     }
   }

@@ -2,7 +2,7 @@
  * What a packet means for its connection, step by step: the handlers that are called, what follows
  * from what they return, and how the connection rests or leaves afterwards.
  */
-import { Kind, NO_CHUNK } from '../binding';
+import { handleAt, Kind, NO_CHUNK } from '../binding';
 import { outOfBuffers, timedOut } from '../errors';
 import { now } from '../timers';
 import { monotonic } from './clock';
@@ -289,7 +289,7 @@ function rest(thread: StageThread, c: Connection): void {
   const { bytes, words } = thread.records;
   const flags = bytes[c.at + Header.FLAGS]!;
   if ((flags & NOT_RECEIVING) !== 0 || words[(c.at + Header.STASHED) >>> 2] !== 0) return;
-  const handle = words[(c.at + Header.HANDLE) >>> 2]!;
+  const handle = handleAt(words, (c.at + Header.HANDLE) >>> 2);
   if (handle === 0) return;
   bytes[c.at + Header.FLAGS] = flags | RecordFlag.Receiving;
   thread.lane.submit(Kind.Receive, 0, handle, 0, 0, 0, 0, NO_CHUNK, 0, 0);
@@ -334,7 +334,7 @@ function close(thread: StageThread, c: Connection): boolean {
   const { bytes, words, numbers } = thread.records;
   bytes[c.at + Header.FLAGS] = bytes[c.at + Header.FLAGS]! | RecordFlag.Closing;
   numbers[(c.at + Header.DEADLINE) >>> 3] = 0;
-  const handle = words[(c.at + Header.HANDLE) >>> 2]!;
+  const handle = handleAt(words, (c.at + Header.HANDLE) >>> 2);
   c.todo = 0;
   if (handle === 0) {
     c.todo = Todo.Event;
@@ -367,7 +367,7 @@ export function submitClose(thread: StageThread, handle: number): void {
 function handOff(thread: StageThread, c: Connection): void {
   const { bytes, words, numbers } = thread.records;
   const target = c.target!;
-  const handle = words[(c.at + Header.HANDLE) >>> 2]!;
+  const handle = handleAt(words, (c.at + Header.HANDLE) >>> 2);
   // The next stage wants to know of the end, too.
   bytes[c.at + Header.FLAGS] = bytes[c.at + Header.FLAGS]! & ~RecordFlag.EndTold;
   bytes[c.at + Header.FROM] = thread.stage.index;

@@ -14,6 +14,10 @@ constexpr double kChunkFactor = 4294967296.0;  // 2^32
 
 std::uint32_t u32(const Napi::Value& value) { return value.As<Napi::Number>().Uint32Value(); }
 
+HandleId handle_id(const Napi::Value& value) {
+  return static_cast<HandleId>(value.As<Napi::Number>().Int64Value());
+}
+
 /// The key argument: -1 for a handle whose operations are awaited.
 Thread::Association association(const Napi::Value& key) {
   const double number = key.As<Napi::Number>().DoubleValue();
@@ -75,11 +79,11 @@ Napi::Value NativeLane::open_descriptor(Info info) {
 }
 
 Napi::Value NativeLane::reopen(Info info) {
-  return number(Env(), thread().reopen(u32(info[0]), association(info[1])));
+  return number(Env(), thread().reopen(handle_id(info[0]), association(info[1])));
 }
 
 Napi::Value NativeLane::file_size(Info info) {
-  return number(Env(), Port::with_descriptor(u32(info[0]), &driver::size_of_file));
+  return number(Env(), Port::with_descriptor(handle_id(info[0]), &driver::size_of_file));
 }
 
 Napi::Value NativeLane::listen(Info info) {
@@ -117,7 +121,7 @@ Napi::Value NativeLane::set_option(Info info) {
   driver::Driver& driver = thread().port().driver();
   const auto option = static_cast<driver::SocketOption>(u32(info[1]));
   const int value = info[2].As<Napi::Number>().Int32Value();
-  return number(Env(), Port::with_descriptor(u32(info[0]), [&](driver::Descriptor descriptor) {
+  return number(Env(), Port::with_descriptor(handle_id(info[0]), [&](driver::Descriptor descriptor) {
                   return driver.set_option(descriptor, option, value);
                 }));
 }
@@ -127,7 +131,7 @@ Napi::Value NativeLane::address(Info info) {
   const bool peer = info[1].ToBoolean();
   driver::SocketAddress raw;
   const driver::Result found = Port::with_descriptor(
-      u32(info[0]),
+      handle_id(info[0]),
       [&](driver::Descriptor descriptor) { return driver.address(descriptor, peer, raw); });
   if (found < 0) return number(Env(), found);
   NamedAddress named;
@@ -140,7 +144,7 @@ Napi::Value NativeLane::address(Info info) {
 }
 
 Napi::Value NativeLane::handle_info(Info info) {
-  const HandleView view = thread().port().look_up(u32(info[0]));
+  const HandleView view = thread().port().look_up(handle_id(info[0]));
   if (view.id == 0) return Env().Undefined();
   Napi::Object out = Napi::Object::New(Env());
   out.Set("kind", name_of(view.kind));
@@ -158,11 +162,11 @@ Napi::Value NativeLane::unique_key(Info) { return number(Env(), thread().port().
 Napi::Value NativeLane::hand_off(Info info) {
   Port* target = Port::find(u32(info[1]));
   if (target == nullptr) return number(Env(), kErrorPortClosed);
-  return number(Env(), thread().port().hand_off(u32(info[0]), *target, u32(info[2])));
+  return number(Env(), thread().port().hand_off(handle_id(info[0]), *target, u32(info[2])));
 }
 
 Napi::Value NativeLane::handles(Info) {
-  const std::vector<std::uint32_t> names = thread().port().handles();
+  const std::vector<HandleId> names = thread().port().handles();
   Napi::Array out = Napi::Array::New(Env(), names.size());
   for (std::uint32_t i = 0; i < names.size(); ++i) out.Set(i, static_cast<double>(names[i]));
   return out;

@@ -11,6 +11,10 @@ namespace {
 
 std::uint32_t u32(const Napi::Value& value) { return value.As<Napi::Number>().Uint32Value(); }
 
+HandleId handle_id(const Napi::Value& value) {
+  return static_cast<HandleId>(value.As<Napi::Number>().Int64Value());
+}
+
 /// What travels with a connection is read without asking once more whether it is there.
 bool holds(const stage::Piece& piece) {
   if (BufferPool::use(piece.place, piece.length) == nullptr) return false;
@@ -25,7 +29,7 @@ Napi::Value NativeLane::let_go(Info info) {
 }
 
 Napi::Value NativeLane::pin_key(Info info) {
-  thread().pin_key(u32(info[0]), u32(info[1]), info[2].ToBoolean());
+  thread().pin_key(u32(info[0]), handle_id(info[1]), info[2].ToBoolean());
   return Env().Undefined();
 }
 
@@ -103,7 +107,7 @@ Napi::Value NativeLane::reply(Info info) {
     reply.memory = memory;
     BufferPool::assign(memory.place, 0);
   }
-  const std::uint32_t file = u32(info[4]);
+  const HandleId file = handle_id(info[4]);
   if (file != 0) {
     driver::FileKind kind{};
     reply.file = Port::with_descriptor(file, [&](driver::Descriptor descriptor) {

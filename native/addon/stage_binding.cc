@@ -101,7 +101,7 @@ Napi::Value record_memory(Info info) {
 
 Napi::Value create_record(Info info) {
   const auto table = find_records(u32(info[0]));
-  return number(info.Env(), table ? table->create(u32(info[1]), u32(info[2])) : 0);
+  return number(info.Env(), table ? table->create(u32(info[1]), 0) : 0);
 }
 
 // ---- frames -----------------------------------------------------------------------------------

@@ -49,7 +49,8 @@ Request* read(const Submission& record, bool& usable) {
   Request* request = new_request();
   request->kind = static_cast<PacketKind>(record.kind);
   request->multishot = (record.flags & kMultishot) != 0;
-  request->token = record.token;
+  request->keyed = (record.flags & kKeyed) != 0;
+  (request->keyed ? request->key : request->token) = record.token;
   request->tag = record.tag;
   request->quiet = (record.flags & kQuiet) != 0;
   request->timeout = record.timeout;
@@ -61,7 +62,9 @@ Request* read(const Submission& record, bool& usable) {
     request->offset = static_cast<std::int64_t>(record.offset);
     request->length = static_cast<std::uint64_t>(std::max(0.0, record.length));
   }
-  if (request->kind == PacketKind::kSendFile) request->source = record.start;
+  if (request->kind == PacketKind::kSendFile) {
+    request->source = static_cast<HandleId>(record.bytes) << 32 | record.start;
+  }
   if (request->kind == PacketKind::kShutdown) request->flags = kShutWrite;
   if (request->kind == PacketKind::kStat) {
     request->details = std::make_unique<Details>();

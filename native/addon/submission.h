@@ -10,14 +10,14 @@
 
 namespace cp::addon {
 
-inline constexpr std::uint32_t kAbi = 7;
+inline constexpr std::uint32_t kAbi = 8;
 inline constexpr std::size_t kSubmissionLimit = 512;
 
 struct Submission {
   std::uint8_t kind;
   std::uint8_t flags;
   std::uint16_t slices;
-  std::uint32_t handle;
+  std::uint32_t reserved;
   std::uint32_t token;
   std::uint32_t timeout;
   double offset;
@@ -26,14 +26,16 @@ struct Submission {
   std::uint32_t start;
   std::uint32_t bytes;
   std::uint32_t tag;
-  std::uint32_t reserved[4];
+  HandleId handle;
+  std::uint32_t reserved1[2];
 };
 static_assert(sizeof(Submission) == 64);
-static_assert(offsetof(Submission, slices) == 2 && offsetof(Submission, handle) == 4);
+static_assert(offsetof(Submission, slices) == 2);
 static_assert(offsetof(Submission, token) == 8 && offsetof(Submission, timeout) == 12);
 static_assert(offsetof(Submission, offset) == 16 && offsetof(Submission, length) == 24);
 static_assert(offsetof(Submission, chunk) == 32 && offsetof(Submission, start) == 36);
 static_assert(offsetof(Submission, bytes) == 40 && offsetof(Submission, tag) == 44);
+static_assert(offsetof(Submission, handle) == 48);
 
 /// Slices beyond the first: five to a record.
 struct SliceRecord {
@@ -44,7 +46,13 @@ struct SliceRecord {
 };
 static_assert(sizeof(SliceRecord) == sizeof(Submission));
 
-enum SubmissionFlag : std::uint8_t { kMultishot = 1, kLinked = 2, kRelease = 4, kQuiet = 8 };
+enum SubmissionFlag : std::uint8_t {
+  kMultishot = 1,
+  kLinked = 2,
+  kRelease = 4,
+  kQuiet = 8,
+  kKeyed = 16,  ///< `token` is the key of the handle, which may be gone
+};
 
 /// Submits the first `count` records. What is wrong with one arrives as its packet. `table`: the
 /// records of the pipeline that the thread belongs to, if any.

@@ -134,7 +134,7 @@ bool Dispatcher::let_go(Consumer& consumer, std::uint32_t key) {
 
 // ---- pinned keys ------------------------------------------------------------------------------
 
-void Dispatcher::pin(Consumer& consumer, std::uint32_t key, std::uint32_t handle) {
+void Dispatcher::pin(Consumer& consumer, std::uint32_t key, HandleId handle) {
   if (options_.serialize_keys) pins_[key] = {&consumer, handle};
 }
 
@@ -693,7 +693,7 @@ void Dispatcher::end_blocking(Consumer& consumer) {
 }
 
 /// One notice for each key, whatever was in the middle of it.
-void Dispatcher::abandon(std::uint32_t key, std::uint32_t handle, std::vector<Packet>& notices) {
+void Dispatcher::abandon(std::uint32_t key, HandleId handle, std::vector<Packet>& notices) {
   for (const Packet& notice : notices) {
     if (notice.key == key) return;
   }
@@ -767,7 +767,7 @@ void Dispatcher::remove(Consumer& consumer, bool died, std::vector<Packet>& orph
 
 // ---- hand-off and closing ---------------------------------------------------------------------
 
-void Dispatcher::extract_handle(std::uint32_t handle, std::vector<Packet>& out) {
+void Dispatcher::extract_handle(HandleId handle, std::vector<Packet>& out) {
   const auto matches = [handle](const Packet& p) { return p.handle == handle && !p.awaited(); };
   std::vector<std::uint32_t> keys;
   for (Consumer* consumer : consumers_) {

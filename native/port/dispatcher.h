@@ -69,7 +69,7 @@ struct Consumer {
   /// Keys held beyond the batch, and the handle of the packet that brought each.
   struct KeptKey {
     std::uint32_t key;
-    std::uint32_t handle;
+    HandleId handle;
   };
   std::vector<KeptKey> kept;
   PacketSlot* slots = nullptr;  ///< kBatchLimit of them, shared with the thread's language
@@ -164,7 +164,7 @@ class Dispatcher {
 
   /// From now on packets of `key` are for this consumer alone; only where keys are serialized. The
   /// consumer must hold the key.
-  void pin(Consumer& consumer, std::uint32_t key, std::uint32_t handle);
+  void pin(Consumer& consumer, std::uint32_t key, HandleId handle);
   void unpin(Consumer& consumer, std::uint32_t key);
 
   /// The thread leaves. What it has not begun goes back to the front of the queue; with `died`,
@@ -175,7 +175,7 @@ class Dispatcher {
   void remove(Consumer& consumer, bool died, std::vector<Packet>& orphans);
 
   /// Takes out all packets of a handle that no thread has begun, in order (rule A3).
-  void extract_handle(std::uint32_t handle, std::vector<Packet>& out);
+  void extract_handle(HandleId handle, std::vector<Packet>& out);
 
   /// Every waiter is woken, nothing is taken any more (rule D10).
   void close();
@@ -216,7 +216,7 @@ class Dispatcher {
   bool belongs_elsewhere(const Consumer& consumer, const Packet& packet);
   std::uint32_t clock();
   void keep(Consumer& consumer, const Packet& packet);
-  void abandon(std::uint32_t key, std::uint32_t handle, std::vector<Packet>& notices);
+  void abandon(std::uint32_t key, HandleId handle, std::vector<Packet>& notices);
   void release_kept(Consumer& consumer, std::vector<Packet>& notices);
   void release_pins(Consumer& consumer, std::vector<Packet>& notices);
   bool acquire_key(Consumer& consumer, const Packet& packet);
@@ -258,7 +258,7 @@ class Dispatcher {
   KeyTable::Entry* last_acquired_ = nullptr;  ///< by the `take` under way, which erases none
   struct Pin {
     Consumer* consumer;
-    std::uint32_t handle;
+    HandleId handle;
   };
   std::unordered_map<std::uint32_t, Pin> pins_;
   std::vector<Consumer*> consumers_;

@@ -1,6 +1,9 @@
 #include "port/handle.h"
 
+#include <algorithm>
 #include <utility>
+
+#include "port/port.h"
 
 namespace cp {
 
@@ -78,8 +81,13 @@ void Handle::end_sharing() {
   if (shared != nullptr) descriptor = SharedFile::let_go(std::exchange(shared, nullptr));
 }
 
-void Handle::close_unasked() {
+void Handle::begin_closing() {
+  port.load()->handle_list().begin_closing(*this);
   closing = true;
+}
+
+void Handle::close_unasked() {
+  begin_closing();
   close = new_close();
   close->silent = true;
   close->handle = this;
@@ -103,40 +111,128 @@ Direction* Handle::direction(const Request& request) {
   }
 }
 
+// ---- the handles of a port --------------------------------------------------------------------
+
+void HandleList::add(Handle& handle) {
+  Part& part = part_of(handle);
+  std::lock_guard lock(part.mutex);
+  handle.list_previous = nullptr;
+  handle.list_next = part.first;
+  if (part.first != nullptr) part.first->list_previous = &handle;
+  part.first = &handle;
+  ++part.open;
+}
+
+void HandleList::remove(Handle& handle) {
+  Part& part = part_of(handle);
+  std::lock_guard lock(part.mutex);
+  Handle*& before = handle.list_previous == nullptr ? part.first : handle.list_previous->list_next;
+  before = handle.list_next;
+  if (handle.list_next != nullptr) handle.list_next->list_previous = handle.list_previous;
+  if (!handle.closing) --part.open;
+}
+
+void HandleList::begin_closing(Handle& handle) {
+  Part& part = part_of(handle);
+  std::lock_guard lock(part.mutex);
+  --part.open;
+}
+
+std::size_t HandleList::open() const {
+  std::size_t open = 0;
+  for (const Part& part : parts_) {
+    std::lock_guard lock(part.mutex);
+    open += part.open;
+  }
+  return open;
+}
+
+std::vector<Handle*> HandleList::all() const {
+  std::vector<Handle*> all;
+  for (const Part& part : parts_) {
+    std::lock_guard lock(part.mutex);
+    for (Handle* handle = part.first; handle != nullptr; handle = handle->list_next) {
+      all.push_back(handle);
+    }
+  }
+  return all;
+}
+
+// ---- the handles of the process ---------------------------------------------------------------
+
+namespace {
+
+constexpr std::size_t kMostGivenBack = 2 * std::size_t{kPlacesTogether};
+
+/// The calling thread's places: those it takes next, and those that came free. Two lists, so that a
+/// place which came free goes through the hands of the process before it is used again. Without a
+/// destructor: see the cache of requests.
+struct Places {
+  std::uint32_t fetched[kPlacesTogether];
+  std::size_t fetched_count = 0;
+  std::uint32_t freed[kMostGivenBack];
+  std::size_t freed_count = 0;
+};
+thread_local Places places;
+
+}  // namespace
+
 HandleTable& HandleTable::instance() {
   static HandleTable* const table = new HandleTable;  // leaked: threads may outlive static objects
   return *table;
 }
 
-/// A free index and the generation of its next use; 0 when there is none.
-std::uint32_t HandleTable::next_name() {
-  std::lock_guard lock(mutex_);
-  std::uint32_t index = 0;
-  if (free_head_ < free_.size()) {
-    index = free_[free_head_++];
-    if (free_head_ > 4096 && free_head_ * 2 > free_.size()) {
-      free_.erase(free_.begin(), free_.begin() + static_cast<std::ptrdiff_t>(free_head_));
-      free_head_ = 0;
-    }
-  } else {
-    index = used_.load(std::memory_order_relaxed);
-    if (index == kMaxIndex) return 0;
-    if (index % kBlock == 0 || index == 1) {
-      blocks_[index / kBlock].store(new Handle[kBlock], std::memory_order_release);
-    }
-    if (generations_.size() <= index) generations_.resize(index + 1);
-    used_.store(index + 1, std::memory_order_release);
+/// The lowest comes first. With the mutex.
+void HandleTable::take_fresh() {
+  const std::uint32_t first = used_.load(std::memory_order_relaxed);
+  if (first == kMostPlaces) return;
+  if (first % kBlock == 0) {
+    auto* block = new Handle[kBlock];
+    for (std::uint32_t i = 0; i < kBlock; ++i) block[i].place = first + i;
+    blocks_[first / kBlock].store(block, std::memory_order_release);
   }
-  std::uint16_t& generation = generations_[index];
-  generation = static_cast<std::uint16_t>((generation + 1) & 0xfff);
-  return index | (static_cast<std::uint32_t>(generation) << kIndexBits);
+  for (std::uint32_t i = kPlacesTogether; i-- > 0;) {
+    if (first + i != 0) places.fetched[places.fetched_count++] = first + i;
+  }
+  used_.store(first + kPlacesTogether, std::memory_order_release);
 }
 
-Handle* HandleTable::create(std::uint32_t& name_out) {
-  const std::uint32_t name = next_name();
-  name_out = name;
-  if (name == 0) return nullptr;
-  Handle* handle = at(name & (kMaxIndex - 1));
+/// False when all places of the process are in use, but for a few that other threads have at hand.
+bool HandleTable::fetch_places() {
+  std::lock_guard lock(mutex_);
+  if (free_.size() < kPlacesTogether) take_fresh();
+  while (places.fetched_count < kPlacesTogether && !free_.empty()) {
+    places.fetched[places.fetched_count++] = free_.front();
+    free_.pop_front();
+  }
+  if (places.fetched_count == 0 && places.freed_count > 0) {
+    places.fetched[places.fetched_count++] = places.freed[--places.freed_count];
+  }
+  return places.fetched_count > 0;
+}
+
+/// Those that came free first.
+void HandleTable::give_back(std::size_t count) {
+  {
+    std::lock_guard lock(mutex_);
+    free_.insert(free_.end(), places.freed, places.freed + count);
+  }
+  std::copy(places.freed + count, places.freed + places.freed_count, places.freed);
+  places.freed_count -= count;
+}
+
+void HandleTable::return_spares() {
+  give_back(places.freed_count);
+  std::lock_guard lock(mutex_);
+  free_.insert(free_.end(), places.fetched, places.fetched + places.fetched_count);
+  places.fetched_count = 0;
+}
+
+Handle* HandleTable::create(HandleId& name) {
+  name = 0;
+  if (places.fetched_count == 0 && !fetch_places()) return nullptr;
+  Handle* handle = at(places.fetched[--places.fetched_count]);
+  name = static_cast<HandleId>(++handle->uses) << kPlaceBits | handle->place;
   handle->file_kind = driver::FileKind::kRegular;
   handle->pollable = handle->direct = handle->keyed = handle->accept_keyed = false;
   handle->closing = handle->likely_empty = handle->reset = false;
@@ -154,21 +250,22 @@ Handle* HandleTable::create(std::uint32_t& name_out) {
 }
 
 void HandleTable::free(Handle* handle) {
-  const std::uint32_t name = handle->id;
   handle->id = 0;
-  take_back(handle, name);
+  take_back(handle);
 }
 
-void HandleTable::take_back(Handle* handle, std::uint32_t name) {
+void HandleTable::take_back(Handle* handle) {
+  if (Port* port = handle->port.load()) port->handle_list().remove(*handle);
   handle->port.store(nullptr);
-  std::lock_guard lock(mutex_);
-  free_.push_back(name & (kMaxIndex - 1));
+  if (handle->uses == UINT32_MAX) return;  // its names are used up
+  if (places.freed_count == kMostGivenBack) give_back(kPlacesTogether);
+  places.freed[places.freed_count++] = handle->place;
 }
 
-Handle* HandleTable::find(std::uint32_t id) const {
-  const std::uint32_t index = id & (kMaxIndex - 1);
-  if (index == 0 || index >= used_.load(std::memory_order_acquire)) return nullptr;
-  return at(index);
+Handle* HandleTable::find(HandleId id) const {
+  const auto place = static_cast<std::uint32_t>(id & (kMostPlaces - 1));
+  if (place == 0 || place >= used_.load(std::memory_order_acquire)) return nullptr;
+  return at(place);
 }
 
 }  // namespace cp

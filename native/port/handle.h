@@ -3,7 +3,9 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <mutex>
 #include <vector>
 
@@ -47,10 +49,14 @@ struct Direction {
   bool remove(Request* request);
 };
 
+inline constexpr std::uint32_t kPlaceBits = 20;
+/// Places a thread fetches, and gives back, at one time.
+inline constexpr std::uint32_t kPlacesTogether = 32;
+
 struct Handle {
   std::mutex mutex;  ///< guards everything below; taken inside the dispatcher's, never the reverse
 
-  std::atomic<std::uint32_t> id{0};  ///< 0: free. Set last, so that a new handle needs no lock
+  std::atomic<HandleId> id{0};  ///< 0: free. Set last, so that a new handle needs no lock
   HandleKind kind = HandleKind::kFile;
   driver::FileKind file_kind = driver::FileKind::kRegular;
   bool pollable = false;
@@ -74,33 +80,80 @@ struct Handle {
   Direction in, out;
   SharedFile* shared = nullptr;  ///< of a file that something was sent from
 
+  // In the HandleList of `port`, guarded by the lock of its part.
+  Handle* list_previous = nullptr;
+  Handle* list_next = nullptr;
+
+  // The table's: while the place is free, they are of the thread that has it at hand.
+  std::uint32_t place = 0;
+  std::uint32_t uses = 0;
+
   void link(Request* request);
   void unlink(Request* request);
   /// The descriptor for one more send.
   SharedFile& share();
   /// Before it is closed: there is no descriptor any more where a send is left to close it.
   void end_sharing();
+  /// Nothing is submitted to it any more.
+  void begin_closing();
   /// A close that nobody asked for, and nobody hears of; it runs when nothing is in flight.
   void close_unasked();
   /// The direction a request has to keep its order in; null for positional file operations.
   Direction* direction(const Request& request);
 };
 
-/// Names: 20 bits of index, 12 bits that change with each use of the index.
+/// The handles of one port. In parts, each with a lock of its own, which is a leaf: the places that
+/// one thread takes lie together (HandleTable), so that threads seldom meet in a part.
+class HandleList {
+ public:
+  // The handle's mutex is held for each of these, or nobody finds it yet.
+  void add(Handle& handle);
+  void remove(Handle& handle);
+  /// It is closing from now on.
+  void begin_closing(Handle& handle);
+
+  /// Handles that are not closing.
+  std::size_t open() const;
+  /// All of them. Their memory stays, but each may be another port's by the time it is looked at:
+  /// that is asked with its mutex.
+  std::vector<Handle*> all() const;
+
+ private:
+  static constexpr std::size_t kParts = 16;
+  struct alignas(64) Part {
+    mutable std::mutex mutex;
+    Handle* first = nullptr;
+    std::size_t open = 0;
+  };
+  Part& part_of(const Handle& handle) { return parts_[handle.place / kPlacesTogether % kParts]; }
+
+  Part parts_[kParts];
+};
+
+/// The handles of the process, in places that are used again and again. A name is a place, 20 bits,
+/// and how often that was used, 32 bits: below 2^53, so that JavaScript holds it exactly. A place is
+/// given up when its uses are counted out, so that no name ever comes back.
+///
+/// A thread keeps some places at hand and exchanges them with the others by the batch: in steady
+/// state a handle comes and goes without a lock that threads share.
 class HandleTable {
  public:
   static HandleTable& instance();
 
   /// A handle that nobody finds until its `name` is stored as its id. Null when a million handles
   /// are open.
-  Handle* create(std::uint32_t& name);
+  Handle* create(HandleId& name);
   /// The handle's mutex must be held; its name means nothing from now on.
   void free(Handle* handle);
   /// One that was never found.
-  void take_back(Handle* handle, std::uint32_t name);
+  void take_back(Handle* handle);
   /// Null when `id` names nothing. The caller locks the handle and compares `id` again.
-  Handle* find(std::uint32_t id) const;
+  Handle* find(HandleId id) const;
+  /// Hands the calling thread's places to the others: it may be about to end.
+  void return_spares();
 
+  /// Calls `visit` with every handle there ever was; which of them are in use is seen with the mutex
+  /// of each.
   template <typename Visit>
   void for_each(Visit visit) {
     const std::uint32_t used = used_.load(std::memory_order_acquire);
@@ -108,22 +161,23 @@ class HandleTable {
   }
 
  private:
-  static constexpr std::uint32_t kIndexBits = 20;
   static constexpr std::uint32_t kBlock = 1024;
-  static constexpr std::uint32_t kMaxIndex = 1u << kIndexBits;
+  static constexpr std::uint32_t kMostPlaces = 1u << kPlaceBits;
 
-  std::uint32_t next_name();
-  Handle* at(std::uint32_t index) const {
-    return &blocks_[index / kBlock].load(std::memory_order_acquire)[index % kBlock];
+  Handle* at(std::uint32_t place) const {
+    return &blocks_[place / kBlock].load(std::memory_order_acquire)[place % kBlock];
   }
+  bool fetch_places();
+  void take_fresh();
+  void give_back(std::size_t count);
 
-  std::mutex mutex_;
-  std::atomic<Handle*> blocks_[kMaxIndex / kBlock] = {};
-  std::atomic<std::uint32_t> used_{1};  ///< index 0 names nothing
-  /// Reused in the order freed, so that the same name comes back as late as possible.
-  std::vector<std::uint32_t> free_;
-  std::size_t free_head_ = 0;
-  std::vector<std::uint16_t> generations_;
+  std::atomic<Handle*> blocks_[kMostPlaces / kBlock] = {};
+  /// Places below were used, or are at hand in a thread; place 0 names nothing.
+  std::atomic<std::uint32_t> used_{0};
+  std::mutex mutex_;  ///< guards what follows; a leaf
+  /// In the order they were given back: objects of a thread that stand for the last handle of a
+  /// place are then mostly forgotten when the place is used again.
+  std::deque<std::uint32_t> free_;
 };
 
 }  // namespace cp

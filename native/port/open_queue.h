@@ -59,7 +59,7 @@ class OpenQueue {
 
   /// Moves the packets that are about `handle` to `out`, in order; the others keep theirs. Messages
   /// are about none.
-  void extract_handle(std::uint32_t handle, std::vector<Packet>& out) {
+  void extract_handle(HandleId handle, std::vector<Packet>& out) {
     packets_.extract([handle](const Packet& p) { return p.handle == handle; }, out);
   }
 

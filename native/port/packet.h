@@ -8,6 +8,10 @@ namespace cp {
 
 struct Consumer;
 
+/// Names a handle, in the whole process and for ever; 0 names none. A whole number that JavaScript
+/// holds exactly: see HandleTable.
+using HandleId = std::uint64_t;
+
 /// What a packet answers. The numbers are part of the boundary (lib/binding.ts, Kind).
 enum class PacketKind : std::uint8_t {
   kNone = 0,
@@ -57,14 +61,14 @@ struct Packet {
   PacketKind kind = PacketKind::kNone;
   std::uint8_t flags = 0;
   std::uint32_t key = 0;
-  std::uint32_t handle = 0;
+  HandleId handle = 0;
   std::int32_t error = 0;
   std::uint32_t token = 0;
   double result = 0;
   /// Received bytes: where they lie in the pool; kNoChunk when there are none.
   std::uint32_t chunk = 0xffffffff;
   std::uint32_t offset = 0;
-  std::uint32_t accepted = 0;
+  HandleId accepted = 0;
   std::uint32_t accepted_key = 0;
   std::uint32_t tag = 0;
 
@@ -85,26 +89,25 @@ struct PacketSlot {
   std::uint8_t flags;
   std::uint16_t reserved0;
   std::uint32_t key;
-  std::uint32_t handle;
+  std::uint32_t accepted_key;
   std::int32_t error;
   std::uint32_t token;
   double result;
   std::uint32_t chunk;
   std::uint32_t offset;
-  std::uint32_t accepted;
-  std::uint32_t accepted_key;
+  HandleId accepted;
   std::uint32_t tag;
   std::uint32_t age;  ///< microseconds it had waited when it was taken
-  std::uint32_t reserved1[2];
+  HandleId handle;
 };
 static_assert(sizeof(PacketSlot) == 64);
 static_assert(offsetof(PacketSlot, kind) == 4 && offsetof(PacketSlot, flags) == 5);
-static_assert(offsetof(PacketSlot, key) == 8 && offsetof(PacketSlot, handle) == 12);
+static_assert(offsetof(PacketSlot, key) == 8 && offsetof(PacketSlot, accepted_key) == 12);
 static_assert(offsetof(PacketSlot, error) == 16 && offsetof(PacketSlot, token) == 20);
 static_assert(offsetof(PacketSlot, result) == 24 && offsetof(PacketSlot, chunk) == 32);
 static_assert(offsetof(PacketSlot, offset) == 36 && offsetof(PacketSlot, accepted) == 40);
-static_assert(offsetof(PacketSlot, accepted_key) == 44 && offsetof(PacketSlot, tag) == 48);
-static_assert(offsetof(PacketSlot, age) == 52);
+static_assert(offsetof(PacketSlot, tag) == 48 && offsetof(PacketSlot, age) == 52);
+static_assert(offsetof(PacketSlot, handle) == 56);
 
 /// Life of a slot. The owner moves Ready → Claimed → Done; a thief moves Ready → Stolen. Both by
 /// compare-and-swap from Ready, so that exactly one of them gets the packet (rule D7). Claimed →

@@ -129,12 +129,12 @@ void Port::end() {
     key_source.swap(key_source_);
   }
   dispose(orphans, *driver_);
-  HandleTable::instance().for_each([this](Handle& handle) {
-    std::lock_guard lock(handle.mutex);
+  for (Handle* handle : handle_list_.all()) {
+    std::lock_guard lock(handle->mutex);
     // One that closes already: this port's threads have finished theirs, so another port's thread
     // carries the close out.
-    if (handle.id != 0 && handle.port == this && !handle.closing) close_at_end(handle);
-  });
+    if (handle->id != 0 && handle->port == this && !handle->closing) close_at_end(*handle);
+  }
   pool_->close();
   driver_.reset();
 }
@@ -181,7 +181,7 @@ void Port::set_key_source(std::shared_ptr<KeySource> source) {
 }
 
 Handle* Port::create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thread* owner,
-                            std::uint32_t& name) {
+                            HandleId& name) {
   Handle* handle = HandleTable::instance().create(name);
   if (handle == nullptr) return nullptr;
   handle->kind = kind;
@@ -189,6 +189,7 @@ Handle* Port::create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thre
   handle->key = key;
   handle->owner = keyed ? nullptr : owner;
   handle->port.store(this);
+  handle_list_.add(*handle);
   return handle;
 }
 
@@ -199,7 +200,7 @@ void Port::adopt(Handle& handle, driver::Driver& driver, driver::Descriptor desc
   driver.associate(descriptor);
 }
 
-std::int32_t Port::hand_off(std::uint32_t id, Port& target, std::uint32_t key,
+std::int32_t Port::hand_off(HandleId id, Port& target, std::uint32_t key,
                             std::atomic<std::uint32_t>* where) {
   Handle* handle = HandleTable::instance().find(id);
   if (handle == nullptr) return kErrorHandleClosed;
@@ -216,7 +217,9 @@ std::int32_t Port::hand_off(std::uint32_t id, Port& target, std::uint32_t key,
   if (target.dispatcher_.closed()) return kErrorPortClosed;
   std::vector<Packet> moved;
   dispatcher_.extract_handle(id, moved);
+  handle_list_.remove(*handle);
   handle->port.store(&target);
+  target.handle_list_.add(*handle);
   handle->key = key;
   if (where != nullptr) where->store(target.id_);
   Packet notice;
@@ -245,16 +248,16 @@ std::int32_t Port::hand_off_key(Port& target, std::uint32_t key,
   return 0;
 }
 
-std::vector<std::uint32_t> Port::handles() {
-  std::vector<std::uint32_t> names;
-  HandleTable::instance().for_each([&](Handle& handle) {
-    std::lock_guard lock(handle.mutex);
-    if (handle.id != 0 && handle.port == this && !handle.closing) names.push_back(handle.id);
-  });
+std::vector<HandleId> Port::handles() {
+  std::vector<HandleId> names;
+  for (Handle* handle : handle_list_.all()) {
+    std::lock_guard lock(handle->mutex);
+    if (handle->id != 0 && handle->port == this && !handle->closing) names.push_back(handle->id);
+  }
   return names;
 }
 
-HandleView Port::look_up(std::uint32_t id) {
+HandleView Port::look_up(HandleId id) {
   Handle* handle = HandleTable::instance().find(id);
   if (handle == nullptr) return {};
   std::lock_guard lock(handle->mutex);
@@ -277,7 +280,7 @@ PortStats Port::stats() {
   }
   stats.free_buffers = pool_->free_buffers();
   stats.allocated_bytes = pool_->allocated_bytes();
-  stats.handles = handles().size();
+  stats.handles = handle_list_.open();
   stats.refused = refused_.load();
   Dispatcher::Section section(dispatcher_);
   dispatcher_.accept_posts();
@@ -305,7 +308,7 @@ void Port::dispose(const std::vector<Packet>& orphans, driver::Driver& driver) {
   for (const Packet& packet : orphans) {
     if (packet.chunk != driver::kNoChunk) BufferPool::release({packet.chunk, packet.offset});
     const bool opened = packet.kind == PacketKind::kOpen || packet.kind == PacketKind::kConnect;
-    const std::uint32_t name = opened && packet.error == 0 ? packet.handle : packet.accepted;
+    const HandleId name = opened && packet.error == 0 ? packet.handle : packet.accepted;
     if (name == 0) continue;
     // Nobody has heard of it, so nothing is in flight on it.
     Handle* handle = HandleTable::instance().find(name);

@@ -33,7 +33,7 @@ class KeySource {
   virtual ~KeySource() = default;
   /// The key of a new connection `handle` of port `port`; 0 refuses it. Called under the port's
   /// dispatcher.
-  virtual std::uint32_t key_for(std::uint32_t handle, std::uint32_t port) = 0;
+  virtual std::uint32_t key_for(HandleId handle, std::uint32_t port) = 0;
 };
 
 /// What a port has done and has, at one moment.
@@ -45,7 +45,7 @@ struct PortStats {
 
 /// A copy of what is known of a handle.
 struct HandleView {
-  std::uint32_t id = 0;  ///< 0: there is none of that name
+  HandleId id = 0;  ///< 0: there is none of that name
   HandleKind kind = HandleKind::kFile;
   driver::FileKind file_kind = driver::FileKind::kRegular;
   driver::Descriptor descriptor = driver::kNoDescriptor;
@@ -93,8 +93,8 @@ class Port {
 
   /// A new handle of this port, which nobody finds until `publish`; null when the table is full.
   Handle* create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thread* owner,
-                        std::uint32_t& name);
-  static void publish(Handle& handle, std::uint32_t name) {
+                        HandleId& name);
+  static void publish(Handle& handle, HandleId name) {
     handle.id.store(name, std::memory_order_release);
   }
 
@@ -104,7 +104,7 @@ class Port {
 
   /// Moves a handle with its packets to `target` (rule A3). 0 or a LibraryError. `where`, if any,
   /// is set to the target's number before any packet can be taken there.
-  std::int32_t hand_off(std::uint32_t handle, Port& target, std::uint32_t key,
+  std::int32_t hand_off(HandleId handle, Port& target, std::uint32_t key,
                         std::atomic<std::uint32_t>* where = nullptr);
   /// The same for something that has a key, but no handle.
   std::int32_t hand_off_key(Port& target, std::uint32_t key, std::atomic<std::uint32_t>& where);
@@ -112,11 +112,11 @@ class Port {
   /// Every thread is told; nothing is delivered any more (rule D10).
   void close();
 
-  static HandleView look_up(std::uint32_t handle);
+  static HandleView look_up(HandleId handle);
   /// Calls `use` with the handle's descriptor while nobody can close it; kErrorHandleClosed when it
   /// has none. `use` must not block.
   template <typename Use>
-  static driver::Result with_descriptor(std::uint32_t id, Use use) {
+  static driver::Result with_descriptor(HandleId id, Use use) {
     Handle* handle = HandleTable::instance().find(id);
     if (handle == nullptr) return kErrorHandleClosed;
     std::lock_guard lock(handle->mutex);
@@ -125,8 +125,9 @@ class Port {
   }
   PortStats stats();
 
+  HandleList& handle_list() { return handle_list_; }
   /// Names of the handles that are open.
-  std::vector<std::uint32_t> handles();
+  std::vector<HandleId> handles();
 
   void add_starving(Thread& thread);
   void remove_starving(Thread& thread);
@@ -152,6 +153,7 @@ class Port {
   std::string driver_reason_;
   BufferPool* const pool_;
   Dispatcher dispatcher_;
+  HandleList handle_list_;
   std::atomic<std::uint32_t> next_key_{0x80000000u};
   std::shared_ptr<KeySource> key_source_;  ///< guarded by the dispatcher
   std::atomic<std::uint64_t> refused_{0};  ///< connections the key source had no name for

@@ -105,8 +105,9 @@ void recycle(Request* request) {
   request->state = Request::State::kFree;
   request->end = Request::End::kNatural;
   request->awaited = request->silent = request->quiet = false;
-  request->moving = request->chained = false;
-  request->handle_id = request->key = 0;
+  request->moving = request->chained = request->keyed = false;
+  request->handle_id = 0;
+  request->key = 0;
   request->token = request->tag = 0;
   request->handle = nullptr;
   request->owner = nullptr;

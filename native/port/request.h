@@ -89,8 +89,9 @@ struct Request : driver::Operation {
   bool moving = false;   ///< its runner leaves; it goes on elsewhere
   bool quiet = false;    ///< success is not told, only failure
   bool chained = false;  ///< waits for the request before it (rule O9)
-  std::uint32_t handle_id = 0;
-  std::uint32_t key = 0;  ///< of a request that was refused
+  bool keyed = false;    ///< `key` is known: should the handle be gone, the answer has it
+  HandleId handle_id = 0;
+  std::uint32_t key = 0;  ///< that a refusal is answered under
   std::uint32_t token = 0;
   std::uint32_t tag = 0;  ///< the program's, comes back in the packet
   Handle* handle = nullptr;
@@ -100,7 +101,7 @@ struct Request : driver::Operation {
   /// Counts the lives of this object: tells whether a pointer kept elsewhere still means the same
   /// request.
   std::atomic<std::uint32_t> generation{0};
-  std::uint32_t source = 0;  ///< kSendFile: handle of the file
+  HandleId source = 0;  ///< kSendFile: handle of the file
 
   std::uint64_t done = 0;  ///< bytes so far, of a transfer that takes several calls
   std::uint64_t total = 0;

@@ -251,7 +251,7 @@ bool Thread::let_go(std::uint32_t key) {
   return port_.dispatcher().let_go(*this, key);
 }
 
-void Thread::pin_key(std::uint32_t key, std::uint32_t handle, bool pinned) {
+void Thread::pin_key(std::uint32_t key, HandleId handle, bool pinned) {
   Dispatcher::Section section(port_.dispatcher());
   if (pinned) {
     port_.dispatcher().pin(*this, key, handle);
@@ -305,6 +305,7 @@ void Thread::detach(bool died) {
   slots = nullptr;
   port_.detached(calls);
   return_spare_requests();
+  HandleTable::instance().return_spares();
 }
 
 }  // namespace cp

@@ -38,11 +38,11 @@ class Thread final : public Consumer {
 
   /// Queues an operation of `handle`. Never fails at once: what is wrong arrives as its packet.
   /// `request->chain` follows when it has succeeded.
-  void submit(Request* request, std::uint32_t handle);
+  void submit(Request* request, HandleId handle);
   /// Answers a request that can't be carried out, and its chain.
-  void refuse(Request* request, std::uint32_t handle, std::int64_t error);
+  void refuse(Request* request, HandleId handle, std::int64_t error);
   void cancel_token(std::uint32_t token);
-  void cancel_handle(std::uint32_t handle);  ///< all operations in flight on it
+  void cancel_handle(HandleId handle);  ///< all operations in flight on it
 
   /// These make a handle and return its name, or a negative errno or LibraryError. The answer of
   /// `open` and `connect` is awaited by this thread under `token`, also when the handle is keyed.
@@ -59,7 +59,7 @@ class Thread final : public Consumer {
   std::int64_t adopt_file(driver::Descriptor descriptor, driver::FileKind kind,
                           const Association& association);
   /// Another handle for a file that a port of the process has open.
-  std::int64_t reopen(std::uint32_t file, const Association& association);
+  std::int64_t reopen(HandleId file, const Association& association);
   std::int64_t listen(const driver::ListenOptions& options, bool accept_keyed,
                       const Association& association);
   std::int64_t connect(const driver::SocketAddress& address, const Association& association);
@@ -86,7 +86,7 @@ class Thread final : public Consumer {
   void end_blocking();
   /// See Dispatcher: keys that stay with this thread beyond a batch, or for good.
   bool let_go(std::uint32_t key);
-  void pin_key(std::uint32_t key, std::uint32_t handle, bool pinned);
+  void pin_key(std::uint32_t key, HandleId handle, bool pinned);
 
   /// Ends this thread's part (rule T1): gives back what it has not begun, cancels and reaps its
   /// operations, closes the handles only it used, frees the lane. `died`: in the middle of a batch.
@@ -113,7 +113,7 @@ class Thread final : public Consumer {
   void read_inbox();
 
   // submitting: thread_submit.cc
-  Handle* make(HandleKind kind, const Association& association, std::uint32_t& name);
+  Handle* make(HandleKind kind, const Association& association, HandleId& name);
   std::int64_t submit_opening(Request* request, HandleKind kind, const Association& association);
   std::int32_t take_file(Request& request);
   std::int32_t check(const Request& request, const Handle& handle) const;
@@ -170,7 +170,7 @@ class Thread final : public Consumer {
   void start_next(Direction& direction, Handle& handle, Port& locked);
   static void start_elsewhere(Direction& direction, Port& locked);
   static void start_stranded(Handle& handle, Port& locked);
-  static void start_at_home(std::uint32_t handle);
+  static void start_at_home(HandleId handle);
   Thread* runner_for(Request* request, Port& locked);
   static Thread* any_runner(const Request& request, Port& port);
   void after_settling();
@@ -203,7 +203,7 @@ class Thread final : public Consumer {
   std::vector<Request*> to_start_;             ///< gathered under locks, started without
   std::vector<Request*> again_;                ///< likewise: those the lane has to take once more
   std::vector<Request*> to_end_;               ///< likewise: those to be ended early
-  std::vector<std::uint32_t> to_pass_;         ///< likewise: handles whose port is to go on
+  std::vector<HandleId> to_pass_;              ///< likewise: handles whose port is to go on
   std::vector<Packet> orphans_;                ///< likewise: packets nobody will take
   std::vector<Request*> starved_;
   std::vector<Request*> paused_;

@@ -69,7 +69,7 @@ void Thread::cancel_token(std::uint32_t token) {
   after_settling();
 }
 
-void Thread::cancel_handle(std::uint32_t id) {
+void Thread::cancel_handle(HandleId id) {
   Handle* handle = HandleTable::instance().find(id);
   if (handle == nullptr) return;
   {
@@ -143,17 +143,17 @@ void Thread::send_timer_back(Request* request) {
 
 /// Handles that were opened to be awaited here can't be used by anyone else.
 void Thread::close_own_handles() {
-  HandleTable::instance().for_each([&](Handle& handle) {
+  for (Handle* handle : port_.handle_list().all()) {
     {
-      std::lock_guard lock(handle.mutex);
-      if (handle.id == 0 || handle.owner != this || handle.closing) return;
+      std::lock_guard lock(handle->mutex);
+      if (handle->id == 0 || handle->owner != this || handle->closing) continue;
       Request* close = new_close();
       close->owner = this;
-      begin_close(close, handle);
+      begin_close(close, *handle);
       close->silent = true;
     }
     after_settling();
-  });
+  }
 }
 
 /// The port of the handle has ended, and no thread carries these out: whoever awaits an answer, if

@@ -298,7 +298,7 @@ void Thread::accept(Packet& packet, driver::Descriptor descriptor, Request* requ
                     Handle& listener) {
   Port& port = *listener.port.load();
   const bool keyed = listener.accept_keyed;
-  std::uint32_t name = 0;
+  HandleId name = 0;
   Handle* handle = port.create_handle(HandleKind::kSocket, keyed, 0, request->owner, name);
   if (handle == nullptr) {
     port_.driver().discard(descriptor);
@@ -308,9 +308,9 @@ void Thread::accept(Packet& packet, driver::Descriptor descriptor, Request* requ
   KeySource* source = keyed ? port.key_source_.get() : nullptr;
   handle->key = source != nullptr ? source->key_for(name, port.id()) : port.unique_key();
   if (handle->key == 0) {
-    port_.driver().discard(descriptor);
-    HandleTable::instance().take_back(handle, name);
     port.refused_.fetch_add(1, std::memory_order_relaxed);
+    port_.driver().discard(descriptor);  // the peer hears of it: counted by then
+    HandleTable::instance().take_back(handle);
     return;
   }
   Port::adopt(*handle, port_.driver(), descriptor);
@@ -428,7 +428,7 @@ void Thread::start_stranded(Handle& handle, Port& locked) {
 
 /// An answer that another port's thread awaited was settled under that port's dispatcher. Whoever
 /// comes first, this, a thread that submits or a hand-off, has what waits go on.
-void Thread::start_at_home(std::uint32_t id) {
+void Thread::start_at_home(HandleId id) {
   Handle* handle = HandleTable::instance().find(id);
   for (;;) {
     Port* port = handle->port.load();
@@ -480,7 +480,7 @@ void Thread::after_settling() {
   while (!to_start_.empty() || !again_.empty() || !to_end_.empty() || !to_pass_.empty() ||
          !orphans_.empty()) {
     std::vector<Request*> start_now, again, end_now;
-    std::vector<std::uint32_t> pass_now;
+    std::vector<HandleId> pass_now;
     std::vector<Packet> orphans;
     start_now.swap(to_start_);
     again.swap(again_);
@@ -490,7 +490,7 @@ void Thread::after_settling() {
     for (Request* request : start_now) start(request);
     for (Request* request : again) lane_->submit(request);
     for (Request* request : end_now) end_started(request);
-    for (const std::uint32_t handle : pass_now) start_at_home(handle);
+    for (const HandleId handle : pass_now) start_at_home(handle);
     Port::dispose(orphans, port_.driver());
   }
 }

@@ -80,7 +80,7 @@ constexpr std::int64_t kNanosecondsPerMillisecond = 1'000'000;
 
 }  // namespace
 
-void Thread::submit(Request* request, std::uint32_t id) {
+void Thread::submit(Request* request, HandleId id) {
   Handle* handle = HandleTable::instance().find(id);
   bool starts = false;
   std::int32_t error = handle == nullptr ? kErrorHandleClosed : 0;
@@ -188,21 +188,21 @@ void Thread::resume(Direction& direction) {
 
 /// This thread has come to a port where requests wait that no thread was there for.
 void Thread::resume_stranded() {
-  HandleTable::instance().for_each([this](Handle& handle) {
+  for (Handle* handle : port_.handle_list().all()) {
     {
-      std::lock_guard lock(handle.mutex);
-      if (handle.id == 0 || handle.port != &port_) return;
-      if (handle.in.stranded()) resume(handle.in);
-      if (handle.out.stranded()) resume(handle.out);
+      std::lock_guard lock(handle->mutex);
+      if (handle->id == 0 || handle->port != &port_) continue;
+      if (handle->in.stranded()) resume(handle->in);
+      if (handle->out.stranded()) resume(handle->out);
     }
     after_settling();
-  });
+  }
 }
 
 /// Nothing is submitted to the handle any more; the close follows the last packet (rule O5).
 void Thread::begin_close(Request* request, Handle& handle) {
   request->silent = unheard(*request, handle);
-  handle.closing = true;
+  handle.begin_closing();
   handle.close = request;
   request->handle = &handle;
   bool elsewhere = false;
@@ -219,7 +219,7 @@ void Thread::begin_close(Request* request, Handle& handle) {
   if (handle.in_flight == 0) start_close(handle);
 }
 
-void Thread::refuse(Request* request, std::uint32_t id, std::int64_t error) {
+void Thread::refuse(Request* request, HandleId id, std::int64_t error) {
   for (Request* r = request; r != nullptr; r = r->chain) {
     r->owner = this;
     r->handle_id = id;
@@ -320,13 +320,13 @@ void Thread::start(Request* request) {
 
 // ---- making handles ---------------------------------------------------------------------------
 
-Handle* Thread::make(HandleKind kind, const Association& association, std::uint32_t& name) {
+Handle* Thread::make(HandleKind kind, const Association& association, HandleId& name) {
   return port_.create_handle(kind, association.keyed, association.key, this, name);
 }
 
 std::int64_t Thread::submit_opening(Request* request, HandleKind kind,
                                     const Association& association) {
-  std::uint32_t id = 0;
+  HandleId id = 0;
   Handle* handle = make(kind, association, id);
   if (handle == nullptr) {
     recycle(request);
@@ -347,7 +347,7 @@ std::int64_t Thread::submit_opening(Request* request, HandleKind kind,
   remember_token(request, handle);
   if (request->timeout > 0) arm_timeout(request);
   start(request);
-  return id;
+  return static_cast<std::int64_t>(id);
 }
 
 std::int64_t Thread::open(std::string_view path, std::uint32_t flags, std::uint32_t mode,
@@ -380,7 +380,7 @@ std::int64_t Thread::open_descriptor(driver::Descriptor descriptor,
   return copy < 0 ? copy : adopt_file(copy, kind, association);
 }
 
-std::int64_t Thread::reopen(std::uint32_t file, const Association& association) {
+std::int64_t Thread::reopen(HandleId file, const Association& association) {
   driver::FileKind kind{};
   const driver::Result copy = Port::with_descriptor(file, [&](driver::Descriptor descriptor) {
     return port_.driver().duplicate_own(descriptor, kind);
@@ -390,7 +390,7 @@ std::int64_t Thread::reopen(std::uint32_t file, const Association& association) 
 
 std::int64_t Thread::adopt_file(driver::Descriptor descriptor, driver::FileKind kind,
                                 const Association& association) {
-  std::uint32_t id = 0;
+  HandleId id = 0;
   Handle* handle = make(HandleKind::kFile, association, id);
   if (handle == nullptr) {
     port_.driver().discard(descriptor);
@@ -399,14 +399,14 @@ std::int64_t Thread::adopt_file(driver::Descriptor descriptor, driver::FileKind 
   handle->file_kind = kind;
   Port::adopt(*handle, port_.driver(), descriptor);
   Port::publish(*handle, id);
-  return id;
+  return static_cast<std::int64_t>(id);
 }
 
 std::int64_t Thread::listen(const driver::ListenOptions& options, bool accept_keyed,
                             const Association& association) {
   const driver::Result descriptor = port_.driver().listen(options);
   if (descriptor < 0) return descriptor;
-  std::uint32_t id = 0;
+  HandleId id = 0;
   Handle* handle = make(HandleKind::kListener, association, id);
   if (handle == nullptr) {
     port_.driver().discard(descriptor);
@@ -415,15 +415,15 @@ std::int64_t Thread::listen(const driver::ListenOptions& options, bool accept_ke
   handle->accept_keyed = accept_keyed;
   Port::adopt(*handle, port_.driver(), descriptor);
   Port::publish(*handle, id);
-  return id;
+  return static_cast<std::int64_t>(id);
 }
 
 std::int64_t Thread::timer(const Association& association) {
-  std::uint32_t id = 0;
+  HandleId id = 0;
   Handle* handle = make(HandleKind::kTimer, association, id);
   if (handle == nullptr) return -EMFILE;
   Port::publish(*handle, id);
-  return id;
+  return static_cast<std::int64_t>(id);
 }
 
 }  // namespace cp

@@ -59,7 +59,7 @@ class Lease {
 
 struct Document {
   Place place;               ///< kNoChunk: none, or in a file
-  std::uint32_t file = 0;    ///< handle of the file it lies in; 0: none
+  HandleId file = 0;         ///< handle of the file it lies in; 0: none
   std::uint64_t length = 0;  ///< bytes
   std::uint8_t stage = 0;    ///< index of the stage that received it, and sends the answer
   std::unique_ptr<Lease> lease;

@@ -70,7 +70,7 @@ std::int64_t FramesStage::listen(const driver::ListenOptions& options) {
 std::int64_t FramesStage::listen_on(Port& port, const driver::ListenOptions& options) {
   const driver::Result descriptor = port.driver().listen(options);
   if (descriptor < 0) return descriptor;
-  std::uint32_t id = 0;
+  HandleId id = 0;
   Handle* handle = port.create_handle(HandleKind::kListener, true, kListener, nullptr, id);
   if (handle == nullptr) {
     port.driver().discard(descriptor);
@@ -84,11 +84,11 @@ std::int64_t FramesStage::listen_on(Port& port, const driver::ListenOptions& opt
     listeners_.push_back(id);
   }
   tell_listener(port, id, Notice::kListen);
-  return id;
+  return static_cast<std::int64_t>(id);
 }
 
 /// Only a thread of the stage can accept or close: whichever comes first.
-void FramesStage::tell_listener(Port& port, std::uint32_t listener, Notice notice) {
+void FramesStage::tell_listener(Port& port, HandleId listener, Notice notice) {
   Packet packet;
   packet.kind = PacketKind::kTimer;
   packet.key = kListener;
@@ -101,12 +101,12 @@ void FramesStage::tell_listener(Port& port, std::uint32_t listener, Notice notic
 void FramesStage::stop_listening() {
   Port& port = *options_.port;
   if (!port.enter()) return;
-  std::vector<std::uint32_t> listeners;
+  std::vector<HandleId> listeners;
   {
     std::lock_guard lock(mutex_);
     listeners.swap(listeners_);
   }
-  for (const std::uint32_t id : listeners) tell_listener(port, id, Notice::kEndListening);
+  for (const HandleId id : listeners) tell_listener(port, id, Notice::kEndListening);
   port.leave();
 }
 

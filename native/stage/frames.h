@@ -106,7 +106,7 @@ class FramesStage {
   friend class FramesThread;
   explicit FramesStage(FramesOptions options);
   std::int64_t listen_on(Port& port, const driver::ListenOptions& options);
-  static void tell_listener(Port& port, std::uint32_t listener, Notice notice);
+  static void tell_listener(Port& port, HandleId listener, Notice notice);
 
   /// What a client is told, in memory that is there when no more is to be had.
   struct Farewell {
@@ -125,7 +125,7 @@ class FramesStage {
   std::atomic<bool> ending_{false};  ///< set before connections are told
   std::atomic<bool> closing_{false};
   std::mutex mutex_;                      ///< guards what follows
-  std::vector<std::uint32_t> listeners_;  ///< handles
+  std::vector<HandleId> listeners_;  ///< handles
 };
 
 }  // namespace cp::stage

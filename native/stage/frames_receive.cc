@@ -276,7 +276,7 @@ bool FramesThread::move_to_file(Connection& c) {
     lose(c, static_cast<driver::Result>(handle));
     return false;
   }
-  frame.file = static_cast<std::uint32_t>(handle);
+  frame.file = static_cast<HandleId>(handle);
   if (frame.capacity > 0) {
     const bool written =
         frame.received == 0 || write(c, frame.place, 0, static_cast<std::uint32_t>(frame.received));
@@ -385,15 +385,16 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
   Cargo& cargo = *options().records->cargo(c.key);
   cargo.document = {frame.place, frame.file, frame.length, options().stage, std::move(lease)};
   const bool in_file = frame.file != 0;
-  header.document_chunk = in_file ? frame.file : frame.place.chunk;
-  header.document_start = in_file ? 0 : frame.place.offset;
   if (frame.error != 0) {
-    header.document_chunk = driver::kNoChunk;
-    header.document_start = static_cast<std::uint32_t>(-frame.error);
+    header.document.memory = {driver::kNoChunk, static_cast<std::uint32_t>(-frame.error)};
+  } else if (in_file) {
+    header.document.file = frame.file;
+  } else {
+    header.document.memory = {frame.place.chunk, frame.place.offset};
   }
   header.document_length = static_cast<double>(frame.length);
   header.flags = static_cast<std::uint8_t>(header.flags | kRecordHasDocument |
-                                           (in_file ? kRecordDocumentInFile : 0));
+                                           (in_file && frame.error == 0 ? kRecordDocumentInFile : 0));
   ++header.number;
   counters().documents.fetch_add(1, std::memory_order_relaxed);
   counters().bytes.fetch_add(frame.length, std::memory_order_relaxed);
@@ -420,7 +421,7 @@ bool FramesThread::go_to_next(Connection& c) {
   header.stage = options().next_stage;
   header.state = kNoStage;
   header.since = now();
-  const std::uint32_t handle = header.handle;
+  const HandleId handle = header.handle;
   if (options().port->hand_off(handle, *options().next, c.key, &header.port) >= 0) return true;
   header.stage = options().stage;
   return false;

@@ -25,7 +25,7 @@ void FramesThread::on_return(Connection& c) {
   c.header.stage = options().stage;
   // Whichever stage began a receive: another one behind it would be one more at each return.
   c.header.flags = static_cast<std::uint8_t>(c.header.flags & kRecordReceiving);
-  c.header.document_chunk = driver::kNoChunk;
+  c.header.document.memory.chunk = driver::kNoChunk;
   c.header.document_length = 0;
   RecordTable::release_document(cargo, *thread_);
   if (c.header.handle == 0) return closed(c);  // a task, which has nothing to receive
@@ -65,7 +65,7 @@ void FramesThread::send_file(Connection& c, Reply& reply) {
         thread_->adopt_file(reply.file, driver::FileKind::kRegular, association);
     reply.file = driver::kNoDescriptor;
     if (handle < 0) return close(c);
-    frame.reply_file = static_cast<std::uint32_t>(handle);
+    frame.reply_file = static_cast<HandleId>(handle);
   }
   const std::uint64_t of_file = frame.sent - reply.memory.length;
   Request* request = new_request();

@@ -156,7 +156,7 @@ void FramesThread::on_listener(const PacketSlot& packet) {
   }
 }
 
-void FramesThread::accept_on(std::uint32_t listener) {
+void FramesThread::accept_on(HandleId listener) {
   Request* request = new_request();
   request->kind = PacketKind::kAccept;
   request->multishot = true;
@@ -310,7 +310,7 @@ bool FramesThread::allocate_or_wait(Connection& c, std::uint64_t size, Place& ou
   return true;
 }
 
-void FramesThread::submit(PacketKind kind, std::uint32_t handle, std::uint32_t tag) {
+void FramesThread::submit(PacketKind kind, HandleId handle, std::uint32_t tag) {
   Request* request = new_request();
   request->kind = kind;
   request->tag = tag;
@@ -319,7 +319,7 @@ void FramesThread::submit(PacketKind kind, std::uint32_t handle, std::uint32_t t
 
 /// `place` stays in use until the operation is over, whoever releases it meanwhile. False when it
 /// is not there any more.
-bool FramesThread::submit_with(PacketKind kind, std::uint32_t handle, Place place,
+bool FramesThread::submit_with(PacketKind kind, HandleId handle, Place place,
                                std::uint64_t length, std::int64_t offset, Request* chain,
                                std::uint32_t tag) {
   std::uint8_t* base = BufferPool::use(place, length);

@@ -38,7 +38,7 @@ struct Frame {
 
   Place place;                 ///< the document's memory
   std::uint64_t capacity = 0;  ///< of it
-  std::uint32_t file = 0;      ///< or the handle of its file
+  HandleId file = 0;           ///< or the handle of its file
   driver::Result error = 0;    ///< why it is not kept; what comes of it is dropped
   std::uint64_t length = 0;    ///< as its frame says; of a delimited one as far as is known
   std::uint64_t received = 0;  ///< bytes of it, its delimiter included
@@ -48,7 +48,7 @@ struct Frame {
   FrameState state() const;
 
   std::uint64_t sent = 0;        ///< bytes of the answer
-  std::uint32_t reply_file = 0;  ///< handle of the file that belongs to it
+  HandleId reply_file = 0;       ///< handle of the file that belongs to it
 };
 
 /// A connection whose key this thread holds.
@@ -76,7 +76,7 @@ class FramesThread {
   void on_stale(const PacketSlot& packet);
   void on_accept(const PacketSlot& packet);
   void on_listener(const PacketSlot& packet);
-  void accept_on(std::uint32_t listener);
+  void accept_on(HandleId listener);
   void on_connection(const PacketSlot& packet, Connection& c);
   void on_timer(Connection& c, Notice notice);
   void on_message(const PacketSlot& packet, Connection& c);
@@ -131,8 +131,8 @@ class FramesThread {
   /// Memory of the connection, not of this thread: another may be the one to release it.
   bool allocate(std::uint64_t size, Place& out);
   bool allocate_or_wait(Connection& c, std::uint64_t size, Place& out);
-  void submit(PacketKind kind, std::uint32_t handle, std::uint32_t tag = 0);
-  bool submit_with(PacketKind kind, std::uint32_t handle, Place place, std::uint64_t length,
+  void submit(PacketKind kind, HandleId handle, std::uint32_t tag = 0);
+  bool submit_with(PacketKind kind, HandleId handle, Place place, std::uint64_t length,
                    std::int64_t offset = 0, Request* chain = nullptr, std::uint32_t tag = 0);
 
   FramesStage& stage_;

@@ -19,7 +19,7 @@ double monotonic_milliseconds() { return static_cast<double>(driver::now()) / 1e
 
 }  // namespace
 
-void close_quietly(Thread& thread, std::uint32_t handle) {
+void close_quietly(Thread& thread, HandleId handle) {
   Request* request = new_request();
   request->kind = PacketKind::kClose;
   request->quiet = true;
@@ -69,7 +69,7 @@ void RecordTable::close() {
 
 // ---- names ------------------------------------------------------------------------------------
 
-std::uint32_t RecordTable::create(std::uint32_t port, std::uint32_t handle) {
+std::uint32_t RecordTable::create(std::uint32_t port, HandleId handle) {
   std::lock_guard lock(mutex_);
   if (closed_ || live_ == limit_) return 0;
   std::uint32_t index = static_cast<std::uint32_t>(generations_.size());
@@ -99,8 +99,8 @@ void RecordTable::clear(RecordHeader* header) const {
   header->stage = header->state = header->from = kNoStage;
   header->flags = 0;
   header->since = header->document_length = header->received = 0;
-  header->document_chunk = driver::kNoChunk;
-  header->document_start = header->number = header->stashed = 0;
+  header->document.memory = {driver::kNoChunk, 0};
+  header->number = header->stashed = 0;
   std::fill_n(reinterpret_cast<std::uint8_t*>(header + 1), stride_ - sizeof(RecordHeader),
               std::uint8_t{0});
 }

@@ -21,28 +21,36 @@ namespace cp::stage {
 
 /// The beginning of each record (lib/stage/record.ts: Header).
 struct RecordHeader {
-  std::atomic<std::uint32_t> name;    ///< the key; 0: free
-  std::atomic<std::uint32_t> handle;  ///< 0: a task
+  std::atomic<std::uint32_t> name;  ///< the key; 0: free
   std::atomic<std::uint32_t> port;
+  std::atomic<HandleId> handle;  ///< 0: a task
   std::uint8_t stage;  ///< index in the pipeline; kNoStage: not begun
   std::uint8_t state;  ///< index in the stage's machine
   std::uint8_t flags;
-  std::uint8_t from;             ///< the stage it came from
+  std::uint8_t from;      ///< the stage it came from
+  std::uint32_t number;   ///< documents so far
   std::atomic<double> deadline;  ///< milliseconds on the monotonic clock; 0: none; kExpired
   double since;
-  std::uint32_t document_chunk;  ///< or the handle of its file: see RecordFlag
-  std::uint32_t document_start;  ///< without a chunk: the error that lost it, a positive number
+  /// Where its document is: see RecordFlag.
+  union {
+    struct {
+      std::uint32_t chunk;
+      std::uint32_t start;  ///< without a chunk: the error that lost it, a positive number
+    } memory;
+    HandleId file;
+  } document;
   double document_length;
-  std::uint32_t number;   ///< documents so far
-  std::uint32_t stashed;  ///< bytes
   double received;        ///< bytes
+  std::uint32_t stashed;  ///< bytes
+  std::uint32_t reserved;
 };
-static_assert(sizeof(RecordHeader) == 64 && std::atomic<double>::is_always_lock_free);
-static_assert(offsetof(RecordHeader, port) == 8 && offsetof(RecordHeader, stage) == 12);
-static_assert(offsetof(RecordHeader, deadline) == 16 && offsetof(RecordHeader, since) == 24);
-static_assert(offsetof(RecordHeader, document_chunk) == 32);
-static_assert(offsetof(RecordHeader, document_length) == 40);
-static_assert(offsetof(RecordHeader, number) == 48 && offsetof(RecordHeader, received) == 56);
+static_assert(sizeof(RecordHeader) == 72 && std::atomic<double>::is_always_lock_free);
+static_assert(offsetof(RecordHeader, port) == 4 && offsetof(RecordHeader, handle) == 8);
+static_assert(offsetof(RecordHeader, stage) == 16 && offsetof(RecordHeader, number) == 20);
+static_assert(offsetof(RecordHeader, deadline) == 24 && offsetof(RecordHeader, since) == 32);
+static_assert(offsetof(RecordHeader, document) == 40);
+static_assert(offsetof(RecordHeader, document_length) == 48);
+static_assert(offsetof(RecordHeader, received) == 56 && offsetof(RecordHeader, stashed) == 64);
 
 inline constexpr std::uint8_t kNoStage = 0xff;
 /// Its time has passed, and a packet of kind kTimer is on the way to its stage.
@@ -70,8 +78,8 @@ class RecordTable final : public KeySource {
   std::size_t live() const;
 
   /// The name of a new record of a connection of `port`; 0 when all are in use. Any thread.
-  std::uint32_t create(std::uint32_t port, std::uint32_t handle);
-  std::uint32_t key_for(std::uint32_t handle, std::uint32_t port) override {
+  std::uint32_t create(std::uint32_t port, HandleId handle);
+  std::uint32_t key_for(HandleId handle, std::uint32_t port) override {
     return create(port, handle);
   }
 
@@ -129,6 +137,6 @@ class RecordTable final : public KeySource {
 };
 
 /// Closes a handle without anyone being told.
-void close_quietly(Thread& thread, std::uint32_t handle);
+void close_quietly(Thread& thread, HandleId handle);
 
 }  // namespace cp::stage

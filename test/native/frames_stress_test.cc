@@ -183,7 +183,7 @@ void stress(const char* driver, bool spool, bool chaos) {
   }
   Random random(dice);
   while (chaos && busy > 0) {
-    for (const std::uint32_t id : it.port->handles()) {
+    for (const HandleId id : it.port->handles()) {
       const bool connection = id != it.listener && Port::look_up(id).kind == HandleKind::kSocket;
       if (connection && random.one_in(8)) it.member->close(id);
     }

@@ -248,8 +248,8 @@ PORT_TEST("memory that comes goes to another when the one that waited has gone")
   Peer second = it.connect();
   second.write(framed(text_of(60'000)).substr(0, 20'000));
   CHECK(it.take(kNotWithin).key == 0);
-  std::uint32_t handle = 0;
-  for (const std::uint32_t id : it.port->handles()) {
+  HandleId handle = 0;
+  for (const HandleId id : it.port->handles()) {
     if (id != it.listener) handle = id;
   }
   Peer third = it.connect();
@@ -378,9 +378,9 @@ PORT_TEST("clients that announce much and send little do not keep the others out
     peer.write(framed(text).substr(5) + framed("next"));
     const Arrival arrival = it.take();
     const stage::RecordHeader& header = it.header(arrival.key);
-    if (header.document_chunk == driver::kNoChunk) {
+    if (header.document.memory.chunk == driver::kNoChunk) {
       ++lost;
-      CHECK(header.document_start == ENOMEM);
+      CHECK(header.document.memory.start == ENOMEM);
     } else {
       CHECK(arrival.text == text);
     }
@@ -679,7 +679,7 @@ PORT_TEST("a connection that the program closes while its document waits gives e
     Peer second = it.connect();
     second.write(framed(text_of(5000)));
     CHECK(eventually([&] { return it.frames->stats().waiting == 1; }));
-    for (const std::uint32_t id : it.port->handles()) {
+    for (const HandleId id : it.port->handles()) {
       const HandleView view = Port::look_up(id);
       if (view.kind == HandleKind::kSocket) it.member->close(id);
     }
@@ -858,11 +858,11 @@ PORT_TEST("a client that does not read its answer is closed after a while") {
 struct Foreign {
   Peer peer;
   std::uint32_t key;
-  std::uint32_t handle;
+  HandleId handle;
 };
 Foreign accept_at_next(FramesPipeline& it) {
   it.next->set_key_source(it.records);
-  const std::uint32_t id = listener(*it.member, true, FramesStage::kListener);
+  const HandleId id = listener(*it.member, true, FramesStage::kListener);
   Connection made = connection(*it.next, *it.member, id);
   it.member->close(id);
   stage::RecordHeader& header = it.header(made.key);
@@ -1283,7 +1283,7 @@ PORT_TEST("accepting goes on after a connection that failed before it was accept
   options.address = any_loopback();
   // A listener that accepts nothing yet, and the end of an accept that failed.
   const driver::Result descriptor = it.port->driver().listen(options);
-  std::uint32_t id = 0;
+  HandleId id = 0;
   Handle* handle =
       it.port->create_handle(HandleKind::kListener, true, FramesStage::kListener, nullptr, id);
   handle->accept_keyed = true;

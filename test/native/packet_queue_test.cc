@@ -153,7 +153,7 @@ TEST_CASE("D1 the queue that any thread may take from keeps the order of the por
           queue.put_back(taken.back());
         }
       } else {
-        const std::uint32_t handle = 1 + random(3);
+        const HandleId handle = 1 + random(3);
         std::vector<Packet> out;
         queue.extract_handle(handle, out);
         std::size_t count = 0;

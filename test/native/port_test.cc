@@ -52,7 +52,7 @@ PORT_TEST("T2 the last thread that leaves closes everything") {
   const std::uint32_t number = port->id();
   {
     Member member(*port);
-    const std::uint32_t listening = listener(member, true);
+    const HandleId listening = listener(member, true);
     std::vector<Peer> peers;
     for (int i = 0; i < 5; ++i) {
       Connection c = connection(*port, member, listening);
@@ -64,7 +64,7 @@ PORT_TEST("T2 the last thread that leaves closes everything") {
     peers.emplace_back(address_of(*port, listening));
     Thread::Association association;
     association.keyed = true;
-    member.timer(static_cast<std::uint32_t>(member.thread->timer(association)), 100'000);
+    member.timer(static_cast<HandleId>(member.thread->timer(association)), 100'000);
     association.token = 5;
     const std::string folder = temporary_directory();
     const std::int64_t file =
@@ -156,7 +156,7 @@ PORT_TEST("O4 D10 a thread that spins in get hears of what others ask of it, and
   PortOptions made = options(2);
   made.spin = kLongSpin;
   Port* port = make_port(D::name, made);
-  std::atomic<std::uint32_t> handle{0};
+  std::atomic<HandleId> handle{0};
   std::atomic<bool> cancelled{false}, closed{false};
   std::thread owner([&] {
     Member member(*port);
@@ -201,7 +201,7 @@ PORT_TEST("O1 a thread that spins in get hears of its own completions and timers
   }
   Thread::Association association;
   association.keyed = true;
-  member.timer(static_cast<std::uint32_t>(member.thread->timer(association)), 5);
+  member.timer(static_cast<HandleId>(member.thread->timer(association)), 5);
   CHECK(member.next().kind == PacketKind::kTimer);
 }
 
@@ -238,14 +238,14 @@ void receive_with_few_buffers(std::uint32_t buffers, int threads, std::size_t co
   Port* port = make_port(D::name, options(8, buffers));
   Verdict verdict;
   std::vector<Peer> peers;
-  std::vector<std::uint32_t> handles;
-  std::map<std::uint32_t, std::size_t> stream_of;
+  std::vector<HandleId> handles;
+  std::map<HandleId, std::size_t> stream_of;
   std::vector<std::size_t> received(connections);
   std::atomic<std::size_t> ended{0}, starting{0};
   std::vector<std::thread> running;
   {
     Member member(*port);
-    const std::uint32_t listening = listener(member, true);
+    const HandleId listening = listener(member, true);
     for (std::size_t i = 0; i < connections; ++i) {
       Connection c = connection(*port, member, listening);
       stream_of[c.handle] = i;
@@ -300,10 +300,10 @@ PORT_TEST("D7 several threads accept on one listener: each connection comes to o
   constexpr int kThreads = 4, kEach = 25;
   Port* port = make_port(D::name, options(kThreads));
   Member starter(*port);
-  const std::uint32_t listening = listener(starter, true);
+  const HandleId listening = listener(starter, true);
   const driver::SocketAddress address = address_of(*port, listening);
   std::mutex mutex;
-  std::set<std::uint32_t> accepted;
+  std::set<HandleId> accepted;
   std::atomic<int> submitted{0}, packets{0}, failed{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
@@ -348,7 +348,7 @@ PORT_TEST("M1 receiving pauses without a buffer, does not spin, and goes on when
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options(2, 2));
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
   member.receive(c.handle);
   REQUIRE(c.peer.write(part(0, 0, 100'000)));
@@ -385,7 +385,7 @@ PORT_TEST("M1 a receive that waits for a buffer can be cancelled and closed") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options(2, 1));
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
   member.receive(c.handle);
   REQUIRE(c.peer.write(part(0, 0, 100'000)));
@@ -417,7 +417,7 @@ PORT_TEST("M3 a connection that is open and idle holds no buffer") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options(2, 4));
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   const std::uint64_t before = port->stats().free_buffers;
   std::vector<Connection> connections;
   for (int i = 0; i < 30; ++i) {
@@ -445,13 +445,13 @@ PORT_TEST("D9 O7 handles roam between threads, with several requests queued in e
     int reading = 0;
   };
   std::vector<Stream> streams(kConnections);
-  std::map<std::uint32_t, std::size_t> stream_of;
+  std::map<HandleId, std::size_t> stream_of;
   std::vector<Peer> peers;
   std::atomic<std::size_t> ended{0}, attached{0};
   std::vector<std::thread> threads;
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
-  std::vector<std::uint32_t> handles;
+  const HandleId listening = listener(member, true);
+  std::vector<HandleId> handles;
   for (std::size_t i = 0; i < kConnections; ++i) {
     Connection c = connection(*port, member, listening);
     stream_of[c.handle] = i;
@@ -517,17 +517,17 @@ PORT_TEST("O4 O5 what one thread started another cancels and closes") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options(4));
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   Random random(seed("cross cancel"));
-  std::atomic<std::uint32_t> target{0};
+  std::atomic<HandleId> target{0};
   std::atomic<bool> over{false};
   std::thread other([&] {
     Member canceller(*port);
     while (!over) {
-      const std::uint32_t handle = target.load();
+      HandleId handle = target.load();
       if (handle != 0) {
         canceller.thread->cancel_handle(handle);
-        if (target.compare_exchange_strong(const_cast<std::uint32_t&>(handle), 0)) {
+        if (target.compare_exchange_strong(handle, 0)) {
           canceller.close(handle);
         }
       }
@@ -566,7 +566,7 @@ PORT_TEST("T1 the bytes of packets a thread had not begun reach the others") {
   constexpr int kConnections = 16;
   Port* port = make_port(D::name, options(2, 8));
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   std::vector<Connection> connections;
   for (int i = 0; i < kConnections; ++i)
     connections.push_back(connection(*port, member, listening));
@@ -586,7 +586,7 @@ PORT_TEST("T1 the bytes of packets a thread had not begun reach the others") {
     doomed.leave(true);
   }
   // New bytes would overwrite buffers that were let go too early.
-  std::map<std::uint32_t, std::string> got;
+  std::map<HandleId, std::string> got;
   std::string noise;
   member.receive(busy.handle);
   REQUIRE(busy.peer.write(std::string(50'000, '!')));
@@ -610,7 +610,7 @@ PORT_TEST("T1 operations of one thread go on when another leaves that carried th
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options(2));
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   for (int round = 0; round < 20; ++round) {
     Connection c = connection(*port, member, listening);
     std::atomic<int> step{0};
@@ -661,10 +661,10 @@ void come_and_go(std::uint64_t number, std::size_t connections, std::size_t byte
       std::string unsent;
       bool sending = false;
     };
-    std::map<std::uint32_t, Stream> streams;  // each is touched by the holder of its key alone
-    std::vector<std::uint32_t> handles;
+    std::map<HandleId, Stream> streams;  // each is touched by the holder of its key alone
+    std::vector<HandleId> handles;
     Member stayer(*port);
-    const std::uint32_t listening = listener(stayer, true);
+    const HandleId listening = listener(stayer, true);
     for (std::size_t i = 0; i < connections; ++i) {
       Connection c = connection(*port, stayer, listening);
       handles.push_back(c.handle);
@@ -716,7 +716,7 @@ void come_and_go(std::uint64_t number, std::size_t connections, std::size_t byte
         }
       });
     }
-    for (const std::uint32_t handle : handles) stayer.receive(handle);
+    for (const HandleId handle : handles) stayer.receive(handle);
     std::vector<std::thread> ends;
     for (std::size_t i = 0; i < connections; ++i) {
       ends.emplace_back([&, i] {
@@ -766,7 +766,7 @@ PORT_TEST("T1 threads that die in the middle of anything leave nothing behind") 
   Port* port = make_port(D::name, options(4, 8));
   {
     Member stayer(*port);
-    const std::uint32_t listening = listener(stayer, true);
+    const HandleId listening = listener(stayer, true);
     stayer.accept(listening);
     const driver::SocketAddress address = address_of(*port, listening);
     std::atomic<bool> over{false};
@@ -784,15 +784,15 @@ PORT_TEST("T1 threads that die in the middle of anything leave nothing behind") 
           member.thread->open(readable.c_str(), driver::kOpenRead, 0, association);
           association.keyed = true;
           const std::int64_t timing = member.thread->timer(association);
-          member.timer(static_cast<std::uint32_t>(timing), random(3), random.one_in(2) ? 1 : 0);
+          member.timer(static_cast<HandleId>(timing), random(3), random.one_in(2) ? 1 : 0);
           for (std::uint32_t i = random(12); i-- > 0;) {
             const Packet packet = member.next(kMillisecond, 1 + random(20));
             if (packet.kind == PacketKind::kAccept && packet.error == 0) {
               member.receive(packet.accepted);
               member.send(packet.accepted, std::string(1 + random(200'000), 'y'));
             } else if (packet.kind == PacketKind::kConnect && packet.error == 0) {
-              member.receive(static_cast<std::uint32_t>(mine), true, 3);
-              member.send(static_cast<std::uint32_t>(mine), std::string(1 + random(9000), 'x'), 4);
+              member.receive(static_cast<HandleId>(mine), true, 3);
+              member.send(static_cast<HandleId>(mine), std::string(1 + random(9000), 'x'), 4);
             } else if (packet.kind == PacketKind::kReceive && random.one_in(2)) {
               contents(packet);
             } else if (packet.kind == PacketKind::kReceive && random.one_in(4)) {
@@ -825,7 +825,8 @@ PORT_TEST("T1 threads that die in the middle of anything leave nothing behind") 
 /// A stream that several threads of two ports send, one after another: whoever has the packet that
 /// says so, a message, the notice of a hand-off or that the key was abandoned, sends the next part.
 struct Relay {
-  std::uint32_t handle = 0, key = 0;
+  HandleId handle = 0;
+  std::uint32_t key = 0;
   std::size_t index = 0, sent = 0;  ///< written by whoever holds the key
   std::atomic<bool> closing{false}, closed{false};
 };
@@ -949,7 +950,7 @@ PORT_TEST(
   {
     RelayRace race(*ports[0], *ports[1], number);
     Member member(*ports[0]);
-    const std::uint32_t listening = listener(member, true);
+    const HandleId listening = listener(member, true);
     std::vector<Peer> peers;
     for (int i = 0; i < 8; ++i) {
       Connection c = connection(*ports[0], member, listening);
@@ -1163,7 +1164,7 @@ PORT_TEST("T1 what was opened for a thread that died with the answer untouched i
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options(2));
   Member stayer(*port);
-  const std::uint32_t listening = listener(stayer, true);
+  const HandleId listening = listener(stayer, true);
   const std::size_t handles = open_handles(), descriptors = open_descriptors();
   for (const bool connects : {true, false}) {
     CAPTURE(connects);
@@ -1187,11 +1188,11 @@ PORT_TEST("T1 what was opened for a thread that died with the answer untouched i
 /// Awaits many things of connections that wander between two ports, cancels some, and counts.
 class Waiter {
  public:
-  Waiter(Port& port, std::vector<std::uint32_t> handles, Verdict& verdict, std::uint64_t number)
+  Waiter(Port& port, std::vector<HandleId> handles, Verdict& verdict, std::uint64_t number)
       : member_(port), handles_(std::move(handles)), verdict_(verdict), random_(number) {}
 
   void step() {
-    const std::uint32_t handle = handles_[random_(static_cast<std::uint32_t>(handles_.size()))];
+    const HandleId handle = handles_[random_(static_cast<std::uint32_t>(handles_.size()))];
     switch (random_(8)) {
       case 0:
         return look(true);
@@ -1230,7 +1231,7 @@ class Waiter {
     return token;
   }
   std::uint32_t timeout() { return random_.one_in(3) ? 1 + random_(20) : 0; }
-  void send(std::uint32_t handle) {
+  void send(HandleId handle) {
     Request* head = request(PacketKind::kSend, begin());
     head->timeout = timeout();
     const std::string bytes(1 + random_(random_.one_in(4) ? 400'000 : 2000), 'x');
@@ -1244,7 +1245,7 @@ class Waiter {
   }
 
   Member member_;
-  const std::vector<std::uint32_t> handles_;
+  const std::vector<HandleId> handles_;
   Verdict& verdict_;
   Random random_;
   bool awaited_[kTokens + 1] = {};
@@ -1262,9 +1263,9 @@ PORT_TEST("T1 O1 whatever is awaited is answered once while threads die and hand
     REQUIRE(ports[1]->enter());  // has threads that die, and now and then none
     Verdict verdict;
     std::vector<Peer> peers;
-    std::vector<std::uint32_t> names;
+    std::vector<HandleId> names;
     Member stayer(*ports[0]);
-    const std::uint32_t listening = listener(stayer, true);
+    const HandleId listening = listener(stayer, true);
     for (int i = 0; i < 4; ++i) {
       Connection c = connection(*ports[0], stayer, listening);
       peers.push_back(std::move(c.peer));
@@ -1300,7 +1301,7 @@ PORT_TEST("T1 O1 whatever is awaited is answered once while threads die and hand
           const std::uint32_t at = t == 0 ? 0 : 1;
           Waiter waiter(*ports[at], names, verdict, number + random(1000));
           for (std::uint32_t i = random(40); i-- > 0;) waiter.step();
-          const std::uint32_t name = names[random(4)];
+          const HandleId name = names[random(4)];
           if (random.one_in(2)) ports[at]->hand_off(name, *ports[1 - at], 70 + random(4));
           waiter.member().leave(true);
           if (t > 0) std::this_thread::sleep_for(std::chrono::microseconds(random(500)));
@@ -1316,7 +1317,7 @@ PORT_TEST("T1 O1 whatever is awaited is answered once while threads die and hand
     for (auto& thread : dying) thread.join();
     while (done < 2) stayer.next(kMillisecond);
     ports[1]->leave();
-    for (const std::uint32_t name : names) stayer.close(name);
+    for (const HandleId name : names) stayer.close(name);
     still = true;
     while (done < 4) stayer.next(kMillisecond);
     for (auto& thread : threads) thread.join();
@@ -1332,7 +1333,7 @@ PORT_TEST("T1 O1 whatever is awaited is answered once while threads die and hand
 // ---- files to sockets -------------------------------------------------------------------------
 
 /// A handle for a file of `length` bytes of stream `stream` that has no name.
-std::uint32_t file_of(Member& member, std::size_t stream, std::size_t length,
+HandleId file_of(Member& member, std::size_t stream, std::size_t length,
                       driver::FileKind kind = driver::FileKind::kRegular) {
   const driver::Result fd =
       member.thread->port().driver().temporary_file(temporary_directory().c_str());
@@ -1344,10 +1345,10 @@ std::uint32_t file_of(Member& member, std::size_t stream, std::size_t length,
   association.key = 77;
   const std::int64_t handle = member.thread->adopt_file(fd, kind, association);
   REQUIRE(handle > 0);
-  return static_cast<std::uint32_t>(handle);
+  return static_cast<HandleId>(handle);
 }
 
-Request* send_file(std::uint32_t file, std::int64_t offset, std::uint64_t length,
+Request* send_file(HandleId file, std::int64_t offset, std::uint64_t length,
                    std::uint32_t token = 0) {
   Request* made = request(PacketKind::kSendFile, token);
   made->source = file;
@@ -1369,7 +1370,7 @@ PORT_TEST("O7 files go out among the sends, in the order submitted, and tell wha
   constexpr std::size_t kLength = 1'500'000;
   Member member(*make_port(D::name, options(1)));
   Connection c = connection(member.thread->port(), member, listener(member, true));
-  const std::uint32_t file = file_of(member, 3, kLength);
+  const HandleId file = file_of(member, 3, kLength);
   std::string expected, got;
   std::vector<std::size_t> lengths;
   for (std::size_t i = 0; i < 4; ++i) {
@@ -1403,7 +1404,7 @@ PORT_TEST("O5 a file can be closed while it is sent: its descriptor goes back wi
   constexpr std::size_t kLength = 30'000'000;
   Member member(*make_port(D::name, options(1)));
   Connection c = connection(member.thread->port(), member, listener(member, true));
-  const std::uint32_t file = file_of(member, 4, kLength);
+  const HandleId file = file_of(member, 4, kLength);
   const std::size_t descriptors = open_descriptors();
   member.thread->submit(send_file(file, 0, kLength), c.handle);
   member.thread->submit(send_file(file, 0, 1000), c.handle);
@@ -1430,11 +1431,11 @@ PORT_TEST(
   NEEDS_DRIVER();
   constexpr std::size_t kLength = 30'000'000;
   Member member(*make_port(D::name, options(1)));
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   const std::size_t before = open_descriptors();
   for (const int way : {0, 1, 2, 3}) {
     Connection c = connection(member.thread->port(), member, listening);
-    const std::uint32_t file = file_of(member, 4, kLength);
+    const HandleId file = file_of(member, 4, kLength);
     Request* first = send_file(file, 0, kLength);
     if (way == 2) first->timeout = 50;
     member.thread->submit(first, c.handle);
@@ -1469,12 +1470,12 @@ PORT_TEST(
 PORT_TEST("only what is an open regular file can be sent from, and only to a socket") {
   NEEDS_DRIVER();
   Member member(*make_port(D::name, options(1)));
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   Connection c = connection(member.thread->port(), member, listening);
-  const std::uint32_t file = file_of(member, 5, 10);
-  const std::uint32_t device = file_of(member, 5, 10, driver::FileKind::kDevice);
+  const HandleId file = file_of(member, 5, 10);
+  const HandleId device = file_of(member, 5, 10, driver::FileKind::kDevice);
   struct Case {
-    std::uint32_t file, socket;
+    HandleId file, socket;
     std::int32_t error;
   };
   for (const Case& it :
@@ -1517,7 +1518,7 @@ PORT_TEST("T1 O7 files that a dead thread was sending go on in another, whole an
     if (round % 2 == 1) {
       while (!go) std::this_thread::yield();
     }
-    const std::uint32_t file = file_of(first, 6, kLength);
+    const HandleId file = file_of(first, 6, kLength);
     first.thread->submit(send_file(file, 0, kLength), c.handle);
     first.send(c.handle, "between");
     first.thread->submit(send_file(file, 5, UINT64_MAX), c.handle);
@@ -1544,8 +1545,8 @@ PORT_TEST("T2 files that a port's last thread leaves behind end with the port") 
     REQUIRE(port->enter());
     Member member(*port);
     Connection c = connection(*port, member, listener(member, true));
-    const std::uint32_t file = file_of(member, 7, 30'000'000);
-    const std::uint32_t other = file_of(member, 7, 1000);
+    const HandleId file = file_of(member, 7, 30'000'000);
+    const HandleId other = file_of(member, 7, 1000);
     member.thread->submit(send_file(file, 0, 30'000'000), c.handle);
     member.thread->submit(send_file(other, 0, 1000), c.handle);
     member.close(other);
@@ -1569,7 +1570,7 @@ PORT_TEST("A3 a file goes on while its socket is handed off, and is answered at 
   Member first(*port);
   Member elsewhere(*target);
   Connection c = connection(*port, first, listener(first, true));
-  const std::uint32_t file = file_of(first, 8, kLength);
+  const HandleId file = file_of(first, 8, kLength);
   first.thread->submit(send_file(file, 0, kLength), c.handle);
   first.send(c.handle, "behind");
   first.next(kMillisecond);
@@ -1607,14 +1608,14 @@ PORT_TEST("A3 hand-off under traffic: the notice first, the bytes in order, noth
     std::atomic<int> at{0}, moves{0};
     std::atomic<std::size_t> received{0};
     std::atomic<bool> over{false}, moving{false};
-    std::atomic<std::uint32_t> handle{0};
+    std::atomic<HandleId> handle{0};
     std::mutex starting;
     std::condition_variable started;
     std::string got;  // whoever has a packet of the handle holds its key, on whichever port
     std::vector<std::thread> threads;
     Member member(*ports[0]);
     Member elsewhere(*ports[1]);
-    const std::uint32_t listening = listener(member, true, 9);
+    const HandleId listening = listener(member, true, 9);
     Connection c = connection(*ports[0], member, listening);
     const int hops = 1 + static_cast<int>(random(3));
     // One thread a port: what it holds of the handle when it hands it off is over by then.
@@ -1674,7 +1675,7 @@ PORT_TEST("A3 operations in flight complete on the new port, whose threads are w
   Port* from = make_port(D::name, options(2));
   Port* to = make_port(D::name, options(2));
   Member member(*from);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   Connection c = connection(*from, member, listening);
   member.receive(c.handle);
   REQUIRE(member.next(kMillisecond).kind == PacketKind::kNone);
@@ -1722,7 +1723,7 @@ PORT_TEST("T2 a port that ends closes handles whose operations another port's th
     Port* from = make_port(D::name, options(2));
     Port* to = make_port(D::name, options(2));
     Member member(*from);
-    const std::uint32_t listening = listener(member, true);
+    const HandleId listening = listener(member, true);
     Connection c = connection(*from, member, listening);
     member.receive(c.handle);
     REQUIRE(member.next(kMillisecond).kind == PacketKind::kNone);
@@ -1751,7 +1752,7 @@ PORT_TEST("T2 a port may end while a close of its handle is under way on another
   Port* from = make_port(D::name, options(2));
   {
     Member member(*from);
-    const std::uint32_t listening = listener(member, true);
+    const HandleId listening = listener(member, true);
     for (int round = 0; round < 200; ++round) {
       Port* to = make_port(D::name, options(2, 1));
       Connection c = connection(*from, member, listening);

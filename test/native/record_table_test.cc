@@ -65,7 +65,7 @@ PORT_TEST("what a record has is freed with it") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const auto table = RecordTable::make(1, 64);
+  const auto table = RecordTable::make(1, 128);
   const std::uint32_t name = table->create(1, 2);
   Cargo* cargo = table->cargo(name);
   REQUIRE(member.thread->allocate(5000, cargo->document.place));
@@ -90,7 +90,7 @@ PORT_TEST("a deadline that passes is told to the port of its record, once") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const auto table = RecordTable::make(8, 64);
+  const auto table = RecordTable::make(8, 128);
   const std::uint32_t other = table->create(port->id(), 5);
   const std::uint32_t name = table->create(port->id(), 6);
   table->header(other)->deadline = static_cast<double>(driver::now()) / 1e6 + 3'600'000;
@@ -111,7 +111,7 @@ PORT_TEST("a table that goes with the port it names connections of may come to t
     Port& port_;
   };
   const auto named = [](Port& port) {
-    const auto table = RecordTable::make(1, 64);
+    const auto table = RecordTable::make(1, 128);
     table->cargo(table->create(1, 2))->document.lease = std::make_unique<Comes>(port);
     return table;
   };
@@ -127,7 +127,7 @@ PORT_TEST("a document outlives the threads of both ports, and goes with its reco
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   {
-    const auto table = RecordTable::make(1, 64);
+    const auto table = RecordTable::make(1, 128);
     Cargo* cargo = table->cargo(table->create(1, 2));
     {
       Member member(*port);
@@ -142,7 +142,7 @@ PORT_TEST("the file of a released document may be closed already: nobody is told
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const auto table = RecordTable::make(1, 64);
+  const auto table = RecordTable::make(1, 128);
   const std::uint32_t name = table->create(1, 2);
   const driver::Result file = port->driver().temporary_file(temporary_directory().c_str());
   REQUIRE(file >= 0);
@@ -155,7 +155,7 @@ PORT_TEST("the file of a released document may be closed already: nobody is told
 }
 
 TEST_CASE("no record is made once the table is closed") {
-  const auto table = RecordTable::make(2, 64);
+  const auto table = RecordTable::make(2, 128);
   REQUIRE(table->create(1, 1) != 0);
   table->close();
   table->close();

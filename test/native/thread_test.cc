@@ -39,7 +39,7 @@ Packet until(Member& member, PacketKind kind) {
   }
 }
 
-std::uint32_t open_file(Member& member, const char* path, std::uint32_t flags) {
+HandleId open_file(Member& member, const char* path, std::uint32_t flags) {
   Thread::Association association;
   association.keyed = true;
   association.key = 7;
@@ -49,7 +49,7 @@ std::uint32_t open_file(Member& member, const char* path, std::uint32_t flags) {
   const Packet packet = member.next();
   REQUIRE(packet.kind == PacketKind::kOpen);
   REQUIRE(packet.error == 0);
-  return static_cast<std::uint32_t>(id);
+  return static_cast<HandleId>(id);
 }
 
 // ---- sockets ----------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ PORT_TEST("O1 every operation has exactly one final packet") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
   member.receive(c.handle);
   REQUIRE(c.peer.write("one"));
@@ -79,7 +79,7 @@ PORT_TEST("O8 a reset is ECONNRESET, never an end") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
   member.receive(c.handle);
   c.peer.reset();
@@ -91,7 +91,7 @@ PORT_TEST("O8 reading at the end of a file is a result of 0") {
   TemporaryFile file;
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t id = open_file(member, file.path(), driver::kOpenRead);
+  const HandleId id = open_file(member, file.path(), driver::kOpenRead);
   Request* read = request(PacketKind::kRead);
   member.allocate(nullptr, 100, *read);
   member.thread->submit(read, id);
@@ -104,7 +104,7 @@ PORT_TEST("O3 what is wrong with an operation arrives as its packet") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t listening = listener(member, true, 77);
+  const HandleId listening = listener(member, true, 77);
   member.submit(PacketKind::kSync, listening);
   Packet packet = member.next();
   CHECK(packet.kind == PacketKind::kSync);
@@ -122,7 +122,7 @@ PORT_TEST("O1 a close can't be part of a chain, and all of it is answered") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   Request* first = request(PacketKind::kClose, 1);
   Request* second = request(PacketKind::kAccept, 2);
   SUBCASE("close first") {}
@@ -139,7 +139,7 @@ PORT_TEST("O7 sends of one thread go out in order and complete when every byte i
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
   std::string expected;
   std::vector<std::size_t> sizes;
@@ -169,7 +169,7 @@ PORT_TEST("O7 sends queued from several threads never interleave") {
   Port* port = make_port(D::name, options());
   Verdict verdict;
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
   std::atomic<int> completed{0};
   const auto size_of = [](int thread, int i) {
@@ -229,7 +229,7 @@ PORT_TEST("O5 close ends what is in flight, its packet is the last, the peer see
   const std::size_t handles = open_handles();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
   const std::uint32_t key = c.key;
   member.receive(c.handle);
@@ -268,7 +268,7 @@ PORT_TEST("O5 a descriptor that is used again gets none of its predecessor's ope
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   for (int i = 0; i < 60; ++i) {
     Connection c = connection(*port, member, listening);
     const std::string greeting = "round " + std::to_string(i);
@@ -290,7 +290,7 @@ PORT_TEST("O6 an operation with a timeout ends with ETIMEDOUT") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
   SUBCASE("a receive") {
     member.receive(c.handle, true, 0, 20);
@@ -332,7 +332,7 @@ PORT_TEST("O6 a timer that fires as its timeout passes ends once") {
   association.keyed = true;
   for (const double delay : {2.0, 3.5}) {
     CAPTURE(delay);
-    const auto id = static_cast<std::uint32_t>(member.thread->timer(association));
+    const auto id = static_cast<HandleId>(member.thread->timer(association));
     Request* made = request(PacketKind::kTimer);
     made->offset = static_cast<std::int64_t>(delay * 1e6);
     made->timeout = 3;
@@ -353,7 +353,7 @@ PORT_TEST("O9 linked operations run in order, a failure cancels the rest") {
   TemporaryFile file;
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const auto chain = [&](std::uint32_t id) {
+  const auto chain = [&](HandleId id) {
     Request* write = request(PacketKind::kWrite, 1);
     member.allocate("linked", 6, *write);
     write->chain = request(PacketKind::kSync, 2);
@@ -384,7 +384,7 @@ PORT_TEST("O9 a send that ended early cancels the shutdown linked to it") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
   Request* send = request(PacketKind::kSend, 1);
   const std::string bytes(30'000'000, 'x');
@@ -431,7 +431,7 @@ PORT_TEST("O4 bytes that arrived before a cancel are not lost") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
   Random random(seed("O4 bytes"));
   std::string sent, got;
@@ -475,10 +475,11 @@ PORT_TEST("O1 a multishot accept delivers every connection") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   member.accept(listening);
   std::vector<Peer> peers;
-  std::set<std::uint32_t> accepted, keys;
+  std::set<HandleId> accepted;
+  std::set<std::uint32_t> keys;
   for (int i = 0; i < 40; ++i) {
     peers.emplace_back(address_of(*port, listening));
     REQUIRE(peers.back().connected);
@@ -533,7 +534,7 @@ PORT_TEST("O1 an accept without descriptors pauses and goes on when there are so
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   const driver::SocketAddress address = address_of(*port, listening);
   // io_uring notes the limit when the accept is submitted.
   FewDescriptors few;
@@ -559,7 +560,7 @@ PORT_TEST("O4 an accept that pauses can be cancelled, and nothing spins after it
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t listening = listener(member, true);
+  const HandleId listening = listener(member, true);
   const driver::SocketAddress address = address_of(*port, listening);
   FewDescriptors few;
   member.accept(listening, true, 9);
@@ -581,20 +582,57 @@ PORT_TEST("O4 an accept that pauses can be cancelled, and nothing spins after it
 
 // ---- timers -----------------------------------------------------------------------------------
 
-std::uint32_t timer_handle(Member& member) {
+HandleId timer_handle(Member& member) {
   Thread::Association association;
   association.keyed = true;
   association.key = 3;
   const std::int64_t id = member.thread->timer(association);
   REQUIRE(id > 0);
-  return static_cast<std::uint32_t>(id);
+  return static_cast<HandleId>(id);
+}
+
+PORT_TEST("the name of a handle does not come back, however often its place is used") {
+  NEEDS_DRIVER();
+  constexpr std::size_t kHandles = 20'000;
+  Port* port = make_port(D::name);
+  Member member(*port);
+  std::set<HandleId> names;
+  for (std::size_t i = 0; i < kHandles; ++i) {
+    const HandleId id = timer_handle(member);
+    CHECK(id < HandleId{1} << 53);
+    names.insert(id);
+    member.close(id);
+    CHECK(member.next().kind == PacketKind::kClose);
+  }
+  CHECK(names.size() == kHandles);
+  CHECK(Port::look_up(*names.begin()).id == 0);
+}
+
+PORT_TEST("a port counts and names its own handles, however many another has") {
+  NEEDS_DRIVER();
+  Port* crowded = make_port(D::name);
+  Member many(*crowded);
+  std::vector<HandleId> names;
+  for (int i = 0; i < 3000; ++i) names.push_back(timer_handle(many));
+  Port* empty = make_port(D::name);
+  Member none(*empty);
+  CHECK(empty->stats().handles == 0);
+  CHECK(empty->handles().empty());
+  CHECK(crowded->stats().handles == names.size());
+  std::vector<HandleId> listed = crowded->handles();
+  std::sort(listed.begin(), listed.end());
+  std::sort(names.begin(), names.end());
+  CHECK(listed == names);
+  REQUIRE(crowded->hand_off(names[7], *empty, 9) == 0);
+  CHECK(empty->handles() == std::vector<HandleId>{names[7]});
+  CHECK(crowded->stats().handles == names.size() - 1);
 }
 
 PORT_TEST("O1 timers fire once, or again and again until cancelled") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t id = timer_handle(member);
+  const HandleId id = timer_handle(member);
   member.timer(id, 5, 0, 1);
   Packet packet = member.next();
   CHECK(packet.kind == PacketKind::kTimer);
@@ -622,7 +660,7 @@ PORT_TEST("O4 timers can be cancelled and closed from another thread") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name, options());
   Member member(*port);
-  const std::uint32_t id = timer_handle(member);
+  const HandleId id = timer_handle(member);
   for (int i = 0; i < 30; ++i) {
     member.timer(id, i % 2 == 0 ? 100'000 : 1, i % 3 == 0 ? 1 : 0);
     std::thread other([&] {

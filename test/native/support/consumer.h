@@ -24,7 +24,7 @@ inline Packet posted(std::uint32_t key, double value) {
   return packet;
 }
 
-inline Packet completed(std::uint32_t key, std::uint32_t handle, double value) {
+inline Packet completed(std::uint32_t key, HandleId handle, double value) {
   Packet packet;
   packet.kind = PacketKind::kReceive;
   packet.key = key;
@@ -152,7 +152,7 @@ class FakeThread final : public Consumer {
     Dispatcher::Section section(dispatcher_);
     return dispatcher_.let_go(*this, key);
   }
-  void pin(std::uint32_t key, std::uint32_t handle, bool pinned = true) {
+  void pin(std::uint32_t key, HandleId handle, bool pinned = true) {
     Dispatcher::Section section(dispatcher_);
     pinned ? dispatcher_.pin(*this, key, handle) : dispatcher_.unpin(*this, key);
   }

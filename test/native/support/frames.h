@@ -39,7 +39,7 @@ inline std::string text_of(std::size_t length, std::uint32_t seed = 1) {
 /// What the next stage has in hand.
 struct Arrival {
   std::uint32_t key = 0;
-  std::uint32_t handle = 0;
+  HandleId handle = 0;
   std::string text;
   bool in_file = false;
   std::uint32_t number = 0;
@@ -71,7 +71,7 @@ class FramesPipeline {
     if (adjust) adjust(setup);
     port = make_port(driver, setup.port);
     next = make_port(driver, setup.next);
-    records = stage::RecordTable::make(setup.records, 64);
+    records = stage::RecordTable::make(setup.records, 128);
     REQUIRE(records != nullptr);
     setup.frames.port = port;
     setup.frames.next = next;
@@ -84,7 +84,7 @@ class FramesPipeline {
     listening.address = any_loopback();
     const std::int64_t id = frames->listen(listening);
     REQUIRE(id > 0);
-    listener = static_cast<std::uint32_t>(id);
+    listener = static_cast<HandleId>(id);
     address = address_of(*port, listener);
   }
   ~FramesPipeline() { stop(); }
@@ -124,12 +124,12 @@ class FramesPipeline {
     const auto length = static_cast<std::size_t>(record.document_length);
     it.text.resize(length);
     if (it.in_file) {
-      Port::with_descriptor(record.document_chunk, [&](driver::Descriptor file) {
+      Port::with_descriptor(record.document.file, [&](driver::Descriptor file) {
         const auto n = read_at(file, it.text.data(), length, 0);
         return n == static_cast<std::int64_t>(length) ? driver::Result{0} : (it.text.clear(), -1);
       });
     } else if (length > 0) {
-      const Place place{record.document_chunk, record.document_start};
+      const Place place{record.document.memory.chunk, record.document.memory.start};
       const std::uint8_t* base = BufferPool::use(place, length);
       if (base == nullptr) return it.text = "(gone)", it;
       it.text.assign(reinterpret_cast<const char*>(base), length);
@@ -222,7 +222,7 @@ class FramesPipeline {
   std::shared_ptr<stage::RecordTable> records;
   std::unique_ptr<stage::FramesStage> frames;
   std::optional<Member> member;
-  std::uint32_t listener = 0;
+  HandleId listener = 0;
   driver::SocketAddress address;
 
  private:

@@ -100,36 +100,36 @@ class Member {
     return place.chunk;
   }
 
-  void send(std::uint32_t handle, const std::string& bytes, std::uint32_t token = 0,
+  void send(HandleId handle, const std::string& bytes, std::uint32_t token = 0,
             std::uint32_t timeout = 0) {
     Request* made = request(PacketKind::kSend, token);
     made->timeout = timeout;
     allocate(bytes.data(), bytes.size(), *made);
     thread->submit(made, handle);
   }
-  void receive(std::uint32_t handle, bool multishot = true, std::uint32_t token = 0,
+  void receive(HandleId handle, bool multishot = true, std::uint32_t token = 0,
                std::uint32_t timeout = 0) {
     Request* made = request(PacketKind::kReceive, token);
     made->multishot = multishot;
     made->timeout = timeout;
     thread->submit(made, handle);
   }
-  void accept(std::uint32_t handle, bool multishot = true, std::uint32_t token = 0) {
+  void accept(HandleId handle, bool multishot = true, std::uint32_t token = 0) {
     Request* made = request(PacketKind::kAccept, token);
     made->multishot = multishot;
     thread->submit(made, handle);
   }
-  void timer(std::uint32_t handle, double delay, double interval = 0, std::uint32_t token = 0) {
+  void timer(HandleId handle, double delay, double interval = 0, std::uint32_t token = 0) {
     Request* made = request(PacketKind::kTimer, token);
     made->offset = static_cast<std::int64_t>(delay * 1e6);
     made->length = static_cast<std::uint64_t>(interval * 1e6);
     made->multishot = interval > 0;
     thread->submit(made, handle);
   }
-  void submit(PacketKind kind, std::uint32_t handle, std::uint32_t token = 0) {
+  void submit(PacketKind kind, HandleId handle, std::uint32_t token = 0) {
     thread->submit(request(kind, token), handle);
   }
-  void close(std::uint32_t handle, std::uint32_t token = 0) {
+  void close(HandleId handle, std::uint32_t token = 0) {
     submit(PacketKind::kClose, handle, token);
   }
 
@@ -140,7 +140,7 @@ class Member {
   std::size_t at_ = 0, size_ = 0;
 };
 
-inline std::uint32_t listener(Member& member, bool keyed, std::uint32_t key = 1) {
+inline HandleId listener(Member& member, bool keyed, std::uint32_t key = 1) {
   driver::ListenOptions options;
   options.address = any_loopback();
   Thread::Association association;
@@ -148,10 +148,10 @@ inline std::uint32_t listener(Member& member, bool keyed, std::uint32_t key = 1)
   association.key = key;
   const std::int64_t id = member.thread->listen(options, keyed, association);
   REQUIRE(id > 0);
-  return static_cast<std::uint32_t>(id);
+  return static_cast<HandleId>(id);
 }
 
-inline driver::SocketAddress address_of(Port& port, std::uint32_t handle) {
+inline driver::SocketAddress address_of(Port& port, HandleId handle) {
   driver::SocketAddress address;
   REQUIRE(port.driver().address(Port::look_up(handle).descriptor, false, address) == 0);
   return address;
@@ -173,10 +173,10 @@ inline std::string contents(const Packet& packet) {
 /// A connection: a keyed handle of the port on one side, a peer on the other.
 struct Connection {
   Peer peer;
-  std::uint32_t handle;
+  HandleId handle;
   std::uint32_t key;
 };
-inline Connection connection(Port& port, Member& member, std::uint32_t listener) {
+inline Connection connection(Port& port, Member& member, HandleId listener) {
   member.accept(listener, false);
   Peer peer(address_of(port, listener));
   REQUIRE(peer.connected);
