@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "port/buffer_pool.h"
+#include "port/packet.h"
 
 namespace cp::stage {
 
