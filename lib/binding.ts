@@ -9,7 +9,7 @@
 import { loadBinding } from './loader';
 
 /** Version of the layouts and functions below. */
-export const ABI = 8;
+export const ABI = 9;
 
 /** What a submission asks for and what a packet answers (one numbering for both). */
 export const enum Kind {
@@ -38,12 +38,14 @@ export const enum Kind {
   HandOff = 19,
   /** The thread that held this key died (rule T1). */
   Abandoned = 20,
-  /** The queue has room again; answers `drained()` (rule Q2). */
-  Drained = 21,
+  /** The queue has room again; answers `room()` (rule Q2). */
+  Room = 21,
   /** Submission only: releases the received buffer at `chunk`, `start`, after what was submitted before; answers nothing. */
   Release = 22,
   /** Of a socket; the file is in the submission. Bytes sent, fewer than asked for at the end of the file. */
   SendFile = 23,
+  /** Most of what was queued on a socket is with the kernel: follows a submission with `Full`. */
+  Drain = 24,
 }
 
 /** One submission: 64 bytes, little-endian. Offsets in bytes. */
@@ -73,6 +75,8 @@ export const enum Submission {
   TAG = 44,
   /** u64 */
   HANDLE = 48,
+  /** u64, with SubmissionFlag.Fed */
+  FEEDER = 56,
 }
 
 export const enum SubmissionFlag {
@@ -86,6 +90,10 @@ export const enum SubmissionFlag {
   Quiet = 8,
   /** TOKEN is the key of the handle: should that be gone, the answer comes under it. */
   Keyed = 16,
+  /** Send, SendFile: the program was told that the socket has enough to send; a Drain packet follows. */
+  Full = 32,
+  /** Send: the bytes were received from the handle FEEDER, which receives nothing while this one is full (rule M4). */
+  Fed = 64,
 }
 
 /** One packet: 64 bytes. Offsets in bytes. */
@@ -343,8 +351,8 @@ export interface NativeLane {
   reserve(wanted: number): number;
   /** To be called when a message was written and `idle` was Asleep then. 0 or PortClosed. */
   acceptPosts(): number;
-  /** An awaited Drained packet comes under `token` when there is room. */
-  drained(token: number): void;
+  /** An awaited Room packet comes under `token` when there is room. */
+  room(token: number): void;
   /** While the thread blocks elsewhere the port lets another run in its place (rule D4). */
   blocking(begins: boolean): void;
 
@@ -457,6 +465,8 @@ export interface Binding {
   defaultDriver(): { name: string; reason: string };
   /** Asks the kernel anew: for diagnosis. Empty where the driver depends on nothing that could be missing. */
   capabilities(): Capability[];
+  /** What each handle of the process has to send, by its place: see lib/outgoing.ts. */
+  outgoing(): ArrayBuffer;
   createPort(options: PortOptions): NativeLane;
   /** Attaches the calling thread to a port of this process. */
   attachPort(portId: number): NativeLane;

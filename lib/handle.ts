@@ -30,6 +30,12 @@ export type Style = 'await' | 'packet';
 /** What a method of a handle returns. */
 export type Answer<S extends Style, T> = S extends 'packet' ? void : Operation<T>;
 
+/**
+ * What a method that sends returns: in packet style, whether there is less to send than
+ * `highWaterMark`; after false, a `drain` packet comes when most of it is out.
+ */
+export type SendAnswer<S extends Style, T> = S extends 'packet' ? boolean : Operation<T>;
+
 /** A handle of any kind; `kind` tells which. */
 export type AnyHandle<S extends Style = 'packet'> =
   File<S> | TcpListener<S> | TcpSocket<S> | Timer<S>;
@@ -103,6 +109,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     if (this.life !== Life.Open || this.lane.closed) return answer<S, void>(this.whenClosed());
     this.lane.assertUnchained();
     this.life = Life.Closing;
+    this.forget();
     if (this.style === 'packet') {
       const flags = SubmissionFlag.Keyed;
       this.lane.submit(Kind.Close, flags, this.id, this.signedKey!, 0, 0, 0, NO_CHUNK, 0, 0);
@@ -120,6 +127,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   cancel(): void {
     this.assertOpen();
     this.lane.assertUnchained();
+    this.forget();
     this.lane.submit(Kind.CancelHandle, 0, this.id, 0, 0, 0, 0, NO_CHUNK, 0, 0);
   }
 
@@ -209,6 +217,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   gone(): void {
     if (this.life === Life.Gone) return;
     this.unref();
+    this.forget();
     this.life = Life.Gone;
     this.lane.handles.delete(this);
   }
@@ -218,6 +227,11 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     this.lane.assertOpen();
     if (this.life !== Life.Open) throw handleClosed();
     this.lane.assertUnchained(this);
+  }
+
+  /** What was begun and not submitted yet will not be. */
+  protected forget(): void {
+    // Only sockets hold anything back.
   }
 
   /** What `util.inspect` shows. */
@@ -243,6 +257,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     bytes = 0,
     flags = 0,
     aftermath?: Aftermath,
+    feeder = 0,
   ): Answer<S, T> {
     const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
     if (this.style === 'packet') {
@@ -251,13 +266,14 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
       const key = this.signedKey!;
       const tag = tagOf(options);
       const how = flags | SubmissionFlag.Keyed | quietOf(options);
-      lane.submit(kind, how, id, key, timeout, offset, length, chunk, start, bytes, tag);
+      lane.submit(kind, how, id, key, timeout, offset, length, chunk, start, bytes, tag, feeder);
       return answer<S, T>(undefined);
     }
     const operation = this.begin(kind, decode, options, aftermath);
     if (operation.token >= 0) {
+      const { lane, id } = this;
       const { token } = operation;
-      this.lane.submit(kind, flags, this.id, token, timeout, offset, length, chunk, start, bytes);
+      lane.submit(kind, flags, id, token, timeout, offset, length, chunk, start, bytes, 0, feeder);
     }
     return answer<S, T>(operation);
   }
@@ -268,17 +284,20 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     options: OperationOptions = noOptions,
     offset = 0,
     aftermath?: Aftermath,
+    flags = 0,
+    feeder = 0,
   ): Answer<S, number> {
     const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
     if (this.style === 'packet') {
       refuseSignal(options);
-      const how = SubmissionFlag.Keyed | quietOf(options);
-      this.lane.submitStaged(kind, how, this.id, this.signedKey!, timeout, offset, tagOf(options));
+      const { lane, id } = this;
+      const how = flags | SubmissionFlag.Keyed | quietOf(options);
+      lane.submitStaged(kind, how, id, this.signedKey!, timeout, offset, tagOf(options), feeder);
       return answer<S, number>(undefined);
     }
     const operation = this.begin(kind, asNumber, options, aftermath);
     if (operation.token >= 0) {
-      this.lane.submitStaged(kind, 0, this.id, operation.token, timeout, offset);
+      this.lane.submitStaged(kind, flags, this.id, operation.token, timeout, offset, 0, feeder);
     }
     return answer<S, number>(operation);
   }
@@ -291,30 +310,43 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     options: OperationOptions = noOptions,
     offset = 0,
     aftermath?: Aftermath,
+    flags = 0,
   ): Answer<S, T> {
     const { lane, id } = this;
     const timeout = validate.timeout(options.timeout);
-    lane.ensure(lane.memory.stagedRecords + 1);
     if (this.style === 'packet') {
       refuseSignal(options);
       const tag = tagOf(options);
       const key = this.signedKey!;
       const how = SubmissionFlag.Keyed | quietOf(options);
-      lane.submitStaged(kind, how, id, key, timeout, offset, tag);
+      lane.ensure(lane.memory.stagedRecords + 1);
+      lane.submitStaged(kind, flags | how, id, key, timeout, offset, tag);
       lane.linkLast();
       lane.submit(second, how, id, key, timeout, 0, 0, NO_CHUNK, 0, 0, tag);
       return answer<S, T>(undefined);
     }
     const pair = new PairedOperation<T>(lane, kind, this.subject(), finish);
     pair.aftermath = aftermath;
-    if (!watchSignal(pair, options)) return answer<S, T>(pair);
+    if (watchSignal(pair, options)) this.submitPair(pair, kind, second, timeout, offset, flags);
+    return answer<S, T>(pair);
+  }
+
+  protected submitPair(
+    pair: PairedOperation<unknown>,
+    kind: Kind,
+    second: Kind,
+    timeout: number,
+    offset: number,
+    flags: number,
+  ): void {
+    const { lane, id } = this;
     const { first } = pair;
+    lane.ensure(lane.memory.stagedRecords + 1);
     first.token = lane.add(first);
     pair.token = lane.add(pair);
-    lane.submitStaged(kind, 0, id, first.token, timeout, offset);
+    lane.submitStaged(kind, flags, id, first.token, timeout, offset);
     lane.linkLast();
     lane.submit(second, 0, id, pair.token, timeout, 0, 0, NO_CHUNK, 0, 0);
-    return answer<S, T>(pair);
   }
 
   /**

@@ -25,6 +25,7 @@ import { invalidState, portClosed } from './errors';
 import { Handles } from './handles';
 import type { Handle, Style } from './handle';
 import { Memory, SLICES_IN_RECORD } from './memory';
+import { Outgoing } from './outgoing';
 import type { CompletionPort } from './port';
 import { clearInterval, nextTick, now, queueMicrotask, setImmediate, setInterval } from './timers';
 import { outOfRange } from './validate';
@@ -47,6 +48,13 @@ export interface Consumer {
   ended(error: Error): void;
 }
 
+/** A loop over what a socket receives. */
+export interface Lender {
+  /** The socket's name. */
+  readonly id: number;
+  lends(chunk: number, start: number): boolean;
+}
+
 const RECORDS = 512;
 const RECORD_WORDS = Submission.SIZE / 4;
 const SLOT_WORDS = Slot.SIZE / 4;
@@ -65,6 +73,8 @@ export class Lane {
   readonly port: CompletionPort;
   readonly native: NativeLane;
   readonly memory: Memory;
+  /** What this thread's sockets have to send. */
+  readonly outgoing = new Outgoing();
   /** The completion array. */
   readonly words: Uint32Array;
   readonly states: Int32Array;
@@ -73,6 +83,8 @@ export class Lane {
   readonly batch: Batch;
   /** Handles this thread has an object for. */
   readonly handles = new Handles();
+  /** Whoever lent received bytes last, if they are lent still. */
+  lender: Lender | undefined = undefined;
   closed = false;
   /** `port.close()` is under way. */
   closing = false;
@@ -176,10 +188,13 @@ export class Lane {
     start: number,
     bytes: number,
     tag = 0,
+    feeder = 0,
   ): void {
     const slices = chunk === NO_CHUNK ? 0 : 1;
     const at = this.reserve(1) * RECORD_WORDS;
-    this.write(at, kind, flags, slices, handle, token, timeout, offset, length);
+    const fed = feeder === 0 ? 0 : SubmissionFlag.Fed;
+    this.write(at, kind, flags | fed, slices, handle, token, timeout, offset, length);
+    if (feeder !== 0) setHandle(this.records, at + Submission.FEEDER / 4, feeder);
     this.records[at + Submission.CHUNK / 4] = chunk;
     this.records[at + Submission.START / 4] = start;
     this.records[at + Submission.BYTES / 4] = bytes;
@@ -195,6 +210,7 @@ export class Lane {
     timeout: number,
     offset: number,
     tag = 0,
+    feeder = 0,
   ): void {
     const { slices, sliceCount, stagedCopy } = this.memory;
     const more = this.memory.stagedRecords - 1;
@@ -202,7 +218,9 @@ export class Lane {
     const release = stagedCopy ? SubmissionFlag.Release : 0;
     let at = first * RECORD_WORDS;
     this.records[at + Submission.TAG / 4] = tag;
-    this.write(at, kind, flags | release, sliceCount, handle, token, timeout, offset, 0);
+    const fed = feeder === 0 ? 0 : SubmissionFlag.Fed;
+    if (feeder !== 0) setHandle(this.records, at + Submission.FEEDER / 4, feeder);
+    this.write(at, kind, flags | release | fed, sliceCount, handle, token, timeout, offset, 0);
     at += Submission.CHUNK / 4;
     this.records[at] = sliceCount > 0 ? slices[0]! : NO_CHUNK;
     this.records[at + 1] = sliceCount > 0 ? slices[1]! : 0;
@@ -255,6 +273,7 @@ export class Lane {
     if (this.chained) throw invalidState('Only operations of one open handle can be linked');
     this.native.submit(this.count);
     this.count = 0;
+    this.outgoing.handedOver();
     this.schedule();
   }
 
@@ -270,6 +289,11 @@ export class Lane {
       this.chained = undefined;
       if (this.count > this.chainStart) this.unlinkLast();
     }
+  }
+
+  /** Whether a chain is being described. */
+  get chaining(): boolean {
+    return this.chained !== undefined;
   }
 
   /** Marks the record that was written last as followed by the next one. */
@@ -297,6 +321,7 @@ export class Lane {
       this.batch.finish();
       const count = this.count;
       this.count = this.room = 0;
+      this.outgoing.handedOver();
       const got = this.native.get(count, max, left);
       if (got < 0) throw this.down();
       if (got > 0) {
@@ -507,6 +532,7 @@ export class Lane {
     if (this.batch.active) this.batch.interrupt();
     const count = this.count;
     this.count = this.room = 0;
+    this.outgoing.handedOver();
     return this.native.enter(count, max);
   }
 

@@ -12,6 +12,7 @@ import { keyOf, watchSignal, type KeyOption, type Style } from './handle';
 import type { Lane } from './lane';
 import { TcpListener } from './listener';
 import { ComposedOperation, Operation, type OperationOptions, type Steps } from './operation';
+import { HIGH_WATER_MARK, setHighWaterMark } from './outgoing';
 import { mayUseNet } from './permission';
 import { TcpSocket } from './socket';
 import * as validate from './validate';
@@ -33,6 +34,11 @@ export interface ConnectOptions extends OperationOptions {
    * false.
    */
   readonly keepAlive?: boolean | number | undefined;
+  /**
+   * Bytes that the connection may have to send before `send` says, or waits, that it is enough; 1 to 4 GiB.
+   * Default: 1 MiB.
+   */
+  readonly highWaterMark?: number | undefined;
 }
 
 export interface ListenOptions extends OperationOptions {
@@ -54,6 +60,11 @@ export interface ListenOptions extends OperationOptions {
   readonly ipv6Only?: boolean | undefined;
   /** TCP_NODELAY for its connections. Default: true, as in `connect`. */
   readonly noDelay?: boolean | undefined;
+  /**
+   * Bytes that each of its connections may have to send before `send` says, or waits, that it is enough; 1 to 4 GiB.
+   * Default: 1 MiB.
+   */
+  readonly highWaterMark?: number | undefined;
 }
 
 export interface OpenRequest extends OperationOptions {
@@ -134,12 +145,14 @@ export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocke
   const key = keyOf(lane, options.key);
   const { noDelay = true, keepAlive = false } = options;
   validate.boolean(noDelay, 'options.noDelay');
+  const highWaterMark = markOf(options);
   if (typeof keepAlive !== 'boolean') {
     validate.integer(keepAlive, 'options.keepAlive', 0, 0x7fffffff);
   }
   mayUseNet(host);
   const run = async (steps: Steps): Promise<TcpSocket> => {
     const socket = await connectToAny(lane, steps, await addressesOf(host), port, key);
+    setHighWaterMark(socket.id, highWaterMark);
     if (noDelay) socket.setNoDelay();
     if (keepAlive !== false) socket.setKeepAlive(true, keepAlive === true ? 0 : keepAlive);
     return socket;
@@ -151,6 +164,7 @@ export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocke
 export function listen(lane: Lane, options: ListenOptions, accepts = true): Operation<TcpListener> {
   checkListenOptions(options);
   const key = keyOf(lane, options.key);
+  const highWaterMark = markOf(options);
   mayUseNet(options.host ?? '::');
   const run = async (): Promise<TcpListener> => {
     const { backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
@@ -162,6 +176,7 @@ export function listen(lane: Lane, options: ListenOptions, accepts = true): Oper
       const name = key ?? -1;
       return native.listen(address, port, backlog, reusePort, ipv6Only, name, keyed, noDelay);
     });
+    setHighWaterMark(id, highWaterMark);
     return listening(lane, id, key, accepts);
   };
   return new ComposedOperation(lane, Kind.Accept, 'listen', options, run, discard);
@@ -176,6 +191,11 @@ export function checkListenOptions(options: ListenOptions): void {
   validate.boolean(reusePort, 'options.reusePort');
   validate.boolean(ipv6Only, 'options.ipv6Only');
   validate.boolean(noDelay, 'options.noDelay');
+  markOf(options);
+}
+
+function markOf(options: ListenOptions | ConnectOptions): number {
+  return validate.highWaterMark(options.highWaterMark ?? HIGH_WATER_MARK, 'options.highWaterMark');
 }
 
 /**

@@ -164,6 +164,7 @@ export class Operation<T> implements Promise<T>, Entry {
   /** @internal */
   stop(_reason: Error | undefined): void {
     if (this.token >= 0) this.lane.cancel(this.token);
+    else this.fail(this.errorOf(ECANCELED)); // not begun: see HeldSends
   }
 
   /** @internal */
@@ -268,7 +269,7 @@ export class PairedOperation<T> extends Operation<T> {
   /** @internal */
   override stop(): void {
     if (this.first.token >= 0) this.lane.cancel(this.first.token);
-    if (this.token >= 0) this.lane.cancel(this.token);
+    super.stop(undefined);
   }
 
   private arrived(): void {

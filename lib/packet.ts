@@ -4,7 +4,7 @@
 import { inspect } from 'node:util';
 import { handleAt, Kind, NO_CHUNK, Packet as Slot, PacketFlag, type LibraryError } from './binding';
 import { bufferReleased, codeOf, failure, invalidState } from './errors';
-import type { Answer, AnyHandle, Style } from './handle';
+import type { AnyHandle, SendAnswer, Style } from './handle';
 import type { Lane } from './lane';
 import type { OperationOptions } from './operation';
 import type { TcpSocket } from './socket';
@@ -30,7 +30,7 @@ export type PacketType =
   | 'posted'
   | 'handoff'
   | 'abandoned'
-  | 'drained';
+  | 'drain';
 
 const types: readonly PacketType[] = [
   'none',
@@ -54,9 +54,10 @@ const types: readonly PacketType[] = [
   'none',
   'handoff',
   'abandoned',
-  'drained',
+  'none',
   'none',
   'sent',
+  'drain',
 ];
 
 /** A packet's contents, copied: stays valid. */
@@ -199,13 +200,15 @@ export class Packet {
 
   /**
    * Sends the received bytes to `socket`, from where they are; native code releases their buffer
-   * when they are sent. Answers as `socket.send` does. Throws `ERR_INVALID_STATE` without received
-   * bytes.
+   * when they are sent. Answers as `socket.send` does. While `socket` has enough to send, nothing
+   * more is received from the connection that these bytes came from (rule M4). Throws
+   * `ERR_INVALID_STATE` without received bytes.
    */
-  sendTo<S extends Style>(socket: TcpSocket<S>, options?: OperationOptions): Answer<S, number> {
+  sendTo<S extends Style>(socket: TcpSocket<S>, options?: OperationOptions): SendAnswer<S, number> {
     if (this.chunk === NO_CHUNK) throw invalidState('The packet holds no received bytes');
     if (!this.lends) throw bufferReleased();
-    const answer = socket.forward(this.chunk, this.start, this.bytes, options);
+    const { chunk, start, bytes, feeder } = this;
+    const answer = socket.forward(chunk, start, bytes, feeder, options);
     this.lends = false;
     return answer;
   }
@@ -230,6 +233,11 @@ export class Packet {
     const { type, key, bytes, code, more } = this;
     const result = code ?? bytes;
     return `Packet ${show({ type, key, result, more }, options)}`;
+  }
+
+  /** @internal The handle whose bytes the packet holds; 0: it holds none. */
+  get feeder(): number {
+    return this.chunk === NO_CHUNK ? 0 : handleAt(this.words, this.at + Slot.HANDLE / 4);
   }
 
   /** @internal Shows the packet at `at` of the completion array. */

@@ -317,14 +317,14 @@ export class CompletionPort implements AsyncDisposable {
    * Resolves when the queue has room for messages: at once when there is some, else when a quarter
    * of it is free.
    */
-  drained(): Operation<void> {
+  room(): Operation<void> {
     const { lane } = this;
     lane.assertOpen();
-    const operation = new Operation<void>(lane, Kind.Drained, {}, asNothing);
+    const operation = new Operation<void>(lane, Kind.Room, {}, asNothing);
     operation.token = lane.add(operation);
     lane.hold(1);
     operation.aftermath = { after: () => lane.hold(-1) };
-    lane.native.drained(operation.token);
+    lane.native.room(operation.token);
     lane.schedule();
     return operation;
   }

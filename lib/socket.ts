@@ -11,9 +11,25 @@ import {
   type Subject,
 } from './errors';
 import { File } from './file';
-import { asNothing, asNumber, Handle, type Answer, type Style } from './handle';
-import { LARGEST_COPY, type Data } from './memory';
-import type { Aftermath, Decode, Operation, OperationOptions } from './operation';
+import {
+  asNothing,
+  asNumber,
+  Handle,
+  watchSignal,
+  type Answer,
+  type SendAnswer,
+  type Style,
+} from './handle';
+import { HeldSends } from './held-sends';
+import { asBytes, LARGEST_COPY, type Data } from './memory';
+import {
+  Operation,
+  PairedOperation,
+  type Aftermath,
+  type Decode,
+  type OperationOptions,
+} from './operation';
+import { highWaterMark, OF_FILE, setHighWaterMark } from './outgoing';
 import { Stream } from './stream';
 import { CopyBack } from './copy-back';
 import * as validate from './validate';
@@ -65,6 +81,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   private ends: { local?: Address | undefined; remote?: Address | undefined } | undefined =
     undefined;
 
+  /** Sends that wait; made when the first one made the socket full. */
+  private held: HeldSends | undefined = undefined;
+
   get kind(): 'socket' {
     return 'socket';
   }
@@ -89,27 +108,59 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     return this.request(Kind.Receive, takeBytes, options, 0, 0, NO_CHUNK, 0, 0, flags);
   }
 
+  /** Bytes that were given to `send` and its like and are not with the kernel yet. */
+  get bufferedAmount(): number {
+    return this.lane.outgoing.bytes(this.id) + (this.held?.bytes ?? 0);
+  }
+
   /**
-   * Sends all of `data`, in the order submitted (rule O7); resolves to the number of bytes when all
-   * are with the kernel. The port's memory is sent from where it is, and must not be changed until
-   * then; a program's own, and strings (as UTF-8), are copied. An array is sent as one piece.
+   * `bufferedAmount` from which on it has enough to send: 1 MiB where `connect` or `listen` was told
+   * nothing else. 4,096 sends are enough, too. The same in each thread.
    */
-  send(data: Data | readonly Data[], options?: SendOptions): Answer<S, number> {
+  get highWaterMark(): number {
+    return highWaterMark(this.id);
+  }
+
+  set highWaterMark(bytes: number) {
+    this.assertOpen();
+    setHighWaterMark(this.id, validate.highWaterMark(bytes, 'highWaterMark'));
+  }
+
+  /**
+   * Sends all of `data`, in the order submitted (rule O7). The port's memory is sent from where it
+   * is, and must not be changed until then; a program's own, and strings (as UTF-8), are copied. An
+   * array is sent as one piece.
+   *
+   * Await style: resolves to the number of bytes when all are with the kernel. One that is begun
+   * while the socket has enough to send (`highWaterMark`) waits for its turn as a copy outside of
+   * the port's memory.
+   *
+   * Packet style: false when the socket has enough to send with it, which is sent all the same. A
+   * `drain` packet follows when most of what was to be sent is out.
+   */
+  send(data: Data | readonly Data[], options?: SendOptions): SendAnswer<S, number> {
     this.assertOpen();
     validate.data(data, 'data');
-    if (!this.admits(options)) return this.aborted(Kind.Send, options);
+    if (!this.admits(options)) return this.told(true, this.aborted(Kind.Send, options));
+    if (this.holds()) return this.sendLater(data, options);
     const { memory } = this.lane;
-    if (!memory.stage(data)) return this.refuse(Kind.Send, outOfBuffers());
-    if (memory.stagedBytes === 0 && this.style === 'await') return this.answerNow(Kind.Send, 0);
+    if (!memory.stage(data)) return this.told(true, this.refuse(Kind.Send, outOfBuffers()));
+    if (memory.stagedBytes === 0 && this.style === 'await') {
+      return this.told(true, this.answerNow(Kind.Send, 0));
+    }
+    const feeder = this.feederOf();
     if (options?.release === true) this.releaseAfterwards();
-    return this.requestStaged(Kind.Send, options);
+    const below = this.counts(memory.stagedBytes, memory.stagedRecords);
+    const flags = below ? 0 : SubmissionFlag.Full;
+    return this.told(below, this.requestStaged(Kind.Send, options, 0, undefined, flags, feeder));
   }
 
   /**
    * Sends what `file` holds from `offset` on, without a copy of it in the program: sendfile on
    * Linux | read and sent by native code on Windows. In the order submitted, among the sends (rule
    * O7). Resolves to the number of bytes when all are with the kernel: fewer than `length` where the
-   * file ends before, 0 when there are none at `offset`. Packet style: a `sent` packet.
+   * file ends before, 0 when there are none at `offset`. Packet style: a `sent` packet, and false
+   * as from `send`. It takes no memory and counts as 64 KiB at most.
    *
    * `file` is a regular file, open for reading. One of the same port may be closed as soon as this
    * returns: its descriptor goes back when the last of what was submitted is sent. What is sent is
@@ -118,32 +169,53 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
    * Throws `ERR_HANDLE_CLOSED` for a file that is closed, and `ERR_INVALID_ARG_VALUE` for one that
    * is not a regular file, or was opened with `direct`, past the page cache that the bytes come from.
    */
-  sendFile<F extends Style>(file: File<F>, options?: SendFileOptions): Answer<S, number> {
+  sendFile<F extends Style>(file: File<F>, options?: SendFileOptions): SendAnswer<S, number> {
     this.assertOpen();
     const source = sendable(file);
-    if (!this.admits(options)) return this.aborted(Kind.SendFile, options);
+    if (!this.admits(options)) return this.told(true, this.aborted(Kind.SendFile, options));
     const offset = validate.position(options?.offset, 'options.offset') ?? 0;
     const most = Number.MAX_SAFE_INTEGER;
     const length = validate.integer(options?.length ?? most, 'options.length', 0, most);
+    this.held?.releaseAll(); // the file may be closed afterwards
+    const below = this.counts(Math.min(length, OF_FILE), 1);
+    const flags = below ? 0 : SubmissionFlag.Full;
     // In the place of memory: the two words of the file's name.
     const high = source / 2 ** 32;
-    return this.request(Kind.SendFile, asNumber, options, offset, length, NO_CHUNK, source, high);
+    return this.told(
+      below,
+      this.request(Kind.SendFile, asNumber, options, offset, length, NO_CHUNK, source, high, flags),
+    );
   }
 
   /**
    * Sends `data`, if any, and ends the sending side when everything queued before is sent; the peer
-   * then receives the end. Receiving goes on. shutdown(SHUT_WR).
+   * then receives the end. Receiving goes on. shutdown(SHUT_WR). Packet style: false as from `send`.
    */
-  end(data?: Data | readonly Data[], options?: OperationOptions): Answer<S, void> {
+  end(data?: Data | readonly Data[], options?: OperationOptions): SendAnswer<S, void> {
     this.assertOpen();
-    if (data === undefined) return this.request(Kind.Shutdown, asNothing, options);
-    validate.data(data, 'data');
-    if (!this.admits(options)) return this.aborted(Kind.Send, options);
-    if (!this.lane.memory.stage(data)) return this.refuse(Kind.Send, outOfBuffers());
-    if (this.lane.memory.stagedBytes === 0) {
-      return this.request(Kind.Shutdown, asNothing, options);
+    if (data !== undefined) validate.data(data, 'data');
+    if (!this.admits(options)) return this.told(true, this.aborted(Kind.Send, options));
+    if (this.holds()) return this.endLater(data, options);
+    const { memory } = this.lane;
+    if (!memory.stage(data ?? '')) return this.told(true, this.refuse(Kind.Send, outOfBuffers()));
+    const below = this.counts(memory.stagedBytes, memory.stagedRecords + 1);
+    if (memory.stagedBytes === 0) {
+      return this.told(below, this.request(Kind.Shutdown, asNothing, options));
     }
-    return this.requestPair(Kind.Send, Kind.Shutdown, () => undefined, options);
+    const flags = below ? 0 : SubmissionFlag.Full;
+    return this.told(
+      below,
+      this.requestPair(Kind.Send, Kind.Shutdown, nothing, options, 0, undefined, flags),
+    );
+  }
+
+  /**
+   * As of any handle. Not while sends wait for their turn (`highWaterMark`), which are to go out
+   * before: throws `ERR_INVALID_STATE`.
+   */
+  override link<T>(fn: () => T): T {
+    if (this.held?.any) throw invalidState('Sends of this socket wait for their turn: await them');
+    return super.link(fn);
   }
 
   /**
@@ -198,16 +270,39 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     return this.remoteEnd()?.port;
   }
 
-  /** @internal Sends a received buffer, which is released when it is sent. */
+  /** @internal Sends a received buffer of `feeder`, which is released when it is sent. */
   forward(
     chunk: number,
     start: number,
     bytes: number,
+    feeder: number,
     options: OperationOptions | undefined,
-  ): Answer<S, number> {
+  ): SendAnswer<S, number> {
     this.assertOpen();
-    const flags = SubmissionFlag.Release;
-    return this.request(Kind.Send, asNumber, options, 0, 0, chunk, start, bytes, flags);
+    if (this.holds()) {
+      const { memory } = this.lane;
+      const answer = this.sendLater(memory.view(chunk, start, bytes), options);
+      memory.give(chunk, start);
+      return answer;
+    }
+    const below = this.counts(bytes, 1);
+    const flags = SubmissionFlag.Release | (below ? 0 : SubmissionFlag.Full);
+    return this.told(
+      below,
+      this.request(
+        Kind.Send,
+        asNumber,
+        options,
+        0,
+        0,
+        chunk,
+        start,
+        bytes,
+        flags,
+        undefined,
+        feeder,
+      ),
+    );
   }
 
   /** @internal */
@@ -220,6 +315,81 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
       end &&
       (end.address.includes(':') ? `[${end.address}]:${end.port}` : `${end.address}:${end.port}`);
     return { ...super.describe(), local: show(this.localEnd()), remote: show(this.remoteEnd()) };
+  }
+
+  protected override forget(): void {
+    this.held?.cancelAll();
+  }
+
+  // ---- as much as is enough
+
+  /** Counts bytes that are submitted next, in `records`; whether there is less to send than enough. */
+  private counts(bytes: number, records: number): boolean {
+    const { lane } = this;
+    lane.ensure(records); // what makes room for them hands over what was counted before
+    return lane.outgoing.add(this.id, bytes);
+  }
+
+  /** The answer of a send; after one that makes it full others wait. */
+  private told<T>(below: boolean, answer: Answer<S, T>): SendAnswer<S, T> {
+    if (this.style === 'packet') return below as SendAnswer<S, T>;
+    if (!below) {
+      this.held ??= new HeldSends(() => this.lane.outgoing.isBelow(this.id));
+      this.held.follow(answer as Operation<T>);
+    }
+    return answer as unknown as SendAnswer<S, T>;
+  }
+
+  /** Whether what is sent now has to wait. A chain does not: it was refused if it had to. */
+  private holds(): boolean {
+    return this.held !== undefined && this.held.full && !this.lane.chaining;
+  }
+
+  private sendLater(
+    data: Data | readonly Data[],
+    options: OperationOptions | undefined,
+  ): SendAnswer<S, number> {
+    const { lane, held } = this;
+    const copy = copyOf(data);
+    const operation = new Operation<number>(lane, Kind.Send, about, asNumber);
+    if (watchSignal(operation, options ?? {})) {
+      held!.add(operation, copy.length, validate.timeout(options?.timeout), (timeout) => {
+        if (!lane.memory.stage(copy)) return operation.fail(outOfBuffers());
+        this.counts(copy.length, 1);
+        operation.token = lane.add(operation);
+        lane.submitStaged(Kind.Send, 0, this.id, operation.token, timeout, 0);
+      });
+    }
+    return operation as unknown as SendAnswer<S, number>;
+  }
+
+  private endLater(
+    data: Data | readonly Data[] | undefined,
+    options: OperationOptions | undefined,
+  ): SendAnswer<S, void> {
+    const { lane, held } = this;
+    const copy = copyOf(data ?? '');
+    const pair = new PairedOperation<void>(lane, Kind.Send, about, nothing);
+    if (watchSignal(pair, options ?? {})) {
+      held!.add(pair, copy.length, validate.timeout(options?.timeout), (timeout) => {
+        if (!lane.memory.stage(copy)) return pair.fail(outOfBuffers());
+        this.counts(copy.length, 2);
+        this.submitPair(pair, Kind.Send, Kind.Shutdown, timeout, 0, 0);
+      });
+    }
+    return pair as unknown as SendAnswer<S, void>;
+  }
+
+  /** Where what is staged was received from, if that is at hand: 0, not known. */
+  private feederOf(): number {
+    const { lane } = this;
+    if (this.style === 'packet') {
+      const { feeder } = lane.batch.packet;
+      return feeder === this.id ? feeder : 0;
+    }
+    const { memory, lender } = lane;
+    if (lender === undefined || memory.stagedCopy || memory.sliceCount === 0) return 0;
+    return lender.lends(memory.slices[0]!, memory.slices[1]!) ? lender.id : 0;
   }
 
   private receiveInto(
@@ -292,6 +462,16 @@ function sendable(file: File): number {
   return file.id;
 }
 
+const nothing = (): undefined => undefined;
+
+/** The program may change its memory, and give the port's back, before the turn comes. */
+function copyOf(data: Data | readonly Data[]): Buffer {
+  const parts = (Array.isArray(data) ? data : [data]) as readonly Data[];
+  return Buffer.concat(
+    parts.map((part) => (typeof part === 'string' ? Buffer.from(part) : asBytes(part))),
+  );
+}
+
 /** A Buffer of its own; the port's goes back at once. */
 const takeBytes: Decode<Buffer> = (result, at, operation: Operation<unknown>): Buffer => {
   const { words, memory } = operation.lane;
@@ -304,6 +484,8 @@ const takeBytes: Decode<Buffer> = (result, at, operation: Operation<unknown>): B
 };
 
 class ReceivedChunks extends Stream<Buffer> {
+  /** The socket's name: whose bytes are lent. */
+  readonly id: number;
   private readonly socket: TcpSocket<'await'>;
   private readonly copy: boolean;
   private readonly timeout: number;
@@ -318,6 +500,7 @@ class ReceivedChunks extends Stream<Buffer> {
     validate.options(options);
     super(socket.lane, options);
     this.socket = socket;
+    this.id = socket.id;
     this.copy = validate.boolean(options.copy ?? false, 'options.copy');
     this.timeout = validate.timeout(options.timeout);
   }
@@ -336,6 +519,13 @@ class ReceivedChunks extends Stream<Buffer> {
     this.wake();
   }
 
+  /** @internal Whether the bytes there are those that the loop has. */
+  lends(chunk: number, start: number): boolean {
+    return (
+      this.lent && chunk === this.chunk && start >= this.start && start < this.start + this.bytes
+    );
+  }
+
   protected override proceed(): void {
     if (this.lent) this.giveBack();
     if (this.ending || this.chunk !== NO_CHUNK) return;
@@ -350,7 +540,10 @@ class ReceivedChunks extends Stream<Buffer> {
     if (this.chunk === NO_CHUNK || this.lent) return undefined;
     this.lent = true;
     const view = this.lane.memory.view(this.chunk, this.start, this.bytes);
-    if (!this.copy) return view;
+    if (!this.copy) {
+      this.lane.lender = this;
+      return view;
+    }
     const own = Buffer.from(view);
     this.giveBack();
     return own;
@@ -368,5 +561,6 @@ class ReceivedChunks extends Stream<Buffer> {
     this.lane.memory.give(this.chunk, this.start);
     this.chunk = NO_CHUNK;
     this.lent = false;
+    if (this.lane.lender === this) this.lane.lender = undefined;
   }
 }

@@ -133,3 +133,7 @@ export function data(value: unknown, name: string): void {
     );
   }
 }
+
+export function highWaterMark(value: unknown, name: string): number {
+  return integer(value, name, 1, 2 ** 32 - 1);
+}

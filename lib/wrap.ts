@@ -62,6 +62,7 @@ function kindOf(packet: Kind): HandleInfo['kind'] | undefined {
     case Kind.Send:
     case Kind.SendFile:
     case Kind.Shutdown:
+    case Kind.Drain:
       return 'socket';
     case Kind.Timer:
       return 'timer';

@@ -160,7 +160,7 @@ test('util.inspect tells what a thing is', async () => {
   for (const thing of [port, socket, file, timer]) expect(inspect(thing)).toMatch(/closed|Gone/i);
 });
 
-test('types: packet style methods return nothing, unknown options are rejected', (context) => {
+test('types: packet style methods return no operations, unknown options are rejected', (context) => {
   skipUnderWine(context, 'the compiler is not installed there');
   const directory = temporaryDirectory();
   const file = path.join(directory, 'types.mts');
@@ -171,7 +171,7 @@ import { CompletionPort, type Operation, type TcpSocket } from ${JSON.stringify(
 declare const port: CompletionPort;
 const keyed = await port.connect({ port: 1, key: 1 });
 const awaited = await port.connect({ port: 1 });
-const nothing: void = keyed.send('x');
+const below: boolean = keyed.send('x');
 const bytes: Operation<number> = awaited.send('x');
 const buffer: Buffer = await awaited.receive();
 const into: number = await awaited.receive(new Uint8Array(1));
@@ -198,7 +198,7 @@ const other: TcpSocket<'await'> = keyed;
 (await port.open('x', 'r', { key: 1 })).stat();
 // @ts-expect-error timers without a key wait
 port.timer().start(1);
-void [nothing, bytes, buffer, into, key, none, socket, wrong, other];
+void [below, bytes, buffer, into, key, none, socket, wrong, other];
 `,
   );
   const options = [

@@ -44,7 +44,7 @@ test('timers that tests replace do not stop a pipeline', async () => {
     const client = net.connect(port, '127.0.0.1').on('error', () => undefined);
     await new Promise((resolve) => client.once('data', resolve).write('x'));
     // It looks again and again whether the last connection has gone.
-    await pipeline.close({ drain: 0 });
+    await pipeline.close({ grace: 0 });
     process.stdout.write('closed');
   `);
   expect(printed).toBe('closed');

@@ -49,6 +49,7 @@ export const enum Event {
   Received,
   Ended,
   Sent,
+  Drain,
   Posted,
   Timeout,
   Closed,
@@ -182,29 +183,45 @@ export class Connection<
     return this.thread.lane.port.open(path, flags, { ...options, key: undefined });
   }
 
+  /** Bytes that were given to `send` and are not with the kernel yet. */
+  get bufferedAmount(): number {
+    const handle = this.handleId;
+    return handle === 0 ? 0 : this.thread.lane.outgoing.bytes(handle);
+  }
+
   /**
    * Sends all of `data`, in the order of the calls (rule O7). A failure goes to `failed`; a `sent`
-   * handler hears of the success. Throws `ERR_OUT_OF_BUFFERS` when the port's memory is used up.
+   * handler hears of the success. False when the connection has enough to send (`highWaterMark` of
+   * `listen`): a `drain` event follows when most of it is out, and where this is called from
+   * `received` nothing more is received until then (rule M4). Throws `ERR_OUT_OF_BUFFERS` when the
+   * port's memory is used up.
    */
-  send(data: Data | readonly Data[]): void {
+  send(data: Data | readonly Data[]): boolean {
     const handle = this.socket('send');
     validate.data(data, 'data');
     const { lane } = this.thread;
-    if (!lane.memory.stage(data)) throw outOfBuffers();
-    if (lane.memory.stagedBytes === 0) return;
-    const flags = this.now.sent === undefined ? SubmissionFlag.Quiet : 0;
-    lane.submitStaged(Kind.Send, flags, handle, 0, 0, 0);
+    const { memory, outgoing } = lane;
+    if (!memory.stage(data)) throw outOfBuffers();
+    if (memory.stagedBytes === 0) return outgoing.isBelow(handle);
+    lane.ensure(memory.stagedRecords);
+    const below = outgoing.add(handle, memory.stagedBytes);
+    const quiet = this.now.sent === undefined ? SubmissionFlag.Quiet : 0;
+    const flags = below ? quiet : quiet | SubmissionFlag.Full;
+    const feeder = this.event === Event.Received ? handle : 0;
+    lane.submitStaged(Kind.Send, flags, handle, 0, 0, 0, 0, feeder);
     const { bytes } = this.thread.records;
     const place = this.at + Header.FLAGS;
     bytes[place] = bytes[place]! | RecordFlag.Sent;
+    return below;
   }
 
-  /** Sends `data`, if any, and then the end of the stream; receiving goes on. */
-  end(data?: Data | readonly Data[]): void {
+  /** Sends `data`, if any, and then the end of the stream; receiving goes on. False as from `send`. */
+  end(data?: Data | readonly Data[]): boolean {
     if (data !== undefined) this.send(data);
     const handle = this.socket('end');
     const { lane } = this.thread;
     lane.submit(Kind.Shutdown, SubmissionFlag.Quiet, handle, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+    return lane.outgoing.isBelow(handle);
   }
 
   /** A `posted` event for this connection, after what waits already. `ERR_QUEUE_FULL`. */
@@ -281,6 +298,7 @@ export class Connection<
     this.view.key = key;
     this.view.at = at;
     this.todo = 0;
+    this.event = Event.None;
     this.calls = 0;
     this.brought = false;
     this.action = Action.None;

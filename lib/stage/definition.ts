@@ -36,6 +36,11 @@ export interface Handlers<C, S extends string> {
   ended?(this: void, c: C): Result<S>;
   /** So many bytes of one `c.send` are with the kernel. */
   sent?(this: void, c: C, bytes: number): Result<S>;
+  /**
+   * Most of what `c.send` was given is with the kernel: follows a `c.send` that returned false. What
+   * the connection is sent from `received` holds back its receiving meanwhile (rule M4).
+   */
+  drain?(this: void, c: C): Result<S>;
   /** A value of `c.post`, `pipeline.post` or `pipeline.start`. */
   posted?(this: void, c: C, value: number): Result<S>;
   /** The time of `c.timeout` has passed. Default: `failed` with `ETIMEDOUT`. */
@@ -93,6 +98,7 @@ export interface State {
   readonly received: ((c: AnyConnection, bytes: Buffer) => AnyResult) | undefined;
   readonly ended: ((c: AnyConnection) => AnyResult) | undefined;
   readonly sent: ((c: AnyConnection, bytes: number) => AnyResult) | undefined;
+  readonly drain: ((c: AnyConnection) => AnyResult) | undefined;
   readonly posted: ((c: AnyConnection, value: number) => AnyResult) | undefined;
   readonly timeout: ((c: AnyConnection) => AnyResult) | undefined;
   readonly closed: ((c: AnyConnection) => void | Promise<void>) | undefined;
@@ -118,6 +124,7 @@ const events = [
   'received',
   'ended',
   'sent',
+  'drain',
   'posted',
   'timeout',
   'closed',
@@ -225,6 +232,7 @@ function stateOf(name: string, index: number, own: object, otherwise: object): S
     received: chosen.received,
     ended: chosen.ended,
     sent: chosen.sent,
+    drain: chosen.drain,
     posted: chosen.posted,
     timeout: chosen.timeout,
     closed: chosen.closed,

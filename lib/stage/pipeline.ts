@@ -56,7 +56,7 @@ export interface CloseOptions {
    * Milliseconds that connections have for ending by themselves; the rest is closed then. Default:
    * 0.
    */
-  readonly drain?: number | undefined;
+  readonly grace?: number | undefined;
 }
 
 /** One stage's part of `pipeline.stats()`. Counts are since the beginning, unless said otherwise. */
@@ -137,7 +137,7 @@ const enum Phase {
 
 /** How often connections are looked at while the pipeline waits for their end, in milliseconds. */
 const LOOK = 10;
-/** What handlers have for ending when the pipeline closes, beyond `drain`. */
+/** What handlers have for ending when the pipeline closes, beyond `grace`. */
 const GRACE = 2000;
 
 /**
@@ -297,7 +297,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
   }
 
   /**
-   * Stops listening, waits `drain` milliseconds for the connections to end, closes the others (their
+   * Stops listening, waits `grace` milliseconds for the connections to end, closes the others (their
    * `closed` handlers run), ends the threads and frees everything. The same promise each time.
    *
    * A native stage begins no new document: connections between documents end at once, the others
@@ -305,8 +305,8 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
    */
   close(options: CloseOptions = {}): Promise<void> {
     validate.options(options);
-    const drain = validate.integer(options.drain ?? 0, 'options.drain', 0, 2 ** 31 - 1);
-    this.closing ??= this.shutDown(drain);
+    const grace = validate.integer(options.grace ?? 0, 'options.grace', 0, 2 ** 31 - 1);
+    this.closing ??= this.shutDown(grace);
     return this.closing;
   }
 
@@ -451,11 +451,11 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
 
   // ---- ending
 
-  private async shutDown(drain: number): Promise<void> {
+  private async shutDown(grace: number): Promise<void> {
     this.phase = Phase.Closing;
     this.stopListening();
     for (const site of this.sites) site.frames?.endConnections();
-    await this.empty(drain);
+    await this.empty(grace);
     Atomics.store(new Int32Array(this.control), Control.Closing, 1);
     for (const site of this.sites) site.frames?.closeConnections();
     await this.empty(GRACE, () => this.closeConnections());

@@ -181,6 +181,8 @@ export class Runner implements Consumer {
       case Kind.SendFile:
       case Kind.Shutdown:
         return this.meetSent(c, at, kind);
+      case Kind.Drain:
+        return this.call(c, Event.Drain);
       case Kind.Timer:
         return this.meetTimer(c);
       case Kind.Abandoned:

@@ -25,6 +25,7 @@ const names: Readonly<Record<Event, string>> = {
   [Event.Received]: 'received',
   [Event.Ended]: 'ended',
   [Event.Sent]: 'sent',
+  [Event.Drain]: 'drain',
   [Event.Posted]: 'posted',
   [Event.Timeout]: 'timeout',
   [Event.Closed]: 'closed',
@@ -141,6 +142,8 @@ function call(thread: StageThread, c: Connection, event: Event): unknown {
         : state.received(c, c.bytesAtHand());
     case Event.Sent:
       return state.sent?.(c, c.value);
+    case Event.Drain:
+      return state.drain?.(c);
     case Event.Posted:
       return state.posted?.(c, c.value);
     case Event.Ended:

@@ -64,6 +64,12 @@ Napi::Value capabilities(const Napi::CallbackInfo& info) {
   return out;
 }
 
+/// What handles have to send: memory of the process, which stays.
+Napi::Value outgoing(const Napi::CallbackInfo& info) {
+  return Napi::ArrayBuffer::New(info.Env(), HandleTable::instance().outgoing(),
+                                HandleTable::outgoing_size(), [](Napi::Env, void*) {});
+}
+
 Napi::Value make_lane(const Napi::CallbackInfo& info) {
   auto* constructor = info.Env().GetInstanceData<Napi::FunctionReference>();
   return constructor->New({info[0]});
@@ -75,6 +81,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("abi", static_cast<double>(kAbi));
   exports.Set("defaultDriver", Napi::Function::New(env, default_driver));
   exports.Set("capabilities", Napi::Function::New(env, capabilities));
+  exports.Set("outgoing", Napi::Function::New(env, outgoing));
   exports.Set("createPort", Napi::Function::New(env, make_lane));
   exports.Set("attachPort", Napi::Function::New(env, make_lane));
   exports.Set("availableParallelism",

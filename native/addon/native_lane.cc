@@ -54,7 +54,7 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
                      {InstanceMethod<&NativeLane::start>("start"),
                       InstanceMethod<&NativeLane::ref>("ref"),
                       InstanceMethod<&NativeLane::unref>("unref"),
-                      InstanceMethod<&NativeLane::drained>("drained"),
+                      InstanceMethod<&NativeLane::room>("room"),
                       InstanceMethod<&NativeLane::blocking>("blocking"),
                       InstanceMethod<&NativeLane::let_go>("letGo"),
                       InstanceMethod<&NativeLane::pin_key>("pinKey"),
@@ -305,7 +305,7 @@ std::int64_t NativeLane::reserve(napi_env env, const napi_value* arguments) {
   return thread_->reserve(u32(env, arguments[0]));
 }
 
-Napi::Value NativeLane::drained(Info info) {
+Napi::Value NativeLane::room(Info info) {
   thread().notify_when_drained(info[0].As<Napi::Number>().Uint32Value());
   return Env().Undefined();
 }

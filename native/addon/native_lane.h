@@ -48,7 +48,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane> {
   Napi::Value start(Info info);
   Napi::Value ref(Info info);
   Napi::Value unref(Info info);
-  Napi::Value drained(Info info);
+  Napi::Value room(Info info);
   Napi::Value blocking(Info info);
   Napi::Value close_port(Info info);
   Napi::Value detach(Info info);

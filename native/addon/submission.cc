@@ -54,6 +54,8 @@ Request* read(const Submission& record, bool& usable) {
   request->tag = record.tag;
   request->quiet = (record.flags & kQuiet) != 0;
   request->timeout = record.timeout;
+  request->told_full = (record.flags & kFull) != 0;
+  if (record.flags & kFed) request->feeder = record.feeder;
   if (request->kind == PacketKind::kTimer) {
     request->offset = nanoseconds(record.offset);
     request->length = static_cast<std::uint64_t>(nanoseconds(record.length));

@@ -10,7 +10,7 @@
 
 namespace cp::addon {
 
-inline constexpr std::uint32_t kAbi = 8;
+inline constexpr std::uint32_t kAbi = 9;
 inline constexpr std::size_t kSubmissionLimit = 512;
 
 struct Submission {
@@ -27,7 +27,7 @@ struct Submission {
   std::uint32_t bytes;
   std::uint32_t tag;
   HandleId handle;
-  std::uint32_t reserved1[2];
+  HandleId feeder;
 };
 static_assert(sizeof(Submission) == 64);
 static_assert(offsetof(Submission, slices) == 2);
@@ -35,7 +35,7 @@ static_assert(offsetof(Submission, token) == 8 && offsetof(Submission, timeout) 
 static_assert(offsetof(Submission, offset) == 16 && offsetof(Submission, length) == 24);
 static_assert(offsetof(Submission, chunk) == 32 && offsetof(Submission, start) == 36);
 static_assert(offsetof(Submission, bytes) == 40 && offsetof(Submission, tag) == 44);
-static_assert(offsetof(Submission, handle) == 48);
+static_assert(offsetof(Submission, handle) == 48 && offsetof(Submission, feeder) == 56);
 
 /// Slices beyond the first: five to a record.
 struct SliceRecord {
@@ -52,6 +52,8 @@ enum SubmissionFlag : std::uint8_t {
   kRelease = 4,
   kQuiet = 8,
   kKeyed = 16,  ///< `token` is the key of the handle, which may be gone
+  kFull = 32,   ///< the program waits for kDrain
+  kFed = 64,    ///< the bytes were received from `feeder`
 };
 
 /// Submits the first `count` records. What is wrong with one arrives as its packet. `table`: the

@@ -311,6 +311,11 @@ std::uint8_t* BufferPool::use(Place place, std::uint64_t length) {
   return found->base() + place.offset;
 }
 
+bool BufferPool::received(Place place) {
+  const Chunk* found = Chunk::find(place.chunk);
+  return found != nullptr && found == &found->pool().receive_chunk();
+}
+
 void BufferPool::unuse(Place place) {
   Chunk* found = Chunk::find(place.chunk);
   const std::uint64_t before = found->word(place.offset).fetch_sub(1);

@@ -120,6 +120,8 @@ class BufferPool final : public driver::BufferSource {
   /// program owns.
   static std::uint8_t* use(Place place, std::uint64_t length);
   static void unuse(Place place);
+  /// Whether it lies in one of the buffers that a pool's receives share.
+  static bool received(Place place);
 
   /// `on_free` is called whenever a receive buffer became free, without locks of the pool. Set
   /// once, before any lane exists.

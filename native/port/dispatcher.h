@@ -130,7 +130,7 @@ class Dispatcher {
   /// Takes over what the threads have written into their rings, and sends for threads that wait.
   void accept_posts() { wake_for_surplus(); }
 
-  /// Asks for a kDrained packet: now when the queue has room, else when a quarter of it is free, so
+  /// Asks for a kRoom packet: now when the queue has room, else when a quarter of it is free, so
   /// that a producer is not woken for each message that leaves.
   void notify_when_drained(const Packet& packet);
 

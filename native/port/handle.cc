@@ -1,8 +1,10 @@
 #include "port/handle.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
+#include "port/memory.h"
 #include "port/port.h"
 
 namespace cp {
@@ -47,6 +49,11 @@ void Handle::link(Request* request) {
   if (requests != nullptr) requests->handle_previous = request;
   requests = request;
   ++in_flight;
+  if (!request->sends()) return;
+  const bool of_file = request->kind == PacketKind::kSendFile;
+  request->queued = of_file ? std::min(request->total, Outgoing::kOfFile) : request->total;
+  outgoing->add(request->queued);
+  outgoing->sends.fetch_add(1, std::memory_order_relaxed);
 }
 
 void Handle::unlink(Request* request) {
@@ -60,6 +67,9 @@ void Handle::unlink(Request* request) {
   }
   request->handle_previous = request->handle_next = nullptr;
   --in_flight;
+  if (!request->sends()) return;
+  outgoing->subtract(request->queued);
+  outgoing->sends.fetch_sub(1, std::memory_order_relaxed);
 }
 
 driver::Descriptor SharedFile::let_go(SharedFile* file) {
@@ -182,6 +192,11 @@ HandleTable& HandleTable::instance() {
   return *table;
 }
 
+/// Address space that costs nothing until a place is used.
+HandleTable::HandleTable() : outgoing_(static_cast<Outgoing*>(reserve_memory(outgoing_size()))) {
+  if (outgoing_ == nullptr) throw std::bad_alloc();
+}
+
 /// The lowest comes first. With the mutex.
 void HandleTable::take_fresh() {
   const std::uint32_t first = used_.load(std::memory_order_relaxed);
@@ -246,6 +261,9 @@ Handle* HandleTable::create(HandleId& name) {
   handle->requests = handle->close = nullptr;
   handle->in = handle->out = Direction{};
   handle->shared = nullptr;
+  handle->outgoing = new (&outgoing_[handle->place]) Outgoing;
+  handle->wants_drain = false;
+  handle->feeders.clear();
   return handle;
 }
 

@@ -41,8 +41,10 @@ struct Direction {
   Request* active = nullptr;
   Request* first = nullptr;
   Request* last = nullptr;
+  /// Handles that have enough to send and are fed from this one: nothing is begun until it is 0.
+  std::uint32_t holds = 0;
 
-  bool stranded() const { return active == nullptr && first != nullptr; }
+  bool stranded() const { return active == nullptr && first != nullptr && holds == 0; }
   void push(Request* request);
   void push_front(Request* request);
   Request* pop();
@@ -52,6 +54,33 @@ struct Direction {
 inline constexpr std::uint32_t kPlaceBits = 20;
 /// Places a thread fetches, and gives back, at one time.
 inline constexpr std::uint32_t kPlacesTogether = 32;
+/// What a handle has to send, as every thread of the process reads it: lib/outgoing.ts has the same
+/// layout. Written under the handle's mutex, but for the mark, which is the program's.
+struct Outgoing {
+  static constexpr std::uint32_t kMark = 1u << 20;
+  static constexpr std::uint32_t kMostSends = 4096;
+  /// What a file that is sent counts at most: its bytes take no memory.
+  static constexpr std::uint64_t kOfFile = 64 * 1024;
+
+  std::atomic<double> bytes{0};
+  std::atomic<std::uint32_t> sends{0};
+  std::atomic<std::uint32_t> mark{kMark};
+
+  void add(std::uint64_t amount) {
+    bytes.store(bytes.load(std::memory_order_relaxed) + static_cast<double>(amount),
+                std::memory_order_relaxed);
+  }
+  void subtract(std::uint64_t amount) {
+    bytes.store(bytes.load(std::memory_order_relaxed) - static_cast<double>(amount),
+                std::memory_order_relaxed);
+  }
+  /// At the mark: more should not be sent.
+  bool full() const { return bytes.load() >= mark.load() || sends.load() >= kMostSends; }
+  /// Well below it again, so that a peer which reads steadily is not told of every few bytes.
+  bool drained() const { return bytes.load() * 2 <= mark.load() && sends.load() * 2 <= kMostSends; }
+};
+static_assert(sizeof(Outgoing) == 16 && offsetof(Outgoing, sends) == 8 &&
+              offsetof(Outgoing, mark) == 12);
 
 struct Handle {
   std::mutex mutex;  ///< guards everything below; taken inside the dispatcher's, never the reverse
@@ -79,6 +108,10 @@ struct Handle {
   Request* close = nullptr;  ///< waits for in_flight to reach 0 (rule O5)
   Direction in, out;
   SharedFile* shared = nullptr;  ///< of a file that something was sent from
+
+  Outgoing* outgoing = nullptr;
+  bool wants_drain = false;  ///< the program was told that it is full, and is to hear of its end
+  std::vector<HandleId> feeders;  ///< handles whose `in` this one holds while it is full
 
   // In the HandleList of `port`, guarded by the lock of its part.
   Handle* list_previous = nullptr;
@@ -131,8 +164,8 @@ class HandleList {
 };
 
 /// The handles of the process, in places that are used again and again. A name is a place, 20 bits,
-/// and how often that was used, 32 bits: below 2^53, so that JavaScript holds it exactly. A place is
-/// given up when its uses are counted out, so that no name ever comes back.
+/// and how often that was used, 32 bits: below 2^53, so that JavaScript holds it exactly. A place
+/// is given up when its uses are counted out, so that no name ever comes back.
 ///
 /// A thread keeps some places at hand and exchanges them with the others by the batch: in steady
 /// state a handle comes and goes without a lock that threads share.
@@ -152,8 +185,12 @@ class HandleTable {
   /// Hands the calling thread's places to the others: it may be about to end.
   void return_spares();
 
-  /// Calls `visit` with every handle there ever was; which of them are in use is seen with the mutex
-  /// of each.
+  /// One for each place, in the order of the places.
+  Outgoing* outgoing() const { return outgoing_; }
+  static constexpr std::size_t outgoing_size() { return kMostPlaces * sizeof(Outgoing); }
+
+  /// Calls `visit` with every handle there ever was; which of them are in use is seen with the
+  /// mutex of each.
   template <typename Visit>
   void for_each(Visit visit) {
     const std::uint32_t used = used_.load(std::memory_order_acquire);
@@ -171,6 +208,9 @@ class HandleTable {
   void take_fresh();
   void give_back(std::size_t count);
 
+  HandleTable();
+
+  Outgoing* const outgoing_;
   std::atomic<Handle*> blocks_[kMostPlaces / kBlock] = {};
   /// Places below were used, or are at hand in a thread; place 0 names nothing.
   std::atomic<std::uint32_t> used_{0};

@@ -35,9 +35,10 @@ enum class PacketKind : std::uint8_t {
   kCancelHandle = 18,
   kHandOff = 19,
   kAbandoned = 20,
-  kDrained = 21,
+  kRoom = 21,
   kRelease = 22,
   kSendFile = 23,
+  kDrain = 24,
 };
 
 enum PacketFlag : std::uint8_t {

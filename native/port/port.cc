@@ -129,12 +129,17 @@ void Port::end() {
     key_source.swap(key_source_);
   }
   dispose(orphans, *driver_);
+  std::vector<HandleId> feeders;
   for (Handle* handle : handle_list_.all()) {
     std::lock_guard lock(handle->mutex);
+    if (handle->id == 0 || handle->port != this) continue;
+    feeders.insert(feeders.end(), handle->feeders.begin(), handle->feeders.end());
+    handle->feeders.clear();
     // One that closes already: this port's threads have finished theirs, so another port's thread
     // carries the close out.
-    if (handle->id != 0 && handle->port == this && !handle->closing) close_at_end(*handle);
+    if (!handle->closing) close_at_end(*handle);
   }
+  for (const HandleId feeder : feeders) Thread::let_receive(feeder);
   pool_->close();
   driver_.reset();
 }

@@ -69,6 +69,11 @@ void Slices::drop(std::size_t count) {
   many_->slices.erase(first, first + static_cast<std::ptrdiff_t>(count));
 }
 
+void Slices::replace(std::size_t i, const driver::Slice& slice, Place place) {
+  data()[i] = slice;
+  (spread_ ? many_->places[i] : place_) = place;
+}
+
 void Slices::clear() {
   count_ = 0;
   spread_ = false;
@@ -106,6 +111,7 @@ void recycle(Request* request) {
   request->end = Request::End::kNatural;
   request->awaited = request->silent = request->quiet = false;
   request->moving = request->chained = request->keyed = false;
+  request->pausing = request->told_full = false;
   request->handle_id = 0;
   request->key = 0;
   request->token = request->tag = 0;
@@ -113,7 +119,8 @@ void recycle(Request* request) {
   request->owner = nullptr;
   request->runner = nullptr;
   request->runner_index = 0;
-  request->done = request->total = 0;
+  request->done = request->total = request->queued = 0;
+  request->feeder = 0;
   request->memory.clear();
   request->source = 0;
   request->shared = nullptr;

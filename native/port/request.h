@@ -42,6 +42,9 @@ class Slices {
   /// Forgets the first `count` slices, not their places.
   void drop(std::size_t count);
   void clear();
+  /// Has slice `i`, none of which was forgotten, lie elsewhere.
+  void replace(std::size_t i, const driver::Slice& slice, Place place);
+  Place place(std::size_t i) const { return spread_ ? many_->places[i] : place_; }
 
   template <typename Visit>
   void for_each_place(Visit visit) const {
@@ -84,12 +87,14 @@ struct Request : driver::Operation {
   /// Written by the thread that has the request; read by others under the handle's mutex.
   std::atomic<State> state{State::kFree};
   End end = End::kNatural;
-  bool awaited = false;  ///< answered to `token` of `owner` alone
-  bool silent = false;   ///< nobody is told
-  bool moving = false;   ///< its runner leaves; it goes on elsewhere
-  bool quiet = false;    ///< success is not told, only failure
-  bool chained = false;  ///< waits for the request before it (rule O9)
-  bool keyed = false;    ///< `key` is known: should the handle be gone, the answer has it
+  bool awaited = false;    ///< answered to `token` of `owner` alone
+  bool silent = false;     ///< nobody is told
+  bool moving = false;     ///< its runner leaves; it goes on elsewhere
+  bool pausing = false;    ///< a multishot receive that is held: it goes on later
+  bool told_full = false;  ///< a send after which the program waits for the drain
+  bool quiet = false;      ///< success is not told, only failure
+  bool chained = false;    ///< waits for the request before it (rule O9)
+  bool keyed = false;      ///< `key` is known: should the handle be gone, the answer has it
   HandleId handle_id = 0;
   std::uint32_t key = 0;  ///< that a refusal is answered under
   std::uint32_t token = 0;
@@ -102,8 +107,10 @@ struct Request : driver::Operation {
   /// request.
   std::atomic<std::uint32_t> generation{0};
   HandleId source = 0;  ///< kSendFile: handle of the file
+  HandleId feeder = 0;  ///< of a send: the handle its bytes were received from, 0: not known
 
-  std::uint64_t done = 0;  ///< bytes so far, of a transfer that takes several calls
+  std::uint64_t queued = 0;  ///< of a send: what it counts among the handle's outgoing bytes
+  std::uint64_t done = 0;    ///< bytes so far, of a transfer that takes several calls
   std::uint64_t total = 0;
   Slices memory;                 ///< `slices` points into it
   SharedFile* shared = nullptr;  ///< kSendFile: holds `file` until the end

@@ -70,6 +70,8 @@ void Thread::read_inbox() {
     if (request->runner.load() != this) continue;
     if (message.kind == Message::Kind::kStart) {
       start_sent(request);
+    } else if (message.kind == Message::Kind::kPause) {
+      pause(request);
     } else {
       end_started(request);
     }
@@ -228,7 +230,7 @@ void Thread::accept_posts() {
 
 void Thread::notify_when_drained(std::uint32_t token) {
   Packet packet;
-  packet.kind = PacketKind::kDrained;
+  packet.kind = PacketKind::kRoom;
   packet.flags = kPacketAwaited;
   packet.token = token;
   packet.target = this;

@@ -104,7 +104,7 @@ class Thread final : public Consumer {
 
   /// What another thread asks of this one.
   struct Message {
-    enum class Kind : std::uint8_t { kCancel, kStart, kForgetTimer } kind;
+    enum class Kind : std::uint8_t { kCancel, kStart, kForgetTimer, kPause } kind;
     Request* request;
     std::uint32_t generation;
     TimerNode* timer;
@@ -130,11 +130,16 @@ class Thread final : public Consumer {
   void run_on(Thread* runner, Request* request);
   bool pass(Request* request);
   void resume(Direction& direction);
+  void copy_out(Request* request);
+  void hold_back(HandleId feeder, HandleId sink);
+  bool hold(HandleId feeder);
+  static void let_receive(HandleId feeder);
   void resume_stranded();
 
   // ending early: thread_cancel.cc
   void end_early(Request* request, Request::End reason);
   void end_started(Request* request);
+  void pause(Request* request);
   void fire_timers();
   void fire(const TimerNode& expired, std::int64_t now);
   void forget_timer(Request* request);
@@ -161,6 +166,7 @@ class Thread final : public Consumer {
   void accept(Packet& packet, driver::Descriptor descriptor, Request* request, Handle& listener);
   void opened(const driver::Completion& completion, Handle& handle);
   void finish(Request* request, Handle& handle, bool succeeded, Port& locked);
+  void tell_drained(Handle& handle, const Request& request, Port& locked);
   void start_close(Handle& handle);
   void leave(Request* request);
   void give_up_memory(Request* request);
@@ -204,6 +210,7 @@ class Thread final : public Consumer {
   std::vector<Request*> again_;                ///< likewise: those the lane has to take once more
   std::vector<Request*> to_end_;               ///< likewise: those to be ended early
   std::vector<HandleId> to_pass_;              ///< likewise: handles whose port is to go on
+  std::vector<HandleId> to_receive_;           ///< likewise: handles that are held no longer
   std::vector<Packet> orphans_;                ///< likewise: packets nobody will take
   std::vector<Request*> starved_;
   std::vector<Request*> paused_;

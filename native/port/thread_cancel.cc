@@ -58,6 +58,15 @@ void Thread::end_started(Request* request) {
   synthetic_.push_back({request, -ECANCELED, false, false, {}});
 }
 
+/// It may have gone back to its queue, and be under way anew, since this thread was asked.
+void Thread::pause(Request* request) {
+  {
+    std::lock_guard lock(request->handle->mutex);
+    if (!request->pausing) return;
+  }
+  end_started(request);
+}
+
 void Thread::cancel_token(std::uint32_t token) {
   if (token >= by_token_.size() || by_token_[token].handle == nullptr) return;
   const Awaited entry = by_token_[token];

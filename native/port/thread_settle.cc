@@ -38,9 +38,9 @@ bool at_end(const Request& request, std::int64_t result) {
   return request.kind == PacketKind::kSendFile && result == 0;
 }
 
-/// The kernel tells of a reset once, whichever operation asks first; a receive that comes later gets
-/// 0, which would be an orderly end, and a shutdown ENOTCONN, as it does where both sides have ended
-/// (rule O8). EPIPE of a send is no proof: it follows an orderly end, too.
+/// The kernel tells of a reset once, whichever operation asks first; a receive that comes later
+/// gets 0, which would be an orderly end, and a shutdown ENOTCONN, as it does where both sides have
+/// ended (rule O8). EPIPE of a send is no proof: it follows an orderly end, too.
 std::int64_t honest_end(std::int64_t result, const Request& request, Handle& handle,
                         driver::Driver& driver) {
   if (result == -ECONNRESET) handle.reset = true;
@@ -145,7 +145,7 @@ bool Thread::goes_on(const driver::Completion& completion, Request* request, Han
     request->likely_empty = handle.likely_empty;
   }
   if (request->end != Request::End::kNatural) return false;
-  if (request->moving) return moves_on(completion, request, handle, locked);
+  if (request->moving || request->pausing) return moves_on(completion, request, handle, locked);
   if (request->state == Request::State::kEnded) return false;
   if (result == -EINTR) {
     to_start_again(request);
@@ -186,6 +186,10 @@ bool Thread::continue_transfer(Request* request, std::int64_t bytes) {
 bool Thread::advance_transfer(Request* request, std::int64_t bytes) {
   request->done += static_cast<std::uint64_t>(bytes);
   if (request->done >= request->total) return false;
+  if (request->kind == PacketKind::kSend) {
+    request->queued -= static_cast<std::uint64_t>(bytes);
+    request->handle->outgoing->subtract(static_cast<std::uint64_t>(bytes));
+  }
   if (request->kind == PacketKind::kSendFile) {
     request->offset += bytes;
     request->length -= static_cast<std::uint64_t>(bytes);
@@ -204,8 +208,9 @@ bool Thread::advance_transfer(Request* request, std::int64_t bytes) {
   return true;
 }
 
-/// This thread leaves and has stopped another thread's operation, which has done a part or nothing
-/// yet: the rest is for a thread that stays. False when it is over all the same.
+/// An operation that was stopped and has done a part or nothing yet: this thread leaves, and the
+/// rest is for a thread that stays; or it is to receive nothing for a while. False when it is over
+/// all the same.
 bool Thread::moves_on(const driver::Completion& completion, Request* request, Handle& handle,
                       Port& locked) {
   const std::int64_t result = completion.result;
@@ -217,7 +222,7 @@ bool Thread::moves_on(const driver::Completion& completion, Request* request, Ha
   if (!in_part && !nothing_yet && !goes_on_still) return false;
   if (goes_on_still) deliver(completion, true, &handle, locked);
   leave(request);
-  request->moving = false;
+  request->moving = request->pausing = false;
   Direction* direction = handle.direction(*request);
   if (direction == nullptr) {
     run_on(runner_for(request, locked), request);
@@ -314,6 +319,7 @@ void Thread::accept(Packet& packet, driver::Descriptor descriptor, Request* requ
     return;
   }
   Port::adopt(*handle, port_.driver(), descriptor);
+  handle->outgoing->mark.store(listener.outgoing->mark.load());
   packet.accepted = name;
   packet.accepted_key = handle->key;
   Port::publish(*handle, name);
@@ -342,6 +348,7 @@ void Thread::finish(Request* request, Handle& handle, bool succeeded, Port& lock
   }
   const PacketKind kind = request->kind;
   handle.unlink(request);
+  if (request->sends()) tell_drained(handle, *request, locked);
   continue_chain(request, handle, succeeded, locked);
   advance(request, handle, locked);
   const bool opening = kind == PacketKind::kOpen || kind == PacketKind::kConnect;
@@ -354,6 +361,25 @@ void Thread::finish(Request* request, Handle& handle, bool succeeded, Port& lock
   // Opened for a thread that has gone: nobody knows the handle.
   if (unheard && !handle.closing) handle.close_unasked();
   if (handle.close != nullptr && handle.in_flight == 0) start_close(handle);
+}
+
+/// What waited for most of what was queued to be out hears of it: handles that are fed to this one,
+/// and the program, where it was told to wait (rule M4).
+void Thread::tell_drained(Handle& handle, const Request& request, Port& locked) {
+  if (!handle.wants_drain && handle.feeders.empty()) return;
+  if (!handle.outgoing->drained()) return;
+  to_receive_.insert(to_receive_.end(), handle.feeders.begin(), handle.feeders.end());
+  handle.feeders.clear();
+  const bool wanted = std::exchange(handle.wants_drain, false);
+  if (!wanted || !handle.keyed || handle.closing || locked.dispatcher().drained()) return;
+  Packet packet;
+  packet.kind = PacketKind::kDrain;
+  packet.handle = request.handle_id;
+  packet.key = handle.key;
+  const bool owner_here =
+      request.owner != nullptr && &request.owner->port_ == &locked && !request.owner->gone;
+  if (locked.options().affine && owner_here) packet.target = request.owner;
+  locked.dispatcher().push(packet, !detaching_ && &locked == &port_ ? this : nullptr);
 }
 
 /// The descriptor may have come after the close was asked for.
@@ -398,7 +424,7 @@ void Thread::advance(Request* request, Handle& handle, Port& locked) {
 
 /// What waits in a direction with nothing under way. One that has been ended can end here.
 void Thread::start_next(Direction& direction, Handle& handle, Port& locked) {
-  if (direction.first == nullptr) return;
+  if (direction.first == nullptr || direction.holds > 0) return;
   const bool ended = direction.first->end != Request::End::kNatural;
   if (detaching_ && !ended) {
     if (handle.port == &locked) return start_elsewhere(direction, locked);
@@ -478,19 +504,21 @@ Thread* Thread::any_runner(const Request& request, Port& port) {
 /// asked to cancel what it does not have yet.
 void Thread::after_settling() {
   while (!to_start_.empty() || !again_.empty() || !to_end_.empty() || !to_pass_.empty() ||
-         !orphans_.empty()) {
+         !to_receive_.empty() || !orphans_.empty()) {
     std::vector<Request*> start_now, again, end_now;
-    std::vector<HandleId> pass_now;
+    std::vector<HandleId> pass_now, receive_now;
     std::vector<Packet> orphans;
     start_now.swap(to_start_);
     again.swap(again_);
     end_now.swap(to_end_);
     pass_now.swap(to_pass_);
+    receive_now.swap(to_receive_);
     orphans.swap(orphans_);
     for (Request* request : start_now) start(request);
     for (Request* request : again) lane_->submit(request);
     for (Request* request : end_now) end_started(request);
     for (const HandleId handle : pass_now) start_at_home(handle);
+    for (const HandleId handle : receive_now) let_receive(handle);
     Port::dispose(orphans, port_.driver());
   }
 }

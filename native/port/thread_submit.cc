@@ -1,4 +1,7 @@
 // Submitting: from a request to the lane, through the handle's queues.
+#include <algorithm>
+#include <cstring>
+
 #include "driver/errno.h"
 #include "port/thread.h"
 
@@ -82,7 +85,9 @@ constexpr std::int64_t kNanosecondsPerMillisecond = 1'000'000;
 
 void Thread::submit(Request* request, HandleId id) {
   Handle* handle = HandleTable::instance().find(id);
+  const HandleId feeder = request->feeder;
   bool starts = false;
+  bool full = false;
   std::int32_t error = handle == nullptr ? kErrorHandleClosed : 0;
   for (Request* r = request; r != nullptr; r = r->chain) {
     r->owner = this;
@@ -105,11 +110,13 @@ void Thread::submit(Request* request, HandleId id) {
     } else if (error == 0) {
       link_chain(request, *handle);
       starts = claim(request, *handle);
+      full = handle->outgoing->full();
     }
     if (error != 0 && handle->id == id) blame(request, *handle);
   }
   if (error != 0) return fail(request, error);
   if (starts) start(request);
+  if (full && feeder != 0) hold_back(feeder, id);
   after_settling();
 }
 
@@ -163,13 +170,17 @@ void Thread::link_chain(Request* request, Handle& handle) {
     // Under the mutex: once it waits in a queue, another thread may carry it out and recycle it.
     remember_token(r, &handle);
     if (r->timeout > 0) arm_timeout(r);
+    handle.wants_drain |= r->told_full;
   }
 }
 
 /// True when the request is this thread's to start now; else it waits in its direction.
 bool Thread::claim(Request* request, Handle& handle) {
   Direction* direction = handle.direction(*request);
-  if (direction != nullptr && (direction->active != nullptr || direction->first != nullptr)) {
+  const bool waits = direction != nullptr && (direction->active != nullptr ||
+                                              direction->first != nullptr || direction->holds > 0);
+  if (waits) {
+    if (request->kind == PacketKind::kSend) copy_out(request);
     direction->push(request);
     if (direction->stranded()) resume(*direction);
     return false;
@@ -184,6 +195,70 @@ bool Thread::claim(Request* request, Handle& handle) {
 void Thread::resume(Direction& direction) {
   direction.active = direction.pop();
   run_on(this, direction.active);
+}
+
+/// A send that waits may wait for long: received bytes among what it sends leave the buffers that
+/// all connections receive into, so that a connection holds one at most. Where memory is short they
+/// stay.
+void Thread::copy_out(Request* request) {
+  for (std::size_t i = 0; i < request->memory.size(); ++i) {
+    const Place from = request->memory.place(i);
+    const driver::Slice& bytes = request->memory[i];
+    Place to;
+    if (!BufferPool::received(from) || !port_.pool().allocate(bytes.length, 0, to)) continue;
+    std::uint8_t* copy = BufferPool::use(to, bytes.length);
+    BufferPool::release(to);
+    std::memcpy(copy, bytes.base, bytes.length);
+    request->memory.replace(i, {copy, bytes.length}, to);
+    BufferPool::unuse(from);
+  }
+  request->slices = request->memory.data();
+}
+
+// ---- receiving no more than is sent on --------------------------------------------------------
+
+/// What `feeder` receives is sent to `sink`, which has enough to send for now: `feeder` receives
+/// nothing until most of that is out (rule M4). Held first and noted with the sink afterwards, so
+/// that whoever drains the sink finds it held; where it has drained meanwhile nothing was noted.
+void Thread::hold_back(HandleId feeder, HandleId sink) {
+  if (!hold(feeder)) return;
+  Handle* handle = HandleTable::instance().find(sink);
+  {
+    std::lock_guard lock(handle->mutex);
+    std::vector<HandleId>& feeders = handle->feeders;
+    const bool known = std::find(feeders.begin(), feeders.end(), feeder) != feeders.end();
+    if (handle->id == sink && !known && !handle->outgoing->drained()) {
+      feeders.push_back(feeder);
+      return;
+    }
+  }
+  let_receive(feeder);
+}
+
+bool Thread::hold(HandleId feeder) {
+  Handle* handle = HandleTable::instance().find(feeder);
+  if (handle == nullptr) return false;
+  std::lock_guard lock(handle->mutex);
+  if (handle->id != feeder || handle->closing) return false;
+  ++handle->in.holds;
+  Request* request = handle->in.active;
+  const bool goes_on = request != nullptr && request->multishot && !request->pausing;
+  if (!goes_on || request->end != Request::End::kNatural) return true;
+  request->pausing = true;
+  Thread* runner = request->runner;
+  runner->send({Message::Kind::kPause, request, request->generation.load(), nullptr});
+  return true;
+}
+
+/// One of those that held it has drained, or is gone.
+void Thread::let_receive(HandleId feeder) {
+  Handle* handle = HandleTable::instance().find(feeder);
+  if (handle == nullptr) return;
+  {
+    std::lock_guard lock(handle->mutex);
+    if (handle->id != feeder || handle->in.holds == 0 || --handle->in.holds > 0) return;
+  }
+  start_at_home(feeder);
 }
 
 /// This thread has come to a port where requests wait that no thread was there for.
@@ -296,7 +371,7 @@ bool Thread::pass(Request* request) {
 void Thread::start_sent(Request* request) {
   {
     std::lock_guard lock(request->handle->mutex);
-    const bool ended = request->end != Request::End::kNatural;
+    const bool ended = request->end != Request::End::kNatural || request->pausing;
     request->state = ended ? Request::State::kEnded : Request::State::kStarted;
     if (ended) synthetic_.push_back({request, -ECANCELED, false, false, {}});
   }

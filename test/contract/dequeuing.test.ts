@@ -57,7 +57,7 @@ async function crowd(port: CompletionPort, options: CrowdOptions): Promise<Crowd
   let ended = 0;
   for (const worker of workers) worker.once('exit', () => ended++);
   for (let i = 0; i < messages; i++) {
-    while (!port.tryPost(i % keys, i)) await port.drained();
+    while (!port.tryPost(i % keys, i)) await port.room();
     if (i % 100 === 0) await turns(1);
   }
   await until(() => errors.length > 0 || ended === workers.length);
@@ -522,7 +522,7 @@ describe('D10', () => {
       () => port.connect({ port: 1 }),
       () => port.timer(),
       () => port.allocate(1),
-      () => port.drained(),
+      () => port.room(),
       () => port.stats(),
       () => port.blocking(() => 1),
     ]) {

@@ -199,13 +199,13 @@ describe('Q2', () => {
     port.post(1, 11);
   });
 
-  test('Q2: drained() resolves when there is room, not before', async () => {
+  test('Q2: room() resolves when there is room, not before', async () => {
     const port = newPort({ queueLimit: 2 });
-    await port.drained();
+    await port.room();
     port.post(1, 1);
     port.post(1, 2);
     let room = 0;
-    const waiting = [port.drained(), port.drained()].map((operation) =>
+    const waiting = [port.room(), port.room()].map((operation) =>
       operation.then(() => room++),
     );
     await turns();
@@ -218,11 +218,11 @@ describe('Q2', () => {
     expect(collector.packets.map(({ value }) => value)).toEqual([1, 2, 3]);
   });
 
-  test('Q2: posting through drained() loses nothing', async () => {
+  test('Q2: posting through room() loses nothing', async () => {
     const port = newPort({ queueLimit: 7 });
     const collector = new Collector(port);
     for (let i = 0; i < 500; i++) {
-      while (!port.tryPost(1, i)) await port.drained();
+      while (!port.tryPost(1, i)) await port.room();
     }
     await collector.count(500);
     expect(collector.packets.map(({ value }) => value)).toEqual(

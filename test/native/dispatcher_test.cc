@@ -897,7 +897,7 @@ TEST_CASE("Q2 who waits for room is not told before a quarter of the queue is fr
   {
     Dispatcher::Section section(dispatcher);
     Packet drained = awaited(producer, 1);
-    drained.kind = PacketKind::kDrained;
+    drained.kind = PacketKind::kRoom;
     dispatcher.notify_when_drained(drained);
   }
   REQUIRE(thread.take(19) == 19);
@@ -1159,14 +1159,14 @@ TEST_CASE("Q2 who waits for room is told once, when there is some") {
   Dispatcher dispatcher({1, 2, true});
   FakeThread thread(dispatcher), waiter(dispatcher);
   Packet notice = awaited(waiter, 77);
-  notice.kind = PacketKind::kDrained;
+  notice.kind = PacketKind::kRoom;
   const auto ask = [&] {
     Dispatcher::Section section(dispatcher);
     dispatcher.notify_when_drained(notice);
   };
   ask();
   REQUIRE(waiter.take() == 1);
-  CHECK(waiter.slots[0].kind == static_cast<std::uint8_t>(PacketKind::kDrained));
+  CHECK(waiter.slots[0].kind == static_cast<std::uint8_t>(PacketKind::kRoom));
   post_apart(dispatcher, 2);
   ask();
   REQUIRE(waiter.take_or_park(0) == 0);

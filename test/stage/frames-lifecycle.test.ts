@@ -235,7 +235,7 @@ describe('closing', () => {
   });
 
   test.each(chosen)(
-    '%s: close({ drain }) accepts no more, and answers what has begun',
+    '%s: close({ grace }) accepts no more, and answers what has begun',
     async (name) => {
       const work = { stage: fixture('digest.mjs'), threads: 1 };
       const pipeline = newPipeline(
@@ -247,7 +247,7 @@ describe('closing', () => {
       const begun = document('text still there\n');
       client.write(begun.subarray(0, 6));
       await until(() => pipeline.stats().stages['spool']!.states['receiving'] === 1);
-      const closing = pipeline.close({ drain: 30_000 });
+      const closing = pipeline.close({ grace: 30_000 });
       // One that comes before the listener has heard of it is accepted as well.
       let refused = new Client(port);
       for (;;) {

@@ -183,7 +183,7 @@ describe('close', () => {
     busy.write(documents('slow one', 'not begun'));
     await until(() => pipeline.inspect().some(({ stage }) => stage === 'work'));
     await until(() => pipeline.inspect().length === 21);
-    const closed = pipeline.close({ drain: 2 ** 31 - 1 });
+    const closed = pipeline.close({ grace: 2 ** 31 - 1 });
     await until(() => idle.every(({ ended }) => ended));
     await until(() => busy.ended);
     expect(busy.text).toBe('<slow one>');

@@ -326,7 +326,7 @@ describe('bad input', () => {
       [() => pipeline.post(0), 'ERR_CONNECTION_GONE'],
       [() => pipeline.post(5, '1' as never), 'ERR_INVALID_ARG_TYPE'],
       [() => pipeline.tryPost('1' as never), 'ERR_INVALID_ARG_TYPE'],
-      [() => pipeline.close({ drain: -1 }), 'ERR_OUT_OF_RANGE'],
+      [() => pipeline.close({ grace: -1 }), 'ERR_OUT_OF_RANGE'],
       [() => pipeline.close(7 as never), 'ERR_INVALID_ARG_TYPE'],
     ];
     for (const [call, code] of bad) expect(codeOf(await failureOf(call))).toBe(code);

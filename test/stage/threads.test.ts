@@ -232,11 +232,11 @@ describe('terminate and close', () => {
     await until(() => clients.every(({ closed }) => closed));
   });
 
-  test('close({ drain }) lets connections come to their end', async () => {
+  test('close({ grace }) lets connections come to their end', async () => {
     const { pipeline, port, log } = await scripted();
     const client = new Client(port);
     await client.ask('say x', 'x');
-    const closing = pipeline.close({ drain: 30_000 });
+    const closing = pipeline.close({ grace: 30_000 });
     await client.ask('say still there', 'still there');
     client.socket.end();
     await closing;
@@ -253,7 +253,7 @@ describe('terminate and close', () => {
     const { pipeline, port, log } = await scripted();
     const clients = Array.from({ length: 10 }, () => new Client(port));
     await Promise.all(clients.map((client) => client.ask('say x', 'x')));
-    await pipeline.close({ drain: 50 });
+    await pipeline.close({ grace: 50 });
     await until(() => clients.every(({ closed }) => closed));
     await until(() => log.of('closed').length === 10);
   });

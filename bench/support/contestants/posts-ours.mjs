@@ -15,9 +15,9 @@ const LAST = -1;
 async function produce({ first }, stopped) {
   const port = CompletionPort.attach(first);
   for (let number = 0; stopped[0] === 0; number++) {
-    while (!port.tryPost(KEY, number)) await port.drained();
+    while (!port.tryPost(KEY, number)) await port.room();
   }
-  while (!port.tryPost(KEY, LAST)) await port.drained();
+  while (!port.tryPost(KEY, LAST)) await port.room();
 }
 
 function consume({ first }, stopped, stopwatch) {
