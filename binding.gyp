@@ -31,6 +31,7 @@
         "native/port/thread_cancel.cc",
         "native/port/thread_settle.cc",
         "native/port/thread_submit.cc",
+        "native/port/unique_keys.cc",
         "native/stage/cargo.cc",
         "native/stage/cpus.cc",
         "native/stage/frames.cc",

@@ -252,6 +252,10 @@ export interface HandleInfo {
   closing: boolean;
   /** 'regular' | 'directory' | 'stream' | 'device' (files) */
   fileKind: string;
+  append: boolean;
+  direct: boolean;
+  /** Of a file that was opened with a key: where, as the system was told. */
+  path?: string;
 }
 
 export interface NativeStats {

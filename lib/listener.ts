@@ -103,7 +103,12 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
 }
 
 function acceptedAt(lane: Lane, at: number): TcpSocket<'await'> {
-  return new TcpSocket<'await'>(lane, handleAt(lane.words, at + Slot.ACCEPTED / 4), undefined, true);
+  return new TcpSocket<'await'>(
+    lane,
+    handleAt(lane.words, at + Slot.ACCEPTED / 4),
+    undefined,
+    true,
+  );
 }
 
 class AcceptedSockets extends Stream<TcpSocket<'await'>> {

@@ -85,6 +85,12 @@ export function pathBytes(path: unknown): Buffer {
   return bytes;
 }
 
+/** The path that `systemPath` was made of, but for being absolute then. */
+export function plainPath(path: string): string {
+  if (process.platform !== 'win32') return path;
+  return path.replace(/^\\\\\?\\UNC\\/, '\\\\').replace(/^\\\\\?\\/, '');
+}
+
 /**
  * As the system wants it. Windows takes paths beyond 260 characters, and names that MS-DOS
  * reserved, only in the namespace `\\\\?\\`; Node.js does the same for node:fs.
@@ -241,8 +247,14 @@ function openedFile(
   key: number | undefined,
   traits: Omit<FileTraits, 'fileKind'>,
 ): File {
-  const fileKind = lane.native.handleInfo(id)?.fileKind ?? 'regular';
-  return new File<Style>(lane, id, key, true, { ...traits, fileKind });
+  const info = lane.native.handleInfo(id);
+  return new File<Style>(lane, id, key, true, {
+    path: traits.path,
+    // Of a descriptor only the system knows.
+    append: traits.append || (info?.append ?? false),
+    direct: traits.direct || (info?.direct ?? false),
+    fileKind: info?.fileKind ?? 'regular',
+  });
 }
 
 async function addressesOf(host: string): Promise<string[]> {
@@ -284,7 +296,8 @@ function connectTo(
     lane,
     Kind.Connect,
     subject,
-    (_result, at) => new TcpSocket<Style>(lane, handleAt(lane.words, at + Slot.HANDLE / 4), key, true),
+    (_result, at) =>
+      new TcpSocket<Style>(lane, handleAt(lane.words, at + Slot.HANDLE / 4), key, true),
   );
   begin(lane, operation, (token) => lane.native.connect(address, port, key ?? -1, token, 0));
   return operation;

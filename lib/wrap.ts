@@ -6,6 +6,7 @@ import { File } from './file';
 import type { AnyHandle } from './handle';
 import type { Lane } from './lane';
 import { TcpListener } from './listener';
+import { plainPath } from './opening';
 import { TcpSocket } from './socket';
 import { Timer } from './timer';
 
@@ -28,7 +29,7 @@ export function handleFor(
   const info = lane.closed ? undefined : lane.native.handleInfo(id);
   if (info === undefined) return closedHandle(lane, id, key, packet);
   makeRoom(lane);
-  return make(lane, id, info.key, info.kind, info.fileKind);
+  return make(lane, id, info.key, info.kind, info);
 }
 
 export function acceptedSocket(lane: Lane, id: number, key: number): TcpSocket<'packet'> {
@@ -41,7 +42,7 @@ export function acceptedSocket(lane: Lane, id: number, key: number): TcpSocket<'
 function closedHandle(lane: Lane, id: number, key: number, packet: Kind): AnyHandle | undefined {
   const kind = kindOf(packet);
   if (kind === undefined) return undefined;
-  const handle = make(lane, id, key, kind, '');
+  const handle = make(lane, id, key, kind, undefined);
   handle.gone();
   return handle;
 }
@@ -76,15 +77,15 @@ function make(
   id: number,
   key: number,
   kind: HandleInfo['kind'],
-  fileKind: string,
+  info: HandleInfo | undefined,
 ): AnyHandle {
   switch (kind) {
     case 'file':
       return new File<'packet'>(lane, id, key, false, {
-        path: undefined,
-        append: false,
-        direct: false,
-        fileKind,
+        path: info?.path === undefined ? undefined : plainPath(info.path),
+        append: info?.append ?? false,
+        direct: info?.direct ?? false,
+        fileKind: info?.fileKind ?? '',
       });
     case 'listener':
       return new TcpListener<'packet'>(lane, id, key, false);

@@ -44,7 +44,7 @@ export class StageDocument {
     this.number = words[(c.at + Header.NUMBER) >>> 2]!;
     this.chunk = words[(c.at + Header.DOCUMENT_CHUNK) >>> 2]!;
     this.start = words[(c.at + Header.DOCUMENT_START) >>> 2]!;
-    this.file = handleAt(words, (c.at + Header.DOCUMENT_FILE) >>> 2);
+    this.file = handleAt(words, (c.at + Header.DOCUMENT_CHUNK) >>> 2);
     const lost = !this.inFile && this.chunk === NO_CHUNK && this.start !== 0;
     this.error = lost ? systemError(-this.start, 'write', {}) : undefined;
   }

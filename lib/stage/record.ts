@@ -30,12 +30,10 @@ export const enum Header {
   DEADLINE = 24,
   /** f64, since when it has been in its state, on the same clock */
   SINCE = 32,
-  /** u32, NO_CHUNK: it has no bytes, or was lost */
+  /** u32, NO_CHUNK: it has no bytes, or was lost; u64 with DocumentInFile: the handle of its file */
   DOCUMENT_CHUNK = 40,
   /** u32; without a chunk the error's number that kept the document from being kept, 0: none */
   DOCUMENT_START = 44,
-  /** u64, with DocumentInFile instead of these two: the handle of its file */
-  DOCUMENT_FILE = 40,
   /** f64, bytes */
   DOCUMENT_LENGTH = 48,
   /** f64, bytes received since it was accepted */

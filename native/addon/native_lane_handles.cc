@@ -6,6 +6,7 @@
 #include "addon/address.h"
 #include "addon/descriptor.h"
 #include "addon/native_lane.h"
+#include "port/unique_keys.h"
 
 namespace cp::addon {
 namespace {
@@ -154,10 +155,13 @@ Napi::Value NativeLane::handle_info(Info info) {
   out.Set("inFlight", static_cast<double>(view.in_flight));
   out.Set("closing", view.closing);
   out.Set("fileKind", name_of(view.file_kind));
+  out.Set("append", view.append);
+  out.Set("direct", view.direct);
+  if (!view.path.empty()) out.Set("path", view.path);
   return out;
 }
 
-Napi::Value NativeLane::unique_key(Info) { return number(Env(), thread().port().unique_key()); }
+Napi::Value NativeLane::unique_key(Info) { return number(Env(), cp::unique_key()); }
 
 Napi::Value NativeLane::hand_off(Info info) {
   Port* target = Port::find(u32(info[1]));

@@ -166,6 +166,8 @@ class Driver {
 void close_file(Descriptor file);
 /// Bytes of a regular file, -EINVAL for anything else. Does not wait for a disk.
 Result size_of_file(Descriptor file);
+/// Of a file that is open: kOpenAppend, kOpenDirect; none where the system does not tell.
+std::uint32_t open_flags_of(Descriptor file);
 
 /// How the driver of the process came about (contract P3).
 struct Choice {

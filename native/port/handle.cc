@@ -249,7 +249,7 @@ Handle* HandleTable::create(HandleId& name) {
   Handle* handle = at(places.fetched[--places.fetched_count]);
   name = static_cast<HandleId>(++handle->uses) << kPlaceBits | handle->place;
   handle->file_kind = driver::FileKind::kRegular;
-  handle->pollable = handle->direct = handle->keyed = handle->accept_keyed = false;
+  handle->pollable = handle->direct = handle->append = handle->keyed = handle->accept_keyed = false;
   handle->closing = handle->likely_empty = handle->reset = false;
   handle->descriptor = driver::kNoDescriptor;
   handle->descriptor_id = 0;
@@ -269,6 +269,7 @@ Handle* HandleTable::create(HandleId& name) {
 
 void HandleTable::free(Handle* handle) {
   handle->id = 0;
+  handle->path.reset();
   take_back(handle);
 }
 

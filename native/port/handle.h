@@ -6,7 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "driver/driver.h"
@@ -90,6 +92,7 @@ struct Handle {
   driver::FileKind file_kind = driver::FileKind::kRegular;
   bool pollable = false;
   bool direct = false;  ///< opened with O_DIRECT
+  bool append = false;  ///< opened with O_APPEND
   bool keyed = false;
   bool accept_keyed = false;
   bool closing = false;
@@ -97,7 +100,8 @@ struct Handle {
   bool reset = false;         ///< an operation was told of the peer's reset
   driver::Descriptor descriptor = driver::kNoDescriptor;
   std::uint64_t descriptor_id = 0;
-  std::uint32_t key = 0;
+  /// Written with the mutex; read without it by whoever looks which keys are in use.
+  std::atomic<std::uint32_t> key{0};
   std::uint64_t received = 0;  ///< bytes taken from the socket so far
   /// Changed by a hand-off alone, under the old port's dispatcher and this mutex.
   std::atomic<Port*> port{nullptr};
@@ -108,6 +112,7 @@ struct Handle {
   Request* close = nullptr;  ///< waits for in_flight to reach 0 (rule O5)
   Direction in, out;
   SharedFile* shared = nullptr;  ///< of a file that something was sent from
+  std::unique_ptr<std::string> path;  ///< it was opened with; kept for a keyed file
 
   Outgoing* outgoing = nullptr;
   bool wants_drain = false;  ///< the program was told that it is full, and is to hear of its end

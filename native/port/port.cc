@@ -175,11 +175,6 @@ void Port::close() {
 
 // ---- handles ----------------------------------------------------------------------------------
 
-std::uint32_t Port::unique_key() {
-  std::uint32_t key = next_key_.fetch_add(1);
-  return key | 0x80000000u;
-}
-
 void Port::set_key_source(std::shared_ptr<KeySource> source) {
   Dispatcher::Section section(dispatcher_);
   key_source_.swap(source);  // the one before is freed outside of the section
@@ -268,7 +263,8 @@ HandleView Port::look_up(HandleId id) {
   std::lock_guard lock(handle->mutex);
   if (handle->id != id) return {};
   return {id,          handle->kind,  handle->file_kind, handle->descriptor,
-          handle->key, handle->keyed, handle->closing,   handle->in_flight};
+          handle->key, handle->keyed, handle->closing,   handle->in_flight,
+          handle->append, handle->direct, handle->path ? *handle->path : ""};
 }
 
 PortStats Port::stats() {

@@ -53,6 +53,9 @@ struct HandleView {
   bool keyed = false;
   bool closing = false;
   std::uint32_t in_flight = 0;
+  bool append = false;
+  bool direct = false;
+  std::string path;  ///< it was opened with, of a keyed file
 };
 
 /// Ports are never freed, only emptied: a thread that finishes an operation of a handle which has
@@ -78,10 +81,6 @@ class Port {
 
   /// From any thread, attached or not (rule Q1). False when the queue is full.
   bool post(std::uint32_t key, double value, bool bounded = true);
-
-  /// A key nobody was given before: from 2^31 up, so that small numbers are the program's (rule
-  /// A2).
-  std::uint32_t unique_key();
 
   /// Keeps the port from ending until `leave`, for one who calls it without being attached. False
   /// when it is closed.
@@ -154,7 +153,6 @@ class Port {
   BufferPool* const pool_;
   Dispatcher dispatcher_;
   HandleList handle_list_;
-  std::atomic<std::uint32_t> next_key_{0x80000000u};
   std::shared_ptr<KeySource> key_source_;  ///< guarded by the dispatcher
   std::atomic<std::uint64_t> refused_{0};  ///< connections the key source had no name for
   /// A handle's requests wait for a thread to come. Set inside the dispatcher's section.

@@ -121,7 +121,7 @@ class Thread final : public Consumer {
   void link_chain(Request* request, Handle& handle);
   void begin_close(Request* request, Handle& handle);
   bool claim(Request* request, Handle& handle);
-  void blame(Request* request, const Handle& handle);
+  void blame(Request* request, const Handle* handle);
   void fail(Request* request, std::int64_t error);
   void remember_token(Request* request, Handle* handle);
   void arm_timeout(Request* request);

@@ -10,6 +10,7 @@
 
 #include "driver/errno.h"
 #include "port/thread.h"
+#include "port/unique_keys.h"
 
 namespace cp {
 namespace {
@@ -244,7 +245,7 @@ void Thread::deliver(const driver::Completion& completion, bool more, Handle* ha
   Packet packet;
   packet.kind = request->kind;
   packet.handle = request->handle_id;
-  packet.key = handle != nullptr ? handle->key : request->key;
+  packet.key = handle != nullptr ? handle->key.load() : request->key;
   packet.token = request->token;
   packet.tag = request->tag;
   if (more) packet.flags |= kPacketMore;
@@ -311,7 +312,7 @@ void Thread::accept(Packet& packet, driver::Descriptor descriptor, Request* requ
     return;
   }
   KeySource* source = keyed ? port.key_source_.get() : nullptr;
-  handle->key = source != nullptr ? source->key_for(name, port.id()) : port.unique_key();
+  handle->key = source != nullptr ? source->key_for(name, port.id()) : unique_key();
   if (handle->key == 0) {
     port.refused_.fetch_add(1, std::memory_order_relaxed);
     port_.driver().discard(descriptor);  // the peer hears of it: counted by then
@@ -333,6 +334,9 @@ void Thread::opened(const driver::Completion& completion, Handle& handle) {
   handle.file_kind = request->file_kind;
   handle.pollable = request->file_kind == driver::FileKind::kStream;
   handle.direct = (request->flags & driver::kOpenDirect) != 0;
+  handle.append = (request->flags & driver::kOpenAppend) != 0;
+  // Threads that meet it in packets have not opened it.
+  if (handle.keyed) handle.path = std::make_unique<std::string>(request->details->path);
 }
 
 // ---- what follows -----------------------------------------------------------------------------

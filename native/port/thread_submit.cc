@@ -112,7 +112,9 @@ void Thread::submit(Request* request, HandleId id) {
       starts = claim(request, *handle);
       full = handle->outgoing->full();
     }
-    if (error != 0 && handle->id == id) blame(request, *handle);
+    if (error != 0) blame(request, handle->id == id ? handle : nullptr);
+  } else {
+    blame(request, nullptr);
   }
   if (error != 0) return fail(request, error);
   if (starts) start(request);
@@ -302,16 +304,26 @@ void Thread::refuse(Request* request, HandleId id, std::int64_t error) {
   }
   if (Handle* handle = HandleTable::instance().find(id)) {
     std::lock_guard lock(handle->mutex);
-    if (handle->id == id) blame(request, *handle);
+    blame(request, handle->id == id ? handle : nullptr);
+  } else {
+    blame(request, nullptr);
   }
   fail(request, error);
 }
 
-/// A refused request is answered like the handle's others.
-void Thread::blame(Request* request, const Handle& handle) {
+/// A refused request is answered like the handle's others. Under the key that came with it where
+/// the handle is gone, or at another port and under another key: not under one that may be anybody's
+/// here. Nobody is told of a close that comes too late: the one that came first has the packet.
+void Thread::blame(Request* request, const Handle* handle) {
   for (Request* r = request; r != nullptr; r = r->chain) {
-    r->key = handle.key;
-    r->silent = unheard(*r, handle);
+    if (r->awaited) continue;
+    if (r->kind == PacketKind::kClose) r->silent = true;
+    if (handle != nullptr && (handle->port == &port_ || !r->keyed)) {
+      r->key = handle->key;
+      r->silent |= !handle->keyed;
+    } else {
+      r->silent |= !r->keyed;
+    }
   }
 }
 
@@ -472,6 +484,9 @@ std::int64_t Thread::adopt_file(driver::Descriptor descriptor, driver::FileKind 
     return -EMFILE;
   }
   handle->file_kind = kind;
+  const std::uint32_t flags = driver::open_flags_of(descriptor);
+  handle->append = (flags & driver::kOpenAppend) != 0;
+  handle->direct = (flags & driver::kOpenDirect) != 0;
   Port::adopt(*handle, port_.driver(), descriptor);
   Port::publish(*handle, id);
   return static_cast<std::int64_t>(id);

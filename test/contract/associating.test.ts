@@ -1,7 +1,10 @@
-import { writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
 import { describe, expect, test } from 'vitest';
 import {
   Collector,
+  CompletionPort,
   failureOf,
   keyedWithRawPeer,
   newPort,
@@ -204,5 +207,41 @@ describe('A3', () => {
     peer.write('still here');
     const [packet] = await take(port, 1);
     expect(packet!.data!.toString()).toBe('still here');
+  });
+});
+
+describe('A2: a handle is the same in each thread', () => {
+  const cases = [
+    [
+      'opened with a path',
+      (port: CompletionPort, path: string) => port.open(path, 'a', { key: 5 }),
+    ],
+    [
+      'of a descriptor',
+      async (port: CompletionPort, path: string) => {
+        const descriptor = openSync(path, 'a');
+        const file = await port.open(descriptor, 'r', { key: 5 });
+        closeSync(descriptor);
+        return file;
+      },
+    ],
+  ] as const;
+  test.each(cases)('a file that appends does so in another thread: %s', async (name, open) => {
+    const port = newPort();
+    const path = temporaryFile('');
+    const file = await open(port, path);
+    const worker = new Worker(new URL('../support/workers/appender.mjs', import.meta.url), {
+      workerData: { token: port.token },
+      execArgv: [],
+    });
+    await once(worker, 'message');
+    file.write('first ');
+    const [met] = (await once(worker, 'message')) as [object];
+    const expected = name === 'of a descriptor' ? undefined : path;
+    expect(met).toEqual({ type: 'written', path: expected });
+    const [written] = (await once(worker, 'message')) as [object];
+    expect(written).toEqual({ type: 'written', code: undefined });
+    await once(worker, 'exit');
+    expect(readFileSync(path, 'utf8')).toBe('first second');
   });
 });

@@ -12,8 +12,10 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "port/unique_keys.h"
 #include "support/member.h"
 
 namespace {
@@ -589,6 +591,86 @@ HandleId timer_handle(Member& member) {
   const std::int64_t id = member.thread->timer(association);
   REQUIRE(id > 0);
   return static_cast<HandleId>(id);
+}
+
+PORT_TEST("A1 what is asked of a closed handle is answered under its key, and `closed` comes once") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name);
+  Member member(*port);
+  const HandleId id = timer_handle(member);
+  const std::uint32_t key = Port::look_up(id).key;
+  const auto ask = [&](PacketKind kind, bool keyed) {
+    Request* request = new_request();
+    request->kind = kind;
+    request->keyed = keyed;
+    if (keyed) request->key = key;
+    member.thread->submit(request, id);
+  };
+  ask(PacketKind::kClose, true);
+  const Packet closed = member.next();
+  CHECK(closed.kind == PacketKind::kClose);
+  CHECK(closed.key == key);
+  CHECK(closed.error == 0);
+  ask(PacketKind::kClose, true);   // as a second thread would
+  ask(PacketKind::kTimer, false);  // nobody can say whom to tell
+  ask(PacketKind::kTimer, true);
+  const Packet refused = member.next();
+  CHECK(refused.kind == PacketKind::kTimer);
+  CHECK(refused.key == key);
+  CHECK(refused.error == kErrorHandleClosed);
+  member.thread->post(9, 1);
+  CHECK(member.next().kind == PacketKind::kPosted);  // and nothing before it
+}
+
+PORT_TEST("A3 what is asked of a handle where it was before is answered under the key it had there") {
+  NEEDS_DRIVER();
+  Port* here = make_port(D::name);
+  Port* there = make_port(D::name);
+  Member member(*here);
+  Member other(*there);
+  const HandleId id = timer_handle(member);
+  const std::uint32_t key = Port::look_up(id).key;
+  REQUIRE(here->hand_off(id, *there, key + 1) == 0);
+  Request* request = new_request();
+  request->kind = PacketKind::kReceive;  // no timer can do that
+  request->keyed = true;
+  request->key = key;
+  member.thread->submit(request, id);
+  const Packet refused = member.next();
+  CHECK(refused.key == key);
+  CHECK(refused.error == kErrorNotSupported);
+}
+
+TEST_CASE("A2 unique keys are unlike those of all ports, and none comes back while a handle has it") {
+  Port* first = make_port("epoll");
+  Port* second = make_port("epoll");
+  Member member(*first);
+  Member other(*second);
+  Thread::Association association;
+  association.keyed = true;
+  std::set<std::uint32_t> keys;
+  std::thread([&] {
+    for (int i = 0; i < 1000; ++i) keys.insert(unique_key());
+  }).join();
+  const auto begin = [&](Member& at) {
+    association.key = unique_key();
+    CHECK(association.key >= 1u << 31);
+    CHECK(keys.insert(association.key).second);
+    REQUIRE(at.thread->timer(association) > 0);
+  };
+  skip_key_ranges(0);  // a range of its own
+  for (int i = 0; i < 300; ++i) begin(i % 2 == 0 ? member : other);
+  // All the way round: those that handles have are left out.
+  skip_key_ranges(kKeyRanges - 1);
+  std::set<std::uint32_t> again;
+  for (std::uint32_t i = 0; i < kKeysInRange - 300; ++i) {
+    const std::uint32_t key = unique_key();
+    CHECK(again.insert(key).second);
+    bool taken = false;
+    HandleTable::instance().for_each(
+        [&](Handle& handle) { taken |= handle.port.load() != nullptr && handle.key == key; });
+    CHECK(!taken);
+  }
 }
 
 PORT_TEST("the name of a handle does not come back, however often its place is used") {

@@ -85,6 +85,8 @@ Result size_of_file(Descriptor file) {
   return ::GetFileSizeEx(reinterpret_cast<HANDLE>(file), &size) ? size.QuadPart : last_error();
 }
 
+std::uint32_t open_flags_of(Descriptor) { return 0; }
+
 std::unique_ptr<Driver> make_iocp_driver(Result& error, std::string& reason) {
   reason.clear();
   error = start_winsock();
