@@ -58,13 +58,27 @@ function capture(resolve: Resolve, reject: Reject): void {
   rejecting = reject;
 }
 
+function ignore(): void {
+  // Who cancels an operation knows that it fails.
+}
+
 /**
- * An operation in flight. It can be awaited like a promise, and cancelled. The context of
- * AsyncLocalStorage follows from `await` and `then` to what runs after them. A failed operation
+ * `await` takes a promise as it is only where that says that `Promise` made it. Any other it wraps in
+ * one more, whose `then` makes one more again: three objects and a microtask for each operation.
+ */
+function awaitedAsItIs(prototype: object): void {
+  Object.defineProperty(prototype, 'constructor', { value: Promise, configurable: true });
+}
+
+/**
+ * An operation in flight: a promise that can be cancelled. The context of AsyncLocalStorage follows from `await` and `then` to what runs after them. A failed operation
  * that nobody has attached to is reported as an `unhandledRejection`, as a promise's would be,
  * unless it failed because of its own `cancel()`.
  */
-export class Operation<T> implements Promise<T>, Entry {
+export class Operation<T> extends Promise<T> implements Entry {
+  static {
+    awaitedAsItIs(this.prototype);
+  }
   /** @internal */
   readonly lane: Lane;
   /** @internal Its index in the lane's table while it is in flight, else -1. */
@@ -79,14 +93,14 @@ export class Operation<T> implements Promise<T>, Entry {
   private readonly decode: Decode<T> | undefined;
   private state = State.Pending;
   private abandoned = false;
-  private value: T | undefined = undefined;
-  private error: Error | undefined = undefined;
-  private promise: Promise<T> | undefined = undefined;
-  private resolve: Resolve | undefined = undefined;
-  private reject: Reject | undefined = undefined;
+  private readonly resolve: Resolve;
+  private readonly reject: Reject;
 
   /** @internal */
   constructor(lane: Lane, kind: Kind, subject: Subject, decode: Decode<T> | undefined) {
+    super(capture);
+    this.resolve = resolving;
+    this.reject = rejecting;
     this.lane = lane;
     this.kind = kind;
     this.subject = subject;
@@ -122,22 +136,7 @@ export class Operation<T> implements Promise<T>, Entry {
     this.stop(undefined);
   }
 
-  then<A = T, B = never>(
-    fulfilled?: ((value: T) => A | PromiseLike<A>) | null,
-    rejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
-  ): Promise<A | B> {
-    return (this.promise ?? this.attach()).then(fulfilled, rejected);
-  }
-
-  catch<B = never>(rejected?: ((reason: unknown) => B | PromiseLike<B>) | null): Promise<T | B> {
-    return (this.promise ?? this.attach()).catch(rejected);
-  }
-
-  finally(settled?: (() => void) | null): Promise<T> {
-    return (this.promise ?? this.attach()).finally(settled);
-  }
-
-  get [Symbol.toStringTag](): string {
+  override get [Symbol.toStringTag](): string {
     return 'Operation';
   }
 
@@ -171,30 +170,17 @@ export class Operation<T> implements Promise<T>, Entry {
   fulfil(value: T): void {
     if (this.state !== State.Pending) return;
     this.state = State.Fulfilled;
-    this.value = value;
     if (this.watch !== undefined) this.watch.end();
-    if (this.resolve !== undefined) this.resolve(value as never);
+    this.resolve(value as never);
   }
 
   /** @internal */
   fail(error: Error): void {
     if (this.state !== State.Pending) return;
     this.state = State.Rejected;
-    this.error = error;
     if (this.watch !== undefined) this.watch.end();
-    if (this.reject !== undefined) this.reject(error);
-    else if (!this.abandoned) this.promise = Promise.reject(error);
-  }
-
-  private attach(): Promise<T> {
-    if (this.state === State.Fulfilled) this.promise = Promise.resolve(this.value as T);
-    else if (this.state === State.Rejected) this.promise = Promise.reject(this.error!);
-    else {
-      this.promise = new Promise<T>(capture);
-      this.resolve = resolving;
-      this.reject = rejecting;
-    }
-    return this.promise;
+    if (this.abandoned) void this.then(undefined, ignore);
+    this.reject(error);
   }
 }
 
@@ -235,6 +221,9 @@ export class Watch {
  * with the first one's result or failure.
  */
 export class PairedOperation<T> extends Operation<T> {
+  static {
+    awaitedAsItIs(this.prototype);
+  }
   private waiting = 2;
   private firstError = 0;
   private secondError = 0;
@@ -292,6 +281,9 @@ export interface Steps {
 
 /** An operation made of several, run by an async function (looking a name up, then connecting). */
 export class ComposedOperation<T> extends Operation<T> implements Steps {
+  static {
+    awaitedAsItIs(this.prototype);
+  }
   private current: Operation<unknown> | undefined;
   private alarm: Alarm | undefined;
   private readonly syscall: string;
