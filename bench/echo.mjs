@@ -7,6 +7,9 @@ import { measureEcho, nativeServer } from './support/load.mjs';
 const ours = (driver, style) => () => script('echo-ours.mjs', { driver, style });
 const packets = 'ours, io_uring, packets';
 const epoll = 'ours, epoll, packets';
+const awaited = 'ours, io_uring, await';
+const awaitedOnEpoll = 'ours, epoll, await';
+const several = (row) => row.connections > 1;
 
 export default {
   name: 'echo',
@@ -20,8 +23,9 @@ export default {
   })),
   contestants: {
     [packets]: { server: ours('io_uring', 'packets') },
-    'ours, io_uring, await': { server: ours('io_uring', 'await') },
+    [awaited]: { server: ours('io_uring', 'await') },
     [epoll]: { server: ours('epoll', 'packets') },
+    [awaitedOnEpoll]: { server: ours('epoll', 'await') },
     'node:net': { server: () => script('echo-net.mjs') },
     'C++, io_uring': { server: (times) => nativeServer('echo_uring', times) },
     'C++, epoll': { server: (times) => nativeServer('echo_epoll', times) },
@@ -33,6 +37,8 @@ export default {
     { metric: 'cpu', subject: packets, against: 'node:net', atMost: 0.55 },
     { metric: 'p99', subject: packets, against: 'node:net', atMost: 1 },
     { metric: 'cpu', subject: epoll, against: 'node:net', atMost: 0.8 },
+    { metric: 'cpu', subject: awaited, against: packets, atMost: 1.3, only: several },
+    { metric: 'cpu', subject: awaitedOnEpoll, against: epoll, atMost: 1.3, only: several },
   ],
   measure: ({ server }, { connections }, times) =>
     measureEcho(server(times), { connections }, times),

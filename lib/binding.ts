@@ -84,7 +84,10 @@ export const enum SubmissionFlag {
   Multishot = 1,
   /** The next record in this array starts when this one has succeeded, and is cancelled when it fails (rule O9). */
   Linked = 2,
-  /** The pool memory of the slices is released with the final packet. */
+  /**
+   * The pool memory of the slices is released with the final packet; a receive without memory of its
+   * own releases at once what it names.
+   */
   Release = 4,
   /** No packet when the operation succeeds, only when it fails. */
   Quiet = 8,

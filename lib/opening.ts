@@ -305,7 +305,7 @@ function connectTo(
 
 function listening(lane: Lane, id: number, key: number | undefined, accepts: boolean): TcpListener {
   const listener = new TcpListener<Style>(lane, id, key, true);
-  if (key !== undefined && accepts) listener.accept({ multishot: true });
+  if (key !== undefined && accepts) void listener.accept({ multishot: true });
   lane.schedule();
   return listener;
 }

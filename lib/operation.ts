@@ -71,14 +71,16 @@ function awaitedAsItIs(prototype: object): void {
 }
 
 /**
- * An operation in flight: a promise that can be cancelled. The context of AsyncLocalStorage follows from `await` and `then` to what runs after them. A failed operation
- * that nobody has attached to is reported as an `unhandledRejection`, as a promise's would be,
- * unless it failed because of its own `cancel()`.
+ * An operation in flight: a promise that can be cancelled. The context of AsyncLocalStorage follows
+ * from `await` and `then` to what runs after them. A failed operation that nobody has attached to is
+ * reported as an `unhandledRejection`, as any promise is, unless it failed because of its own
+ * `cancel()`.
  */
 export class Operation<T> extends Promise<T> implements Entry {
   static {
     awaitedAsItIs(this.prototype);
   }
+
   /** @internal */
   readonly lane: Lane;
   /** @internal Its index in the lane's table while it is in flight, else -1. */
@@ -224,6 +226,7 @@ export class PairedOperation<T> extends Operation<T> {
   static {
     awaitedAsItIs(this.prototype);
   }
+
   private waiting = 2;
   private firstError = 0;
   private secondError = 0;
@@ -284,6 +287,7 @@ export class ComposedOperation<T> extends Operation<T> implements Steps {
   static {
     awaitedAsItIs(this.prototype);
   }
+
   private current: Operation<unknown> | undefined;
   private alarm: Alarm | undefined;
   private readonly syscall: string;

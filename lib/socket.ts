@@ -527,13 +527,17 @@ class ReceivedChunks extends Stream<Buffer> {
   }
 
   protected override proceed(): void {
-    if (this.lent) this.giveBack();
-    if (this.ending || this.chunk !== NO_CHUNK) return;
+    if (this.ending || (this.chunk !== NO_CHUNK && !this.lent)) return;
     this.socket.assertOpen();
-    this.token = this.lane.add(this);
+    const token = this.lane.add(this);
+    // What was lent goes back with the next receive rather than with a call of its own.
+    const { chunk, start, timeout } = this;
+    const flags = chunk === NO_CHUNK ? 0 : SubmissionFlag.Release;
+    this.lane.submit(Kind.Receive, flags, this.socket.id, token, timeout, 0, 0, chunk, start, 0);
+    this.token = token;
     this.inFlight++;
-    const { id } = this.socket;
-    this.lane.submit(Kind.Receive, 0, id, this.token, this.timeout, 0, 0, NO_CHUNK, 0, 0);
+    this.chunk = NO_CHUNK;
+    this.lent = false;
   }
 
   protected override take(): Buffer | undefined {

@@ -123,6 +123,7 @@ export function tcpPort(value: unknown, name: string): number {
 }
 
 export function data(value: unknown, name: string): void {
+  if (typeof value === 'string' || ArrayBuffer.isView(value)) return;
   const parts: readonly unknown[] = Array.isArray(value) ? value : [value];
   for (const part of parts) {
     if (typeof part === 'string' || ArrayBuffer.isView(part)) continue;

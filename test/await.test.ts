@@ -211,3 +211,35 @@ test.each(['', 'threadsafe'])('the basics, with the notifier %j', async (notifie
   );
   expect(output).toBe('true ENOENT');
 });
+
+test('an operation is a promise, and what follows from it a plain one', async () => {
+  const port = newPort();
+  const timer = port.timer();
+  const operation = timer.wait(0);
+  expect(operation).toBeInstanceOf(Promise);
+  expect(Promise.resolve(operation)).toBe(operation);
+  const following = operation.then(() => 'done');
+  expect(following).toBeInstanceOf(Promise);
+  expect('cancel' in following).toBe(false);
+  await expect(following.finally(() => undefined)).resolves.toBe('done');
+  expect(operation.pending).toBe(false);
+});
+
+test('M2: a loop over received bytes gives each buffer back, also the one it is left with', async () => {
+  // Fewer buffers than turns, and than loops: one that stayed away each time would stop them.
+  const port = newPort({ buffers: { count: 16 } });
+  const { socket, peer } = await withRawPeer(port);
+  const turn = async (): Promise<void> => {
+    peer.write('x');
+    for await (const bytes of socket) return expect(bytes.toString()).toBe('x');
+  };
+  for (let loop = 0; loop < 200; loop++) await turn();
+  let received = 0;
+  peer.write('x');
+  for await (const bytes of socket) {
+    received += bytes.length;
+    if (received === 200) peer.end();
+    else peer.write('x');
+  }
+  expect(received).toBe(200);
+});

@@ -36,6 +36,10 @@ export function printRatios({ title, rows }) {
         const contestant = row.contestants.find((other) => other.name === name);
         return metrics[metric].show(contestant.metrics[metric].median);
       };
+      const best = (name) => {
+        const { values } = row.contestants.find((other) => other.name === name).metrics[metric];
+        return metrics[metric].more ? Math.max(...values) : Math.min(...values);
+      };
       const [low, high] = ratio.quartiles ?? [ratio.min, ratio.max];
       table.addRow({
         work: row.name,
@@ -43,6 +47,8 @@ export function printRatios({ title, rows }) {
         [against]: shown(against),
         [subject]: shown(subject),
         ratio: ratio.median.toFixed(3),
+        // Others' work on the machine only ever adds.
+        'of the best': (best(subject) / best(against)).toFixed(3),
         [ratio.quartiles ? 'quartiles' : 'range']: `${low.toFixed(3)}–${high.toFixed(3)}`,
       });
     }
