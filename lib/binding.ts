@@ -170,11 +170,8 @@ export const enum PacketFlag {
 
 /** The ring of messages that wait to be taken over, native/port/post_ring.h. Offsets in bytes. */
 export const enum Posts {
-  CAPACITY = 512,
-  /** i32: messages written so far, modulo 2^32; stored atomically, after the message */
-  TAIL = 0,
+  CAPACITY = 4096,
   /** The messages, 16 bytes each: u32 key, f64 value at 8. */
-  FIRST = 64,
   SIZE = 16,
   VALUE = 8,
 }
@@ -293,6 +290,8 @@ export interface NativeLane {
   readonly completions: ArrayBuffer;
   /** The ring of this thread's messages: see Posts. */
   readonly posts: ArrayBuffer;
+  /** i32: messages written into it so far, modulo 2^32; stored atomically, after the message. */
+  readonly postsTail: ArrayBuffer;
   /** i32 of the whole port, an Idle: whether a thread waits that would take a message. */
   readonly idle: ArrayBuffer;
 

@@ -95,6 +95,7 @@ export class Lane {
   private count = 0;
   private readonly posts: Int32Array;
   private readonly postNumbers: Float64Array;
+  private readonly postsTail: Int32Array;
   private readonly idle: Int32Array;
   private tail = 0;
   /** Messages that may be written before room has to be asked for again (rule Q2). */
@@ -156,6 +157,7 @@ export class Lane {
     this.numbers = new Float64Array(native.completions);
     this.posts = new Int32Array(native.posts);
     this.postNumbers = new Float64Array(native.posts);
+    this.postsTail = new Int32Array(native.postsTail);
     this.idle = new Int32Array(native.idle);
     this.batch = new Batch(this);
   }
@@ -241,12 +243,12 @@ export class Lane {
     if (this.room === 0 && !this.askForRoom()) return false;
     this.room--;
     const { tail } = this;
-    const at = (tail & (Posts.CAPACITY - 1)) * Posts.SIZE + Posts.FIRST;
+    const at = (tail & (Posts.CAPACITY - 1)) * Posts.SIZE;
     this.posts[at / 4] = key;
     this.postNumbers[(at + Posts.VALUE) / 8] = value;
     // From here on the message is posted, also if this thread is terminated now. The order of these
-    // two makes sure that no thread falls asleep over it: see Dispatcher::publish_idle.
-    Atomics.store(this.posts, Posts.TAIL / 4, (this.tail = (tail + 1) | 0));
+    // two makes sure that no thread falls asleep over it: see native/port/dispatcher.h.
+    Atomics.store(this.postsTail, 0, (this.tail = (tail + 1) | 0));
     const idle = Atomics.load(this.idle, 0) as Idle;
     if (idle !== Idle.Nobody) this.tell(idle);
     return true;

@@ -124,8 +124,12 @@ void NativeLane::describe(Napi::Env env, Port& port) {
   self.Set("place", share(env, arrays_, arrays_->place, sizeof arrays_->place));
   self.Set("completions", share(env, arrays_, arrays_->completions, sizeof arrays_->completions));
   self.Set("posts", share(env, arrays_, &arrays_->posts, sizeof arrays_->posts));
-  std::uint32_t& idle = port.dispatcher().idle();  // ports are never freed
-  self.Set("idle", Napi::ArrayBuffer::New(env, &idle, sizeof idle, [](Napi::Env, void*) {}));
+  // Ports and their threads are never freed.
+  const auto show = [&](const char* name, std::uint32_t& word) {
+    self.Set(name, Napi::ArrayBuffer::New(env, &word, sizeof word, [](Napi::Env, void*) {}));
+  };
+  show("postsTail", thread_->ring_tail);
+  show("idle", port.dispatcher().idle());
   define<&NativeLane::enter>(self, "enter");
   define<&NativeLane::get>(self, "get");
   define<&NativeLane::submit>(self, "submit");

@@ -120,7 +120,6 @@ void tell_refused(Port& here, const Submission& record, std::int32_t error) {
   notice.key = record.token;
   notice.handle = record.handle;
   notice.error = error;
-  Dispatcher::Section section(here.dispatcher());
   here.dispatcher().push(notice, nullptr);
 }
 

@@ -85,7 +85,7 @@ static_assert(sizeof(Outgoing) == 16 && offsetof(Outgoing, sends) == 8 &&
               offsetof(Outgoing, mark) == 12);
 
 struct Handle {
-  std::mutex mutex;  ///< guards everything below; taken inside the dispatcher's, never the reverse
+  std::mutex mutex;  ///< guards everything below; no other lock of the port's is held outside of it
 
   std::atomic<HandleId> id{0};  ///< 0: free. Set last, so that a new handle needs no lock
   HandleKind kind = HandleKind::kFile;
@@ -103,7 +103,7 @@ struct Handle {
   /// Written with the mutex; read without it by whoever looks which keys are in use.
   std::atomic<std::uint32_t> key{0};
   std::uint64_t received = 0;  ///< bytes taken from the socket so far
-  /// Changed by a hand-off alone, under the old port's dispatcher and this mutex.
+  /// Changed by a hand-off alone.
   std::atomic<Port*> port{nullptr};
   Thread* owner = nullptr;  ///< of a handle that is awaited: closed when that thread ends
 

@@ -73,10 +73,9 @@ struct Packet {
   std::uint32_t accepted_key = 0;
   std::uint32_t tag = 0;
 
-  /// Its place in the order of the port (rule D1); given by the dispatcher.
-  std::uint64_t sequence = 0;
-  /// When it was queued: microseconds on the monotonic clock, the low 32 bits.
-  std::uint32_t queued_at = 0;
+  /// When it was queued: nanoseconds on the monotonic clock; given by the dispatcher, no two of one
+  /// thread alike.
+  std::int64_t queued_at = 0;
   /// The only consumer that may take it; null: any.
   Consumer* target = nullptr;
 

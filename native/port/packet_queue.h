@@ -1,7 +1,9 @@
-// First in, first out, of packets, with a way back to their place for those that had left.
+// First in, first out, of packets and other small things.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -9,7 +11,7 @@
 
 namespace cp {
 
-/// Not thread-safe: the dispatcher's mutex guards it.
+/// Not thread-safe: whoever has it guards it.
 template <typename T>
 class GrowingRing {
  public:
@@ -40,7 +42,8 @@ class GrowingRing {
   T& at(std::size_t i) { return ring_[(head_ + i) & (ring_.size() - 1)]; }
 
   void grow() {
-    std::vector<T> larger(ring_.empty() ? 64 : ring_.size() * 2);
+    constexpr std::size_t kFirst = 8;
+    std::vector<T> larger(ring_.empty() ? kFirst : ring_.size() * 2);
     for (std::size_t i = 0; i < size_; ++i) larger[i] = at(i);
     ring_ = std::move(larger);
     head_ = 0;
@@ -53,20 +56,6 @@ class GrowingRing {
 
 class PacketQueue : public GrowingRing<Packet> {
  public:
-  /// Puts back a packet that had left: in front, but behind those with a smaller sequence.
-  void put_back(const Packet& packet) {
-    push_front(packet);
-    for (std::size_t i = 0; i + 1 < size_ && at(i + 1).sequence < packet.sequence; ++i) {
-      std::swap(at(i), at(i + 1));
-    }
-  }
-
-  void pop_front(Packet& out) {
-    out = front();
-    GrowingRing::pop_front();
-  }
-  using GrowingRing::pop_front;
-
   /// Moves the packets that `take` accepts to `out`, in order; the others keep theirs.
   template <typename Take>
   void extract(Take take, std::vector<Packet>& out) {
@@ -81,6 +70,54 @@ class PacketQueue : public GrowingRing<Packet> {
     }
     size_ = kept;
   }
+};
+
+/// What waits for one key: one packet as a rule, which needs no memory of its own then.
+class Mail {
+ public:
+  bool empty() const { return size_ == 0; }
+  std::uint32_t size() const { return size_; }
+  const Packet& front() const { return first_; }
+
+  void push_back(const Packet& packet) {
+    if (size_++ == 0) {
+      first_ = packet;
+      return;
+    }
+    rest().push_back(packet);
+  }
+
+  void push_front(const Packet& packet) {
+    if (size_++ > 0) rest().push_front(first_);
+    first_ = packet;
+  }
+
+  void pop_front() {
+    if (--size_ == 0) return;
+    first_ = rest_->front();
+    rest_->pop_front();
+  }
+
+  /// As PacketQueue::extract.
+  template <typename Take>
+  void extract(Take take, std::vector<Packet>& out) {
+    std::vector<Packet> kept;
+    for (; size_ > 0; pop_front()) (take(first_) ? out : kept).push_back(first_);
+    for (const Packet& packet : kept) push_back(packet);
+  }
+
+  /// Gives memory back; it must be empty.
+  void shrink() { rest_.reset(); }
+
+ private:
+  PacketQueue& rest() {
+    if (!rest_) rest_ = std::make_unique<PacketQueue>();
+    return *rest_;
+  }
+
+  std::uint32_t size_ = 0;
+  Packet first_;
+  std::unique_ptr<PacketQueue> rest_;
 };
 
 }  // namespace cp

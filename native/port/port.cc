@@ -1,7 +1,7 @@
 #include "port/port.h"
 
 #include <algorithm>
-#include <optional>
+#include <utility>
 
 #include "driver/errno.h"
 #include "port/thread.h"
@@ -80,9 +80,10 @@ Thread* Port::attach(PacketSlot* slots, driver::Result& error, PostRing* ring) {
     std::lock_guard lock(mutex_);
     threads_.push_back(std::move(thread));
   }
-  {
-    Dispatcher::Section section(dispatcher_);
-    dispatcher_.add(*attached);
+  if (!dispatcher_.add(*attached)) {
+    error = -EAGAIN;
+    attached->detach(false);
+    return nullptr;
   }
   if (any_stranded_.exchange(false)) attached->resume_stranded();
   return attached;
@@ -119,15 +120,9 @@ void Port::end() {
     ports().all[id_] = nullptr;
   }
   std::vector<Packet> orphans;
-  // Freed outside of the section: what goes with it may come to a dispatcher itself.
-  std::shared_ptr<KeySource> key_source;
-  {
-    // From here on no handle is handed to this port.
-    Dispatcher::Section section(dispatcher_);
-    dispatcher_.close();
-    dispatcher_.drain(orphans);
-    key_source.swap(key_source_);
-  }
+  dispatcher_.close();
+  dispatcher_.drain(orphans);  // from here on no handle is handed to this port
+  key_source_.store(nullptr);
   dispose(orphans, *driver_);
   std::vector<HandleId> feeders;
   for (Handle* handle : handle_list_.all()) {
@@ -140,6 +135,8 @@ void Port::end() {
     if (!handle->closing) close_at_end(*handle);
   }
   for (const HandleId feeder : feeders) Thread::let_receive(feeder);
+  // Whoever was naming a connection had its listener locked, which the loop above has waited for.
+  std::vector<std::shared_ptr<KeySource>>().swap(key_sources_);
   pool_->close();
   driver_.reset();
 }
@@ -169,15 +166,16 @@ void Port::close() {
     std::lock_guard lock(mutex_);
     closing_ = true;
   }
-  Dispatcher::Section section(dispatcher_);
   dispatcher_.close();
 }
 
 // ---- handles ----------------------------------------------------------------------------------
 
 void Port::set_key_source(std::shared_ptr<KeySource> source) {
-  Dispatcher::Section section(dispatcher_);
-  key_source_.swap(source);  // the one before is freed outside of the section
+  std::lock_guard lock(mutex_);
+  if (key_source_.load() == source.get()) return;
+  key_source_.store(source.get());
+  key_sources_.push_back(std::move(source));  // others may be using the one before
 }
 
 Handle* Port::create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thread* owner,
@@ -204,35 +202,47 @@ std::int32_t Port::hand_off(HandleId id, Port& target, std::uint32_t key,
                             std::atomic<std::uint32_t>* where) {
   Handle* handle = HandleTable::instance().find(id);
   if (handle == nullptr) return kErrorHandleClosed;
-  // Both ports are locked, in the order of their numbers: nothing may reach the new one before the
+  std::vector<Packet> orphans;
+  const std::int32_t error = move(*handle, id, target, key, where, orphans);
+  dispose(orphans, *driver_);
+  return error;
+}
+
+std::int32_t Port::move(Handle& handle, HandleId id, Port& target, std::uint32_t key,
+                        std::atomic<std::uint32_t>* where, std::vector<Packet>& orphans) {
+  // Packets of the handle are queued with its mutex held: nothing reaches the new port before the
   // notice, and nothing the old one after it.
-  Dispatcher* first = id_ <= target.id_ ? &dispatcher_ : &target.dispatcher_;
-  Dispatcher* second = id_ <= target.id_ ? &target.dispatcher_ : &dispatcher_;
-  Dispatcher::Section outer(*first);
-  std::optional<Dispatcher::Section> inner;
-  if (second != first) inner.emplace(*second);
-  std::lock_guard lock(handle->mutex);
-  if (handle->id != id || handle->closing) return kErrorHandleClosed;
-  if (handle->port != this || !handle->keyed) return kErrorNotSupported;
+  std::lock_guard lock(handle.mutex);
+  if (handle.id != id || handle.closing) return kErrorHandleClosed;
+  if (handle.port != this || !handle.keyed) return kErrorNotSupported;
   if (target.dispatcher_.closed()) return kErrorPortClosed;
   std::vector<Packet> moved;
-  dispatcher_.extract_handle(id, moved);
-  handle_list_.remove(*handle);
-  handle->port.store(&target);
-  target.handle_list_.add(*handle);
-  handle->key = key;
+  dispatcher_.extract_handle(id, handle.key, moved);
+  const std::uint32_t old_key = std::exchange(handle.key, key);
+  handle_list_.remove(handle);
+  handle.port.store(&target);
+  target.handle_list_.add(handle);
   if (where != nullptr) where->store(target.id_);
   Packet notice;
   notice.kind = PacketKind::kHandOff;
   notice.key = key;
   notice.handle = id;
-  target.dispatcher_.push(notice, nullptr);
+  if (!target.dispatcher_.push(notice, nullptr)) {
+    // The target has ended in between, and may have looked for its handles before this one was.
+    target.handle_list_.remove(handle);
+    handle.port.store(this);
+    handle_list_.add(handle);
+    handle.key = old_key;
+    if (where != nullptr) where->store(id_);
+    for (const Packet& packet : moved) dispatcher_.push(packet, nullptr);
+    return kErrorPortClosed;
+  }
   for (Packet& packet : moved) {
     packet.key = key;
     packet.target = nullptr;
-    target.dispatcher_.push(packet, nullptr);
+    if (!target.dispatcher_.push(packet, nullptr)) orphans.push_back(packet);
   }
-  Thread::start_stranded(*handle, target);
+  Thread::start_stranded(handle, target);
   return 0;
 }
 
@@ -241,11 +251,11 @@ std::int32_t Port::hand_off_key(Port& target, std::uint32_t key,
   Packet notice;
   notice.kind = PacketKind::kHandOff;
   notice.key = key;
-  Dispatcher::Section section(target.dispatcher_);
   if (target.dispatcher_.closed()) return kErrorPortClosed;
   where.store(target.id_);
-  target.dispatcher_.push(notice, nullptr);
-  return 0;
+  if (target.dispatcher_.push(notice, nullptr)) return 0;
+  where.store(id_);
+  return kErrorPortClosed;
 }
 
 std::vector<HandleId> Port::handles() {
@@ -283,8 +293,6 @@ PortStats Port::stats() {
   stats.allocated_bytes = pool_->allocated_bytes();
   stats.handles = handle_list_.open();
   stats.refused = refused_.load();
-  Dispatcher::Section section(dispatcher_);
-  dispatcher_.accept_posts();
   stats.batches = dispatcher_.batches();
   stats.wake_ups = dispatcher_.wake_ups();
   stats.steals = dispatcher_.steals();
@@ -301,7 +309,6 @@ bool Port::post(std::uint32_t key, double value, bool bounded) {
   packet.kind = PacketKind::kPosted;
   packet.key = key;
   packet.result = value;
-  Dispatcher::Section section(dispatcher_);
   return dispatcher_.post(packet, nullptr, bounded);
 }
 

@@ -141,6 +141,8 @@ class Port {
  private:
   friend class Thread;
   Port(const PortOptions& options, std::unique_ptr<driver::Driver> driver, BufferPool* pool);
+  std::int32_t move(Handle& handle, HandleId id, Port& target, std::uint32_t key,
+                    std::atomic<std::uint32_t>* where, std::vector<Packet>& orphans);
   void detached(std::uint64_t system_calls);
   void end();
   void close_at_end(Handle& handle);
@@ -153,14 +155,15 @@ class Port {
   BufferPool* const pool_;
   Dispatcher dispatcher_;
   HandleList handle_list_;
-  std::shared_ptr<KeySource> key_source_;  ///< guarded by the dispatcher
+  std::atomic<KeySource*> key_source_{nullptr};
   std::atomic<std::uint64_t> refused_{0};  ///< connections the key source had no name for
-  /// A handle's requests wait for a thread to come. Set inside the dispatcher's section.
+  /// A handle's requests wait for a thread to come. Set while the dispatcher's members are locked.
   std::atomic<bool> any_stranded_{false};
 
   std::mutex mutex_;  ///< guards what follows; a leaf
   std::vector<std::unique_ptr<Thread>> threads_;
   std::vector<Thread*> starving_;
+  std::vector<std::shared_ptr<KeySource>> key_sources_;  ///< all there ever were
   std::size_t attached_ = 0;
   PortStats left_;  ///< the counts of threads that have left
   bool closing_ = false;

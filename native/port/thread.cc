@@ -21,6 +21,7 @@ Thread::Thread(Port& port, PacketSlot* packet_slots, PostRing* post_ring,
                std::unique_ptr<driver::Lane> lane)
     : port_(port), number_(next_number()), lane_(std::move(lane)), reaped_(kReapLimit) {
   slots = packet_slots;
+  buffer_owner = number_;
   ring = post_ring;
 }
 
@@ -105,15 +106,6 @@ void Thread::reap() {
   after_settling();
 }
 
-/// The received bytes of this batch are for this thread to release, or for its end. Inside the
-/// section of `take`: a thief that gets a packet later writes after this.
-void Thread::assign_buffers() {
-  for (std::size_t i = 0; i < batch_size; ++i) {
-    if (batch[i].chunk == driver::kNoChunk) continue;
-    BufferPool::assign({batch[i].chunk, batch[i].offset}, number_);
-  }
-}
-
 driver::Deadline Thread::next_deadline() const {
   const driver::Deadline timer = timers_.empty() ? driver::kNever : timers_.top()->deadline;
   return std::min(timer, retry_paused_at_);
@@ -121,25 +113,17 @@ driver::Deadline Thread::next_deadline() const {
 
 std::int64_t Thread::poll(std::size_t max) {
   if (!attached()) return kErrorPortClosed;
+  Dispatcher& dispatcher = port_.dispatcher();
   pump();
-  bool released = false;
+  dispatcher.give_back_room(*this);
+  dispatcher.release(*this);
   for (;;) {
-    {
-      Dispatcher& dispatcher = port_.dispatcher();
-      Dispatcher::Section section(dispatcher);
-      dispatcher.unpark(*this);
-      dispatcher.give_back_room(*this);
-      if (!released) dispatcher.release(*this);
-      released = true;
-      if (dispatcher.closed()) return kErrorPortClosed;
-      const std::size_t count = dispatcher.take(*this, max);
-      if (count > 0) {
-        assign_buffers();
-        return static_cast<std::int64_t>(count);
-      }
-      dispatcher.park(*this, true, max > 0);
-    }
-    if (!has_mail_.load() && lane_->sleep_on_notifier(next_deadline())) return 0;
+    dispatcher.unpark(*this);
+    if (dispatcher.closed()) return kErrorPortClosed;
+    const std::size_t count = dispatcher.take(*this, max);
+    if (count > 0) return static_cast<std::int64_t>(count);
+    const bool sleeps = dispatcher.park(*this, true, max > 0);
+    if (sleeps && !has_mail_.load() && lane_->sleep_on_notifier(next_deadline())) return 0;
     pump();
   }
 }
@@ -165,12 +149,9 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
   if (!attached()) return kErrorPortClosed;
   Dispatcher& dispatcher = port_.dispatcher();
   pump();
-  {
-    Dispatcher::Section section(dispatcher);
-    dispatcher.unpark(*this);
-    dispatcher.give_back_room(*this);
-    dispatcher.release(*this);
-  }
+  dispatcher.unpark(*this);
+  dispatcher.give_back_room(*this);
+  dispatcher.release(*this);
   const driver::Deadline began = driver::now();
   const driver::Deadline spin_end =
       std::min(deadline, began + std::int64_t{1000} * port_.options().spin);
@@ -178,25 +159,23 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
   enum { kNotYet, kNow, kOver } spinning = kNotYet;
   bool roused = false;
   for (;;) {
-    {
-      Dispatcher::Section section(dispatcher);
-      if (spinning == kNow) dispatcher.stop_spinning(*this);
-      if (dispatcher.worth_taking(*this)) {
-        dispatcher.unpark(*this);
-        if (dispatcher.closed()) return kErrorPortClosed;
-        const std::size_t count = dispatcher.take(*this, max);
-        if (spinning == kNow) spin_history_.tell(count > 0);
-        if (count > 0) {
-          assign_buffers();
-          return static_cast<std::int64_t>(count);
-        }
-        const bool spins = spinning == kNotYet && spin_end > began && spin_history_.worth_it();
-        spinning = spins ? kNow : kOver;
-        dispatcher.park(*this, false, true, spins);
-      } else if (spinning == kNow) {
-        spin_history_.tell(false);
+    if (spinning == kNow) dispatcher.stop_spinning(*this);
+    if (dispatcher.worth_taking(*this)) {
+      dispatcher.unpark(*this);
+      if (dispatcher.closed()) return kErrorPortClosed;
+      const std::size_t count = dispatcher.take(*this, max);
+      if (spinning == kNow) spin_history_.tell(count > 0);
+      if (count > 0) return static_cast<std::int64_t>(count);
+      const bool spins = spinning == kNotYet && spin_end > began && spin_history_.worth_it();
+      spinning = spins ? kNow : kOver;
+      if (!dispatcher.park(*this, false, max > 0, spins)) {
+        spin.store(kSpinNot);
         spinning = kOver;
+        roused = true;
       }
+    } else if (spinning == kNow) {
+      spin_history_.tell(false);
+      spinning = kOver;
     }
     if (spinning == kNow) {
       roused = spin_until(std::min(spin_end, next_deadline()));
@@ -213,18 +192,15 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
     roused = false;
     pump();
   }
-  Dispatcher::Section section(dispatcher);
   dispatcher.leave_waiting(*this);
   return 0;
 }
 
 std::uint32_t Thread::reserve(std::uint32_t wanted) {
-  Dispatcher::Section section(port_.dispatcher());
   return port_.dispatcher().reserve(*this, wanted);
 }
 
 void Thread::accept_posts() {
-  Dispatcher::Section section(port_.dispatcher());
   port_.dispatcher().accept_posts();
 }
 
@@ -234,27 +210,22 @@ void Thread::notify_when_drained(std::uint32_t token) {
   packet.flags = kPacketAwaited;
   packet.token = token;
   packet.target = this;
-  Dispatcher::Section section(port_.dispatcher());
   port_.dispatcher().notify_when_drained(packet);
 }
 
 void Thread::begin_blocking() {
-  Dispatcher::Section section(port_.dispatcher());
   port_.dispatcher().begin_blocking(*this);
 }
 
 void Thread::end_blocking() {
-  Dispatcher::Section section(port_.dispatcher());
   port_.dispatcher().end_blocking(*this);
 }
 
 bool Thread::let_go(std::uint32_t key) {
-  Dispatcher::Section section(port_.dispatcher());
   return port_.dispatcher().let_go(*this, key);
 }
 
 void Thread::pin_key(std::uint32_t key, HandleId handle, bool pinned) {
-  Dispatcher::Section section(port_.dispatcher());
   if (pinned) {
     port_.dispatcher().pin(*this, key, handle);
   } else {
@@ -275,10 +246,7 @@ void Thread::detach(bool died) {
   if (!attached()) return;
   detaching_ = true;
   std::vector<Packet> orphans;
-  {
-    Dispatcher::Section section(port_.dispatcher());
-    port_.dispatcher().remove(*this, died, orphans);
-  }
+  port_.dispatcher().remove(*this, died, orphans);
   Port::dispose(orphans, port_.driver());
   close_own_handles();
   // Reaped before anything is freed: the kernel must not write into memory that is no longer ours,
@@ -302,8 +270,8 @@ void Thread::detach(bool died) {
   // The object itself stays for those who still point at it.
   reaped_ = {};
   by_token_ = {};
+  cells.reset();
   awaited = {};
-  own = {};
   slots = nullptr;
   port_.detached(calls);
   return_spare_requests();

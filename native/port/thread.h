@@ -1,8 +1,9 @@
 // A thread attached to a port: submits, carries out on its own lane, and takes packets.
 //
-// Every member but `wake` and `send` is called by the thread itself. Locks, outermost first: the
-// dispatcher's, a handle's, a leaf (`inbox_mutex_`, the port's, the pool's). The lane is used
-// without any of them: what must happen there is gathered under the locks and done afterwards.
+// Every member but `wake` and `send` is called by the thread itself. Locks, outermost first: a
+// handle's, the dispatcher's (see there), a leaf (`inbox_mutex_`, the port's, the pool's). The lane
+// is used without any of them: what must happen there is gathered under the locks and done
+// afterwards.
 #pragma once
 
 #include <atomic>
@@ -150,34 +151,34 @@ class Thread final : public Consumer {
   void cancel_everything();
   std::unique_ptr<driver::Lane> give_up_lane();
 
-  // finishing: thread_settle.cc. `locked` is the port whose dispatcher is held.
+  // finishing: thread_settle.cc. `port`: where the answer is taken.
   void reap();
   void settle_all(const driver::Completion* completions, std::size_t count);
-  void settle(driver::Completion completion, Handle* handle, Port& locked);
+  Port& destination(const Request& request, const Handle* handle) const;
+  void settle(driver::Completion completion, Handle* handle, Port& port);
   bool goes_on(const driver::Completion& completion, Request* request, Handle& handle,
-               Port& locked);
+               Port& port);
   void to_start_again(Request* request);
   bool continue_transfer(Request* request, std::int64_t bytes);
   bool advance_transfer(Request* request, std::int64_t bytes);
   bool moves_on(const driver::Completion& completion, Request* request, Handle& handle,
-                Port& locked);
-  void deliver(const driver::Completion& completion, bool more, Handle* handle, Port& locked);
-  void route(Packet& packet, Request* request, Port& locked);
+                Port& port);
+  void deliver(const driver::Completion& completion, bool more, Handle* handle, Port& port);
+  void route(Packet& packet, Request* request, Port& port);
   void accept(Packet& packet, driver::Descriptor descriptor, Request* request, Handle& listener);
   void opened(const driver::Completion& completion, Handle& handle);
-  void finish(Request* request, Handle& handle, bool succeeded, Port& locked);
-  void tell_drained(Handle& handle, const Request& request, Port& locked);
+  void finish(Request* request, Handle& handle, bool succeeded, Port& port);
+  void tell_drained(Handle& handle, const Request& request, Port& port);
   void start_close(Handle& handle);
   void leave(Request* request);
   void give_up_memory(Request* request);
   void close_shared(driver::Descriptor file);
-  void advance(Request* request, Handle& handle, Port& locked);
-  void continue_chain(Request* request, Handle& handle, bool succeeded, Port& locked);
-  void start_next(Direction& direction, Handle& handle, Port& locked);
-  static void start_elsewhere(Direction& direction, Port& locked);
-  static void start_stranded(Handle& handle, Port& locked);
-  static void start_at_home(HandleId handle);
-  Thread* runner_for(Request* request, Port& locked);
+  void advance(Request* request, Handle& handle, Port& port);
+  void continue_chain(Request* request, Handle& handle, bool succeeded, Port& port);
+  void start_next(Direction& direction, Handle& handle, Port& port);
+  static void start_elsewhere(Direction& direction, Port& port);
+  static void start_stranded(Handle& handle, Port& port);
+  void carry_out(Request* request, Port& port);
   static Thread* any_runner(const Request& request, Port& port);
   void after_settling();
   void retry_starved();
@@ -188,8 +189,6 @@ class Thread final : public Consumer {
   void pump();
   driver::Deadline next_deadline() const;
   bool spin_until(driver::Deadline end);
-
-  void assign_buffers();
 
   Port& port_;
   const std::uint32_t number_;
@@ -209,7 +208,6 @@ class Thread final : public Consumer {
   std::vector<Request*> to_start_;             ///< gathered under locks, started without
   std::vector<Request*> again_;                ///< likewise: those the lane has to take once more
   std::vector<Request*> to_end_;               ///< likewise: those to be ended early
-  std::vector<HandleId> to_pass_;              ///< likewise: handles whose port is to go on
   std::vector<HandleId> to_receive_;           ///< likewise: handles that are held no longer
   std::vector<Packet> orphans_;                ///< likewise: packets nobody will take
   std::vector<Request*> starved_;

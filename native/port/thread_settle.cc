@@ -1,11 +1,11 @@
 // Finishing: from a lane's completion to a packet, and to whatever the handle does next.
 //
-// A completion is settled under the dispatcher's mutex of the port its packet goes to and, inside
-// it, the handle's. So the packet is queued before the handle's next operation of that direction
-// can begin on any thread, which is what keeps packets of one stream in order (rules O7, D9), and a
-// hand-off, which takes the same two locks, falls before or after it, never between.
+// A completion is settled under the handle's mutex. So its packet is queued before the handle's next
+// operation of that direction can begin on any thread, which is what keeps packets of one stream in
+// order (rules O7, D9), and a hand-off, which takes the same lock, falls before or after it, never
+// between.
 #include <algorithm>
-#include <optional>
+#include <mutex>
 #include <utility>
 
 #include "driver/errno.h"
@@ -77,37 +77,29 @@ void report_status(Request& request) {
 }  // namespace
 
 void Thread::settle_all(const driver::Completion* completions, std::size_t count) {
-  std::optional<Dispatcher::Section> section;
-  Port* locked = nullptr;
+  if (count == 0) return;
+  port_.dispatcher().begin_reap(*this);
   for (std::size_t i = 0; i < count; ++i) {
-    Request* request = static_cast<Request*>(completions[i].operation);
-    Handle* handle = request->handle;
-    for (;;) {
-      const bool of_owner = request->awaited || handle == nullptr;
-      Port* port = of_owner && request->owner != nullptr ? &request->owner->port_
-                   : handle != nullptr                   ? handle->port.load()
-                                                         : &port_;
-      if (port == nullptr) port = &port_;
-      if (port != locked) {
-        section.reset();
-        section.emplace(port->dispatcher());
-        locked = port;
-      }
-      if (handle == nullptr) break;
-      handle->mutex.lock();
-      Port* now = handle->port.load();
-      if (of_owner || now == port || now == nullptr) break;
-      handle->mutex.unlock();
-    }
-    settle(completions[i], handle, *locked);
-    if (handle != nullptr) handle->mutex.unlock();
+    const Request& request = *static_cast<Request*>(completions[i].operation);
+    Handle* handle = request.handle;
+    std::unique_lock<std::mutex> lock;
+    if (handle != nullptr) lock = std::unique_lock(handle->mutex);
+    settle(completions[i], handle, destination(request, handle));
   }
 }
 
-void Thread::settle(driver::Completion completion, Handle* handle, Port& locked) {
+/// The port where the answer is taken. The handle is locked.
+Port& Thread::destination(const Request& request, const Handle* handle) const {
+  const bool of_owner = request.awaited || handle == nullptr;
+  if (of_owner && request.owner != nullptr) return request.owner->port_;
+  Port* port = handle != nullptr ? handle->port.load() : nullptr;
+  return port != nullptr ? *port : port_;
+}
+
+void Thread::settle(driver::Completion completion, Handle* handle, Port& port) {
   Request* request = static_cast<Request*>(completion.operation);
   if (handle == nullptr) {
-    deliver(completion, false, nullptr, locked);
+    deliver(completion, false, nullptr, port);
     leave(request);
     give_up_memory(request);
     recycle(request);
@@ -117,11 +109,11 @@ void Thread::settle(driver::Completion completion, Handle* handle, Port& locked)
     handle->received += static_cast<std::uint64_t>(completion.result);
   }
   if (completion.more) {
-    deliver(completion, true, handle, locked);
+    deliver(completion, true, handle, port);
     return;
   }
   completion.result = honest_end(completion.result, *request, *handle, port_.driver());
-  if (goes_on(completion, request, *handle, locked)) return;
+  if (goes_on(completion, request, *handle, port)) return;
   // A part of a transfer that was ended early is no success: see deliver.
   const bool in_part =
       continues(*request) && !at_end(*request, completion.result) &&
@@ -133,20 +125,20 @@ void Thread::settle(driver::Completion completion, Handle* handle, Port& locked)
     opened(completion, *handle);
   }
   if (request->kind == PacketKind::kStat && succeeded) report_status(*request);
-  deliver(completion, false, handle, locked);
-  finish(request, *handle, succeeded, locked);
+  deliver(completion, false, handle, port);
+  finish(request, *handle, succeeded, port);
 }
 
 /// Whether the operation is not over although the driver is done with it for now.
 bool Thread::goes_on(const driver::Completion& completion, Request* request, Handle& handle,
-                     Port& locked) {
+                     Port& port) {
   const std::int64_t result = completion.result;
   if (request->kind == PacketKind::kReceive && result > 0) {
     handle.likely_empty = !completion.more_data;
     request->likely_empty = handle.likely_empty;
   }
   if (request->end != Request::End::kNatural) return false;
-  if (request->moving || request->pausing) return moves_on(completion, request, handle, locked);
+  if (request->moving || request->pausing) return moves_on(completion, request, handle, port);
   if (request->state == Request::State::kEnded) return false;
   if (result == -EINTR) {
     to_start_again(request);
@@ -166,7 +158,7 @@ bool Thread::goes_on(const driver::Completion& completion, Request* request, Han
   }
   // The kernel ends a multishot operation when it sees fit; the program's goes on.
   if (!multishot_goes_on(*request, result)) return false;
-  deliver(completion, true, &handle, locked);
+  deliver(completion, true, &handle, port);
   to_start_again(request);
   return true;
 }
@@ -213,7 +205,7 @@ bool Thread::advance_transfer(Request* request, std::int64_t bytes) {
 /// rest is for a thread that stays; or it is to receive nothing for a while. False when it is over
 /// all the same.
 bool Thread::moves_on(const driver::Completion& completion, Request* request, Handle& handle,
-                      Port& locked) {
+                      Port& port) {
   const std::int64_t result = completion.result;
   const bool in_part = continues(*request) && result > 0 && advance_transfer(request, result);
   const bool nothing_yet = result == -ECANCELED || result == -EINTR || result == -EAGAIN ||
@@ -221,26 +213,26 @@ bool Thread::moves_on(const driver::Completion& completion, Request* request, Ha
                            (request->kind == PacketKind::kAccept && exhausted(result));
   const bool goes_on_still = multishot_goes_on(*request, result);
   if (!in_part && !nothing_yet && !goes_on_still) return false;
-  if (goes_on_still) deliver(completion, true, &handle, locked);
+  if (goes_on_still) deliver(completion, true, &handle, port);
   leave(request);
   request->moving = request->pausing = false;
   Direction* direction = handle.direction(*request);
   if (direction == nullptr) {
-    run_on(runner_for(request, locked), request);
+    carry_out(request, port);
     return true;
   }
   request->runner = nullptr;
   request->state = Request::State::kQueued;
   direction->active = nullptr;
   direction->push_front(request);
-  start_next(*direction, handle, locked);
+  start_next(*direction, handle, port);
   return true;
 }
 
 // ---- packets ----------------------------------------------------------------------------------
 
 void Thread::deliver(const driver::Completion& completion, bool more, Handle* handle,
-                     Port& locked) {
+                     Port& port) {
   Request* request = static_cast<Request*>(completion.operation);
   Packet packet;
   packet.kind = request->kind;
@@ -274,29 +266,28 @@ void Thread::deliver(const driver::Completion& completion, bool more, Handle* ha
     BufferPool::own({packet.chunk, packet.offset});
   }
   completed_.fetch_add(1, std::memory_order_relaxed);
-  route(packet, request, locked);
+  route(packet, request, port);
 }
 
 /// To the thread that awaits it, the thread it is bound to, or whoever comes.
-void Thread::route(Packet& packet, Request* request, Port& locked) {
+void Thread::route(Packet& packet, Request* request, Port& port) {
   const bool holds_nothing = packet.chunk == driver::kNoChunk && packet.accepted == 0;
   if (request->quiet && packet.error == 0 && holds_nothing) return;
   Thread* owner = request->owner;
-  const bool owner_here = owner != nullptr && &owner->port_ == &locked && !owner->gone;
-  const bool nobody = locked.dispatcher().drained();
-  if (request->silent || nobody || (request->awaited && !owner_here)) {
+  const bool owner_here = owner != nullptr && &owner->port_ == &port && !owner->gone;
+  if (request->silent || (request->awaited && !owner_here)) {
     orphans_.push_back(packet);
     return;
   }
   if (request->awaited) {
     packet.flags |= kPacketAwaited;
     packet.target = owner;
-  } else if (locked.options().affine && owner_here) {
+  } else if (port.options().affine && owner_here) {
     packet.target = owner;
   }
   // This thread takes from its own port next; another port's threads have to be woken.
-  const bool comes = !detaching_ && &locked == &port_;
-  locked.dispatcher().push(packet, comes ? this : nullptr);
+  const bool comes = !detaching_ && &port == &port_;
+  if (!port.dispatcher().push(packet, comes ? this : nullptr)) orphans_.push_back(packet);
 }
 
 /// The connection becomes a handle of the listener's port; without one it is closed again.
@@ -311,7 +302,7 @@ void Thread::accept(Packet& packet, driver::Descriptor descriptor, Request* requ
     packet.error = -EMFILE;
     return;
   }
-  KeySource* source = keyed ? port.key_source_.get() : nullptr;
+  KeySource* source = keyed ? port.key_source_.load() : nullptr;
   handle->key = source != nullptr ? source->key_for(name, port.id()) : unique_key();
   if (handle->key == 0) {
     port.refused_.fetch_add(1, std::memory_order_relaxed);
@@ -341,7 +332,7 @@ void Thread::opened(const driver::Completion& completion, Handle& handle) {
 
 // ---- what follows -----------------------------------------------------------------------------
 
-void Thread::finish(Request* request, Handle& handle, bool succeeded, Port& locked) {
+void Thread::finish(Request* request, Handle& handle, bool succeeded, Port& port) {
   forget_timer(request);
   if (request->state != Request::State::kQueued && request->runner == this) leave(request);
   give_up_memory(request);
@@ -352,9 +343,9 @@ void Thread::finish(Request* request, Handle& handle, bool succeeded, Port& lock
   }
   const PacketKind kind = request->kind;
   handle.unlink(request);
-  if (request->sends()) tell_drained(handle, *request, locked);
-  continue_chain(request, handle, succeeded, locked);
-  advance(request, handle, locked);
+  if (request->sends()) tell_drained(handle, *request, port);
+  continue_chain(request, handle, succeeded, port);
+  advance(request, handle, port);
   const bool opening = kind == PacketKind::kOpen || kind == PacketKind::kConnect;
   const bool unheard = opening && (request->owner == nullptr || request->owner->gone);
   recycle(request);
@@ -369,21 +360,21 @@ void Thread::finish(Request* request, Handle& handle, bool succeeded, Port& lock
 
 /// What waited for most of what was queued to be out hears of it: handles that are fed to this one,
 /// and the program, where it was told to wait (rule M4).
-void Thread::tell_drained(Handle& handle, const Request& request, Port& locked) {
+void Thread::tell_drained(Handle& handle, const Request& request, Port& port) {
   if (!handle.wants_drain && handle.feeders.empty()) return;
   if (!handle.outgoing->drained()) return;
   to_receive_.insert(to_receive_.end(), handle.feeders.begin(), handle.feeders.end());
   handle.feeders.clear();
   const bool wanted = std::exchange(handle.wants_drain, false);
-  if (!wanted || !handle.keyed || handle.closing || locked.dispatcher().drained()) return;
+  if (!wanted || !handle.keyed || handle.closing || port.dispatcher().drained()) return;
   Packet packet;
   packet.kind = PacketKind::kDrain;
   packet.handle = request.handle_id;
   packet.key = handle.key;
   const bool owner_here =
-      request.owner != nullptr && &request.owner->port_ == &locked && !request.owner->gone;
-  if (locked.options().affine && owner_here) packet.target = request.owner;
-  locked.dispatcher().push(packet, !detaching_ && &locked == &port_ ? this : nullptr);
+      request.owner != nullptr && &request.owner->port_ == &port && !request.owner->gone;
+  if (port.options().affine && owner_here) packet.target = request.owner;
+  port.dispatcher().push(packet, !detaching_ && &port == &port_ ? this : nullptr);
 }
 
 /// The descriptor may have come after the close was asked for.
@@ -419,59 +410,44 @@ void Thread::leave(Request* request) {
 }
 
 /// The next request of the same direction, whoever submitted it, starts here: this thread is awake.
-void Thread::advance(Request* request, Handle& handle, Port& locked) {
+void Thread::advance(Request* request, Handle& handle, Port& port) {
   Direction* direction = handle.direction(*request);
   if (direction == nullptr || direction->active != request) return;
   direction->active = nullptr;
-  start_next(*direction, handle, locked);
+  start_next(*direction, handle, port);
 }
 
 /// What waits in a direction with nothing under way. One that has been ended can end here.
-void Thread::start_next(Direction& direction, Handle& handle, Port& locked) {
+void Thread::start_next(Direction& direction, Handle& handle, Port& port) {
   if (direction.first == nullptr || direction.holds > 0) return;
   const bool ended = direction.first->end != Request::End::kNatural;
-  if (detaching_ && !ended) {
-    if (handle.port == &locked) return start_elsewhere(direction, locked);
-    return to_pass_.push_back(handle.id);
-  }
+  Port* home = handle.port.load();
+  if (detaching_ && !ended && home != nullptr) return start_elsewhere(direction, *home);
   resume(direction);
 }
 
 /// Where no thread is, one may be on its way: the requests wait for it, or for a hand-off to
-/// another port. Dropped, they would leave a gap in a stream that goes on. The dispatcher is
-/// locked, so a thread that comes either is found here or finds them.
-void Thread::start_elsewhere(Direction& direction, Port& locked) {
-  Thread* runner = any_runner(*direction.first, locked);
+/// another port. Dropped, they would leave a gap in a stream that goes on. The members are locked,
+/// so a thread that comes either is found here or finds them, and one that is found is still there
+/// to read what it is sent.
+void Thread::start_elsewhere(Direction& direction, Port& port) {
+  std::lock_guard lock(port.dispatcher().members_mutex());
+  Thread* runner = any_runner(*direction.first, port);
   if (runner == nullptr) {
-    locked.any_stranded_.store(true);
+    port.any_stranded_.store(true);
     return;
   }
   direction.active = direction.pop();
   runner->pass(direction.active);
 }
 
-/// Both the dispatcher and the handle are locked.
-void Thread::start_stranded(Handle& handle, Port& locked) {
-  if (handle.in.stranded()) start_elsewhere(handle.in, locked);
-  if (handle.out.stranded()) start_elsewhere(handle.out, locked);
+/// The handle is locked.
+void Thread::start_stranded(Handle& handle, Port& port) {
+  if (handle.in.stranded()) start_elsewhere(handle.in, port);
+  if (handle.out.stranded()) start_elsewhere(handle.out, port);
 }
 
-/// An answer that another port's thread awaited was settled under that port's dispatcher. Whoever
-/// comes first, this, a thread that submits or a hand-off, has what waits go on.
-void Thread::start_at_home(HandleId id) {
-  Handle* handle = HandleTable::instance().find(id);
-  for (;;) {
-    Port* port = handle->port.load();
-    if (port == nullptr) return;
-    Dispatcher::Section section(port->dispatcher());
-    std::lock_guard lock(handle->mutex);
-    if (handle->id != id) return;
-    if (handle->port != port) continue;
-    return start_stranded(*handle, *port);
-  }
-}
-
-void Thread::continue_chain(Request* request, Handle& handle, bool succeeded, Port& locked) {
+void Thread::continue_chain(Request* request, Handle& handle, bool succeeded, Port& port) {
   Request* next = request->chain;
   request->chain = nullptr;
   if (next == nullptr) return;
@@ -481,47 +457,50 @@ void Thread::continue_chain(Request* request, Handle& handle, bool succeeded, Po
   }
   next->chained = false;
   Direction* direction = handle.direction(*next);
-  if (direction == nullptr) return run_on(runner_for(next, locked), next);
+  if (direction == nullptr) return carry_out(next, port);
   if (direction->active == request) return direction->push_front(next);  // before later ones: O7
   direction->push(next);
-  if (direction->active == nullptr) start_next(*direction, handle, locked);
+  if (direction->active == nullptr) start_next(*direction, handle, port);
 }
 
 /// A thread on its way out starts nothing new: its own threads' work goes to another of the port,
 /// to one that takes packets if there is one. Whoever takes none may not look for a long time.
-Thread* Thread::runner_for(Request* request, Port& locked) {
-  return detaching_ ? any_runner(*request, locked) : this;
+void Thread::carry_out(Request* request, Port& port) {
+  if (!detaching_) return run_on(this, request);
+  std::lock_guard lock(port.dispatcher().members_mutex());
+  run_on(any_runner(*request, port), request);
 }
 
-/// The port's dispatcher is locked. Null when no thread is attached.
+/// The port's members are locked. Null when no thread is attached.
 Thread* Thread::any_runner(const Request& request, Port& port) {
   Thread* chosen = nullptr;
-  for (Consumer* consumer : port.dispatcher().all()) {
-    auto* thread = static_cast<Thread*>(consumer);
-    if (thread == request.owner) return thread;
-    if (chosen == nullptr || (thread->wants_any && !chosen->wants_any)) chosen = thread;
-  }
+  bool is_owner = false;
+  port.dispatcher().members().for_each([&](Consumer& consumer) {
+    auto* thread = static_cast<Thread*>(&consumer);
+    if (is_owner) return;
+    is_owner = thread == request.owner;
+    const bool better = chosen == nullptr || (thread->wants_any && !chosen->wants_any);
+    if (is_owner || better) chosen = thread;
+  });
   return chosen;
 }
 
 /// What could not be done under the locks. Starting comes before ending, so that a lane is never
 /// asked to cancel what it does not have yet.
 void Thread::after_settling() {
-  while (!to_start_.empty() || !again_.empty() || !to_end_.empty() || !to_pass_.empty() ||
+  while (!to_start_.empty() || !again_.empty() || !to_end_.empty() ||
          !to_receive_.empty() || !orphans_.empty()) {
     std::vector<Request*> start_now, again, end_now;
-    std::vector<HandleId> pass_now, receive_now;
+    std::vector<HandleId> receive_now;
     std::vector<Packet> orphans;
     start_now.swap(to_start_);
     again.swap(again_);
     end_now.swap(to_end_);
-    pass_now.swap(to_pass_);
     receive_now.swap(to_receive_);
     orphans.swap(orphans_);
     for (Request* request : start_now) start(request);
     for (Request* request : again) lane_->submit(request);
     for (Request* request : end_now) end_started(request);
-    for (const HandleId handle : pass_now) start_at_home(handle);
     for (const HandleId handle : receive_now) let_receive(handle);
     Port::dispose(orphans, port_.driver());
   }

@@ -256,11 +256,9 @@ bool Thread::hold(HandleId feeder) {
 void Thread::let_receive(HandleId feeder) {
   Handle* handle = HandleTable::instance().find(feeder);
   if (handle == nullptr) return;
-  {
-    std::lock_guard lock(handle->mutex);
-    if (handle->id != feeder || handle->in.holds == 0 || --handle->in.holds > 0) return;
-  }
-  start_at_home(feeder);
+  std::lock_guard lock(handle->mutex);
+  if (handle->id != feeder || handle->in.holds == 0 || --handle->in.holds > 0) return;
+  if (Port* port = handle->port.load()) start_stranded(*handle, *port);
 }
 
 /// This thread has come to a port where requests wait that no thread was there for.

@@ -94,7 +94,6 @@ void FramesStage::tell_listener(Port& port, HandleId listener, Notice notice) {
   packet.key = kListener;
   packet.handle = listener;
   packet.result = static_cast<double>(notice);
-  Dispatcher::Section section(port.dispatcher());
   port.dispatcher().push(packet, nullptr);
 }
 

@@ -197,7 +197,6 @@ void RecordTable::expire(RecordHeader& header) {
   packet.handle = header.handle;
   Port* port = Port::find(header.port);
   if (port == nullptr || packet.key == 0) return;
-  Dispatcher::Section section(port->dispatcher());
   port->dispatcher().push(packet, nullptr);
 }
 

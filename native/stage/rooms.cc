@@ -64,7 +64,6 @@ void Rooms::tell(Port& port, std::uint32_t key, Notice notice, Consumer* from) {
   packet.kind = PacketKind::kTimer;
   packet.key = key;
   packet.result = static_cast<double>(notice);
-  Dispatcher::Section section(port.dispatcher());
   port.dispatcher().push(packet, from);
 }
 

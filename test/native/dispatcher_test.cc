@@ -57,6 +57,11 @@ Values drain(FakeThread& thread, std::size_t max = kBatchLimit) {
   return all;
 }
 
+Values sorted(Values values) {
+  std::sort(values.begin(), values.end());
+  return values;
+}
+
 // ---- order ------------------------------------------------------------------------------------
 
 TEST_CASE("D1 packets leave in the order they were queued") {
@@ -89,7 +94,7 @@ TEST_CASE("D1 packets of keys that others hold are passed over, the rest keeps i
   CHECK(drain(a) == Values{3, 5, 7, 9});
 }
 
-TEST_CASE("D1 what threads give back returns to its place") {
+TEST_CASE("D1 what threads give back is taken before what came later, by key") {
   for (const bool first_comes_first : {true, false}) {
     Dispatcher dispatcher({3, 65536, true});
     FakeThread a(dispatcher), b(dispatcher), c(dispatcher);
@@ -100,11 +105,11 @@ TEST_CASE("D1 what threads give back returns to its place") {
     REQUIRE(b.claim(0));
     (first_comes_first ? a : b).begin_blocking();
     (first_comes_first ? b : a).begin_blocking();
-    CHECK(drain(c) == Values{2, 3, 5, 6, 7, 8, 9});
+    CHECK(sorted(drain(c)) == Values{2, 3, 5, 6, 7, 8, 9});
   }
 }
 
-TEST_CASE("D1 what waited for its key returns to its place when the key is free") {
+TEST_CASE("D1 what waited for its key is taken in order when the key is free") {
   Dispatcher dispatcher({2, 65536, true});
   FakeThread a(dispatcher), b(dispatcher);
   REQUIRE(post(dispatcher, posted(1, 1)));
@@ -118,7 +123,9 @@ TEST_CASE("D1 what waited for its key returns to its place when the key is free"
   REQUIRE(post(dispatcher, posted(4, 6)));
   b.begin_blocking();
   a.done(0);
-  CHECK(drain(a) == Values{2, 3, 4, 5, 6});
+  const Values got = drain(a);
+  CHECK(sorted(got) == Values{2, 3, 4, 5, 6});
+  CHECK(std::find(got.begin(), got.end(), 3) < std::find(got.begin(), got.end(), 5));
 }
 
 TEST_CASE("D2 waiting threads are woken last in, first out") {
@@ -130,9 +137,12 @@ TEST_CASE("D2 waiting threads are woken last in, first out") {
   CHECK(b.wakes() == 0);
   CHECK(c.wakes() == 1);
   REQUIRE(post(dispatcher, posted(2, 2)));
+  REQUIRE(post(dispatcher, posted(3, 3)));
+  CHECK(b.wakes() == 0);  // the one that comes sends for the next
+  REQUIRE(c.take() == 1);
   CHECK(a.wakes() == 0);
   CHECK(b.wakes() == 1);
-  REQUIRE(post(dispatcher, posted(3, 3)));
+  REQUIRE(b.take() == 1);
   CHECK(a.wakes() == 1);
   CHECK(b.wakes() == 1);
   CHECK(c.wakes() == 1);
@@ -159,6 +169,7 @@ TEST_CASE("D2 a thread blocked in get comes before one in its event loop") {
   REQUIRE(a.take_or_park(256, false) + b.take_or_park(256, true) + c.take_or_park(256, true) == 0);
   REQUIRE(post(dispatcher, posted(1, 1)));
   CHECK(a.wakes() == 1);
+  REQUIRE(a.take() == 1);
   REQUIRE(post(dispatcher, posted(2, 2)));
   CHECK(c.wakes() == 1);
   CHECK(b.wakes() == 0);
@@ -170,12 +181,9 @@ TEST_CASE("D2 a packet that a thread was woken for is not for others that wait, 
   REQUIRE(a.take_or_park() + b.take_or_park() == 0);
   REQUIRE(post(dispatcher, posted(1, 1)));
   REQUIRE(b.wakes() == 1);
-  {
-    Dispatcher::Section section(dispatcher);
-    CHECK(!dispatcher.worth_taking(a));
-    CHECK(dispatcher.worth_taking(b));
-    dispatcher.leave_waiting(b);
-  }
+  CHECK(!dispatcher.worth_taking(a));
+  CHECK(dispatcher.worth_taking(b));
+  dispatcher.leave_waiting(b);
   CHECK(a.wakes() == 1);
   CHECK(a.take_or_park() == 1);
 }
@@ -187,9 +195,11 @@ TEST_CASE("D3 never more than concurrency threads run") {
   FakeThread a(dispatcher), b(dispatcher), c(dispatcher);
   REQUIRE(a.take_or_park() + b.take_or_park() + c.take_or_park() == 0);
   post_apart(dispatcher, 30);
-  CHECK(a.wakes() + b.wakes() + c.wakes() == 2);
+  CHECK(c.wakes() == 1);
   REQUIRE(c.take_or_park(4) > 0);
+  CHECK(b.wakes() == 1);
   REQUIRE(b.take_or_park(4) > 0);
+  CHECK(a.wakes() == 0);
   CHECK(dispatcher.running() == 2);
   CHECK(a.take_or_park(4) == 0);
   CHECK(dispatcher.running() == 2);
@@ -392,10 +402,7 @@ TEST_CASE("D5 a thread that was woken for the rest of a batch and leaves passes 
   REQUIRE(d.wakes() == 1);
   REQUIRE(c.wakes() == 0);
   SUBCASE("for good") { d.leave(false); }
-  SUBCASE("because its time was over") {
-    Dispatcher::Section section(dispatcher);
-    dispatcher.leave_waiting(d);
-  }
+  SUBCASE("because its time was over") { dispatcher.leave_waiting(d); }
   CHECK(c.wakes() == 1);
 }
 
@@ -416,12 +423,14 @@ TEST_CASE("D7 a group that does not fit beside awaited answers is not lost") {
   for (std::uint32_t i = 1; i <= 128; ++i) push(dispatcher, awaited(b, i));
   Values got;
   REQUIRE(b.take() > 0);
-  for (FakeThread* thread : {&a, &b}) {
-    for (std::size_t i = 0; i < thread->batch_size; ++i) {
-      if (thread->batch[i].awaited() || !thread->claim(i)) continue;
-      got.push_back(thread->slots[i].result);
-      thread->done(i);
-    }
+  for (FakeThread* thread : {&a, &b, &a}) {
+    do {
+      for (std::size_t i = 0; i < thread->batch_size; ++i) {
+        if (thread->batch[i].awaited() || !thread->claim(i)) continue;
+        got.push_back(thread->slots[i].result);
+        thread->done(i);
+      }
+    } while (thread->take() > 0);
   }
   CHECK(got.size() == 256);
   std::sort(got.begin(), got.end());
@@ -549,10 +558,7 @@ TEST_CASE("D1 A3 packets for one thread alone do not overtake older ones that an
   }
   SUBCASE("when it leaves some to a thread that waits") {
     push(dispatcher, completed(6, 6, 5));
-    {
-      Dispatcher::Section section(dispatcher);
-      dispatcher.park(b, false, true);
-    }
+    dispatcher.park(b, false, true);
     // Two of the three that any may take: what is its own and newer than the third stays, too.
     REQUIRE(a.take() == 4);
     CHECK(a.values() == Values{1, 2, 3, 4});
@@ -894,12 +900,9 @@ TEST_CASE("Q2 who waits for room is not told before a quarter of the queue is fr
   FakeThread thread(dispatcher);
   FakeThread producer(dispatcher);
   post_apart(dispatcher, 80);
-  {
-    Dispatcher::Section section(dispatcher);
-    Packet drained = awaited(producer, 1);
-    drained.kind = PacketKind::kRoom;
-    dispatcher.notify_when_drained(drained);
-  }
+  Packet drained = awaited(producer, 1);
+  drained.kind = PacketKind::kRoom;
+  dispatcher.notify_when_drained(drained);
   REQUIRE(thread.take(19) == 19);
   for (std::size_t i = 0; i < 19; ++i) REQUIRE(thread.claim(i));  // else they go back
   CHECK(producer.take(0) == 0);
@@ -914,7 +917,6 @@ TEST_CASE("T1 what a thread had posted before it died is delivered, in order") {
   for (int i = 1; i <= 3; ++i) REQUIRE(writer.post(1, i));
   writer.leave(true);
   CHECK(drain(thread) == Values{1, 2, 3});
-  Dispatcher::Section section(dispatcher);
   int room = 0;
   while (room < 1000 && dispatcher.post(posted(1, 0), nullptr)) ++room;
   CHECK(room == 800);
@@ -932,10 +934,7 @@ TEST_CASE("D5 a message in a ring reaches a thread that waits, or is about to") 
   thread.done(0);
   REQUIRE(thread.take() == 0);
   REQUIRE(writer.post(1, 2));  // nobody waits: it stays in the ring
-  {
-    Dispatcher::Section section(dispatcher);
-    dispatcher.park(thread, false, true);
-  }
+  dispatcher.park(thread, false, true);
   CHECK(thread.state == Consumer::State::kWoken);
   CHECK(thread.take() == 1);
 }
@@ -1007,10 +1006,7 @@ TEST_CASE("D5 what another thread gathers for one that spins sends for it all th
   RingWriter writer(dispatcher);
   thread.park_spinning();
   REQUIRE(writer.post(1, 1));
-  {
-    Dispatcher::Section section(dispatcher);
-    dispatcher.accept_posts();
-  }
+  dispatcher.accept_posts();
   CHECK(thread.state == Consumer::State::kWoken);
   CHECK(thread.wakes() == 0);
   REQUIRE(other.take() == 1);
@@ -1089,10 +1085,7 @@ TEST_CASE("D10 closing reaches a thread that spins") {
   Dispatcher dispatcher({1, 800, true});
   FakeThread thread(dispatcher);
   thread.park_spinning();
-  {
-    Dispatcher::Section section(dispatcher);
-    dispatcher.close();
-  }
+  dispatcher.close();
   CHECK(thread.spin == Consumer::kSpinEnded);
   CHECK(thread.stop_spinning());
 }
@@ -1124,7 +1117,7 @@ TEST_CASE("Q2 a ring that claims more than there was room for fills no queue") {
   FakeThread liar(dispatcher);
   PostRing ring{};
   liar.ring = &ring;
-  for (int i = 0; i < 5000; ++i) ring.write(1, i);
+  for (int i = 0; i < 5000; ++i) liar.write_post(1, i);
   CHECK(thread.take() == 0);
   CHECK(dispatcher.queued() == 0);
 }
@@ -1161,7 +1154,6 @@ TEST_CASE("Q2 who waits for room is told once, when there is some") {
   Packet notice = awaited(waiter, 77);
   notice.kind = PacketKind::kRoom;
   const auto ask = [&] {
-    Dispatcher::Section section(dispatcher);
     dispatcher.notify_when_drained(notice);
   };
   ask();
@@ -1264,10 +1256,7 @@ TEST_CASE("D10 closing wakes every thread and nothing is taken any more") {
     });
   }
   post_apart(dispatcher, 100);
-  {
-    Dispatcher::Section section(dispatcher);
-    dispatcher.close();
-  }
+  dispatcher.close();
   CHECK(eventually([&] { return ended == 5; }));
   for (auto& thread : running) thread.join();
   CHECK_FALSE(post(dispatcher, posted(1, 1)));
@@ -1294,10 +1283,7 @@ TEST_CASE("A3 all packets of a handle that no thread has begun are taken out, in
   push(dispatcher, answer);
   REQUIRE(a.claim(0));
   std::vector<Packet> out;
-  {
-    Dispatcher::Section section(dispatcher);
-    dispatcher.extract_handle(10, out);
-  }
+  dispatcher.extract_handle(10, 1, out);
   REQUIRE(out.size() == 3);
   CHECK(out[0].result == 3);
   CHECK(out[1].result == 4);
@@ -1322,10 +1308,7 @@ TEST_CASE("A3 packets are taken out of a batch that was stolen from, in order") 
     REQUIRE(victim.claim(0));
     REQUIRE(thief.take() == 3);
     std::vector<Packet> out;
-    {
-      Dispatcher::Section section(dispatcher);
-      dispatcher.extract_handle(10, out);
-    }
+    dispatcher.extract_handle(10, 1, out);
     Values values;
     for (const Packet& packet : out) values.push_back(packet.result);
     CHECK(values == Values{2, 3, 4, 5, 6});
@@ -1344,11 +1327,8 @@ TEST_CASE("A3 packets that wait for their key come before those for one thread a
   REQUIRE(a.take() == 0);
   b.done(0);
   std::vector<Packet> out;
-  {
-    Dispatcher::Section section(dispatcher);
-    dispatcher.push(for_one(completed(1, 10, 3), a), nullptr);
-    dispatcher.extract_handle(10, out);
-  }
+  dispatcher.push(for_one(completed(1, 10, 3), a), nullptr);
+  dispatcher.extract_handle(10, 1, out);
   REQUIRE(out.size() == 2);
   CHECK(out[0].result == 2);
   CHECK(out[1].result == 3);
@@ -1517,7 +1497,7 @@ class Model {
     verdict_.expect(running - beyond <= limit, "D3 more threads run than may");
     verdict_.expect(parked == dispatcher_.waiting(), "D2 the stack of waiting threads is wrong");
     if (parked == 0 || running + woken >= limit) return;
-    verdict_.expect(dispatcher_.queued() <= woken, "D5 a packet waits, a thread waits");
+    verdict_.expect(woken > 0 || dispatcher_.ready() == 0, "D5 a packet waits, a thread waits");
     verdict_.expect(!surplus || woken > 0, "D5 a packet waits in a batch, a thread waits");
   }
 

@@ -972,7 +972,6 @@ void repeat_notice(FramesPipeline& it, std::uint32_t key) {
   notice.kind = PacketKind::kHandOff;
   notice.key = key;
   notice.handle = it.header(key).handle;
-  Dispatcher::Section section(it.port->dispatcher());
   it.port->dispatcher().push(notice, nullptr);
 }
 
@@ -1295,10 +1294,7 @@ PORT_TEST("accepting goes on after a connection that failed before it was accept
   packet.handle = handle->id;
   packet.error = -ECONNABORTED;
   const driver::SocketAddress address = address_of(*it.port, handle->id);
-  {
-    Dispatcher::Section section(it.port->dispatcher());
-    it.port->dispatcher().push(packet, nullptr);
-  }
+  it.port->dispatcher().push(packet, nullptr);
   Peer peer(address);
   peer.write(framed("document"));
   CHECK(it.take().text == "document");

@@ -107,7 +107,7 @@ PORT_TEST("a table that goes with the port it names connections of may come to t
   NEEDS_DRIVER();
   struct Comes final : Lease {
     explicit Comes(Port& port) : port_(port) {}
-    ~Comes() override { Dispatcher::Section section(port_.dispatcher()); }
+    ~Comes() override { port_.stats(); }
     Port& port_;
   };
   const auto named = [](Port& port) {

@@ -52,7 +52,6 @@ class FakeThread final : public Consumer {
   explicit FakeThread(Dispatcher& dispatcher)
       : dispatcher_(dispatcher), memory_(new PacketSlot[kBatchLimit]()) {
     slots = memory_.get();
-    Dispatcher::Section section(dispatcher_);
     dispatcher_.add(*this);
   }
 
@@ -69,7 +68,6 @@ class FakeThread final : public Consumer {
 
   /// Ends the batch and takes the next without waiting.
   std::size_t take(std::size_t max = kBatchLimit) {
-    Dispatcher::Section section(dispatcher_);
     dispatcher_.unpark(*this);
     dispatcher_.release(*this);
     return dispatcher_.take(*this, max);
@@ -77,26 +75,19 @@ class FakeThread final : public Consumer {
 
   /// The same; parks when there is nothing, as a thread in `get` does, but does not wait.
   std::size_t take_or_park(std::size_t max = kBatchLimit, bool in_event_loop = false) {
-    Dispatcher::Section section(dispatcher_);
-    dispatcher_.unpark(*this);
-    dispatcher_.release(*this);
-    const std::size_t count = dispatcher_.take(*this, max);
+    const std::size_t count = take(max);
     if (count == 0) dispatcher_.park(*this, in_event_loop, true);
     return count;
   }
 
   /// Parks as a thread that looks before it sleeps.
   void park_spinning() {
-    Dispatcher::Section section(dispatcher_);
-    dispatcher_.unpark(*this);
-    dispatcher_.release(*this);
-    REQUIRE(dispatcher_.take(*this, kBatchLimit) == 0);
+    REQUIRE(take() == 0);
     dispatcher_.park(*this, false, true, true);
   }
   /// Ends that; true when there is something for it now.
   bool stop_spinning() {
     spin.exchange(kSpinNot);
-    Dispatcher::Section section(dispatcher_);
     dispatcher_.stop_spinning(*this);
     return dispatcher_.worth_taking(*this);
   }
@@ -104,31 +95,26 @@ class FakeThread final : public Consumer {
   /// Waits; 0 when the dispatcher was closed. Before it sleeps it looks so many times for news.
   std::size_t get(std::size_t max, std::uint32_t looks = 0) {
     bool spun = false;
-    {
-      Dispatcher::Section section(dispatcher_);
-      dispatcher_.unpark(*this);
-      dispatcher_.release(*this);
-    }
+    dispatcher_.unpark(*this);
+    dispatcher_.release(*this);
     for (;;) {
       const std::uint64_t seen = wakes();
-      bool spins = false;
-      {
-        Dispatcher::Section section(dispatcher_);
-        if (dispatcher_.worth_taking(*this)) {
-          dispatcher_.unpark(*this);
-          if (dispatcher_.closed()) return 0;
-          const std::size_t count = dispatcher_.take(*this, max);
-          if (count > 0) return count;
-          spins = !spun && looks > 0;
-          spun = true;
-          dispatcher_.park(*this, false, true, spins);
+      if (dispatcher_.worth_taking(*this)) {
+        dispatcher_.unpark(*this);
+        if (dispatcher_.closed()) return 0;
+        const std::size_t count = dispatcher_.take(*this, max);
+        if (count > 0) return count;
+        const bool spins = !spun && looks > 0;
+        spun = true;
+        if (!dispatcher_.park(*this, false, true, spins)) {
+          spin.store(kSpinNot);
+          continue;
         }
-      }
-      if (spins) {
-        const bool roused = look(looks);
-        Dispatcher::Section section(dispatcher_);
-        dispatcher_.stop_spinning(*this);
-        if (roused || dispatcher_.worth_taking(*this)) continue;
+        if (spins) {
+          const bool roused = look(looks);
+          dispatcher_.stop_spinning(*this);
+          if (roused || dispatcher_.worth_taking(*this)) continue;
+        }
       }
       std::unique_lock lock(mutex_);
       condition_.wait(lock, [&] { return wakes_ != seen; });
@@ -149,26 +135,21 @@ class FakeThread final : public Consumer {
   /// The key stays with this thread beyond the batch.
   void keep(std::size_t i) { std::atomic_ref(slots[i].state).store(kSlotKept); }
   bool let_go(std::uint32_t key) {
-    Dispatcher::Section section(dispatcher_);
     return dispatcher_.let_go(*this, key);
   }
   void pin(std::uint32_t key, HandleId handle, bool pinned = true) {
-    Dispatcher::Section section(dispatcher_);
     pinned ? dispatcher_.pin(*this, key, handle) : dispatcher_.unpin(*this, key);
   }
   std::uint32_t slot_state(std::size_t i) { return std::atomic_ref(slots[i].state).load(); }
 
   void begin_blocking() {
-    Dispatcher::Section section(dispatcher_);
     dispatcher_.begin_blocking(*this);
   }
   void end_blocking() {
-    Dispatcher::Section section(dispatcher_);
     dispatcher_.end_blocking(*this);
   }
   std::vector<Packet> leave(bool died) {
     std::vector<Packet> orphans;
-    Dispatcher::Section section(dispatcher_);
     dispatcher_.remove(*this, died, orphans);
     return orphans;
   }
@@ -192,30 +173,24 @@ class FakeThread final : public Consumer {
 class RingWriter {
  public:
   explicit RingWriter(Dispatcher& dispatcher) : dispatcher_(dispatcher), self_(dispatcher) {
-    Dispatcher::Section section(dispatcher_);
     self_.ring = &ring_;
   }
 
   /// False when the queue is full. Asks for room for `block` messages when it has none left.
   bool post(std::uint32_t key, double value, std::uint32_t block = PostRing::kCapacity) {
     if (room_ == 0) {
-      Dispatcher::Section section(dispatcher_);
       room_ = dispatcher_.reserve(self_, block);
       if (room_ == 0) return false;
     }
     --room_;
-    ring_.write(key, value);
-    if (dispatcher_.tell_idle()) {
-      Dispatcher::Section section(dispatcher_);
-      dispatcher_.accept_posts();
-    }
+    self_.write_post(key, value);
+    if (dispatcher_.tell_idle()) dispatcher_.accept_posts();
     return true;
   }
 
   std::uint32_t room() const { return room_; }
   void end_turn() {
     room_ = 0;
-    Dispatcher::Section section(dispatcher_);
     dispatcher_.give_back_room(self_);
   }
   /// With what is still in the ring.
@@ -229,12 +204,10 @@ class RingWriter {
 };
 
 inline bool post(Dispatcher& dispatcher, const Packet& packet) {
-  Dispatcher::Section section(dispatcher);
   return dispatcher.post(packet, nullptr);
 }
 
 inline void push(Dispatcher& dispatcher, const Packet& packet, Consumer* from = nullptr) {
-  Dispatcher::Section section(dispatcher);
   dispatcher.push(packet, from);
 }
 

@@ -1,0 +1,54 @@
+// Keys whose packets are ready, in the order those were queued.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "port/packet_queue.h"
+
+namespace cp {
+
+struct Cell;
+
+/// An entry of a run queue. It counts among `cell->entries` until whoever took it out has looked
+/// there.
+struct ReadyKey {
+  Cell* cell = nullptr;
+  std::int64_t queued_at = 0;  ///< of its first packet
+};
+
+/// Guarded by the lock of whoever it belongs to; `size` and `oldest` can be read without.
+class RunQueue {
+ public:
+  std::uint32_t size() const { return size_.load(std::memory_order_relaxed); }
+  bool empty() const { return size() == 0; }
+  /// When its first packet was queued; meaningless while empty.
+  std::int64_t oldest() const { return oldest_.load(std::memory_order_relaxed); }
+
+  void push_back(const ReadyKey& entry) {
+    entries_.push_back(entry);
+    publish();
+  }
+  void push_front(const ReadyKey& entry) {
+    entries_.push_front(entry);
+    publish();
+  }
+  ReadyKey pop_front() {
+    const ReadyKey entry = entries_.front();
+    entries_.pop_front();
+    publish();
+    return entry;
+  }
+
+ private:
+  void publish() {
+    size_.store(static_cast<std::uint32_t>(entries_.size()), std::memory_order_relaxed);
+    if (!entries_.empty()) oldest_.store(entries_.front().queued_at, std::memory_order_relaxed);
+  }
+
+  GrowingRing<ReadyKey> entries_;
+  std::atomic<std::uint32_t> size_{0};
+  std::atomic<std::int64_t> oldest_{0};
+};
+
+}  // namespace cp
