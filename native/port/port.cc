@@ -218,7 +218,8 @@ std::int32_t Port::move(Handle& handle, HandleId id, Port& target, std::uint32_t
   if (target.dispatcher_.closed()) return kErrorPortClosed;
   std::vector<Packet> moved;
   dispatcher_.extract_handle(id, handle.key, moved);
-  const std::uint32_t old_key = std::exchange(handle.key, key);
+  const std::uint32_t old_key = handle.key;
+  handle.key = key;
   handle_list_.remove(handle);
   handle.port.store(&target);
   target.handle_list_.add(handle);
