@@ -17,7 +17,7 @@ async function* contents(port, path, output) {
     if (status.isFile() && status.ino === ino && status.dev === dev && size > 0) {
       throw Object.assign(new Error(`${path} is the output as well`), { code: 'EINVAL' });
     }
-    yield* file.chunks({ size: 256 * 1024, depth: 8 });
+    yield* file.chunks({ size: 256 * 1024, depth: 8, lend: true });
   } finally {
     await file.close();
   }

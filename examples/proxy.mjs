@@ -24,7 +24,7 @@ const KEEP_ALIVE = 60_000;
  * are sent from the buffer they were received into.
  */
 async function pass(from, to) {
-  for await (const bytes of from) await to.send(bytes);
+  for await (const bytes of from.chunks({ lend: true })) await to.send(bytes);
   await to.end();
 }
 

@@ -9,7 +9,7 @@
 import { loadBinding } from './loader';
 
 /** Version of the layouts and functions below. */
-export const ABI = 9;
+export const ABI = 10;
 
 /** What a submission asks for and what a packet answers (one numbering for both). */
 export const enum Kind {
@@ -200,6 +200,8 @@ export const enum LibraryError {
   OperationsPending = -20007,
   /** Windows: the handle can't be associated. */
   NotOverlapped = -20008,
+  /** Pool memory that nobody owns was to be used. */
+  BufferReleased = -20009,
 }
 
 /** Bits of `open`'s flags; each driver maps them to its system's. */
@@ -240,6 +242,8 @@ export interface PortOptions {
   affine: boolean;
   /** Microseconds that a thread in `get` looks before it sleeps. */
   spin: number;
+  /** Pool memory is overwritten when it becomes free, and revoked when it was lent. */
+  checkMemory: boolean;
 }
 
 export interface HandleInfo {
@@ -350,7 +354,15 @@ export interface NativeLane {
   allocate(size: number): number;
   /** False when that memory is not allocated (a second release). Also for the buffers of Receive packets. */
   release(chunk: number, offset: number): boolean;
-  /** The chunk's memory, one ArrayBuffer per thread (the same object each time); `blockSize`: its memory is given out in pieces of this size. */
+  /** Whether an operation uses the block at that place. */
+  isUsed(chunk: number, offset: number): boolean;
+  /** An ArrayBuffer of exactly these bytes of a block, for the program to see. It can't be transferred. */
+  expose(chunk: number, offset: number, length: number): ArrayBuffer;
+  /** Detaches what `expose` returned. */
+  revoke(memory: ArrayBufferLike): void;
+  /** `checkMemory` of the port. */
+  readonly checked: boolean;
+  /** All memory of the chunk, for the library alone; `blockSize`: it is given out in pieces of this size. */
   chunk(index: number): { memory: ArrayBuffer; blockSize: number };
 
   /** Room for messages in the ring, at most `wanted`, kept until the next enter or get; 0 when the queue is full; PortClosed. The ring is empty afterwards. */

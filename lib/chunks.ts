@@ -1,10 +1,11 @@
 /**
  * Reading a file in order with several reads in flight ahead of the loop.
  */
-import { Kind } from './binding';
+import { Kind, NO_CHUNK } from './binding';
 import { failure, outOfBuffers } from './errors';
 import type { File } from './file';
 import type { Entry } from './lane';
+import type { Block, Memory } from './memory';
 import type { OperationOptions } from './operation';
 import { Stream } from './stream';
 import * as validate from './validate';
@@ -18,8 +19,11 @@ export interface ChunkOptions extends OperationOptions {
   readonly start?: number | undefined;
   /** Where to end: the position behind the last byte. Default: the end of the file. */
   readonly end?: number | undefined;
-  /** Whether to give Buffers of their own rather than lend the port's memory. Default: false. */
-  readonly copy?: boolean | undefined;
+  /**
+   * Whether to lend the port's memory rather than give Buffers that stay: each chunk is then valid
+   * until the loop asks for the next one. Spares a copy. Default: false.
+   */
+  readonly lend?: boolean | undefined;
 }
 
 const DEFAULT_SIZE = 64 * 1024;
@@ -35,7 +39,7 @@ export class FileChunks extends Stream<Buffer> {
   readonly direct: boolean;
   private readonly size: number;
   private readonly end: number;
-  private readonly copy: boolean;
+  private readonly lends: boolean;
   private readonly depth: number;
   private readonly slots: Slot[] = [];
   private offset: number;
@@ -57,7 +61,7 @@ export class FileChunks extends Stream<Buffer> {
     this.depth = file.isStream ? 1 : depth;
     this.offset = start;
     this.end = end;
-    this.copy = validate.boolean(options.copy ?? false, 'options.copy');
+    this.lends = validate.boolean(options.lend ?? false, 'options.lend');
   }
 
   override answered(): never {
@@ -106,7 +110,7 @@ export class FileChunks extends Stream<Buffer> {
     if (this.slots.length === 0 && !this.ending) this.begin();
     const { lent } = this;
     this.lent = undefined;
-    if (lent !== undefined) this.refill(lent);
+    if (lent !== undefined && lent.renew()) this.refill(lent);
   }
 
   protected override take(): Buffer | undefined {
@@ -125,7 +129,7 @@ export class FileChunks extends Stream<Buffer> {
     if (bytes === 0) return this.endOfData();
     this.head = (this.head + 1) % this.slots.length;
     if (this.ending) this.cancel();
-    return this.lend(slot, bytes);
+    return this.giveOut(slot, bytes);
   }
 
   protected override cancel(): void {
@@ -133,50 +137,58 @@ export class FileChunks extends Stream<Buffer> {
   }
 
   protected override finish(): void {
-    for (const slot of this.slots) this.lane.memory.give(slot.chunk, slot.start);
+    for (const slot of this.slots) slot.drop();
     this.slots.length = 0;
     this.lent = undefined;
   }
 
   private begin(): void {
     this.file.assertOpen();
-    const { memory } = this.lane;
     const needed =
       this.end === Infinity ? this.depth : Math.ceil((this.end - this.offset) / this.size);
     for (let i = 0; i < Math.min(this.depth, needed); i++) {
-      if (memory.take(this.size)) {
-        const { chunk, start } = memory;
-        this.slots.push(new Slot(this, chunk, start, memory.view(chunk, start, this.size)));
-      } else if (i === 0) {
-        this.fail(outOfBuffers());
-      }
+      const slot = new Slot(this, this.lane.memory, this.size, this.lends);
+      if (slot.take()) this.slots.push(slot);
+      else if (i === 0) this.fail(outOfBuffers());
     }
     if (needed === 0) this.ending = true;
     for (const slot of this.slots) this.refill(slot);
   }
 
-  /** Reads the next part of the file into the slot; leaves it empty at the end. */
+  /**
+   * Reads the next part of the file into the slot; leaves it empty at the end. Runs while answers
+   * are settled, too: that the file was closed meanwhile is the loop's to hear.
+   */
   private refill(slot: Slot): void {
     if (this.ending || this.offset >= this.end) return;
+    try {
+      this.file.assertOpen();
+    } catch (error) {
+      this.fail(error as Error);
+      return;
+    }
     slot.offset = this.offset;
     slot.wanted = Math.min(this.size, this.end - this.offset);
     this.offset += slot.wanted;
     slot.got = slot.error = 0;
     slot.last = false;
-    this.file.assertOpen();
     slot.flying = true;
     this.submit(slot);
   }
 
-  private lend(slot: Slot, bytes: number): Buffer {
-    const view = bytes === this.size ? slot.view : slot.view.subarray(0, bytes);
-    if (!this.copy) {
+  private giveOut(slot: Slot, bytes: number): Buffer {
+    if (this.lends) {
       this.lent = slot;
-      return view;
+      return slot.lend(bytes);
     }
-    const own = Buffer.from(view);
+    const own = this.lane.memory.copyOut(slot.chunk, slot.start, bytes);
     this.refill(slot);
     return own;
+  }
+
+  /** There is no memory to read on into. */
+  exhausted(): void {
+    this.fail(outOfBuffers());
   }
 
   /** Reads further ahead may still be under way. */
@@ -201,12 +213,58 @@ class Slot implements Entry {
   /** The file ends with it. */
   last = false;
 
+  chunk = NO_CHUNK;
+  start = 0;
+  /** As the program sees it, when it is lent. */
+  private block: Block | undefined = undefined;
+  /** How much of it may hold bytes. */
+  private dirty = 0;
+
   constructor(
     private readonly chunks: FileChunks,
-    readonly chunk: number,
-    readonly start: number,
-    readonly view: Buffer,
+    private readonly memory: Memory,
+    private readonly size: number,
+    private readonly lends: boolean,
   ) {}
+
+  /** Takes its memory; false when there is none. */
+  take(): boolean {
+    if (this.lends) this.block = this.memory.takeToLend(this.size);
+    const taken = this.lends ? this.block !== undefined : this.memory.take(this.size);
+    this.chunk = taken ? this.memory.chunk : NO_CHUNK;
+    this.start = this.memory.start;
+    this.dirty = this.size;
+    return taken;
+  }
+
+  /** Its bytes; what lies behind them is nothing that a clone of the view could show. */
+  lend(bytes: number): Buffer {
+    const view = this.block!.bytes;
+    const dirty = Math.max(this.dirty, this.got);
+    if (bytes < dirty) view.fill(0, bytes, dirty);
+    this.dirty = bytes;
+    this.block!.used = false;
+    return view.subarray(0, bytes);
+  }
+
+  /**
+   * The program is done with what was lent. An operation may not be: its bytes stay as they are, and
+   * the slot goes on with other memory. False when there is none.
+   */
+  renew(): boolean {
+    if (this.memory.mayReuse(this.block!)) return true;
+    this.drop();
+    if (this.take()) return true;
+    this.chunks.exhausted();
+    return false;
+  }
+
+  drop(): void {
+    if (this.block !== undefined) this.memory.revoke(this.block);
+    this.block = undefined;
+    if (this.chunk !== NO_CHUNK) this.memory.lane.release(this.chunk, this.start);
+    this.chunk = NO_CHUNK;
+  }
 
   answered(error: number, result: number): void {
     this.got += result;

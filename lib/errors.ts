@@ -79,6 +79,7 @@ const library: Record<number, [code: string, message: string]> = {
     'ERR_OPERATIONS_PENDING',
     'Operations that this thread has to finish are in flight on the handle',
   ],
+  [LibraryError.BufferReleased]: ['ERR_BUFFER_RELEASED', 'The buffer was released already'],
   [LibraryError.NotOverlapped]: [
     'ERR_NOT_OVERLAPPED',
     'Windows does not let the handle complete through a port: it was not opened for overlapped ' +
@@ -96,9 +97,7 @@ export const portClosed = (): CodedError => libraryError(LibraryError.PortClosed
 export const queueFull = (): CodedError => libraryError(LibraryError.QueueFull);
 export const outOfBuffers = (): CodedError => libraryError(LibraryError.OutOfBuffers);
 
-export function bufferReleased(): CodedError {
-  return coded(new Error('The buffer was released already'), 'ERR_BUFFER_RELEASED');
-}
+export const bufferReleased = (): CodedError => libraryError(LibraryError.BufferReleased);
 
 export function invalidState(message: string): CodedError {
   return coded(new Error(message), 'ERR_INVALID_STATE');

@@ -48,9 +48,9 @@ export interface FileTraits {
  * An open file: `port.open()`. Operations run on io_uring's READ, WRITE, FSYNC… | on a small pool
  * of native threads under epoll | as overlapped I/O on Windows.
  *
- * The memory of a read or a write stays alive until its end, whatever happens (rule O2). Memory of
- * `port.allocate()` is used in place; a program's own is copied, since it could be detached
- * meanwhile.
+ * The memory of a read or a write is the operation's until its end, whatever happens (rule O2).
+ * Memory of `port.allocate()` is used in place, and may be released as soon as the operation is
+ * submitted; a program's own is copied, since it could be detached meanwhile.
  */
 export class File<S extends Style = Style> extends Handle<S> {
   /** The path it was opened with; undefined for a duplicated descriptor. */
@@ -90,11 +90,12 @@ export class File<S extends Style = Style> extends Handle<S> {
   ): unknown {
     this.assertOpen();
     if (!ArrayBuffer.isView(target)) return this.readOwned(target);
+    const { memory } = this.lane;
+    memory.check(target);
     const length = lengthOf(target, options);
     const at = this.place(position);
     if (!this.admits(options)) return this.aborted(Kind.Read, options);
     if (length === 0) return this.transferNothing(Kind.Read, options);
-    const { memory } = this.lane;
     if (memory.locate(target)) return this.readAt(asNumber, at, length, options, undefined);
     this.assertOwnMemoryAllowed();
     const copied = Math.min(length, LARGEST_COPY);
@@ -112,10 +113,10 @@ export class File<S extends Style = Style> extends Handle<S> {
     options?: OperationOptions,
   ): Answer<S, number> {
     this.assertOpen();
-    for (const target of targets) validate.view(target, 'targets');
+    const { memory } = this.lane;
+    for (const target of targets) memory.check(validate.view(target, 'targets'));
     const at = this.place(position);
     if (!this.admits(options)) return this.aborted(Kind.Read, options);
-    const { memory } = this.lane;
     let aftermath: Aftermath | undefined;
     if (!memory.stageInPlace(targets)) {
       this.assertOwnMemoryAllowed();
@@ -200,9 +201,9 @@ export class File<S extends Style = Style> extends Handle<S> {
 
   /**
    * Reads the file in order, with several reads in flight ahead of the loop: `for await (const
-   * chunk of file.chunks())`. A loop lends its bytes until the next turn: each chunk is the port's
-   * memory and is used again when the loop asks for the next one; `copy: true` gives Buffers that
-   * stay. Leaving the loop cancels what is in flight.
+   * chunk of file.chunks())`. The Buffers stay as they are; `lend: true` lends the port's memory,
+   * without a copy: each chunk is then valid until the loop asks for the next one. Leaving the loop
+   * cancels what is in flight.
    *
    * Ends at the end of the file; every chunk but the last has `size` bytes, except of a file
    * without positions (a FIFO, a terminal), which gives what there is.
@@ -236,8 +237,7 @@ export class File<S extends Style = Style> extends Handle<S> {
     if (length === 0) return this.answerNow(Kind.Read, Buffer.alloc(0));
     if (!memory.take(length)) return this.refuse(Kind.Read, outOfBuffers());
     const block = new CopyBack(this.lane, []);
-    const decode = (bytes: number): Buffer =>
-      Buffer.from(memory.view(block.chunk, block.start, bytes));
+    const decode = (bytes: number): Buffer => memory.copyOut(block.chunk, block.start, bytes);
     return this.readAt(decode, at, length, options, block);
   }
 

@@ -3,7 +3,14 @@
  */
 import { inspect } from 'node:util';
 import { Kind, NO_CHUNK, SubmissionFlag } from './binding';
-import { abortError, handleClosed, invalidState, systemError, type Subject } from './errors';
+import {
+  abortError,
+  ECANCELED,
+  handleClosed,
+  invalidState,
+  systemError,
+  type Subject,
+} from './errors';
 import type { File } from './file';
 import type { Lane } from './lane';
 import type { TcpListener } from './listener';
@@ -260,6 +267,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     feeder = 0,
   ): Answer<S, T> {
     const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
+    if (this.lane.chaining) this.makeRoomInChain(1, aftermath);
     if (this.style === 'packet') {
       refuseSignal(options);
       const { lane, id } = this;
@@ -288,6 +296,8 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     feeder = 0,
   ): Answer<S, number> {
     const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
+    const { memory } = this.lane;
+    if (this.lane.chaining) this.makeRoomInChain(memory.stagedRecords, aftermath);
     if (this.style === 'packet') {
       refuseSignal(options);
       const { lane, id } = this;
@@ -296,9 +306,8 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
       return answer<S, number>(undefined);
     }
     const operation = this.begin(kind, asNumber, options, aftermath);
-    if (operation.token >= 0) {
-      this.lane.submitStaged(kind, flags, this.id, operation.token, timeout, offset, 0, feeder);
-    }
+    if (operation.token < 0) memory.unstage();
+    else this.lane.submitStaged(kind, flags, this.id, operation.token, timeout, offset, 0, feeder);
     return answer<S, number>(operation);
   }
 
@@ -314,12 +323,14 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   ): Answer<S, T> {
     const { lane, id } = this;
     const timeout = validate.timeout(options.timeout);
+    const records = lane.memory.stagedRecords + 1;
+    if (lane.chaining) this.makeRoomInChain(records, aftermath);
+    else lane.ensure(records);
     if (this.style === 'packet') {
       refuseSignal(options);
       const tag = tagOf(options);
       const key = this.signedKey!;
       const how = SubmissionFlag.Keyed | quietOf(options);
-      lane.ensure(lane.memory.stagedRecords + 1);
       lane.submitStaged(kind, flags | how, id, key, timeout, offset, tag);
       lane.linkLast();
       lane.submit(second, how, id, key, timeout, 0, 0, NO_CHUNK, 0, 0, tag);
@@ -327,7 +338,12 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     }
     const pair = new PairedOperation<T>(lane, kind, this.subject(), finish);
     pair.aftermath = aftermath;
-    if (watchSignal(pair, options)) this.submitPair(pair, kind, second, timeout, offset, flags);
+    if (!this.admitted(pair, options)) {
+      lane.memory.unstage();
+      aftermath?.after(ECANCELED, 0);
+      return answer<S, T>(pair);
+    }
+    this.submitPair(pair, kind, second, timeout, offset, flags);
     return answer<S, T>(pair);
   }
 
@@ -357,7 +373,11 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     if (options === undefined) return true;
     validate.options(options);
     validate.timeout(options.timeout);
-    if (this.style === 'packet') refuseSignal(options);
+    if (this.style === 'packet') {
+      refuseSignal(options);
+      tagOf(options);
+      quietOf(options);
+    }
     return !validate.signal(options.signal)?.aborted;
   }
 
@@ -373,8 +393,42 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
 
   /** Await style: an operation that rejects; packet style has nothing to reject, so it throws. */
   protected refuse<T>(kind: Kind, error: Error): Answer<S, T> {
+    this.lane.breakChain();
     if (this.style === 'packet') throw error;
     return answer<S, T>(Operation.failed<T>(this.lane, kind, error));
+  }
+
+  /**
+   * Throws when the chain that is described has no room for so many records, or, in packet style, a
+   * member of it was refused. What was taken for the operation goes back.
+   */
+  protected makeRoomInChain(records: number, aftermath: Aftermath | undefined): void {
+    const { lane } = this;
+    try {
+      lane.ensure(records);
+      if (this.style === 'packet' && lane.chainBroken) {
+        throw invalidState('An operation of the chain was refused');
+      }
+    } catch (error) {
+      lane.memory.unstage();
+      aftermath?.after(ECANCELED, 0);
+      throw error;
+    }
+  }
+
+  /**
+   * False when the operation has failed before it was submitted: its signal is aborted, or a member
+   * of its chain before it was refused.
+   */
+  private admitted(operation: Operation<unknown>, options: OperationOptions): boolean {
+    const { lane } = this;
+    if (lane.chainBroken) {
+      operation.fail(operation.errorOf(ECANCELED));
+      return false;
+    }
+    if (options.signal === undefined || watchSignal(operation, options)) return true;
+    lane.breakChain();
+    return false;
   }
 
   /** A new operation, in flight under a token unless its signal is aborted already. */
@@ -386,8 +440,8 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   ): Operation<T> {
     const operation = new Operation<T>(this.lane, kind, this.subject(), decode);
     operation.aftermath = aftermath;
-    if (options.signal !== undefined && !watchSignal(operation, options)) return operation;
-    operation.token = this.lane.add(operation);
+    if (this.admitted(operation, options)) operation.token = this.lane.add(operation);
+    else aftermath?.after(ECANCELED, 0);
     return operation;
   }
 }

@@ -21,7 +21,7 @@ import {
   type NativeLane,
 } from './binding';
 import { Batch } from './batch';
-import { invalidState, portClosed } from './errors';
+import { ECANCELED, invalidState, portClosed } from './errors';
 import { Handles } from './handles';
 import type { Handle, Style } from './handle';
 import { Memory, SLICES_IN_RECORD } from './memory';
@@ -36,6 +36,8 @@ import { outOfRange } from './validate';
 export interface Entry {
   /** @internal `at`: index of the packet in `lane.words`; `more`: this is not the final one. */
   answered(error: number, result: number, at: number, more: boolean): void;
+  /** @internal It was never submitted, and `answered` tells only that: nobody need hear of it. */
+  dropped?(): void;
 }
 
 /** Whoever takes this thread's keyed packets on the event loop. */
@@ -52,7 +54,8 @@ export interface Consumer {
 export interface Lender {
   /** The socket's name. */
   readonly id: number;
-  lends(chunk: number, start: number): boolean;
+  /** Whether the bytes are those that the loop has. */
+  gave(bytes: ArrayBufferView): boolean;
 }
 
 const RECORDS = 512;
@@ -83,7 +86,7 @@ export class Lane {
   readonly batch: Batch;
   /** Handles this thread has an object for. */
   readonly handles = new Handles();
-  /** Whoever lent received bytes last, if they are lent still. */
+  /** Whoever gave received bytes last, if the loop has not asked for more. */
   lender: Lender | undefined = undefined;
   closed = false;
   /** `port.close()` is under way. */
@@ -102,8 +105,11 @@ export class Lane {
   private room = 0;
   /** The handle whose operations are being linked. */
   private chained: Handle<Style> | undefined = undefined;
-  private chainStart = 0;
   private lastRecord = -1;
+  /** A member of the chain was refused: those behind it are cancelled. */
+  private broken = false;
+  /** Blocks released while a chain was described: chunk, start. */
+  private readonly heldBack: number[] = [];
 
   /** Token 0 means that nobody awaits the operation. */
   private table: (Entry | undefined)[] = [undefined];
@@ -148,7 +154,7 @@ export class Lane {
     this.port = port;
     this.native = native;
     this.onDown = onDown;
-    this.memory = new Memory(native);
+    this.memory = new Memory(this);
     this.records = new Uint32Array(native.submissions);
     this.recordNumbers = new Float64Array(native.submissions);
     this.words = new Uint32Array(native.completions);
@@ -194,6 +200,7 @@ export class Lane {
   ): void {
     const slices = chunk === NO_CHUNK ? 0 : 1;
     const at = this.reserve(1) * RECORD_WORDS;
+    if (slices > 0) this.memory.pending = true;
     const fed = feeder === 0 ? 0 : SubmissionFlag.Fed;
     this.write(at, kind, flags | fed, slices, handle, token, timeout, offset, length);
     if (feeder !== 0) setHandle(this.records, at + Submission.FEEDER / 4, feeder);
@@ -217,6 +224,7 @@ export class Lane {
     const { slices, sliceCount, stagedCopy } = this.memory;
     const more = this.memory.stagedRecords - 1;
     const first = this.reserve(1 + more);
+    if (!stagedCopy) this.memory.pending = true;
     const release = stagedCopy ? SubmissionFlag.Release : 0;
     let at = first * RECORD_WORDS;
     this.records[at + Submission.TAG / 4] = tag;
@@ -233,6 +241,7 @@ export class Lane {
       const end = Math.min(to, sliceCount * SLICE_WORDS);
       this.records.set(slices.subarray(from, end), (first + 1 + record) * RECORD_WORDS);
     }
+    this.memory.resetStage();
   }
 
   /**
@@ -273,29 +282,55 @@ export class Lane {
   flush(): void {
     if (this.count === 0) return;
     if (this.chained) throw invalidState('Only operations of one open handle can be linked');
-    this.native.submit(this.count);
-    this.count = 0;
-    this.outgoing.handedOver();
+    this.native.submit(this.handOver());
     this.schedule();
   }
 
-  /** Submissions of `handle` made inside `fn` become a chain (rule O9). */
+  /**
+   * Releases pool memory after what was submitted before, which keeps what it uses (rule O2): native
+   * code takes the uses in the order of the submissions, so the release is one of these while there
+   * are others that name pool memory.
+   */
+  release(chunk: number, start: number): void {
+    if (this.closed) return;
+    if (!this.memory.pending) this.native.release(chunk, start);
+    else if (this.chained !== undefined) this.heldBack.push(chunk, start);
+    else this.submit(Kind.Release, 0, 0, 0, 0, 0, 0, chunk, start, 0);
+  }
+
+  /**
+   * Submissions of `handle` made inside `fn` become a chain (rule O9). Nothing of it is submitted
+   * when `fn` throws.
+   */
   link<T>(handle: Handle<Style>, fn: () => T): T {
     if (this.chained) throw invalidState('A chain is being described already');
     this.flush();
     this.chained = handle;
-    this.chainStart = this.count;
     try {
-      return fn();
+      const result = fn();
+      if (this.count > 0) this.unlinkLast();
+      return result;
+    } catch (error) {
+      this.takeBackChain();
+      throw error;
     } finally {
       this.chained = undefined;
-      if (this.count > this.chainStart) this.unlinkLast();
+      this.broken = false;
+      for (let i = 0; i < this.heldBack.length; i += 2) {
+        this.release(this.heldBack[i]!, this.heldBack[i + 1]!);
+      }
+      this.heldBack.length = 0;
     }
   }
 
-  /** Whether a chain is being described. */
-  get chaining(): boolean {
-    return this.chained !== undefined;
+  /** Whether what is submitted now follows a member of its chain that was refused. */
+  get chainBroken(): boolean {
+    return this.broken;
+  }
+
+  /** A member of the chain that is being described, if any, is not submitted. */
+  breakChain(): void {
+    this.broken = this.chained !== undefined;
   }
 
   /** Marks the record that was written last as followed by the next one. */
@@ -304,9 +339,18 @@ export class Lane {
     this.records[at] = this.records[at]! | (SubmissionFlag.Linked << 8);
   }
 
+  /** Whether a chain is being described. */
+  get chaining(): boolean {
+    return this.chained !== undefined;
+  }
+
   /** Room for `count` records that stay together. */
   ensure(count: number): void {
-    if (this.count + count > RECORDS && !this.chained) this.flush();
+    if (this.count + count <= RECORDS) return;
+    if (this.chained || count > RECORDS) {
+      throw outOfRange('operations', `a chain of at most ${RECORDS} submissions`, RECORDS + 1);
+    }
+    this.flush();
   }
 
   // ---- taking
@@ -321,9 +365,8 @@ export class Lane {
     const deadline = timeout === Infinity ? Infinity : now() + timeout;
     for (let left = timeout; ; left = Math.max(0, deadline - now())) {
       this.batch.finish();
-      const count = this.count;
-      this.count = this.room = 0;
-      this.outgoing.handedOver();
+      const count = this.handOver();
+      this.room = 0;
       const got = this.native.get(count, max, left);
       if (got < 0) throw this.down();
       if (got > 0) {
@@ -406,12 +449,13 @@ export class Lane {
     this.batch.drop();
     const { table } = this;
     this.table = noArray;
-    for (const entry of table) entry?.answered(LibraryError.PortClosed, 0, 0, false);
+    for (const entry of table) {
+      if (entry !== undefined) this.answer(entry, LibraryError.PortClosed, 0, 0, false);
+    }
     this.stopConsumer();
     for (const handle of this.handles) handle.gone();
     this.holds = 0;
     this.reconcile();
-    this.memory.close();
     this.native.detach();
     this.onDown();
     return portClosed();
@@ -435,12 +479,7 @@ export class Lane {
   }
 
   private reserve(records: number): number {
-    if (this.count + records > RECORDS) {
-      if (this.chained || records > RECORDS) {
-        throw outOfRange('operations', `a chain of at most ${RECORDS} submissions`, RECORDS + 1);
-      }
-      this.flush();
-    }
+    this.ensure(records);
     const first = this.count;
     this.count += records;
     this.lastRecord = first;
@@ -476,6 +515,43 @@ export class Lane {
     return this.room > 0;
   }
 
+  /** How many submissions native code is told of now: it takes their uses of pool memory. */
+  private handOver(): number {
+    const { count } = this;
+    this.count = 0;
+    this.memory.pending = false;
+    this.outgoing.handedOver();
+    return count;
+  }
+
+  /** What was submitted inside the chain is as if it had never been. */
+  private takeBackChain(): void {
+    const { records } = this;
+    const end = this.handOver();
+    for (let record = 0; record < end;) {
+      const at = record * RECORD_WORDS;
+      const slices = records[at]! >>> 16;
+      const keyed = (records[at]! & (SubmissionFlag.Keyed << 8)) !== 0;
+      const token = keyed ? 0 : records[at + Submission.TOKEN / 4]!;
+      if ((records[at]! & (SubmissionFlag.Release << 8)) !== 0) this.giveSlices(at, slices);
+      record += 1 + Math.max(0, Math.ceil((slices - 1) / SLICES_IN_RECORD));
+      const entry = token === 0 ? undefined : this.table[token];
+      if (entry === undefined) continue;
+      this.remove(token);
+      entry.dropped?.();
+      this.answer(entry, ECANCELED, 0, 0, false);
+    }
+  }
+
+  private giveSlices(at: number, slices: number): void {
+    const { records } = this;
+    const first = at + Submission.CHUNK / 4;
+    for (let slice = 0; slice < slices; slice++) {
+      const from = slice === 0 ? first : at + RECORD_WORDS + placeOfSlice(slice - 1);
+      if (records[from] !== NO_CHUNK) this.memory.give(records[from]!, records[from + 1]!);
+    }
+  }
+
   private unlinkLast(): void {
     const at = this.lastRecord * RECORD_WORDS;
     this.records[at] = this.records[at]! & ~(SubmissionFlag.Linked << 8);
@@ -488,7 +564,16 @@ export class Lane {
     if (entry === undefined) return;
     if (!more) this.remove(token);
     const error = this.states[at + Slot.ERROR / 4]!;
-    entry.answered(error, this.numbers[at / 2 + Slot.RESULT / 8]!, at, more);
+    this.answer(entry, error, this.numbers[at / 2 + Slot.RESULT / 8]!, at, more);
+  }
+
+  /** What an entry throws is an uncaught exception, and not the end of the other entries' answers. */
+  private answer(entry: Entry, error: number, result: number, at: number, more: boolean): void {
+    try {
+      entry.answered(error, result, at, more);
+    } catch (thrown) {
+      nextTick(rethrow, thrown);
+    }
   }
 
   /** One call to native code, and what it brings back; again while there may be more. */
@@ -532,9 +617,8 @@ export class Lane {
 
   private enter(max: number): number {
     if (this.batch.active) this.batch.interrupt();
-    const count = this.count;
-    this.count = this.room = 0;
-    this.outgoing.handedOver();
+    const count = this.handOver();
+    this.room = 0;
     return this.native.enter(count, max);
   }
 
@@ -588,6 +672,16 @@ export class Lane {
       this.native.unref();
     }
   }
+}
+
+/** Where slice `index` of those behind the first stands, from the first record of slices on. */
+function placeOfSlice(index: number): number {
+  const record = Math.floor(index / SLICES_IN_RECORD);
+  return record * RECORD_WORDS + (index % SLICES_IN_RECORD) * SLICE_WORDS;
+}
+
+function rethrow(thrown: unknown): never {
+  throw thrown;
 }
 
 function takeFor(consumer: Consumer, count: number): void {

@@ -1,23 +1,54 @@
 /**
- * The port's memory as this thread sees it: the chunks of the pool as ArrayBuffers, and the copies
- * a program's own memory needs.
+ * The port's memory as this thread sees it: blocks of the pool as ArrayBuffers, and the copies a
+ * program's own memory needs.
  *
  * The kernel only ever touches pool memory (rule O2). `ArrayBuffer.prototype.transfer()` and the
  * transfer list of `postMessage` can detach a program's own memory while the kernel writes to it,
  * and no Node-API call can forbid that; pool memory can't be transferred.
+ *
+ * What the program sees is one ArrayBuffer for each block, never for a chunk: whoever clones
+ * `view.buffer` gets no bytes of another connection. Blocks that are lent over and over keep theirs,
+ * because a new external ArrayBuffer costs 1 µs and its collection as much again; one that the
+ * program owns has its own, which is detached when it is released, so that no late write reaches
+ * the next owner.
  */
 import type { NativeLane } from './binding';
 import { bufferReleased, outOfBuffers } from './errors';
+import type { Lane } from './lane';
 import * as validate from './validate';
 
 /** Bytes to send or write: a string is encoded as UTF-8. */
 export type Data = string | ArrayBufferView;
 
 interface Chunk {
-  readonly memory: ArrayBuffer;
+  /** All of it, for copies in and out: no program ever sees it. */
   readonly bytes: Buffer;
   readonly blockSize: number;
+  /** Blocks that are, or were, lent to the program, by their place in the chunk. */
+  readonly lent: (Block | undefined)[];
 }
+
+/** A block, or the first part of one, as the program sees it. */
+export class Block {
+  /** Whether the program may use it: it is lent, or the program's own. */
+  live = true;
+  /** Given out by `allocate` or `keep`: the program is to release it. */
+  owned = false;
+  /** Whether an operation was given some of it. */
+  used = false;
+
+  constructor(
+    readonly memory: Memory,
+    readonly chunk: number,
+    readonly start: number,
+    readonly bytes: Buffer,
+  ) {
+    blocks.set(bytes.buffer, this);
+  }
+}
+
+/** Of all ports: memory of one is copied before another one sends it. */
+const blocks = new WeakMap<ArrayBufferLike, Block>();
 
 const HIGH = 2 ** 32;
 /** Greatest piece of own memory copied at once. */
@@ -39,24 +70,39 @@ export class Memory {
   /** Whether the staged slices are copies, which the native side releases with the final packet. */
   stagedCopy = false;
 
+  /**
+   * Whether submissions name pool memory that native code has not been told of yet. It takes their
+   * use of it when it is; until then nothing may be released that they could mean (rule O2).
+   */
+  pending = false;
+
+  readonly lane: Lane;
   private readonly native: NativeLane;
   private readonly chunks: (Chunk | undefined)[] = [];
-  private readonly indexes = new WeakMap<ArrayBufferLike, number>();
-  private lastMemory: ArrayBufferLike | undefined;
-  private lastIndex = 0;
-  private closed = false;
+  private readonly owned = new Set<Block>();
+  /** `COMPLETION_PORT_CHECK=memory`: what was lent is revoked. */
+  private readonly checked: boolean;
+  private lastBuffer: ArrayBufferLike | undefined;
+  private lastBlock: Block | undefined;
 
-  constructor(native: NativeLane) {
-    this.native = native;
+  constructor(lane: Lane) {
+    this.lane = lane;
+    this.native = lane.native;
+    this.checked = lane.native.checked;
   }
 
-  /** All bytes of a chunk. */
+  // ---- what no program sees
+
+  /** All bytes of a chunk: to copy from and to, never to be given out. */
   bytes(index: number): Buffer {
     return (this.chunks[index] ?? this.load(index)).bytes;
   }
 
-  view(chunk: number, start: number, length: number): Buffer {
-    return this.bytes(chunk).subarray(start, start + length);
+  /** A Buffer of its own: not from Node's pool either, whose memory small Buffers share. */
+  copyOut(chunk: number, start: number, length: number): Buffer {
+    const own = Buffer.allocUnsafeSlow(length);
+    own.set(this.bytes(chunk).subarray(start, start + length));
+    return own;
   }
 
   /** Takes `size` bytes; false when the memory limit is reached. */
@@ -68,40 +114,154 @@ export class Memory {
     return true;
   }
 
-  give(chunk: number, start: number): boolean {
-    return this.closed || this.native.release(chunk, start);
+  /** Gives back what no program has seen and no operation uses. */
+  give(chunk: number, start: number): void {
+    if (!this.lane.closed) this.native.release(chunk, start);
   }
 
-  /** The port took all of it back. */
-  close(): void {
-    this.closed = true;
+  // ---- lending
+
+  /** Lends a part of a block that the port has filled, until `takeBack`. */
+  lend(index: number, start: number, length: number): Buffer {
+    const chunk = this.chunks[index] ?? this.load(index);
+    const at = Math.floor(start / chunk.blockSize);
+    const block = (chunk.lent[at] ??= this.exposeExactly(
+      index,
+      at * chunk.blockSize,
+      chunk.blockSize,
+    ));
+    block.live = true;
+    const from = start - block.start;
+    return block.bytes.subarray(from, from + length);
   }
+
+  /** The program's time with it is over: operations that were given it go on. */
+  takeBack(chunk: number, start: number): void {
+    this.forget(chunk, start);
+    this.lane.release(chunk, start);
+  }
+
+  /** The same, where the block itself has gone on to an operation or another thread. */
+  forget(index: number, start: number): void {
+    const chunk = this.chunks[index];
+    if (chunk === undefined) return;
+    const at = Math.floor(start / chunk.blockSize);
+    const block = chunk.lent[at];
+    if (block === undefined) return;
+    block.live = false;
+    if (!this.checked) return;
+    chunk.lent[at] = undefined;
+    this.revoke(block);
+  }
+
+  /** What is lent becomes the program's own. */
+  keep(index: number, start: number, length: number): Buffer {
+    const view = this.lend(index, start, length);
+    const block = blocks.get(view.buffer)!;
+    const { blockSize, lent } = this.chunks[index]!;
+    // Its ArrayBuffer ends with the release, and is not lent again.
+    lent[Math.floor(start / blockSize)] = undefined;
+    this.own(block);
+    return view;
+  }
+
+  /** Takes `size` bytes to be lent, all at one time. Undefined when the memory limit is reached. */
+  takeToLend(size: number): Block | undefined {
+    if (!this.take(size)) return undefined;
+    return this.exposeExactly(this.chunk, this.start, size);
+  }
+
+  /** Lends no more than `length` bytes, until `revoke`. */
+  exposeExactly(chunk: number, start: number, length: number): Block {
+    const memory = Buffer.from(this.native.expose(chunk, start, length));
+    return new Block(this, chunk, start, memory);
+  }
+
+  /** The program may not use it any more; and can't. */
+  revoke(block: Block): void {
+    block.live = false;
+    if (!this.lane.closed) this.native.revoke(block.bytes.buffer);
+  }
+
+  /** Whether what was lent may be written to again: no operation was given it, or none has it now. */
+  mayReuse(block: Block): boolean {
+    if (this.checked) return false;
+    return !block.used || (!this.pending && !this.native.isUsed(block.chunk, block.start));
+  }
+
+  // ---- what the program owns
 
   allocate(size: number): Buffer {
-    if (!this.take(size)) throw outOfBuffers();
-    return this.view(this.chunk, this.start, size);
+    const block = this.takeToLend(size);
+    if (block === undefined) throw outOfBuffers();
+    this.own(block);
+    return block.bytes;
   }
 
   release(view: ArrayBufferView): void {
-    if (!this.locate(view)) {
+    const block = blocks.get(view.buffer);
+    if (block === undefined || block.memory !== this) {
       throw validate.invalidValue('buffer', 'is not memory of this completion port', view);
     }
-    const { blockSize } = this.chunks[this.chunk]!;
-    const block = this.start - (this.start % blockSize);
-    if (!this.native.release(this.chunk, block)) throw bufferReleased();
+    if (!block.live) throw bufferReleased();
+    if (!block.owned) {
+      throw validate.invalidValue('buffer', 'is lent, and goes back by itself', view);
+    }
+    this.disown(block);
+    this.lane.release(block.chunk, block.start);
   }
 
-  /** Whether `view` lies in pool memory; sets `chunk` and `start`. */
+  /** Gives back what of `data` is the program's own, after the operations submitted before. */
+  releaseAll(data: Data | readonly Data[]): void {
+    for (const part of Array.isArray(data) ? (data as readonly Data[]) : [data as Data]) {
+      const block = ArrayBuffer.isView(part) ? blocks.get(part.buffer) : undefined;
+      if (block?.memory === this && block.live && block.owned)
+        this.release(part as ArrayBufferView);
+    }
+  }
+
+  /** The thread leaves, and the port goes on: others get what was this thread's. */
+  revokeAll(): void {
+    for (const block of this.owned) this.disown(block);
+  }
+
+  private own(block: Block): void {
+    block.owned = true;
+    this.owned.add(block);
+  }
+
+  private disown(block: Block): void {
+    block.owned = false;
+    this.owned.delete(block);
+    this.revoke(block);
+  }
+
+  // ---- submitting
+
+  /** Throws for memory that was released. */
+  check(view: ArrayBufferView): void {
+    const block = blocks.get(view.buffer);
+    if (block !== undefined && !block.live) throw bufferReleased();
+  }
+
+  /**
+   * Whether `view` lies in this port's memory; sets `chunk` and `start`. Throws for memory that was
+   * released. What is found is for an operation that is submitted now.
+   */
   locate(view: ArrayBufferView): boolean {
     const memory = view.buffer;
-    if (memory !== this.lastMemory) {
-      const index = this.indexes.get(memory);
-      if (index === undefined) return false;
-      this.lastMemory = memory;
-      this.lastIndex = index;
+    if (memory !== this.lastBuffer) {
+      const block = blocks.get(memory);
+      if (block === undefined) return false;
+      this.lastBuffer = memory;
+      this.lastBlock = block;
     }
-    this.chunk = this.lastIndex;
-    this.start = view.byteOffset;
+    const block = this.lastBlock!;
+    if (!block.live) throw bufferReleased();
+    if (block.memory !== this) return false;
+    block.used = true;
+    this.chunk = block.chunk;
+    this.start = block.start + view.byteOffset;
     return true;
   }
 
@@ -125,6 +285,17 @@ export class Memory {
       if (part.byteLength > 0) this.addSlice(part.byteLength);
     }
     return true;
+  }
+
+  /** A copy outside of the port's memory: the program may change its own, or release the port's. */
+  copyOf(data: Data | readonly Data[]): Buffer {
+    const parts = (Array.isArray(data) ? data : [data]) as readonly Data[];
+    const copied = parts.map((part) => {
+      if (typeof part === 'string') return Buffer.from(part);
+      this.check(part);
+      return asBytes(part);
+    });
+    return Buffer.concat(copied);
   }
 
   /** Prepares memory to read into; false when any of it is not the pool's, or it is too much. */
@@ -152,11 +323,21 @@ export class Memory {
     this.stagedCopy = false;
   }
 
+  /** Nothing of what is staged is submitted: copies go back. */
+  unstage(): false {
+    for (let at = 0; this.stagedCopy && at < this.sliceCount * 3; at += 3) {
+      this.give(this.slices[at]!, this.slices[at + 1]!);
+    }
+    this.resetStage();
+    return false;
+  }
+
   private stageOne(data: Data): boolean {
     if (typeof data === 'string') return this.copyString(data);
+    const here = this.locate(data);
     const bytes = data.byteLength;
     if (bytes === 0) return true;
-    if (!this.locate(data)) return bytes > LARGEST_COPY ? this.copyAll([data]) : this.copy(data);
+    if (!here) return bytes > LARGEST_COPY ? this.copyAll([data]) : this.copy(data);
     this.addSlice(bytes);
     return true;
   }
@@ -179,6 +360,7 @@ export class Memory {
   private copyAll(data: readonly Data[]): boolean {
     this.resetStage();
     const parts = data.map((part) => (typeof part === 'string' ? Buffer.from(part) : part));
+    for (const part of parts) this.check(part);
     let left = parts.reduce((sum, part) => sum + part.byteLength, 0);
     let room = 0;
     for (const part of parts) {
@@ -206,20 +388,10 @@ export class Memory {
     return true;
   }
 
-  /** Gives copies back that are not going to be submitted. */
-  private unstage(): false {
-    for (let at = 0; at < this.sliceCount * 3; at += 3) {
-      this.give(this.slices[at]!, this.slices[at + 1]!);
-    }
-    this.resetStage();
-    return false;
-  }
-
   private load(index: number): Chunk {
     const { memory, blockSize } = this.native.chunk(index);
-    const chunk = { memory, blockSize, bytes: Buffer.from(memory) };
+    const chunk: Chunk = { blockSize, bytes: Buffer.from(memory), lent: [] };
     this.chunks[index] = chunk;
-    this.indexes.set(memory, index);
     return chunk;
   }
 }

@@ -157,6 +157,11 @@ export class Operation<T> extends Promise<T> implements Entry {
   }
 
   /** @internal */
+  dropped(): void {
+    this.abandoned = true;
+  }
+
+  /** @internal */
   errorOf(error: number): Error {
     if (error === ECANCELED && this.watch?.aborted) return abortError(this.watch.reason);
     return failure(error, this.kind, this.subject);

@@ -84,7 +84,8 @@ const noNumbers = new Float64Array(noWords.buffer);
  * `serve`, until the handler returns. `toObject()` makes a copy that stays valid.
  *
  * The bytes of a `received` packet are lent in the same way: their buffer returns to the port when
- * the loop moves on, unless `keep()` or `sendTo()` was called.
+ * the loop moves on, unless `keep()` or `sendTo()` was called. Operations that were submitted with
+ * them have them until their end.
  */
 export class Packet {
   private readonly lane: Lane;
@@ -93,6 +94,8 @@ export class Packet {
   private at = 0;
   /** Whether the buffer of received bytes is to be released when the loop moves on. */
   private lends = false;
+  /** The received bytes, once they are the program's. */
+  private kept: Buffer | undefined = undefined;
   private cachedError: Error | undefined = undefined;
   private ownWords: Uint32Array | undefined;
   private ownNumbers: Float64Array | undefined;
@@ -171,23 +174,23 @@ export class Packet {
 
   /**
    * The bytes of a `received` packet, without a copy; undefined when there are none (an orderly
-   * end, a failure, memory of the program's own). Lent: see above.
+   * end, a failure, memory of the program's own), or they were released or sent on. Lent: see above.
    */
   get data(): Buffer | undefined {
     const chunk = this.chunk;
     if (chunk === NO_CHUNK) return undefined;
-    return this.lane.memory.view(chunk, this.start, this.bytes);
+    if (!this.lends) return this.kept;
+    return this.lane.memory.lend(chunk, this.start, this.bytes);
   }
 
   /**
    * Keeps the received bytes beyond this packet; the program gives them to `port.release` later.
    */
   keep(): Buffer {
-    const data = this.data;
-    if (data === undefined) throw invalidState('The packet holds no received bytes');
+    if (this.chunk === NO_CHUNK) throw invalidState('The packet holds no received bytes');
     if (!this.lends) throw bufferReleased();
     this.lends = false;
-    return data;
+    return (this.kept = this.lane.memory.keep(this.chunk, this.start, this.bytes));
   }
 
   /** Gives the buffer of the received bytes back now. A second time: `ERR_BUFFER_RELEASED`. */
@@ -195,7 +198,7 @@ export class Packet {
     if (this.chunk === NO_CHUNK) return;
     if (!this.lends) throw bufferReleased();
     this.lends = false;
-    this.lane.memory.give(this.chunk, this.start);
+    this.lane.memory.takeBack(this.chunk, this.start);
   }
 
   /**
@@ -210,6 +213,7 @@ export class Packet {
     const { chunk, start, bytes, feeder } = this;
     const answer = socket.forward(chunk, start, bytes, feeder, options);
     this.lends = false;
+    this.lane.memory.forget(this.chunk, this.start);
     return answer;
   }
 
@@ -250,12 +254,13 @@ export class Packet {
     this.at = at;
     if (this.cachedError !== undefined) this.cachedError = undefined;
     this.lends = words[at + Slot.CHUNK / 4] !== NO_CHUNK;
+    if (this.kept !== undefined) this.kept = undefined;
   }
 
   /** @internal The program is done with the packet; `enter` or `clear` follows. */
   leave(): void {
     if (this.words === noWords) return;
-    if (this.lends) this.lane.memory.give(this.chunk, this.start);
+    if (this.lends) this.lane.memory.takeBack(this.chunk, this.start);
     this.lends = false;
     if (this.kind === Kind.Close)
       this.lane.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.gone();

@@ -292,8 +292,9 @@ export class CompletionPort implements AsyncDisposable {
 
   /**
    * Gives memory back: what `allocate` returned, what `packet.keep()` returned, or any view of it.
-   * Operations in flight on it keep it until they end. `ERR_BUFFER_RELEASED` the second time,
-   * `ERR_INVALID_ARG_VALUE` for memory that is not the port's (rule M2).
+   * Operations that were submitted before keep it until they end; for the program it is gone: its
+   * views have no bytes any more, and to use one is `ERR_BUFFER_RELEASED`, as it is to release it
+   * a second time. `ERR_INVALID_ARG_VALUE` for memory that is not the port's, or only lent (rule M2).
    */
   release(buffer: ArrayBufferView): void {
     this.lane.assertOpen();
@@ -420,6 +421,7 @@ export class CompletionPort implements AsyncDisposable {
   detach(): void {
     if (this.lane.closed) return;
     if (this.lane.closing) throw invalidState('The port is being closed');
+    this.lane.memory.revokeAll();
     this.lane.down();
   }
 
@@ -506,7 +508,13 @@ function create(options: PortOptions): NativeLane {
     serializeKeys: validate.boolean(options.serializeKeys ?? true, 'options.serializeKeys'),
     affine: dispatch === 'affine',
     spin: validate.integer(options.spin ?? SPIN, 'options.spin', 0, 1000),
+    checkMemory: checks('memory'),
   });
+}
+
+/** Whether `COMPLETION_PORT_CHECK`, a list with commas, names it. */
+function checks(what: string): boolean {
+  return (process.env['COMPLETION_PORT_CHECK'] ?? '').split(',').includes(what);
 }
 
 /** Native code tells the errno and what failed; the rest of the error is completed here. */

@@ -21,7 +21,7 @@ import {
   type Style,
 } from './handle';
 import { HeldSends } from './held-sends';
-import { asBytes, LARGEST_COPY, type Data } from './memory';
+import { LARGEST_COPY, type Data } from './memory';
 import {
   Operation,
   PairedOperation,
@@ -45,7 +45,10 @@ export interface ReceiveOptions extends OperationOptions {
 }
 
 export interface SendOptions extends OperationOptions {
-  /** Gives the memory, which has to be the port's, back when it is sent. Default: false. */
+  /**
+   * Releases what of the data is the program's own memory of the port (`allocate`, `keep`) when it
+   * is sent. Default: false.
+   */
   readonly release?: boolean | undefined;
 }
 
@@ -57,8 +60,11 @@ export interface SendFileOptions extends OperationOptions {
 }
 
 export interface ReceivedOptions extends OperationOptions {
-  /** Whether to give Buffers of their own rather than lend the port's memory. Default: false. */
-  readonly copy?: boolean | undefined;
+  /**
+   * Whether to lend the port's memory rather than give Buffers that stay: the bytes are then valid
+   * until the loop asks for more. Spares a copy. Default: false.
+   */
+  readonly lend?: boolean | undefined;
 }
 
 interface Address {
@@ -74,7 +80,7 @@ const DEFAULT_KEEP_ALIVE = 7200;
  * A TCP connection: `port.connect()`, or accepted by a listener. Operations run on io_uring's RECV
  * and SEND | on recv and sendmsg when the socket is ready under epoll | on WSARecv and WSASend.
  *
- * A loop lends its bytes until the next turn; an await gives a Buffer of its own.
+ * A loop and an await give Buffers that stay; `chunks({ lend: true })` and packets lend theirs.
  */
 export class TcpSocket<S extends Style = Style> extends Handle<S> {
   /** Its addresses, when they have been asked for. */
@@ -128,8 +134,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   /**
    * Sends all of `data`, in the order submitted (rule O7). The port's memory is sent from where it
-   * is, and must not be changed until then; a program's own, and strings (as UTF-8), are copied. An
-   * array is sent as one piece.
+   * is: it may be released, or its time of being lent end, as soon as this returns, but must not be
+   * changed until then. A program's own, and strings (as UTF-8), are copied. An array is sent as one
+   * piece. `ERR_BUFFER_RELEASED` for memory that was released before.
    *
    * Await style: resolves to the number of bytes when all are with the kernel. One that is begun
    * while the socket has enough to send (`highWaterMark`) waits for its turn as a copy outside of
@@ -148,11 +155,12 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     if (memory.stagedBytes === 0 && this.style === 'await') {
       return this.told(true, this.answerNow(Kind.Send, 0));
     }
-    const feeder = this.feederOf();
-    if (options?.release === true) this.releaseAfterwards();
+    const feeder = this.feederOf(data);
     const below = this.counts(memory.stagedBytes, memory.stagedRecords);
     const flags = below ? 0 : SubmissionFlag.Full;
-    return this.told(below, this.requestStaged(Kind.Send, options, 0, undefined, flags, feeder));
+    const answer = this.requestStaged(Kind.Send, options, 0, undefined, flags, feeder);
+    if (options?.release === true) memory.releaseAll(data);
+    return this.told(below, answer);
   }
 
   /**
@@ -219,15 +227,15 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   /**
-   * Receives until the end of the stream: `for await (const bytes of socket)`. Lends the port's
-   * memory: the bytes are valid until the loop asks for more; `chunks({ copy: true })` gives
-   * Buffers that stay. An idle connection holds no memory (rule M3).
+   * Receives until the end of the stream: `for await (const bytes of socket)`. The Buffers stay as
+   * they are; `chunks({ lend: true })` lends the port's memory, without a copy. An idle connection
+   * holds no memory (rule M3).
    */
   [Symbol.asyncIterator](this: TcpSocket<'await'>): AsyncIterableIterator<Buffer, undefined> {
     return this.chunks();
   }
 
-  /** The same, with a signal, a timeout for each receive, or copies. */
+  /** The same, with a signal, a timeout for each receive, or bytes that are lent. */
   chunks(
     this: TcpSocket<'await'>,
     options?: ReceivedOptions,
@@ -280,9 +288,8 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   ): SendAnswer<S, number> {
     this.assertOpen();
     if (this.holds()) {
-      const { memory } = this.lane;
-      const answer = this.sendLater(memory.view(chunk, start, bytes), options);
-      memory.give(chunk, start);
+      const answer = this.sendLater(this.lane.memory.copyOut(chunk, start, bytes), options);
+      this.lane.release(chunk, start);
       return answer;
     }
     const below = this.counts(bytes, 1);
@@ -326,7 +333,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   /** Counts bytes that are submitted next, in `records`; whether there is less to send than enough. */
   private counts(bytes: number, records: number): boolean {
     const { lane } = this;
-    lane.ensure(records); // what makes room for them hands over what was counted before
+    // What makes room for them hands over what was counted before.
+    if (lane.chaining) this.makeRoomInChain(records, undefined);
+    else lane.ensure(records);
     return lane.outgoing.add(this.id, bytes);
   }
 
@@ -347,10 +356,11 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   private sendLater(
     data: Data | readonly Data[],
-    options: OperationOptions | undefined,
+    options: SendOptions | undefined,
   ): SendAnswer<S, number> {
     const { lane, held } = this;
-    const copy = copyOf(data);
+    const copy = lane.memory.copyOf(data);
+    if (options?.release === true) lane.memory.releaseAll(data);
     const operation = new Operation<number>(lane, Kind.Send, about, asNumber);
     if (watchSignal(operation, options ?? {})) {
       held!.add(operation, copy.length, validate.timeout(options?.timeout), (timeout) => {
@@ -368,7 +378,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     options: OperationOptions | undefined,
   ): SendAnswer<S, void> {
     const { lane, held } = this;
-    const copy = copyOf(data ?? '');
+    const copy = lane.memory.copyOf(data ?? '');
     const pair = new PairedOperation<void>(lane, Kind.Send, about, nothing);
     if (watchSignal(pair, options ?? {})) {
       held!.add(pair, copy.length, validate.timeout(options?.timeout), (timeout) => {
@@ -381,15 +391,15 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   /** Where what is staged was received from, if that is at hand: 0, not known. */
-  private feederOf(): number {
+  private feederOf(data: Data | readonly Data[]): number {
     const { lane } = this;
     if (this.style === 'packet') {
       const { feeder } = lane.batch.packet;
       return feeder === this.id ? feeder : 0;
     }
-    const { memory, lender } = lane;
-    if (lender === undefined || memory.stagedCopy || memory.sliceCount === 0) return 0;
-    return lender.lends(memory.slices[0]!, memory.slices[1]!) ? lender.id : 0;
+    const first = Array.isArray(data) ? (data as readonly Data[])[0] : (data as Data);
+    const { lender } = lane;
+    return lender !== undefined && ArrayBuffer.isView(first) && lender.gave(first) ? lender.id : 0;
   }
 
   private receiveInto(
@@ -397,9 +407,10 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     options: OperationOptions | undefined,
   ): Answer<S, number> {
     const { memory } = this.lane;
+    const here = memory.locate(into);
     const bytes = into.byteLength;
     if (bytes === 0) throw validate.invalidValue('into', 'must not be empty', into);
-    if (memory.locate(into)) return this.receiveAt(bytes, options, undefined);
+    if (here) return this.receiveAt(bytes, options, undefined);
     if (this.style === 'packet') {
       throw invalidState('A socket with a key receives into memory of port.allocate() only');
     }
@@ -421,11 +432,6 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     if (options?.multishot !== true) return 0;
     if (this.style === 'packet') return SubmissionFlag.Multishot;
     throw invalidState('multishot is for sockets with a key; use for await');
-  }
-
-  private releaseAfterwards(): void {
-    const { memory } = this.lane;
-    memory.stagedCopy = true;
   }
 
   private setOption(option: SocketOption, value: number): this {
@@ -464,30 +470,22 @@ function sendable(file: File): number {
 
 const nothing = (): undefined => undefined;
 
-/** The program may change its memory, and give the port's back, before the turn comes. */
-function copyOf(data: Data | readonly Data[]): Buffer {
-  const parts = (Array.isArray(data) ? data : [data]) as readonly Data[];
-  return Buffer.concat(
-    parts.map((part) => (typeof part === 'string' ? Buffer.from(part) : asBytes(part))),
-  );
-}
-
-/** A Buffer of its own; the port's goes back at once. */
+/** A Buffer that stays; the port's goes back at once. */
 const takeBytes: Decode<Buffer> = (result, at, operation: Operation<unknown>): Buffer => {
   const { words, memory } = operation.lane;
   const chunk = words[at + Slot.CHUNK / 4]!;
   if (chunk === NO_CHUNK) return Buffer.alloc(0);
   const start = words[at + Slot.START / 4]!;
-  const bytes = Buffer.from(memory.view(chunk, start, result));
+  const bytes = memory.copyOut(chunk, start, result);
   memory.give(chunk, start);
   return bytes;
 };
 
 class ReceivedChunks extends Stream<Buffer> {
-  /** The socket's name: whose bytes are lent. */
+  /** The socket's name: whose bytes the loop has. */
   readonly id: number;
   private readonly socket: TcpSocket<'await'>;
-  private readonly copy: boolean;
+  private readonly lends: boolean;
   private readonly timeout: number;
   private token = -1;
   /** The buffer that is here, given out or not. */
@@ -495,13 +493,15 @@ class ReceivedChunks extends Stream<Buffer> {
   private start = 0;
   private bytes = 0;
   private lent = false;
+  /** Of what was given out last. */
+  private latest: ArrayBufferLike | undefined = undefined;
 
   constructor(socket: TcpSocket<'await'>, options: ReceivedOptions = {}) {
     validate.options(options);
     super(socket.lane, options);
     this.socket = socket;
     this.id = socket.id;
-    this.copy = validate.boolean(options.copy ?? false, 'options.copy');
+    this.lends = validate.boolean(options.lend ?? false, 'options.lend');
     this.timeout = validate.timeout(options.timeout);
   }
 
@@ -519,19 +519,19 @@ class ReceivedChunks extends Stream<Buffer> {
     this.wake();
   }
 
-  /** @internal Whether the bytes there are those that the loop has. */
-  lends(chunk: number, start: number): boolean {
-    return (
-      this.lent && chunk === this.chunk && start >= this.start && start < this.start + this.bytes
-    );
+  /** @internal Whether the bytes are those that the loop has. */
+  gave(bytes: ArrayBufferView): boolean {
+    return bytes.buffer === this.latest;
   }
 
   protected override proceed(): void {
+    this.forgetLatest();
     if (this.ending || (this.chunk !== NO_CHUNK && !this.lent)) return;
     this.socket.assertOpen();
     const token = this.lane.add(this);
     // What was lent goes back with the next receive rather than with a call of its own.
     const { chunk, start, timeout } = this;
+    if (this.lent) this.lane.memory.forget(chunk, start);
     const flags = chunk === NO_CHUNK ? 0 : SubmissionFlag.Release;
     this.lane.submit(Kind.Receive, flags, this.socket.id, token, timeout, 0, 0, chunk, start, 0);
     this.token = token;
@@ -542,15 +542,14 @@ class ReceivedChunks extends Stream<Buffer> {
 
   protected override take(): Buffer | undefined {
     if (this.chunk === NO_CHUNK || this.lent) return undefined;
-    this.lent = true;
-    const view = this.lane.memory.view(this.chunk, this.start, this.bytes);
-    if (!this.copy) {
-      this.lane.lender = this;
-      return view;
+    const { memory } = this.lane;
+    if (this.lends) {
+      this.lent = true;
+      return this.given(memory.lend(this.chunk, this.start, this.bytes));
     }
-    const own = Buffer.from(view);
+    const own = memory.copyOut(this.chunk, this.start, this.bytes);
     this.giveBack();
-    return own;
+    return this.given(own);
   }
 
   protected override cancel(): void {
@@ -559,12 +558,25 @@ class ReceivedChunks extends Stream<Buffer> {
 
   protected override finish(): void {
     if (this.chunk !== NO_CHUNK) this.giveBack();
+    this.forgetLatest();
+  }
+
+  /** Until the loop asks for more, whoever sends them sends this socket's. */
+  private given(bytes: Buffer): Buffer {
+    this.latest = bytes.buffer;
+    this.lane.lender = this;
+    return bytes;
+  }
+
+  private forgetLatest(): void {
+    this.latest = undefined;
+    if (this.lane.lender === this) this.lane.lender = undefined;
   }
 
   private giveBack(): void {
-    this.lane.memory.give(this.chunk, this.start);
+    if (this.lent) this.lane.memory.takeBack(this.chunk, this.start);
+    else this.lane.memory.give(this.chunk, this.start);
     this.chunk = NO_CHUNK;
     this.lent = false;
-    if (this.lane.lender === this) this.lane.lender = undefined;
   }
 }

@@ -39,7 +39,7 @@ function describeDocument(document, answer) {
 
 async function describeFile(document, description) {
   try {
-    for await (const chunk of document.chunks()) description.update(chunk);
+    for await (const chunk of document.chunks({ lend: true })) description.update(chunk);
   } catch (error) {
     return failureOf(error);
   }

@@ -18,7 +18,7 @@ export async function* standardInput(port) {
   if (!fs.fstatSync(0).isFile()) {
     const file = await port.open(0, 'r');
     try {
-      yield* file.chunks({ size: SIZE });
+      yield* file.chunks({ size: SIZE, lend: true });
     } finally {
       await file.close();
     }

@@ -5,7 +5,7 @@ import { inspect } from 'node:util';
 import { handleAt, Kind, NO_CHUNK, SubmissionFlag } from '../binding';
 import { invalidState, outOfBuffers, queueFull } from '../errors';
 import type { File } from '../file';
-import type { Data } from '../memory';
+import type { Block, Data } from '../memory';
 import type { Operation } from '../operation';
 import type { FileOptions } from '../port';
 import type { TcpSocket } from '../socket';
@@ -105,6 +105,8 @@ export class Connection<
   target: StageInfo | undefined = undefined;
   /** @internal */
   targetState = NONE;
+  /** @internal Its document, where a handler has seen it. */
+  documentBlock: Block | undefined = undefined;
   /** @internal Handlers called since its packet was taken. */
   calls = 0;
   /** @internal A native stage may have brought messages that nobody was told yet. */
@@ -311,11 +313,14 @@ export class Connection<
     this.view.key = -1;
     this.target = undefined;
     this.error = undefined;
+    if (this.documentBlock === undefined) return;
+    this.thread.lane.memory.revoke(this.documentBlock);
+    this.documentBlock = undefined;
   }
 
   /** @internal The bytes at hand. */
   bytesAtHand(): Buffer {
-    return this.thread.lane.memory.view(this.chunk, this.start, this.length);
+    return this.thread.lane.memory.lend(this.chunk, this.start, this.length);
   }
 
   /** @internal */

@@ -7,7 +7,7 @@ import type { ChunkOptions } from '../chunks';
 import { File } from '../file';
 import { reopen } from '../opening';
 import type { Operation } from '../operation';
-import { asBytes, type Data } from '../memory';
+import { asBytes, type Block, type Data } from '../memory';
 import * as validate from '../validate';
 import type { Connection } from './connection';
 import { Header, RecordFlag } from './record';
@@ -56,12 +56,15 @@ export class StageDocument {
     return new StageDocument(c, flags);
   }
 
-  /** Its bytes, where the native stage received them; undefined when it lies in a file. */
+  /**
+   * Its bytes, where the native stage received them, lent until the handler, or its promise, is done;
+   * undefined when it lies in a file.
+   */
   get bytes(): Buffer | undefined {
     this.check();
     if (this.inFile) return undefined;
     if (this.chunk === NO_CHUNK) return Buffer.alloc(0);
-    return this.connection.thread.lane.memory.view(this.chunk, this.start, this.length);
+    return this.lend().bytes;
   }
 
   /**
@@ -76,11 +79,18 @@ export class StageDocument {
     return reopen(lane, this.file) as Operation<File<'await'>>;
   }
 
-  /** Its bytes piece by piece, wherever they are; each is valid until the next is asked for. */
+  /**
+   * Its bytes piece by piece, wherever they are, in Buffers that stay; `lend: true` lends them: each
+   * is then valid until the loop asks for the next.
+   */
   async *chunks(options: ChunkOptions = {}): AsyncGenerator<Buffer, void, undefined> {
     if (!this.inFile) {
-      const { bytes } = this;
-      if (bytes !== undefined && bytes.length > 0) yield bytes;
+      this.check();
+      if (this.length === 0) return;
+      const { memory } = this.connection.thread.lane;
+      yield options.lend === true
+        ? this.bytes!
+        : memory.copyOut(this.chunk, this.start, this.length);
       return;
     }
     const file = await this.open();
@@ -89,6 +99,15 @@ export class StageDocument {
     } finally {
       await file.close();
     }
+  }
+
+  private lend(): Block {
+    const { connection: c, chunk, start } = this;
+    const { memory } = c.thread.lane;
+    const lent = c.documentBlock;
+    if (lent?.chunk === chunk && lent.start === start) return lent;
+    if (lent !== undefined) memory.revoke(lent);
+    return (c.documentBlock = memory.exposeExactly(chunk, start, this.length));
   }
 
   /** Throws when the handler is over, or there are no bytes. */
@@ -105,9 +124,10 @@ function fileGone(): Error {
 /** Gives native code the answer that goes out when the connection is back; what `reply` returns. */
 export function giveReply(c: AnyConnection, reply: Reply): number {
   const [header, file] = partsOf(reply);
+  const { lane, native } = c.thread;
+  if (ArrayBuffer.isView(header)) lane.memory.check(header);
   const bytes = header === undefined ? undefined : bytesOf(header);
   const length = bytes?.byteLength ?? 0;
-  const { lane, native } = c.thread;
   const size = file === undefined ? 0 : sizeOf(file);
   if (length > 0) {
     if (!lane.memory.take(length)) throw outOfBuffers();

@@ -292,7 +292,7 @@ export class Runner implements Consumer {
   private closeAgain(c: Connection): boolean {
     const handle = c.handleId;
     if (handle === 0) {
-      this.thread.native.releaseRecord(c.name);
+      this.thread.releaseRecord(c.name);
       return false;
     }
     if (this.isGone(c)) return this.lastEvent(c);

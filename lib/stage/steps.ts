@@ -392,7 +392,7 @@ function handOff(thread: StageThread, c: Connection): void {
 function forget(thread: StageThread, c: Connection): void {
   thread.dropLocal(c.name);
   thread.count(Counter.Closed);
-  thread.native.releaseRecord(c.name);
+  thread.releaseRecord(c.name);
 }
 
 /** A connection, or task, that has come to this stage: its events begin. */

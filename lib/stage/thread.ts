@@ -181,14 +181,28 @@ export class StageThread {
 
   /** A received buffer goes back, after what was submitted before: a send of it, say. */
   release(chunk: number, start: number): void {
+    this.lane.memory.forget(chunk, start);
     this.lane.submit(Kind.Release, 0, 0, 0, 0, 0, 0, chunk, start, 0);
   }
 
   stash(key: number, at: number, chunk: number, start: number, length: number): void {
+    this.lane.memory.forget(chunk, start);
+    this.tellOfUses();
     if (!this.native.stash(key, chunk, start, length)) return;
     const { words } = this.records;
     const place = (at + Header.STASHED) >>> 2;
     words[place] = words[place]! + length;
+  }
+
+  /** Frees the record, with all that the connection brought along. */
+  releaseRecord(key: number): void {
+    this.tellOfUses();
+    this.native.releaseRecord(key);
+  }
+
+  /** Before native code may release memory that operations submitted before use. */
+  private tellOfUses(): void {
+    if (this.lane.memory.pending) this.lane.flush();
   }
 
   /** The stage that sends the answer. */

@@ -44,6 +44,7 @@ PortOptions read_options(const Napi::Object& from) {
   options.buffers.buffer_size = static_cast<std::uint32_t>(number("bufferSize"));
   options.buffers.buffer_count = static_cast<std::uint32_t>(number("bufferCount"));
   options.buffers.memory_limit = static_cast<std::uint64_t>(number("memoryLimit"));
+  options.buffers.check = from.Get("checkMemory").ToBoolean();
   return options;
 }
 
@@ -81,6 +82,9 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
                       InstanceMethod<&NativeLane::allocate>("allocate"),
                       InstanceMethod<&NativeLane::release>("release"),
                       InstanceMethod<&NativeLane::chunk>("chunk"),
+                      InstanceMethod<&NativeLane::is_used>("isUsed"),
+                      InstanceMethod<&NativeLane::expose>("expose"),
+                      InstanceMethod<&NativeLane::revoke>("revoke"),
                       InstanceMethod<&NativeLane::hand_off>("handOff"),
                       InstanceMethod<&NativeLane::handles>("handles")});
 }
@@ -120,6 +124,7 @@ void NativeLane::describe(Napi::Env env, Port& port) {
   self.Set("portId", port.id());
   self.Set("driver", port.driver().name());
   self.Set("driverReason", port.driver_reason());
+  self.Set("checked", port.pool().checked());
   self.Set("submissions", share(env, arrays_, arrays_->submissions, sizeof arrays_->submissions));
   self.Set("place", share(env, arrays_, arrays_->place, sizeof arrays_->place));
   self.Set("completions", share(env, arrays_, arrays_->completions, sizeof arrays_->completions));

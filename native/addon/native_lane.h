@@ -69,6 +69,9 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane> {
   Napi::Value allocate(Info info);
   Napi::Value release(Info info);
   Napi::Value chunk(Info info);
+  Napi::Value is_used(Info info);
+  Napi::Value expose(Info info);
+  Napi::Value revoke(Info info);
   Napi::Value hand_off(Info info);
   Napi::Value handles(Info info);
 

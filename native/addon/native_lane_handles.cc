@@ -122,7 +122,8 @@ Napi::Value NativeLane::set_option(Info info) {
   driver::Driver& driver = thread().port().driver();
   const auto option = static_cast<driver::SocketOption>(u32(info[1]));
   const int value = info[2].As<Napi::Number>().Int32Value();
-  return number(Env(), Port::with_descriptor(handle_id(info[0]), [&](driver::Descriptor descriptor) {
+  return number(Env(),
+                Port::with_descriptor(handle_id(info[0]), [&](driver::Descriptor descriptor) {
                   return driver.set_option(descriptor, option, value);
                 }));
 }
@@ -191,19 +192,49 @@ Napi::Value NativeLane::release(Info info) {
   return Napi::Boolean::New(Env(), BufferPool::release({u32(info[0]), u32(info[1])}));
 }
 
+namespace {
+
 /// The view pins the memory, so it stays mapped as long as JavaScript can see it. Node marks such
 /// ArrayBuffers untransferable; `transfer()` on one would only move the pin.
+Napi::ArrayBuffer show(Napi::Env env, Chunk& pinned, std::uint32_t offset, std::size_t length) {
+  return Napi::ArrayBuffer::New(
+      env, pinned.base() + offset, length, [](Napi::Env, void*, Chunk* chunk) { chunk->unpin(); },
+      &pinned);
+}
+
+Chunk& pinned_chunk(Napi::Env env, const Napi::Value& id) {
+  Chunk* chunk = Chunk::find(u32(id));
+  if (chunk == nullptr || !chunk->pin()) throw Napi::RangeError::New(env, "No such chunk");
+  return *chunk;
+}
+
+}  // namespace
+
 Napi::Value NativeLane::chunk(Info info) {
-  Chunk* chunk = Chunk::find(u32(info[0]));
-  if (chunk == nullptr || !chunk->pin()) {
-    throw Napi::RangeError::New(Env(), "No such chunk");
-  }
+  Chunk& chunk = pinned_chunk(Env(), info[0]);
   Napi::Object out = Napi::Object::New(Env());
-  out.Set("memory", Napi::ArrayBuffer::New(
-                        Env(), chunk->base(), chunk->size(),
-                        [](Napi::Env, void*, Chunk* pinned) { pinned->unpin(); }, chunk));
-  out.Set("blockSize", static_cast<double>(chunk->block_size()));
+  out.Set("memory", show(Env(), chunk, 0, chunk.size()));
+  out.Set("blockSize", static_cast<double>(chunk.block_size()));
   return out;
+}
+
+Napi::Value NativeLane::expose(Info info) {
+  Chunk& chunk = pinned_chunk(Env(), info[0]);
+  const std::uint32_t offset = u32(info[1]);
+  const std::size_t length = u32(info[2]);
+  if (offset + length <= chunk.size()) return show(Env(), chunk, offset, length);
+  chunk.unpin();
+  throw Napi::RangeError::New(Env(), "No such memory");
+}
+
+Napi::Value NativeLane::revoke(Info info) {
+  auto memory = info[0].As<Napi::ArrayBuffer>();
+  if (!memory.IsDetached()) memory.Detach();
+  return Env().Undefined();
+}
+
+Napi::Value NativeLane::is_used(Info info) {
+  return Napi::Boolean::New(Env(), BufferPool::in_use({u32(info[0]), u32(info[1])}));
 }
 
 }  // namespace cp::addon

@@ -70,7 +70,10 @@ Napi::Value NativeLane::unstash(Info info) {
   Place place = bytes.place();
   if (place.chunk == driver::kNoChunk) {
     if (!thread().allocate(length, place)) return Napi::Number::New(Env(), -ENOMEM);
-    std::memcpy(Chunk::find(place.chunk)->base() + place.offset, bytes.bytes(), length);
+    const Chunk& chunk = *Chunk::find(place.chunk);
+    std::memcpy(chunk.base() + place.offset, bytes.bytes(), length);
+    // JavaScript is lent the block: nothing of who had it before.
+    std::memset(chunk.base() + place.offset + length, 0, chunk.block_size() - length);
   } else {
     place = bytes.let_go();
     BufferPool::assign(place, thread().number());
@@ -94,7 +97,7 @@ Napi::Value NativeLane::reply(Info info) {
   stage::Cargo* cargo = records().cargo(u32(info[0]));
   const stage::Piece memory{{u32(info[1]), u32(info[2])}, u32(info[3])};
   const bool none = memory.place.chunk == driver::kNoChunk;
-  if (!none && !holds(memory)) return Napi::Number::New(Env(), -EFAULT);
+  if (!none && !holds(memory)) return Napi::Number::New(Env(), kErrorBufferReleased);
   // Whoever has a document has a place in the queue, too, which comes back with the answer.
   if (cargo == nullptr || !cargo->document.lease) {
     if (!none) BufferPool::release(memory.place);

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "driver/errno.h"
-
 namespace cp::addon {
 namespace {
 
@@ -15,24 +13,22 @@ std::size_t records_for(std::uint16_t slices) {
   return slices <= 1 ? 0 : (slices - 1 + kSlicesPerRecord - 1) / kSlicesPerRecord;
 }
 
-/// The operation keeps the memory until its final packet; with kRelease it is then free.
-bool add_slice(Request& request, Place place, std::uint32_t bytes, bool release) {
+/// The operation keeps the memory until its final packet.
+bool add_slice(Request& request, Place place, std::uint32_t bytes) {
   std::uint8_t* base = BufferPool::use(place, bytes);
   if (base == nullptr) return false;
   request.memory.add({base, bytes}, place);
   request.total += bytes;
-  if (release) BufferPool::release(place);
   return true;
 }
 
 bool add_slices(Request& request, const Submission& record) {
   if (record.slices == 0 || record.chunk == driver::kNoChunk) return true;
-  const bool release = (record.flags & kRelease) != 0;
-  if (!add_slice(request, {record.chunk, record.start}, record.bytes, release)) return false;
+  if (!add_slice(request, {record.chunk, record.start}, record.bytes)) return false;
   const auto* more = reinterpret_cast<const SliceRecord*>(&record + 1);
   for (std::size_t i = 0; i + 1 < record.slices; ++i) {
     const auto& slice = more[i / kSlicesPerRecord].slices[i % kSlicesPerRecord];
-    if (!add_slice(request, {slice.chunk, slice.start}, slice.bytes, release)) return false;
+    if (!add_slice(request, {slice.chunk, slice.start}, slice.bytes)) return false;
   }
   if (record.slices == 1) request.chunk = record.chunk;
   return true;
@@ -51,7 +47,7 @@ std::int64_t nanoseconds(double milliseconds) {
   return static_cast<std::int64_t>(std::ceil(std::clamp(milliseconds, 0.0, kLongest) * 1e6));
 }
 
-/// Null memory is answered with EFAULT: the block was released before.
+/// Not usable: the block was released before, which the library does not let a program do.
 Request* read(const Submission& record, bool& usable) {
   Request* request = new_request();
   request->kind = static_cast<PacketKind>(record.kind);
@@ -81,9 +77,12 @@ Request* read(const Submission& record, bool& usable) {
   }
   if (takes_back(record)) {
     BufferPool::release({record.chunk, record.start});
-  } else {
-    usable = add_slices(*request, record) && usable;
+    return request;
   }
+  usable = add_slices(*request, record) && usable;
+  // With the final packet the memory is free then. Two slices may lie in one block: all are in use
+  // before the first is released.
+  if ((record.flags & kRelease) != 0) request->memory.for_each_place(BufferPool::release);
   return request;
 }
 
@@ -107,7 +106,7 @@ std::size_t submit_chain(Thread& thread, const Submission* records, std::size_t 
   if (usable) {
     thread.submit(first, records[0].handle);
   } else {
-    thread.refuse(first, records[0].handle, -EFAULT);
+    thread.refuse(first, records[0].handle, kErrorBufferReleased);
   }
   return used;
 }

@@ -10,7 +10,7 @@
 
 namespace cp::addon {
 
-inline constexpr std::uint32_t kAbi = 9;
+inline constexpr std::uint32_t kAbi = 10;
 inline constexpr std::size_t kSubmissionLimit = 512;
 
 struct Submission {

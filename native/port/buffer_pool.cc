@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 
 #include "port/memory.h"
 
@@ -24,6 +25,8 @@ constexpr std::size_t kChunkSize = 4u << 20;
 constexpr std::size_t kDiscardSize = 32u << 20;
 static_assert(kDiscardSize > driver::kLargestRegistered);
 constexpr std::uint64_t kLargestBlock = 1ull << 31;
+/// What a free block holds when that is checked.
+constexpr int kFreed = 0xdb;
 /// Buffers beyond the configured count, one for every lane.
 constexpr std::uint32_t kReserve = 1024;
 
@@ -96,6 +99,7 @@ BufferPool* BufferPool::make(const Options& options) {
     delete pool;
     return nullptr;
   }
+  pool->receive_->filled_.resize(count);
   pool->chunks_.push_back(pool->receive_);
   // Popped from the end: low addresses first, so that a quiet port touches few pages.
   for (std::uint32_t i = options.buffer_count; i-- > 0;) {
@@ -275,8 +279,12 @@ bool BufferPool::release(Place place) {
 }
 
 /// The lane's use of it becomes the program's ownership, of nobody until it is taken.
-void BufferPool::own(Place place) {
-  Chunk::find(place.chunk)->word(place.offset).store(kOwned, std::memory_order_release);
+void BufferPool::own(Place place, std::uint64_t length) {
+  Chunk& chunk = *Chunk::find(place.chunk);
+  std::uint32_t& filled = chunk.filled_[place.offset / chunk.block_size()];
+  if (filled > length) std::memset(chunk.base() + place.offset + length, 0, filled - length);
+  filled = static_cast<std::uint32_t>(length);
+  chunk.word(place.offset).store(kOwned, std::memory_order_release);
 }
 
 void BufferPool::assign(Place place, std::uint32_t owner) {
@@ -322,12 +330,22 @@ void BufferPool::unuse(Place place) {
   if ((before & (kOwned | kUses)) == 1) found->pool().freed(*found, place.offset);
 }
 
+bool BufferPool::in_use(Place place) {
+  Chunk* found = Chunk::find(place.chunk);
+  return found != nullptr && (found->word(place.offset).load() & kUses) != 0;
+}
+
 /// Neither owned nor used: whoever took the last of both away is the only one that comes here.
 void BufferPool::freed(Chunk& chunk, std::uint32_t offset) {
   const std::size_t size = chunk.block_size();
   const auto start = static_cast<std::uint32_t>(offset - offset % size);
   const bool receive = &chunk == receive_;
   const bool discard = !receive && size >= kDiscardSize;
+  if (options_.check && chunk.pin()) {
+    std::memset(chunk.base() + start, kFreed, size);
+    if (receive) chunk.filled_[start / size] = static_cast<std::uint32_t>(size);
+    chunk.unpin();
+  }
   // Pinned: now that nobody owns or uses it, a close may unmap the chunk at any time.
   if (discard && chunk.pin()) {
     discard_memory(chunk.base() + start, size);

@@ -62,6 +62,8 @@ class Chunk {
   bool registered_ = false;
   /// Per block: who owns it, and how many operations use it. 0: free.
   std::vector<std::atomic<std::uint64_t>> words_;
+  /// Per receive buffer: bytes of it that may not be zero. Whoever has the buffer has this, too.
+  std::vector<std::uint32_t> filled_;
 };
 
 class BufferPool final : public driver::BufferSource {
@@ -70,6 +72,8 @@ class BufferPool final : public driver::BufferSource {
     std::uint32_t buffer_size = 32768;
     std::uint32_t buffer_count = 1024;
     std::uint64_t memory_limit = 1ull << 30;
+    /// Blocks are overwritten when they become free, so that tests see who reads them too late.
+    bool check = false;
   };
 
   /// Null when the system refuses the memory.
@@ -107,8 +111,9 @@ class BufferPool final : public driver::BufferSource {
   }
   /// The program gives a block back. False when it does not own it (a second release).
   static bool release(Place place);
-  /// A received buffer becomes the program's.
-  static void own(Place place);
+  /// A received buffer with `length` bytes in it becomes the program's. What it held before behind
+  /// them is cleared: a program that clones the whole of it sees no bytes of other connections.
+  static void own(Place place, std::uint64_t length);
   /// From now on thread `owner` is the one to release it.
   static void assign(Place place, std::uint32_t owner);
   /// Releases whatever thread `owner` has not: it has died (rule T1).
@@ -122,11 +127,14 @@ class BufferPool final : public driver::BufferSource {
   static void unuse(Place place);
   /// Whether it lies in one of the buffers that a pool's receives share.
   static bool received(Place place);
+  /// Whether an operation uses the block at `place`, now.
+  static bool in_use(Place place);
 
   /// `on_free` is called whenever a receive buffer became free, without locks of the pool. Set
   /// once, before any lane exists.
   void set_on_free(void (*on_free)(void*), void* context);
 
+  bool checked() const { return options_.check; }
   std::uint32_t free_buffers() const;
   std::uint64_t allocated_bytes() const { return allocated_.load(std::memory_order_relaxed); }
   /// Of the blocks for programs: what of them takes up memory, given out or kept for the next.

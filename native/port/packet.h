@@ -56,6 +56,7 @@ enum LibraryError : std::int32_t {
   kErrorOutOfBuffers = -20006,
   kErrorOperationsPending = -20007,
   kErrorNotOverlapped = -20008,  ///< driver::kNotOverlapped
+  kErrorBufferReleased = -20009,
 };
 
 struct Packet {

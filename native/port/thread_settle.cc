@@ -263,7 +263,7 @@ void Thread::deliver(const driver::Completion& completion, bool more, Handle* ha
   if (completion.buffer.chunk != driver::kNoChunk && result >= 0) {
     packet.chunk = completion.buffer.chunk;
     packet.offset = completion.buffer.offset;
-    BufferPool::own({packet.chunk, packet.offset});
+    BufferPool::own({packet.chunk, packet.offset}, static_cast<std::uint64_t>(result));
   }
   completed_.fetch_add(1, std::memory_order_relaxed);
   route(packet, request, port);

@@ -310,7 +310,7 @@ bool FramesThread::copy_to_pool(const std::uint8_t* bytes, std::size_t size, Pla
     driver::Buffer buffer;
     if (size > pool.buffer_size() || !pool.take(buffer)) return false;
     out = {buffer.chunk, buffer.offset};
-    BufferPool::own(out);
+    BufferPool::own(out, size);
   }
   std::memcpy(address(out), bytes, size);
   return true;

@@ -1,12 +1,15 @@
 import { describe, expect, test } from 'vitest';
 import {
+  codeOf,
   Collector,
+  failureNow,
   failureOf,
   keyedWithRawPeer,
   newPort,
   pattern,
   rawServer,
   take,
+  temporaryFile,
   turns,
   until,
   withRawPeer,
@@ -193,17 +196,69 @@ describe('M2', () => {
     other.release(foreign);
   });
 
-  test('M2: a stale view does no harm outside the pool, and none to what is allocated elsewhere', async () => {
+  test('M2: a view of memory that was released has no bytes, and to use it is ERR_BUFFER_RELEASED', async () => {
     const port = newPort();
-    const stale = port.allocate(4096);
+    const stale = port.allocate(4096).fill(1);
+    const part = stale.subarray(10, 20);
     port.release(stale);
-    stale.fill(0xff);
-    const other = Buffer.from('memory of the program');
-    const { socket, peer } = await withRawPeer(port);
-    const receiving = socket.receive();
-    peer.write('fine');
-    expect((await receiving).toString()).toBe('fine');
-    expect(other.toString()).toBe('memory of the program');
+    const next = port.allocate(4096).fill(2);
+    expect([stale.length, part.length]).toEqual([0, 0]);
+    expect(() => new Uint8Array(stale.buffer)).toThrow(TypeError);
+    expect(next.every((byte) => byte === 2)).toBe(true);
+
+    const { socket } = await withRawPeer(port);
+    const keyed = await keyedWithRawPeer(port, 1);
+    const file = await port.open(temporaryFile('contents'), 'r+');
+    const keyedFile = await port.open(temporaryFile('contents'), 'r+', { key: 2 });
+    const other = newPort();
+    const foreign = await withRawPeer(other);
+    const uses = (view: Buffer): (() => unknown)[] => [
+      ...[socket, keyed.socket].flatMap((handle) => [
+        () => handle.send(view),
+        () => handle.send(['text', view]),
+        () => handle.send([next, view]),
+        () => handle.send(view, { release: true }),
+        () => handle.end(view),
+      ]),
+      () => socket.receive(view),
+      () => keyed.socket.receive({ into: view }),
+      ...[file, keyedFile].flatMap((handle) => [
+        () => handle.read(view, 0),
+        () => handle.readv([next, view], 0),
+        () => handle.write(view, 0),
+        () => handle.writev([view, Buffer.from('x')], 0),
+        () => handle.write(view, 0, { sync: true }),
+      ]),
+      () => foreign.socket.send(view),
+      () => port.release(view),
+    ];
+    for (const use of [...uses(stale), ...uses(part)]) {
+      expect([use.toString(), codeOf(failureNow(use))]).toEqual([
+        use.toString(),
+        'ERR_BUFFER_RELEASED',
+      ]);
+    }
+    port.release(next);
+    await until(() => port.stats().allocatedBytes === 0);
+  });
+
+  test('M2: what is lent goes back by itself', async () => {
+    const port = newPort();
+    const { socket, peer } = await keyedWithRawPeer(port, 1);
+    const codes: unknown[] = [];
+    let late: Buffer | undefined;
+    port.serve((packet) => {
+      if (packet.type !== 'received' || packet.failed) return;
+      late = packet.data!;
+      codes.push(codeOf(failureNow(() => port.release(late!))));
+    });
+    socket.receive();
+    peer.write('lent');
+    await until(() => codes.length === 1);
+    expect(codes).toEqual(['ERR_INVALID_ARG_VALUE']);
+    await turns();
+    expect(codeOf(failureNow(() => socket.send(late!)))).toBe('ERR_BUFFER_RELEASED');
+    expect(codeOf(failureNow(() => port.release(late!)))).toBe('ERR_BUFFER_RELEASED');
   });
 
   test('M2: views survive the end of the port', async () => {

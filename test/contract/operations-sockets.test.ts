@@ -31,7 +31,7 @@ const LOSES_RESETS =
 
 async function receiveAll(socket: TcpSocket<'await'>): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for await (const chunk of socket.chunks({ copy: true })) chunks.push(chunk);
+  for await (const chunk of socket) chunks.push(chunk);
   return Buffer.concat(chunks);
 }
 

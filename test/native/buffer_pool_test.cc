@@ -75,7 +75,7 @@ TEST_CASE("M1 whoever waits for a buffer is told when one is free") {
   driver::Buffer a, b;
   REQUIRE(pool->take(a));
   CHECK_FALSE(pool->take(b));
-  BufferPool::own(place_of(a));
+  BufferPool::own(place_of(a), 0);
   CHECK(told == 0);
   REQUIRE(BufferPool::release(place_of(a)));
   CHECK(told == 1);
@@ -90,7 +90,7 @@ TEST_CASE("M2 a second release is refused") {
   driver::Buffer buffer;
   REQUIRE(pool->take(buffer));
   CHECK_FALSE(BufferPool::release(place_of(buffer)));  // the lane's
-  BufferPool::own(place_of(buffer));
+  BufferPool::own(place_of(buffer), 0);
   CHECK(BufferPool::release(place_of(buffer)));
   CHECK_FALSE(BufferPool::release(place_of(buffer)));
   Place place;
@@ -101,12 +101,46 @@ TEST_CASE("M2 a second release is refused") {
   pool->close();
 }
 
+TEST_CASE("M5 a received buffer holds nothing of what it held before") {
+  BufferPool* pool = make_pool(1);
+  const auto receive = [&](char letter, std::size_t length) {
+    driver::Buffer buffer;
+    REQUIRE(pool->take(buffer));
+    std::memset(buffer.data, letter, length);
+    BufferPool::own(place_of(buffer), length);
+    const bool clean = std::all_of(buffer.data + length, buffer.data + buffer.size,
+                                   [](std::uint8_t byte) { return byte == 0; });
+    CHECK(clean);
+    REQUIRE(BufferPool::release(place_of(buffer)));
+  };
+  for (const std::size_t length : {100, 5, 1024, 0, 1, 512, 1023, 2}) receive('x', length);
+  pool->close();
+}
+
+TEST_CASE("M2 a checked pool overwrites what is free, and no sooner") {
+  BufferPool::Options options;
+  options.check = true;
+  BufferPool* pool = BufferPool::make(options);
+  Place place;
+  REQUIRE(pool->allocate(100, kOwner, place));
+  std::uint8_t* bytes = BufferPool::use(place, 100);
+  REQUIRE(bytes != nullptr);
+  bytes[0] = 1;
+  REQUIRE(BufferPool::release(place));
+  CHECK(bytes[0] == 1);
+  CHECK(BufferPool::in_use(place));
+  BufferPool::unuse(place);
+  CHECK_FALSE(BufferPool::in_use(place));
+  CHECK(bytes[0] == 0xdb);
+  pool->close();
+}
+
 TEST_CASE("M2 a block an operation uses is free only after the last use, whatever the order") {
   BufferPool* pool = make_pool(1);
   driver::Buffer buffer, other;
   REQUIRE(pool->take(buffer));
   const Place place = place_of(buffer);
-  BufferPool::own(place);
+  BufferPool::own(place, 0);
   REQUIRE(BufferPool::use(place, 10) == buffer.data);
   REQUIRE(BufferPool::use({place.chunk, place.offset + 100}, 10) == buffer.data + 100);
   SUBCASE("released first") {
@@ -297,7 +331,7 @@ TEST_CASE("T1 what a dead thread owned is released, what others own is not") {
   driver::Buffer received, passed_on, queued;
   REQUIRE((pool->take(received) && pool->take(passed_on) && pool->take(queued)));
   for (const auto& buffer : {received, passed_on, queued}) {
-    BufferPool::own(place_of(buffer));
+    BufferPool::own(place_of(buffer), 0);
     BufferPool::assign(place_of(buffer), kOwner);
   }
   BufferPool::assign(place_of(passed_on), kOwner + 1);
@@ -440,7 +474,7 @@ TEST_CASE("M1 M2 a block is never somebody else's while it is owned or used") {
         it.base = buffer.data;
         const std::uint64_t mark = number;
         std::memcpy(it.base, &mark, 8);
-        BufferPool::own(it.place);
+        BufferPool::own(it.place, 0);
         BufferPool::assign(it.place, kOwner + number);
       } else {
         if (!pool->allocate(1 + random(40'000), kOwner + number, it.place)) continue;

@@ -190,6 +190,16 @@ export async function failureOf(fn: () => unknown): Promise<NodeJS.ErrnoExceptio
   throw new Error('nothing was thrown');
 }
 
+/** What `fn` throws at once. */
+export function failureNow(fn: () => unknown): NodeJS.ErrnoException {
+  try {
+    fn();
+  } catch (error) {
+    return error as NodeJS.ErrnoException;
+  }
+  throw new Error('nothing was thrown');
+}
+
 // ---- connections
 
 export interface Pair {

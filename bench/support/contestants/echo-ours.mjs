@@ -11,7 +11,7 @@ const port = makePort({ driver, concurrency: 1 });
 
 async function echo(socket) {
   try {
-    for await (const bytes of socket) await socket.send(bytes);
+    for await (const bytes of socket.chunks({ lend: true })) await socket.send(bytes);
   } catch (error) {
     if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') throw error;
   }

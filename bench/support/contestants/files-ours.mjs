@@ -25,7 +25,7 @@ async function readAndSend(socket, memory) {
 async function answer(socket) {
   const memory = style === 'read' ? port.allocate(PART) : undefined;
   try {
-    for await (const bytes of socket) {
+    for await (const bytes of socket.chunks({ lend: true })) {
       for (let i = 0; i < bytes.length; i++) {
         if (memory) await readAndSend(socket, memory);
         else await socket.sendFile(file);
