@@ -97,6 +97,8 @@ export const enum SubmissionFlag {
   Full = 32,
   /** Send: the bytes were received from the handle FEEDER, which receives nothing while this one is full (rule M4). */
   Fed = 64,
+  /** Shutdown: its timeout counts time in which nothing moves. */
+  Stall = 128,
 }
 
 /** One packet: 64 bytes. Offsets in bytes. */
@@ -221,6 +223,8 @@ export const enum SocketOption {
   KeepAlive = 1,
   ReceiveBuffer = 2,
   SendBuffer = 3,
+  /** Closing resets the connection from now on. */
+  Reset = 4,
 }
 
 export interface PortOptions {

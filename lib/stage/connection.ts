@@ -277,7 +277,9 @@ export class Connection<
 
   /**
    * Closes the connection when the handler is done; `closed` is its last event. What was sent before
-   * goes out first, unless the peer does not take it for two seconds.
+   * goes out first, as long as any of it moves: after two seconds in which the peer takes nothing
+   * the connection is reset, and the pipeline emits `failed` with `ETIMEDOUT`. What the peer still
+   * sends is received and thrown away, for two seconds after all is out, so that it gets the answer.
    */
   close(): Transition {
     this.leaving('close');

@@ -17,13 +17,25 @@ import {
   setHandle,
   SubmissionFlag,
 } from '../binding';
+import { ETIMEDOUT } from '../errno';
 import { ECANCELED, failure } from '../errors';
 import type { Consumer } from '../lane';
 import { now } from '../timers';
 import { Action, Event, Todo, type Connection } from './connection';
 import { Counter } from './counters';
 import { EXPIRED, Header, IN_TRANSIT, LISTENER, NONE, RecordFlag, type Records } from './record';
-import { advance, begin, fail, isVisiting, makeLocal, submitClose } from './steps';
+import {
+  advance,
+  begin,
+  closeForGood,
+  discardMore,
+  fail,
+  giveUp,
+  isVisiting,
+  linger,
+  makeLocal,
+  submitClose,
+} from './steps';
 import type { StageThread } from './thread';
 
 const MOST = 256;
@@ -279,13 +291,33 @@ export class Runner implements Consumer {
     c.now = this.thread.machine.states[state] ?? this.thread.machine.initial;
     if (kind === Kind.Close) return this.meetClosed(c, at);
     if (kind === Kind.Abandoned) return this.closeAgain(c);
-    // What was sent is out, or can't be; or the pipeline waits no longer.
-    const overdue = kind === Kind.Posted && this.thread.closing;
-    if ((kind === Kind.Shutdown || overdue) && c.handleId !== 0) {
-      submitClose(this.thread, c.handleId);
-    }
     this.drop(at);
+    if (c.handleId !== 0) this.goOnClosing(c, at, kind);
     return false;
+  }
+
+  /** What was sent goes out, what is received is thrown away: see `discardMore`. */
+  private goOnClosing(c: Connection, at: number, kind: Kind): void {
+    const { thread, records } = this;
+    const error = this.states[at + Slot.ERROR / 4]!;
+    switch (kind) {
+      case Kind.Posted:
+        if (thread.closing) closeForGood(thread, c); // the pipeline waits no longer
+        return;
+      case Kind.Timer:
+        return closeForGood(thread, c);
+      case Kind.Shutdown:
+        if (error === ETIMEDOUT) return giveUp(thread, c);
+        return error === 0 ? linger(thread, c) : closeForGood(thread, c);
+      case Kind.Receive: {
+        const over = error !== 0 || this.words[at + Slot.CHUNK / 4] === NO_CHUNK;
+        const flags = c.flags & ~RecordFlag.Receiving;
+        records.bytes[c.at + Header.FLAGS] = over ? flags | RecordFlag.Ended : flags;
+        if ((flags & RecordFlag.Broken) !== 0) return; // closed already
+        if (!over) return discardMore(thread, c);
+        if ((flags & RecordFlag.Sent) === 0) closeForGood(thread, c);
+      }
+    }
   }
 
   /** A thread died that was closing it: between its close and the last event, or in that. */

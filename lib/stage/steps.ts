@@ -2,7 +2,7 @@
  * What a packet means for its connection, step by step: the handlers that are called, what follows
  * from what they return, and how the connection rests or leaves afterwards.
  */
-import { handleAt, Kind, NO_CHUNK } from '../binding';
+import { handleAt, Kind, NO_CHUNK, SocketOption, SubmissionFlag } from '../binding';
 import { outOfBuffers, timedOut } from '../errors';
 import { now } from '../timers';
 import { monotonic } from './clock';
@@ -15,8 +15,10 @@ import type { StageThread } from './thread';
 
 /** Handlers one packet may lead to: more is a circle of `entered` handlers. */
 const MOST_CALLS = 1000;
-/** Milliseconds that what was sent has for going out before a close. */
+/** Milliseconds in which nothing moves of what was sent before a close: then it is given up. */
 const FAREWELL = 2000;
+/** Milliseconds that the peer has for ending its side, when all that was sent is out. */
+const LINGER = 2000;
 
 const names: Readonly<Record<Event, string>> = {
   [Event.None]: 'none',
@@ -345,12 +347,49 @@ function close(thread: StageThread, c: Connection): boolean {
     return false;
   }
   // A close cancels what is in flight, sends among it.
-  if ((bytes[c.at + Header.FLAGS]! & RecordFlag.Sent) === 0 || thread.closing) {
-    submitClose(thread, handle);
+  if ((c.flags & RecordFlag.Sent) === 0 || thread.closing) {
+    closeForGood(thread, c);
   } else {
-    thread.lane.submit(Kind.Shutdown, 0, handle, 0, FAREWELL, 0, 0, NO_CHUNK, 0, 0);
+    const flags = SubmissionFlag.Stall;
+    thread.lane.submit(Kind.Shutdown, flags, handle, 0, FAREWELL, 0, 0, NO_CHUNK, 0, 0);
+    if ((c.flags & NOT_TO_COME) === 0) discardMore(thread, c);
   }
   return true;
+}
+
+/** With one of these there is nothing to be received before a close. */
+const NOT_TO_COME = RecordFlag.Receiving | RecordFlag.Broken | RecordFlag.Ended;
+
+/**
+ * Closing a socket with bytes that were not received, or that come later, resets the connection, and
+ * the peer may lose what it was sent last: so what it still sends is received, to be thrown away.
+ */
+export function discardMore(thread: StageThread, c: Connection): void {
+  const { bytes } = thread.records;
+  bytes[c.at + Header.FLAGS] = c.flags | RecordFlag.Receiving;
+  thread.lane.submit(Kind.Receive, 0, c.handleId, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+}
+
+/** All that was sent is with the kernel, and the end of it: the peer may end its side, too. */
+export function linger(thread: StageThread, c: Connection): void {
+  const { bytes, numbers } = thread.records;
+  bytes[c.at + Header.FLAGS] = c.flags & ~RecordFlag.Sent;
+  if ((c.flags & (RecordFlag.Ended | RecordFlag.Broken)) !== 0) return closeForGood(thread, c);
+  numbers[(c.at + Header.DEADLINE) >>> 3] = monotonic() + LINGER;
+}
+
+/** The peer takes nothing any more: it is not to believe that it has got all. */
+export function giveUp(thread: StageThread, c: Connection): void {
+  thread.fail(c, 'close', timedOut('shutdown', {}));
+  thread.native.setOption(c.handleId, SocketOption.Reset, 0);
+  closeForGood(thread, c);
+}
+
+export function closeForGood(thread: StageThread, c: Connection): void {
+  const { bytes, numbers } = thread.records;
+  bytes[c.at + Header.FLAGS] = c.flags | RecordFlag.Broken;
+  numbers[(c.at + Header.DEADLINE) >>> 3] = 0;
+  submitClose(thread, c.handleId);
 }
 
 /** Its answer is the connection's last packet (rule O5). */

@@ -58,6 +58,7 @@ Request* read(const Submission& record, bool& usable) {
   request->quiet = (record.flags & kQuiet) != 0;
   request->timeout = record.timeout;
   request->told_full = (record.flags & kFull) != 0;
+  request->stall = (record.flags & kStall) != 0;
   if (record.flags & kFed) request->feeder = record.feeder;
   if (request->kind == PacketKind::kTimer) {
     request->offset = nanoseconds(record.offset);

@@ -119,6 +119,7 @@ enum class SocketOption : std::uint8_t {
   kKeepAlive,      ///< SO_KEEPALIVE: 0 off, else on with this many seconds before the first probe
   kReceiveBuffer,  ///< SO_RCVBUF, bytes
   kSendBuffer,     ///< SO_SNDBUF, bytes
+  kReset,          ///< SO_LINGER of 0: closing resets the connection, whatever the value
 };
 
 class Driver {

@@ -73,6 +73,11 @@ Result set_socket_option(int socket, SocketOption option, int value) {
       return set(socket, SOL_SOCKET, SO_RCVBUF, value);
     case SocketOption::kSendBuffer:
       return set(socket, SOL_SOCKET, SO_SNDBUF, value);
+    case SocketOption::kReset: {
+      const struct linger at_once = {1, 0};
+      const auto size = sizeof at_once;
+      return ::setsockopt(socket, SOL_SOCKET, SO_LINGER, &at_once, size) == 0 ? 0 : -errno;
+    }
     case SocketOption::kKeepAlive:
       break;
   }

@@ -92,9 +92,12 @@ struct Request : driver::Operation {
   bool moving = false;     ///< its runner leaves; it goes on elsewhere
   bool pausing = false;    ///< a multishot receive that is held: it goes on later
   bool told_full = false;  ///< a send after which the program waits for the drain
-  bool quiet = false;      ///< success is not told, only failure
-  bool chained = false;    ///< waits for the request before it (rule O9)
-  bool keyed = false;      ///< `key` is known: should the handle be gone, the answer has it
+  /// A shutdown whose timeout begins anew whenever the peer has taken something; `offset` is how
+  /// far it was. What its handle is fed from is received again, to be thrown away.
+  bool stall = false;
+  bool quiet = false;    ///< success is not told, only failure
+  bool chained = false;  ///< waits for the request before it (rule O9)
+  bool keyed = false;    ///< `key` is known: should the handle be gone, the answer has it
   HandleId handle_id = 0;
   std::uint32_t key = 0;  ///< that a refusal is answered under
   std::uint32_t token = 0;

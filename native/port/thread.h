@@ -126,6 +126,7 @@ class Thread final : public Consumer {
   void fail(Request* request, std::int64_t error);
   void remember_token(Request* request, Handle* handle);
   void arm_timeout(Request* request);
+  std::int64_t progress(const Handle& handle);
   void start(Request* request);
   void start_sent(Request* request);
   void run_on(Thread* runner, Request* request);

@@ -113,6 +113,10 @@ void Thread::fire(const TimerNode& expired, std::int64_t now) {
   std::lock_guard lock(expired.handle->mutex);
   if (request->generation.load() != expired.generation) return;
   (expired.firing ? request->firing : request->timer) = nullptr;
+  if (!expired.firing && request->stall) {
+    const std::int64_t before = std::exchange(request->offset, progress(*expired.handle));
+    if (before != request->offset) return arm_timeout(request);
+  }
   if (!expired.firing) return end_early(request, Request::End::kTimedOut);
   if (request->state != Request::State::kTiming || request->end != Request::End::kNatural) return;
   if (request->length == 0) {

@@ -173,6 +173,10 @@ void Thread::link_chain(Request* request, Handle& handle) {
     remember_token(r, &handle);
     if (r->timeout > 0) arm_timeout(r);
     handle.wants_drain |= r->told_full;
+    if (!r->stall) continue;
+    r->offset = progress(handle);
+    to_receive_.insert(to_receive_.end(), handle.feeders.begin(), handle.feeders.end());
+    handle.feeders.clear();
   }
 }
 
@@ -341,6 +345,12 @@ void Thread::remember_token(Request* request, Handle* handle) {
   if (by_token_.size() <= request->token)
     by_token_.resize(static_cast<std::size_t>(request->token) + 64);
   by_token_[request->token] = {request, handle, request->generation.load()};
+}
+
+/// Changes when something that was sent has moved.
+std::int64_t Thread::progress(const Handle& handle) {
+  const std::int64_t acknowledged = port_.driver().acknowledged(handle.descriptor);
+  return acknowledged >= 0 ? acknowledged : -static_cast<std::int64_t>(handle.outgoing->bytes);
 }
 
 void Thread::arm_timeout(Request* request) {

@@ -131,6 +131,12 @@ Result set_socket_option(SOCKET socket, SocketOption option, int value) {
       return set(socket, SOL_SOCKET, SO_RCVBUF, value);
     case SocketOption::kSendBuffer:
       return set(socket, SOL_SOCKET, SO_SNDBUF, value);
+    case SocketOption::kReset: {
+      const LINGER at_once = {1, 0};
+      const auto* bytes = reinterpret_cast<const char*>(&at_once);
+      const int failed = ::setsockopt(socket, SOL_SOCKET, SO_LINGER, bytes, sizeof at_once);
+      return failed == 0 ? 0 : last_error();
+    }
     case SocketOption::kKeepAlive:
       break;
   }
