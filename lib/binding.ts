@@ -390,6 +390,8 @@ export interface NativeLane {
   stash(key: number, chunk: number, start: number, length: number): boolean;
   /** Takes the first of them out: where they are is in `place`. How many; 0 when there are none; a negative errno, and nothing is taken, when there is no memory to show them in. */
   unstash(key: number): number;
+  /** Start, from the document's own, and length of each document that came with the one of `key`; undefined where it came alone. */
+  documentParts(key: number): Uint32Array | undefined;
   /** The first of the messages that reached the connection while it was at a native stage. */
   takeMessage(key: number): number | undefined;
   /** Three u32: chunk, start, length. */
@@ -436,6 +438,12 @@ export interface FramesOptions {
   directory: string;
   /** Documents in the next stage at one time. */
   queue: number;
+  /** Documents of one connection that are handed over together. */
+  pipelined: number;
+  /** Bytes of documents in files at one time. */
+  fileLimit: number;
+  /** Bytes a second, while others wait; 0: none. */
+  minRate: number;
   /** Between documents. */
   idleTimeout: number;
   /** Nothing moves in the middle of a document or an answer. */
@@ -467,6 +475,8 @@ export interface FramesStats {
   queued: number;
   /** Connections with a whole document that wait for room there. */
   waiting: number;
+  /** Bytes of documents in files now, as far as their lengths are announced. */
+  inFiles: number;
 }
 
 /** One thing the first-choice driver asks of the kernel. */

@@ -169,10 +169,19 @@ export class Connection<
     return this.remote()?.port;
   }
 
-  /** The document that a native stage brought with it. */
+  /** The document that a native stage brought with it; the first of several. */
   get document(): StageDocument | undefined {
     this.check();
     return StageDocument.of(this);
+  }
+
+  /**
+   * All documents that came with this packet, in their order: several where the native stage has
+   * `pipelined`, and none where it brought a message.
+   */
+  get documents(): StageDocument[] {
+    this.check();
+    return StageDocument.all(this);
   }
 
   /** Opens a file, to be read, written or given to `reply` in this thread: as `port.open`. */
@@ -265,7 +274,8 @@ export class Connection<
   /**
    * Answers the document of a native stage and hands the connection back to that stage, which sends
    * the answer: bytes, a file, or a header and a file. Whichever stage the document is at by now. An
-   * open file that is given is closed, and sent from where it is.
+   * open file that is given is closed, and sent from where it is. Several documents that came together
+   * are answered by one call, with the bytes of all answers or an array of one for each.
    */
   reply(answer: Reply): Transition {
     this.leaving('reply');

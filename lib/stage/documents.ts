@@ -12,8 +12,12 @@ import * as validate from '../validate';
 import type { Connection } from './connection';
 import { Header, RecordFlag } from './record';
 
-/** What `c.reply` takes: bytes, an open file, or a header and a file. */
-export type Reply = Data | File<'await'> | readonly [header: Data, file: File<'await'>];
+/**
+ * What `c.reply` takes: bytes, an open file, or a header and a file; or, for documents that came
+ * together, an array with the bytes for each.
+ */
+export type Reply =
+  Data | File<'await'> | readonly [header: Data, file: File<'await'>] | readonly Data[];
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
 type AnyConnection = Connection<any, any, any>;
@@ -33,10 +37,14 @@ export class StageDocument {
   readonly error: Error | undefined;
   private readonly chunk: number;
   private readonly start: number;
+  /** Where it, or the first of those that came together, begins, and how long they all are. */
+  private readonly block: number;
+  private readonly blockLength: number;
   private readonly file: number;
   private readonly connection: AnyConnection;
 
-  private constructor(c: AnyConnection, flags: number) {
+  /** `parts`: start and length of those that came together; `index`: of this one among them. */
+  private constructor(c: AnyConnection, flags: number, parts?: Uint32Array, index = 0) {
     const { words, numbers } = c.thread.records;
     this.connection = c;
     this.inFile = (flags & RecordFlag.DocumentInFile) !== 0;
@@ -47,13 +55,32 @@ export class StageDocument {
     this.file = handleAt(words, (c.at + Header.DOCUMENT_CHUNK) >>> 2);
     const lost = !this.inFile && this.chunk === NO_CHUNK && this.start !== 0;
     this.error = lost ? systemError(-this.start, 'write', {}) : undefined;
+    this.block = this.start;
+    this.blockLength = this.length;
+    if (parts === undefined) return;
+    const last = parts.length - 2;
+    this.number -= last / 2 - index;
+    this.start += parts[2 * index]!;
+    this.length = parts[2 * index + 1]!;
+    this.blockLength = parts[last]! + parts[last + 1]!;
   }
 
-  /** @internal */
+  /** @internal The first one. */
   static of(c: AnyConnection): StageDocument | undefined {
     const { flags } = c;
     if ((flags & RecordFlag.HasDocument) === 0) return undefined;
-    return new StageDocument(c, flags);
+    return new StageDocument(c, flags, partsOfDocument(c));
+  }
+
+  /** @internal All that came together. */
+  static all(c: AnyConnection): StageDocument[] {
+    const { flags } = c;
+    if ((flags & RecordFlag.HasDocument) === 0) return [];
+    const parts = partsOfDocument(c);
+    return Array.from(
+      { length: parts === undefined ? 1 : parts.length / 2 },
+      (_, index) => new StageDocument(c, flags, parts, index),
+    );
   }
 
   /**
@@ -63,8 +90,9 @@ export class StageDocument {
   get bytes(): Buffer | undefined {
     this.check();
     if (this.inFile) return undefined;
-    if (this.chunk === NO_CHUNK) return Buffer.alloc(0);
-    return this.lend().bytes;
+    if (this.length === 0) return Buffer.alloc(0);
+    const offset = this.start - this.block;
+    return this.lend().bytes.subarray(offset, offset + this.length);
   }
 
   /**
@@ -101,13 +129,14 @@ export class StageDocument {
     }
   }
 
+  /** Of documents that came together all at once. */
   private lend(): Block {
-    const { connection: c, chunk, start } = this;
+    const { connection: c, chunk, block } = this;
     const { memory } = c.thread.lane;
     const lent = c.documentBlock;
-    if (lent?.chunk === chunk && lent.start === start) return lent;
+    if (lent?.chunk === chunk && lent.start === block) return lent;
     if (lent !== undefined) memory.revoke(lent);
-    return (c.documentBlock = memory.exposeExactly(chunk, start, this.length));
+    return (c.documentBlock = memory.exposeExactly(chunk, block, this.blockLength));
   }
 
   /** Throws when the handler is over, or there are no bytes. */
@@ -117,13 +146,18 @@ export class StageDocument {
   }
 }
 
+/** Undefined where a document comes alone. */
+function partsOfDocument(c: AnyConnection): Uint32Array | undefined {
+  return c.thread.pipelined ? c.thread.native.documentParts(c.name) : undefined;
+}
+
 function fileGone(): Error {
   return invalidState('The document does not lie in a file');
 }
 
 /** Gives native code the answer that goes out when the connection is back; what `reply` returns. */
 export function giveReply(c: AnyConnection, reply: Reply): number {
-  const [header, file] = partsOf(reply);
+  const [header, file] = partsOf(c, reply);
   const { lane, native } = c.thread;
   if (ArrayBuffer.isView(header)) lane.memory.check(header);
   const bytes = header === undefined ? undefined : bytesOf(header);
@@ -140,13 +174,27 @@ export function giveReply(c: AnyConnection, reply: Reply): number {
   return result;
 }
 
-function partsOf(reply: Reply): [Data | undefined, File<'await'> | undefined] {
+function partsOf(c: AnyConnection, reply: Reply): [Data | undefined, File<'await'> | undefined] {
   if (Array.isArray(reply)) {
-    const [header, file] = reply as readonly [Data, File<'await'>];
+    if (c.thread.pipelined && !reply.some((part) => part instanceof File)) {
+      return [eachOf(c, reply as readonly Data[]), undefined];
+    }
+    const [header, file] = reply as unknown as readonly [Data, File<'await'>];
     return [header, checkFile(file)];
   }
   if (reply instanceof File) return [undefined, checkFile(reply)];
   return [reply as Data, undefined];
+}
+
+/** The answers to documents that came together, in their order. */
+function eachOf(c: AnyConnection, answers: readonly Data[]): Uint8Array {
+  const wanted = (partsOfDocument(c)?.length ?? 2) / 2;
+  if (answers.length !== wanted) {
+    throw validate.invalidValue('answer', `must have one part for each of ${wanted}`, answers);
+  }
+  const { memory } = c.thread.lane;
+  for (const answer of answers) if (ArrayBuffer.isView(answer)) memory.check(answer);
+  return Buffer.concat(answers.map(bytesOf));
 }
 
 function checkFile(file: unknown): File<'await'> {

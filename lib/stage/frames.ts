@@ -43,12 +43,33 @@ export interface FramesOptions {
    * its connection, and the memory of what it has begun, for as long as it likes.
    */
   readonly stallTimeout?: number | undefined;
-  /** Milliseconds from a document's first byte to its last; 0: no limit. Default: 0. */
+  /** Milliseconds from a document's first byte to its last; 0: no limit. Default: 3600000. */
   readonly documentTimeout?: number | undefined;
+  /**
+   * Bytes a second that a client has to send of a document, or take of an answer, while others wait
+   * for memory; measured over two seconds. One that is slower is sent away, with `timedOut`: a document
+   * that has memory and does not come on, or an answer that nobody reads, does not keep the others out.
+   * 0: none. Default: 8 KiB.
+   */
+  readonly minRate?: number | string | undefined;
   /** Milliseconds that a client which is sent away has for reading why. Default: 2000. */
   readonly farewellTimeout?: number | undefined;
-  /** Documents in the next stage at one time; others wait, unreceived. Default: 1024. */
+  /**
+   * Bytes of documents in files at one time, as far as their lengths are announced. One beyond is
+   * lost as on a disk that is full (`ENOSPC`). Default: 64 GiB.
+   */
+  readonly fileLimit?: number | string | undefined;
+  /**
+   * Documents in the next stage at one time; others wait, unreceived. Several that are handed over
+   * together count as one. Default: 1024.
+   */
   readonly queue?: number | undefined;
+  /**
+   * Documents of one connection that are handed over together, with one packet, when they have come
+   * together: `c.documents` has them, and one `c.reply` answers all, in order. Those behind the first
+   * are in memory, and together at most 256 KiB long. 1 to 65536. Default: 1.
+   */
+  readonly pipelined?: number | undefined;
   /** What a client is told before it is sent away. Default: nothing. */
   readonly tooLarge?: Data | undefined;
   readonly timedOut?: Data | undefined;
@@ -76,6 +97,9 @@ export interface Settings {
   readonly inMemory: number;
   readonly directory: string;
   readonly queue: number;
+  readonly pipelined: number;
+  readonly fileLimit: number;
+  readonly minRate: number;
   readonly idleTimeout: number;
   readonly stallTimeout: number;
   readonly documentTimeout: number;
@@ -108,6 +132,9 @@ const names: readonly (keyof FramesOptions)[] = [
   'documentTimeout',
   'farewellTimeout',
   'queue',
+  'pipelined',
+  'fileLimit',
+  'minRate',
   'tooLarge',
   'timedOut',
   'failed',
@@ -117,6 +144,8 @@ const LONGEST = 2 ** 31;
 const LONGEST_TIME = 2 ** 31 - 1;
 const MOST_DELIMITER = 16;
 const MIB = 1024 * 1024;
+const GIB = 1024 * MIB;
+const MOST_IN_FILES = 2 ** 50;
 
 /**
  * A stage without JavaScript: C++ threads accept, receive, keep and time out, and hand each whole
@@ -169,9 +198,12 @@ function check(options: FramesOptions): Settings {
       spool === 'file' ? Math.min(max, size(options.memory ?? MIB / 4, 'options.memory')) : max,
     directory: spool === 'file' ? directoryOf(options.dir) : '',
     queue: validate.integer(options.queue ?? 1024, 'options.queue', 1, 2 ** 20),
+    pipelined: validate.integer(options.pipelined ?? 1, 'options.pipelined', 1, 65536),
+    fileLimit: size(options.fileLimit ?? 64 * GIB, 'options.fileLimit', MOST_IN_FILES),
+    minRate: options.minRate === 0 ? 0 : size(options.minRate ?? 8192, 'options.minRate', LONGEST),
     idleTimeout: time('idleTimeout', 0),
     stallTimeout: time('stallTimeout', 30_000),
-    documentTimeout: time('documentTimeout', 0),
+    documentTimeout: time('documentTimeout', 3_600_000),
     farewellTimeout: time('farewellTimeout', 2000),
     tooLarge: bytesOf(options.tooLarge, 'options.tooLarge'),
     timedOut: bytesOf(options.timedOut, 'options.timedOut'),
@@ -184,18 +216,18 @@ const units: Readonly<Record<string, number>> = {
   b: 1,
   kib: 1024,
   mib: MIB,
-  gib: 1024 * MIB,
+  gib: GIB,
 };
 
 /** Bytes: a number, or one with a unit. */
-function size(value: unknown, name: string): number {
-  if (typeof value !== 'string') return validate.integer(value, name, 1, LONGEST);
+function size(value: unknown, name: string, most = LONGEST): number {
+  if (typeof value !== 'string') return validate.integer(value, name, 1, most);
   const match = /^(\d+(?:\.\d+)?)\s*(b|kib|mib|gib|)$/i.exec(value.trim());
   if (match === null) {
     throw validate.invalidValue(name, "must be a number of bytes, or like '64MiB'", value);
   }
   const bytes = Math.floor(Number(match[1]) * units[match[2]!.toLowerCase()]!);
-  return validate.integer(bytes, name, 1, LONGEST);
+  return validate.integer(bytes, name, 1, most);
 }
 
 function delimiterOf(delimiter: Data | undefined): Uint8Array | undefined {

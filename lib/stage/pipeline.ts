@@ -371,8 +371,9 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     this.recordsId = records;
     const stages = this.sites.map(({ name, port }, index): StageInfo => {
       const { states } = loaded[index]!;
-      const native = this.sites[index]!.specification.native !== undefined;
-      return { name, index, port: port.lane.native.portId, states, native };
+      const settings = this.sites[index]!.specification.native;
+      const [native, pipelined] = [settings !== undefined, (settings?.pipelined ?? 1) > 1];
+      return { name, index, port: port.lane.native.portId, states, native, pipelined };
     });
     this.plan = { stages, layout, records, control: this.control };
     this.records = new Records(binding.recordMemory(records), layout.stride);

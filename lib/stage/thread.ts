@@ -22,6 +22,8 @@ export interface StageInfo {
   /** Names of its states. */
   readonly states: readonly string[];
   readonly native: boolean;
+  /** Whether it hands documents over together. */
+  readonly pipelined: boolean;
 }
 
 /** What a pipeline tells all of its threads. */
@@ -65,6 +67,8 @@ export class StageThread {
   readonly View: RecordClass;
   readonly counters: Float64Array;
   readonly measures: Measures;
+  /** Whether documents may come together. */
+  readonly pipelined: boolean;
   /** Whether a batch is run state by state. */
   readonly byState: boolean;
   /** Keys whose handlers have returned a promise. */
@@ -93,6 +97,7 @@ export class StageThread {
     this.counters = options.counters;
     this.measures = options.measures;
     this.byState = options.byState;
+    this.pipelined = plan.stages.some((stage) => stage.pipelined);
     this.place = new Uint32Array(this.native.place);
     this.control = new Int32Array(plan.control);
     this.onFailure = options.onFailure;

@@ -64,6 +64,7 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
                       InstanceMethod<&NativeLane::stash>("stash"),
                       InstanceMethod<&NativeLane::unstash>("unstash"),
                       InstanceMethod<&NativeLane::take_message>("takeMessage"),
+                      InstanceMethod<&NativeLane::document_parts>("documentParts"),
                       InstanceMethod<&NativeLane::reply>("reply"),
                       InstanceMethod<&NativeLane::close_port>("closePort"),
                       InstanceMethod<&NativeLane::detach>("detach"),

@@ -83,6 +83,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane> {
   Napi::Value stash(Info info);
   Napi::Value unstash(Info info);
   Napi::Value take_message(Info info);
+  Napi::Value document_parts(Info info);
   Napi::Value reply(Info info);
   stage::RecordTable& records();
 

@@ -2,6 +2,7 @@
 // with a connection.
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "addon/native_lane.h"
 #include "driver/errno.h"
@@ -83,6 +84,18 @@ Napi::Value NativeLane::unstash(Info info) {
   arrays_->place[1] = place.offset;
   arrays_->place[2] = length;
   return Napi::Number::New(Env(), length);
+}
+
+Napi::Value NativeLane::document_parts(Info info) {
+  const stage::Cargo* cargo = records().find_cargo(u32(info[0]));
+  if (cargo == nullptr || cargo->document.parts.empty()) return Env().Undefined();
+  const std::vector<stage::Part>& parts = cargo->document.parts;
+  Napi::Uint32Array out = Napi::Uint32Array::New(Env(), 2 * parts.size());
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    out[2 * i] = parts[i].start;
+    out[2 * i + 1] = parts[i].length;
+  }
+  return out;
 }
 
 Napi::Value NativeLane::take_message(Info info) {

@@ -179,6 +179,9 @@ stage::FramesOptions read_frames_options(const Napi::Object& from) {
   options.in_memory = whole("inMemory");
   options.directory = from.Get("directory").As<Napi::String>().Utf8Value();
   options.queue = static_cast<std::uint32_t>(whole("queue"));
+  options.pipelined = static_cast<std::uint32_t>(whole("pipelined"));
+  options.file_limit = whole("fileLimit");
+  options.min_rate = number_of("minRate");
   options.idle_timeout = number_of("idleTimeout");
   options.stall_timeout = number_of("stallTimeout");
   options.document_timeout = number_of("documentTimeout");
@@ -263,6 +266,7 @@ Napi::Value frames_stats(Info info) {
   set("packets", stats.packets);
   set("queued", stats.queued);
   set("waiting", stats.waiting);
+  set("inFiles", stats.in_files);
   return out;
 }
 

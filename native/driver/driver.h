@@ -141,9 +141,9 @@ class Driver {
   virtual Result set_option(Descriptor socket, SocketOption option, int value) = 0;
   virtual Result address(Descriptor socket, bool peer, SocketAddress& out) = 0;
   /// Whether a connection of which nothing more can be received was ended by its peer, in order,
-  /// after `received` bytes. False: it was reset, or given up, which the kernel tells only the first
-  /// call that meets it, of whichever kind: who comes later sees what looks like an orderly end, or
-  /// ENOTCONN (rule O8). TCP_INFO | Windows tells all of them.
+  /// after `received` bytes. False: it was reset, or given up, which the kernel tells only the
+  /// first call that meets it, of whichever kind: who comes later sees what looks like an orderly
+  /// end, or ENOTCONN (rule O8). TCP_INFO | Windows tells all of them.
   virtual bool ended_in_order(Descriptor socket, std::uint64_t received) = 0;
   /// Bytes of what was sent that the peer has acknowledged: whether anything moves. -1: not known.
   /// TCP_INFO | not known.
@@ -165,6 +165,9 @@ class Driver {
 
 /// Closes a file that no operation uses and no driver knows of, at once.
 void close_file(Descriptor file);
+/// Bytes of a connection that the peer's system has confirmed; negative where this one does not
+/// tell.
+std::int64_t acknowledged_bytes(Descriptor socket);
 /// Bytes of a regular file, -EINVAL for anything else. Does not wait for a disk.
 Result size_of_file(Descriptor file);
 /// Of a file that is open: kOpenAppend, kOpenDirect; none where the system does not tell.

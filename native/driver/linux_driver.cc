@@ -1,18 +1,33 @@
 #include "driver/linux_driver.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <string>
 
 #include "driver/linux_connection.h"
 #include "driver/linux_socket.h"
 
 namespace cp::driver {
+
+/// tcpi_bytes_acked (Linux 4.1), which the C library's tcp_info is too short for.
+std::int64_t acknowledged_bytes(Descriptor socket) {
+  constexpr std::size_t kAcknowledged = 120;
+  std::uint8_t info[kAcknowledged + sizeof(std::uint64_t)];
+  socklen_t length = sizeof info;
+  const int got = ::getsockopt(static_cast<int>(socket), IPPROTO_TCP, TCP_INFO, info, &length);
+  if (got != 0 || length < sizeof info) return -1;
+  std::uint64_t acknowledged = 0;
+  std::memcpy(&acknowledged, info + kAcknowledged, sizeof acknowledged);
+  return static_cast<std::int64_t>(acknowledged);
+}
 
 void close_file(Descriptor file) { ::close(static_cast<int>(file)); }
 

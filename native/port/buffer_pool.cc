@@ -234,7 +234,7 @@ bool BufferPool::allocate(std::uint64_t size, std::uint32_t owner, Place& out) {
   const std::uint64_t block_size = 1ull << log;
   std::lock_guard lock(mutex_);
   if (closed_) return false;
-  if (allocated_.load(std::memory_order_relaxed) + block_size > options_.memory_limit) return false;
+  if (allocated_bytes() + block_size > limit_for(block_size)) return false;
   if (!take_owned(log, owner, out)) return false;
   allocated_.fetch_add(block_size, std::memory_order_relaxed);
   return true;
@@ -353,7 +353,7 @@ void BufferPool::freed(Chunk& chunk, std::uint32_t offset) {
   }
   {
     std::lock_guard lock(mutex_);
-    if (!receive) allocated_.fetch_sub(size, std::memory_order_relaxed);
+    if (!receive) allocated_.fetch_sub(size);
     if (closed_) {
       if (chunk.idle() && chunk.pooled_.exchange(false)) chunk.unpin();
       return;

@@ -107,7 +107,14 @@ class BufferPool final : public driver::BufferSource {
   std::uint64_t block_bytes(std::uint64_t size) const { return 1ull << size_class(size); }
   /// Whether the limit allows one now.
   bool within_limit(std::uint64_t size) const {
-    return allocated_bytes() + block_bytes(size) <= options_.memory_limit;
+    return allocated_bytes() + block_bytes(size) <= limit_for(block_bytes(size));
+  }
+  /// What of the limit is for blocks of at most kSmallBlock bytes alone: whoever holds much can't
+  /// keep those out that need little. None of a limit below kLeastShared.
+  static constexpr std::uint64_t kSmallBlock = 16384;
+  static constexpr std::uint64_t kLeastShared = 32u << 20;
+  std::uint64_t small_share() const {
+    return options_.memory_limit < kLeastShared ? 0 : options_.memory_limit / 16;
   }
   /// The program gives a block back. False when it does not own it (a second release).
   static bool release(Place place);
@@ -137,6 +144,8 @@ class BufferPool final : public driver::BufferSource {
   bool checked() const { return options_.check; }
   std::uint32_t free_buffers() const;
   std::uint64_t allocated_bytes() const { return allocated_.load(std::memory_order_relaxed); }
+  /// The same; and whoever gives memory back later sees what this thread wrote before.
+  std::uint64_t allocated_in_order() { return allocated_.fetch_add(0); }
   /// Of the blocks for programs: what of them takes up memory, given out or kept for the next.
   std::uint64_t resident_bytes() const;
 
@@ -150,6 +159,13 @@ class BufferPool final : public driver::BufferSource {
 
   explicit BufferPool(const Options& options) : options_(options) {}
   std::size_t size_class(std::uint64_t size) const;
+  /// What may be given out once a block of that size is. The whole of it for one that would not fit
+  /// beside the share of the small ones.
+  std::uint64_t limit_for(std::uint64_t block_size) const {
+    const std::uint64_t limit = options_.memory_limit;
+    if (block_size <= kSmallBlock || block_size > limit - small_share()) return limit;
+    return limit - small_share();
+  }
   bool grow(std::size_t block_size);
   bool take_free(std::size_t log, Place& out);
   bool take_owned(std::size_t log, std::uint32_t owner, Place& out);

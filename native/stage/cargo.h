@@ -56,12 +56,21 @@ class Received {
 class Lease {
  public:
   virtual ~Lease() = default;
+  std::uint64_t small = 0;     ///< bytes of a small document: see MemoryQueue
+  std::uint64_t in_files = 0;  ///< bytes of the limit for files
+};
+
+/// One of several documents in one block.
+struct Part {
+  std::uint32_t start;  ///< from the beginning of the block
+  std::uint32_t length;
 };
 
 struct Document {
   Place place;               ///< kNoChunk: none, or in a file
   HandleId file = 0;         ///< handle of the file it lies in; 0: none
-  std::uint64_t length = 0;  ///< bytes
+  std::uint64_t length = 0;  ///< bytes; of the first one where there are `parts`
+  std::vector<Part> parts;   ///< of documents handed over together; empty: it alone
   std::uint8_t stage = 0;    ///< index of the stage that received it, and sends the answer
   std::unique_ptr<Lease> lease;
 };

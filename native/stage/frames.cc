@@ -10,7 +10,7 @@ namespace cp::stage {
 
 FramesStage::FramesStage(FramesOptions options)
     : options_(std::move(options)),
-      rooms_(std::make_shared<Rooms>(*options_.port, options_.queue)),
+      rooms_(std::make_shared<Rooms>(*options_.port, options_.queue, options_.file_limit)),
       frames_(new std::unique_ptr<Frame>[options_.records->limit()]) {}
 
 std::unique_ptr<FramesStage> FramesStage::start(FramesOptions options, driver::Result& error) {
@@ -136,6 +136,7 @@ FramesStats FramesStage::stats() const {
   stats.packets = read(counters_.packets);
   stats.queued = rooms_->taken();
   stats.waiting = rooms_->waiting();
+  stats.in_files = rooms_->in_files();
   return stats;
 }
 

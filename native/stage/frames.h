@@ -30,11 +30,14 @@ struct FramesOptions {
   std::vector<std::uint32_t> cpus;  ///< thread i is bound to cpus[i % size]; empty: not bound
 
   Framing framing{Framing::Kind::kU32be};
-  std::uint64_t max = 0;        ///< bytes of the longest document
-  bool spool_to_file = false;   ///< longer ones than `in_memory`, and all when memory runs out
-  std::uint64_t in_memory = 0;  ///< bytes
-  std::string directory;        ///< of the files
-  std::uint32_t queue = 1024;   ///< documents in the next stage at one time
+  std::uint64_t max = 0;             ///< bytes of the longest document
+  bool spool_to_file = false;        ///< longer ones than `in_memory`, and all when memory runs out
+  std::uint64_t in_memory = 0;       ///< bytes
+  std::string directory;             ///< of the files
+  std::uint32_t queue = 1024;        ///< documents in the next stage at one time
+  std::uint32_t pipelined = 1;       ///< of one connection that are handed over together
+  std::uint64_t file_limit = ~0ull;  ///< bytes of documents in files at one time
+  double min_rate = 0;               ///< bytes a second, while others wait; 0: none
 
   // Milliseconds, 0: none.
   double idle_timeout = 0;      ///< between documents
@@ -67,9 +70,10 @@ struct FramesStats {
   std::uint64_t timed_out = 0;
   std::uint64_t too_large = 0;
   std::uint64_t failed = 0;
-  std::uint64_t packets = 0;  ///< taken by its threads so far
-  std::uint64_t queued = 0;   ///< documents in the next stage now
-  std::uint64_t waiting = 0;  ///< connections that wait for room there
+  std::uint64_t packets = 0;   ///< taken by its threads so far
+  std::uint64_t queued = 0;    ///< documents in the next stage now
+  std::uint64_t waiting = 0;   ///< connections that wait for room there
+  std::uint64_t in_files = 0;  ///< bytes of documents in files now, as far as they are announced
 };
 
 struct FramesCounters {
@@ -124,7 +128,7 @@ class FramesStage {
   std::vector<std::unique_ptr<FramesThread>> threads_;
   std::atomic<bool> ending_{false};  ///< set before connections are told
   std::atomic<bool> closing_{false};
-  std::mutex mutex_;                      ///< guards what follows
+  std::mutex mutex_;                 ///< guards what follows
   std::vector<HandleId> listeners_;  ///< handles
 };
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "driver/errno.h"
 #include "stage/frames_thread.h"
@@ -11,10 +12,14 @@ namespace {
 
 using Phase = Frame::Phase;
 
-/// A document in memory gets room for this much at once, and for 64 times what has arrived of
+/// A document in memory gets room for this much at once, and for 16 times what has arrived of
 /// it: who announces a megabyte has to send some of it before a megabyte is set aside.
 constexpr std::uint64_t kFirstRoom = 16384;
-constexpr std::uint64_t kRoomFactor = 64;
+constexpr std::uint64_t kRoomFactor = 16;
+/// Bytes of documents that are handed over together.
+constexpr std::uint64_t kLongestBatch = 256 * 1024;
+/// What a document whose length is not known claims of the limit for files at a time.
+constexpr std::uint64_t kFileStep = 1u << 20;
 /// Writes of one document on their way to its file at one time.
 constexpr std::uint8_t kWrites = 4;
 /// The longest receive straight into a document's memory: one packet for each, and a deadline that
@@ -113,8 +118,47 @@ void FramesThread::take_in(Connection& c, Received bytes) {
     if (used == 0) break;
     bytes.drop_front(used);
   }
+  if (frame.phase == Phase::kWhole && options().pipelined > 1) gather(c, bytes);
   if (bytes.size() == 0 || frame.phase == Phase::kDismiss || frame.phase == Phase::kClosing) return;
   keep_for_later(c, std::move(bytes), true);
+}
+
+/// Documents that came whole behind one that is goes with it, as long as they are short and memory
+/// is not scarce.
+void FramesThread::gather(Connection& c, Received& bytes) {
+  Frame& frame = c.frame;
+  const FramesOptions& o = options();
+  if (frame.file != 0 || frame.error != 0 || frame.writes > 0 || memory().waits()) return;
+  std::vector<Part> parts{{0, static_cast<std::uint32_t>(frame.length)}};
+  std::uint64_t total = frame.length, taken = 0;
+  const std::uint8_t* from = bytes.bytes();
+  const std::uint64_t longest = o.spool_to_file ? std::min(o.max, o.in_memory) : o.max;
+  while (parts.size() < o.pipelined && taken < bytes.size()) {
+    const Framing::Whole next = o.framing.find(from + taken, bytes.size() - taken);
+    if (next.size == 0 || next.length > longest || total + next.length > kLongestBatch) break;
+    // For now, where it is among the bytes.
+    parts.push_back(
+        {static_cast<std::uint32_t>(taken + next.start), static_cast<std::uint32_t>(next.length)});
+    total += next.length;
+    taken += next.size;
+  }
+  Place block;
+  if (parts.size() == 1 || !allocate(std::max<std::uint64_t>(total, 1), block)) return;
+  std::uint8_t* to = address(block);
+  if (frame.length > 0) std::memcpy(to, address(frame.place), frame.length);
+  std::uint32_t end = parts[0].length;
+  for (std::size_t i = 1; i < parts.size(); ++i) {
+    std::memcpy(to + end, from + parts[i].start, parts[i].length);
+    parts[i].start = end;
+    end += parts[i].length;
+  }
+  settle(c);
+  if (frame.capacity > 0) BufferPool::release(frame.place);
+  memory().small_gave(std::exchange(frame.small, 0));
+  frame.place = block;
+  frame.capacity = std::max<std::uint64_t>(total, 1);
+  frame.parts = std::move(parts);
+  bytes.drop_front(taken);
 }
 
 /// How many of the bytes were taken; 0: not now.
@@ -213,6 +257,8 @@ bool FramesThread::reserve(Connection& c, std::uint64_t wanted) {
   // A delimited document announces nothing: it grows by doubling.
   if (frame.length > 0) {
     room = std::min(room, frame.length);
+    // One that would not fit beside a smaller room of its own gets all of it at once.
+    if (!options().port->pool().could_allocate(frame.length, room)) room = frame.length;
   } else {
     room = std::max({kFirstRoom, wanted, frame.capacity * 2});
   }
@@ -266,6 +312,7 @@ void FramesThread::on_give_up(Connection& c) {
 
 bool FramesThread::move_to_file(Connection& c) {
   Frame& frame = c.frame;
+  if (!claim_file(c, std::max(frame.length, frame.received))) return false;
   const driver::Result file = options().port->driver().temporary_file(options().directory.c_str());
   Thread::Association association;
   association.keyed = true;
@@ -289,9 +336,22 @@ bool FramesThread::move_to_file(Connection& c) {
   return true;
 }
 
+/// `size` bytes of the limit for files, or the document is lost as on a disk that is full. What has
+/// announced its length has that from the beginning on.
+bool FramesThread::claim_file(Connection& c, std::uint64_t size) {
+  Frame& frame = c.frame;
+  if (size <= frame.in_files) return true;
+  std::uint64_t more = size - frame.in_files;
+  if (frame.length == 0) more = std::max(more, std::min(kFileStep, options().max));
+  if (!stage_.rooms_->take_files(more)) return lose(c, -ENOSPC), false;
+  frame.in_files += more;
+  return true;
+}
+
 std::size_t FramesThread::keep_in_file(Connection& c, const Received& bytes, std::size_t size) {
   Frame& frame = c.frame;
   if (frame.writes >= kWrites) return 0;
+  if (!claim_file(c, frame.received + size)) return 0;
   Place place = bytes.place();
   const bool copied = place.chunk == driver::kNoChunk;
   if (copied && !copy_to_pool(bytes.bytes(), size, place)) return lose(c, -ENOMEM), 0;
@@ -383,7 +443,17 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
     return;
   }
   Cargo& cargo = *options().records->cargo(c.key);
-  cargo.document = {frame.place, frame.file, frame.length, options().stage, std::move(lease)};
+  const auto count = static_cast<std::uint32_t>(std::max<std::size_t>(1, frame.parts.size()));
+  std::uint64_t bytes = frame.parts.empty() ? frame.length : 0;
+  for (const Part& part : frame.parts) bytes += part.length;
+  lease->small = std::exchange(frame.small, 0);
+  lease->in_files = std::exchange(frame.in_files, 0);
+  cargo.document.place = frame.place;
+  cargo.document.file = frame.file;
+  cargo.document.length = frame.length;
+  cargo.document.parts = std::move(frame.parts);
+  cargo.document.stage = options().stage;
+  cargo.document.lease = std::move(lease);
   const bool in_file = frame.file != 0;
   if (frame.error != 0) {
     header.document.memory = {driver::kNoChunk, static_cast<std::uint32_t>(-frame.error)};
@@ -393,11 +463,12 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
     header.document.memory = {frame.place.chunk, frame.place.offset};
   }
   header.document_length = static_cast<double>(frame.length);
-  header.flags = static_cast<std::uint8_t>(header.flags | kRecordHasDocument |
-                                           (in_file && frame.error == 0 ? kRecordDocumentInFile : 0));
-  ++header.number;
-  counters().documents.fetch_add(1, std::memory_order_relaxed);
-  counters().bytes.fetch_add(frame.length, std::memory_order_relaxed);
+  header.flags =
+      static_cast<std::uint8_t>(header.flags | kRecordHasDocument |
+                                (in_file && frame.error == 0 ? kRecordDocumentInFile : 0));
+  header.number += count;
+  counters().documents.fetch_add(count, std::memory_order_relaxed);
+  counters().bytes.fetch_add(bytes, std::memory_order_relaxed);
   if (in_file) counters().spooled.fetch_add(1, std::memory_order_relaxed);
   if (go_to_next(c)) return;
   RecordTable::release_document(cargo, *thread_);

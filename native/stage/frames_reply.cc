@@ -1,5 +1,6 @@
 // Answering, sending away, and the end of a connection.
 #include <algorithm>
+#include <utility>
 
 #include "stage/frames_thread.h"
 
@@ -115,6 +116,9 @@ void FramesThread::give_up_document(Connection& c) {
   if (frame.capacity > 0) BufferPool::release(frame.place);
   if (frame.file != 0) close_quietly(*thread_, frame.file);
   if (frame.reply_file != 0) close_quietly(*thread_, frame.reply_file);
+  memory().small_gave(std::exchange(frame.small, 0));
+  stage_.rooms_->give_files(std::exchange(frame.in_files, 0));
+  frame.parts.clear();
   frame.place = {};
   frame.capacity = 0;
   frame.file = frame.reply_file = 0;

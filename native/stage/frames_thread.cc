@@ -1,6 +1,8 @@
 #include "stage/frames_thread.h"
 
+#include <algorithm>
 #include <system_error>
+#include <utility>
 
 #include "driver/errno.h"
 #include "stage/cpus.h"
@@ -12,6 +14,16 @@ using Phase = Frame::Phase;
 
 /// Messages that wait with one connection until it rests.
 constexpr std::size_t kMostMessages = 65536;
+
+/// Milliseconds in which a client's rate is measured.
+constexpr double kWindow = 2000;
+/// Who can't have this much has to wait.
+constexpr std::uint64_t kLittleMemory = 1u << 20;
+
+/// Whether a document that asks for `size` bytes will want no more than a small one.
+bool is_small(const Frame& frame, std::uint64_t size) {
+  return std::max(size, frame.length) <= BufferPool::kSmallBlock;
+}
 
 /// Milliseconds on the monotonic clock.
 double now() { return static_cast<double>(driver::now()) / 1e6; }
@@ -236,6 +248,7 @@ void FramesThread::on_timer(Connection& c, Notice notice) {
     // Not needed any more: it is for the next one that waits.
     if (!c.frame.hungry) return memory().came();
     c.frame.hungry = false;
+    c.frame.told = true;
     return go_on(c);
   }
   double expired = kExpired;
@@ -243,6 +256,7 @@ void FramesThread::on_timer(Connection& c, Notice notice) {
   const Phase phase = c.frame.phase;
   if (phase == Phase::kNew || phase == Phase::kClosing) return;
   if (phase == Phase::kAway || phase == Phase::kWhole) return;
+  if (c.frame.gives_up == 0 || now() < c.frame.gives_up) return judge(c);
   if (c.frame.idle() || phase == Phase::kDismiss) return close(c);
   counters().timed_out.fetch_add(1, std::memory_order_relaxed);
   if (phase == Phase::kReply) return close(c);
@@ -262,9 +276,59 @@ double FramesThread::deadline_of(const Frame& frame) const {
   return whole > 0 && (stall == 0 || whole < stall) ? whole : stall;
 }
 
+/// Something has moved, or another phase has begun.
 void FramesThread::set_deadline(Connection& c) {
   show_state(c);
-  c.header.deadline = deadline_of(c.frame);
+  c.frame.gives_up = deadline_of(c.frame);
+  arm(c);
+}
+
+/// Its deadline, or the end of the window in which its rate is measured, whichever comes first.
+void FramesThread::arm(Connection& c) {
+  Frame& frame = c.frame;
+  const bool in_document =
+      (frame.phase == Phase::kHead || frame.phase == Phase::kBody) && !frame.idle();
+  double deadline = frame.gives_up;
+  if (options().min_rate > 0 && (in_document || frame.phase == Phase::kReply)) {
+    if (frame.window_end == 0) {
+      frame.window_end = now() + kWindow;
+      frame.window_at = progress(c);
+    }
+    if (deadline == 0 || frame.window_end < deadline) deadline = frame.window_end;
+  }
+  c.header.deadline = deadline;
+}
+
+/// A client that is slow is as good as any while nobody waits for what it keeps.
+void FramesThread::judge(Connection& c) {
+  const std::int64_t at = progress(c);
+  const auto moved = static_cast<double>(at - c.frame.window_at);
+  const bool slow = at >= 0 && moved < options().min_rate * kWindow / 1000;
+  if (slow && others_wait()) {
+    counters().timed_out.fetch_add(1, std::memory_order_relaxed);
+    return c.frame.phase == Phase::kReply ? close(c) : dismiss(c, stage_.timed_out_);
+  }
+  c.frame.window_end = 0;
+  arm(c);
+}
+
+/// Bytes of the document that have come, or of answers that the client's system has. Negative where
+/// the system does not tell those: an answer then has its stall timeout alone.
+std::int64_t FramesThread::progress(const Connection& c) const {
+  if (c.frame.phase != Phase::kReply) return static_cast<std::int64_t>(c.frame.received);
+  std::int64_t acknowledged = -1;
+  Port::with_descriptor(c.header.handle, [&](driver::Descriptor socket) {
+    acknowledged = driver::acknowledged_bytes(socket);
+    return driver::Result{0};
+  });
+  return acknowledged;
+}
+
+/// For memory: documents here, or whoever else finds the limit reached.
+bool FramesThread::others_wait() const {
+  const MemoryQueue& memory = stage_.rooms_->memory();
+  const BufferPool &pool = options().port->pool(), &next = options().next->pool();
+  return memory.waits() || !pool.within_limit(kLittleMemory) || !next.within_limit(kLittleMemory);
 }
 
 // ---- what others see --------------------------------------------------------------------------
@@ -301,13 +365,18 @@ bool FramesThread::allocate(std::uint64_t size, Place& out) {
 /// False: `c` waits, and is told when some was given back. Where some was to be had there may be
 /// more: the caller says `memory().came()` when it is seen what became of this.
 bool FramesThread::allocate_or_wait(Connection& c, std::uint64_t size, Place& out) {
-  if (allocate(size, out)) return true;
-  c.frame.hungry = true;
-  memory().wait(c.key, size);
-  if (!allocate(size, out)) return memory().in_vain(c.key), false;
-  c.frame.hungry = false;
-  memory().leave(c.key);
-  return true;
+  Frame& frame = c.frame;
+  const bool small = is_small(frame, size);
+  const bool told = std::exchange(frame.told, false);
+  if ((told || memory().admits(size, small)) && allocate(size, out)) {
+    memory().small_gave(frame.small);
+    frame.small = small ? options().port->pool().block_bytes(size) : 0;
+    memory().small_took(frame.small);
+    return true;
+  }
+  frame.hungry = true;
+  memory().wait(c.key, size, small, told);
+  return false;
 }
 
 void FramesThread::submit(PacketKind kind, HandleId handle, std::uint32_t tag) {
@@ -319,9 +388,8 @@ void FramesThread::submit(PacketKind kind, HandleId handle, std::uint32_t tag) {
 
 /// `place` stays in use until the operation is over, whoever releases it meanwhile. False when it
 /// is not there any more.
-bool FramesThread::submit_with(PacketKind kind, HandleId handle, Place place,
-                               std::uint64_t length, std::int64_t offset, Request* chain,
-                               std::uint32_t tag) {
+bool FramesThread::submit_with(PacketKind kind, HandleId handle, Place place, std::uint64_t length,
+                               std::int64_t offset, Request* chain, std::uint32_t tag) {
   std::uint8_t* base = BufferPool::use(place, length);
   if (base == nullptr) return false;
   Request* request = new_request();

@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "driver/condition.h"
 #include "port/thread.h"
@@ -28,6 +29,7 @@ struct Frame {
   bool alone = false;             ///< none that another stage had begun can be in flight
   bool direct = false;            ///< into the document's memory
   bool hungry = false;            ///< waits for memory
+  bool told = false;              ///< there was some for it: nobody is before it
   bool growing = false;           ///< its document has some memory and will want more
   bool queued = false;            ///< waits for a place in the next stage
   bool saying = false;            ///< kDismiss: the client is being told why
@@ -43,12 +45,21 @@ struct Frame {
   std::uint64_t length = 0;    ///< as its frame says; of a delimited one as far as is known
   std::uint64_t received = 0;  ///< bytes of it, its delimiter included
   double began = 0;            ///< milliseconds
+  std::uint64_t small = 0;     ///< bytes that it has as a small document: see MemoryQueue
+  std::uint64_t in_files = 0;  ///< bytes that it has of the limit for files
+  /// It and those that came whole behind it, to be handed over together: their places within
+  /// `place`. Empty: it alone.
+  std::vector<Part> parts;
+
+  double gives_up = 0;         ///< milliseconds, 0: never; its deadline without regard to others
+  double window_end = 0;       ///< milliseconds; then its rate is looked at
+  std::int64_t window_at = 0;  ///< how far it was when the window began
 
   bool idle() const { return (phase == Phase::kHead || phase == Phase::kBody) && began == 0; }
   FrameState state() const;
 
-  std::uint64_t sent = 0;        ///< bytes of the answer
-  HandleId reply_file = 0;       ///< handle of the file that belongs to it
+  std::uint64_t sent = 0;   ///< bytes of the answer
+  HandleId reply_file = 0;  ///< handle of the file that belongs to it
 };
 
 /// A connection whose key this thread holds.
@@ -95,6 +106,7 @@ class FramesThread {
   void take_in(Connection& c, Received bytes);
   void keep_for_later(Connection& c, Received bytes, bool in_front);
   std::size_t consume(Connection& c, const Received& bytes);
+  void gather(Connection& c, Received& bytes);
   std::size_t read_head(Connection& c, const std::uint8_t* bytes, std::size_t size);
   void begin_body(Connection& c, std::uint64_t length);
   std::size_t keep(Connection& c, const Received& bytes, std::size_t size);
@@ -105,6 +117,7 @@ class FramesThread {
   void settle(Connection& c);
   void on_give_up(Connection& c);
   bool move_to_file(Connection& c);
+  bool claim_file(Connection& c, std::uint64_t size);
   void lose(Connection& c, driver::Result error);
   bool write(Connection& c, Place place, std::uint64_t offset, std::uint32_t length);
   void go_on(Connection& c);
@@ -126,6 +139,10 @@ class FramesThread {
   void give_up_document(Connection& c);
   double deadline_of(const Frame& frame) const;
   void set_deadline(Connection& c);
+  void arm(Connection& c);
+  void judge(Connection& c);
+  std::int64_t progress(const Connection& c) const;
+  bool others_wait() const;
   void show_state(Connection& c);
 
   /// Memory of the connection, not of this thread: another may be the one to release it.

@@ -55,6 +55,19 @@ Framing::Verdict Framing::read_length(Progress& progress, const std::uint8_t* by
   return Verdict::kMore;
 }
 
+Framing::Whole Framing::find(const std::uint8_t* bytes, std::size_t size) const {
+  Progress progress;
+  if (delimited()) {
+    bool found = false;
+    const std::size_t end = scan(progress, bytes, size, found);
+    return found ? Whole{0, end - delimiter_.size(), end} : Whole{};
+  }
+  std::size_t used = 0;
+  const bool done = read_length(progress, bytes, size, used) == Verdict::kDone;
+  if (!done || progress.number > size - used) return {};
+  return {used, progress.number, used + progress.number};
+}
+
 std::size_t Framing::scan(Progress& progress, const std::uint8_t* bytes, std::size_t size,
                           bool& found) const {
   std::uint32_t& matched = progress.matched;

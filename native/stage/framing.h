@@ -37,6 +37,15 @@ class Framing {
   Verdict read_length(Progress& progress, const std::uint8_t* bytes, std::size_t size,
                       std::size_t& used) const;
 
+  /// A whole document at the beginning of some bytes.
+  struct Whole {
+    std::uint64_t start = 0;   ///< of the document, behind its length
+    std::uint64_t length = 0;  ///< of the document
+    std::uint64_t size = 0;    ///< with what is before and behind it; 0: there is none
+  };
+  /// Looks for one that begins with `bytes`.
+  Whole find(const std::uint8_t* bytes, std::size_t size) const;
+
   /// How many of `size` bytes belong to the document, its delimiter included. `found`: the last of
   /// them ends it.
   std::size_t scan(Progress& progress, const std::uint8_t* bytes, std::size_t size,

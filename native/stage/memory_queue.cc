@@ -7,28 +7,36 @@
 
 namespace cp::stage {
 
-void MemoryQueue::wait(std::uint32_t key, std::uint64_t size) {
-  std::lock_guard lock(mutex_);
-  waiters_.push_back({key, size, false});
-  count_.store(waiters_.size());
-  set_waits(key, true);
+bool MemoryQueue::admits(std::uint64_t size, bool small) const {
+  if (large_.load() == 0) return true;
+  return small && small_.load() + port_.pool().block_bytes(size) <= port_.pool().small_share();
 }
 
-void MemoryQueue::in_vain(std::uint32_t key) {
+/// Some may have come since it asked. Who waits is counted before this looks at what is given out,
+/// and memory is given back before `came` looks at the count: one of both sees the other, since
+/// what is given out is read and written by read-modify-writes of one word.
+void MemoryQueue::wait(std::uint32_t key, std::uint64_t size, bool small, bool told) {
   std::unique_lock lock(mutex_);
-  for (Waiter& waiter : waiters_) {
-    if (waiter.key == key) waiter.tried = true;
-  }
+  waiters_.insert(told ? waiters_.begin() : waiters_.end(), {key, size, small, told});
+  count_.store(waiters_.size());
+  if (!small) large_.fetch_add(1);
+  set_waits(key, true);
+  port_.pool().allocated_in_order();
   const std::optional<Message> message = look();
   lock.unlock();
   tell(message);
 }
 
+/// Those behind it may have waited for it alone.
 void MemoryQueue::leave(std::uint32_t key) {
-  std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   const auto of_key = [key](const Waiter& waiter) { return waiter.key == key; };
   const auto waiter = std::find_if(waiters_.begin(), waiters_.end(), of_key);
-  if (waiter != waiters_.end()) take_out(waiter);
+  if (waiter == waiters_.end()) return;
+  take_out(waiter);
+  const std::optional<Message> message = look();
+  lock.unlock();
+  tell(message);
 }
 
 void MemoryQueue::grows(std::uint32_t key, std::uint64_t room) {
@@ -48,8 +56,7 @@ void MemoryQueue::settles(std::uint32_t key) {
   documents_.erase(document);
 }
 
-/// Who waits is counted before it looks for memory once more, and memory is free before this looks
-/// at the count; the pool's mutex lies between both.
+/// See `wait`.
 void MemoryQueue::came() {
   if (count_.load() == 0) return;
   std::unique_lock lock(mutex_);
@@ -66,10 +73,14 @@ void MemoryQueue::heard() {
 
 /// Whom there is something for: another may be faster, then it comes back to wait. Not one that has
 /// tried since memory came: where the system refuses what the limit allows, it would be told again
-/// and again.
+/// and again. Nor a large one behind another that does not fit yet.
 std::optional<MemoryQueue::Message> MemoryQueue::look() {
-  const auto fits = [this](const Waiter& waiter) {
-    return !waiter.tried && port_.pool().within_limit(waiter.size);
+  bool large_waits = false;
+  const auto fits = [&](const Waiter& waiter) {
+    if (waiter.small ? !admits(waiter.size, true) : large_waits) return false;
+    const bool within = port_.pool().within_limit(waiter.size);
+    large_waits = large_waits || (!waiter.small && !within);
+    return within && !waiter.tried;
   };
   const auto first = std::find_if(waiters_.begin(), waiters_.end(), fits);
   if (first != waiters_.end()) {
@@ -104,6 +115,7 @@ void MemoryQueue::tell(const std::optional<Message>& message) const {
 
 void MemoryQueue::take_out(std::deque<Waiter>::iterator waiter) {
   set_waits(waiter->key, false);
+  if (!waiter->small) large_.fetch_sub(1);
   waiters_.erase(waiter);
   count_.store(waiters_.size());
 }

@@ -39,10 +39,13 @@ class MemoryQueue {
  public:
   explicit MemoryQueue(Port& port) : port_(port) {}
 
-  /// `key` waits for `size` bytes. Ask for them once more afterwards: some may have come meanwhile.
-  void wait(std::uint32_t key, std::uint64_t size);
-  /// It had none the second time either.
-  void in_vain(std::uint32_t key);
+  /// Whether a document may ask the pool for `size` bytes now. `small`: it will not want more than
+  /// kSmallBlock in all. Large ones come in turn; and while one waits, small ones get no more than
+  /// their share, so that a steady flow of them doesn't take whatever it waits for.
+  bool admits(std::uint64_t size, bool small) const;
+  /// `key` waits for `size` bytes. `told`: before all others, since it was told of some, and they
+  /// were not there.
+  void wait(std::uint32_t key, std::uint64_t size, bool small, bool told);
   /// It does not wait any more. It may have been told already.
   void leave(std::uint32_t key);
 
@@ -50,6 +53,13 @@ class MemoryQueue {
   void grows(std::uint32_t key, std::uint64_t room);
   /// Or it will not: it is whole, has all the room it needs, or is given up.
   void settles(std::uint32_t key);
+
+  /// A small document has `bytes`, or has given them back.
+  void small_took(std::uint64_t bytes) { small_ += bytes; }
+  void small_gave(std::uint64_t bytes) { small_ -= bytes; }
+
+  /// Whether anybody waits.
+  bool waits() const { return count_.load(std::memory_order_relaxed) > 0; }
 
   /// Memory was given back, or some was left over: the first it would do for is told.
   void came();
@@ -60,6 +70,7 @@ class MemoryQueue {
   struct Waiter {
     std::uint32_t key;
     std::uint64_t size;
+    bool small;
     bool tried;  ///< since memory came last
   };
   struct Document {
@@ -82,7 +93,9 @@ class MemoryQueue {
   Port& port_;
   std::mutex mutex_;  ///< a leaf
   std::deque<Waiter> waiters_;
-  std::atomic<std::size_t> count_{0};  ///< of them
+  std::atomic<std::size_t> count_{0};    ///< of them
+  std::atomic<std::size_t> large_{0};    ///< of those, not small
+  std::atomic<std::uint64_t> small_{0};  ///< bytes that small documents have
   std::unordered_map<std::uint32_t, Document> documents_;
   std::uint64_t held_ = 0;   ///< by them
   std::uint64_t begun_ = 0;  ///< documents there ever were

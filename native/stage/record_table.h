@@ -24,11 +24,11 @@ struct RecordHeader {
   std::atomic<std::uint32_t> name;  ///< the key; 0: free
   std::atomic<std::uint32_t> port;
   std::atomic<HandleId> handle;  ///< 0: a task
-  std::uint8_t stage;  ///< index in the pipeline; kNoStage: not begun
-  std::uint8_t state;  ///< index in the stage's machine
+  std::uint8_t stage;            ///< index in the pipeline; kNoStage: not begun
+  std::uint8_t state;            ///< index in the stage's machine
   std::uint8_t flags;
-  std::uint8_t from;      ///< the stage it came from
-  std::uint32_t number;   ///< documents so far
+  std::uint8_t from;             ///< the stage it came from
+  std::uint32_t number;          ///< documents so far
   std::atomic<double> deadline;  ///< milliseconds on the monotonic clock; 0: none; kExpired
   double since;
   /// Where its document is: see RecordFlag.

@@ -9,6 +9,8 @@ class Rooms::Place final : public Lease {
  public:
   explicit Place(std::shared_ptr<Rooms> rooms) : rooms_(std::move(rooms)) {}
   ~Place() override {
+    rooms_->memory().small_gave(small);
+    rooms_->give_files(in_files);
     rooms_->give_back();
     rooms_->memory().came();
   }
@@ -46,6 +48,14 @@ void Rooms::give_back() {
     waiting_.pop_front();
   }
   tell(port_, key, Notice::kPlace);
+}
+
+bool Rooms::take_files(std::uint64_t bytes) {
+  std::uint64_t before = in_files_;
+  do {
+    if (before > file_limit_ || bytes > file_limit_ - before) return false;
+  } while (!in_files_.compare_exchange_weak(before, before + bytes));
+  return true;
 }
 
 std::uint32_t Rooms::taken() const {

@@ -2,6 +2,7 @@
 // connection that gets none waits, and is told by a packet of its key.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -27,7 +28,8 @@ enum class Notice : int {
 
 class Rooms : public std::enable_shared_from_this<Rooms> {
  public:
-  Rooms(Port& port, std::uint32_t places) : port_(port), places_(places), memory_(port) {}
+  Rooms(Port& port, std::uint32_t places, std::uint64_t file_limit)
+      : port_(port), places_(places), file_limit_(file_limit), memory_(port) {}
 
   /// A place for a document, given back when the lease ends; null: `key` waits for one.
   std::unique_ptr<Lease> take_place(std::uint32_t key);
@@ -35,6 +37,11 @@ class Rooms : public std::enable_shared_from_this<Rooms> {
   std::unique_ptr<Lease> granted();
 
   MemoryQueue& memory() { return memory_; }
+
+  /// Bytes for documents in files. False: the limit is reached.
+  bool take_files(std::uint64_t bytes);
+  void give_files(std::uint64_t bytes) { in_files_ -= bytes; }
+  std::uint64_t in_files() const { return in_files_; }
 
   /// Documents in the next stage; connections that wait for a place.
   std::uint32_t taken() const;
@@ -49,6 +56,8 @@ class Rooms : public std::enable_shared_from_this<Rooms> {
 
   Port& port_;
   const std::uint32_t places_;
+  const std::uint64_t file_limit_;
+  std::atomic<std::uint64_t> in_files_{0};
   mutable std::mutex mutex_;  ///< a leaf
   std::uint32_t taken_ = 0;
   std::deque<std::uint32_t> waiting_;

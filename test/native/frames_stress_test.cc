@@ -164,6 +164,7 @@ void stress(const char* driver, bool spool, bool chaos) {
     setup.frames.spool_to_file = spool;
     setup.frames.in_memory = spool ? 2000 : kLongest;
     setup.frames.queue = 3;
+    setup.frames.min_rate = 1;
     setup.frames.farewell_timeout = 10'000;
     const std::string why = "too large";
     setup.frames.too_large.assign(why.begin(), why.end());

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
 #include <set>
 #include <string>
@@ -1219,6 +1220,204 @@ PORT_TEST("a stage that ends closes connections between documents, and the other
   CHECK(read_to_end(late) == "");
   CHECK(it.take(kNotWithin).key == 0);
   CHECK(it.frames->stats().documents == 2);
+}
+
+// ---- admission --------------------------------------------------------------------------------
+
+PORT_TEST("short documents find memory while half-sent long ones have what they may") {
+  NEEDS_DRIVER();
+  constexpr std::size_t kLimit = 32u << 20, kLong = 1u << 20;
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = kLimit;
+    setup.frames.max = kLong;
+    setup.frames.stall_timeout = 0;
+  });
+  std::vector<Peer> silent;
+  const std::string begin = u32be(kLong) + text_of(kLong / 8);
+  for (std::size_t i = 0; i < kLimit / kLong; ++i) {
+    silent.push_back(it.connect());
+    silent.back().write(begin);
+  }
+  CHECK(eventually([&] { return it.port->pool().allocated_bytes() >= kLimit / 4 * 3; }));
+  Peer peer = it.connect();
+  for (int i = 0; i < 20; ++i) {
+    peer.write(framed("short"));
+    const Arrival arrival = it.take();
+    CHECK(arrival.text == "short");
+    CHECK(it.answer(arrival, "k") == 0);
+    CHECK(peer.read(1) == "k");
+  }
+}
+
+PORT_TEST("who is slower than the least rate is sent away while others wait, and only then") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = 1u << 20;
+    setup.frames.max = 1u << 20;
+    setup.frames.stall_timeout = 0;
+    setup.frames.min_rate = 1000;
+    tell(setup.frames.timed_out, "too slow");
+  });
+  const std::string text = text_of(600'000);
+  Peer slow = it.connect();
+  slow.write(framed(text).substr(0, 100'000));
+  const auto all = [&] { return it.port->pool().allocated_bytes() == 1u << 20; };
+  CHECK(eventually(all));
+  // Longer than it is looked at.
+  std::this_thread::sleep_for(std::chrono::milliseconds(2500));
+  CHECK(it.frames->stats().timed_out == 0);
+  Peer other = it.connect();
+  std::thread writer([&] { other.write(framed(text)); });
+  CHECK(read_to_end(slow) == "too slow");
+  const Arrival arrival = it.take();
+  CHECK(arrival.text == text);
+  CHECK(it.answer(arrival, "k") == 0);
+  writer.join();
+  CHECK(other.read(1) == "k");
+  CHECK(it.frames->stats().timed_out == 1);
+}
+
+#ifndef _WIN32
+PORT_TEST("an answer that nobody reads is given up while others wait for memory") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = 1u << 20;
+    setup.next.buffers.memory_limit = 16u << 20;
+    setup.frames.stall_timeout = 0;
+    setup.frames.min_rate = 1000;
+  });
+  Peer peer = it.connect();
+  peer.write(framed("a"));
+  const Arrival first = it.take();
+  CHECK(it.answer(first, text_of(16u << 20)) == 0);
+  // All memory of answers is its own until it is closed: its client reads nothing.
+  Place place;
+  CHECK(!it.member->thread->allocate(1 << 20, place));
+  CHECK(eventually([&] { return it.frames->stats().timed_out == 1; }));
+  CHECK(eventually([&] { return it.records->live() == 0; }));
+  CHECK(it.next->pool().allocated_bytes() == 0);
+}
+#endif
+
+PORT_TEST("a long document does not starve under a steady flow of short ones") {
+  NEEDS_DRIVER();
+  constexpr std::size_t kClients = 12;
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = kClients * 16384;
+    setup.frames.max = 100'000;
+    setup.frames.stall_timeout = 0;
+  });
+  const std::string short_one = text_of(16'000), long_one = text_of(100'000);
+  std::vector<Peer> peers;
+  std::vector<Arrival> here;
+  for (std::size_t i = 0; i < kClients; ++i) {
+    peers.push_back(it.connect());
+    peers.back().write(framed(short_one));
+    here.push_back(it.take());
+  }
+  Peer peer = it.connect();
+  std::thread writer([&] { peer.write(framed(long_one)); });
+  CHECK(it.take(kNotWithin).key == 0);
+  // Each short one is followed by another, so that there is never memory for the long one but by
+  // waiting for it.
+  bool came = false;
+  for (std::size_t i = 0; i < 20 * kClients && !came; ++i) {
+    if (here.empty()) {
+      here.push_back(it.take());
+      came = here.back().text == long_one;
+      continue;
+    }
+    const Arrival arrival = here.front();
+    here.erase(here.begin());
+    CHECK(it.answer(arrival, "") == 0);
+    peers[i % kClients].write(framed(short_one));
+    for (Arrival next; (next = it.take(0)).key != 0;) {
+      here.push_back(next);
+      came = came || next.text == long_one;
+    }
+  }
+  CHECK(came);
+  writer.join();
+}
+
+PORT_TEST("documents in files have a limit, beyond which they are lost as on a full disk") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.frames.spool_to_file = true;
+    setup.frames.in_memory = 100;
+    setup.frames.file_limit = 100'000;
+  });
+  Peer holder = it.connect(), other = it.connect();
+  holder.write(framed(text_of(60'000)));
+  const Arrival held = it.take();
+  CHECK(held.in_file);
+  CHECK(it.frames->stats().in_files == 60'000);
+  other.write(framed(text_of(50'000)));
+  const Arrival lost = it.take();
+  CHECK(it.header(lost.key).document.memory.chunk == driver::kNoChunk);
+  CHECK(it.frames->stats().failed == 1);
+  CHECK(it.answer(lost, "k") == 0);
+  CHECK(it.answer(held, "k") == 0);
+  CHECK(holder.read(1) == "k");
+  CHECK(eventually([&] { return it.frames->stats().in_files == 0; }));
+  CHECK(other.read(1) == "k");
+  other.write(framed(text_of(50'000)));
+  const Arrival kept = it.take();
+  CHECK(kept.text == text_of(50'000));
+  CHECK(it.answer(kept, "k") == 0);
+}
+
+// ---- documents together -----------------------------------------------------------------------
+
+/// All that came with a packet.
+std::vector<std::string> texts_of(FramesPipeline& it, const Arrival& arrival) {
+  const Document& document = it.records->cargo(arrival.key)->document;
+  if (document.parts.empty()) return {arrival.text};
+  std::vector<std::string> texts;
+  for (const Part& part : document.parts) {
+    const std::uint8_t* base = BufferPool::use(document.place, 1);
+    REQUIRE(base != nullptr);
+    texts.emplace_back(reinterpret_cast<const char*>(base) + part.start, part.length);
+    BufferPool::unuse(document.place);
+  }
+  return texts;
+}
+
+PORT_TEST("documents that come together are handed over together, whole and in order") {
+  NEEDS_DRIVER();
+  for (const Style& style : kStyles) {
+    for (const std::size_t most : {2u, 7u, 1000u}) {
+      FramesPipeline it(D::name, [&](FramesSetup& setup) {
+        setup.frames.framing = framing_of(style.kind, style.delimiter);
+        setup.frames.pipelined = static_cast<std::uint32_t>(most);
+      });
+      Peer peer = it.connect();
+      std::vector<std::string> sent;
+      std::string stream;
+      for (std::size_t i = 0; i < 300; ++i) {
+        sent.push_back(text_of(i * 7 % 200, static_cast<std::uint32_t>(i)));
+        std::replace(sent.back().begin(), sent.back().end(), '\n', 'x');
+        stream += style.frame(sent.back());
+      }
+      std::thread writer([&] { peer.write(stream); });
+      std::size_t came = 0, packets = 0, longest = 0;
+      while (came < sent.size()) {
+        const Arrival arrival = it.take();
+        REQUIRE(arrival.key != 0);
+        const std::vector<std::string> texts = texts_of(it, arrival);
+        ++packets;
+        longest = std::max(longest, texts.size());
+        for (const std::string& text : texts) CHECK(text == sent[came++]);
+        CHECK(arrival.number == came);
+        CHECK(it.answer(arrival, std::string(texts.size(), 'k')) == 0);
+      }
+      writer.join();
+      CHECK(longest <= most);
+      CHECK(packets < sent.size());
+      CHECK(peer.read(sent.size()) == std::string(sent.size(), 'k'));
+      CHECK(it.frames->stats().documents == sent.size());
+    }
+  }
 }
 
 PORT_TEST("deadlines follow a connection from stage to stage") {

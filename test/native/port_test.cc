@@ -1334,7 +1334,7 @@ PORT_TEST("T1 O1 whatever is awaited is answered once while threads die and hand
 
 /// A handle for a file of `length` bytes of stream `stream` that has no name.
 HandleId file_of(Member& member, std::size_t stream, std::size_t length,
-                      driver::FileKind kind = driver::FileKind::kRegular) {
+                 driver::FileKind kind = driver::FileKind::kRegular) {
   const driver::Result fd =
       member.thread->port().driver().temporary_file(temporary_directory().c_str());
   REQUIRE(fd >= 0);
