@@ -40,7 +40,8 @@ Result size_of_file(Descriptor file) {
 std::uint32_t open_flags_of(Descriptor file) {
   const int flags = ::fcntl(static_cast<int>(file), F_GETFL);
   if (flags < 0) return 0;
-  return ((flags & O_APPEND) != 0 ? kOpenAppend : 0u) | ((flags & O_DIRECT) != 0 ? kOpenDirect : 0u);
+  return ((flags & O_APPEND) != 0 ? kOpenAppend : 0u) |
+         ((flags & O_DIRECT) != 0 ? kOpenDirect : 0u);
 }
 
 Result LinuxDriver::associate(Descriptor) { return 0; }

@@ -76,8 +76,8 @@ void Dispatcher::hold(Consumer& consumer, const Packet& packet, Cell* cell) {
       .store(packet.awaited() ? kSlotClaimed : kSlotReady, std::memory_order_release);
 }
 
-/// Comes for one entry: takes what that stands for, and all where it is the last one. 0 when another
-/// thread holds the key, or was faster. The consumer is locked.
+/// Comes for one entry: takes what that stands for, and all where it is the last one. 0 when
+/// another thread holds the key, or was faster. The consumer is locked.
 std::size_t Dispatcher::hold_from(Consumer& consumer, Cell& cell, std::size_t room) {
   KeyCells::Stripe& stripe = cells_.stripe(cell.key);
   std::lock_guard lock(stripe.lock);
@@ -199,7 +199,8 @@ std::size_t Dispatcher::helpers(const Consumer& consumer) const {
   return std::min(there, limit > running ? limit - running : 0);
 }
 
-/// How many keys, of those any thread may take, this one takes, so that threads which wait get some.
+/// How many keys, of those any thread may take, this one takes, so that threads which wait get
+/// some.
 std::size_t Dispatcher::share(Consumer& consumer, std::size_t max) const {
   const std::size_t ready = consumer.run.size() + injected_.size() + consumer.unread();
   const std::size_t others = helpers(consumer);
@@ -439,9 +440,9 @@ void Dispatcher::unpin(Consumer& consumer, std::uint32_t key) {
 // ---- leaving ----------------------------------------------------------------------------------
 
 struct Dispatcher::Leaving {
-  std::vector<ReadyKey> back;      ///< what goes to the front of the queue, in order
-  std::vector<ReadyKey> rest;      ///< what stood in its queues
-  std::vector<Packet> abandoned;   ///< notices, in front of everything
+  std::vector<ReadyKey> back;     ///< what goes to the front of the queue, in order
+  std::vector<ReadyKey> rest;     ///< what stood in its queues
+  std::vector<Packet> abandoned;  ///< notices, in front of everything
   std::unordered_set<std::uint32_t> told;
   std::vector<Packet>& orphans;
 };

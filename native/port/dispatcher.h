@@ -3,16 +3,16 @@
 // port a port.
 //
 // No lock guards all of it. Locks, outermost first: a handle's mutex (the callers'), a consumer's,
-// a stripe's of the key cells; the injected queue's, the idle mutex, the members' and the room's are
-// leaves. Two consumers' locks are held together only by a thief, which tries the second one and
-// never waits for it, and by a hand-off without serialized keys, which takes all in the order of the
-// members. No lock but a handle's is held while a thread is woken.
+// a stripe's of the key cells; the injected queue's, the idle mutex, the members' and the room's
+// are leaves. Two consumers' locks are held together only by a thief, which tries the second one
+// and never waits for it, and by a hand-off without serialized keys, which takes all in the order
+// of the members. No lock but a handle's is held while a thread is woken.
 //
 // Nobody sleeps over work. Work is made visible (a ring's tail, a run queue's size), then the idle
-// word is read; whoever goes to sleep writes the idle word, then looks for work. Both with sequential
-// consistency, so one of the two sees the other. While a thread is on its way to the dispatcher
-// (woken, or back from waiting by itself) the word says that nobody is to be called: that thread
-// looks for all there is once it has stopped counting as one on its way (`end_search`).
+// word is read; whoever goes to sleep writes the idle word, then looks for work. Both with
+// sequential consistency, so one of the two sees the other. While a thread is on its way to the
+// dispatcher (woken, or back from waiting by itself) the word says that nobody is to be called:
+// that thread looks for all there is once it has stopped counting as one on its way (`end_search`).
 #pragma once
 
 #include <array>
@@ -46,8 +46,8 @@ struct Consumer {
   virtual void wake() = 0;
 
   /// A thread that is awake and looks for packets before it sleeps. It is set by `park`, ended by
-  /// anyone, and taken back by the thread before it sleeps: all of them exchange, so whoever ends it
-  /// is heard, and whoever comes too late for that wakes the thread instead.
+  /// anyone, and taken back by the thread before it sleeps: all of them exchange, so whoever ends
+  /// it is heard, and whoever comes too late for that wakes the thread instead.
   enum Spin : std::uint32_t { kSpinNot, kSpinGoesOn, kSpinEnded };
   std::atomic<std::uint32_t> spin{kSpinNot};
   /// True when the thread was looking, and will come without being woken.
@@ -88,7 +88,7 @@ struct Consumer {
   PacketQueue awaited;            ///< answers to what this thread awaits
   std::atomic<std::uint32_t> awaited_size{0};
   std::unique_ptr<Packet[]> batch{new Packet[kBatchLimit]};
-  std::unique_ptr<Cell*[]> cells{new Cell*[kBatchLimit]};  ///< of the batch; null: awaited
+  std::unique_ptr<Cell* []> cells { new Cell*[kBatchLimit] };  ///< of the batch; null: awaited
   std::size_t batch_size = 0;
   /// Packets of the batch that were open to thieves when taken; stored locked.
   std::atomic<std::uint32_t> stealable{0};
@@ -96,8 +96,9 @@ struct Consumer {
   PostRing* ring = nullptr;     ///< what the thread posts; null: it does so otherwise, or has left
   /// Messages taken from the ring so far, modulo 2^32; stored locked.
   std::atomic<std::uint32_t> ring_head{0};
-  std::uint32_t room = 0;    ///< set aside for messages that were not taken from the ring yet
-  std::int32_t credit = 0;   ///< room of messages it has taken, its own to use until it gives it back
+  std::uint32_t room = 0;  ///< set aside for messages that were not taken from the ring yet
+  std::int32_t credit =
+      0;  ///< room of messages it has taken, its own to use until it gives it back
   std::uint32_t seen_head = 0;  ///< `ring_head` when another thread last looked whether it moves
 
   // ---- of the thread itself
@@ -119,8 +120,9 @@ struct Consumer {
   std::atomic<std::uint64_t> batches{0};
   std::atomic<std::uint64_t> steals{0};
 
-  /// Messages written into the ring so far, modulo 2^32. Not in the ring, whose memory goes with the
-  /// thread: others look here without a lock. Stored sequentially consistent, after the message.
+  /// Messages written into the ring so far, modulo 2^32. Not in the ring, whose memory goes with
+  /// the thread: others look here without a lock. Stored sequentially consistent, after the
+  /// message.
   alignas(64) std::uint32_t ring_tail = 0;
   char padding[60];
 
@@ -423,7 +425,8 @@ class Dispatcher {
 
   alignas(64) std::atomic<std::uint32_t> running_{0};  ///< rule D3
 
-  alignas(64) std::atomic<std::int64_t> room_;  ///< rule Q2; below 0 by messages that are not bounded
+  alignas(
+      64) std::atomic<std::int64_t> room_;  ///< rule Q2; below 0 by messages that are not bounded
   std::atomic<bool> room_wanted_{false};
   std::mutex room_mutex_;
   std::vector<Packet> drain_requests_;

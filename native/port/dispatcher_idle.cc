@@ -40,9 +40,9 @@ void Dispatcher::wake_if_ready(Consumer* self) {
   if (anything_ready(self)) wake_one(self);
 }
 
-/// One thread more, unless one is on its way already: that one looks for all there is, and sends for
-/// the next if it finds something. So a burst of packets wakes threads one after the other, each by
-/// the one before, and a single packet wakes one.
+/// One thread more, unless one is on its way already: that one looks for all there is, and sends
+/// for the next if it finds something. So a burst of packets wakes threads one after the other,
+/// each by the one before, and a single packet wakes one.
 void Dispatcher::wake_one(Consumer* self) {
   Consumer* consumer = nullptr;
   {
@@ -182,7 +182,8 @@ void Dispatcher::unpark(Consumer& consumer) {
   std::lock_guard lock(idle_mutex_);
   const Consumer::State state = consumer.state.load();
   if (state == Consumer::State::kWaiting) erase_waiting(consumer);
-  if (state == Consumer::State::kWaiting || state == Consumer::State::kLate) on_their_way_.fetch_add(1);
+  if (state == Consumer::State::kWaiting || state == Consumer::State::kLate)
+    on_their_way_.fetch_add(1);
   consumer.state.store(Consumer::State::kSearching);
   publish_idle();
 }

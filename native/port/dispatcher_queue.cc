@@ -29,8 +29,8 @@ Consumer* Dispatcher::target_of(const Cell& cell) {
 }
 
 /// A packet whose key another thread holds waits for that: the release queues it. Any other one has
-/// an entry of its own, also behind others of its key, so that one thread alone takes the packets of
-/// all keys as they came.
+/// an entry of its own, also behind others of its key, so that one thread alone takes the packets
+/// of all keys as they came.
 bool Dispatcher::push(const Packet& arrived, Consumer* from) {
   Packet packet = arrived;
   packet.queued_at = clock(from);
@@ -242,10 +242,9 @@ void Dispatcher::tell_drained() {
 // ---- hand-off ---------------------------------------------------------------------------------
 
 /// No packet of the handle is queued meanwhile. Those there are lie in the mail of its key, and in
-/// the batch of whoever holds that; without serialized keys in any batch. A thief moves packets from
-/// batch to mail with the stripe locked, so whoever has holder and stripe locked misses none.
-void Dispatcher::extract_handle(HandleId handle, std::uint32_t key,
-                                std::vector<Packet>& out) {
+/// the batch of whoever holds that; without serialized keys in any batch. A thief moves packets
+/// from batch to mail with the stripe locked, so whoever has holder and stripe locked misses none.
+void Dispatcher::extract_handle(HandleId handle, std::uint32_t key, std::vector<Packet>& out) {
   if (!options_.serialize_keys) return extract_from_all(handle, key, out);
   KeyCells::Stripe& stripe = cells_.stripe(key);
   for (;;) {
@@ -320,8 +319,7 @@ void Dispatcher::extract_mail(KeyCells::Stripe& stripe, Cell& cell, HandleId han
 
 /// Any thread may have any of them, and thieves move them about: all are locked at once, in the one
 /// order that all hand-offs keep.
-void Dispatcher::extract_from_all(HandleId handle, std::uint32_t key,
-                                  std::vector<Packet>& out) {
+void Dispatcher::extract_from_all(HandleId handle, std::uint32_t key, std::vector<Packet>& out) {
   std::lock_guard members(members_mutex_);
   std::vector<std::unique_lock<SpinLock>> locks;
   members_.for_each([&](Consumer& consumer) { locks.emplace_back(consumer.lock); });
@@ -332,9 +330,8 @@ void Dispatcher::extract_from_all(HandleId handle, std::uint32_t key,
   });
   std::vector<Packet> mailed;
   if (Cell* cell = cells_.find(stripe, key)) extract_mail(stripe, *cell, handle, mailed);
-  std::stable_sort(out.begin(), out.end(), [](const Packet& a, const Packet& b) {
-    return a.queued_at < b.queued_at;
-  });
+  std::stable_sort(out.begin(), out.end(),
+                   [](const Packet& a, const Packet& b) { return a.queued_at < b.queued_at; });
   out.insert(out.end(), mailed.begin(), mailed.end());
 }
 

@@ -19,7 +19,8 @@ constexpr std::uint32_t kWorthStealing = 8;
 constexpr int kMoment = 50;
 /// Keys taken from another thread at one time.
 constexpr std::size_t kKeysAtOnce = 32;
-/// A thread that has work of its own all the time looks after what has waited for so long elsewhere.
+/// A thread that has work of its own all the time looks after what has waited for so long
+/// elsewhere.
 constexpr std::int64_t kTooOld = 1'000'000;
 
 std::uint32_t ready_at(Consumer& consumer) { return consumer.run.size() + consumer.unread(); }
@@ -67,8 +68,8 @@ std::size_t Dispatcher::steal(Consumer& thief, std::size_t max) {
   });
 }
 
-/// How much of what is ready at another thread a thief takes: so that it is left its part, if it runs
-/// packets, and others that wait get theirs.
+/// How much of what is ready at another thread a thief takes: so that it is left its part, if it
+/// runs packets, and others that wait get theirs.
 std::size_t Dispatcher::portion(const Consumer& thief, const Consumer& victim,
                                 std::size_t ready) const {
   const std::size_t others = helpers(thief) + (victim.has_place.load() ? 1 : 0);
@@ -96,8 +97,8 @@ std::size_t Dispatcher::steal_ready(Consumer& thief, Consumer& victim, std::size
 }
 
 /// One packet of each at least.
-std::size_t Dispatcher::hold_entries(Consumer& consumer, const ReadyKey* entries,
-                                     std::size_t count, std::size_t room) {
+std::size_t Dispatcher::hold_entries(Consumer& consumer, const ReadyKey* entries, std::size_t count,
+                                     std::size_t room) {
   std::size_t got = 0;
   for (std::size_t i = 0; i < count; ++i) {
     got += hold_from(consumer, *entries[i].cell, room - got - (count - 1 - i));
@@ -172,8 +173,8 @@ std::size_t Dispatcher::revoke_key(Consumer& victim, std::size_t last, ReadyKey&
   return revoked;
 }
 
-/// Whether all `held` packets of the key of the one at `last`, and a kept key is one more, are still
-/// to be had.
+/// Whether all `held` packets of the key of the one at `last`, and a kept key is one more, are
+/// still to be had.
 bool Dispatcher::untouched(Consumer& victim, std::size_t last, std::uint32_t held,
                            std::vector<std::size_t>& group) {
   for (std::size_t i = last + 1; i-- > 0 && group.size() < held;) {
@@ -186,8 +187,8 @@ bool Dispatcher::untouched(Consumer& victim, std::size_t last, std::uint32_t hel
   return group.size() == held;
 }
 
-/// Whether a thread has taken more than it is in the middle of, or about to begin, and another could
-/// run the rest.
+/// Whether a thread has taken more than it is in the middle of, or about to begin, and another
+/// could run the rest.
 bool Dispatcher::has_surplus(Consumer& consumer) {
   if (consumer.stealable.load(std::memory_order_relaxed) == 0) return false;
   std::lock_guard lock(consumer.lock);

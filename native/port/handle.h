@@ -111,7 +111,7 @@ struct Handle {
   Request* requests = nullptr;
   Request* close = nullptr;  ///< waits for in_flight to reach 0 (rule O5)
   Direction in, out;
-  SharedFile* shared = nullptr;  ///< of a file that something was sent from
+  SharedFile* shared = nullptr;       ///< of a file that something was sent from
   std::unique_ptr<std::string> path;  ///< it was opened with; kept for a keyed file
 
   Outgoing* outgoing = nullptr;

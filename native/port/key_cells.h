@@ -1,5 +1,5 @@
-// Who holds which key, and what waits for it (rule D8), in a table of many locks: two threads meet at
-// one only when their keys share a stripe.
+// Who holds which key, and what waits for it (rule D8), in a table of many locks: two threads meet
+// at one only when their keys share a stripe.
 #pragma once
 
 #include <algorithm>
@@ -21,11 +21,11 @@ namespace cp {
 /// Every member belongs to the lock of its stripe. Packets wait in `mail`, in order; entries of run
 /// queues point here, one for each packet where that is possible, so that one thread alone takes
 /// them in the order of all keys. An entry is a licence to look, no more: whoever comes to it takes
-/// what it may, and finds perhaps that another was faster. What must hold is: where packets wait and
-/// nobody holds the key, there is an entry, or one on its way into or out of a queue.
+/// what it may, and finds perhaps that another was faster. What must hold is: where packets wait
+/// and nobody holds the key, there is an entry, or one on its way into or out of a queue.
 struct Cell {
   std::uint32_t key = 0;
-  std::uint32_t held = 0;    ///< packets of it in batches of the holder, and one if `kept`
+  std::uint32_t held = 0;     ///< packets of it in batches of the holder, and one if `kept`
   std::uint32_t entries = 0;  ///< in run queues, and on the way there or from there
   bool used = false;
   bool kept = false;  ///< held beyond a batch: further packets wait, also for the holder

@@ -273,9 +273,17 @@ HandleView Port::look_up(HandleId id) {
   if (handle == nullptr) return {};
   std::lock_guard lock(handle->mutex);
   if (handle->id != id) return {};
-  return {id,          handle->kind,  handle->file_kind, handle->descriptor,
-          handle->key, handle->keyed, handle->closing,   handle->in_flight,
-          handle->append, handle->direct, handle->path ? *handle->path : ""};
+  return {id,
+          handle->kind,
+          handle->file_kind,
+          handle->descriptor,
+          handle->key,
+          handle->keyed,
+          handle->closing,
+          handle->in_flight,
+          handle->append,
+          handle->direct,
+          handle->path ? *handle->path : ""};
 }
 
 PortStats Port::stats() {

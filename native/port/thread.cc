@@ -200,9 +200,7 @@ std::uint32_t Thread::reserve(std::uint32_t wanted) {
   return port_.dispatcher().reserve(*this, wanted);
 }
 
-void Thread::accept_posts() {
-  port_.dispatcher().accept_posts();
-}
+void Thread::accept_posts() { port_.dispatcher().accept_posts(); }
 
 void Thread::notify_when_drained(std::uint32_t token) {
   Packet packet;
@@ -213,17 +211,11 @@ void Thread::notify_when_drained(std::uint32_t token) {
   port_.dispatcher().notify_when_drained(packet);
 }
 
-void Thread::begin_blocking() {
-  port_.dispatcher().begin_blocking(*this);
-}
+void Thread::begin_blocking() { port_.dispatcher().begin_blocking(*this); }
 
-void Thread::end_blocking() {
-  port_.dispatcher().end_blocking(*this);
-}
+void Thread::end_blocking() { port_.dispatcher().end_blocking(*this); }
 
-bool Thread::let_go(std::uint32_t key) {
-  return port_.dispatcher().let_go(*this, key);
-}
+bool Thread::let_go(std::uint32_t key) { return port_.dispatcher().let_go(*this, key); }
 
 void Thread::pin_key(std::uint32_t key, HandleId handle, bool pinned) {
   if (pinned) {

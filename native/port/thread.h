@@ -157,13 +157,11 @@ class Thread final : public Consumer {
   void settle_all(const driver::Completion* completions, std::size_t count);
   Port& destination(const Request& request, const Handle* handle) const;
   void settle(driver::Completion completion, Handle* handle, Port& port);
-  bool goes_on(const driver::Completion& completion, Request* request, Handle& handle,
-               Port& port);
+  bool goes_on(const driver::Completion& completion, Request* request, Handle& handle, Port& port);
   void to_start_again(Request* request);
   bool continue_transfer(Request* request, std::int64_t bytes);
   bool advance_transfer(Request* request, std::int64_t bytes);
-  bool moves_on(const driver::Completion& completion, Request* request, Handle& handle,
-                Port& port);
+  bool moves_on(const driver::Completion& completion, Request* request, Handle& handle, Port& port);
   void deliver(const driver::Completion& completion, bool more, Handle* handle, Port& port);
   void route(Packet& packet, Request* request, Port& port);
   void accept(Packet& packet, driver::Descriptor descriptor, Request* request, Handle& listener);

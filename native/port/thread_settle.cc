@@ -1,9 +1,9 @@
 // Finishing: from a lane's completion to a packet, and to whatever the handle does next.
 //
-// A completion is settled under the handle's mutex. So its packet is queued before the handle's next
-// operation of that direction can begin on any thread, which is what keeps packets of one stream in
-// order (rules O7, D9), and a hand-off, which takes the same lock, falls before or after it, never
-// between.
+// A completion is settled under the handle's mutex. So its packet is queued before the handle's
+// next operation of that direction can begin on any thread, which is what keeps packets of one
+// stream in order (rules O7, D9), and a hand-off, which takes the same lock, falls before or after
+// it, never between.
 #include <algorithm>
 #include <mutex>
 #include <utility>
@@ -231,8 +231,7 @@ bool Thread::moves_on(const driver::Completion& completion, Request* request, Ha
 
 // ---- packets ----------------------------------------------------------------------------------
 
-void Thread::deliver(const driver::Completion& completion, bool more, Handle* handle,
-                     Port& port) {
+void Thread::deliver(const driver::Completion& completion, bool more, Handle* handle, Port& port) {
   Request* request = static_cast<Request*>(completion.operation);
   Packet packet;
   packet.kind = request->kind;
@@ -488,8 +487,8 @@ Thread* Thread::any_runner(const Request& request, Port& port) {
 /// What could not be done under the locks. Starting comes before ending, so that a lane is never
 /// asked to cancel what it does not have yet.
 void Thread::after_settling() {
-  while (!to_start_.empty() || !again_.empty() || !to_end_.empty() ||
-         !to_receive_.empty() || !orphans_.empty()) {
+  while (!to_start_.empty() || !again_.empty() || !to_end_.empty() || !to_receive_.empty() ||
+         !orphans_.empty()) {
     std::vector<Request*> start_now, again, end_now;
     std::vector<HandleId> receive_now;
     std::vector<Packet> orphans;

@@ -314,8 +314,9 @@ void Thread::refuse(Request* request, HandleId id, std::int64_t error) {
 }
 
 /// A refused request is answered like the handle's others. Under the key that came with it where
-/// the handle is gone, or at another port and under another key: not under one that may be anybody's
-/// here. Nobody is told of a close that comes too late: the one that came first has the packet.
+/// the handle is gone, or at another port and under another key: not under one that may be
+/// anybody's here. Nobody is told of a close that comes too late: the one that came first has the
+/// packet.
 void Thread::blame(Request* request, const Handle* handle) {
   for (Request* r = request; r != nullptr; r = r->chain) {
     if (r->awaited) continue;

@@ -25,8 +25,8 @@ thread_local Range range;
 
 /// Keys of handles that are open, when the numbers have been used before. A look at all handles for
 /// thousands of keys, without their mutexes: whoever accepts a connection holds that of its
-/// listener. One that is made, or handed on, while this looks has a key of another range, or one that
-/// its program has chosen.
+/// listener. One that is made, or handed on, while this looks has a key of another range, or one
+/// that its program has chosen.
 void find_taken(std::uint32_t first) {
   auto taken = std::make_unique<std::bitset<kKeysInRange>>();
   HandleTable::instance().for_each([&](Handle& handle) {

@@ -1153,9 +1153,7 @@ TEST_CASE("Q2 who waits for room is told once, when there is some") {
   FakeThread thread(dispatcher), waiter(dispatcher);
   Packet notice = awaited(waiter, 77);
   notice.kind = PacketKind::kRoom;
-  const auto ask = [&] {
-    dispatcher.notify_when_drained(notice);
-  };
+  const auto ask = [&] { dispatcher.notify_when_drained(notice); };
   ask();
   REQUIRE(waiter.take() == 1);
   CHECK(waiter.slots[0].kind == static_cast<std::uint8_t>(PacketKind::kRoom));

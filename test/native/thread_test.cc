@@ -593,7 +593,8 @@ HandleId timer_handle(Member& member) {
   return static_cast<HandleId>(id);
 }
 
-PORT_TEST("A1 what is asked of a closed handle is answered under its key, and `closed` comes once") {
+PORT_TEST(
+    "A1 what is asked of a closed handle is answered under its key, and `closed` comes once") {
   NEEDS_DRIVER();
   Port* port = make_port(D::name);
   Member member(*port);
@@ -622,7 +623,8 @@ PORT_TEST("A1 what is asked of a closed handle is answered under its key, and `c
   CHECK(member.next().kind == PacketKind::kPosted);  // and nothing before it
 }
 
-PORT_TEST("A3 what is asked of a handle where it was before is answered under the key it had there") {
+PORT_TEST(
+    "A3 what is asked of a handle where it was before is answered under the key it had there") {
   NEEDS_DRIVER();
   Port* here = make_port(D::name);
   Port* there = make_port(D::name);
@@ -641,7 +643,8 @@ PORT_TEST("A3 what is asked of a handle where it was before is answered under th
   CHECK(refused.error == kErrorNotSupported);
 }
 
-TEST_CASE("A2 unique keys are unlike those of all ports, and none comes back while a handle has it") {
+TEST_CASE(
+    "A2 unique keys are unlike those of all ports, and none comes back while a handle has it") {
   Port* first = make_port("epoll");
   Port* second = make_port("epoll");
   Member member(*first);

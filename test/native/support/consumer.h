@@ -134,20 +134,14 @@ class FakeThread final : public Consumer {
   void done(std::size_t i) { std::atomic_ref(slots[i].state).store(kSlotDone); }
   /// The key stays with this thread beyond the batch.
   void keep(std::size_t i) { std::atomic_ref(slots[i].state).store(kSlotKept); }
-  bool let_go(std::uint32_t key) {
-    return dispatcher_.let_go(*this, key);
-  }
+  bool let_go(std::uint32_t key) { return dispatcher_.let_go(*this, key); }
   void pin(std::uint32_t key, HandleId handle, bool pinned = true) {
     pinned ? dispatcher_.pin(*this, key, handle) : dispatcher_.unpin(*this, key);
   }
   std::uint32_t slot_state(std::size_t i) { return std::atomic_ref(slots[i].state).load(); }
 
-  void begin_blocking() {
-    dispatcher_.begin_blocking(*this);
-  }
-  void end_blocking() {
-    dispatcher_.end_blocking(*this);
-  }
+  void begin_blocking() { dispatcher_.begin_blocking(*this); }
+  void end_blocking() { dispatcher_.end_blocking(*this); }
   std::vector<Packet> leave(bool died) {
     std::vector<Packet> orphans;
     dispatcher_.remove(*this, died, orphans);
