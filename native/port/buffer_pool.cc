@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <iterator>
 
 #include "port/memory.h"
 
@@ -29,6 +30,10 @@ constexpr std::uint64_t kLargestBlock = 1ull << 31;
 constexpr int kFreed = 0xdb;
 /// Buffers beyond the configured count, one for every lane.
 constexpr std::uint32_t kReserve = 1024;
+/// Free buffers that a thread fetches at one time for later; and small blocks.
+constexpr std::size_t kFetched = 31;
+/// Free small blocks of one size that a part keeps.
+constexpr std::size_t kMostCached = 64;
 
 /// Chunks by number, in blocks that are never moved or freed: lookups need no lock.
 struct Registry {
@@ -102,9 +107,7 @@ BufferPool* BufferPool::make(const Options& options) {
   pool->receive_->filled_.resize(count);
   pool->chunks_.push_back(pool->receive_);
   // Popped from the end: low addresses first, so that a quiet port touches few pages.
-  for (std::uint32_t i = options.buffer_count; i-- > 0;) {
-    pool->free_buffers_.push_back(i * options.buffer_size);
-  }
+  for (std::uint32_t i = options.buffer_count; i-- > 0;) pool->put_buffer(i * options.buffer_size);
   pool->reserve_next_ = options.buffer_count * options.buffer_size;
   return pool;
 }
@@ -122,13 +125,78 @@ bool BufferPool::chunk(std::uint32_t index, driver::Slice& out) const {
 
 // ---- receive buffers --------------------------------------------------------------------------
 
-bool BufferPool::take(driver::Buffer& out) {
-  std::lock_guard lock(mutex_);
-  if (free_buffers_.empty() || closed_) return false;
-  const std::uint32_t offset = free_buffers_.back();
-  free_buffers_.pop_back();
+/// A thread's part is the same in every pool.
+BufferPool::Part& BufferPool::own_part() {
+  static std::atomic<std::uint32_t> next{0};
+  thread_local const std::uint32_t number = next.fetch_add(1, std::memory_order_relaxed);
+  Part& part = parts_[number % kParts];
+  if (!part.used.load(std::memory_order_relaxed)) part.used.store(true);
+  return part;
+}
+
+/// The part is locked, so that `close` either finds the buffer in it or finds it in use.
+bool BufferPool::take_offset(Part& part, std::uint32_t& offset) {
+  if (part.buffers.empty() || closed_.load(std::memory_order_relaxed)) return false;
+  offset = part.buffers.back();
+  part.buffers.pop_back();
+  part.count.store(static_cast<std::uint32_t>(part.buffers.size()), std::memory_order_relaxed);
   receive_->word(offset).store(1, std::memory_order_relaxed);
+  return true;
+}
+
+bool BufferPool::take(driver::Buffer& out) {
+  Part& own = own_part();
+  std::uint32_t offset = 0;
+  bool taken = false;
+  {
+    std::lock_guard lock(own.lock);
+    taken = take_offset(own, offset);
+  }
+  if (!taken && !fetch_buffers(own, offset)) return false;
   out = {receive_->id(), offset, receive_->base() + offset, options_.buffer_size};
+  return true;
+}
+
+/// From the other parts, each with its lock, never two at a time: one to use, and up to half of what
+/// is there, and 31, for the next. Those are in no part for a moment, and one who starves may have
+/// looked in vain because of that: he is told as if they had come free (`on_free`).
+bool BufferPool::fetch_buffers(Part& own, std::uint32_t& offset) {
+  std::uint32_t more[kFetched];
+  for (Part& part : parts_) {
+    if (&part == &own) continue;
+    std::size_t count = 0;
+    {
+      std::lock_guard lock(part.lock);
+      if (!take_offset(part, offset)) continue;
+      const std::size_t wanted = std::min(kFetched, part.buffers.size() / 2);
+      for (; count < wanted; ++count) {
+        more[count] = part.buffers.back();
+        part.buffers.pop_back();
+      }
+      part.count.store(static_cast<std::uint32_t>(part.buffers.size()), std::memory_order_relaxed);
+    }
+    if (count == 0) return true;
+    bool kept = false;
+    {
+      std::lock_guard lock(own.lock);
+      kept = !closed_.load(std::memory_order_relaxed);
+      if (kept) own.buffers.insert(own.buffers.end(), std::reverse_iterator(more + count),
+                                   std::reverse_iterator(more));
+      own.count.store(static_cast<std::uint32_t>(own.buffers.size()), std::memory_order_relaxed);
+    }
+    if (kept && on_free_ != nullptr) on_free_(on_free_context_);
+    return true;
+  }
+  return false;
+}
+
+/// False when the pool is closed.
+bool BufferPool::put_buffer(std::uint32_t offset) {
+  Part& own = own_part();
+  std::lock_guard lock(own.lock);
+  if (closed_.load(std::memory_order_relaxed)) return false;
+  own.buffers.push_back(offset);
+  own.count.store(static_cast<std::uint32_t>(own.buffers.size()), std::memory_order_relaxed);
   return true;
 }
 
@@ -137,9 +205,7 @@ void BufferPool::give_back(const driver::Buffer& buffer) { unuse({buffer.chunk, 
 /// A lane may fill up to its share of what is free, and at least to one. The share leaves as much
 /// for each other lane and for one yet to come.
 std::uint32_t BufferPool::allowance(std::uint32_t held) {
-  std::lock_guard lock(mutex_);
-  const auto free = static_cast<std::uint32_t>(free_buffers_.size());
-  const std::uint32_t fair = (free + held) / (lanes_ + 1);
+  const std::uint32_t fair = (free_buffers() + held) / (lanes_.load(std::memory_order_relaxed) + 1);
   return std::max(1u, fair);
 }
 
@@ -148,7 +214,7 @@ void BufferPool::add_lane() {
   if (++lanes_ <= most_lanes_) return;
   most_lanes_ = lanes_;
   if (reserve_next_ + options_.buffer_size > receive_->size()) return;
-  free_buffers_.push_back(reserve_next_);
+  put_buffer(reserve_next_);
   reserve_next_ += options_.buffer_size;
 }
 
@@ -157,9 +223,23 @@ void BufferPool::remove_lane() {
   --lanes_;
 }
 
+/// Not by the counts: one who starves must not miss a buffer that came free before it was known
+/// that he starves, and the lock of the part that the buffer lies in is what tells (see
+/// Port::wake_starving).
+bool BufferPool::available() const {
+  return std::any_of(std::begin(parts_), std::end(parts_), [](const Part& part) {
+    std::lock_guard lock(part.lock);
+    return !part.buffers.empty();
+  });
+}
+
+/// As they are found one after another: exact while nobody takes or gives.
 std::uint32_t BufferPool::free_buffers() const {
-  std::lock_guard lock(mutex_);
-  return static_cast<std::uint32_t>(free_buffers_.size());
+  std::uint32_t free = 0;
+  for (const Part& part : parts_) {
+    if (part.used.load(std::memory_order_relaxed)) free += part.count.load(std::memory_order_relaxed);
+  }
+  return free;
 }
 
 void BufferPool::set_on_free(void (*on_free)(void*), void* context) {
@@ -170,7 +250,7 @@ void BufferPool::set_on_free(void (*on_free)(void*), void* context) {
 // ---- allocated blocks -------------------------------------------------------------------------
 
 std::size_t BufferPool::size_class(std::uint64_t size) const {
-  return std::bit_width(std::max<std::uint64_t>(size, kPageSize) - 1);
+  return std::bit_width(std::max<std::uint64_t>(size, 1ull << kSmallestLog) - 1);
 }
 
 bool BufferPool::grow(std::size_t block_size) {
@@ -201,10 +281,19 @@ bool BufferPool::take_free(std::size_t log, Place& out) {
 
 /// Free blocks of other sizes give their pages back, the largest first, until `size` bytes more are
 /// within the limit: otherwise each size would come to keep as much as the limit allows. What rings
-/// may hold on to is left.
+/// may hold on to is left, and blocks that share a page with others.
 void BufferPool::make_room(std::uint64_t size) {
   for (std::size_t log = kSizeClasses; log-- > 0;) {
     const std::uint64_t block_size = 1ull << log;
+    if (block_size < options_.page_size) return;
+    if (log >= kSmallestLog && log < kSmallestLog + kCachedClasses) {
+      for (Part& part : parts_) {
+        std::vector<Place>& cached = part.blocks[log - kSmallestLog];
+        std::lock_guard lock(part.lock);
+        free_blocks_[log].insert(free_blocks_[log].end(), cached.begin(), cached.end());
+        cached.clear();
+      }
+    }
     const auto discarded = [&](const Place& place) {
       Chunk& chunk = *Chunk::find(place.chunk);
       if (resident_ + size <= options_.memory_limit || chunk.registered_) return false;
@@ -228,15 +317,66 @@ bool BufferPool::could_allocate(std::uint64_t size, std::uint64_t besides) const
   return kept + block_bytes(size) <= options_.memory_limit;
 }
 
+/// Counts `size` bytes as allocated; false when the limit is reached.
+bool BufferPool::count_in(std::uint64_t size) {
+  std::uint64_t before = allocated_.load(std::memory_order_relaxed);
+  do {
+    if (before + size > limit_for(size)) return false;
+  } while (
+      !allocated_.compare_exchange_weak(before, before + size, std::memory_order_relaxed));
+  return true;
+}
+
 bool BufferPool::allocate(std::uint64_t size, std::uint32_t owner, Place& out) {
   if (size > kLargestBlock) return false;
   const std::size_t log = size_class(size);
-  const std::uint64_t block_size = 1ull << log;
+  if (!count_in(1ull << log)) return false;
+  bool taken = take_cached(log, owner, out) || (fetch_blocks(log) && take_cached(log, owner, out));
+  if (!taken) {
+    std::lock_guard lock(mutex_);
+    taken = !closed_ && take_owned(log, owner, out);
+  }
+  if (!taken) allocated_.fetch_sub(1ull << log, std::memory_order_relaxed);
+  return taken;
+}
+
+/// Of this thread's part.
+bool BufferPool::take_cached(std::size_t log, std::uint32_t owner, Place& out) {
+  if (log >= kSmallestLog + kCachedClasses) return false;
+  Part& own = own_part();
+  std::vector<Place>& cached = own.blocks[log - kSmallestLog];
+  std::lock_guard lock(own.lock);
+  if (cached.empty() || closed_.load(std::memory_order_relaxed)) return false;
+  out = cached.back();
+  cached.pop_back();
+  Chunk::find(out.chunk)->word(out.offset).store(owned_by(owner), std::memory_order_release);
+  return true;
+}
+
+/// Blocks that have their pages, from the common list. Locks in the order mutex, part.
+bool BufferPool::fetch_blocks(std::size_t log) {
+  if (log >= kSmallestLog + kCachedClasses) return false;
+  Part& own = own_part();
   std::lock_guard lock(mutex_);
-  if (closed_) return false;
-  if (allocated_bytes() + block_size > limit_for(block_size)) return false;
-  if (!take_owned(log, owner, out)) return false;
-  allocated_.fetch_add(block_size, std::memory_order_relaxed);
+  std::vector<Place>& free = free_blocks_[log];
+  if (free.empty() || closed_) return false;
+  const std::size_t count = std::min(free.size(), kFetched + 1);
+  std::lock_guard part_lock(own.lock);
+  std::vector<Place>& cached = own.blocks[log - kSmallestLog];
+  cached.insert(cached.end(), free.end() - static_cast<std::ptrdiff_t>(count), free.end());
+  free.resize(free.size() - count);
+  return true;
+}
+
+/// False when it is for the common list: the part has enough, or the pool is closed.
+bool BufferPool::put_cached(Chunk& chunk, std::uint32_t start) {
+  const auto log = static_cast<std::size_t>(std::bit_width(chunk.block_size()) - 1);
+  if (log >= kSmallestLog + kCachedClasses) return false;
+  Part& own = own_part();
+  std::vector<Place>& cached = own.blocks[log - kSmallestLog];
+  std::lock_guard lock(own.lock);
+  if (cached.size() >= kMostCached || closed_.load(std::memory_order_relaxed)) return false;
+  cached.push_back({chunk.id(), start});
   return true;
 }
 
@@ -335,38 +475,60 @@ bool BufferPool::in_use(Place place) {
   return found != nullptr && (found->word(place.offset).load() & kUses) != 0;
 }
 
+/// Half of what this thread's part keeps becomes common, for threads that take more than they give.
+/// The mutex is held.
+void BufferPool::give_cached(std::size_t log) {
+  if (log >= kSmallestLog + kCachedClasses) return;
+  Part& own = own_part();
+  std::vector<Place>& cached = own.blocks[log - kSmallestLog];
+  std::lock_guard lock(own.lock);
+  const std::size_t count = std::min(cached.size(), kFetched + 1);
+  const auto first = cached.end() - static_cast<std::ptrdiff_t>(count);
+  free_blocks_[log].insert(free_blocks_[log].end(), first, cached.end());
+  cached.erase(first, cached.end());
+}
+
 /// Neither owned nor used: whoever took the last of both away is the only one that comes here.
 void BufferPool::freed(Chunk& chunk, std::uint32_t offset) {
   const std::size_t size = chunk.block_size();
   const auto start = static_cast<std::uint32_t>(offset - offset % size);
   const bool receive = &chunk == receive_;
-  const bool discard = !receive && size >= kDiscardSize;
   if (options_.check && chunk.pin()) {
     std::memset(chunk.base() + start, kFreed, size);
     if (receive) chunk.filled_[start / size] = static_cast<std::uint32_t>(size);
     chunk.unpin();
   }
+  if (receive) {
+    if (!put_buffer(start)) return freed_in_closed(chunk);
+    if (on_free_ != nullptr) on_free_(on_free_context_);
+    return;
+  }
+  const bool discard = size >= kDiscardSize;
   // Pinned: now that nobody owns or uses it, a close may unmap the chunk at any time.
   if (discard && chunk.pin()) {
     discard_memory(chunk.base() + start, size);
     chunk.unpin();
   }
+  const bool cached = put_cached(chunk, start);
+  allocated_.fetch_sub(size);
+  if (cached) return;
   {
     std::lock_guard lock(mutex_);
-    if (!receive) allocated_.fetch_sub(size);
-    if (closed_) {
-      if (chunk.idle() && chunk.pooled_.exchange(false)) chunk.unpin();
-      return;
-    }
-    if (receive) {
-      free_buffers_.push_back(start);
-    } else {
+    if (!closed_) {
+      give_cached(static_cast<std::size_t>(std::bit_width(size) - 1));
       auto& free = discard ? free_without_pages_ : free_blocks_;
       free[std::bit_width(size) - 1].push_back({chunk.id(), start});
       if (discard) resident_ -= size;
+      return;
     }
   }
-  if (receive && on_free_ != nullptr) on_free_(on_free_context_);
+  freed_in_closed(chunk);
+}
+
+/// The last of its blocks lets the chunk go.
+void BufferPool::freed_in_closed(Chunk& chunk) {
+  std::lock_guard lock(mutex_);
+  if (chunk.idle() && chunk.pooled_.exchange(false)) chunk.unpin();
 }
 
 /// The port's threads have released what was theirs. A block that is still owned or used belongs to
@@ -376,6 +538,14 @@ void BufferPool::close() {
   std::lock_guard lock(mutex_);
   if (closed_) return;
   closed_ = true;
+  // Whoever takes a lock of a part from now on sees that the pool is closed; what was put there
+  // before is free, and what was taken is in use.
+  for (Part& part : parts_) {
+    std::lock_guard part_lock(part.lock);
+    part.buffers.clear();
+    part.count = 0;
+    for (std::vector<Place>& cached : part.blocks) cached.clear();
+  }
   for (Chunk* chunk : chunks_) {
     if (!chunk->idle()) continue;
     discard_memory(chunk->base(), chunk->size());

@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "driver/driver.h"
+#include "port/memory.h"
+#include "port/spin_lock.h"
 
 namespace cp {
 
@@ -74,6 +76,7 @@ class BufferPool final : public driver::BufferSource {
     std::uint64_t memory_limit = 1ull << 30;
     /// Blocks are overwritten when they become free, so that tests see who reads them too late.
     bool check = false;
+    std::size_t page_size = cp::page_size();  ///< for tests: another system's
   };
 
   /// Null when the system refuses the memory.
@@ -83,7 +86,7 @@ class BufferPool final : public driver::BufferSource {
   bool take(driver::Buffer& out) override;
   void give_back(const driver::Buffer& buffer) override;
   std::uint32_t allowance(std::uint32_t held) override;
-  bool available() const override { return free_buffers() > 0; }
+  bool available() const override;
   std::uint32_t buffer_size() const override { return options_.buffer_size; }
   bool chunk(std::uint32_t index, driver::Slice& out) const override;
 
@@ -94,7 +97,7 @@ class BufferPool final : public driver::BufferSource {
 
   // For programs (any thread).
 
-  /// Page-aligned memory of at least `size` bytes, owned by the program in thread `owner`; false at
+  /// Memory of at least `size` bytes, aligned to 4,096, owned by the program in thread `owner`; false at
   /// the limit.
   bool allocate(std::uint64_t size, std::uint32_t owner, Place& out);
   /// The same beyond the limit, for what is kept as long as the port lives and has to be there when
@@ -156,6 +159,24 @@ class BufferPool final : public driver::BufferSource {
 
  private:
   static constexpr std::size_t kSizeClasses = 32;
+  static constexpr std::size_t kSmallestLog = 12;
+  /// Blocks of 4, 8, 16 and 32 KiB are kept in parts.
+  static constexpr std::size_t kCachedClasses = 4;
+  static constexpr std::size_t kParts = 16;
+
+  /// Free memory that one thread takes from and gives back to, so that in steady state threads share
+  /// no lock for it: the first place each looks, and no more than that. It belongs to nobody: who
+  /// finds nothing in his part looks in all others, so no part can hoard what somebody starves for,
+  /// and a thread that sleeps or dies has nothing to give back.
+  struct alignas(64) Part {
+    mutable SpinLock lock;
+    std::vector<std::uint32_t> buffers;  ///< offsets in the receive chunk
+    std::vector<Place> blocks[kCachedClasses];
+    /// Sizes of `buffers`, for those who count without the lock.
+    std::atomic<std::uint32_t> count{0};
+    /// Whether any thread has used it: nobody counts those that none has.
+    std::atomic<bool> used{false};
+  };
 
   explicit BufferPool(const Options& options) : options_(options) {}
   std::size_t size_class(std::uint64_t size) const;
@@ -173,21 +194,32 @@ class BufferPool final : public driver::BufferSource {
   template <typename Agrees>
   static bool disown(Chunk& chunk, std::uint32_t offset, Agrees agrees);
   void freed(Chunk& chunk, std::uint32_t offset);
+  Part& own_part();
+  bool take_offset(Part& part, std::uint32_t& offset);
+  bool fetch_buffers(Part& own, std::uint32_t& offset);
+  bool put_buffer(std::uint32_t offset);
+  bool take_cached(std::size_t log, std::uint32_t owner, Place& out);
+  bool fetch_blocks(std::size_t log);
+  bool put_cached(Chunk& chunk, std::uint32_t start);
+  void give_cached(std::size_t log);
+  bool count_in(std::uint64_t size);
+  void freed_in_closed(Chunk& chunk);
 
   const Options options_;
+  Part parts_[kParts];
   mutable std::mutex mutex_;
   Chunk* receive_ = nullptr;
   std::vector<Chunk*> chunks_;
-  std::vector<std::uint32_t> free_buffers_;  ///< offsets in the receive chunk
   std::uint32_t reserve_next_ = 0;           ///< its first offset never used yet
   /// By logarithm of the block size. Those without pages have not been used since they were mapped
   /// or discarded.
   std::vector<Place> free_blocks_[kSizeClasses];
   std::vector<Place> free_without_pages_[kSizeClasses];
   std::uint64_t resident_ = 0;  ///< bytes of blocks with pages, given out or free
-  bool closed_ = false;
+  /// Set with the mutex; after that every part's lock is taken once: see `close`.
+  std::atomic<bool> closed_{false};
   std::atomic<std::uint64_t> allocated_{0};
-  std::uint32_t lanes_ = 0;
+  std::atomic<std::uint32_t> lanes_{0};
   std::uint32_t most_lanes_ = 0;  ///< there ever were at one time
   void (*on_free_)(void*) = nullptr;
   void* on_free_context_ = nullptr;

@@ -4,11 +4,18 @@
 #include <windows.h>
 #else
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 namespace cp {
 
 #ifdef _WIN32
+
+std::size_t page_size() {
+  SYSTEM_INFO info{};
+  GetSystemInfo(&info);
+  return info.dwPageSize;
+}
 
 void* reserve_memory(std::size_t size) {
   return VirtualAlloc(nullptr, size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
@@ -19,6 +26,8 @@ void discard_memory(void* base, std::size_t size) {
 }
 
 #else
+
+std::size_t page_size() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
 
 void* reserve_memory(std::size_t size) {
   void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE,

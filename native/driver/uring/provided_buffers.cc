@@ -44,10 +44,12 @@ Buffer ProvidedBuffers::taken(std::uint16_t id) {
 }
 
 bool ProvidedBuffers::top_up(bool at_once) {
-  const std::uint32_t target = std::min(kEntries, source_.allowance(lent_));
-  if (lent_ >= target || (!at_once && lent_ * 2 > target)) return lent_ > 0;
+  // Asking what the share is now means looking at what every other thread has.
+  if (!at_once && lent_ * 2 > target_) return lent_ > 0;
+  target_ = std::min(kEntries, source_.allowance(lent_));
+  if (lent_ >= target_ || (!at_once && lent_ * 2 > target_)) return lent_ > 0;
   const std::uint16_t before = tail_;
-  while (lent_ < target) {
+  while (lent_ < target_) {
     Buffer buffer;
     if (!source_.take(buffer)) break;
     const std::uint16_t id = free_ids_.back();
