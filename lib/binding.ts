@@ -354,7 +354,7 @@ export interface NativeLane {
   /** A key nobody has (rule A2). */
   uniqueKey(): number;
 
-  /** Page-aligned pool memory of at least `size` bytes: chunk * 2**32 + offset; -1: the memory limit is reached. */
+  /** Pool memory of at least `size` bytes, aligned to 4,096: chunk * 2**32 + offset; -1: the memory limit is reached. */
   allocate(size: number): number;
   /** False when that memory is not allocated (a second release). Also for the buffers of Receive packets. */
   release(chunk: number, offset: number): boolean;

@@ -280,7 +280,7 @@ export class CompletionPort implements AsyncDisposable {
   // ---- memory
 
   /**
-   * Takes `size` bytes of the port's memory: page-aligned, not cleared, the same in each thread;
+   * Takes `size` bytes of the port's memory: aligned to 4,096 bytes, not cleared, the same in each thread;
    * the kernel reads and writes it in place. Give it back with `release`. `ERR_OUT_OF_BUFFERS` when
    * the memory limit is reached.
    */

@@ -140,6 +140,9 @@ const LOOK = 10;
 /** What handlers have for ending when the pipeline closes, beyond `grace`. */
 const GRACE = 2000;
 
+/** As much as one view of the records' memory can show in every version of Node.js. */
+const MOST_RECORD_BYTES = 2 ** 32;
+
 /**
  * Stages, each a small state machine run by a pool of threads on a port of its own, and connections
  * that are handed from one to the next with their record.
@@ -366,6 +369,11 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     const layout = layOut(
       loaded.map(({ fields }, index) => ({ stage: this.sites[index]!.name, fields })),
     );
+    const most = Math.floor((MOST_RECORD_BYTES - 1) / layout.stride);
+    if (this.limit > most) {
+      const about = `at most ${most}, with records of ${layout.stride} bytes each`;
+      throw validate.outOfRange('options.connections', about, this.limit);
+    }
     const records = binding.createRecords(this.limit, layout.stride);
     if (records < 0) throw systemError(records, 'mmap', {});
     this.recordsId = records;

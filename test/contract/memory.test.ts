@@ -334,7 +334,7 @@ describe('M3', () => {
   });
 });
 
-test('allocate: page-aligned, at least as long as asked for, the same in each thread', async () => {
+test('allocate: aligned, at least as long as asked for, the same in each thread', async () => {
   const port = newPort();
   for (const size of [1, 100, 4096, 4097, 1 << 20]) {
     const buffer = port.allocate(size);

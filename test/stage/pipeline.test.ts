@@ -33,6 +33,18 @@ const here = defineStage({
   },
 });
 
+test('records that no view could show, 4 GiB and more, are refused with what would fit', async () => {
+  const large = defineStage({
+    record: { text: 'bytes[4096]', more: 'bytes[140]' },
+    states: { idle: {} },
+  });
+  const stages = { large: { stage: large, threads: 0 } };
+  const pipeline = newPipeline(stages, { connections: 1_000_000 });
+  const error = await failureOf(() => pipeline.ready);
+  expect(codeOf(error)).toBe('ERR_OUT_OF_RANGE');
+  expect(error.message).toMatch(/options\.connections.*at most \d+, with records of \d+ bytes/);
+});
+
 describe('tasks and messages', () => {
   test('start() gives a task its value; its key is good for post()', async () => {
     const { pipeline, log } = await scripted();
