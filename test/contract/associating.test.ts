@@ -234,14 +234,18 @@ describe('A2: a handle is the same in each thread', () => {
       workerData: { token: port.token },
       execArgv: [],
     });
-    await once(worker, 'message');
+    const told: unknown[] = [];
+    worker.on('message', (message) => told.push(message));
+    const exited = once(worker, 'exit');
+    await until(() => told.length > 0);
     file.write('first ');
-    const [met] = (await once(worker, 'message')) as [object];
+    await exited;
     const expected = name === 'of a descriptor' ? undefined : path;
-    expect(met).toEqual({ type: 'written', path: expected });
-    const [written] = (await once(worker, 'message')) as [object];
-    expect(written).toEqual({ type: 'written', code: undefined });
-    await once(worker, 'exit');
+    expect(told).toEqual([
+      'ready',
+      { type: 'written', path: expected },
+      { type: 'written', code: undefined },
+    ]);
     expect(readFileSync(path, 'utf8')).toBe('first second');
   });
 });
