@@ -9,7 +9,7 @@
 import { loadBinding } from './loader';
 
 /** Version of the layouts and functions below. */
-export const ABI = 10;
+export const ABI = 11;
 
 /** What a submission asks for and what a packet answers (one numbering for both). */
 export const enum Kind {
@@ -294,6 +294,8 @@ export interface NativeLane {
   readonly driverReason: string;
   /** 512 submissions (Submission.SIZE each). */
   readonly submissions: ArrayBuffer;
+  /** How many of them are written; stored atomically. */
+  readonly published: ArrayBuffer;
   /** 256 packets (Packet.SIZE each). */
   readonly completions: ArrayBuffer;
   /** The ring of this thread's messages: see Posts. */
@@ -499,6 +501,8 @@ export interface Binding {
   capabilities(): Capability[];
   /** What each handle of the process has to send, by its place: see lib/outgoing.ts. */
   outgoing(): ArrayBuffer;
+  /** How completions of a busy thread are brought about in the calling thread's rings, and why not by a signal; '' where that is not needed. */
+  nudging(): { mode: 'signal' | 'tick' | 'off' | ''; reason: string };
   createPort(options: PortOptions): NativeLane;
   /** Attaches the calling thread to a port of this process. */
   attachPort(portId: number): NativeLane;

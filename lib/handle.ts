@@ -331,8 +331,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
       const tag = tagOf(options);
       const key = this.signedKey!;
       const how = SubmissionFlag.Keyed | quietOf(options);
-      lane.submitStaged(kind, flags | how, id, key, timeout, offset, tag);
-      lane.linkLast();
+      lane.submitStaged(kind, flags | how | SubmissionFlag.Linked, id, key, timeout, offset, tag);
       lane.submit(second, how, id, key, timeout, 0, 0, NO_CHUNK, 0, 0, tag);
       return answer<S, T>(undefined);
     }
@@ -360,8 +359,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     lane.ensure(lane.memory.stagedRecords + 1);
     first.token = lane.add(first);
     pair.token = lane.add(pair);
-    lane.submitStaged(kind, flags, id, first.token, timeout, offset);
-    lane.linkLast();
+    lane.submitStaged(kind, flags | SubmissionFlag.Linked, id, first.token, timeout, offset);
     lane.submit(second, 0, id, pair.token, timeout, 0, 0, NO_CHUNK, 0, 0);
   }
 

@@ -95,6 +95,7 @@ export class Lane {
 
   private readonly records: Uint32Array;
   private readonly recordNumbers: Float64Array;
+  private readonly published: Int32Array;
   private count = 0;
   private readonly posts: Int32Array;
   private readonly postNumbers: Float64Array;
@@ -157,6 +158,7 @@ export class Lane {
     this.memory = new Memory(this);
     this.records = new Uint32Array(native.submissions);
     this.recordNumbers = new Float64Array(native.submissions);
+    this.published = new Int32Array(native.published);
     this.words = new Uint32Array(native.completions);
     this.states = new Int32Array(native.completions);
     this.bytes = new Uint8Array(native.completions);
@@ -208,6 +210,7 @@ export class Lane {
     this.records[at + Submission.START / 4] = start;
     this.records[at + Submission.BYTES / 4] = bytes;
     this.records[at + Submission.TAG / 4] = tag;
+    this.publish(flags);
   }
 
   /** Writes one submission with the slices staged in `memory`. */
@@ -242,6 +245,7 @@ export class Lane {
       this.records.set(slices.subarray(from, end), (first + 1 + record) * RECORD_WORDS);
     }
     this.memory.resetStage();
+    this.publish(flags);
   }
 
   /**
@@ -320,6 +324,7 @@ export class Lane {
         this.release(this.heldBack[i]!, this.heldBack[i + 1]!);
       }
       this.heldBack.length = 0;
+      this.publish(0);
     }
   }
 
@@ -331,12 +336,6 @@ export class Lane {
   /** A member of the chain that is being described, if any, is not submitted. */
   breakChain(): void {
     this.broken = this.chained !== undefined;
-  }
-
-  /** Marks the record that was written last as followed by the next one. */
-  linkLast(): void {
-    const at = this.lastRecord * RECORD_WORDS;
-    this.records[at] = this.records[at]! | (SubmissionFlag.Linked << 8);
   }
 
   /** Whether a chain is being described. */
@@ -550,6 +549,15 @@ export class Lane {
       const from = slice === 0 ? first : at + RECORD_WORDS + placeOfSlice(slice - 1);
       if (records[from] !== NO_CHUNK) this.memory.give(records[from]!, records[from + 1]!);
     }
+  }
+
+  /**
+   * From here on another thread may begin what was written, should this one be busy for long (rule
+   * D5). A chain is published as a whole.
+   */
+  private publish(flags: number): void {
+    if (this.chained !== undefined || (flags & SubmissionFlag.Linked) !== 0) return;
+    Atomics.store(this.published, 0, this.count);
   }
 
   private unlinkLast(): void {

@@ -56,6 +56,19 @@ describe.runIf(process.platform === 'linux')('doctor', () => {
     expect(names).toContain('IORING_SETUP_DEFER_TASKRUN');
   });
 
+  test.runIf(granted)('E1: tells how completions of a busy thread come about', async () => {
+    const { found } = await diagnose();
+    expect(found.nudge).toEqual({ mode: 'signal', reason: '' });
+    for (const mode of ['tick', 'off']) {
+      const { found: other } = await diagnose({ env: { COMPLETION_PORT_NUDGE: mode } });
+      expect(other.nudge).toEqual({ mode, reason: 'COMPLETION_PORT_NUDGE' });
+    }
+    const { stdout } = await run(['doctor'], { env: { COMPLETION_PORT_NUDGE: 'signal' } });
+    expect(stdout).toMatch(/busy threads +nudged by a signal/);
+    const none = await diagnose({ env: { COMPLETION_PORT_DRIVER: 'epoll' } });
+    expect(none.found.nudge).toBeNull();
+  });
+
   test('names the version, the system and its limits', async () => {
     const { found } = await diagnose();
     const { version } = JSON.parse(readFileSync(`${root}package.json`, 'utf8'));
@@ -132,6 +145,7 @@ describe('the advice', () => {
     binary: { platform: 'linux-x64', file: '/x.node', origin: 'built', abi: 1, tried: [] },
     driver: { name: 'epoll', reason: 'refused', chosen: null },
     capabilities: refused('EPERM'),
+    nudge: null,
     restrictions: { seccomp: 'off', ioUringDisabled: 0, ioUringGroup: -1 },
     limits: { descriptors: unlimited, lockedMemory: unlimited },
   } satisfies Omit<Diagnosis, 'advice'>;

@@ -43,6 +43,17 @@ export interface CapabilityFinding {
   readonly error: string | null;
 }
 
+/**
+ * How io_uring's completions reach other threads while the one they are for is busy: by a signal
+ * that the library sends to that thread, with the timer's tick, or not before it comes.
+ * COMPLETION_PORT_NUDGE chooses.
+ */
+export interface NudgeFinding {
+  readonly mode: 'signal' | 'tick' | 'off';
+  /** Why it is not the signal; '' when it is. */
+  readonly reason: string;
+}
+
 /** What `completion-port doctor --json` prints. */
 export interface Diagnosis {
   /** Of the library. */
@@ -53,6 +64,8 @@ export interface Diagnosis {
   readonly binary: BinaryFinding;
   readonly driver: DriverFinding;
   readonly capabilities: readonly CapabilityFinding[];
+  /** null: the driver in use needs nothing of the kind. */
+  readonly nudge: NudgeFinding | null;
   readonly restrictions: Restrictions;
   readonly limits: Limits;
   readonly advice: readonly string[];
@@ -101,6 +114,12 @@ function askKernel(loaded: Binding | undefined): CapabilityFinding[] {
   }));
 }
 
+function askNudging(loaded: Binding | undefined, driver: DriverFinding): NudgeFinding | null {
+  if (loaded === undefined || driver.name !== 'io_uring') return null;
+  const { mode, reason } = loaded.binding.nudging();
+  return mode === '' ? null : { mode, reason };
+}
+
 function statusOf(driver: DriverFinding): Diagnosis['status'] {
   if (driver.name === null) return 'broken';
   return driver.reason === '' || driver.name === driver.chosen ? 'good' : 'fallback';
@@ -116,6 +135,7 @@ export async function diagnose(): Promise<Diagnosis> {
     binary,
     driver,
     capabilities: askKernel(loaded),
+    nudge: askNudging(loaded, driver),
     restrictions: restrictions(),
     limits: limits(),
   };

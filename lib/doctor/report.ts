@@ -56,10 +56,18 @@ function systemLines(diagnosis: Diagnosis): string[] {
   ];
 }
 
-function driverLines({ driver }: Diagnosis): string[] {
+const nudges = {
+  signal: 'nudged by a signal (SIGRTMAX-2)',
+  tick: "looked after with the timer's tick",
+  off: 'left alone',
+};
+
+function driverLines({ driver, nudge }: Diagnosis): string[] {
   return [
     line('driver', driver.name ?? styled('red', 'none')),
     ...(driver.reason === '' ? [] : [line('because of', driver.reason)]),
+    ...(nudge === null ? [] : [line('busy threads', nudges[nudge.mode])]),
+    ...(nudge === null || nudge.reason === '' ? [] : [line('because of', nudge.reason)]),
   ];
 }
 

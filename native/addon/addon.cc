@@ -70,6 +70,14 @@ Napi::Value outgoing(const Napi::CallbackInfo& info) {
                                 HandleTable::outgoing_size(), [](Napi::Env, void*) {});
 }
 
+Napi::Value nudging(const Napi::CallbackInfo& info) {
+  const driver::Nudging found = driver::nudging();
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("mode", found.mode);
+  out.Set("reason", found.reason);
+  return out;
+}
+
 Napi::Value make_lane(const Napi::CallbackInfo& info) {
   auto* constructor = info.Env().GetInstanceData<Napi::FunctionReference>();
   return constructor->New({info[0]});
@@ -82,6 +90,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("defaultDriver", Napi::Function::New(env, default_driver));
   exports.Set("capabilities", Napi::Function::New(env, capabilities));
   exports.Set("outgoing", Napi::Function::New(env, outgoing));
+  exports.Set("nudging", Napi::Function::New(env, nudging));
   exports.Set("createPort", Napi::Function::New(env, make_lane));
   exports.Set("attachPort", Napi::Function::New(env, make_lane));
   exports.Set("availableParallelism",

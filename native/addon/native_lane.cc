@@ -1,8 +1,10 @@
 #include "addon/native_lane.h"
 
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace cp::addon {
@@ -111,6 +113,7 @@ void NativeLane::attach(Napi::Env env, Port& port) {
   thread_ = port.attach(arrays_->completions, error, &arrays_->posts);
   if (thread_ == nullptr) throw system_error(env, error, "io_uring_setup");
   port_ = &port;
+  thread_->set_outbox(this);
   try {
     describe(env, port);
   } catch (...) {  // no destructor runs for an object whose constructor throws
@@ -127,6 +130,7 @@ void NativeLane::describe(Napi::Env env, Port& port) {
   self.Set("driverReason", port.driver_reason());
   self.Set("checked", port.pool().checked());
   self.Set("submissions", share(env, arrays_, arrays_->submissions, sizeof arrays_->submissions));
+  self.Set("published", share(env, arrays_, &arrays_->published, sizeof arrays_->published));
   self.Set("place", share(env, arrays_, arrays_->place, sizeof arrays_->place));
   self.Set("completions", share(env, arrays_, arrays_->completions, sizeof arrays_->completions));
   self.Set("posts", share(env, arrays_, &arrays_->posts, sizeof arrays_->posts));
@@ -138,7 +142,7 @@ void NativeLane::describe(Napi::Env env, Port& port) {
   show("idle", port.dispatcher().idle());
   define<&NativeLane::enter>(self, "enter");
   define<&NativeLane::get>(self, "get");
-  define<&NativeLane::submit>(self, "submit");
+  define<static_cast<Hot>(&NativeLane::hand_over)>(self, "submit");
   define<&NativeLane::accept_posts>(self, "acceptPosts");
   define<&NativeLane::reserve>(self, "reserve");
   nothing_ = Napi::Persistent(env.RunScript("(function () {})").As<Napi::Function>());
@@ -165,6 +169,7 @@ void NativeLane::leave(bool died) {
   notifier_ = nullptr;
   Thread* thread = thread_;
   thread_ = nullptr;
+  thread->set_outbox(nullptr);
   thread->detach(died);
   // With the environment these go by themselves.
   if (!died && !in_callback_) let_go();
@@ -226,13 +231,36 @@ void NativeLane::define(Napi::Object self, const char* name) {
   self.Set(name, Napi::Value(env, made));
 }
 
-void NativeLane::hand_over(std::uint32_t count) {
-  submit_all(*thread_, arrays_->submissions, std::min<std::size_t>(count, kSubmissionLimit),
-             records_.get());
+/// What an errand has not begun already. JavaScript writes from the beginning afterwards.
+void NativeLane::hand_over(std::uint32_t written) {
+  if (written == 0) return;
+  const auto lane = thread_->hold_lane();
+  const std::size_t count = std::min<std::size_t>(written, kSubmissionLimit);
+  const std::size_t begun = std::min(std::exchange(begun_, 0), count);
+  std::atomic_ref(arrays_->published).store(0, std::memory_order_relaxed);
+  submit_all(*thread_, arrays_->submissions + begun, count - begun, records_.get());
 }
 
-std::int64_t NativeLane::submit(napi_env env, const napi_value* arguments) {
+// ---- what another thread does meanwhile: the lane is held, and JavaScript may be writing
+
+std::size_t NativeLane::published() const {
+  const std::atomic_ref word(const_cast<std::uint32_t&>(arrays_->published));
+  return std::min<std::size_t>(word.load(std::memory_order_acquire), kSubmissionLimit);
+}
+
+bool NativeLane::pending() const {
+  return begun_ < published() && may_begin_early(arrays_->submissions[begun_]);
+}
+
+void NativeLane::submit() {
+  const std::size_t count = published();
+  if (begun_ < count)
+    begun_ += submit_early(*thread_, arrays_->submissions + begun_, count - begun_);
+}
+
+std::int64_t NativeLane::hand_over(napi_env env, const napi_value* arguments) {
   hand_over(u32(env, arguments[0]));
+  thread_->flush();
   return 0;
 }
 
@@ -279,7 +307,7 @@ Napi::Value NativeLane::start(Info info) {
 
 void NativeLane::on_ready() {
   if (thread_ == nullptr) return;
-  thread_->lane()->clear_notifier();
+  thread_->clear_notifier();
   const Napi::Env env = Env();
   napi_value result = nullptr;
   in_callback_ = true;

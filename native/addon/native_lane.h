@@ -19,9 +19,11 @@ struct SharedArrays {
   alignas(64) PacketSlot completions[kBatchLimit] = {};
   std::uint32_t place[4] = {};  ///< chunk, offset and length that `unstash` tells
   alignas(64) PostRing posts = {};
+  /// How many of the submissions are written; atomic.
+  alignas(64) std::uint32_t published = 0;
 };
 
-class NativeLane final : public Napi::ObjectWrap<NativeLane> {
+class NativeLane final : public Napi::ObjectWrap<NativeLane>, private Outbox {
  public:
   static Napi::Function constructor(Napi::Env env);
   explicit NativeLane(const Napi::CallbackInfo& info);
@@ -37,7 +39,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane> {
   using Hot = std::int64_t (NativeLane::*)(napi_env env, const napi_value* arguments);
   std::int64_t enter(napi_env env, const napi_value* arguments);
   std::int64_t get(napi_env env, const napi_value* arguments);
-  std::int64_t submit(napi_env env, const napi_value* arguments);
+  std::int64_t hand_over(napi_env env, const napi_value* arguments);
   std::int64_t accept_posts(napi_env env, const napi_value* arguments);
   std::int64_t reserve(napi_env env, const napi_value* arguments);
   template <Hot function>
@@ -90,6 +92,9 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane> {
   void attach(Napi::Env env, Port& port);
   void describe(Napi::Env env, Port& port);
   void hand_over(std::uint32_t count);
+  std::size_t published() const;
+  bool pending() const override;
+  void submit() override;
   void on_ready();
   void leave(bool died);
   void let_go();
@@ -101,6 +106,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane> {
   std::shared_ptr<SharedArrays> arrays_ = std::make_shared<SharedArrays>();
   Port* port_ = nullptr;
   Thread* thread_ = nullptr;
+  std::size_t begun_ = 0;  ///< submissions that another thread has begun; guarded by the lane
   std::shared_ptr<stage::RecordTable> records_;
   Notifier* notifier_ = nullptr;
   Napi::FunctionReference ready_;

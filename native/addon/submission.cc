@@ -105,9 +105,9 @@ std::size_t submit_chain(Thread& thread, const Submission* records, std::size_t 
   }
   if (first == nullptr) return count;
   if (usable) {
-    thread.submit(first, records[0].handle);
+    thread.submit_held(first, records[0].handle);
   } else {
-    thread.refuse(first, records[0].handle, kErrorBufferReleased);
+    thread.refuse_held(first, records[0].handle, kErrorBufferReleased);
   }
   return used;
 }
@@ -141,37 +141,49 @@ void forward(const Submission& record) {
   if (Port* target = Port::find(record.tag)) target->post(record.token, record.offset, false);
 }
 
+/// One record, with those linked to it and those its slices take; returns how many.
+std::size_t submit_next(Thread& thread, const Submission* records, std::size_t count,
+                        stage::RecordTable* table) {
+  const Submission& record = records[0];
+  switch (static_cast<PacketKind>(record.kind)) {
+    case PacketKind::kCancelToken:
+      thread.cancel_token_held(record.token);
+      return 1;
+    case PacketKind::kCancelHandle:
+      thread.cancel_handle_held(record.handle);
+      return 1;
+    case PacketKind::kHandOff:
+      hand_off(thread, record, table);
+      return 1;
+    case PacketKind::kPosted:
+      forward(record);
+      return 1;
+    case PacketKind::kRelease:
+      BufferPool::release({record.chunk, record.start});
+      return 1;
+    default:
+      return submit_chain(thread, records, count);
+  }
+}
+
 }  // namespace
 
 void submit_all(Thread& thread, const Submission* records, std::size_t count,
                 stage::RecordTable* table) {
-  for (std::size_t i = 0; i < count;) {
-    const Submission& record = records[i];
-    switch (static_cast<PacketKind>(record.kind)) {
-      case PacketKind::kCancelToken:
-        thread.cancel_token(record.token);
-        ++i;
-        break;
-      case PacketKind::kCancelHandle:
-        thread.cancel_handle(record.handle);
-        ++i;
-        break;
-      case PacketKind::kHandOff:
-        hand_off(thread, record, table);
-        ++i;
-        break;
-      case PacketKind::kPosted:
-        forward(record);
-        ++i;
-        break;
-      case PacketKind::kRelease:
-        BufferPool::release({record.chunk, record.start});
-        ++i;
-        break;
-      default:
-        i += submit_chain(thread, records + i, count - i);
-    }
+  for (std::size_t i = 0; i < count;) i += submit_next(thread, records + i, count - i, table);
+}
+
+bool may_begin_early(const Submission& record) {
+  const auto kind = static_cast<PacketKind>(record.kind);
+  return kind != PacketKind::kHandOff && kind != PacketKind::kPosted;
+}
+
+std::size_t submit_early(Thread& thread, const Submission* records, std::size_t count) {
+  std::size_t i = 0;
+  while (i < count && may_begin_early(records[i])) {
+    i += submit_next(thread, records + i, count - i, nullptr);
   }
+  return i;
 }
 
 }  // namespace cp::addon

@@ -10,7 +10,7 @@
 
 namespace cp::addon {
 
-inline constexpr std::uint32_t kAbi = 10;
+inline constexpr std::uint32_t kAbi = 11;
 inline constexpr std::size_t kSubmissionLimit = 512;
 
 struct Submission {
@@ -57,9 +57,15 @@ enum SubmissionFlag : std::uint8_t {
   kStall = 128,  ///< kShutdown: the timeout counts time in which nothing moves
 };
 
-/// Submits the first `count` records. What is wrong with one arrives as its packet. `table`: the
-/// records of the pipeline that the thread belongs to, if any.
+/// Submits `count` records; the thread's lane is held. What is wrong with one arrives as its
+/// packet. `table`: the records of the pipeline that the thread belongs to, if any.
 void submit_all(Thread& thread, const Submission* records, std::size_t count,
                 stage::RecordTable* table);
+
+/// Whether a record may be submitted while the handler that wrote it is not over. Not what takes a
+/// connection to another stage, whose thread may begin at once: it is the handler's until its end.
+bool may_begin_early(const Submission& record);
+/// Submits those before the first that may not, and returns how many these were.
+std::size_t submit_early(Thread& thread, const Submission* records, std::size_t count);
 
 }  // namespace cp::addon

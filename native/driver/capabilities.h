@@ -19,4 +19,13 @@ struct Capability {
 /// on systems whose driver depends on nothing that could be missing.
 std::vector<Capability> capabilities();
 
+/// What brings about that completions of a busy thread are not left lying: "signal", "tick", "off",
+/// see uring/nudge.h; "" where the driver needs nothing of the kind. `reason`: why not the first.
+struct Nudging {
+  std::string mode;
+  std::string reason;
+};
+/// For the calling thread.
+Nudging nudging();
+
 }  // namespace cp::driver

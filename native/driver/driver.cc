@@ -20,7 +20,8 @@ namespace {
 
 Choice first_choice(Result&) { return {"iocp", ""}; }
 
-std::unique_ptr<Driver> make_named(const std::string& name, Result& error, std::string& reason) {
+std::unique_ptr<Driver> make_named(const std::string& name, bool, Result& error,
+                                   std::string& reason) {
   return name == "iocp" ? make_iocp_driver(error, reason) : nullptr;
 }
 
@@ -33,13 +34,14 @@ bool falls_back(Result error) {
 
 Choice first_choice(Result& error) {
   std::string reason;
-  if (make_uring_driver(error, reason) || !falls_back(error)) return {"io_uring", reason};
+  if (make_uring_driver(false, error, reason) || !falls_back(error)) return {"io_uring", reason};
   error = 0;
   return {"epoll", reason};
 }
 
-std::unique_ptr<Driver> make_named(const std::string& name, Result& error, std::string& reason) {
-  if (name == "io_uring") return make_uring_driver(error, reason);
+std::unique_ptr<Driver> make_named(const std::string& name, bool errands, Result& error,
+                                   std::string& reason) {
+  if (name == "io_uring") return make_uring_driver(errands, error, reason);
   if (name == "epoll") return make_epoll_driver(error, reason);
   return nullptr;
 }
@@ -66,8 +68,8 @@ Choice default_choice(Result& error) {
   return choice;
 }
 
-std::unique_ptr<Driver> make_driver(const std::string& name, std::uint32_t, Result& error,
-                                    std::string& reason) {
+std::unique_ptr<Driver> make_driver(const std::string& name, std::uint32_t concurrency,
+                                    Result& error, std::string& reason) {
   error = 0;
   std::string wanted = name;
   if (wanted.empty()) {
@@ -78,7 +80,7 @@ std::unique_ptr<Driver> make_driver(const std::string& name, std::uint32_t, Resu
   }
   std::string
       refusal;  // `reason` tells why the driver is not the first choice, also when it is had
-  std::unique_ptr<Driver> driver = make_named(wanted, error, refusal);
+  std::unique_ptr<Driver> driver = make_named(wanted, concurrency > 1, error, refusal);
   if (!driver && error < 0) reason = refusal;
   if (driver || error < 0) return driver;
   error = -EINVAL;

@@ -49,7 +49,10 @@ class BufferSource {
 };
 
 /// One thread's own view of the kernel: a ring, an epoll set, a share of an IOCP. Every member
-/// but `wake` is called by the thread that made the lane, and by no other.
+/// but `wake` is called by the thread that made the lane, its owner; or, while the owner is busy
+/// elsewhere, by another one on an errand: between `begin_errand` and `end_errand`, and nothing but
+/// `pending`, `submit`, `cancel`, `reap`, `refill` and `flush`. The caller sees to it that only one
+/// thread at a time does so, the owner's `wait` excepted, during which there are no errands.
 class Lane {
  public:
   virtual ~Lane() = default;
@@ -71,6 +74,17 @@ class Lane {
   /// Starts what is queued and sleeps until there is something to reap, `wake` was called since the
   /// last return, or `deadline` has passed. May return early.
   virtual void wait(Deadline deadline) = 0;
+
+  /// Starts what was submitted since the last `reap` or `wait`.
+  virtual void flush() {}
+
+  /// Another thread does the owner's work from here on, as far as that is possible without the
+  /// owner. An owner that sleeps on its notifier goes on doing so: what it was told stays told.
+  virtual void begin_errand() {}
+  virtual void end_errand() {}
+
+  /// Whether `reap` would find something. Costs a system call at most.
+  virtual bool pending() const = 0;
 
   /// Whether `wait` would return at once, as far as can be told without a system call; false where
   /// that tells nothing.
@@ -186,7 +200,7 @@ struct Choice {
 Choice default_choice(Result& error);
 
 /// Makes a driver. `name` empty: the default. Null with `error` set when it can't be had here;
-/// `reason` says why. `concurrency` reaches CreateIoCompletionPort.
+/// `reason` says why. With `concurrency` 1 no thread is ever on an errand in another's lane.
 std::unique_ptr<Driver> make_driver(const std::string& name, std::uint32_t concurrency,
                                     Result& error, std::string& reason);
 

@@ -116,6 +116,10 @@ struct Consumer {
 
   // ---- of the thread itself, read by others
 
+  /// Odd while the thread is in its program, a handler or its event loop; even while it looks after
+  /// its lane or waits there. One more each time it goes and each time it comes, so that whoever
+  /// looks twice can tell that it did not move.
+  std::atomic<std::uint64_t> turn{1};
   std::atomic<bool> has_place{false};  ///< counts as running (rule D3)
   std::atomic<std::uint64_t> batches{0};
   std::atomic<std::uint64_t> steals{0};
@@ -274,8 +278,15 @@ class Dispatcher {
   /// Whether a parked consumer is to call `take`; while not, it keeps its place.
   bool worth_taking(Consumer& consumer);
   /// Threads that were sent for longer than `patience` nanoseconds ago and have not come, because
-  /// their event loop is busy, get no work kept for them: others are sent for it.
-  void relieve(std::int64_t now, std::int64_t patience);
+  /// their event loop is busy, get no work kept for them: others are sent for it. True while some
+  /// are waited for.
+  bool relieve(std::int64_t now, std::int64_t patience);
+  /// The same for one that waits in its event loop and does not come for what its lane has. It is
+  /// woken all the same.
+  void set_aside(Consumer& consumer);
+  /// Takes a thread off the stack that is to carry out an errand for another, which the caller tells
+  /// it before it wakes it; null where none waits that might run (rule D3).
+  Consumer* send_on_errand();
 
   /// Every waiter is woken, nothing is taken any more (rule D10).
   void close();

@@ -204,14 +204,17 @@ void Dispatcher::leave_waiting(Consumer& consumer) {
   end_search(consumer);
 }
 
-void Dispatcher::relieve(std::int64_t now, std::int64_t patience) {
-  if (members_.count() < 2) return;
+/// One that is blocked in `get` comes as soon as it gets a processor.
+bool Dispatcher::relieve(std::int64_t now, std::int64_t patience) {
+  if (members_.count() < 2) return false;
   bool late = false;
+  bool expected = false;
   {
     std::lock_guard lock(idle_mutex_);
-    if (on_their_way_.load() == 0) return;
+    if (on_their_way_.load() == 0) return false;
     members_.for_each([&](Consumer& consumer) {
-      if (consumer.state.load() != Consumer::State::kWoken) return;
+      if (consumer.state.load() != Consumer::State::kWoken || !consumer.in_event_loop) return;
+      expected |= now - consumer.woken_at < patience;
       if (now - consumer.woken_at < patience) return;
       consumer.state.store(Consumer::State::kLate);
       on_their_way_.fetch_sub(1);
@@ -220,6 +223,32 @@ void Dispatcher::relieve(std::int64_t now, std::int64_t patience) {
     if (late) publish_idle();
   }
   if (late) wake_if_ready();
+  return expected;
+}
+
+void Dispatcher::set_aside(Consumer& consumer) {
+  {
+    std::lock_guard lock(idle_mutex_);
+    if (consumer.state.load() != Consumer::State::kWaiting || !consumer.in_event_loop) return;
+    erase_waiting(consumer);
+    consumer.state.store(Consumer::State::kLate);
+    publish_idle();
+  }
+  consumer.wake();
+}
+
+/// Also while another thread is on its way: that one has its own part to do first.
+Consumer* Dispatcher::send_on_errand() {
+  std::lock_guard lock(idle_mutex_);
+  if (closed() || running_.load() >= options_.concurrency) return nullptr;
+  Consumer* consumer = pop_waiting();
+  if (consumer == nullptr) return nullptr;
+  consumer->state.store(Consumer::State::kWoken);
+  consumer->woken_at = driver::now();
+  on_their_way_.fetch_add(1);
+  wake_ups_.fetch_add(1, std::memory_order_relaxed);
+  publish_idle();
+  return consumer;
 }
 
 // ---- the idle word ----------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 
 #include "driver/errno.h"
 #include "port/thread.h"
+#include "port/watchman.h"
 
 namespace cp {
 namespace {
@@ -36,7 +37,8 @@ Port::Port(const PortOptions& options, std::unique_ptr<driver::Driver> driver, B
 }
 
 Port* Port::create(const PortOptions& options, driver::Result& error, std::string& reason) {
-  auto driver = driver::make_driver(options.driver, options.concurrency, error, reason);
+  const std::uint32_t errands = options.affine ? 1 : options.concurrency;
+  auto driver = driver::make_driver(options.driver, errands, error, reason);
   if (!driver) return nullptr;
   BufferPool* pool = BufferPool::make(options.buffers);
   if (pool == nullptr) {
@@ -86,7 +88,15 @@ Thread* Port::attach(PacketSlot* slots, driver::Result& error, PostRing* ring) {
     return nullptr;
   }
   if (any_stranded_.exchange(false)) attached->resume_stranded();
+  if (helps() && members().size() > 1) Watchman::instance().watch(*this);
   return attached;
+}
+
+std::vector<Thread*> Port::members() {
+  std::lock_guard lock(mutex_);
+  std::vector<Thread*> all;
+  for (const auto& thread : threads_) all.push_back(thread.get());
+  return all;
 }
 
 bool Port::enter() {
@@ -115,6 +125,7 @@ void Port::detached(std::uint64_t system_calls) {
 /// closed at once, but for those another port's thread has an operation of: that thread closes
 /// them.
 void Port::end() {
+  if (helps()) Watchman::instance().forget(*this);
   {
     std::lock_guard lock(ports().mutex);
     ports().all[id_] = nullptr;

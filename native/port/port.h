@@ -131,6 +131,9 @@ class Port {
   void add_starving(Thread& thread);
   void remove_starving(Thread& thread);
 
+  /// Those that are attached, and those that were.
+  std::vector<Thread*> members();
+
   /// The number of attached threads.
   std::size_t threads();
 
@@ -147,6 +150,8 @@ class Port {
   void end();
   void close_at_end(Handle& handle);
   static void wake_starving(void* port);
+  /// Whether its threads may run each other's packets, and so look after each other's lanes.
+  bool helps() const { return options_.concurrency > 1 && !options_.affine; }
 
   const std::uint32_t id_;
   const PortOptions options_;

@@ -1,6 +1,7 @@
 #include "port/thread.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include "driver/errno.h"
 
@@ -41,12 +42,12 @@ std::uint64_t Thread::system_calls() {
 // ---- messages ---------------------------------------------------------------------------------
 
 /// False when the thread has left: nobody reads it.
-bool Thread::send(const Message& message) {
+bool Thread::send(const Message& message, bool wakes) {
   std::lock_guard lock(inbox_mutex_);
   if (!lane_) return false;
   inbox_.push_back(message);
   has_mail_.store(true);  // before the wake-up, in the one order that wake and reap agree on
-  if (message.kind != Message::Kind::kForgetTimer && !end_spin()) lane_->wake();
+  if (wakes && message.kind != Message::Kind::kForgetTimer && !end_spin()) lane_->wake();
   return true;
 }
 
@@ -83,11 +84,37 @@ void Thread::read_inbox() {
 
 /// Everything but the dispatcher's part: what others ask, what has expired, what has completed.
 void Thread::pump() {
+  assert(carrier_ == this || !detaching_);
   if (has_mail_.load(std::memory_order_acquire)) read_inbox();
   fire_timers();
   if (!paused_.empty()) retry_paused();
   reap();
   if (!starved_.empty()) retry_starved();
+  lane_->flush();  // the thread may be away for long
+}
+
+/// What this thread does each time it comes, and before it waits: its own part, and then that of a
+/// thread that does not come to it.
+void Thread::work() {
+  {
+    std::lock_guard lock(lane_lock_);
+    pump();
+  }
+  Thread* busy = errand_.exchange(nullptr, std::memory_order_acquire);
+  if (busy == nullptr) return;
+  errand(*busy);
+  std::lock_guard lock(lane_lock_);
+  if (has_mail_.load(std::memory_order_acquire)) pump();  // what the errand has brought to begin
+}
+
+bool Thread::sleep_on_notifier() {
+  std::lock_guard lock(lane_lock_);
+  return !has_mail_.load() && lane_->sleep_on_notifier(next_deadline());
+}
+
+void Thread::clear_notifier() {
+  std::lock_guard lock(lane_lock_);
+  lane_->clear_notifier();
 }
 
 void Thread::reap() {
@@ -113,8 +140,9 @@ driver::Deadline Thread::next_deadline() const {
 
 std::int64_t Thread::poll(std::size_t max) {
   if (!attached()) return kErrorPortClosed;
+  const Inside inside(*this);
   Dispatcher& dispatcher = port_.dispatcher();
-  pump();
+  work();
   dispatcher.give_back_room(*this);
   dispatcher.release(*this);
   for (;;) {
@@ -122,9 +150,12 @@ std::int64_t Thread::poll(std::size_t max) {
     if (dispatcher.closed()) return kErrorPortClosed;
     const std::size_t count = dispatcher.take(*this, max);
     if (count > 0) return static_cast<std::int64_t>(count);
-    const bool sleeps = dispatcher.park(*this, true, max > 0);
-    if (sleeps && !has_mail_.load() && lane_->sleep_on_notifier(next_deadline())) return 0;
-    pump();
+    if (dispatcher.park(*this, true, max > 0) && sleep_on_notifier()) {
+      parked_.store(true);
+      if (watched_.load()) be_heard();
+      return 0;
+    }
+    work();
   }
 }
 
@@ -147,8 +178,9 @@ bool Thread::spin_until(driver::Deadline end) {
 std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*interrupted)(void*),
                          void* context) {
   if (!attached()) return kErrorPortClosed;
+  const Inside inside(*this);
   Dispatcher& dispatcher = port_.dispatcher();
-  pump();
+  work();
   dispatcher.unpark(*this);
   dispatcher.give_back_room(*this);
   dispatcher.release(*this);
@@ -190,7 +222,7 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
     const bool stay = roused || has_mail_.load();
     if (!stay) lane_->wait(std::min({deadline, slice, next_deadline()}));
     roused = false;
-    pump();
+    work();
   }
   dispatcher.leave_waiting(*this);
   return 0;
@@ -211,9 +243,17 @@ void Thread::notify_when_drained(std::uint32_t token) {
   port_.dispatcher().notify_when_drained(packet);
 }
 
-void Thread::begin_blocking() { port_.dispatcher().begin_blocking(*this); }
+/// Nested ones are one to the port.
+void Thread::begin_blocking() {
+  if (blocking_.fetch_add(1) > 0) return;
+  if (watched_.load(std::memory_order_relaxed)) Watchman::instance().notice();
+  port_.dispatcher().begin_blocking(*this);
+}
 
-void Thread::end_blocking() { port_.dispatcher().end_blocking(*this); }
+void Thread::end_blocking() {
+  if (blocking_.fetch_sub(1) > 1) return;
+  port_.dispatcher().end_blocking(*this);
+}
 
 bool Thread::let_go(std::uint32_t key) { return port_.dispatcher().let_go(*this, key); }
 
@@ -223,6 +263,66 @@ void Thread::pin_key(std::uint32_t key, HandleId handle, bool pinned) {
   } else {
     port_.dispatcher().unpin(*this, key);
   }
+}
+
+// ---- errands ----------------------------------------------------------------------------------
+
+Thread::Inside::Inside(Thread& thread) : thread_(thread) {
+  thread.parked_.store(false, std::memory_order_relaxed);
+  const std::uint64_t turn = thread.turn.load(std::memory_order_relaxed);
+  thread.turn.store(turn + 1, std::memory_order_release);
+}
+
+/// Sequentially consistent where somebody watches: either the watchman, before it sleeps, sees that
+/// this thread has gone, or this thread sees that it sleeps (Watchman::main).
+Thread::Inside::~Inside() {
+  const std::uint64_t turn = thread_.turn.load(std::memory_order_relaxed) + 1;
+  if (!thread_.watched_.load(std::memory_order_relaxed)) {
+    thread_.turn.store(turn, std::memory_order_release);
+    return;
+  }
+  thread_.turn.store(turn);
+  if (!thread_.parked()) Watchman::instance().notice();
+}
+
+void Thread::be_watched() {
+  watched_.store(true);
+  if (parked_.load()) be_heard();
+}
+
+/// By the thread itself when it goes to its event loop, or by the one that comes to its port
+/// second: each of them stores first and then looks what the other has stored.
+void Thread::be_heard() {
+  if (heard_.exchange(true)) return;
+  std::lock_guard lock(inbox_mutex_);
+  if (lane_ && lane_->notifier() >= 0) Watchman::instance().hear(lane_->notifier());
+}
+
+bool Thread::needs_errand(driver::Deadline now) {
+  const std::unique_lock lock(lane_lock_, std::try_to_lock);
+  if (!lock || !lane_) return false;
+  return has_mail_.load(std::memory_order_acquire) || next_deadline() <= now ||
+         (outbox_ != nullptr && outbox_->pending()) || lane_->pending();
+}
+
+/// In `busy`'s place, which is in its program: begins what it has submitted, reads its letters,
+/// fires its timers, takes what has completed in its lane. An owner that comes back meanwhile waits
+/// for the lock. One in its event loop is told to look for itself when it gets round to it, because
+/// its deadlines may be others now and the notifier's edges are used up.
+void Thread::errand(Thread& busy) {
+  const std::unique_lock lock(busy.lane_lock_, std::try_to_lock);
+  if (!lock || !busy.lane_ || busy.turn.load(std::memory_order_acquire) % 2 == 0) return;
+  busy.carrier_ = this;
+  busy.fruitful_ = false;
+  busy.lane_->begin_errand();
+  if (busy.outbox_ != nullptr) busy.outbox_->submit();
+  busy.pump();
+  busy.lane_->end_errand();
+  busy.carrier_ = &busy;
+  if (busy.parked()) busy.lane_->wake();
+  busy.vain_.store(busy.fruitful_ ? 0 : busy.vain_.load(std::memory_order_relaxed) + 1,
+                   std::memory_order_relaxed);
+  busy.errands_.fetch_add(1, std::memory_order_release);
 }
 
 // ---- leaving ----------------------------------------------------------------------------------
@@ -236,6 +336,8 @@ std::unique_ptr<driver::Lane> Thread::give_up_lane() {
 
 void Thread::detach(bool died) {
   if (!attached()) return;
+  turn.store(turn.load(std::memory_order_relaxed) + 1);
+  std::lock_guard lock(lane_lock_);  // to the end: no thread comes on an errand any more
   detaching_ = true;
   std::vector<Packet> orphans;
   port_.dispatcher().remove(*this, died, orphans);

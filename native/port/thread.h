@@ -1,9 +1,14 @@
 // A thread attached to a port: submits, carries out on its own lane, and takes packets.
 //
-// Every member but `wake` and `send` is called by the thread itself. Locks, outermost first: a
-// handle's, the dispatcher's (see there), a leaf (`inbox_mutex_`, the port's, the pool's). The lane
-// is used without any of them: what must happen there is gathered under the locks and done
-// afterwards.
+// Every member but `wake` and `send` is called by the thread itself, and so is the lane; or, while
+// the thread is in its program for long, by another thread of the port that has nothing else to do,
+// which then does this one's work in its place: an errand. Whoever does so holds the lane's lock.
+// So `this` is the thread whose lane it is, and `carrier_` the one that runs.
+//
+// Locks, outermost first: the lane's, a handle's, the dispatcher's (see there), a leaf
+// (`inbox_mutex_`, the port's, the pool's). Nobody holds the lanes of two threads, and nobody but its own thread waits
+// for a lane. The lane is used without the inner ones: what must happen there is gathered under the
+// locks and done afterwards.
 #pragma once
 
 #include <atomic>
@@ -18,9 +23,22 @@
 #include "port/port.h"
 #include "port/request.h"
 #include "port/spin.h"
+#include "port/spin_lock.h"
 #include "port/timer_heap.h"
+#include "port/watchman.h"
 
 namespace cp {
+
+/// What a thread's program has written down for its lane and not handed over: whoever does the
+/// thread's work may begin it. Called with the lane held.
+class Outbox {
+ public:
+  virtual bool pending() const = 0;
+  virtual void submit() = 0;
+
+ protected:
+  ~Outbox() = default;
+};
 
 class Thread final : public Consumer {
  public:
@@ -37,13 +55,23 @@ class Thread final : public Consumer {
 
   // ---- submitting
 
+  /// The lane for several of the calls that end in `_held`; the others take it themselves.
+  std::unique_lock<SpinLock> hold_lane() { return std::unique_lock(lane_lock_); }
+  /// Before the thread is detached it is left alone again.
+  void set_outbox(Outbox* outbox);
+
   /// Queues an operation of `handle`. Never fails at once: what is wrong arrives as its packet.
   /// `request->chain` follows when it has succeeded.
   void submit(Request* request, HandleId handle);
+  void submit_held(Request* request, HandleId handle);
   /// Answers a request that can't be carried out, and its chain.
-  void refuse(Request* request, HandleId handle, std::int64_t error);
+  void refuse_held(Request* request, HandleId handle, std::int64_t error);
+  /// What was submitted begins now, not when this thread comes to `poll` or `get`.
+  void flush();
   void cancel_token(std::uint32_t token);
+  void cancel_token_held(std::uint32_t token);
   void cancel_handle(HandleId handle);  ///< all operations in flight on it
+  void cancel_handle_held(HandleId handle);
 
   /// These make a handle and return its name, or a negative errno or LibraryError. The answer of
   /// `open` and `connect` is awaited by this thread under `token`, also when the handle is keyed.
@@ -89,6 +117,26 @@ class Thread final : public Consumer {
   bool let_go(std::uint32_t key);
   void pin_key(std::uint32_t key, HandleId handle, bool pinned);
 
+  /// After the lane's notifier became readable.
+  void clear_notifier();
+
+  // ---- errands: what the watchman asks, on its thread
+
+  /// Whether the thread waits in its event loop, or what runs there.
+  bool parked() const { return parked_.load(std::memory_order_acquire); }
+  bool blocking() const { return blocking_.load(std::memory_order_acquire) > 0; }
+  /// Whether something has happened in the lane, or a deadline has passed, that the thread would
+  /// look after if it were not in its program.
+  bool needs_errand(driver::Deadline now);
+  /// What the thread, which waits, is to do first when it comes.
+  void send_to(Thread& busy) { errand_.store(&busy, std::memory_order_release); }
+  /// Errands that were carried out for this thread, and how many of the last ones were in vain:
+  /// brought nothing that another thread could take.
+  std::uint32_t errands() const { return errands_.load(std::memory_order_acquire); }
+  std::uint32_t vain_errands() const { return vain_.load(std::memory_order_relaxed); }
+  /// From now on the watchman is to know when this thread goes to its program.
+  void be_watched();
+
   /// Ends this thread's part (rule T1): gives back what it has not begun, cancels and reaps its
   /// operations, closes the handles only it used, frees the lane. `died`: in the middle of a batch.
   void detach(bool died);
@@ -102,6 +150,19 @@ class Thread final : public Consumer {
 
  private:
   friend class Port;
+  friend class Watchman;
+
+  /// The thread is in native code: it looks after its lane itself.
+  class Inside {
+   public:
+    explicit Inside(Thread& thread);
+    ~Inside();
+    Inside(const Inside&) = delete;
+    Inside& operator=(const Inside&) = delete;
+
+   private:
+    Thread& thread_;
+  };
 
   /// What another thread asks of this one.
   struct Message {
@@ -110,7 +171,7 @@ class Thread final : public Consumer {
     std::uint32_t generation;
     TimerNode* timer;
   };
-  bool send(const Message& message);
+  bool send(const Message& message, bool wakes = true);
   void read_inbox();
 
   // submitting: thread_submit.cc
@@ -131,6 +192,8 @@ class Thread final : public Consumer {
   void start_sent(Request* request);
   void run_on(Thread* runner, Request* request);
   bool pass(Request* request);
+  void take_along(Request* request);
+  void try_again(Request* request);
   void resume(Direction& direction);
   void copy_out(Request* request);
   void hold_back(HandleId feeder, HandleId sink);
@@ -186,11 +249,25 @@ class Thread final : public Consumer {
   // taking: thread.cc
   static constexpr std::int64_t kCheckInterval = 50'000'000;
   void pump();
+  void work();
+  void errand(Thread& busy);
+  bool sleep_on_notifier();
+  void be_heard();
   driver::Deadline next_deadline() const;
   bool spin_until(driver::Deadline end);
 
   Port& port_;
   const std::uint32_t number_;
+  /// Guards the lane, and all of the following up to `inbox_mutex_` but what is atomic. Its thread
+  /// takes it for each call, others only try to. Not held while the thread waits in the kernel: it
+  /// takes it again before it does anything there, and there are no errands while `turn` is even.
+  SpinLock lane_lock_;
+  /// Who holds the lane: this thread, or the one that carries out its errand. What is settled is
+  /// for that one to take, and what begins thereby begins in that one's lane: the kernel may end
+  /// what a thread has submitted when that thread exits, and a busy lane needs no more work.
+  Thread* carrier_ = this;
+  bool fruitful_ = false;  ///< the errand under way was not in vain
+  Outbox* outbox_ = nullptr;
   std::unique_ptr<driver::Lane> lane_;
   bool detaching_ = false;
   SpinHistory spin_history_;
@@ -216,6 +293,13 @@ class Thread final : public Consumer {
   std::mutex inbox_mutex_;  ///< a leaf; also guards `lane_` against a wake-up while it is freed
   std::vector<Message> inbox_;
   std::atomic<bool> has_mail_{false};
+  std::atomic<Thread*> errand_{nullptr};  ///< for whom this thread was woken
+  std::atomic<bool> parked_{false};
+  std::atomic<std::uint32_t> blocking_{0};  ///< depth
+  std::atomic<bool> watched_{false};
+  std::atomic<bool> heard_{false};  ///< the watchman hears the lane's notifier
+  std::atomic<std::uint32_t> errands_{0}, vain_{0};
+  WatchmansNotes notes_;  ///< used by the watchman alone
   std::atomic<std::uint64_t> submitted_{0};
   std::atomic<std::uint64_t> completed_{0};
 };

@@ -68,6 +68,11 @@ void Thread::pause(Request* request) {
 }
 
 void Thread::cancel_token(std::uint32_t token) {
+  std::lock_guard lane(lane_lock_);
+  cancel_token_held(token);
+}
+
+void Thread::cancel_token_held(std::uint32_t token) {
   if (token >= by_token_.size() || by_token_[token].handle == nullptr) return;
   const Awaited entry = by_token_[token];
   {
@@ -79,6 +84,11 @@ void Thread::cancel_token(std::uint32_t token) {
 }
 
 void Thread::cancel_handle(HandleId id) {
+  std::lock_guard lane(lane_lock_);
+  cancel_handle_held(id);
+}
+
+void Thread::cancel_handle_held(HandleId id) {
   Handle* handle = HandleTable::instance().find(id);
   if (handle == nullptr) return;
   {

@@ -78,7 +78,7 @@ void report_status(Request& request) {
 
 void Thread::settle_all(const driver::Completion* completions, std::size_t count) {
   if (count == 0) return;
-  port_.dispatcher().begin_reap(*this);
+  port_.dispatcher().begin_reap(*carrier_);
   for (std::size_t i = 0; i < count; ++i) {
     const Request& request = *static_cast<Request*>(completions[i].operation);
     Handle* handle = request.handle;
@@ -164,6 +164,10 @@ bool Thread::goes_on(const driver::Completion& completion, Request* request, Han
 }
 
 void Thread::to_start_again(Request* request) {
+  if (carrier_ != this) {
+    leave(request);
+    return take_along(request);
+  }
   request->state = Request::State::kStarted;
   again_.push_back(request);
 }
@@ -284,9 +288,10 @@ void Thread::route(Packet& packet, Request* request, Port& port) {
   } else if (port.options().affine && owner_here) {
     packet.target = owner;
   }
-  // This thread takes from its own port next; another port's threads have to be woken.
+  if (packet.target == nullptr) fruitful_ = true;
+  // Who is here takes from this port next; another port's threads have to be woken.
   const bool comes = !detaching_ && &port == &port_;
-  if (!port.dispatcher().push(packet, comes ? this : nullptr)) orphans_.push_back(packet);
+  if (!port.dispatcher().push(packet, comes ? carrier_ : nullptr)) orphans_.push_back(packet);
 }
 
 /// The connection becomes a handle of the listener's port; without one it is closed again.
@@ -373,14 +378,14 @@ void Thread::tell_drained(Handle& handle, const Request& request, Port& port) {
   const bool owner_here =
       request.owner != nullptr && &request.owner->port_ == &port && !request.owner->gone;
   if (port.options().affine && owner_here) packet.target = request.owner;
-  port.dispatcher().push(packet, !detaching_ && &port == &port_ ? this : nullptr);
+  port.dispatcher().push(packet, !detaching_ && &port == &port_ ? carrier_ : nullptr);
 }
 
 /// The descriptor may have come after the close was asked for.
 void Thread::start_close(Handle& handle) {
   handle.end_sharing();
   prepare(handle.close, handle);
-  run_on(this, handle.close);
+  run_on(carrier_, handle.close);
 }
 
 /// What the operation had in use.
@@ -465,7 +470,7 @@ void Thread::continue_chain(Request* request, Handle& handle, bool succeeded, Po
 /// A thread on its way out starts nothing new: its own threads' work goes to another of the port,
 /// to one that takes packets if there is one. Whoever takes none may not look for a long time.
 void Thread::carry_out(Request* request, Port& port) {
-  if (!detaching_) return run_on(this, request);
+  if (!detaching_) return run_on(carrier_, request);
   std::lock_guard lock(port.dispatcher().members_mutex());
   run_on(any_runner(*request, port), request);
 }
@@ -523,10 +528,18 @@ void Thread::retry_starved() {
   } else {
     wake();
   }
-  for (Request* request : tried) {
-    request->state = Request::State::kStarted;
-    lane_->submit(request);
+  for (Request* request : tried) try_again(request);
+}
+
+/// No locks are held, and the request is this thread's.
+void Thread::try_again(Request* request) {
+  if (carrier_ != this) {
+    std::lock_guard lock(request->handle->mutex);
+    leave(request);
+    return take_along(request);
   }
+  request->state = Request::State::kStarted;
+  lane_->submit(request);
 }
 
 void Thread::retry_paused() {
@@ -534,10 +547,7 @@ void Thread::retry_paused() {
   retry_paused_at_ = driver::kNever;
   std::vector<Request*> paused;
   paused.swap(paused_);
-  for (Request* request : paused) {
-    request->state = Request::State::kStarted;
-    lane_->submit(request);
-  }
+  for (Request* request : paused) try_again(request);
 }
 
 }  // namespace cp

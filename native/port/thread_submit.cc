@@ -83,7 +83,17 @@ constexpr std::int64_t kNanosecondsPerMillisecond = 1'000'000;
 
 }  // namespace
 
+void Thread::set_outbox(Outbox* outbox) {
+  std::lock_guard lane(lane_lock_);
+  outbox_ = outbox;
+}
+
 void Thread::submit(Request* request, HandleId id) {
+  std::lock_guard lane(lane_lock_);
+  submit_held(request, id);
+}
+
+void Thread::submit_held(Request* request, HandleId id) {
   Handle* handle = HandleTable::instance().find(id);
   const HandleId feeder = request->feeder;
   bool starts = false;
@@ -120,6 +130,12 @@ void Thread::submit(Request* request, HandleId id) {
   if (starts) start(request);
   if (full && feeder != 0) hold_back(feeder, id);
   after_settling();
+}
+
+void Thread::flush() {
+  std::lock_guard lane(lane_lock_);
+  if (lane_) lane_->flush();
+  if (watched_.load(std::memory_order_relaxed)) Watchman::instance().notice();
 }
 
 /// Before the socket's mutex is taken: no thread has two handles locked.
@@ -192,6 +208,10 @@ bool Thread::claim(Request* request, Handle& handle) {
     return false;
   }
   if (direction != nullptr) direction->active = request;
+  if (carrier_ != this) {
+    take_along(request);
+    return false;
+  }
   request->runner = this;
   request->state = Request::State::kStarted;
   return true;
@@ -200,7 +220,7 @@ bool Thread::claim(Request* request, Handle& handle) {
 /// The first that waits starts here. The handle's mutex is held.
 void Thread::resume(Direction& direction) {
   direction.active = direction.pop();
-  run_on(this, direction.active);
+  run_on(carrier_, direction.active);
 }
 
 /// A send that waits may wait for long: received bytes among what it sends leave the buffers that
@@ -267,6 +287,7 @@ void Thread::let_receive(HandleId feeder) {
 
 /// This thread has come to a port where requests wait that no thread was there for.
 void Thread::resume_stranded() {
+  std::lock_guard lane(lane_lock_);
   for (Handle* handle : port_.handle_list().all()) {
     {
       std::lock_guard lock(handle->mutex);
@@ -298,7 +319,7 @@ void Thread::begin_close(Request* request, Handle& handle) {
   if (handle.in_flight == 0) start_close(handle);
 }
 
-void Thread::refuse(Request* request, HandleId id, std::int64_t error) {
+void Thread::refuse_held(Request* request, HandleId id, std::int64_t error) {
   for (Request* r = request; r != nullptr; r = r->chain) {
     r->owner = this;
     r->handle_id = id;
@@ -373,6 +394,7 @@ void Thread::run_on(Thread* runner, Request* request) {
     return;
   }
   if (runner != this) {
+    if (runner == carrier_) return take_along(request);
     runner->pass(request);
     return;
   }
@@ -388,11 +410,21 @@ bool Thread::pass(Request* request) {
   return send({Message::Kind::kStart, request, request->generation.load(), nullptr});
 }
 
+/// It begins in the lane of the thread that is here, which reads its own inbox next. The mutex of
+/// the request's handle is held.
+void Thread::take_along(Request* request) {
+  fruitful_ = true;
+  request->runner = carrier_;
+  request->state = Request::State::kSent;
+  carrier_->send({Message::Kind::kStart, request, request->generation.load(), nullptr}, false);
+}
+
 /// Another thread has passed the request on. It may have been ended while the letter was under way.
 void Thread::start_sent(Request* request) {
   {
     std::lock_guard lock(request->handle->mutex);
     const bool ended = request->end != Request::End::kNatural || request->pausing;
+    if (!ended && carrier_ != this) return take_along(request);
     request->state = ended ? Request::State::kEnded : Request::State::kStarted;
     if (ended) synthetic_.push_back({request, -ECANCELED, false, false, {}});
   }
@@ -440,6 +472,7 @@ std::int64_t Thread::submit_opening(Request* request, HandleKind kind,
     request->state = Request::State::kStarted;
     Port::publish(*handle, id);
   }
+  std::lock_guard lane(lane_lock_);
   remember_token(request, handle);
   if (request->timeout > 0) arm_timeout(request);
   start(request);

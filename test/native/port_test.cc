@@ -1165,6 +1165,7 @@ PORT_TEST("T1 what was opened for a thread that died with the answer untouched i
   Port* port = make_port(D::name, options(2));
   Member stayer(*port);
   const HandleId listening = listener(stayer, true);
+  { Member second(*port); }  // with it comes the watchman, who has descriptors, too
   const std::size_t handles = open_handles(), descriptors = open_descriptors();
   for (const bool connects : {true, false}) {
     CAPTURE(connects);

@@ -1,6 +1,7 @@
 #include "driver/epoll/epoll_lane.h"
 
 #include <limits.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
@@ -107,7 +108,16 @@ void EpollLane::cancel(Operation* operation) {
   finish_later(operation, -ECANCELED);
 }
 
+/// The descriptor tells of edges that nobody has fetched, of a wake-up and of the timer.
+bool EpollLane::pending() const {
+  if (!runnable_.empty() || !finished_.empty() || stash_begin_ != stash_end_) return true;
+  if (has_pool_results_.load(std::memory_order_acquire)) return true;
+  pollfd epoll = {epoll_, POLLIN, 0};
+  return ::poll(&epoll, 1, 0) > 0;
+}
+
 std::size_t EpollLane::reap(std::span<Completion> out) {
+  if (!errand_) on_notifier_ = false;
   Batch batch{out};
   // Before starting anything, so that a few busy descriptors can't keep the others' events waiting.
   // Where there is work already, seldom is enough.
@@ -171,6 +181,7 @@ bool EpollLane::sleep_on_notifier(Deadline deadline) {
   if (stash_begin_ != stash_end_) return false;
   arm_timer(deadline);
   harvested_ = false;
+  on_notifier_ = true;
   return true;
 }
 
@@ -265,8 +276,10 @@ bool EpollLane::harvest(int timeout) {
 
 void EpollLane::event(std::uint32_t events, std::uint64_t data) {
   const int fd = Readiness::event_fd(data);
-  if (fd == wake_) return drain_wake();
-  if (fd == timer_) return drain_timer();
+  // An owner in its event loop, which is busy, is to hear of these when it looks.
+  const bool for_owner = errand_ && on_notifier_;
+  if (fd == wake_) return for_owner ? void() : drain_wake();
+  if (fd == timer_) return for_owner ? void() : drain_timer();
   const Readiness::Woken woken = readiness_.event(events, data);
   if (woken.in != nullptr) make_runnable(woken.in);
   if (woken.out != nullptr) make_runnable(woken.out);

@@ -29,6 +29,9 @@ class EpollLane final : public Lane, private CompletionSink {
   void submit(Operation* operation) override;
   void cancel(Operation* operation) override;
   std::size_t reap(std::span<Completion> out) override;
+  void begin_errand() override { errand_ = true; }
+  void end_errand() override { errand_ = false; }
+  bool pending() const override;
   void wait(Deadline deadline) override;
   void wake() override;
   int notifier() const override { return epoll_; }
@@ -123,6 +126,10 @@ class EpollLane final : public Lane, private CompletionSink {
   /// Nothing is known that would make the epoll descriptor readable.
   bool quiet_ = false;
   Deadline armed_ = kNever;
+  /// The owner is in its event loop, which watches the epoll descriptor.
+  bool on_notifier_ = false;
+  /// Another thread than the owner is at work.
+  bool errand_ = false;
 
   /// The eventfd is readable, or will be in a moment.
   std::atomic<bool> wake_pending_{false};

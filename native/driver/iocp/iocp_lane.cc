@@ -69,7 +69,7 @@ std::size_t IocpLane::reap(std::span<Completion> out) {
     }
     if (has_from_pool_.load(std::memory_order_acquire)) fetch_from_pool();
     if (with_kernel_ > 0) count_call();
-    port_.collect(mailbox_, arrivals_, with_kernel_ > 0);
+    port_.collect(mailbox_, arrivals_, with_kernel_ > 0, !errand_);
     for (const Arrival& arrival : arrivals_) arrived(arrival);
     arrivals_.clear();
   }

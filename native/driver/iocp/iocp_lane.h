@@ -30,6 +30,9 @@ class IocpLane final : public Lane, private CompletionSink {
   void submit(Operation* operation) override;
   void cancel(Operation* operation) override;
   std::size_t reap(std::span<Completion> out) override;
+  void begin_errand() override { errand_ = true; }
+  void end_errand() override { errand_ = false; }
+  bool pending() const override { return something_to_do() || port_.has_arrivals(mailbox_); }
   void wait(Deadline deadline) override;
   void wake() override { port_.wake(mailbox_); }
   /// Windows has no descriptor that a kernel port would make readable.
@@ -112,6 +115,7 @@ class IocpLane final : public Lane, private CompletionSink {
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
   std::size_t in_flight_ = 0;
   std::size_t with_kernel_ = 0;  ///< packets that the kernel owes
+  bool errand_ = false;          ///< another thread than the owner is at work
   std::atomic<std::uint64_t> calls_{0};
 
   std::mutex pool_mutex_;  ///< guards what the pool's threads write

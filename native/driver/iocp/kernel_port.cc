@@ -149,14 +149,19 @@ void KernelPort::rouse(Mailbox& mailbox) {
 
 // ---- the owner --------------------------------------------------------------------------------
 
-void KernelPort::collect(Mailbox& mailbox, std::vector<Arrival>& out, bool look) {
+void KernelPort::collect(Mailbox& mailbox, std::vector<Arrival>& out, bool look, bool owner) {
   std::unique_lock lock(mutex_);
-  mailbox.armed = false;
+  if (owner) mailbox.armed = false;
   if (look && standing_ == nullptr) {
     stand(passer_by_, 0, lock);
     send_next();
   }
   out.swap(mailbox.arrivals);
+}
+
+bool KernelPort::has_arrivals(const Mailbox& mailbox) {
+  std::lock_guard lock(mutex_);
+  return !mailbox.arrivals.empty();
 }
 
 void KernelPort::sleep(Mailbox& mailbox, Deadline deadline) {

@@ -81,8 +81,9 @@ class KernelPort {
   Result associate(Descriptor descriptor);
 
   /// Takes what has arrived for a lane, and with `look` looks at the kernel port unless somebody
-  /// stands there. The owner is awake from now on: its watcher keeps quiet.
-  void collect(Mailbox& mailbox, std::vector<Arrival>& out, bool look);
+  /// stands there. With `owner` the owner is awake from now on: its watcher keeps quiet.
+  void collect(Mailbox& mailbox, std::vector<Arrival>& out, bool look, bool owner);
+  bool has_arrivals(const Mailbox& mailbox);
   /// The owner sleeps until there is news or the deadline has passed.
   void sleep(Mailbox& mailbox, Deadline deadline);
   /// Any thread: news for the owner.

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 namespace cp::driver::uring {
 namespace {
@@ -21,20 +22,42 @@ void store_release(std::uint32_t* word, std::uint32_t value) {
   std::atomic_ref<std::uint32_t>(*word).store(value, std::memory_order_release);
 }
 
+/// What it takes from an interrupt of another processor until the completions are there, and more.
+constexpr std::int64_t kAfterInterrupt = 50'000;
+
 constexpr std::uint32_t kBase = kSetupClamp | kSetupCqSize | kSetupSubmitAll;
 
 /// Newest first: EINVAL means that the kernel does not know a flag.
-constexpr std::uint32_t kLadder[] = {
+constexpr std::uint32_t kOwnersLadder[] = {
     kBase | kSetupSingleIssuer | kSetupDeferTaskrun | kSetupTaskrunFlag | kSetupNoSqArray,  // 6.6
     kBase | kSetupSingleIssuer | kSetupDeferTaskrun | kSetupTaskrunFlag,                    // 6.1
     kBase | kSetupSingleIssuer | kSetupCoopTaskrun | kSetupTaskrunFlag,                     // 6.0
 };
+constexpr std::uint32_t kTickLadder[] = {
+    kBase | kSetupCoopTaskrun | kSetupTaskrunFlag | kSetupNoSqArray,  // 6.6
+    kBase | kSetupCoopTaskrun | kSetupTaskrunFlag,                    // 5.19
+};
+
+std::span<const std::uint32_t> ladder(Access access) {
+  if (access == Access::kTick) return kTickLadder;
+  return kOwnersLadder;
+}
+
+/// Interrupts every processor that runs a thread of this process: on the way out of the interrupt
+/// each does what its thread's kernel side has put off. False where it is refused, and the tick of
+/// the timer has to do.
+bool interrupt_running_threads() {
+  constexpr int kPrivateExpedited = 1 << 3;          // membarrier(2), 4.14
+  constexpr int kRegisterPrivateExpedited = 1 << 4;  // once for the process
+  static const bool registered = syscall(SYS_membarrier, kRegisterPrivateExpedited, 0, 0) == 0;
+  return registered && syscall(SYS_membarrier, kPrivateExpedited, 0, 0) == 0;
+}
 
 }  // namespace
 
-Result Ring::open(std::uint32_t entries, std::uint32_t cq_entries) {
+Result Ring::open(std::uint32_t entries, std::uint32_t cq_entries, Access access) {
   Params params{};
-  for (const std::uint32_t flags : kLadder) {
+  for (const std::uint32_t flags : ladder(access)) {
     params = Params{};
     params.flags = flags;
     params.cq_entries = cq_entries;
@@ -52,6 +75,8 @@ Result Ring::open(std::uint32_t entries, std::uint32_t cq_entries) {
   const Result mapped = map(params);
   if (mapped < 0) return mapped;
   register_ring_fd();
+  access_ = access;
+  if (nudges()) nudge_.open(enter_fd_, enter_flags_, sq_flags_);
   // Regular files that block go to kernel threads; not as many as there are requests.
   std::uint32_t workers[2] = {8, 64};
   register_(fd_, kRegisterIowqMaxWorkers, workers, 2);
@@ -101,6 +126,7 @@ void Ring::register_ring_fd() {
 }
 
 Ring::~Ring() {
+  nudge_.close();
   if (sqes_ != nullptr) munmap(sqes_, sqes_size_);
   if (rings_ != nullptr) munmap(rings_, rings_size_);
   if (enter_flags_ & kEnterRegisteredRing) {
@@ -133,16 +159,40 @@ Result Ring::enter(std::uint32_t wait, Deadline deadline) {
     pointer = &argument;
     size = sizeof argument;
   }
-  std::atomic_ref<std::uint64_t>(calls_).store(calls_ + 1, std::memory_order_relaxed);
+  count_call();
   const int result = uring::enter(enter_fd_, unsubmitted(), wait, flags, pointer, size);
-  if (result < 0) {
-    // With ETIME and EINTR entries may have been consumed: the kernel's head tells.
-    const Result error = -errno;
+  const Result error = result < 0 ? -errno : 0;
+  // Submitting can be partial, also where the answer is an error: the kernel's head tells.
+  sq_submitted_ = load_acquire(sq_khead_);
+  return error;
+}
+
+void Ring::visit(bool submits) {
+  if (access_ == Access::kOwner) return;
+  store_release(sq_ktail_, sq_tail_);
+  const std::uint32_t submitting = submits || nudges() ? unsubmitted() : 0;
+  if (nudges()) {
+    if (submitting == 0 && !wants_enter()) return;
+    count_call();
+    nudge_.enter(submitting);
     sq_submitted_ = load_acquire(sq_khead_);
-    return error;
+    return;
   }
-  sq_submitted_ += static_cast<std::uint32_t>(result);  // submitting can be partial
-  return 0;
+  // By its descriptor: the registered index is the owner's alone.
+  if (submitting > 0 || (load_relaxed(sq_flags_) & kSqCqOverflow)) {
+    count_call();
+    uring::enter(fd_, submitting, 0, kEnterGetEvents, nullptr, 0);
+    sq_submitted_ = load_acquire(sq_khead_);
+  }
+  if (!wants_enter() || has_completions()) return;
+  count_call();
+  if (!interrupt_running_threads()) return;
+  const Deadline until = now() + kAfterInterrupt;
+  while (!has_completions() && now() < until) continue;
+}
+
+void Ring::count_call() {
+  std::atomic_ref<std::uint64_t>(calls_).store(calls_ + 1, std::memory_order_relaxed);
 }
 
 bool Ring::has_completions() const { return load_acquire(cq_ktail_) != cq_head_; }

@@ -6,10 +6,21 @@
 
 #include "driver/driver.h"
 #include "driver/uring/abi.h"
+#include "driver/uring/nudge.h"
 
 namespace cp::driver::uring {
 
-/// Used by the thread that made it and no other: SINGLE_ISSUER and DEFER_TASKRUN demand it.
+/// Whether others than the thread that made a ring may look after it while that thread is busy.
+enum class Access : std::uint8_t {
+  kOwner,  ///< nobody else: SINGLE_ISSUER and DEFER_TASKRUN, which is the cheapest
+  kNudge,  ///< the same ring, and others have its thread enter it: see Nudge
+  /// Anybody, one at a time. The kernel runs what it has put off (COOP_TASKRUN) when the owner
+  /// enters it for whatever reason, its timer's tick at the latest.
+  kTick,
+};
+
+/// Used by the thread that made it; by another one only through `visit`, `front`, `pop` and
+/// `next_sqe`, while the owner doesn't.
 class Ring {
  public:
   Ring() = default;
@@ -18,7 +29,7 @@ class Ring {
   Ring& operator=(const Ring&) = delete;
 
   /// 0 or a negative errno of io_uring_setup(2) or mmap(2).
-  Result open(std::uint32_t entries, std::uint32_t cq_entries);
+  Result open(std::uint32_t entries, std::uint32_t cq_entries, Access access = Access::kOwner);
 
   /// The next free entry, zeroed; null when the queue is full: submit first.
   Sqe* next_sqe();
@@ -28,6 +39,13 @@ class Ring {
   /// Runs what the kernel has put off (DEFER_TASKRUN). 0 or a negative errno; -ETIME and -EINTR
   /// are not errors of the submission.
   Result enter(std::uint32_t wait, Deadline deadline);
+
+  /// What `enter(0, kNever)` is to the owner, by another thread: submits what is queued and has the
+  /// kernel tell of what it has put off, as far as that can be done from outside. `submits`: what
+  /// is queued may be submitted by this thread itself.
+  void visit(bool submits);
+  /// Whether it is the ring's own thread that submits when another one visits.
+  bool nudges() const { return access_ == Access::kNudge; }
 
   bool has_completions() const;
   /// The kernel has work that only a call to enter brings about.
@@ -51,7 +69,10 @@ class Ring {
  private:
   Result map(const Params& params);
   void register_ring_fd();
+  void count_call();
 
+  Access access_ = Access::kOwner;
+  Nudge nudge_;
   int fd_ = -1;
   int enter_fd_ = -1;
   std::uint32_t enter_flags_ = 0;

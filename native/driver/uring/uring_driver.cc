@@ -2,6 +2,7 @@
 
 #include "driver/linux_driver.h"
 #include "driver/linux_socket.h"
+#include "driver/uring/nudge.h"
 #include "driver/uring/probe.h"
 #include "driver/uring/uring_lane.h"
 
@@ -10,11 +11,13 @@ namespace {
 
 class UringDriver final : public LinuxDriver {
  public:
+  explicit UringDriver(bool errands) : errands_(errands) {}
+
   const char* name() const override { return "io_uring"; }
 
   std::unique_ptr<Lane> make_lane(BufferSource& buffers, Result& error) override {
     auto lane = std::make_unique<uring::UringLane>(buffers, pool());
-    error = lane->open();
+    error = lane->open(access());
     return error < 0 ? nullptr : std::move(lane);
   }
 
@@ -23,13 +26,30 @@ class UringDriver final : public LinuxDriver {
     if (fd >= 0) set_blocking(static_cast<int>(fd));
     return fd;
   }
+
+ private:
+  /// Of a ring of the calling thread.
+  uring::Access access() const {
+    if (!errands_) return uring::Access::kOwner;
+    switch (uring::nudge_mode()) {
+      case uring::NudgeMode::kSignal:
+        return uring::Access::kNudge;
+      case uring::NudgeMode::kTick:
+        return uring::Access::kTick;
+      case uring::NudgeMode::kOff:
+        return uring::Access::kOwner;
+    }
+    return uring::Access::kOwner;
+  }
+
+  const bool errands_;
 };
 
 }  // namespace
 
-std::unique_ptr<Driver> make_uring_driver(Result& error, std::string& reason) {
+std::unique_ptr<Driver> make_uring_driver(bool errands, Result& error, std::string& reason) {
   error = uring::probe(reason);
-  return error < 0 ? nullptr : std::make_unique<UringDriver>();
+  return error < 0 ? nullptr : std::make_unique<UringDriver>(errands);
 }
 
 }  // namespace cp::driver

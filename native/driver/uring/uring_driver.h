@@ -9,6 +9,7 @@
 namespace cp::driver {
 
 /// Null with `error` and `reason` where the ring or an operation the library needs is refused.
-std::unique_ptr<Driver> make_uring_driver(Result& error, std::string& reason);
+/// `errands`: threads of its port are to do each other's work while one is busy.
+std::unique_ptr<Driver> make_uring_driver(bool errands, Result& error, std::string& reason);
 
 }  // namespace cp::driver

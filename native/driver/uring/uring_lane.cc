@@ -68,8 +68,8 @@ UringLane::~UringLane() {
   if (wake_fd_ >= 0) close(wake_fd_);
 }
 
-Result UringLane::open() {
-  const Result opened = ring_.open(kSqEntries, kCqEntries);
+Result UringLane::open(Access access) {
+  const Result opened = ring_.open(kSqEntries, kCqEntries, access);
   if (opened < 0) return opened;
   wake_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   notify_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -87,11 +87,26 @@ Result UringLane::open() {
 // ---- submitting -------------------------------------------------------------------------------
 
 /// An entry, making room when the queue is full. Where the kernel refuses for want of room among
-/// the completions (EBUSY), taking those off is what helps.
+/// the completions (EBUSY), taking those off is what helps. An errand can't count on the kernel.
 Sqe* UringLane::sqe() {
+  if (errand_) {
+    Sqe* free = surplus_.empty() ? ring_.next_sqe() : nullptr;
+    return free != nullptr ? free : &surplus_.emplace_back();
+  }
+  queue_surplus();
+  owners_ = true;
   for (;;) {
     if (Sqe* free = ring_.next_sqe()) return free;
     if (ring_.enter(0, kNever) < 0) stash_completions();
+  }
+}
+
+void UringLane::queue_surplus() {
+  while (!surplus_.empty()) {
+    Sqe* free = ring_.next_sqe();
+    if (free == nullptr) return;
+    *free = surplus_.front();
+    surplus_.pop_front();
   }
 }
 
@@ -342,9 +357,9 @@ void UringLane::completed(Operation* operation, Result result) {
 // ---- reaping ----------------------------------------------------------------------------------
 
 std::size_t UringLane::reap(std::span<Completion> out) {
-  if (on_notifier_.load(std::memory_order_relaxed)) leave_notifier();
+  if (!errand_ && on_notifier_.load(std::memory_order_relaxed)) leave_notifier();
   provided_.top_up(false);
-  if (ring_.unsubmitted() > 0 || ring_.wants_enter()) flush();
+  flush();
   if (!runnable_.empty()) send_files();
   // What was stashed came before what lies in the ring.
   std::size_t count = ready_.empty() ? 0 : take_ready(out);
@@ -403,7 +418,7 @@ bool UringLane::settle(const Cqe& cqe, Completion& out) {
     }
   }
   if (out.more) return true;
-  if (try_elsewhere(*operation, cqe.result)) return false;
+  if (try_elsewhere(*operation, cqe.result) || ended_unasked(*operation, cqe.result)) return false;
   // A kernel thread that was interrupted for a cancel may say EINTR.
   if (operation->lane_state == kCancelling && out.result == -EINTR) out.result = -ECANCELED;
   // The poll won the race, but nothing was read: its result is a mask, not a number of bytes.
@@ -431,6 +446,19 @@ bool UringLane::try_elsewhere(Operation& operation, std::int64_t result) {
   const bool no_reader = operation.code == Opcode::kOpen && result == -ENXIO;
   if (!not_ready && !no_reader) return false;
   to_pool(&operation);
+  return true;
+}
+
+/// What a thread on an errand had submitted, and that thread has exited.
+bool UringLane::ended_unasked(Operation& operation, std::int64_t result) {
+  if (result != -ECANCELED) return false;
+  if (operation.lane_state == kPolling) {
+    queue_poll(&operation);
+  } else if (operation.lane_state == kInRing) {
+    queue(&operation);
+  } else {
+    return false;
+  }
   return true;
 }
 
@@ -469,7 +497,31 @@ bool UringLane::settle_internal(const Cqe& cqe) {
 
 // ---- waiting and waking -----------------------------------------------------------------------
 
-void UringLane::flush() { ring_.enter(0, kNever); }
+void UringLane::flush() {
+  queue_surplus();
+  if (ring_.unsubmitted() == 0 && !ring_.wants_enter()) return;
+  if (errand_) {
+    ring_.visit(!owners_);
+  } else {
+    ring_.enter(0, kNever);
+  }
+}
+
+void UringLane::begin_errand() {
+  errand_ = true;
+  owners_ = owners_ && ring_.unsubmitted() > 0;
+}
+
+/// What was cancelled, above all.
+void UringLane::end_errand() {
+  flush();
+  errand_ = false;
+}
+
+bool UringLane::pending() const {
+  const bool unsubmitted = ring_.unsubmitted() > 0 && (ring_.nudges() || !owners_);
+  return unsubmitted || has_news();
+}
 
 void UringLane::arm_wake() {
   Sqe& entry = *sqe();
@@ -481,7 +533,8 @@ void UringLane::arm_wake() {
 }
 
 bool UringLane::something_to_do() const {
-  return !ready_.empty() || !runnable_.empty() || has_from_pool_.load(std::memory_order_acquire);
+  return !ready_.empty() || !runnable_.empty() || !surplus_.empty() ||
+         has_from_pool_.load(std::memory_order_acquire);
 }
 
 void UringLane::wait(Deadline deadline) {
@@ -544,7 +597,7 @@ bool UringLane::sleep_on_notifier(Deadline deadline) {
   if (something_to_do()) return false;
   arm(deadline);
   provided_.top_up(false);
-  if (ring_.unsubmitted() > 0 || ring_.wants_enter()) flush();
+  flush();
   if (ring_.unsubmitted() > 0 || ring_.has_completions()) return false;
   on_notifier_.store(true);
   ring_.signal_eventfd(true);

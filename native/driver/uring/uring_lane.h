@@ -1,8 +1,13 @@
 // A lane on io_uring: one ring, owned by one thread.
+//
+// On an errand (driver.h) another thread fills entries, too. They are few, and short-lived: the
+// kernel ends what a thread has submitted when that thread exits, so what may last is submitted by
+// whoever owns a lane, in it (native/port). What is ended that way nevertheless is begun again.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <mutex>
 #include <vector>
 
@@ -21,12 +26,16 @@ class UringLane final : public Lane, private CompletionSink {
   ~UringLane() override;
 
   /// 0 or a negative errno; then the lane is of no use.
-  Result open();
+  Result open(Access access);
 
   void submit(Operation* operation) override;
   void cancel(Operation* operation) override;
   std::size_t reap(std::span<Completion> out) override;
   void wait(Deadline deadline) override;
+  void flush() override;
+  void begin_errand() override;
+  void end_errand() override;
+  bool pending() const override;
   bool has_news() const override;
   void wake() override;
   int notifier() const override { return notify_fd_; }
@@ -57,11 +66,12 @@ class UringLane final : public Lane, private CompletionSink {
   void arm_wake();
   void queue_poll(Operation* operation);
   void leave_notifier();
-  void flush();
+  void queue_surplus();
   bool settle(const Cqe& cqe, Completion& out);
   bool settle_internal(const Cqe& cqe);
   bool try_elsewhere(Operation& operation, std::int64_t result);
   void fetch_from_pool();
+  bool ended_unasked(Operation& operation, std::int64_t result);
   void stash_completions();
   bool something_to_do() const;
   std::size_t take_ready(std::span<Completion> out);
@@ -78,6 +88,9 @@ class UringLane final : public Lane, private CompletionSink {
   bool timeout_in_ring_ = false;
   Timespec timeout_{};  ///< read by the kernel when the entry is submitted
   std::size_t in_flight_ = 0;
+  bool errand_ = false;            ///< another thread than the owner is at work
+  bool owners_ = false;            ///< entries that are queued are the owner's to submit
+  std::deque<Sqe> surplus_;        ///< entries an errand had no room for in the ring, in order
   OperationList runnable_;         ///< kSendFile: this thread sends the next part
   std::vector<Completion> ready_;  ///< completions that did not come through the ring
   std::atomic<bool> wake_pending_{false};

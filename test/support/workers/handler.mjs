@@ -1,0 +1,98 @@
+// Takes packets, and may be busy with one for as long as the test likes. `style`: 'get' or 'serve'.
+// A packet whose data begin with '!' is heavy: `heavy` names what its handler does until the test
+// raises `gate`. Everything else that was received is answered.
+import { execFileSync } from 'node:child_process';
+import { pbkdf2Sync } from 'node:crypto';
+import { readSync } from 'node:fs';
+import { parentPort, workerData } from 'node:worker_threads';
+import { CompletionPort } from '../../../dist/index.js';
+
+const { token, index, style, heavy, gate, pipe, stop, max, prepares } = workerData;
+const port = CompletionPort.attach(token);
+const open = () => Atomics.load(gate, 0) !== 0;
+
+const json = JSON.stringify(Array.from({ length: 50_000 }, (_, i) => ({ i, name: `name ${i}` })));
+
+/** None of these goes through the library, or the event loop. */
+const busy = {
+  loop() {
+    while (!open()) for (let i = 0; i < 1000; i++) Math.sqrt(i);
+  },
+  json() {
+    while (!open()) JSON.parse(json);
+  },
+  regexp() {
+    while (!open()) /^(a+)+$/.test('aaaaaaaaaaaaaaaaaaaaaaab');
+  },
+  pbkdf2() {
+    while (!open()) pbkdf2Sync('secret', 'salt', 20_000, 32, 'sha256');
+  },
+  exec() {
+    while (!open()) execFileSync('sleep', ['0.05']);
+  },
+  read() {
+    readSync(pipe, Buffer.alloc(1)); // the test writes when it has seen what it waits for
+  },
+  wait() {
+    Atomics.wait(gate, 0, 0);
+  },
+  blocking() {
+    port.blocking(() => port.blocking(busy.wait));
+    port.blocking(busy.wait);
+  },
+  /** An answer that was written, and nothing more from this thread. */
+  answered(packet) {
+    packet.handle.send('!');
+    busy.wait();
+  },
+};
+
+function handle(packet) {
+  const { type, key, code, value } = packet;
+  const text = packet.data?.toString();
+  if (type === 'accepted') packet.accepted.receive({ multishot: true });
+  parentPort.postMessage({ index, type, key, value, code, text });
+  if (type === 'posted' && key !== stop) busy[heavy](packet);
+  if (type !== 'received' || !text) return;
+  if (text.startsWith('!')) busy[heavy](packet);
+  packet.handle.send(text);
+}
+
+/** What is to happen in this thread's lane while it is busy. */
+async function prepare({ file, timer, silent }) {
+  const listener = await port.listen({ host: '127.0.0.1', port: 0, key: 1 });
+  listener.accept({ multishot: true });
+  if (timer) port.timer({ key: 2 }).start(timer, { repeat: timer });
+  if (silent) {
+    const socket = await port.connect({ host: '127.0.0.1', port: silent.port, key: 3 });
+    socket.receive({ timeout: silent.timeout });
+  }
+  if (file) {
+    const opened = await port.open(file, { key: 4 });
+    busy.file = () => {
+      opened.read(64, 0);
+      busy.wait();
+    };
+  }
+  return listener.address().port;
+}
+
+const listening = prepares ? await prepare(prepares) : 0;
+parentPort.postMessage({ ready: true, listening });
+if (style === 'serve') {
+  const service = port.serve((packet) => {
+    handle(packet);
+    if (packet.key === stop) service.stop();
+  });
+} else {
+  for (let going = true; going;) {
+    for (const packet of port.get(max)) {
+      if (packet.key === stop) {
+        going = false;
+        break;
+      }
+      handle(packet);
+    }
+  }
+  port.detach();
+}
