@@ -157,9 +157,9 @@ bool BufferPool::take(driver::Buffer& out) {
   return true;
 }
 
-/// From the other parts, each with its lock, never two at a time: one to use, and up to half of what
-/// is there, and 31, for the next. Those are in no part for a moment, and one who starves may have
-/// looked in vain because of that: he is told as if they had come free (`on_free`).
+/// From the other parts, each with its lock, never two at a time: one to use, and up to half of
+/// what is there, and 31, for the next. Those are in no part for a moment, and one who starves may
+/// have looked in vain because of that: he is told as if they had come free (`on_free`).
 bool BufferPool::fetch_buffers(Part& own, std::uint32_t& offset) {
   std::uint32_t more[kFetched];
   for (Part& part : parts_) {
@@ -180,8 +180,9 @@ bool BufferPool::fetch_buffers(Part& own, std::uint32_t& offset) {
     {
       std::lock_guard lock(own.lock);
       kept = !closed_.load(std::memory_order_relaxed);
-      if (kept) own.buffers.insert(own.buffers.end(), std::reverse_iterator(more + count),
-                                   std::reverse_iterator(more));
+      if (kept)
+        own.buffers.insert(own.buffers.end(), std::reverse_iterator(more + count),
+                           std::reverse_iterator(more));
       own.count.store(static_cast<std::uint32_t>(own.buffers.size()), std::memory_order_relaxed);
     }
     if (kept && on_free_ != nullptr) on_free_(on_free_context_);
@@ -237,7 +238,8 @@ bool BufferPool::available() const {
 std::uint32_t BufferPool::free_buffers() const {
   std::uint32_t free = 0;
   for (const Part& part : parts_) {
-    if (part.used.load(std::memory_order_relaxed)) free += part.count.load(std::memory_order_relaxed);
+    if (part.used.load(std::memory_order_relaxed))
+      free += part.count.load(std::memory_order_relaxed);
   }
   return free;
 }
@@ -322,8 +324,7 @@ bool BufferPool::count_in(std::uint64_t size) {
   std::uint64_t before = allocated_.load(std::memory_order_relaxed);
   do {
     if (before + size > limit_for(size)) return false;
-  } while (
-      !allocated_.compare_exchange_weak(before, before + size, std::memory_order_relaxed));
+  } while (!allocated_.compare_exchange_weak(before, before + size, std::memory_order_relaxed));
   return true;
 }
 

@@ -97,8 +97,8 @@ class BufferPool final : public driver::BufferSource {
 
   // For programs (any thread).
 
-  /// Memory of at least `size` bytes, aligned to 4,096, owned by the program in thread `owner`; false at
-  /// the limit.
+  /// Memory of at least `size` bytes, aligned to 4,096, owned by the program in thread `owner`;
+  /// false at the limit.
   bool allocate(std::uint64_t size, std::uint32_t owner, Place& out);
   /// The same beyond the limit, for what is kept as long as the port lives and has to be there when
   /// the limit is reached; back with `release_fixed`.
@@ -164,10 +164,10 @@ class BufferPool final : public driver::BufferSource {
   static constexpr std::size_t kCachedClasses = 4;
   static constexpr std::size_t kParts = 16;
 
-  /// Free memory that one thread takes from and gives back to, so that in steady state threads share
-  /// no lock for it: the first place each looks, and no more than that. It belongs to nobody: who
-  /// finds nothing in his part looks in all others, so no part can hoard what somebody starves for,
-  /// and a thread that sleeps or dies has nothing to give back.
+  /// Free memory that one thread takes from and gives back to, so that in steady state threads
+  /// share no lock for it: the first place each looks, and no more than that. It belongs to nobody:
+  /// who finds nothing in his part looks in all others, so no part can hoard what somebody starves
+  /// for, and a thread that sleeps or dies has nothing to give back.
   struct alignas(64) Part {
     mutable SpinLock lock;
     std::vector<std::uint32_t> buffers;  ///< offsets in the receive chunk
@@ -210,7 +210,7 @@ class BufferPool final : public driver::BufferSource {
   mutable std::mutex mutex_;
   Chunk* receive_ = nullptr;
   std::vector<Chunk*> chunks_;
-  std::uint32_t reserve_next_ = 0;           ///< its first offset never used yet
+  std::uint32_t reserve_next_ = 0;  ///< its first offset never used yet
   /// By logarithm of the block size. Those without pages have not been used since they were mapped
   /// or discarded.
   std::vector<Place> free_blocks_[kSizeClasses];

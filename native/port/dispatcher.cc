@@ -174,10 +174,24 @@ std::size_t Dispatcher::take(Consumer& consumer, std::size_t max) {
   if (consumer.batch_size > 0) consumer.batches.fetch_add(1, std::memory_order_relaxed);
   if (consumer.state.load(std::memory_order_relaxed) == Consumer::State::kSearching) {
     end_search(consumer);
-  } else if (!consumer.run.empty() || !injected_.empty() || consumer.unread() > 0) {
-    wake_if_idle();  // rule D5
   }
+  // Rule D5: what it has left, and what it has taken and cannot begin at once.
+  const bool left = !consumer.run.empty() || !injected_.empty() || consumer.unread() > 0;
+  if (left || has_several_keys(consumer)) wake_if_idle();
   return consumer.batch_size;
+}
+
+/// The thread's share was reckoned by entries, some of which may have led nowhere.
+bool Dispatcher::has_several_keys(const Consumer& consumer) {
+  if (consumer.stealable.load(std::memory_order_relaxed) < 2) return false;
+  const Packet* first = nullptr;
+  for (std::size_t i = 0; i < consumer.batch_size; ++i) {
+    const Packet& packet = consumer.batch[i];
+    if (!open_to_all(packet)) continue;
+    if (first != nullptr && packet.key != first->key) return true;
+    if (first == nullptr) first = &packet;
+  }
+  return false;
 }
 
 void Dispatcher::take_awaited(Consumer& consumer, std::size_t limit) {

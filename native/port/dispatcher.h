@@ -284,8 +284,8 @@ class Dispatcher {
   /// The same for one that waits in its event loop and does not come for what its lane has. It is
   /// woken all the same.
   void set_aside(Consumer& consumer);
-  /// Takes a thread off the stack that is to carry out an errand for another, which the caller tells
-  /// it before it wakes it; null where none waits that might run (rule D3).
+  /// Takes a thread off the stack that is to carry out an errand for another, which the caller
+  /// tells it before it wakes it; null where none waits that might run (rule D3).
   Consumer* send_on_errand();
 
   /// Every waiter is woken, nothing is taken any more (rule D10).
@@ -384,6 +384,7 @@ class Dispatcher {
   static bool untouched(Consumer& victim, std::size_t last, std::uint32_t held,
                         std::vector<std::size_t>& group);
   bool has_surplus(Consumer& consumer);
+  static bool has_several_keys(const Consumer& consumer);
   std::uint32_t held_of(const Cell& cell);
   void expose_messages(Consumer& other, Consumer& caller);
 

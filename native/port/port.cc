@@ -366,8 +366,8 @@ void Port::remove_starving(Thread& thread) {
 
 /// Not lost: a thread is on the list before it looks for a free buffer once more, and a buffer is
 /// free before this looks at the list. Both take the lock of the part of the pool that the buffer
-/// lies in: who comes second there sees what the other did before. While buffers go from part to part
-/// a look may miss them; then this is called as well.
+/// lies in: who comes second there sees what the other did before. While buffers go from part to
+/// part a look may miss them; then this is called as well.
 void Port::wake_starving(void* context) {
   Port* port = static_cast<Port*>(context);
   if (!port->any_starving_.load()) return;

@@ -6,9 +6,9 @@
 // So `this` is the thread whose lane it is, and `carrier_` the one that runs.
 //
 // Locks, outermost first: the lane's, a handle's, the dispatcher's (see there), a leaf
-// (`inbox_mutex_`, the port's, the pool's). Nobody holds the lanes of two threads, and nobody but its own thread waits
-// for a lane. The lane is used without the inner ones: what must happen there is gathered under the
-// locks and done afterwards.
+// (`inbox_mutex_`, the port's, the pool's). Nobody holds the lanes of two threads, and nobody but
+// its own thread waits for a lane. The lane is used without the inner ones: what must happen there
+// is gathered under the locks and done afterwards.
 #pragma once
 
 #include <atomic>

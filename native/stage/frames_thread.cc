@@ -1,6 +1,7 @@
 #include "stage/frames_thread.h"
 
 #include <algorithm>
+#include <atomic>
 #include <system_error>
 #include <utility>
 
@@ -352,7 +353,7 @@ FrameState Frame::state() const {
 void FramesThread::show_state(Connection& c) {
   const auto state = static_cast<std::uint8_t>(c.frame.state());
   if (c.header.state == state) return;
-  c.header.state = state;
+  std::atomic_ref(c.header.state).store(state, std::memory_order_relaxed);  // others read it
   c.header.since = now();
 }
 

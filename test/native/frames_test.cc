@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <deque>
 #include <set>
@@ -987,7 +988,7 @@ PORT_TEST("a notice of a hand-off for a connection that is not away is ignored")
   CHECK(it.answer(first, long_answer) == 0);
   // While the answer goes out.
   const auto answering = static_cast<std::uint8_t>(FrameState::kAnswering);
-  CHECK(eventually([&] { return it.header(first.key).state == answering; }));
+  CHECK(eventually([&] { return std::atomic_ref(it.header(first.key).state) == answering; }));
   for (int i = 0; i < 3; ++i) repeat_notice(it, first.key);
   CHECK(it.take(kNotWithin).key == 0);
   CHECK(peer.read(long_answer.size()) == long_answer);

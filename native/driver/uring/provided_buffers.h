@@ -35,7 +35,7 @@ class ProvidedBuffers {
   BufferEntry* ring_ = nullptr;
   std::uint16_t tail_ = 0;
   std::uint32_t lent_ = 0;
-  std::uint32_t target_ = 0;  ///< how many were to be lent when that was asked last
+  std::uint32_t target_ = 0;     ///< how many were to be lent when that was asked last
   std::vector<Buffer> buffers_;  ///< by id
   std::vector<std::uint16_t> free_ids_;
 };
