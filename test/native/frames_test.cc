@@ -1084,7 +1084,7 @@ PORT_TEST("messages wait while a document comes or an answer goes, and come befo
   const std::uint32_t key = only_key(it);
   peer.write(framed("one").substr(0, 5));
   const auto receiving = static_cast<std::uint8_t>(FrameState::kReceiving);
-  CHECK(eventually([&] { return it.header(key).state == receiving; }));
+  CHECK(eventually([&] { return std::atomic_ref(it.header(key).state) == receiving; }));
   it.port->post(key, 1);
   CHECK(it.take(kNotWithin).key == 0);
   peer.write(framed("one").substr(5) + framed("two"));
@@ -1094,7 +1094,7 @@ PORT_TEST("messages wait while a document comes or an answer goes, and come befo
   const std::string answer = text_of(6'000'000);
   CHECK(it.answer(first, answer) == 0);
   const auto answering = static_cast<std::uint8_t>(FrameState::kAnswering);
-  CHECK(eventually([&] { return it.header(key).state == answering; }));
+  CHECK(eventually([&] { return std::atomic_ref(it.header(key).state) == answering; }));
   it.port->post(key, 2);
   CHECK(it.take(kNotWithin).key == 0);
   CHECK(peer.read(answer.size()) == answer);
@@ -1200,7 +1200,8 @@ PORT_TEST("a stage that ends closes connections between documents, and the other
   const auto receives = [&] {
     int count = 0;
     const auto receiving = static_cast<std::uint8_t>(FrameState::kReceiving);
-    it.records->for_each([&](const RecordHeader& header) { count += header.state == receiving; });
+    it.records->for_each(
+        [&](RecordHeader& header) { count += std::atomic_ref(header.state) == receiving; });
     return count;
   };
   CHECK(eventually([&] { return receives() == 2; }));
