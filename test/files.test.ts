@@ -43,8 +43,7 @@ describe('chunks', () => {
       [150_000, 160_000],
     ] as const) {
       const chunks: Buffer[] = [];
-      for await (const chunk of file.chunks({ size: 7000, start, end }))
-        chunks.push(chunk);
+      for await (const chunk of file.chunks({ size: 7000, start, end })) chunks.push(chunk);
       expect(Buffer.concat(chunks).equals(all.subarray(start, end))).toBe(true);
     }
   });

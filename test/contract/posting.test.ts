@@ -205,9 +205,7 @@ describe('Q2', () => {
     port.post(1, 1);
     port.post(1, 2);
     let room = 0;
-    const waiting = [port.room(), port.room()].map((operation) =>
-      operation.then(() => room++),
-    );
+    const waiting = [port.room(), port.room()].map((operation) => operation.then(() => room++));
     await turns();
     expect(room).toBe(0);
     const collector = new Collector(port);
