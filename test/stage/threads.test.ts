@@ -15,8 +15,9 @@ async function lost(commands: string, options: { state?: string; threads?: numbe
 
 describe('a thread that dies', () => {
   test('T1: in a handler: its connection is `abandoned`, another thread goes on with it', async () => {
-    const { client, log, deaths, pipeline } = await lost('say never;exit');
-    await until(() => client.text === 'abandoned');
+    const { client, log, deaths, pipeline } = await lost('say perhaps;exit');
+    // What a handler submitted before its thread died may have been begun by another (rule T1).
+    await until(() => /^(perhaps)?abandoned$/.test(client.text));
     const [before] = log.of('received');
     expect(log.of('abandoned')).toHaveLength(1);
     expect(log.of('abandoned')[0]!.threadId).not.toBe(before!.threadId + 100);
