@@ -51,6 +51,8 @@ function nativeSpool({ max, memory, spool, timeout }) {
       memory,
       dir: spool,
       stallTimeout: timeout,
+      // Clients that take all day are this server's trade: what each holds is what it has sent.
+      minRate: 0,
       farewellTimeout: FAREWELL,
       tooLarge: jsonFrame(tooLarge(max)),
       timedOut: jsonFrame(timedOut),
