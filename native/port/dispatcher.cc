@@ -404,18 +404,23 @@ void Dispatcher::keep(Consumer& consumer, std::size_t i) {
   cell.kept = true;
 }
 
+/// The consumer is locked.
+void Dispatcher::release_kept(Consumer& consumer, std::uint32_t key) {
+  KeyCells::Stripe& stripe = cells_.stripe(key);
+  Cell* cell = nullptr;
+  {
+    std::lock_guard lock(stripe.lock);
+    cell = cells_.find(stripe, key);
+    cell->kept = false;
+  }
+  release_key(consumer, *cell, 1);
+}
+
 bool Dispatcher::let_go(Consumer& consumer, std::uint32_t key) {
   if (consumer.kept.erase(key) > 0) {
     {
       std::lock_guard lock(consumer.lock);
-      KeyCells::Stripe& stripe = cells_.stripe(key);
-      Cell* cell = nullptr;
-      {
-        std::lock_guard locked(stripe.lock);
-        cell = cells_.find(stripe, key);
-        cell->kept = false;
-      }
-      release_key(consumer, *cell, 1);
+      release_kept(consumer, key);
     }
     queue_strays(consumer);
     if (!consumer.run.empty()) wake_if_idle();
@@ -492,14 +497,7 @@ void Dispatcher::leave_batch(Consumer& consumer, bool died, Leaving& leaving) {
 /// be now; what it had for a key that was pinned to it is gone with it.
 void Dispatcher::leave_keys(Consumer& consumer, Leaving& leaving) {
   for (const auto& [key, handle] : consumer.kept) {
-    KeyCells::Stripe& stripe = cells_.stripe(key);
-    Cell* cell = nullptr;
-    {
-      std::lock_guard lock(stripe.lock);
-      cell = cells_.find(stripe, key);
-      cell->kept = false;
-    }
-    release_key(consumer, *cell, 1);
+    release_kept(consumer, key);
     abandon(key, handle, leaving);
   }
   consumer.kept.clear();

@@ -2,11 +2,11 @@
 // last-in-first-out stack of waiting threads, the concurrency limit, bounded posting. What makes a
 // port a port.
 //
-// No lock guards all of it. Locks, outermost first: a handle's mutex (the callers'), a consumer's,
-// a stripe's of the key cells; the injected queue's, the idle mutex, the members' and the room's
+// No lock guards all of it. Locks, outermost first: a handle's mutex (the callers'), the members',
+// a consumer's, a stripe's of the key cells; the injected queue's, the idle mutex and the room's
 // are leaves. Two consumers' locks are held together only by a thief, which tries the second one
 // and never waits for it, and by a hand-off without serialized keys, which takes all in the order
-// of the members. No lock but a handle's is held while a thread is woken.
+// of the members. None of the dispatcher's is held while it wakes a thread.
 //
 // Nobody sleeps over work. Work is made visible (a ring's tail, a run queue's size), then the idle
 // word is read; whoever goes to sleep writes the idle word, then looks for work. Both with
@@ -88,7 +88,7 @@ struct Consumer {
   PacketQueue awaited;            ///< answers to what this thread awaits
   std::atomic<std::uint32_t> awaited_size{0};
   std::unique_ptr<Packet[]> batch{new Packet[kBatchLimit]};
-  std::unique_ptr<Cell* []> cells { new Cell*[kBatchLimit] };  ///< of the batch; null: awaited
+  std::unique_ptr<Cell*[]> cells = std::make_unique<Cell*[]>(kBatchLimit);  ///< null: no key held
   std::size_t batch_size = 0;
   /// Packets of the batch that were open to thieves when taken; stored locked.
   std::atomic<std::uint32_t> stealable{0};
@@ -96,9 +96,8 @@ struct Consumer {
   PostRing* ring = nullptr;     ///< what the thread posts; null: it does so otherwise, or has left
   /// Messages taken from the ring so far, modulo 2^32; stored locked.
   std::atomic<std::uint32_t> ring_head{0};
-  std::uint32_t room = 0;  ///< set aside for messages that were not taken from the ring yet
-  std::int32_t credit =
-      0;  ///< room of messages it has taken, its own to use until it gives it back
+  std::uint32_t room = 0;       ///< set aside for messages that were not taken from the ring yet
+  std::int32_t credit = 0;      ///< room of messages it has taken: its own until it is given back
   std::uint32_t seen_head = 0;  ///< `ring_head` when another thread last looked whether it moves
 
   // ---- of the thread itself
@@ -392,6 +391,7 @@ class Dispatcher {
   void release_slots(Consumer& consumer);
   void release_key(Consumer& consumer, Cell& cell, std::uint32_t count);
   void keep(Consumer& consumer, std::size_t i);
+  void release_kept(Consumer& consumer, std::uint32_t key);
   void inject_in_front(const std::vector<ReadyKey>& entries);
   struct Leaving;
   ReadyKey put_notice(const Packet& notice);

@@ -21,14 +21,6 @@ using namespace cp::test;
 
 constexpr std::uint32_t kStop = 0xfffffff0, kTask = 0xfffffff1;
 
-PortOptions options(std::uint32_t concurrency = 4) {
-  PortOptions made;
-  made.concurrency = concurrency;
-  made.buffers.buffer_size = 4096;
-  made.buffers.buffer_count = 64;
-  return made;
-}
-
 void nap(std::int64_t microseconds) {
   std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
 }

@@ -21,15 +21,6 @@ using namespace cp::test;
 
 constexpr std::int64_t kMillisecond = 1'000'000;
 
-PortOptions options(std::uint32_t concurrency, std::uint32_t buffers = 64,
-                    std::uint32_t size = 4096) {
-  PortOptions made;
-  made.concurrency = concurrency;
-  made.buffers.buffer_size = size;
-  made.buffers.buffer_count = buffers;
-  return made;
-}
-
 /// The n-th byte of a stream nobody else sends.
 char byte_at(std::size_t stream, std::size_t n) {
   return static_cast<char>((n * 131 + n / 251 + stream * 17) & 0xff);

@@ -16,14 +16,6 @@ using namespace cp::test;
 
 constexpr std::int64_t kMillisecond = 1'000'000;
 
-PortOptions options() {
-  PortOptions made;
-  made.concurrency = 4;
-  made.buffers.buffer_size = 4096;
-  made.buffers.buffer_count = 64;
-  return made;
-}
-
 TEST_CASE("a record's name is unlike any that is in use or was before it") {
   const auto table = RecordTable::make(4, 128);
   std::set<std::uint32_t> names;

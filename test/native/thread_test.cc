@@ -25,14 +25,6 @@ using namespace cp::test;
 
 constexpr std::int64_t kMillisecond = 1'000'000;
 
-PortOptions options(std::uint32_t concurrency = 4) {
-  PortOptions made;
-  made.concurrency = concurrency;
-  made.buffers.buffer_size = 4096;
-  made.buffers.buffer_count = 64;
-  return made;
-}
-
 Packet until(Member& member, PacketKind kind) {
   for (;;) {
     const Packet packet = member.next();

@@ -29,6 +29,15 @@ inline Port* make_port(const char* driver, PortOptions options = {}) {
   return port;
 }
 
+inline PortOptions options(std::uint32_t concurrency = 4, std::uint32_t buffers = 64,
+                           std::uint32_t size = 4096) {
+  PortOptions made;
+  made.concurrency = concurrency;
+  made.buffers.buffer_size = size;
+  made.buffers.buffer_count = buffers;
+  return made;
+}
+
 inline std::size_t open_handles() {
   std::size_t count = 0;
   HandleTable::instance().for_each([&](Handle& handle) { count += handle.id != 0; });
