@@ -260,7 +260,7 @@ class Slot implements Entry {
   }
 
   drop(): void {
-    if (this.block !== undefined) this.memory.revoke(this.block);
+    if (this.block !== undefined) this.memory.endLoan(this.block);
     this.block = undefined;
     if (this.chunk !== NO_CHUNK) this.memory.lane.release(this.chunk, this.start);
     this.chunk = NO_CHUNK;

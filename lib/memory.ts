@@ -148,10 +148,8 @@ export class Memory {
     const at = Math.floor(start / chunk.blockSize);
     const block = chunk.lent[at];
     if (block === undefined) return;
-    block.live = false;
-    if (!this.checked) return;
-    chunk.lent[at] = undefined;
-    this.revoke(block);
+    if (this.checked) chunk.lent[at] = undefined;
+    this.endLoan(block);
   }
 
   /** What is lent becomes the program's own. */
@@ -171,14 +169,24 @@ export class Memory {
     return this.exposeExactly(this.chunk, this.start, size);
   }
 
-  /** Lends no more than `length` bytes, until `revoke`. */
+  /** Lends no more than `length` bytes, until `endLoan`. */
   exposeExactly(chunk: number, start: number, length: number): Block {
     const memory = Buffer.from(this.native.expose(chunk, start, length));
     return new Block(this, chunk, start, memory);
   }
 
-  /** The program may not use it any more; and can't. */
-  revoke(block: Block): void {
+  /** What was lent may not be used any more. */
+  endLoan(block: Block): void {
+    block.live = false;
+    if (this.checked) this.revoke(block);
+  }
+
+  /**
+   * The program may not use it any more; and can't. V8 compiles loops over typed arrays on the
+   * assumption that no ArrayBuffer of the thread was ever detached, and they take half as long again
+   * from the first time on: hence only for what the program owned.
+   */
+  private revoke(block: Block): void {
     block.live = false;
     if (!this.lane.closed) this.native.revoke(block.bytes.buffer);
   }

@@ -326,7 +326,7 @@ export class Connection<
     this.target = undefined;
     this.error = undefined;
     if (this.documentBlock === undefined) return;
-    this.thread.lane.memory.revoke(this.documentBlock);
+    this.thread.lane.memory.endLoan(this.documentBlock);
     this.documentBlock = undefined;
   }
 

@@ -135,7 +135,7 @@ export class StageDocument {
     const { memory } = c.thread.lane;
     const lent = c.documentBlock;
     if (lent?.chunk === chunk && lent.start === block) return lent;
-    if (lent !== undefined) memory.revoke(lent);
+    if (lent !== undefined) memory.endLoan(lent);
     return (c.documentBlock = memory.exposeExactly(chunk, block, this.blockLength));
   }
 
