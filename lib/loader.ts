@@ -40,15 +40,17 @@ export const BUILD_COMMAND = 'npm explore completion-port -- npm run build:nativ
 /** Where this file is; a bundle that is an ES module has no such thing. */
 const here = typeof __dirname === 'string' ? __dirname : undefined;
 
+/**
+ * By what is mapped into the process: musl is its own dynamic loader. A report of the process would
+ * tell it too, but asks each worker, and waits for those that are in a native call.
+ */
 function isMusl(): boolean {
   if (process.platform !== 'linux') return false;
-  const { report } = process as { report?: NodeJS.ProcessReport & { excludeNetwork?: boolean } };
-  if (report === undefined) return false;
-  const before = report.excludeNetwork;
-  report.excludeNetwork = true; // looking up names of peers can take seconds
-  const { header } = report.getReport() as { header?: { glibcVersionRuntime?: string } };
-  report.excludeNetwork = before;
-  return header?.glibcVersionRuntime === undefined;
+  try {
+    return fs.readFileSync('/proc/self/maps', 'latin1').includes('/ld-musl-');
+  } catch {
+    return fs.existsSync('/etc/alpine-release'); // no /proc here
+  }
 }
 
 let found: string | undefined;

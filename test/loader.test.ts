@@ -97,7 +97,11 @@ describe('where no binary loads', () => {
   test('a system with musl is told from one with glibc', async (context) => {
     skipOnWindows(context, 'no libc of its own');
     const folder = packageWith({ [prebuilt]: 'binary' });
-    const musl = 'process.report.getReport = () => ({ header: {} })';
+    const musl = `
+      const fs = process.getBuiltinModule('fs');
+      const { readFileSync } = fs;
+      fs.readFileSync = (name, ...more) =>
+        name === '/proc/self/maps' ? '7f00 /lib/ld-musl-x86_64.so.1' : readFileSync(name, ...more)`;
     const { stderr } = await load(folder, musl);
     expect(stderr).toContain(`no usable native binary for linux-${process.arch}-musl`);
   });
