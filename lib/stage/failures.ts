@@ -49,10 +49,26 @@ export function pipelineClosed(): CodedError {
   return coded(new Error('The pipeline is closed'), 'ERR_PIPELINE_CLOSED');
 }
 
-/** What was thrown, as an Error. */
+/** What was thrown, as an Error. A program may throw anything, a revoked Proxy as well. */
 export function asError(thrown: unknown): Error {
-  if (thrown instanceof Error) return thrown;
-  return coded(new Error(`A handler threw ${inspect(thrown)}`, { cause: thrown }), 'ERR_THROWN');
+  if (tried(() => thrown instanceof Error, false)) return thrown as Error;
+  const what = tried(() => inspect(thrown), 'what cannot be looked at');
+  return coded(new Error(`A handler threw ${what}`, { cause: thrown }), 'ERR_THROWN');
+}
+
+function tried<T>(look: () => T, otherwise: T): T {
+  try {
+    return look();
+  } catch {
+    return otherwise;
+  }
+}
+
+/** A property of an error that should be text, and may be anything. */
+function textOf(error: Error, name: 'name' | 'message' | 'stack'): string | undefined {
+  const value = tried<unknown>(() => error[name], undefined);
+  if (value === undefined || typeof value === 'string') return value;
+  return tried(() => inspect(value), undefined);
 }
 
 /** An error as it can be posted to another thread: a class of a user's own can't. */
@@ -65,10 +81,16 @@ export interface PlainError {
 
 export function toPlain(error: Error): PlainError {
   const properties: Record<string, string | number> = {};
-  for (const [key, value] of Object.entries(error)) {
+  for (const key of tried(() => Object.keys(error), [])) {
+    const value = tried(() => (error as unknown as Record<string, unknown>)[key], undefined);
     if (typeof value === 'string' || typeof value === 'number') properties[key] = value;
   }
-  return { name: error.name, message: error.message, stack: error.stack, properties };
+  return {
+    name: textOf(error, 'name') ?? 'Error',
+    message: textOf(error, 'message') ?? '',
+    stack: textOf(error, 'stack'),
+    properties,
+  };
 }
 
 export function fromPlain(plain: PlainError): Error {

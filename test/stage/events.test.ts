@@ -151,6 +151,20 @@ describe('failures', () => {
     expect(deaths).toEqual([]);
   });
 
+  test('whatever a handler throws is told of, and the pool goes on', async () => {
+    const { port, failures, pipeline, deaths } = await scripted();
+    const odd = ['message', 'name', 'getter', 'stack', 'proxy', 'inspected', 'nothing'];
+    for (const [n, which] of odd.entries()) {
+      const client = new Client(port);
+      client.write(`odd ${which}`);
+      await until(() => client.closed && failures.length === n + 1);
+      expect(failures[n]!.error).toBeInstanceOf(Error);
+    }
+    await empty(pipeline);
+    await new Client(port).ask('say still here', 'still here');
+    expect(deaths).toEqual([]);
+  });
+
   test('so does one that rejects', async () => {
     const { log, port, pipeline } = await scripted();
     new Client(port).write('reject LATER');
