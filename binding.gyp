@@ -82,6 +82,7 @@
             "native/driver/linux_driver.cc",
             "native/driver/linux_send_file.cc",
             "native/driver/linux_socket.cc",
+            "native/driver/linux_status.cc",
             "native/driver/uring/nudge.cc",
             "native/driver/uring/probe.cc",
             "native/driver/uring/provided_buffers.cc",

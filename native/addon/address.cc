@@ -11,6 +11,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <string>
 
 namespace cp::addon {
 namespace {
@@ -21,6 +22,19 @@ std::uint32_t scope_of(const char* name) {
   return static_cast<std::uint32_t>(std::strtoul(name, nullptr, 10));
 #else
   return if_nametoindex(name);
+#endif
+}
+
+/// Where an address means something on one interface only, its name belongs to it: without it
+/// nobody can connect back. As uv_if_indextoiid has it: Windows gives the number.
+std::string zone_of(const sockaddr_in6& address) {
+  if (!IN6_IS_ADDR_LINKLOCAL(&address.sin6_addr) || address.sin6_scope_id == 0) return {};
+#ifdef _WIN32
+  return '%' + std::to_string(address.sin6_scope_id);
+#else
+  char name[IF_NAMESIZE];
+  if (if_indextoname(address.sin6_scope_id, name) == nullptr) return {};
+  return std::string("%") + name;
 #endif
 }
 
@@ -66,7 +80,7 @@ bool format_address(const driver::SocketAddress& address, NamedAddress& out) {
   sockaddr_in6 v6{};
   std::memcpy(&v6, address.bytes, sizeof v6);
   inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof text);
-  out = {text, ntohs(v6.sin6_port), true};
+  out = {text + zone_of(v6), ntohs(v6.sin6_port), true};
   return true;
 }
 

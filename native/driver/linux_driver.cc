@@ -68,11 +68,13 @@ void LinuxDriver::shut_down(Descriptor socket) { ::shutdown(static_cast<int>(soc
 
 void LinuxDriver::discard(Descriptor descriptor) { ::close(static_cast<int>(descriptor)); }
 
-/// O_TMPFILE needs the file system's help (NFS and FUSE before Linux 6.1 give none).
+/// O_TMPFILE needs the file system's help (NFS and FUSE before Linux 6.1 give none), which is told
+/// in as many ways as there are file systems and sandboxes; what is really amiss, the second call
+/// tells as well.
 Result LinuxDriver::temporary_file(const char* directory) {
   const int nameless = ::open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (nameless >= 0) return nameless;
-  if (errno != EOPNOTSUPP && errno != EISDIR) return -errno;
+  if (errno == EMFILE || errno == ENFILE || errno == ENOSPC || errno == EDQUOT) return -errno;
   std::string path = std::string(directory) + "/completion-port-XXXXXX";
   const int named = ::mkostemp(path.data(), O_CLOEXEC);
   if (named < 0) return -errno;

@@ -2,6 +2,7 @@
 
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -24,6 +25,18 @@ bool has_byte(int file, std::int64_t offset) {
   std::uint8_t byte = 0;
   const struct iovec into = {&byte, 1};
   return ::preadv2(file, &into, 1, offset, RWF_NOWAIT) >= 0;
+}
+
+/// For files that the kernel can't splice: those of /proc and /sys, and of some file systems.
+Result copy_part(const Operation& operation) {
+  constexpr std::size_t kMost = 16 * 1024;
+  std::uint8_t bytes[kMost];
+  const ssize_t read = ::pread(static_cast<int>(operation.file), bytes,
+                               std::min(next_part(operation), kMost), operation.offset);
+  if (read <= 0) return read == 0 ? 0 : -errno;
+  const ssize_t sent = ::send(static_cast<int>(operation.descriptor), bytes,
+                              static_cast<std::size_t>(read), MSG_DONTWAIT | MSG_NOSIGNAL);
+  return sent < 0 ? -errno : sent;
 }
 
 }  // namespace
@@ -49,6 +62,7 @@ Result send_part(const Operation& operation) {
     const ssize_t sent =
         ::sendfile(socket, static_cast<int>(operation.file), &offset, next_part(operation));
     if (sent >= 0) return sent;
+    if (errno == EINVAL) return copy_part(operation);
     if (errno != EINTR) return -errno;
   }
 }

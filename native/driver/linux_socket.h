@@ -17,9 +17,9 @@ Result socket_address(int socket, bool peer, SocketAddress& out);
 
 Result duplicate_descriptor(int fd, FileKind& kind);
 
-/// Takes O_NONBLOCK off: io_uring waits by itself, but answers EAGAIN for a non-blocking
-/// descriptor.
-void set_blocking(int fd);
+/// Takes O_NONBLOCK off, or sets it: io_uring waits by itself, but answers EAGAIN for a
+/// non-blocking descriptor; epoll's lane must never wait in a call.
+void set_blocking(int fd, bool blocking);
 
 /// `st_mode` of an open descriptor, or a negative errno.
 Result mode_of(int fd);

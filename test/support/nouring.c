@@ -1,8 +1,9 @@
-/* nouring ERRNO COMMAND [ARGUMENT...]
+/* nouring ERRNO[,statx] COMMAND [ARGUMENT...]
  *
  * Runs a command for which io_uring_setup, io_uring_enter and io_uring_register fail with ERRNO
  * (EPERM, ENOSYS, EINVAL, ENOMEM, EMFILE, EACCES or a number): what containers, hardened kernels
- * and old ones do. A seccomp filter, so it needs no privilege and ends with the command. */
+ * and old ones do. With `,statx` that call as well, as in profiles from before 2020. A seccomp
+ * filter, so it needs no privilege and ends with the command. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/filter.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* The same numbers on every architecture. */
@@ -32,7 +34,11 @@ static int parse_errno(const char* text) {
 }
 
 int main(int argc, char** argv) {
+  char* comma = argc < 3 ? NULL : strchr(argv[1], ',');
+  if (comma != NULL) *comma = 0;
   int error = argc < 3 ? 0 : parse_errno(argv[1]);
+  /* A number that no call has, where nothing more is to fail. */
+  unsigned other = comma != NULL && strcmp(comma + 1, "statx") == 0 ? SYS_statx : 0xffffffff;
   if (error <= 0 || error > 4095) {
     fprintf(stderr, "usage: nouring EPERM|ENOSYS|EINVAL|ENOMEM|EMFILE|EACCES|NUMBER COMMAND...\n");
     return 2;
@@ -40,6 +46,7 @@ int main(int argc, char** argv) {
 
   struct sock_filter filter[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, other, 2, 0),
       BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, IO_URING_SETUP, 0, 2),
       BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, IO_URING_REGISTER, 1, 0),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),

@@ -14,6 +14,7 @@
 #include "driver/blocking/blocking_calls.h"
 #include "driver/linux_send_file.h"
 #include "driver/linux_socket.h"
+#include "driver/linux_status.h"
 
 namespace cp::driver {
 namespace {
@@ -46,7 +47,7 @@ Result settle_kind(int fd, Operation& operation) {
 Result open_path(Operation& operation) {
   int flags = open_flags(operation.flags);
   struct statx status;
-  const bool exists = ::statx(AT_FDCWD, operation.path, 0, STATX_TYPE, &status) == 0;
+  const bool exists = status_of(AT_FDCWD, operation.path, 0, STATX_TYPE, status) == 0;
   const bool fifo = exists && S_ISFIFO(status.stx_mode);
   // Opening a FIFO blocks until there is a peer. With O_NONBLOCK the reading end opens at once, and
   // the writing end fails with ENXIO until there is a reader (fifo(7)).
@@ -133,9 +134,10 @@ Result file_status(const Operation& operation) {
   assert(operation.status != nullptr);
   FileStatus& out = *operation.status;
   struct statx from;
-  const Result result = retried([&] {
-    return ::statx(fd_of(operation), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &from);
-  });
+  Result result;
+  do {
+    result = status_of(fd_of(operation), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, from);
+  } while (result == -EINTR);
   if (result < 0) return result;
   out.size = from.stx_size;
   out.blocks = from.stx_blocks;

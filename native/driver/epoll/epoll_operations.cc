@@ -129,6 +129,9 @@ void EpollLane::accept(Operation* operation, Batch& out) {
   if (readiness_.must_wait(fd, operation->descriptor_id, Direction::kIn)) {
     return wait_ready(operation, Direction::kIn);
   }
+  // The listener may come from a port on io_uring, or be with one at the same time.
+  calls_.add();
+  set_blocking(fd, false);
   for (int turn = 0; turn < kTurn && !out.full(); ++turn) {
     const Result peer = retried(
         calls_, [&] { return ::accept4(fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC); });

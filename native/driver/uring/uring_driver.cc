@@ -1,7 +1,6 @@
 #include "driver/uring/uring_driver.h"
 
 #include "driver/linux_driver.h"
-#include "driver/linux_socket.h"
 #include "driver/uring/nudge.h"
 #include "driver/uring/probe.h"
 #include "driver/uring/uring_lane.h"
@@ -19,12 +18,6 @@ class UringDriver final : public LinuxDriver {
     auto lane = std::make_unique<uring::UringLane>(buffers, pool());
     error = lane->open(access());
     return error < 0 ? nullptr : std::move(lane);
-  }
-
-  Result listen(const ListenOptions& options) override {
-    const Result fd = LinuxDriver::listen(options);
-    if (fd >= 0) set_blocking(static_cast<int>(fd));
-    return fd;
   }
 
  private:

@@ -136,6 +136,15 @@ void UringLane::submit(Operation* operation) {
     }
     case Opcode::kSendFile:
       return make_runnable(operation);
+    case Opcode::kOpen:
+      // With these OPENAT always goes to a kernel thread, of which there are few, and which a FIFO
+      // without a reader keeps.
+      if ((operation->flags & (kOpenCreate | kOpenTruncate)) != 0) return to_pool(operation);
+      break;
+    case Opcode::kAccept:  // the listener may come from a port on epoll
+      count_call();
+      set_blocking(static_cast<int>(operation->descriptor), true);
+      break;
     case Opcode::kConnect: {
       count_call();
       const int fd = socket(family_of(*operation->address), SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -398,7 +407,7 @@ void UringLane::fetch_from_pool() {
     }
     const bool opened = completion.operation->code == Opcode::kOpen && completion.result >= 0;
     // The pool opens FIFOs non-blocking; the ring would answer EAGAIN instead of waiting.
-    if (opened) set_blocking(static_cast<int>(completion.result));
+    if (opened) set_blocking(static_cast<int>(completion.result), true);
     ready_.push_back(completion);
   }
 }
