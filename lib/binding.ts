@@ -533,6 +533,7 @@ export interface Binding {
     backlog: number,
     reusePort: boolean,
     ipv6Only: boolean,
+    noDelay: boolean,
   ): number;
   framesStopListening(frames: number): void;
   /** From now on no new document is begun: connections end when they rest. */

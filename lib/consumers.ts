@@ -1,9 +1,8 @@
 /**
  * Taking packets on the event loop: one after another with a handler, or in an async loop.
  */
-import { inspect } from 'node:util';
 import { invalidState } from './errors';
-import type { Consumer, Lane } from './lane';
+import { takenAlready, type Consumer, type Lane } from './lane';
 import type { Packet } from './packet';
 
 const MOST = 256;
@@ -131,10 +130,6 @@ export class PacketStream implements Consumer, AsyncIterableIterator<Packet, und
 }
 
 function begin(lane: Lane, consumer: Consumer): void {
-  if (lane.consumer !== undefined) {
-    throw invalidState(
-      `This thread takes packets already: ${inspect(lane.consumer, { depth: -1 })}`,
-    );
-  }
+  if (lane.consumer !== undefined) throw takenAlready(lane.consumer);
   lane.setConsumer(consumer);
 }

@@ -228,7 +228,10 @@ export class File<S extends Style = Style> extends Handle<S> {
   }
 
   private readOwned(options: OwnedReadOptions): Answer<S, Buffer> {
-    validate.options(options, 'target');
+    if (typeof options !== 'object' || options === null) {
+      const expected = 'an instance of Buffer, TypedArray, or DataView, or options';
+      throw validate.invalidType('target', expected, options);
+    }
     const { memory } = this.lane;
     const length = validate.integer(options.length, 'options.length', 0, 2 ** 31);
     this.assertAwaited('read() without memory');

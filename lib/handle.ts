@@ -202,9 +202,12 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     this.gone();
   }
 
-  /** @internal Closes a handle nobody has heard of: nobody is interested in a failure either. */
+  /**
+   * @internal Closes a handle nobody has heard of: no packet tells of it, whatever the style, and
+   * nobody is interested in a failure either.
+   */
   closeQuietly(): void {
-    (this.close() as Operation<void> | undefined)?.catch(() => undefined);
+    this.closeForPort().catch(() => undefined);
   }
 
   /** @internal Resolves when a handle of await style that was closed is gone. */
@@ -217,7 +220,9 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   closeForPort(): Operation<void> {
     if (this.style === 'await') return this.close() as Operation<void>;
     this.life = Life.Closing;
-    return closeHandle(this.lane, this.id);
+    const closing = closeHandle(this.lane, this.id);
+    closing.aftermath = this;
+    return closing;
   }
 
   /** @internal The handle does not exist any more, as far as this thread is concerned. */

@@ -6,6 +6,7 @@
  * microtasks; the same call brings back what has completed.
  */
 import { AsyncResource } from 'node:async_hooks';
+import { inspect } from 'node:util';
 import {
   Idle,
   Kind,
@@ -359,6 +360,8 @@ export class Lane {
    */
   get(max: number, timeout: number): boolean {
     if (this.driving || this.chained) throw invalidState('get() is not possible here');
+    // What comes would go to the consumer, who has no turn as long as this waits.
+    if (this.consumer !== undefined) throw takenAlready(this.consumer);
     // If the program goes back to its event loop, that has to hear of completions again.
     this.schedule();
     const deadline = timeout === Infinity ? Infinity : now() + timeout;
@@ -694,4 +697,8 @@ function rethrow(thrown: unknown): never {
 
 function takeFor(consumer: Consumer, count: number): void {
   consumer.take(count);
+}
+
+export function takenAlready(consumer: Consumer): Error {
+  return invalidState(`This thread takes packets already: ${inspect(consumer, { depth: -1 })}`);
 }

@@ -2,12 +2,14 @@
  * Listening TCP sockets.
  */
 import { handleAt, Kind, NO_CHUNK, Packet as Slot, SubmissionFlag } from './binding';
-import { ECANCELED, failure, invalidState, type Subject } from './errors';
+import { ECANCELED, failure, invalidState, timedOut, type Subject } from './errors';
 import { Handle, type Answer, type Style } from './handle';
 import type { Lane } from './lane';
 import type { OperationOptions } from './operation';
 import { TcpSocket } from './socket';
 import { Stream } from './stream';
+import { Alarm } from './timers';
+import * as validate from './validate';
 
 export interface ListenerAddress {
   readonly address: string;
@@ -80,7 +82,10 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
     return this.sockets();
   }
 
-  /** The same, ended by a signal. */
+  /**
+   * The same, ended by a signal, or with `ETIMEDOUT` when the loop waits longer than `timeout` for a
+   * connection.
+   */
   sockets(
     this: TcpListener<'await'>,
     options?: OperationOptions,
@@ -116,10 +121,24 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
   private readonly queue: TcpSocket<'await'>[] = [];
   private token = -1;
   private pausing = false;
+  private readonly timeout: number;
+  private alarm: Alarm | undefined = undefined;
 
   constructor(listener: TcpListener<'await'>, options: OperationOptions = {}) {
+    validate.options(options);
     super(listener.lane, options);
     this.listener = listener;
+    this.timeout = validate.timeout(options.timeout);
+  }
+
+  override next(): Promise<IteratorResult<TcpSocket<'await'>, undefined>> {
+    const answer = super.next();
+    if (this.timeout > 0 && this.waiting) {
+      this.alarm = new Alarm(this.timeout, () =>
+        this.stop(timedOut('accept', this.listener.subject())),
+      );
+    }
+    return answer;
   }
 
   override answered(error: number, _result: number, at: number, more: boolean): void {
@@ -141,7 +160,9 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
   }
 
   protected override take(): TcpSocket<'await'> | undefined {
-    return this.queue.shift();
+    const socket = this.queue.shift();
+    if (socket !== undefined) this.alarm?.cancel();
+    return socket;
   }
 
   protected override cancel(): void {
@@ -149,6 +170,7 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
   }
 
   protected override finish(): void {
+    this.alarm?.cancel();
     for (const socket of this.queue.splice(0)) socket.closeQuietly();
   }
 

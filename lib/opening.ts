@@ -1,45 +1,25 @@
 /**
- * How handles come about: opening files, connecting, listening.
+ * How handles come about: opening files, listening.
  */
-import dns = require('node:dns');
-import net = require('node:net');
 import { toNamespacedPath } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { addressesOf } from './addresses';
 import { handleAt, Kind, Packet as Slot } from './binding';
 import { EADDRNOTAVAIL, EAFNOSUPPORT, systemError } from './errors';
 import { File, type FileTraits } from './file';
 import { keyOf, watchSignal, type KeyOption, type Style } from './handle';
 import type { Lane } from './lane';
 import { TcpListener } from './listener';
-import { ComposedOperation, Operation, type OperationOptions, type Steps } from './operation';
+import {
+  ComposedOperation,
+  Operation,
+  OPERATION_OPTIONS,
+  type OperationOptions,
+} from './operation';
 import { HIGH_WATER_MARK, setHighWaterMark } from './outgoing';
 import { mayUseNet } from './permission';
-import { TcpSocket } from './socket';
+import type { TcpSocket } from './socket';
 import * as validate from './validate';
-
-export interface ConnectOptions extends OperationOptions {
-  /** Name or address. Default: 'localhost'. */
-  readonly host?: string | undefined;
-  readonly port: number;
-  /** Makes it answer in packets. Default: await style. */
-  readonly key?: KeyOption | undefined;
-  /**
-   * TCP_NODELAY: small pieces go at once. Default: true, unlike `net`'s: what is sent leaves in
-   * batches anyway, and with Nagle's algorithm the last piece of a message larger than a buffer
-   * waits for the peer's delayed acknowledgement, 40 ms.
-   */
-  readonly noDelay?: boolean | undefined;
-  /**
-   * Probes an idle connection; a number: for the first time after so many milliseconds. Default:
-   * false.
-   */
-  readonly keepAlive?: boolean | number | undefined;
-  /**
-   * Bytes that the connection may have to send before `send` says, or waits, that it is enough; 1 to 4 GiB.
-   * Default: 1 MiB.
-   */
-  readonly highWaterMark?: number | undefined;
-}
 
 export interface ListenOptions extends OperationOptions {
   /** Name or address. Default: '::', or '0.0.0.0' where there is no IPv6. */
@@ -107,8 +87,8 @@ export function openPath(lane: Lane, request: OpenRequest): Operation<File> {
     const id = handleAt(lane.words, at + Slot.HANDLE / 4);
     return openedFile(lane, id, key, traits);
   });
-  if (!watchSignal(operation, request)) return operation;
   const timeout = validate.timeout(request.timeout);
+  if (!watchSignal(operation, request)) return operation;
   begin(lane, operation, (token) => {
     const { path, flags, mode } = request;
     return lane.native.open(systemPath(path), flags, mode, key ?? -1, token, timeout);
@@ -144,34 +124,12 @@ function duplicated(
   return Operation.done(lane, Kind.Open, openedFile(lane, id, key, traits));
 }
 
-export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocket> {
-  validate.given(options);
-  const host = validate.string(options.host ?? 'localhost', 'options.host');
-  const port = validate.tcpPort(options.port, 'options.port');
-  const key = keyOf(lane, options.key);
-  const { noDelay = true, keepAlive = false } = options;
-  validate.boolean(noDelay, 'options.noDelay');
-  const highWaterMark = markOf(options);
-  if (typeof keepAlive !== 'boolean') {
-    validate.integer(keepAlive, 'options.keepAlive', 0, 0x7fffffff);
-  }
-  mayUseNet(host);
-  const run = async (steps: Steps): Promise<TcpSocket> => {
-    const socket = await connectToAny(lane, steps, await addressesOf(host), port, key);
-    setHighWaterMark(socket.id, highWaterMark);
-    if (noDelay) socket.setNoDelay();
-    if (keepAlive !== false) socket.setKeepAlive(true, keepAlive === true ? 0 : keepAlive);
-    return socket;
-  };
-  return new ComposedOperation(lane, Kind.Connect, 'connect', options, run, discard);
-}
-
 /** `accepts` false: somebody else is going to accept. */
 export function listen(lane: Lane, options: ListenOptions, accepts = true): Operation<TcpListener> {
   checkListenOptions(options);
   const key = keyOf(lane, options.key);
   const highWaterMark = markOf(options);
-  mayUseNet(options.host ?? '::');
+  mayUseNet(options.host || '::');
   const run = async (): Promise<TcpListener> => {
     const { backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
     const port = Number(options.port);
@@ -188,8 +146,21 @@ export function listen(lane: Lane, options: ListenOptions, accepts = true): Oper
   return new ComposedOperation(lane, Kind.Accept, 'listen', options, run, discard);
 }
 
+const LISTEN_OPTIONS = [
+  'host',
+  'port',
+  'key',
+  'backlog',
+  'reusePort',
+  'ipv6Only',
+  'noDelay',
+  'highWaterMark',
+  ...OPERATION_OPTIONS,
+];
+
 export function checkListenOptions(options: ListenOptions): void {
   validate.given(options);
+  validate.known(options, 'options', LISTEN_OPTIONS);
   validate.tcpPort(options.port, 'options.port');
   const { host, backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
   if (host !== undefined) validate.string(host, 'options.host');
@@ -200,7 +171,7 @@ export function checkListenOptions(options: ListenOptions): void {
   markOf(options);
 }
 
-function markOf(options: ListenOptions | ConnectOptions): number {
+function markOf(options: ListenOptions): number {
   return validate.highWaterMark(options.highWaterMark ?? HIGH_WATER_MARK, 'options.highWaterMark');
 }
 
@@ -212,8 +183,9 @@ export async function listenOnFirst(
   options: ListenOptions,
   listenOn: (address: string) => number,
 ): Promise<number> {
-  const { host } = options;
-  const addresses = host === undefined ? ['::', '0.0.0.0'] : (await addressesOf(host)).slice(0, 1);
+  const { host = '' } = options;
+  // As node:net takes an empty name.
+  const addresses = host === '' ? ['::', '0.0.0.0'] : (await addressesOf(host)).slice(0, 1);
   let result = 0;
   let last = '';
   for (const address of addresses) {
@@ -226,7 +198,11 @@ export async function listenOnFirst(
 }
 
 /** Has native code begin an operation that makes a handle, answered under a token. */
-function begin(lane: Lane, operation: Operation<unknown>, start: (token: number) => number): void {
+export function begin(
+  lane: Lane,
+  operation: Operation<unknown>,
+  start: (token: number) => number,
+): void {
   lane.flush();
   operation.token = lane.add(operation);
   const result = start(operation.token);
@@ -257,52 +233,6 @@ function openedFile(
   });
 }
 
-async function addressesOf(host: string): Promise<string[]> {
-  if (net.isIP(host) !== 0) return [host];
-  const found = await dns.promises.lookup(host, { all: true });
-  return found.map(({ address }) => address);
-}
-
-/** One address after another; the last failure is the operation's. */
-async function connectToAny(
-  lane: Lane,
-  steps: Steps,
-  addresses: readonly string[],
-  port: number,
-  key: number | undefined,
-): Promise<TcpSocket> {
-  let last: unknown;
-  for (const address of addresses) {
-    if (steps.stopped) break;
-    steps.subject = { net: true, address, port };
-    try {
-      return await steps.step(connectTo(lane, address, port, key));
-    } catch (error) {
-      last = error;
-    }
-  }
-  throw last;
-}
-
-function connectTo(
-  lane: Lane,
-  address: string,
-  port: number,
-  key: number | undefined,
-): Operation<TcpSocket> {
-  lane.assertOpen();
-  const subject = { net: true, address, port };
-  const operation = new Operation<TcpSocket>(
-    lane,
-    Kind.Connect,
-    subject,
-    (_result, at) =>
-      new TcpSocket<Style>(lane, handleAt(lane.words, at + Slot.HANDLE / 4), key, true),
-  );
-  begin(lane, operation, (token) => lane.native.connect(address, port, key ?? -1, token, 0));
-  return operation;
-}
-
 function listening(lane: Lane, id: number, key: number | undefined, accepts: boolean): TcpListener {
   const listener = new TcpListener<Style>(lane, id, key, true);
   if (key !== undefined && accepts) void listener.accept({ multishot: true });
@@ -310,6 +240,7 @@ function listening(lane: Lane, id: number, key: number | undefined, accepts: boo
   return listener;
 }
 
-function discard(late: TcpListener | TcpSocket): void {
+/** What came after its operation was given up. */
+export function discard(late: TcpListener | TcpSocket): void {
   late.closeQuietly();
 }

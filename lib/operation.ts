@@ -32,6 +32,9 @@ export interface OperationOptions {
   readonly quiet?: boolean | undefined;
 }
 
+/** The names of `OperationOptions`. */
+export const OPERATION_OPTIONS = ['signal', 'timeout', 'tag', 'quiet'] as const;
+
 /** Turns the packet at `at` (an index in `lane.words`) into what the operation resolves to. */
 export type Decode<T> = (result: number, at: number, operation: Operation<unknown>) => T;
 
@@ -283,7 +286,7 @@ export interface Steps {
   /** @internal Where the operation is at, for the text of a timeout. */
   subject: Subject;
   readonly stopped: boolean;
-  /** Waits for an inner operation, which is cancelled when the whole is. */
+  /** Waits for an inner operation, one of several perhaps, which is cancelled when the whole is. */
   step<U>(operation: Operation<U>): Promise<U>;
 }
 
@@ -293,7 +296,7 @@ export class ComposedOperation<T> extends Operation<T> implements Steps {
     awaitedAsItIs(this.prototype);
   }
 
-  private current: Operation<unknown> | undefined;
+  private readonly inner = new Set<Operation<unknown>>();
   private alarm: Alarm | undefined;
   private readonly syscall: string;
 
@@ -324,16 +327,20 @@ export class ComposedOperation<T> extends Operation<T> implements Steps {
     return !this.pending;
   }
 
-  step<U>(operation: Operation<U>): Promise<U> {
-    this.current = operation;
+  async step<U>(operation: Operation<U>): Promise<U> {
+    this.inner.add(operation);
     if (this.stopped) operation.cancel();
-    return operation.then();
+    try {
+      return await operation;
+    } finally {
+      this.inner.delete(operation);
+    }
   }
 
   /** @internal */
   override stop(reason: Error | undefined): void {
     this.fail(reason ?? cancelled(this.syscall, this.subject));
-    this.current?.cancel();
+    for (const operation of this.inner) operation.cancel();
   }
 
   private expire(): void {

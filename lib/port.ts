@@ -3,30 +3,24 @@
  */
 import { inspect } from 'node:util';
 import { binding, Kind, type NativeLane, type PortOptions as NativeOptions } from './binding';
+import { connect, type ConnectOptions } from './connecting';
 import { PacketStream, Server, type Service } from './consumers';
-import { invalidState, portClosed, queueFull, systemError } from './errors';
+import { invalidState, queueFull, systemError } from './errors';
 import type { File } from './file';
 import { openFlags } from './flags';
 import { asNothing, closeHandle, keyOf, type KeyOption, type Style } from './handle';
 import { Lane } from './lane';
 import type { TcpListener } from './listener';
-import {
-  connect,
-  listen,
-  openDescriptor,
-  openPath,
-  pathBytes,
-  type ConnectOptions,
-  type ListenOptions,
-} from './opening';
-import { Operation, type OperationOptions } from './operation';
+import { listen, openDescriptor, openPath, pathBytes, type ListenOptions } from './opening';
+import { Operation, OPERATION_OPTIONS, type OperationOptions } from './operation';
 import type { Packet } from './packet';
 import { mayOpen } from './permission';
 import type { TcpSocket } from './socket';
 import { Timer } from './timer';
 import * as validate from './validate';
 
-export type { ConnectOptions, ListenOptions } from './opening';
+export type { ConnectOptions } from './connecting';
+export type { ListenOptions } from './opening';
 
 export type DriverName = 'io_uring' | 'epoll' | 'iocp';
 
@@ -121,6 +115,18 @@ export interface PortStats {
   readonly refused: number;
 }
 
+const PORT_OPTIONS = [
+  'concurrency',
+  'driver',
+  'queueLimit',
+  'buffers',
+  'memoryLimit',
+  'serializeKeys',
+  'spin',
+  'dispatch',
+];
+const FILE_OPTIONS = ['mode', 'key', 'direct', ...OPERATION_OPTIONS];
+
 const MOST_PACKETS = 256;
 /** Somewhat more than a wake-up takes: two threads that wait for each other find to one another. */
 const SPIN = binding.availableParallelism() > 1 ? 50 : 0;
@@ -180,12 +186,7 @@ export class CompletionPort implements AsyncDisposable {
     const { concurrency = binding.availableParallelism() } = token;
     const known = attached.get(id);
     if (known !== undefined) return known;
-    let native: NativeLane;
-    try {
-      native = binding.attachPort(id);
-    } catch (cause) {
-      throw Object.assign(portClosed(), { cause });
-    }
+    const native = laneOf(() => binding.attachPort(id), 'attach');
     return new CompletionPort(undefined, native, concurrency);
   }
 
@@ -218,6 +219,7 @@ export class CompletionPort implements AsyncDisposable {
   ): Operation<File<'packet'>> | Operation<File<'await'>> {
     this.lane.assertOpen();
     validate.options(options);
+    validate.known(options, 'options', FILE_OPTIONS);
     const direct = validate.boolean(options.direct ?? false, 'options.direct');
     const mode = validate.u32(options.mode ?? 0o666, 'options.mode');
     const parsed = openFlags(flags, direct);
@@ -271,6 +273,7 @@ export class CompletionPort implements AsyncDisposable {
   timer(options: TimerHandleOptions = {}): Timer<'packet'> | Timer<'await'> {
     this.lane.assertOpen();
     validate.options(options);
+    validate.known(options, 'options', ['key']);
     const key = keyOf(this.lane, options.key);
     this.lane.flush();
     const id = this.lane.native.timer(key ?? -1);
@@ -336,7 +339,8 @@ export class CompletionPort implements AsyncDisposable {
    * Waits, without the event loop, for packets: from 1 to `max` (at most 256) of them, or none when
    * `timeout` milliseconds pass first; 0 polls (rule D6). For workers that do nothing else. `for
    * (const packet of port.get())`: see `Packet` for how long one is valid. Packets that the loop
-   * leaves behind go back to the queue. Throws `ERR_PORT_CLOSED` when the port is closed meanwhile.
+   * leaves behind go back to the queue. Throws `ERR_PORT_CLOSED` when the port is closed meanwhile,
+   * `ERR_INVALID_STATE` in a thread that takes packets on its event loop (`serve`, `packets`).
    */
   get(max = 64, timeout = Infinity): IterableIterator<Packet> {
     this.lane.assertOpen();
@@ -481,19 +485,21 @@ export class CompletionPort implements AsyncDisposable {
 
 function create(options: PortOptions): NativeLane {
   validate.options(options);
+  validate.known(options, 'options', PORT_OPTIONS);
   const { concurrency = binding.availableParallelism(), driver, buffers = {} } = options;
   validate.integer(concurrency, 'options.concurrency', 1, 1024);
   if (driver !== undefined) {
     validate.oneOf(driver, 'options.driver', ['io_uring', 'epoll', 'iocp'] as const);
   }
   validate.options(buffers, 'options.buffers');
+  validate.known(buffers, 'options.buffers', ['size', 'count']);
   const size = validate.integer(buffers.size ?? 32768, 'options.buffers.size', 1024, 2 ** 24);
   const count = validate.integer(buffers.count ?? 1024, 'options.buffers.count', 1, 2 ** 20);
   if (size * (count + RESERVED_BUFFERS) > GREATEST_BUFFERS) {
     throw validate.outOfRange('options.buffers', 'less than 4 GiB in all', buffers);
   }
   const dispatch = validate.oneOf(options.dispatch ?? 'any', 'options.dispatch', ['any', 'affine']);
-  return createNative({
+  const native: NativeOptions = {
     concurrency,
     driver: driver ?? '',
     queueLimit: validate.integer(options.queueLimit ?? 65536, 'options.queueLimit', 1, 2 ** 32 - 1),
@@ -509,7 +515,8 @@ function create(options: PortOptions): NativeLane {
     affine: dispatch === 'affine',
     spin: validate.integer(options.spin ?? SPIN, 'options.spin', 0, 1000),
     checkMemory: checks('memory'),
-  });
+  };
+  return laneOf(() => binding.createPort(native), 'createPort');
 }
 
 /** Whether `COMPLETION_PORT_CHECK`, a list with commas, names it. */
@@ -518,12 +525,12 @@ function checks(what: string): boolean {
 }
 
 /** Native code tells the errno and what failed; the rest of the error is completed here. */
-function createNative(options: NativeOptions): NativeLane {
+function laneOf(make: () => NativeLane, syscall: string): NativeLane {
   try {
-    return binding.createPort(options);
+    return make();
   } catch (cause) {
     const { errno, message } = cause as NodeJS.ErrnoException;
     if (typeof errno !== 'number') throw cause;
-    throw Object.assign(systemError(errno, message, {}), { syscall: 'createPort' });
+    throw Object.assign(systemError(errno, message, {}), { syscall });
   }
 }

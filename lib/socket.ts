@@ -252,10 +252,14 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     return this.setOption(SocketOption.NoDelay, validate.boolean(noDelay, 'noDelay') ? 1 : 0);
   }
 
-  /** Probes an idle connection, for the first time after `initialDelay` milliseconds. */
+  /**
+   * Probes an idle connection, for the first time after `initialDelay` milliseconds (two hours for
+   * 0; at most 32,767,000), then each second: after ten without an answer it ends with `ETIMEDOUT`.
+   * SO_KEEPALIVE with libuv's TCP_KEEPINTVL and TCP_KEEPCNT | SIO_KEEPALIVE_VALS.
+   */
   setKeepAlive(enable = true, initialDelay = 0): this {
     validate.boolean(enable, 'enable');
-    validate.integer(initialDelay, 'initialDelay', 0, 0x7fffffff);
+    validate.keepAlive(initialDelay, 'initialDelay');
     const seconds = Math.ceil(initialDelay / 1000) || DEFAULT_KEEP_ALIVE;
     return this.setOption(SocketOption.KeepAlive, enable ? seconds : 0);
   }

@@ -21,6 +21,7 @@ export abstract class Stream<T> implements AsyncIterableIterator<T, undefined>, 
   protected ending = false;
   protected inFlight = 0;
   private finished = false;
+  private signal: AbortSignal | undefined;
   private watch: Watch | undefined = undefined;
   private resolve: ((result: Result<T> | Promise<Result<T>>) => void) | undefined = undefined;
   private readonly idle: (() => void)[] = [];
@@ -31,9 +32,7 @@ export abstract class Stream<T> implements AsyncIterableIterator<T, undefined>, 
   constructor(lane: Lane, options: OperationOptions) {
     this.lane = lane;
     this.options = options;
-    const signal = validate.signal(options.signal);
-    if (signal?.aborted) this.fail(abortError(signal.reason));
-    else if (signal) this.watch = new Watch(signal, this);
+    this.signal = validate.signal(options.signal);
   }
 
   next(): Promise<Result<T>> {
@@ -41,6 +40,7 @@ export abstract class Stream<T> implements AsyncIterableIterator<T, undefined>, 
       return Promise.reject(invalidState('next() was called before the last one had answered'));
     }
     if (this.finished) return Promise.resolve({ done: true, value: undefined });
+    this.heed();
     try {
       this.proceed();
     } catch (error) {
@@ -50,6 +50,11 @@ export abstract class Stream<T> implements AsyncIterableIterator<T, undefined>, 
     if (value !== undefined) return Promise.resolve({ done: false, value });
     if (this.ending && this.inFlight === 0) return this.conclude();
     return new Promise<Result<T>>(this.executor);
+  }
+
+  /** Whether somebody waits for a value. */
+  protected get waiting(): boolean {
+    return this.resolve !== undefined;
   }
 
   async return(): Promise<Result<T>> {
@@ -95,6 +100,14 @@ export abstract class Stream<T> implements AsyncIterableIterator<T, undefined>, 
     const value = this.take();
     if (value !== undefined) this.settle({ done: false, value });
     else if (this.ending && this.inFlight === 0) this.settle(this.conclude());
+  }
+
+  /** From the first turn on: a loop that is never run listens to nothing. */
+  private heed(): void {
+    const { signal } = this;
+    this.signal = undefined;
+    if (signal?.aborted) this.fail(abortError(signal.reason));
+    else if (signal) this.watch = new Watch(signal, this);
   }
 
   private settle(result: Result<T> | Promise<Result<T>>): void {

@@ -32,7 +32,7 @@ export class Timer<S extends Style = Style> extends Handle<S> {
   /**
    * `for await (const count of timer.every(100))`: a turn each `interval` milliseconds; `count` is
    * how often the timer has fired since the last turn, more than 1 when the loop was late. Ends
-   * when the timer is closed.
+   * when the timer is closed, and with `signal`; a timeout is refused.
    */
   every(
     this: Timer<'await'>,
@@ -90,6 +90,9 @@ class Ticks extends Stream<number> {
 
   constructor(timer: Timer<'await'>, interval: number, options: OperationOptions = {}) {
     validate.options(options);
+    if (options.timeout !== undefined) {
+      throw validate.invalidValue('options.timeout', 'is not for a timer', options.timeout);
+    }
     super(timer.lane, options);
     this.timer = timer;
     this.interval = interval;

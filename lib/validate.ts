@@ -82,6 +82,14 @@ export function options(value: unknown, name = 'options'): void {
   }
 }
 
+/** Throws for an option that there is not: a misspelt one would be silently without effect. */
+export function known(options: object, name: string, names: readonly string[]): void {
+  for (const [key, value] of Object.entries(options)) {
+    if (names.includes(key)) continue;
+    throw invalidValue(`${name}.${key}`, `is unknown: there are ${names.join(', ')}`, value);
+  }
+}
+
 export function oneOf<T>(value: T, name: string, allowed: readonly T[]): T {
   if (allowed.includes(value)) return value;
   throw invalidValue(name, `must be one of: ${allowed.map((a) => inspect(a)).join(', ')}`, value);
@@ -137,4 +145,9 @@ export function data(value: unknown, name: string): void {
 
 export function highWaterMark(value: unknown, name: string): number {
   return integer(value, name, 1, 2 ** 32 - 1);
+}
+
+/** Milliseconds before the first probe; Linux takes at most 32,767 seconds (MAX_TCP_KEEPIDLE). */
+export function keepAlive(value: unknown, name: string): number {
+  return integer(value, name, 0, 32_767_000);
 }

@@ -161,14 +161,7 @@ const MOST_IN_FILES = 2 ** 50;
  */
 export function frames(options: FramesOptions): NativeStage {
   validate.given(options);
-  for (const [name, value] of Object.entries(options)) {
-    if ((names as readonly string[]).includes(name)) continue;
-    throw validate.invalidValue(
-      `options.${name}`,
-      `is unknown: there are ${names.join(', ')}`,
-      value,
-    );
-  }
+  validate.known(options, 'options', names);
   return Object.freeze({ [brand]: check(options) });
 }
 
@@ -287,10 +280,11 @@ export class Frames {
 
   /** A handle. */
   async listen(options: ListenOptions): Promise<number> {
-    mayUseNet(options.host ?? '::');
+    mayUseNet(options.host || '::');
     return listenOnFirst(options, (address) => {
-      const { port, backlog = 511, reusePort = false, ipv6Only = false } = options;
-      return binding.framesListen(this.id, address, Number(port), backlog, reusePort, ipv6Only);
+      const { backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
+      const port = Number(options.port);
+      return binding.framesListen(this.id, address, port, backlog, reusePort, ipv6Only, noDelay);
     });
   }
 

@@ -111,18 +111,6 @@ const known = [
   'data',
 ] as const;
 
-export function checkNames(options: object, name: string, names: readonly string[]): void {
-  for (const key of Object.keys(options)) {
-    if (names.includes(key)) continue;
-    const reason = `is unknown: there are ${names.join(', ')}`;
-    throw validate.invalidValue(
-      `${name}.${key}`,
-      reason,
-      (options as Record<string, unknown>)[key],
-    );
-  }
-}
-
 function checkStage(
   name: string,
   index: number,
@@ -134,7 +122,7 @@ function checkStage(
     throw validate.invalidType(at, 'of type object', given);
   }
   if ('native' in given) return checkNative(name, index, given as NativeStageOptions, names);
-  checkNames(given, at, known);
+  validate.known(given, at, known);
   const options = given as JavaScriptStageOptions;
   const { threads = DEFAULT_THREADS, concurrency, data } = options;
   validate.integer(threads, `${at}.threads`, 0, MOST_THREADS);
@@ -167,7 +155,7 @@ function checkNative(
   names: readonly string[],
 ): StageSpecification {
   const at = `stages.${name}`;
-  checkNames(options, at, ['native', 'next', 'threads', 'concurrency', 'pin']);
+  validate.known(options, at, ['native', 'next', 'threads', 'concurrency', 'pin']);
   const settings = settingsOf(options.native);
   if (settings === undefined) {
     throw validate.invalidValue(`${at}.native`, 'must be what frames() returned', options.native);

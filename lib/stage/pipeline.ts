@@ -32,7 +32,6 @@ import {
 } from './inspect';
 import { startInspector, type Inspector, type InspectorOptions } from './inspector';
 import {
-  checkNames,
   checkStages,
   MOST_CONNECTIONS,
   stageNamed,
@@ -175,7 +174,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     super();
     const specifications = checkStages(stages);
     validate.options(options);
-    checkNames(options, 'options', ['driver', 'connections', 'buffers', 'memoryLimit']);
+    validate.known(options, 'options', ['driver', 'connections', 'buffers', 'memoryLimit']);
     const { connections = 65536 } = options;
     this.limit = validate.integer(connections, 'options.connections', 1, MOST_CONNECTIONS);
     try {

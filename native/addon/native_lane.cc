@@ -97,7 +97,7 @@ NativeLane::NativeLane(Info info) : Napi::ObjectWrap<NativeLane>(info) {
   const Napi::Env env = info.Env();
   if (info[0].IsNumber()) {
     Port* port = Port::find(info[0].As<Napi::Number>().Uint32Value());
-    if (port == nullptr) throw coded(env, "The port is closed", "ERR_PORT_CLOSED");
+    if (port == nullptr) throw system_error(env, kErrorPortClosed, "");
     attach(env, *port);
     return;
   }
@@ -111,7 +111,7 @@ NativeLane::NativeLane(Info info) : Napi::ObjectWrap<NativeLane>(info) {
 void NativeLane::attach(Napi::Env env, Port& port) {
   driver::Result error = 0;
   thread_ = port.attach(arrays_->completions, error, &arrays_->posts);
-  if (thread_ == nullptr) throw system_error(env, error, "io_uring_setup");
+  if (thread_ == nullptr) throw system_error(env, error, port.driver().name());
   port_ = &port;
   thread_->set_outbox(this);
   try {

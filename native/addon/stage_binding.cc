@@ -229,6 +229,7 @@ Napi::Value frames_listen(Info info) {
   options.backlog = info[3].As<Napi::Number>().Int32Value();
   options.reuse_port = info[4].ToBoolean();
   options.ipv6_only = info[5].ToBoolean();
+  options.no_delay = info[6].ToBoolean();
   return number(info.Env(), stage->listen(options));
 }
 
