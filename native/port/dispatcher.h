@@ -351,8 +351,8 @@ class Dispatcher {
 
   static std::size_t extract_batch(Consumer& consumer, HandleId handle, std::uint32_t key,
                                    std::vector<Packet>& out);
-  void extract_mail(KeyCells::Stripe& stripe, Cell& cell, HandleId handle,
-                    std::vector<Packet>& out);
+  static void extract_mail(KeyCells::Stripe& stripe, Cell& cell, HandleId handle,
+                           std::vector<Packet>& out);
   void extract_from_all(HandleId handle, std::uint32_t key, std::vector<Packet>& out);
 
   void hold(Consumer& consumer, const Packet& packet, Cell* cell);

@@ -254,7 +254,10 @@ void Dispatcher::extract_handle(HandleId handle, std::uint32_t key, std::vector<
       Cell* cell = cells_.find(stripe, key);
       if (cell == nullptr) return;
       holder = cell->holder;
-      if (holder == nullptr) return extract_mail(stripe, *cell, handle, out);
+      if (holder == nullptr) {
+        extract_mail(stripe, *cell, handle, out);
+        return cells_.give_up_if_superfluous(stripe, *cell);
+      }
     }
     ReadyKey entry;
     {
@@ -266,8 +269,10 @@ void Dispatcher::extract_handle(HandleId handle, std::uint32_t key, std::vector<
       cell->held -= static_cast<std::uint32_t>(extract_batch(*holder, handle, key, out));
       if (cell->held == 0) cell->holder = nullptr;
       extract_mail(stripe, *cell, handle, out);
-      if (!take_entry(*cell)) return;
-      entry = {cell, cell->mail.front().queued_at};  // another handle has the key as well
+      const bool left = take_entry(*cell);  // another handle has the key as well
+      if (left) entry = {cell, cell->mail.front().queued_at};
+      cells_.give_up_if_superfluous(stripe, *cell);
+      if (!left) return;
     }
     return queue_ready_anew(entry);
   }
@@ -309,12 +314,12 @@ std::size_t Dispatcher::extract_batch(Consumer& consumer, HandleId handle, std::
   return found.size();
 }
 
+/// The cell is the caller's to give up.
 void Dispatcher::extract_mail(KeyCells::Stripe& stripe, Cell& cell, HandleId handle,
                               std::vector<Packet>& out) {
   const std::uint32_t before = cell.mail.size();
   cell.mail.extract([handle](const Packet& p) { return p.handle == handle; }, out);
   stripe.mailed.fetch_sub(before - cell.mail.size(), std::memory_order_relaxed);
-  cells_.give_up_if_superfluous(stripe, cell);
 }
 
 /// Any thread may have any of them, and thieves move them about: all are locked at once, in the one
@@ -329,7 +334,10 @@ void Dispatcher::extract_from_all(HandleId handle, std::uint32_t key, std::vecto
     if (!consumer.gone.load()) extract_batch(consumer, handle, key, out);
   });
   std::vector<Packet> mailed;
-  if (Cell* cell = cells_.find(stripe, key)) extract_mail(stripe, *cell, handle, mailed);
+  if (Cell* cell = cells_.find(stripe, key)) {
+    extract_mail(stripe, *cell, handle, mailed);
+    cells_.give_up_if_superfluous(stripe, *cell);
+  }
   std::stable_sort(out.begin(), out.end(),
                    [](const Packet& a, const Packet& b) { return a.queued_at < b.queued_at; });
   out.insert(out.end(), mailed.begin(), mailed.end());

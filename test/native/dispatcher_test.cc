@@ -1332,6 +1332,34 @@ TEST_CASE("A3 packets that wait for their key come before those for one thread a
   CHECK(out[1].result == 3);
 }
 
+/// So many keys that lie in one stripe of the key cells, which keeps some of its cells for the next
+/// keys and frees the others.
+std::vector<std::uint32_t> keys_of_one_stripe(std::size_t count) {
+  KeyCells cells(2);
+  std::vector<std::uint32_t> keys;
+  for (std::uint32_t key = 1; keys.size() < count; ++key) {
+    if (&cells.stripe(key) == &cells.stripe(1)) keys.push_back(key);
+  }
+  return keys;
+}
+
+TEST_CASE("A3 the last packet of a key is taken out of a batch, where many keys share a lock") {
+  for (const bool serialize : {true, false}) {
+    Dispatcher dispatcher({2, 65536, serialize});
+    FakeThread a(dispatcher);
+    const std::vector<std::uint32_t> keys = keys_of_one_stripe(40);
+    for (const std::uint32_t key : keys) push(dispatcher, completed(key, 7000 + key, key));
+    REQUIRE(a.take() == keys.size());
+    for (const std::uint32_t key : keys) {
+      std::vector<Packet> out;
+      dispatcher.extract_handle(7000 + key, key, out);
+      REQUIRE(out.size() == 1);
+      CHECK(out[0].result == key);
+    }
+    CHECK(dispatcher.queued() == 0);
+  }
+}
+
 // ---- any schedule -----------------------------------------------------------------------------
 
 /// Random steps of several threads, one after the other, against what the rules say.
