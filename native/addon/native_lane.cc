@@ -167,10 +167,9 @@ void NativeLane::leave(bool died) {
   // With the environment the notifier goes by its own hook, which has run by now.
   if (notifier_ != nullptr && !died) notifier_->close();
   notifier_ = nullptr;
-  Thread* thread = thread_;
-  thread_ = nullptr;
-  thread->set_outbox(nullptr);
-  thread->detach(died);
+  // Whoever is on an errand begins submissions through `thread_`: it is waited for first.
+  thread_->set_outbox(nullptr);
+  std::exchange(thread_, nullptr)->detach(died);
   // With the environment these go by themselves.
   if (!died && !in_callback_) let_go();
 }
