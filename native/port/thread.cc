@@ -298,11 +298,13 @@ void Thread::be_heard() {
   if (lane_ && lane_->notifier() >= 0) Watchman::instance().hear(lane_->notifier());
 }
 
+/// Asked with the lock and while `turn` is odd, as in `errand`: a thread that waits uses its lane
+/// without the lock.
 bool Thread::needs_errand(driver::Deadline now) {
   const std::unique_lock lock(lane_lock_, std::try_to_lock);
-  if (!lock || !lane_) return false;
-  return has_mail_.load(std::memory_order_acquire) || next_deadline() <= now ||
-         (outbox_ != nullptr && outbox_->pending()) || lane_->pending();
+  if (!lock || !lane_ || turn.load(std::memory_order_acquire) % 2 == 0) return false;
+  return has_mail_.load(std::memory_order_acquire) || !synthetic_.empty() ||
+         next_deadline() <= now || (outbox_ != nullptr && outbox_->pending()) || lane_->pending();
 }
 
 /// In `busy`'s place, which is in its program: begins what it has submitted, reads its letters,
