@@ -91,7 +91,7 @@
             "native/driver/uring/uring_driver.cc",
             "native/driver/uring/uring_lane.cc"
           ],
-          "ldflags": ["-Wl,--exclude-libs,ALL", "-Wl,-Bsymbolic", "-Wl,-z,now", "-Wl,-z,relro"],
+          "ldflags": ["-Wl,--exclude-libs,ALL", "-Wl,-Bsymbolic", "-Wl,-z,now", "-Wl,-z,relro", "-Wl,-z,nodelete"],
           "libraries": ["-lpthread", "-ldl"],
           "conditions": [
             ["target_arch=='x64' or target_arch=='arm64'", {
