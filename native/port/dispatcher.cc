@@ -459,14 +459,16 @@ void Dispatcher::unpin(Consumer& consumer, std::uint32_t key) {
 // ---- leaving ----------------------------------------------------------------------------------
 
 struct Dispatcher::Leaving {
+  std::vector<ReadyKey> notices;  ///< of keys that are abandoned, in front of everything
   std::vector<ReadyKey> back;     ///< what goes to the front of the queue, in order
   std::vector<ReadyKey> rest;     ///< what stood in its queues
-  std::vector<Packet> abandoned;  ///< notices, in front of everything
   std::unordered_set<std::uint32_t> told;
   std::vector<Packet>& orphans;
 };
 
-/// One notice for each key, whatever was in the middle of it.
+/// One notice for each key, whatever was in the middle of it. While the key is still the thread's:
+/// whoever comes to it from then on meets the notice first, also where a packet of the key arrives
+/// before the entry of the notice is queued.
 void Dispatcher::abandon(std::uint32_t key, HandleId handle, Leaving& leaving) {
   if (!leaving.told.insert(key).second) return;
   Packet notice;
@@ -474,7 +476,7 @@ void Dispatcher::abandon(std::uint32_t key, HandleId handle, Leaving& leaving) {
   notice.key = key;
   notice.handle = handle;
   notice.queued_at = driver::now();
-  leaving.abandoned.push_back(notice);
+  leaving.notices.push_back(put_notice(notice));
 }
 
 void Dispatcher::leave_batch(Consumer& consumer, bool died, Leaving& leaving) {
@@ -485,10 +487,10 @@ void Dispatcher::leave_batch(Consumer& consumer, bool died, Leaving& leaving) {
     if (packet.awaited() && state == kSlotClaimed) leaving.orphans.push_back(packet);
     const bool held = state == kSlotClaimed || state == kSlotDone || state == kSlotKept;
     if (!held || packet.awaited()) continue;
-    if (consumer.cells[i] != nullptr) release_key(consumer, *consumer.cells[i], 1);
     if (state == kSlotKept || (died && state == kSlotClaimed)) {
       abandon(packet.key, packet.handle, leaving);
     }
+    if (consumer.cells[i] != nullptr) release_key(consumer, *consumer.cells[i], 1);
   }
   consumer.batch_size = 0;
 }
@@ -497,8 +499,8 @@ void Dispatcher::leave_batch(Consumer& consumer, bool died, Leaving& leaving) {
 /// be now; what it had for a key that was pinned to it is gone with it.
 void Dispatcher::leave_keys(Consumer& consumer, Leaving& leaving) {
   for (const auto& [key, handle] : consumer.kept) {
-    release_kept(consumer, key);
     abandon(key, handle, leaving);
+    release_kept(consumer, key);
   }
   consumer.kept.clear();
   const std::unordered_set<std::uint32_t> pinned = consumer.pinned;
@@ -509,8 +511,8 @@ void Dispatcher::leave_keys(Consumer& consumer, Leaving& leaving) {
       std::lock_guard lock(stripe.lock);
       handle = cells_.find(stripe, key)->pinned_handle;
     }
-    unpin(consumer, key);
     abandon(key, handle, leaving);
+    unpin(consumer, key);
   }
 }
 
@@ -544,11 +546,9 @@ void Dispatcher::remove(Consumer& consumer, bool died, std::vector<Packet>& orph
     consumer.gone.store(true);  // nothing is queued here from now on
   }
   settle_credit(consumer, true);
-  for (const Packet& notice : leaving.abandoned) {
-    leaving.back.insert(leaving.back.begin(), put_notice(notice));
-  }
   inject_in_front(leaving.rest);
   inject_in_front(leaving.back);
+  inject_in_front(leaving.notices);
   {
     std::lock_guard lock(room_mutex_);
     std::erase_if(drain_requests_, [&](const Packet& p) { return p.target == &consumer; });

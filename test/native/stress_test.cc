@@ -229,6 +229,55 @@ TEST_CASE("D7 holds when any thread may have any packet") {
   stress(seed("stress without keys"), 3, 5, false, kKeys, kSpan);
 }
 
+/// A thread dies with all keys at hand while packets of them arrive: who takes those has to hear
+/// first that the key was abandoned.
+void abandon_while_packets_arrive(std::uint32_t keys, bool pinned) {
+  Dispatcher dispatcher({3, 65536, true});
+  FakeThread dying(dispatcher), taking(dispatcher);
+  for (std::uint32_t key = 1; key <= keys; ++key) push(dispatcher, completed(key, key, 1));
+  REQUIRE(dying.take() == keys);
+  for (std::uint32_t key = 1; key <= keys; ++key) {
+    REQUIRE(dying.claim(key - 1));
+    if (pinned) dying.pin(key, key);
+    if (pinned) dying.done(key - 1);
+  }
+  std::atomic<bool> go{false};
+  std::thread pushing([&] {
+    while (!go.load()) relax();
+    for (std::uint32_t key = keys; key > 0; --key) push(dispatcher, completed(key, key, 2));
+  });
+  std::thread leaving([&] {
+    go.store(true);
+    dying.leave(true);
+  });
+  std::vector<bool> told(keys + 1);
+  std::uint32_t missing = 2 * keys;
+  std::string wrong;
+  const bool all = eventually([&] {
+    const std::size_t count = taking.take();
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!taking.claim(i)) continue;
+      const PacketSlot& slot = taking.slots[i];
+      const bool notice = slot.kind == static_cast<std::uint8_t>(PacketKind::kAbandoned);
+      if (notice) told[slot.key] = true;
+      if (!told[slot.key]) wrong = "key " + std::to_string(slot.key);
+      --missing;
+      taking.done(i);
+    }
+    return missing == 0;
+  });
+  pushing.join();
+  leaving.join();
+  CHECK(all);
+  REQUIRE(wrong == "");
+}
+
+TEST_CASE("D1 T1 that a key was abandoned is told before anything that arrives meanwhile") {
+  for (int round = 0; round < 200; ++round) {
+    abandon_while_packets_arrive(200, round % 2 == 0);
+  }
+}
+
 TEST_CASE("D1 D7 hold for a single thread") { stress(seed("stress of one"), 1, 1, true, 1, kSpan); }
 
 }  // namespace
