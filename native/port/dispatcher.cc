@@ -335,7 +335,7 @@ void Dispatcher::give_back_unclaimed(Consumer& consumer, std::vector<ReadyKey>& 
   for (std::size_t i = consumer.batch_size; i-- > 0;) {
     const Packet& packet = consumer.batch[i];
     if (packet.awaited() || !revoke(consumer, i)) continue;
-    const ReadyKey entry = put_back(packet, consumer);
+    const ReadyKey entry = put_back(packet, consumer.credit);
     if (packet.target == nullptr) {
       back.push_back(entry);
     } else {
@@ -345,9 +345,10 @@ void Dispatcher::give_back_unclaimed(Consumer& consumer, std::vector<ReadyKey>& 
   std::reverse(back.begin(), back.end());
 }
 
-/// In front of what waits for its key, which is newer. The entry is the caller's to queue.
-ReadyKey Dispatcher::put_back(const Packet& packet, Consumer& caller) {
-  if (packet.kind == PacketKind::kPosted) --caller.credit;
+/// In front of what waits for its key, which is newer. The entry is the caller's to queue. `credit`
+/// pays for the room that a message takes up again.
+ReadyKey Dispatcher::put_back(const Packet& packet, std::int32_t& credit) {
+  if (packet.kind == PacketKind::kPosted) --credit;
   KeyCells::Stripe& stripe = cells_.stripe(packet.key);
   std::lock_guard lock(stripe.lock);
   Cell& cell = cells_.find_or_make(stripe, packet.key);

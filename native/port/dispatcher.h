@@ -283,6 +283,11 @@ class Dispatcher {
   /// The same for one that waits in its event loop and does not come for what its lane has. It is
   /// woken all the same.
   void set_aside(Consumer& consumer);
+  /// Packets the thread has taken and not begun that others could run.
+  std::size_t unbegun(Consumer& consumer);
+  /// The thread begins none of them, because it is busy with something else: they go back to the
+  /// queue.
+  void take_back(Consumer& stuck);
   /// Takes a thread off the stack that is to carry out an errand for another, which the caller
   /// tells it before it wakes it; null where none waits that might run (rule D3).
   Consumer* send_on_errand();
@@ -377,9 +382,9 @@ class Dispatcher {
   std::size_t steal_ready(Consumer& thief, Consumer& victim, std::size_t max);
   std::size_t steal_surplus(Consumer& thief, Consumer& victim, std::size_t max);
   std::size_t revoke_some(Consumer& victim, std::size_t wanted, std::vector<ReadyKey>& out,
-                          Consumer& thief);
-  std::size_t revoke_key(Consumer& victim, std::size_t last, ReadyKey& out, Consumer& thief);
-  ReadyKey put_back(const Packet& packet, Consumer& caller);
+                          std::int32_t& credit);
+  std::size_t revoke_key(Consumer& victim, std::size_t last, ReadyKey& out, std::int32_t& credit);
+  ReadyKey put_back(const Packet& packet, std::int32_t& credit);
   static bool untouched(Consumer& victim, std::size_t last, std::uint32_t held,
                         std::vector<std::size_t>& group);
   bool has_surplus(Consumer& consumer);

@@ -25,6 +25,16 @@ constexpr std::int64_t kTooOld = 1'000'000;
 
 std::uint32_t ready_at(Consumer& consumer) { return consumer.run.size() + consumer.unread(); }
 
+/// Not begun, and open to all. The consumer is locked.
+std::size_t ready_in_batch(Consumer& consumer) {
+  std::size_t ready = 0;
+  for (std::size_t i = 0; i < consumer.batch_size; ++i) {
+    const bool waits = slot_state(consumer, i).load() == kSlotReady;
+    ready += waits && open_to_all(consumer.batch[i]) ? 1 : 0;
+  }
+  return ready;
+}
+
 /// Any sequence does that no two threads share.
 std::uint32_t roll(Consumer& consumer) {
   consumer.dice = consumer.dice * 1664525u + 1013904223u;
@@ -115,12 +125,8 @@ std::size_t Dispatcher::steal_surplus(Consumer& thief, Consumer& victim, std::si
   {
     std::lock_guard lock(victim.lock, std::adopt_lock);
     if (victim.gone.load(std::memory_order_relaxed)) return 0;
-    std::size_t ready = 0;
-    for (std::size_t i = 0; i < victim.batch_size; ++i) {
-      const bool waits = slot_state(victim, i).load() == kSlotReady;
-      ready += waits && open_to_all(victim.batch[i]) ? 1 : 0;
-    }
-    if (ready > 0) revoke_some(victim, std::min(max, (ready + 1) / 2), entries, thief);
+    const std::size_t ready = ready_in_batch(victim);
+    if (ready > 0) revoke_some(victim, std::min(max, (ready + 1) / 2), entries, thief.credit);
   }
   std::reverse(entries.begin(), entries.end());
   const std::size_t got = hold_entries(thief, entries.data(), entries.size(), max);
@@ -129,18 +135,18 @@ std::size_t Dispatcher::steal_surplus(Consumer& thief, Consumer& victim, std::si
 }
 
 std::size_t Dispatcher::revoke_some(Consumer& victim, std::size_t wanted,
-                                    std::vector<ReadyKey>& out, Consumer& thief) {
+                                    std::vector<ReadyKey>& out, std::int32_t& credit) {
   std::size_t count = 0;
   for (std::size_t i = victim.batch_size; i-- > 0 && count < wanted;) {
     const Packet& packet = victim.batch[i];
     if (!open_to_all(packet) || slot_state(victim, i).load() != kSlotReady) continue;
     if (options_.serialize_keys) {
       ReadyKey entry;
-      const std::size_t revoked = revoke_key(victim, i, entry, thief);
+      const std::size_t revoked = revoke_key(victim, i, entry, credit);
       if (revoked > 0) out.push_back(entry);
       count += revoked;
     } else if (revoke(victim, i)) {
-      out.push_back(put_back(packet, thief));
+      out.push_back(put_back(packet, credit));
       ++count;
     }
   }
@@ -152,7 +158,7 @@ std::size_t Dispatcher::revoke_some(Consumer& victim, std::size_t wanted,
 /// are the newest; they then wait with the key, which stays the owner's (rules D7, D8). How many
 /// are free now, in the mail of their key.
 std::size_t Dispatcher::revoke_key(Consumer& victim, std::size_t last, ReadyKey& out,
-                                   Consumer& thief) {
+                                   std::int32_t& credit) {
   Cell& cell = *victim.cells[last];
   KeyCells::Stripe& stripe = cells_.stripe(cell.key);
   std::lock_guard lock(stripe.lock);
@@ -162,7 +168,7 @@ std::size_t Dispatcher::revoke_key(Consumer& victim, std::size_t last, ReadyKey&
   std::size_t revoked = 0;
   for (; revoked < group.size() && revoke(victim, group[revoked]); ++revoked) {
     const Packet& packet = victim.batch[group[revoked]];
-    if (packet.kind == PacketKind::kPosted) --thief.credit;
+    if (packet.kind == PacketKind::kPosted) --credit;
     add_mail(stripe, cell, packet, true);
   }
   cell.held -= static_cast<std::uint32_t>(revoked);
@@ -217,6 +223,31 @@ bool Dispatcher::has_surplus(Consumer& consumer) {
 std::uint32_t Dispatcher::held_of(const Cell& cell) {
   std::lock_guard lock(cells_.stripe(cell.key).lock);
   return cell.held;
+}
+
+// ---- what a busy thread does not begin --------------------------------------------------------
+
+std::size_t Dispatcher::unbegun(Consumer& consumer) {
+  if (consumer.stealable.load(std::memory_order_relaxed) == 0) return 0;
+  std::lock_guard lock(consumer.lock);
+  return consumer.gone.load(std::memory_order_relaxed) ? 0 : ready_in_batch(consumer);
+}
+
+/// To where they are merged with all others by age, because those who might come may have work of
+/// their own all the time (rule D1). Not those whose keys the thread is in the middle of.
+void Dispatcher::take_back(Consumer& stuck) {
+  std::vector<ReadyKey> entries;
+  std::int32_t credit = 0;
+  {
+    std::lock_guard lock(stuck.lock);
+    if (stuck.gone.load(std::memory_order_relaxed)) return;
+    revoke_some(stuck, kBatchLimit, entries, credit);
+  }
+  if (entries.empty()) return;
+  room_.fetch_add(credit);
+  std::reverse(entries.begin(), entries.end());
+  inject_in_front(entries);
+  wake_if_idle();
 }
 
 // ---- age --------------------------------------------------------------------------------------

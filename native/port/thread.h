@@ -130,6 +130,11 @@ class Thread final : public Consumer {
   bool needs_errand(driver::Deadline now);
   /// What the thread, which waits, is to do first when it comes.
   void send_to(Thread& busy) { errand_.store(&busy, std::memory_order_release); }
+  /// The same of one that runs. False when it has an errand already.
+  bool ask_to(Thread& busy) {
+    Thread* none = nullptr;
+    return errand_.compare_exchange_strong(none, &busy, std::memory_order_release);
+  }
   /// Errands that were carried out for this thread, and how many of the last ones were in vain:
   /// brought nothing that another thread could take.
   std::uint32_t errands() const { return errands_.load(std::memory_order_acquire); }

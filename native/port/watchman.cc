@@ -19,6 +19,9 @@ constexpr std::int64_t kPatience = kMillisecond;
 constexpr std::int64_t kPatienceWithLoop = 2 * kMillisecond;
 /// A thread that was sent and has not begun: another is sent.
 constexpr std::int64_t kPatienceWithCarrier = 2 * kMillisecond;
+/// A thread has something in its lane and nobody waits: one that runs is asked to look after it
+/// before its next batch.
+constexpr std::int64_t kPatienceWithAll = 10 * kMillisecond;
 /// After an errand the next one, twice as long after each that was in vain.
 constexpr std::int64_t kBetweenErrands = kMillisecond / 4;
 constexpr std::uint32_t kMostDoublings = 6;
@@ -125,7 +128,7 @@ void Watchman::look_at(Thread& thread, Deadline now, Sight& sight) {
   WatchmansNotes& notes = thread.notes_;
   const std::uint64_t turn = thread.turn.load();
   if (turn != notes.turn) {
-    notes = {turn, thread.errands(), now, 0, 0};
+    notes = {turn, thread.errands(), now, 0, 0, 0, 0};
     sight.moved = true;
   }
   constexpr std::uint64_t kNeverCame = 1;
@@ -134,6 +137,7 @@ void Watchman::look_at(Thread& thread, Deadline now, Sight& sight) {
   const bool stuck = thread.blocking() || now - notes.since >= kPatience;
   if (!parked) sight.busy = true;
   if (!stuck) return;
+  look_at_batch(thread, now);
   if (!thread.needs_errand(now)) {
     notes.needed_since = 0;
     return;
@@ -146,19 +150,47 @@ void Watchman::look_at(Thread& thread, Deadline now, Sight& sight) {
     const std::uint32_t doublings = std::min(thread.vain_errands(), kMostDoublings);
     notes.next_errand = now + (doublings == 0 ? 0 : kBetweenErrands << doublings);
   }
-  if (now >= notes.next_errand && send_somebody(thread)) {
+  if (now >= notes.next_errand && send_somebody(thread, now)) {
     notes.next_errand = now + kPatienceWithCarrier;
   }
 }
 
-bool Watchman::send_somebody(Thread& busy) {
+/// The rest of a batch belongs to others once its thread is in one handler for long, or in
+/// something else before it has begun the first.
+void Watchman::look_at_batch(Thread& thread, Deadline now) {
+  WatchmansNotes& notes = thread.notes_;
+  Dispatcher& dispatcher = thread.port().dispatcher();
+  const std::size_t unbegun = dispatcher.unbegun(thread);
+  if (unbegun != notes.unbegun || unbegun == 0) {
+    notes.unbegun = unbegun;
+    notes.unbegun_since = now;
+  } else if (now - notes.unbegun_since >= kPatience) {
+    dispatcher.take_back(thread);
+    notes.unbegun_since = now;
+  }
+}
+
+bool Watchman::send_somebody(Thread& busy, Deadline now) {
   Dispatcher& dispatcher = busy.port().dispatcher();
   if (busy.parked()) dispatcher.set_aside(busy);
   auto* carrier = static_cast<Thread*>(dispatcher.send_on_errand());
-  if (carrier == nullptr) return false;
+  if (carrier == nullptr) return ask_somebody(busy, now);
   carrier->send_to(busy);
   carrier->wake();
   return true;
+}
+
+/// So that nobody's connections wait without end while all others have work all the time (rule D1):
+/// the thread that was seen to move last, if it comes often, and has not been asked already.
+bool Watchman::ask_somebody(Thread& busy, Deadline now) {
+  if (now - busy.notes_.needed_since < kPatienceWithAll) return false;
+  Thread* chosen = nullptr;
+  for (Thread* thread : threads_) {
+    if (thread == &busy || !thread->has_place.load() || thread->parked()) continue;
+    if (chosen == nullptr || thread->notes_.since > chosen->notes_.since) chosen = thread;
+  }
+  const bool comes = chosen != nullptr && now - chosen->notes_.since < kPatienceWithAll;
+  return comes && chosen->ask_to(busy);
 }
 
 }  // namespace cp

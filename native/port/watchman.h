@@ -30,6 +30,8 @@ struct WatchmansNotes {
   driver::Deadline since = 0;         ///< it has not moved
   driver::Deadline needed_since = 0;  ///< it has something in its lane; 0: it has not
   driver::Deadline next_errand = 0;
+  std::size_t unbegun = 0;             ///< packets it has taken and not begun
+  driver::Deadline unbegun_since = 0;  ///< it begins none of them
 };
 
 class Watchman {
@@ -66,7 +68,9 @@ class Watchman {
   Sight look(driver::Deadline now);
   void look_at(Port& port, driver::Deadline now, Sight& sight);
   void look_at(Thread& thread, driver::Deadline now, Sight& sight);
-  static bool send_somebody(Thread& busy);
+  static void look_at_batch(Thread& thread, driver::Deadline now);
+  bool send_somebody(Thread& busy, driver::Deadline now);
+  bool ask_somebody(Thread& busy, driver::Deadline now);
   void rouse();
 
   std::mutex life_mutex_;  ///< held while the thread is started or ended; outside of `mutex_`

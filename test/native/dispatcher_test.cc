@@ -331,6 +331,25 @@ TEST_CASE("D8 a key that is in use is not stolen, whichever of its packets was b
   CHECK(a.claim(2));
 }
 
+TEST_CASE("D5 Q2 what a busy thread does not begin is taken back, and takes up room again") {
+  for (const bool serialize : {true, false}) {
+    Dispatcher dispatcher({3, 8, serialize});
+    FakeThread a(dispatcher), b(dispatcher);
+    for (int i = 1; i <= 6; ++i) REQUIRE(post(dispatcher, posted(i < 3 ? 1 : 10u + i, i)));
+    REQUIRE(a.take() == 6);
+    REQUIRE(a.claim(0));
+    CHECK(dispatcher.unbegun(a) == 5);
+    dispatcher.take_back(a);
+    // With serialized keys the second packet has the key that the thread is in the middle of.
+    CHECK(dispatcher.unbegun(a) == (serialize ? 1 : 0));
+    CHECK(drain(b) == (serialize ? Values{3, 4, 5, 6} : Values{2, 3, 4, 5, 6}));
+    a.done(0);
+    CHECK(drain(a) == (serialize ? Values{2} : Values{}));
+    REQUIRE(a.take_or_park() + b.take_or_park() == 0);
+    CHECK(dispatcher.room() == 8);
+  }
+}
+
 TEST_CASE("D5 without serialized keys any packet that has not begun can be stolen") {
   Dispatcher dispatcher({2, 65536, false});
   FakeThread a(dispatcher), b(dispatcher);

@@ -19,7 +19,7 @@ namespace {
 using namespace cp;
 using namespace cp::test;
 
-constexpr std::uint32_t kStop = 0xfffffff0, kTask = 0xfffffff1;
+constexpr std::uint32_t kStop = 0xfffffff0, kTask = 0xfffffff1, kAgain = 0xfffffff2;
 
 void nap(std::int64_t microseconds) {
   std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
@@ -36,6 +36,8 @@ class Helper {
     thread_.join();
   }
 
+  /// From now on it has something to do all the time: it posts itself a message for each.
+  void keep_going() { port_.post(kAgain, 0); }
   /// Runs `task` on the helper's thread, between two packets.
   void ask(std::function<void(Member&)> task) {
     {
@@ -76,6 +78,10 @@ class Helper {
     for (;;) {
       const Packet packet = member.next();
       if (packet.kind == PacketKind::kPosted && packet.key == kStop) return;
+      if (packet.kind == PacketKind::kPosted && packet.key == kAgain) {
+        port_.post(kAgain, 0);
+        continue;
+      }
       if (packet.kind == PacketKind::kPosted && packet.key == kTask) {
         std::unique_lock lock(mutex_);
         const auto task = std::move(tasks_.front());
@@ -129,6 +135,50 @@ PORT_TEST("D5 a receive that begins in an errand goes on in the lane of the thre
     REQUIRE(c.peer.write(text));
     CHECK(contents(helper.expect(PacketKind::kReceive)) == text);
   }
+}
+
+PORT_TEST("D1 a busy thread's lane is looked after where nobody waits, too") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member busy(*port);
+  Connection c = connection(*port, busy, listener(busy, true));
+  busy.receive(c.handle);
+  CHECK(busy.next(0).kind == PacketKind::kNone);
+  Helper helper(*port);
+  helper.keep_going();
+  for (const char* text : {"one", "two", "three"}) {
+    REQUIRE(c.peer.write(text));
+    CHECK(contents(helper.expect(PacketKind::kReceive)) == text);
+  }
+}
+
+PORT_TEST("D5 what a thread has taken and does not begin is for one that waits, or runs") {
+  NEEDS_DRIVER();
+  for (const bool runs : {false, true}) {
+    CAPTURE(runs);
+    Port* port = make_port(D::name, options());
+    Member busy(*port);
+    port->post(5, 1);
+    REQUIRE(busy.refill());  // and is busy with something else than that
+    Helper helper(*port);
+    if (runs) helper.keep_going();
+    const Packet packet = helper.expect(PacketKind::kPosted);
+    CHECK(packet.key == 5);
+  }
+}
+
+PORT_TEST("D5 what needs no kernel is answered while the thread that asked for it is busy") {
+  NEEDS_DRIVER();
+  Port* port = make_port(D::name, options());
+  Member busy(*port);
+  Thread::Association association;
+  association.keyed = true;
+  association.key = 77;
+  const auto timer = static_cast<HandleId>(busy.thread->timer(association));
+  CHECK(busy.next(0).kind == PacketKind::kNone);
+  Helper helper(*port);
+  busy.close(timer);
+  CHECK(helper.expect(PacketKind::kClose).key == 77);
 }
 
 PORT_TEST("D5 connections are accepted, timers fire and operations time out for a busy thread") {
