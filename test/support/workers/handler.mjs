@@ -1,13 +1,15 @@
-// Takes packets, and may be busy with one for as long as the test likes. `style`: 'get' or 'serve'.
+// Takes packets, and may be busy with one for as long as the test likes. `style`: 'get', 'serve' or
+// 'packets'.
 // A packet whose data begin with '!' is heavy: `heavy` names what its handler does until the test
 // raises `gate`. Everything else that was received is answered.
 import { execFileSync } from 'node:child_process';
 import { pbkdf2Sync } from 'node:crypto';
 import { readSync } from 'node:fs';
+import { runInNewContext } from 'node:vm';
 import { parentPort, workerData } from 'node:worker_threads';
 import { CompletionPort } from '../../../dist/index.js';
 
-const { token, index, style, heavy, gate, pipe, stop, max, prepares } = workerData;
+const { token, index, style, heavy, gate, pipe, file, stop, max, prepares } = workerData;
 const port = CompletionPort.attach(token);
 const open = () => Atomics.load(gate, 0) !== 0;
 
@@ -36,6 +38,18 @@ const busy = {
   wait() {
     Atomics.wait(gate, 0, 0);
   },
+  vm() {
+    while (!open()) {
+      try {
+        runInNewContext('for (;;);', {}, { timeout: 20 });
+      } catch (error) {
+        if (error.code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw error;
+      }
+    }
+  },
+  forever() {
+    for (;;) Math.sqrt(2);
+  },
   blocking() {
     port.blocking(() => port.blocking(busy.wait));
     port.blocking(busy.wait);
@@ -45,21 +59,38 @@ const busy = {
     packet.handle.send('!');
     busy.wait();
   },
+  closing(packet) {
+    packet.handle.close();
+    busy.wait();
+    return 'closed';
+  },
+  /** Bytes that come while it waits. */
+  file() {
+    opened.read(port.allocate(64), 0);
+    busy.wait();
+  },
+  posting() {
+    port.post(5, 123);
+    busy.wait();
+  },
 };
 
 function handle(packet) {
   const { type, key, code, value } = packet;
   const text = packet.data?.toString();
-  if (type === 'accepted') packet.accepted.receive({ multishot: true });
+  if (type === 'accepted') packet.accepted?.receive({ multishot: true });
+  // The thread it was received in has been ended.
+  const ended = type === 'received' && code === 'ECANCELED';
+  if (ended && packet.handle && !packet.handle.closed) packet.handle.receive({ multishot: true });
   parentPort.postMessage({ index, type, key, value, code, text });
-  if (type === 'posted' && key !== stop) busy[heavy](packet);
   if (type !== 'received' || !text) return;
-  if (text.startsWith('!')) busy[heavy](packet);
+  if (text === 'close') return packet.handle.close();
+  if (text.startsWith('!') && busy[heavy](packet) === 'closed') return;
   packet.handle.send(text);
 }
 
 /** What is to happen in this thread's lane while it is busy. */
-async function prepare({ file, timer, silent }) {
+async function prepare({ timer, silent }) {
   const listener = await port.listen({ host: '127.0.0.1', port: 0, key: 1 });
   listener.accept({ multishot: true });
   if (timer) port.timer({ key: 2 }).start(timer, { repeat: timer });
@@ -67,19 +98,18 @@ async function prepare({ file, timer, silent }) {
     const socket = await port.connect({ host: '127.0.0.1', port: silent.port, key: 3 });
     socket.receive({ timeout: silent.timeout });
   }
-  if (file) {
-    const opened = await port.open(file, { key: 4 });
-    busy.file = () => {
-      opened.read(64, 0);
-      busy.wait();
-    };
-  }
   return listener.address().port;
 }
 
+const opened = file ? await port.open(file, 'r', { key: 4 }) : undefined;
 const listening = prepares ? await prepare(prepares) : 0;
 parentPort.postMessage({ ready: true, listening });
-if (style === 'serve') {
+if (style === 'packets') {
+  for await (const packet of port.packets()) {
+    if (packet.key === stop) break;
+    handle(packet);
+  }
+} else if (style === 'serve') {
   const service = port.serve((packet) => {
     handle(packet);
     if (packet.key === stop) service.stop();
