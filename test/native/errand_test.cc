@@ -238,14 +238,14 @@ PORT_TEST("O7 sends of a busy thread go out as the peer makes room, whole and in
     all += std::string(kSize, letter);
     busy.send(c.handle, std::string(kSize, letter));
   }
-  CHECK(busy.next(0).kind == PacketKind::kNone);
+  const auto sent = [](const Packet& packet) {
+    return packet.kind == PacketKind::kSend && packet.error == 0 && packet.result == kSize;
+  };
+  int count = 0;  // of those that the sockets had room for at once
+  while (sent(busy.next(0))) ++count;
   Helper helper(*port);
   CHECK(c.peer.read(all.size()) == all);
-  for (int i = 0; i < 3; ++i) {
-    const Packet packet = helper.expect(PacketKind::kSend);
-    CHECK(packet.error == 0);
-    CHECK(packet.result == kSize);
-  }
+  for (; count < 3; ++count) CHECK(sent(helper.expect(PacketKind::kSend)));
 }
 
 PORT_TEST("D5 what a busy thread has read from a file is taken over") {
