@@ -9,7 +9,7 @@
 import { loadBinding } from './loader';
 
 /** Version of the layouts and functions below. */
-export const ABI = 11;
+export const ABI = 12;
 
 /** What a submission asks for and what a packet answers (one numbering for both). */
 export const enum Kind {
@@ -503,6 +503,8 @@ export interface Binding {
   outgoing(): ArrayBuffer;
   /** How completions of a busy thread are brought about in the calling thread's rings, and why not by a signal; '' where that is not needed. */
   nudging(): { mode: 'signal' | 'tick' | 'off' | ''; reason: string };
+  /** How many ports, and pools of memory, the process has not freed: those that are there, and those that somebody still looks at. For tests. */
+  remains(): { ports: number; pools: number };
   createPort(options: PortOptions): NativeLane;
   /** Attaches the calling thread to a port of this process. */
   attachPort(portId: number): NativeLane;

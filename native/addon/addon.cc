@@ -78,6 +78,13 @@ Napi::Value nudging(const Napi::CallbackInfo& info) {
   return out;
 }
 
+Napi::Value remains(const Napi::CallbackInfo& info) {
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("ports", static_cast<double>(Port::count()));
+  out.Set("pools", static_cast<double>(BufferPool::count()));
+  return out;
+}
+
 Napi::Value make_lane(const Napi::CallbackInfo& info) {
   auto* constructor = info.Env().GetInstanceData<Napi::FunctionReference>();
   return constructor->New({info[0]});
@@ -91,6 +98,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("capabilities", Napi::Function::New(env, capabilities));
   exports.Set("outgoing", Napi::Function::New(env, outgoing));
   exports.Set("nudging", Napi::Function::New(env, nudging));
+  exports.Set("remains", Napi::Function::New(env, remains));
   exports.Set("createPort", Napi::Function::New(env, make_lane));
   exports.Set("attachPort", Napi::Function::New(env, make_lane));
   exports.Set("availableParallelism",

@@ -32,6 +32,13 @@ Napi::ArrayBuffer share(Napi::Env env, const std::shared_ptr<SharedArrays>& arra
       keeper);
 }
 
+Napi::ArrayBuffer share(Napi::Env env, const SharedWordKeeper& word) {
+  auto* keeper = new SharedWordKeeper(word);
+  return Napi::ArrayBuffer::New(
+      env, &word->value, sizeof word->value,
+      [](Napi::Env, void*, SharedWordKeeper* kept) { delete kept; }, keeper);
+}
+
 PortOptions read_options(const Napi::Object& from) {
   const auto number = [&](const char* name) {
     return from.Get(name).As<Napi::Number>().DoubleValue();
@@ -96,15 +103,15 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
 NativeLane::NativeLane(Info info) : Napi::ObjectWrap<NativeLane>(info) {
   const Napi::Env env = info.Env();
   if (info[0].IsNumber()) {
-    Port* port = Port::find(info[0].As<Napi::Number>().Uint32Value());
-    if (port == nullptr) throw system_error(env, kErrorPortClosed, "");
+    const PortHold port = Port::find(info[0].As<Napi::Number>().Uint32Value());
+    if (!port) throw system_error(env, kErrorPortClosed, "");
     attach(env, *port);
     return;
   }
   driver::Result error = 0;
   std::string reason;
-  Port* port = Port::create(read_options(info[0].As<Napi::Object>()), error, reason);
-  if (port == nullptr) throw system_error(env, error, reason);
+  const PortHold port = Port::create(read_options(info[0].As<Napi::Object>()), error, reason);
+  if (!port) throw system_error(env, error, reason);
   attach(env, *port);
 }
 
@@ -134,12 +141,8 @@ void NativeLane::describe(Napi::Env env, Port& port) {
   self.Set("place", share(env, arrays_, arrays_->place, sizeof arrays_->place));
   self.Set("completions", share(env, arrays_, arrays_->completions, sizeof arrays_->completions));
   self.Set("posts", share(env, arrays_, &arrays_->posts, sizeof arrays_->posts));
-  // Ports and their threads are never freed.
-  const auto show = [&](const char* name, std::uint32_t& word) {
-    self.Set(name, Napi::ArrayBuffer::New(env, &word, sizeof word, [](Napi::Env, void*) {}));
-  };
-  show("postsTail", thread_->ring_tail);
-  show("idle", port.dispatcher().idle());
+  self.Set("postsTail", share(env, thread_->tail_keeper));
+  self.Set("idle", share(env, port.dispatcher().idle_keeper()));
   define<&NativeLane::enter>(self, "enter");
   define<&NativeLane::get>(self, "get");
   define<static_cast<Hot>(&NativeLane::hand_over)>(self, "submit");
@@ -364,7 +367,7 @@ Napi::Value NativeLane::detach(Info) {
 }
 
 Napi::Value NativeLane::stats(Info) {
-  const PortStats stats = port_->stats();
+  const PortStats stats = thread().port().stats();
   Napi::Object out = Napi::Object::New(Env());
   const auto set = [&](const char* name, std::uint64_t value) {
     out.Set(name, static_cast<double>(value));

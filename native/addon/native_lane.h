@@ -104,7 +104,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane>, private Outbox {
   Thread& thread();
 
   std::shared_ptr<SharedArrays> arrays_ = std::make_shared<SharedArrays>();
-  Port* port_ = nullptr;
+  Port* port_ = nullptr;  ///< that of `thread_`, and there as long as that is
   Thread* thread_ = nullptr;
   std::size_t begun_ = 0;  ///< submissions that another thread has begun; guarded by the lane
   std::shared_ptr<stage::RecordTable> records_;

@@ -165,8 +165,8 @@ Napi::Value NativeLane::handle_info(Info info) {
 Napi::Value NativeLane::unique_key(Info) { return number(Env(), cp::unique_key()); }
 
 Napi::Value NativeLane::hand_off(Info info) {
-  Port* target = Port::find(u32(info[1]));
-  if (target == nullptr) return number(Env(), kErrorPortClosed);
+  const PortHold target = Port::find(u32(info[1]));
+  if (!target) return number(Env(), kErrorPortClosed);
   return number(Env(), thread().port().hand_off(handle_id(info[0]), *target, u32(info[2])));
 }
 

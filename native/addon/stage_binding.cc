@@ -194,7 +194,7 @@ stage::FramesOptions read_frames_options(const Napi::Object& from) {
 
 Napi::Value create_frames(Info info) {
   stage::FramesOptions options = read_frames_options(info[0].As<Napi::Object>());
-  if (options.port == nullptr || options.next == nullptr || !options.records) {
+  if (!options.port || !options.next || !options.records) {
     return number(info.Env(), kErrorPortClosed);
   }
   driver::Result error = 0;

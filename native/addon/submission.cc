@@ -126,9 +126,9 @@ void tell_refused(Port& here, const Submission& record, std::int32_t error) {
 /// `token`: the key of a connection; `tag`: the number of the port it goes to. One that is gone, or
 /// was handed on before, is left alone. One that can't go is told so where it is.
 void hand_off(Thread& thread, const Submission& record, stage::RecordTable* table) {
-  Port* target = Port::find(record.tag);
+  const PortHold target = Port::find(record.tag);
   stage::RecordHeader* header = table == nullptr ? nullptr : table->header(record.token);
-  if (target == nullptr || header == nullptr) return;
+  if (!target || header == nullptr) return;
   Port& here = thread.port();
   const std::int32_t error =
       record.handle == 0 ? here.hand_off_key(*target, record.token, header->port)
@@ -138,7 +138,8 @@ void hand_off(Thread& thread, const Submission& record, stage::RecordTable* tabl
 
 /// A message whose connection has gone on to another port follows it.
 void forward(const Submission& record) {
-  if (Port* target = Port::find(record.tag)) target->post(record.token, record.offset, false);
+  if (const PortHold target = Port::find(record.tag))
+    target->post(record.token, record.offset, false);
 }
 
 /// One record, with those linked to it and those its slices take; returns how many.

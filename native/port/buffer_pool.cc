@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <deque>
 #include <iterator>
+#include <map>
+#include <tuple>
 
 #include "port/memory.h"
 
@@ -34,14 +37,34 @@ constexpr std::uint32_t kReserve = 1024;
 constexpr std::size_t kFetched = 31;
 /// Free small blocks of one size that a part keeps.
 constexpr std::size_t kMostCached = 64;
+/// Descriptions of chunks of one kind that have to be given up before the first serves another.
+constexpr std::size_t kResting = 16;
 
-/// Chunks by number, in blocks that are never moved or freed: lookups need no lock.
+/// Chunks by number, in blocks that are never moved or freed: lookups need no lock. Null: gone.
 struct Registry {
   static constexpr std::uint32_t kBlock = 1024;
   static constexpr std::uint32_t kBlocks = 4096;
   std::mutex mutex;
   std::atomic<std::atomic<Chunk*>*> blocks[kBlocks] = {};
   std::atomic<std::uint32_t> count{0};
+  std::vector<Chunk*> live;
+  /// By size, size of their blocks and whether those are receive buffers; in the order in which
+  /// they were given up.
+  using Kind = std::tuple<std::size_t, std::size_t, bool>;
+  std::map<Kind, std::deque<Chunk*>> resting;
+  std::atomic<std::size_t> pools{0};
+
+  std::vector<Chunk*> all() {
+    std::lock_guard lock(mutex);
+    return live;
+  }
+  Chunk* rested(const Kind& kind) {
+    const auto found = resting.find(kind);
+    if (found == resting.end() || found->second.size() < kResting) return nullptr;
+    Chunk* chunk = found->second.front();
+    found->second.pop_front();
+    return chunk;
+  }
 };
 Registry& registry() {
   static Registry* const instance = new Registry;
@@ -50,10 +73,10 @@ Registry& registry() {
 
 }  // namespace
 
-Chunk::Chunk(BufferPool& pool, std::uint8_t* base, std::size_t size, std::size_t block_size)
-    : pool_(pool), base_(base), size_(size), block_size_(block_size), words_(size / block_size) {}
+Chunk::Chunk(std::size_t size, std::size_t block_size, bool receives)
+    : size_(size), block_size_(block_size), receives_(receives), words_(size / block_size) {}
 
-Chunk* Chunk::make(BufferPool& pool, std::size_t size, std::size_t block_size) {
+Chunk* Chunk::make(BufferPool& pool, std::size_t size, std::size_t block_size, bool receives) {
   void* base = reserve_memory(size);
   if (base == nullptr) return nullptr;
   Registry& all = registry();
@@ -67,8 +90,16 @@ Chunk* Chunk::make(BufferPool& pool, std::size_t size, std::size_t block_size) {
   if (id % Registry::kBlock == 0) {
     block.store(new std::atomic<Chunk*>[Registry::kBlock](), std::memory_order_release);
   }
-  auto* chunk = new Chunk(pool, static_cast<std::uint8_t*>(base), size, block_size);
+  Chunk* chunk = all.rested({size, block_size, receives});
+  if (chunk == nullptr) chunk = new Chunk(size, block_size, receives);
   chunk->id_ = id;
+  chunk->base_ = static_cast<std::uint8_t*>(base);
+  chunk->registered_ = false;
+  chunk->pool_.store(&pool, std::memory_order_relaxed);
+  chunk->pooled_.store(true);
+  chunk->pins_.store(1);
+  chunk->live_index_ = static_cast<std::uint32_t>(all.live.size());
+  all.live.push_back(chunk);
   block.load(std::memory_order_relaxed)[id % Registry::kBlock].store(chunk);
   all.count.store(id + 1, std::memory_order_release);
   return chunk;
@@ -89,34 +120,52 @@ bool Chunk::pin() {
 }
 
 void Chunk::unpin() {
-  if (pins_.fetch_sub(1) == 1) free_memory(base_, size_);
+  if (pins_.fetch_sub(1) > 1) return;
+  free_memory(base_, size_);
+  Registry& all = registry();
+  std::lock_guard lock(all.mutex);
+  all.blocks[id_ / Registry::kBlock].load()[id_ % Registry::kBlock].store(nullptr);
+  all.live[live_index_] = all.live.back();
+  all.live[live_index_]->live_index_ = live_index_;
+  all.live.pop_back();
+  all.resting[{size_, block_size_, receives_}].push_back(this);
 }
 
 bool Chunk::idle() const {
   return std::all_of(words_.begin(), words_.end(), [](const auto& word) { return word == 0; });
 }
 
+BufferPool::BufferPool(const Options& options) : options_(options) {
+  registry().pools.fetch_add(1);
+}
+BufferPool::~BufferPool() { registry().pools.fetch_sub(1); }
+
+std::size_t BufferPool::count() { return registry().pools.load(); }
+
 BufferPool* BufferPool::make(const Options& options) {
   auto* pool = new BufferPool(options);
   const std::size_t count = static_cast<std::size_t>(options.buffer_count) + kReserve;
-  pool->receive_ = Chunk::make(*pool, count * options.buffer_size, options.buffer_size);
+  pool->receive_ = Chunk::make(*pool, count * options.buffer_size, options.buffer_size, true);
   if (pool->receive_ == nullptr) {
     delete pool;
     return nullptr;
   }
-  pool->receive_->filled_.resize(count);
+  pool->receive_->filled_.assign(count, 0);
   pool->chunks_.push_back(pool->receive_);
+  ++pool->holders_;
   // Popped from the end: low addresses first, so that a quiet port touches few pages.
-  for (std::uint32_t i = options.buffer_count; i-- > 0;) pool->put_buffer(i * options.buffer_size);
+  bool told = false;
+  for (std::uint32_t i = options.buffer_count; i-- > 0;) {
+    pool->put_buffer(i * options.buffer_size, told);
+  }
   pool->reserve_next_ = options.buffer_count * options.buffer_size;
   return pool;
 }
 
 bool BufferPool::chunk(std::uint32_t index, driver::Slice& out) const {
   Chunk* found = Chunk::find(index);
-  if (found == nullptr || found == &found->pool().receive_chunk() || &found->pool() != this) {
-    return false;
-  }
+  const bool mine = found != nullptr && found->pool_.load(std::memory_order_relaxed) == this;
+  if (!mine || found->receives_) return false;
   std::lock_guard lock(mutex_);
   if (found->size() <= driver::kLargestRegistered) found->registered_ = true;
   out = {found->base(), found->size()};
@@ -176,27 +225,31 @@ bool BufferPool::fetch_buffers(Part& own, std::uint32_t& offset) {
       part.count.store(static_cast<std::uint32_t>(part.buffers.size()), std::memory_order_relaxed);
     }
     if (count == 0) return true;
-    bool kept = false;
+    bool tells = false;
     {
       std::lock_guard lock(own.lock);
-      kept = !closed_.load(std::memory_order_relaxed);
+      const bool kept = !closed_.load(std::memory_order_relaxed);
       if (kept)
         own.buffers.insert(own.buffers.end(), std::reverse_iterator(more + count),
                            std::reverse_iterator(more));
       own.count.store(static_cast<std::uint32_t>(own.buffers.size()), std::memory_order_relaxed);
+      tells = kept && asks_to_be_told();
     }
-    if (kept && on_free_ != nullptr) on_free_(on_free_context_);
+    if (tells) tell_(on_free_context_);
     return true;
   }
   return false;
 }
 
-/// False when the pool is closed.
-bool BufferPool::put_buffer(std::uint32_t offset) {
+/// False when the pool is closed. What is true after it stays so until the lock is released, and no
+/// longer: whoever closes the pool takes the lock of each part. `tells`: `tell_` is to be called.
+bool BufferPool::put_buffer(std::uint32_t offset, bool& tells) {
   Part& own = own_part();
   std::lock_guard lock(own.lock);
   if (closed_.load(std::memory_order_relaxed)) return false;
+  receive_->word(offset).store(0, std::memory_order_relaxed);
   own.buffers.push_back(offset);
+  tells = asks_to_be_told();
   own.count.store(static_cast<std::uint32_t>(own.buffers.size()), std::memory_order_relaxed);
   return true;
 }
@@ -211,12 +264,16 @@ std::uint32_t BufferPool::allowance(std::uint32_t held) {
 }
 
 void BufferPool::add_lane() {
-  std::lock_guard lock(mutex_);
-  if (++lanes_ <= most_lanes_) return;
-  most_lanes_ = lanes_;
-  if (reserve_next_ + options_.buffer_size > receive_->size()) return;
-  put_buffer(reserve_next_);
-  reserve_next_ += options_.buffer_size;
+  bool tells = false;
+  {
+    std::lock_guard lock(mutex_);
+    if (++lanes_ <= most_lanes_) return;
+    most_lanes_ = lanes_;
+    if (reserve_next_ + options_.buffer_size > receive_->size()) return;
+    put_buffer(reserve_next_, tells);
+    reserve_next_ += options_.buffer_size;
+  }
+  if (tells) tell_(on_free_context_);
 }
 
 void BufferPool::remove_lane() {
@@ -244,8 +301,9 @@ std::uint32_t BufferPool::free_buffers() const {
   return free;
 }
 
-void BufferPool::set_on_free(void (*on_free)(void*), void* context) {
-  on_free_ = on_free;
+void BufferPool::set_on_free(bool (*wanted)(void*), void (*tell)(void*), void* context) {
+  wanted_ = wanted;
+  tell_ = tell;
   on_free_context_ = context;
 }
 
@@ -263,6 +321,7 @@ bool BufferPool::grow(std::size_t block_size) {
     free.push_back({made->id(), static_cast<std::uint32_t>(i * block_size)});
   }
   chunks_.push_back(made);
+  ++holders_;
   return true;
 }
 
@@ -377,7 +436,9 @@ bool BufferPool::put_cached(Chunk& chunk, std::uint32_t start) {
   std::vector<Place>& cached = own.blocks[log - kSmallestLog];
   std::lock_guard lock(own.lock);
   if (cached.size() >= kMostCached || closed_.load(std::memory_order_relaxed)) return false;
+  chunk.word(start).store(0, std::memory_order_relaxed);
   cached.push_back({chunk.id(), start});
+  allocated_.fetch_sub(chunk.block_size());
   return true;
 }
 
@@ -395,7 +456,9 @@ bool BufferPool::allocate_fixed(std::uint64_t size, Place& out) {
 
 /// From here on it counts, until no operation uses it any more.
 void BufferPool::release_fixed(Place place) {
-  allocated_.fetch_add(Chunk::find(place.chunk)->block_size(), std::memory_order_relaxed);
+  Chunk* chunk = Chunk::find(place.chunk);
+  if (chunk == nullptr) return;
+  allocated_.fetch_add(chunk->block_size(), std::memory_order_relaxed);
   release(place);
 }
 
@@ -408,7 +471,7 @@ bool BufferPool::disown(Chunk& chunk, std::uint32_t offset, Agrees agrees) {
   std::uint64_t before = word.load();
   do {
     if ((before & kOwned) == 0 || !agrees(before)) return false;
-  } while (!word.compare_exchange_weak(before, before & kUses));
+  } while (!word.compare_exchange_weak(before, std::max<std::uint64_t>(1, before & kUses)));
   if ((before & kUses) == 0) chunk.pool().freed(chunk, offset);
   return true;
 }
@@ -429,7 +492,9 @@ void BufferPool::own(Place place, std::uint64_t length) {
 }
 
 void BufferPool::assign(Place place, std::uint32_t owner) {
-  std::atomic<std::uint64_t>& word = Chunk::find(place.chunk)->word(place.offset);
+  Chunk* chunk = Chunk::find(place.chunk);
+  if (chunk == nullptr) return;
+  std::atomic<std::uint64_t>& word = chunk->word(place.offset);
   std::uint64_t before = word.load();
   do {
     if ((before & kOwned) == 0) return;
@@ -437,10 +502,8 @@ void BufferPool::assign(Place place, std::uint32_t owner) {
 }
 
 void BufferPool::release_all_of(std::uint32_t owner) {
-  const std::uint32_t count = registry().count.load(std::memory_order_acquire);
   const auto agrees = [owner](std::uint64_t word) { return word >> kOwnerShift == owner; };
-  for (std::uint32_t id = 0; id < count; ++id) {
-    Chunk* chunk = Chunk::find(id);
+  for (Chunk* chunk : registry().all()) {
     for (std::size_t block = 0; block < chunk->blocks(); ++block) {
       disown(*chunk, static_cast<std::uint32_t>(block * chunk->block_size()), agrees);
     }
@@ -462,13 +525,17 @@ std::uint8_t* BufferPool::use(Place place, std::uint64_t length) {
 
 bool BufferPool::received(Place place) {
   const Chunk* found = Chunk::find(place.chunk);
-  return found != nullptr && found == &found->pool().receive_chunk();
+  return found != nullptr && found->receives_;
 }
 
 void BufferPool::unuse(Place place) {
   Chunk* found = Chunk::find(place.chunk);
-  const std::uint64_t before = found->word(place.offset).fetch_sub(1);
-  if ((before & (kOwned | kUses)) == 1) found->pool().freed(*found, place.offset);
+  std::atomic<std::uint64_t>& word = found->word(place.offset);
+  std::uint64_t before = word.load();
+  while ((before & (kOwned | kUses)) != 1) {
+    if (word.compare_exchange_weak(before, before - 1)) return;
+  }
+  found->pool().freed(*found, place.offset);
 }
 
 bool BufferPool::in_use(Place place) {
@@ -489,47 +556,65 @@ void BufferPool::give_cached(std::size_t log) {
   cached.erase(first, cached.end());
 }
 
-/// Neither owned nor used: whoever took the last of both away is the only one that comes here.
+/// Nobody owns it, and the one use is the caller's, who took the last of both away: nobody can use
+/// or own it until it is in a list. It has the pool until then, and not a moment longer.
 void BufferPool::freed(Chunk& chunk, std::uint32_t offset) {
   const std::size_t size = chunk.block_size();
   const auto start = static_cast<std::uint32_t>(offset - offset % size);
-  const bool receive = &chunk == receive_;
-  if (options_.check && chunk.pin()) {
+  if (options_.check) {
     std::memset(chunk.base() + start, kFreed, size);
-    if (receive) chunk.filled_[start / size] = static_cast<std::uint32_t>(size);
-    chunk.unpin();
+    if (chunk.receives_) chunk.filled_[start / size] = static_cast<std::uint32_t>(size);
   }
-  if (receive) {
-    if (!put_buffer(start)) return freed_in_closed(chunk);
-    if (on_free_ != nullptr) on_free_(on_free_context_);
+  if (chunk.receives_) {
+    bool tells = false;
+    void (*const tell)(void*) = tell_;
+    void* const context = on_free_context_;
+    if (!put_buffer(start, tells)) return freed_in_closed(chunk, start);
+    if (tells) tell(context);
     return;
   }
   const bool discard = size >= kDiscardSize;
-  // Pinned: now that nobody owns or uses it, a close may unmap the chunk at any time.
-  if (discard && chunk.pin()) {
-    discard_memory(chunk.base() + start, size);
-    chunk.unpin();
-  }
-  const bool cached = put_cached(chunk, start);
-  allocated_.fetch_sub(size);
-  if (cached) return;
-  {
-    std::lock_guard lock(mutex_);
-    if (!closed_) {
-      give_cached(static_cast<std::size_t>(std::bit_width(size) - 1));
-      auto& free = discard ? free_without_pages_ : free_blocks_;
-      free[std::bit_width(size) - 1].push_back({chunk.id(), start});
-      if (discard) resident_ -= size;
-      return;
-    }
-  }
-  freed_in_closed(chunk);
+  if (discard) discard_memory(chunk.base() + start, size);
+  if (put_cached(chunk, start) || put_common(chunk, start, discard)) return;
+  freed_in_closed(chunk, start);
 }
 
-/// The last of its blocks lets the chunk go.
-void BufferPool::freed_in_closed(Chunk& chunk) {
+/// False when the pool is closed.
+bool BufferPool::put_common(Chunk& chunk, std::uint32_t start, bool discarded) {
+  const std::size_t size = chunk.block_size();
+  const auto log = static_cast<std::size_t>(std::bit_width(size) - 1);
   std::lock_guard lock(mutex_);
-  if (chunk.idle() && chunk.pooled_.exchange(false)) chunk.unpin();
+  if (closed_) return false;
+  give_cached(log);
+  chunk.word(start).store(0, std::memory_order_relaxed);
+  (discarded ? free_without_pages_ : free_blocks_)[log].push_back({chunk.id(), start});
+  if (discarded) resident_ -= size;
+  allocated_.fetch_sub(size);
+  return true;
+}
+
+/// The last of its blocks lets the chunk go, and the last chunk the pool.
+void BufferPool::freed_in_closed(Chunk& chunk, std::uint32_t start) {
+  bool last = false;
+  {
+    std::lock_guard lock(mutex_);
+    if (!chunk.receives_) allocated_.fetch_sub(chunk.block_size());
+    chunk.word(start).store(0);
+    if (chunk.idle() && chunk.pooled_.exchange(false)) {
+      chunk.unpin();
+      last = --holders_ == 0;
+    }
+  }
+  if (last) delete this;
+}
+
+void BufferPool::let_go() {
+  bool last = false;
+  {
+    std::lock_guard lock(mutex_);
+    last = --holders_ == 0;
+  }
+  if (last) delete this;
 }
 
 /// The port's threads have released what was theirs. A block that is still owned or used belongs to
@@ -550,7 +635,9 @@ void BufferPool::close() {
   for (Chunk* chunk : chunks_) {
     if (!chunk->idle()) continue;
     discard_memory(chunk->base(), chunk->size());
-    if (chunk->pooled_.exchange(false)) chunk->unpin();
+    if (!chunk->pooled_.exchange(false)) continue;
+    chunk->unpin();
+    --holders_;
   }
 }
 

@@ -27,12 +27,14 @@ struct Place {
   std::uint32_t offset = 0;
 };
 
-/// The description of a chunk is never freed, so a stale name can always be looked up; its memory
-/// is, when the pool is closed, no operation uses it and no view of it is left.
+/// Its memory goes when the pool is closed, no operation uses it and no view of it is left. From
+/// then on its number names nothing. The description is never freed but serves another chunk, after
+/// some others: whoever looked up a stale name just before finds that nobody owns what it names.
 class Chunk {
  public:
   /// Null when the system refuses the memory or the numbers are used up.
-  static Chunk* make(BufferPool& pool, std::size_t size, std::size_t block_size);
+  static Chunk* make(BufferPool& pool, std::size_t size, std::size_t block_size,
+                     bool receives = false);
   static Chunk* find(std::uint32_t id);
 
   std::uint32_t id() const { return id_; }
@@ -40,7 +42,8 @@ class Chunk {
   std::size_t size() const { return size_; }
   std::size_t block_size() const { return block_size_; }
   std::size_t blocks() const { return words_.size(); }
-  BufferPool& pool() const { return pool_; }
+  /// For whoever owns or uses a block of it.
+  BufferPool& pool() const { return *pool_.load(std::memory_order_relaxed); }
 
   /// Keeps the memory mapped: one pin for the pool, one for every view. False when it is gone.
   bool pin();
@@ -48,21 +51,26 @@ class Chunk {
 
  private:
   friend class BufferPool;
-  Chunk(BufferPool& pool, std::uint8_t* base, std::size_t size, std::size_t block_size);
+  Chunk(std::size_t size, std::size_t block_size, bool receives);
   std::atomic<std::uint64_t>& word(std::uint32_t offset) { return words_[offset / block_size_]; }
   bool idle() const;
 
-  BufferPool& pool_;
+  /// There as long as it is `pooled_`.
+  std::atomic<BufferPool*> pool_{nullptr};
   std::uint32_t id_ = 0;
-  std::uint8_t* base_;
-  std::size_t size_;
-  std::size_t block_size_;
-  std::atomic<std::uint32_t> pins_{1};
+  std::uint32_t live_index_ = 0;  ///< in the registry's list
+  std::uint8_t* base_ = nullptr;
+  const std::size_t size_;
+  const std::size_t block_size_;
+  const bool receives_;  ///< its blocks are receive buffers
+  std::atomic<std::uint32_t> pins_{0};
   /// The pool's pin, given up once the pool is closed and no operation uses the chunk.
-  std::atomic<bool> pooled_{true};
+  std::atomic<bool> pooled_{false};
   /// A ring may hold on to its pages: to discard them would part the ring's from the program's.
   bool registered_ = false;
-  /// Per block: who owns it, and how many operations use it. 0: free.
+  /// Per block: who owns it, and how many operations use it. 0: free, and in a list of those. Who
+  /// takes the last of both away keeps a use until it is in that list, so that a closed pool is
+  /// there until then.
   std::vector<std::atomic<std::uint64_t>> words_;
   /// Per receive buffer: bytes of it that may not be zero. Whoever has the buffer has this, too.
   std::vector<std::uint32_t> filled_;
@@ -140,9 +148,10 @@ class BufferPool final : public driver::BufferSource {
   /// Whether an operation uses the block at `place`, now.
   static bool in_use(Place place);
 
-  /// `on_free` is called whenever a receive buffer became free, without locks of the pool. Set
-  /// once, before any lane exists.
-  void set_on_free(void (*on_free)(void*), void* context);
+  /// Whenever a receive buffer became free `wanted` is asked, with a lock of the pool held and the
+  /// pool open, whether somebody is to be told; then `tell` is called, without. Set once, before
+  /// any lane exists.
+  void set_on_free(bool (*wanted)(void*), void (*tell)(void*), void* context);
 
   bool checked() const { return options_.check; }
   std::uint32_t free_buffers() const;
@@ -152,9 +161,13 @@ class BufferPool final : public driver::BufferSource {
   /// Of the blocks for programs: what of them takes up memory, given out or kept for the next.
   std::uint64_t resident_bytes() const;
 
-  /// Nothing is given out any more; memory that nobody uses goes back to the system. The pool
-  /// itself stays for those who still name its chunks.
+  /// Nothing is given out any more; memory that nobody uses goes back to the system.
   void close();
+  /// Whoever made the pool does not look at it any more, and has closed it. It goes with the last
+  /// of its chunks.
+  void let_go();
+  /// Pools whose memory has not been freed.
+  static std::size_t count();
   Chunk& receive_chunk() const { return *receive_; }
 
  private:
@@ -178,7 +191,8 @@ class BufferPool final : public driver::BufferSource {
     std::atomic<bool> used{false};
   };
 
-  explicit BufferPool(const Options& options) : options_(options) {}
+  explicit BufferPool(const Options& options);
+  ~BufferPool();
   std::size_t size_class(std::uint64_t size) const;
   /// What may be given out once a block of that size is. The whole of it for one that would not fit
   /// beside the share of the small ones.
@@ -197,13 +211,15 @@ class BufferPool final : public driver::BufferSource {
   Part& own_part();
   bool take_offset(Part& part, std::uint32_t& offset);
   bool fetch_buffers(Part& own, std::uint32_t& offset);
-  bool put_buffer(std::uint32_t offset);
+  bool put_buffer(std::uint32_t offset, bool& told);
   bool take_cached(std::size_t log, std::uint32_t owner, Place& out);
   bool fetch_blocks(std::size_t log);
   bool put_cached(Chunk& chunk, std::uint32_t start);
   void give_cached(std::size_t log);
+  bool put_common(Chunk& chunk, std::uint32_t start, bool discarded);
   bool count_in(std::uint64_t size);
-  void freed_in_closed(Chunk& chunk);
+  void freed_in_closed(Chunk& chunk, std::uint32_t offset);
+  bool asks_to_be_told() const { return wanted_ != nullptr && wanted_(on_free_context_); }
 
   const Options options_;
   Part parts_[kParts];
@@ -221,7 +237,9 @@ class BufferPool final : public driver::BufferSource {
   std::atomic<std::uint64_t> allocated_{0};
   std::atomic<std::uint32_t> lanes_{0};
   std::uint32_t most_lanes_ = 0;  ///< there ever were at one time
-  void (*on_free_)(void*) = nullptr;
+  std::uint32_t holders_ = 1;     ///< its chunks, and whoever made it; with the mutex
+  bool (*wanted_)(void*) = nullptr;
+  void (*tell_)(void*) = nullptr;
   void* on_free_context_ = nullptr;
 };
 

@@ -33,6 +33,33 @@ void Members::remove(Consumer& consumer) {
   }
 }
 
+void Consumer::arrive(PacketSlot* packet_slots, PostRing* post_ring, std::uint32_t number) {
+  std::lock_guard held(lock);
+  slots = packet_slots;
+  ring = post_ring;
+  buffer_owner = number;
+  if (!batch) batch.reset(new Packet[kBatchLimit]);
+  if (!cells) cells = std::make_unique<Cell*[]>(kBatchLimit);
+  std::atomic_ref<std::uint32_t>(ring_tail).store(0);
+  ring_head.store(0);
+  seen_head = 0;
+  spin.store(kSpinNot);
+  wants_any.store(false);
+  batches.store(0);  // those of the thread before count with the dispatcher
+  steals.store(0);
+  clock_read = false;
+  gone.store(false);
+}
+
+/// Thieves look whether it has gone with the lock held, and hand-offs, too.
+void Consumer::leave_arrays() {
+  std::lock_guard held(lock);
+  batch.reset();
+  cells.reset();
+  awaited = {};
+  slots = nullptr;
+}
+
 bool Dispatcher::add(Consumer& consumer) {
   std::lock_guard lock(members_mutex_);
   consumer.dice += 977 * members_.places();

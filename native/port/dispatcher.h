@@ -30,6 +30,7 @@
 #include "port/packet_queue.h"
 #include "port/post_ring.h"
 #include "port/run_queue.h"
+#include "port/shared_word.h"
 #include "port/spin_lock.h"
 
 namespace cp {
@@ -38,7 +39,8 @@ namespace cp {
 inline constexpr std::size_t kBatchLimit = 256;
 
 /// The dispatcher's record of one attached thread. Lives as long as the port, also after the thread
-/// has left, so that a wake-up under way never reaches freed memory.
+/// has left, so that a wake-up or a thief under way never reaches freed memory; it may serve
+/// another thread of the same port then.
 struct Consumer {
   virtual ~Consumer() = default;
   /// Makes the thread come to the dispatcher soon. Any thread; no lock of the port's but a handle's
@@ -66,6 +68,11 @@ struct Consumer {
     kLate,       ///< was woken and has not come: another was sent in its place
     kSearching,  ///< has come from the stack and takes
   };
+
+  /// The thread comes, to an object that is new or that another one has left.
+  void arrive(PacketSlot* packet_slots, PostRing* post_ring, std::uint32_t number);
+  /// It has left (`Dispatcher::remove`): what it had of memory goes.
+  void leave_arrays();
 
   // ---- of the idle mutex; `state` is read without it where it can only be too old
 
@@ -125,9 +132,9 @@ struct Consumer {
 
   /// Messages written into the ring so far, modulo 2^32. Not in the ring, whose memory goes with
   /// the thread: others look here without a lock. Stored sequentially consistent, after the
-  /// message.
-  alignas(64) std::uint32_t ring_tail = 0;
-  char padding[60];
+  /// message, by the thread's language, which keeps it as well.
+  const SharedWordKeeper tail_keeper = std::make_shared<SharedWord>();
+  std::uint32_t& ring_tail = tail_keeper->value;
 
   /// Messages in the ring that nobody has taken.
   std::uint32_t unread() {
@@ -302,6 +309,7 @@ class Dispatcher {
   /// An Idle: whether a thread waits that may take packets, and how it is told of a message. Read
   /// after the ring's tail was stored.
   std::uint32_t& idle() { return idle_; }
+  const SharedWordKeeper& idle_keeper() const { return idle_keeper_; }
   /// What a writer does after it has stored its ring's tail, as lib/lane.ts does; true when it is
   /// to call `accept_posts`.
   bool tell_idle() {
@@ -448,8 +456,8 @@ class Dispatcher {
   std::mutex room_mutex_;
   std::vector<Packet> drain_requests_;
 
-  /// Alone in its cache line: producers look at it for each message.
-  alignas(64) std::uint32_t idle_ = 0;
+  const SharedWordKeeper idle_keeper_ = std::make_shared<SharedWord>();
+  std::uint32_t& idle_ = idle_keeper_->value;
 };
 
 }  // namespace cp

@@ -53,11 +53,14 @@ bool Dispatcher::push(const Packet& arrived, Consumer* from) {
   return true;
 }
 
+/// A request holds the thread that awaits it. One that waits for room has none: its object may
+/// serve another thread by now, which has no such token.
 bool Dispatcher::push_awaited(const Packet& packet, Consumer* from) {
   Consumer& target = *packet.target;
   {
     std::lock_guard lock(target.lock);
     if (target.gone.load(std::memory_order_relaxed)) return false;
+    if (packet.kind == PacketKind::kRoom && packet.tag != target.buffer_owner) return false;
     target.awaited.push_back(packet);
     target.awaited_size.store(static_cast<std::uint32_t>(target.awaited.size()),
                               std::memory_order_relaxed);

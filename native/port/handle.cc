@@ -131,15 +131,32 @@ void HandleList::add(Handle& handle) {
   if (part.first != nullptr) part.first->list_previous = &handle;
   part.first = &handle;
   ++part.open;
+  ++part.all;
+  if (part.ended) port_.hold();
 }
 
 void HandleList::remove(Handle& handle) {
   Part& part = part_of(handle);
-  std::lock_guard lock(part.mutex);
-  Handle*& before = handle.list_previous == nullptr ? part.first : handle.list_previous->list_next;
-  before = handle.list_next;
-  if (handle.list_next != nullptr) handle.list_next->list_previous = handle.list_previous;
-  if (!handle.closing) --part.open;
+  bool held = false;
+  {
+    std::lock_guard lock(part.mutex);
+    Handle*& before =
+        handle.list_previous == nullptr ? part.first : handle.list_previous->list_next;
+    before = handle.list_next;
+    if (handle.list_next != nullptr) handle.list_next->list_previous = handle.list_previous;
+    if (!handle.closing) --part.open;
+    --part.all;
+    held = part.ended;
+  }
+  if (held) port_.let_go();
+}
+
+void HandleList::end() {
+  for (Part& part : parts_) {
+    std::lock_guard lock(part.mutex);
+    part.ended = true;
+    port_.hold(part.all);
+  }
 }
 
 void HandleList::begin_closing(Handle& handle) {
@@ -256,7 +273,7 @@ Handle* HandleTable::create(HandleId& name) {
   handle->key = 0;
   handle->received = 0;
   handle->port.store(nullptr);
-  handle->owner = nullptr;
+  handle->owner = 0;
   handle->in_flight = 0;
   handle->requests = handle->close = nullptr;
   handle->in = handle->out = Direction{};
@@ -274,8 +291,7 @@ void HandleTable::free(Handle* handle) {
 }
 
 void HandleTable::take_back(Handle* handle) {
-  if (Port* port = handle->port.load()) port->handle_list().remove(*handle);
-  handle->port.store(nullptr);
+  if (Port* port = handle->port.exchange(nullptr)) port->handle_list().remove(*handle);
   if (handle->uses == UINT32_MAX) return;  // its names are used up
   if (places.freed_count == kMostGivenBack) give_back(kPlacesTogether);
   places.freed[places.freed_count++] = handle->place;

@@ -105,7 +105,8 @@ struct Handle {
   std::uint64_t received = 0;  ///< bytes taken from the socket so far
   /// Changed by a hand-off alone.
   std::atomic<Port*> port{nullptr};
-  Thread* owner = nullptr;  ///< of a handle that is awaited: closed when that thread ends
+  /// Number of the thread that awaits a handle, which is closed when that one ends. 0: none.
+  std::uint32_t owner = 0;
 
   std::uint32_t in_flight = 0;  ///< requests in `requests` besides the close itself
   Request* requests = nullptr;
@@ -144,11 +145,15 @@ struct Handle {
 /// one thread takes lie together (HandleTable), so that threads seldom meet in a part.
 class HandleList {
  public:
+  explicit HandleList(Port& port) : port_(port) {}
   // The handle's mutex is held for each of these, or nobody finds it yet.
   void add(Handle& handle);
   void remove(Handle& handle);
   /// It is closing from now on.
   void begin_closing(Handle& handle);
+
+  /// The port has ended: from now on each handle that is in the list holds it.
+  void end();
 
   /// Handles that are not closing.
   std::size_t open() const;
@@ -162,9 +167,12 @@ class HandleList {
     mutable std::mutex mutex;
     Handle* first = nullptr;
     std::size_t open = 0;
+    std::uint32_t all = 0;
+    bool ended = false;
   };
   Part& part_of(const Handle& handle) { return parts_[handle.place / kPlacesTogether % kParts]; }
 
+  Port& port_;
   Part parts_[kParts];
 };
 

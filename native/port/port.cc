@@ -1,6 +1,7 @@
 #include "port/port.h"
 
 #include <algorithm>
+#include <unordered_map>
 #include <utility>
 
 #include "driver/errno.h"
@@ -10,10 +11,11 @@
 namespace cp {
 namespace {
 
-/// Leaked on purpose: see the class comment of Port.
+/// Leaked on purpose: threads may still run while the process's static objects are destroyed.
 struct Ports {
   std::mutex mutex;
-  std::vector<Port*> all;  ///< by number; null once ended
+  std::unordered_map<std::uint32_t, Port*> all;  ///< by number; those that have not ended
+  std::atomic<std::size_t> count{0};             ///< of those, and of those that have
 };
 Ports& ports() {
   static Ports* const instance = new Ports;
@@ -33,29 +35,43 @@ Port::Port(const PortOptions& options, std::unique_ptr<driver::Driver> driver, B
       driver_(std::move(driver)),
       pool_(pool),
       dispatcher_({options.concurrency, options.queue_limit, options.serialize_keys}) {
-  pool_->set_on_free(&Port::wake_starving, this);
+  pool_->set_on_free(&Port::keep_for_starving, &Port::wake_starving, this);
+  ports().count.fetch_add(1);
 }
 
-Port* Port::create(const PortOptions& options, driver::Result& error, std::string& reason) {
+Port::~Port() {
+  pool_->let_go();
+  ports().count.fetch_sub(1);
+}
+
+std::size_t Port::count() { return ports().count.load(); }
+
+void Port::let_go() {
+  if (holders_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+}
+
+PortHold Port::create(const PortOptions& options, driver::Result& error, std::string& reason) {
   const std::uint32_t errands = options.affine ? 1 : options.concurrency;
   auto driver = driver::make_driver(options.driver, errands, error, reason);
-  if (!driver) return nullptr;
+  if (!driver) return {};
   BufferPool* pool = BufferPool::make(options.buffers);
   if (pool == nullptr) {
     error = -ENOMEM;
-    return nullptr;
+    return {};
   }
   Port* port = new Port(options, std::move(driver), pool);
   port->driver_reason_ = reason;
+  PortHold hold(*port);
   std::lock_guard lock(ports().mutex);
-  ports().all.resize(std::max<std::size_t>(ports().all.size(), port->id_ + 1));
   ports().all[port->id_] = port;
-  return port;
+  return hold;
 }
 
-Port* Port::find(std::uint32_t id) {
+/// While it is in the table the port holds itself.
+PortHold Port::find(std::uint32_t id) {
   std::lock_guard lock(ports().mutex);
-  return id < ports().all.size() ? ports().all[id] : nullptr;
+  const auto found = ports().all.find(id);
+  return found == ports().all.end() ? PortHold() : PortHold(*found->second);
 }
 
 // ---- threads ----------------------------------------------------------------------------------
@@ -76,12 +92,13 @@ Thread* Port::attach(PacketSlot* slots, driver::Result& error, PostRing* ring) {
     detached(0);
     return nullptr;
   }
-  auto thread = std::make_unique<Thread>(*this, slots, ring, std::move(lane));
-  Thread* attached = thread.get();
-  {
+  hold();
+  Thread* attached = retired_thread();
+  if (attached == nullptr) {
     std::lock_guard lock(mutex_);
-    threads_.push_back(std::move(thread));
+    attached = threads_.emplace_back(std::make_unique<Thread>(*this)).get();
   }
+  attached->begin(slots, ring, std::move(lane));
   if (!dispatcher_.add(*attached)) {
     error = -EAGAIN;
     attached->detach(false);
@@ -90,6 +107,17 @@ Thread* Port::attach(PacketSlot* slots, driver::Result& error, PostRing* ring) {
   if (any_stranded_.exchange(false)) attached->resume_stranded();
   if (helps() && members().size() > 1) Watchman::instance().watch(*this);
   return attached;
+}
+
+/// The object of one that has left serves the next, so that others of the port can look at a thread
+/// without a lock that keeps it: they find one that is there, or one that has gone. And a port that
+/// threads come to and leave for years has as many objects as there were threads at one time.
+Thread* Port::retired_thread() {
+  std::lock_guard lock(mutex_);
+  for (const auto& thread : threads_) {
+    if (thread->retired_.exchange(false)) return thread.get();
+  }
+  return nullptr;
 }
 
 std::vector<Thread*> Port::members() {
@@ -128,11 +156,12 @@ void Port::end() {
   if (helps()) Watchman::instance().forget(*this);
   {
     std::lock_guard lock(ports().mutex);
-    ports().all[id_] = nullptr;
+    ports().all.erase(id_);
   }
   std::vector<Packet> orphans;
   dispatcher_.close();
   dispatcher_.drain(orphans);  // from here on no handle is handed to this port
+  handle_list_.end();
   key_source_.store(nullptr);
   dispose(orphans, *driver_);
   std::vector<HandleId> feeders;
@@ -150,6 +179,7 @@ void Port::end() {
   std::vector<std::shared_ptr<KeySource>>().swap(key_sources_);
   pool_->close();
   driver_.reset();
+  let_go();
 }
 
 /// The handle's mutex is held.
@@ -196,7 +226,7 @@ Handle* Port::create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thre
   handle->kind = kind;
   handle->keyed = keyed;
   handle->key = key;
-  handle->owner = keyed ? nullptr : owner;
+  handle->owner = keyed || owner == nullptr ? 0 : owner->number();
   handle->port.store(this);
   handle_list_.add(*handle);
   return handle;
@@ -365,14 +395,24 @@ void Port::remove_starving(Thread& thread) {
 }
 
 /// Not lost: a thread is on the list before it looks for a free buffer once more, and a buffer is
-/// free before this looks at the list. Both take the lock of the part of the pool that the buffer
-/// lies in: who comes second there sees what the other did before. While buffers go from part to
-/// part a look may miss them; then this is called as well.
+/// free before this looks whether there is anybody. Both take the lock of the part of the pool that
+/// the buffer lies in: who comes second there sees what the other did before. While buffers go from
+/// part to part a look may miss them; then this is called as well. Called with that lock held,
+/// under which the pool is open, so the port is there; to wake threads it is held beyond that.
+bool Port::keep_for_starving(void* context) {
+  Port* port = static_cast<Port*>(context);
+  if (!port->any_starving_.load()) return false;
+  port->hold();
+  return true;
+}
+
 void Port::wake_starving(void* context) {
   Port* port = static_cast<Port*>(context);
-  if (!port->any_starving_.load()) return;
-  std::lock_guard lock(port->mutex_);
-  for (Thread* thread : port->starving_) thread->wake();
+  {
+    std::lock_guard lock(port->mutex_);
+    for (Thread* thread : port->starving_) thread->wake();
+  }
+  port->let_go();
 }
 
 }  // namespace cp

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "driver/driver.h"
@@ -58,14 +59,47 @@ struct HandleView {
   std::string path;  ///< it was opened with, of a keyed file
 };
 
-/// Ports are never freed, only emptied: a thread that finishes an operation of a handle which has
-/// just been handed on may still look at the port it came from. What is left is about a kilobyte.
+class Port;
+
+/// Keeps the memory of a port, also when the port has ended: it can be asked whatever it likes, and
+/// takes nothing any more.
+class PortHold {
+ public:
+  PortHold() = default;
+  /// One more hold on a port that somebody else holds meanwhile.
+  explicit PortHold(Port& port);
+  PortHold(const PortHold& other);
+  PortHold(PortHold&& other) noexcept : port_(std::exchange(other.port_, nullptr)) {}
+  PortHold& operator=(PortHold other) noexcept {
+    std::swap(port_, other.port_);
+    return *this;
+  }
+  ~PortHold();
+
+  Port* get() const { return port_; }
+  Port& operator*() const { return *port_; }
+  Port* operator->() const { return port_; }
+  explicit operator bool() const { return port_ != nullptr; }
+
+ private:
+  Port* port_ = nullptr;
+};
+
+/// A port ends with its last thread, and is freed when nobody can look at it any more. Whoever may
+/// do so holds it: the port itself until it has ended; each thread until it has left and the last
+/// request it has submitted is over, wherever that is carried out; each of its handles that another
+/// port's thread still closes; and whoever has a PortHold. A thread of another port that settles an
+/// operation looks at this one with the mutex of a handle held that is in its list, or for a
+/// request that one of its threads has submitted, so it needs no hold of its own.
 class Port {
  public:
   /// Null with `error` (a negative errno or LibraryError) and `reason`.
-  static Port* create(const PortOptions& options, driver::Result& error, std::string& reason);
+  static PortHold create(const PortOptions& options, driver::Result& error, std::string& reason);
   /// A port of this process that has not ended, by number; null when there is none (rule P2).
-  static Port* find(std::uint32_t id);
+  static PortHold find(std::uint32_t id);
+  /// Ports whose memory has not been freed.
+  static std::size_t count();
+  ~Port();
 
   std::uint32_t id() const { return id_; }
   const PortOptions& options() const { return options_; }
@@ -143,23 +177,31 @@ class Port {
 
  private:
   friend class Thread;
+  friend class PortHold;
+  friend class HandleList;
   Port(const PortOptions& options, std::unique_ptr<driver::Driver> driver, BufferPool* pool);
   std::int32_t move(Handle& handle, HandleId id, Port& target, std::uint32_t key,
                     std::atomic<std::uint32_t>* where, std::vector<Packet>& orphans);
+  void hold(std::uint32_t times = 1) { holders_.fetch_add(times, std::memory_order_relaxed); }
+  /// The last one frees it.
+  void let_go();
+  Thread* retired_thread();
   void detached(std::uint64_t system_calls);
   void end();
   void close_at_end(Handle& handle);
+  static bool keep_for_starving(void* port);
   static void wake_starving(void* port);
   /// Whether its threads may run each other's packets, and so look after each other's lanes.
   bool helps() const { return options_.concurrency > 1 && !options_.affine; }
 
   const std::uint32_t id_;
   const PortOptions options_;
+  std::atomic<std::uint32_t> holders_{1};
   std::unique_ptr<driver::Driver> driver_;
   std::string driver_reason_;
   BufferPool* const pool_;
   Dispatcher dispatcher_;
-  HandleList handle_list_;
+  HandleList handle_list_{*this};
   std::atomic<KeySource*> key_source_{nullptr};
   std::atomic<std::uint64_t> refused_{0};  ///< connections the key source had no name for
   /// A handle's requests wait for a thread to come. Set while the dispatcher's members are locked.
@@ -175,5 +217,13 @@ class Port {
   bool ended_ = false;
   std::atomic<bool> any_starving_{false};
 };
+
+inline PortHold::PortHold(Port& port) : port_(&port) { port.hold(); }
+inline PortHold::PortHold(const PortHold& other) : port_(other.port_) {
+  if (port_ != nullptr) port_->hold();
+}
+inline PortHold::~PortHold() {
+  if (port_ != nullptr) port_->let_go();
+}
 
 }  // namespace cp

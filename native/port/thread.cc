@@ -18,15 +18,32 @@ std::uint32_t next_number() {
 }
 }  // namespace
 
-Thread::Thread(Port& port, PacketSlot* packet_slots, PostRing* post_ring,
-               std::unique_ptr<driver::Lane> lane)
-    : port_(port), number_(next_number()), lane_(std::move(lane)), reaped_(kReapLimit) {
-  slots = packet_slots;
-  buffer_owner = number_;
-  ring = post_ring;
-}
+Thread::Thread(Port& port) : port_(port) {}
 
 Thread::~Thread() = default;
+
+/// Others may look at it meanwhile, as at one that has gone. An errand that comes late finds a
+/// thread in its program, whose lane it may look after as well as any other's.
+void Thread::begin(PacketSlot* packet_slots, PostRing* post_ring,
+                   std::unique_ptr<driver::Lane> lane) {
+  std::lock_guard held(lane_lock_);
+  number_ = next_number();
+  detaching_ = false;
+  spin_history_ = {};
+  timers_.clear();
+  reaped_.resize(kReapLimit);
+  errand_.store(nullptr);
+  parked_.store(false);
+  blocking_.store(0);
+  heard_.store(false);
+  vain_.store(0);
+  {
+    std::lock_guard lock(inbox_mutex_);
+    lane_ = std::move(lane);
+  }
+  turn.store(1);
+  arrive(packet_slots, post_ring, number_);
+}
 
 void Thread::wake() {
   if (end_spin()) return;
@@ -240,6 +257,7 @@ void Thread::notify_when_drained(std::uint32_t token) {
   packet.flags = kPacketAwaited;
   packet.token = token;
   packet.target = this;
+  packet.tag = number_;
   port_.dispatcher().notify_when_drained(packet);
 }
 
@@ -339,7 +357,7 @@ std::unique_ptr<driver::Lane> Thread::give_up_lane() {
 void Thread::detach(bool died) {
   if (!attached()) return;
   turn.store(turn.load(std::memory_order_relaxed) + 1);
-  std::lock_guard lock(lane_lock_);  // to the end: no thread comes on an errand any more
+  std::unique_lock lock(lane_lock_);  // so that no thread comes on an errand any more
   detaching_ = true;
   std::vector<Packet> orphans;
   port_.dispatcher().remove(*this, died, orphans);
@@ -362,16 +380,49 @@ void Thread::detach(bool died) {
   port_.remove_starving(*this);
   BufferPool::release_all_of(number_);
   port_.pool().remove_lane();
-  batch.reset();
   // The object itself stays for those who still point at it.
+  leave_arrays();
   reaped_ = {};
   by_token_ = {};
-  cells.reset();
-  awaited = {};
-  slots = nullptr;
   port_.detached(calls);
   return_spare_requests();
   HandleTable::instance().return_spares();
+  const std::int64_t owned = std::exchange(owned_, 0);
+  lock.unlock();
+  if (disowned_.fetch_sub(owned) == owned) retire();
+}
+
+/// Requests point at the thread that has submitted them, also when they go on without it. They are
+/// counted where that costs nothing: in plain numbers of the lane they begin and, mostly, end in.
+/// The lane of `this` is held.
+void Thread::own(Request* request) {
+  if (request->owner != this) ++owned_;
+  request->owner = this;
+}
+
+/// A request is over, and the lane of `this` held.
+void Thread::end_life(Request* request) {
+  if (request->owner != this) return end_life_elsewhere(request);
+  recycle(request);
+  --owned_;
+}
+
+void Thread::end_life_elsewhere(Request* request) {
+  Thread* owner = request->owner;
+  recycle(request);
+  if (owner != nullptr) owner->disowned();
+}
+
+/// While the thread is there this only counts up. Whoever takes the count to 0 is the last one.
+void Thread::disowned() {
+  if (disowned_.fetch_add(1) + 1 == 0) retire();
+}
+
+/// Nobody outside of the port points at it any more.
+void Thread::retire() {
+  Port& port = port_;
+  retired_.store(true);
+  port.let_go();
 }
 
 }  // namespace cp

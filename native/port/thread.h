@@ -42,9 +42,10 @@ class Outbox {
 
 class Thread final : public Consumer {
  public:
-  Thread(Port& port, PacketSlot* packet_slots, PostRing* post_ring,
-         std::unique_ptr<driver::Lane> lane);
+  explicit Thread(Port& port);
   ~Thread() override;
+  /// From here on the object stands for the calling thread, until that is detached.
+  void begin(PacketSlot* packet_slots, PostRing* post_ring, std::unique_ptr<driver::Lane> lane);
 
   Port& port() { return port_; }
   /// Unlike any other thread's of the process, ever.
@@ -238,6 +239,11 @@ class Thread final : public Consumer {
   void tell_drained(Handle& handle, const Request& request, Port& port);
   void start_close(Handle& handle);
   void leave(Request* request);
+  void own(Request* request);
+  void end_life(Request* request);
+  static void end_life_elsewhere(Request* request);
+  void disowned();
+  void retire();
   void give_up_memory(Request* request);
   void close_shared(driver::Descriptor file);
   void advance(Request* request, Handle& handle, Port& port);
@@ -262,7 +268,7 @@ class Thread final : public Consumer {
   bool spin_until(driver::Deadline end);
 
   Port& port_;
-  const std::uint32_t number_;
+  std::uint32_t number_ = 0;  ///< changes when the object serves another thread
   /// Guards the lane, and all of the following up to `inbox_mutex_` but what is atomic. Its thread
   /// takes it for each call, others only try to. Not held while the thread waits in the kernel: it
   /// takes it again before it does anything there, and there are no errands while `turn` is even.
@@ -294,6 +300,8 @@ class Thread final : public Consumer {
   std::vector<Request*> starved_;
   std::vector<Request*> paused_;
   driver::Deadline retry_paused_at_ = driver::kNever;
+  /// Requests that say it has submitted them, less those that ended in its lane.
+  std::int64_t owned_ = 0;
 
   std::mutex inbox_mutex_;  ///< a leaf; also guards `lane_` against a wake-up while it is freed
   std::vector<Message> inbox_;
@@ -307,6 +315,10 @@ class Thread final : public Consumer {
   WatchmansNotes notes_;  ///< used by the watchman alone
   std::atomic<std::uint64_t> submitted_{0};
   std::atomic<std::uint64_t> completed_{0};
+  /// Of `owned_`, those that ended elsewhere; once the thread has left, less those there were: 0
+  /// when none says any more that it has submitted it.
+  std::atomic<std::int64_t> disowned_{0};
+  std::atomic<bool> retired_{false};  ///< the object may serve another thread
 };
 
 }  // namespace cp

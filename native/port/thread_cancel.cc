@@ -169,9 +169,9 @@ void Thread::close_own_handles() {
   for (Handle* handle : port_.handle_list().all()) {
     {
       std::lock_guard lock(handle->mutex);
-      if (handle->id == 0 || handle->owner != this || handle->closing) continue;
+      if (handle->id == 0 || handle->owner != number_ || handle->closing) continue;
       Request* close = new_close();
-      close->owner = this;
+      own(close);
       begin_close(close, *handle);
       close->silent = true;
     }
@@ -200,7 +200,7 @@ void Thread::drop(Request* request) {
     const driver::Descriptor file = SharedFile::let_go(request->shared);
     if (file != driver::kNoDescriptor) driver::close_file(file);
     request->handle->unlink(request);
-    recycle(request);
+    end_life_elsewhere(request);
     request = next;
   }
 }

@@ -102,7 +102,7 @@ void Thread::settle(driver::Completion completion, Handle* handle, Port& port) {
     deliver(completion, false, nullptr, port);
     leave(request);
     give_up_memory(request);
-    recycle(request);
+    end_life(request);
     return;
   }
   if (request->kind == PacketKind::kReceive && completion.result > 0) {
@@ -341,8 +341,8 @@ void Thread::finish(Request* request, Handle& handle, bool succeeded, Port& port
   if (request->state != Request::State::kQueued && request->runner == this) leave(request);
   give_up_memory(request);
   if (request->kind == PacketKind::kClose) {
+    end_life(request);
     HandleTable::instance().free(&handle);
-    recycle(request);
     return;
   }
   const PacketKind kind = request->kind;
@@ -352,7 +352,7 @@ void Thread::finish(Request* request, Handle& handle, bool succeeded, Port& port
   advance(request, handle, port);
   const bool opening = kind == PacketKind::kOpen || kind == PacketKind::kConnect;
   const bool unheard = opening && (request->owner == nullptr || request->owner->gone);
-  recycle(request);
+  end_life(request);
   if (opening && !succeeded && handle.close == nullptr) {
     HandleTable::instance().free(&handle);
     return;
@@ -398,7 +398,7 @@ void Thread::give_up_memory(Request* request) {
 /// The handle of the file is gone already. Closing may wait for a disk: it is an operation.
 void Thread::close_shared(driver::Descriptor file) {
   Request* close = new_close();
-  close->owner = this;
+  own(close);
   close->descriptor = file;
   close->silent = true;
   run_on(this, close);

@@ -100,7 +100,7 @@ void Thread::submit_held(Request* request, HandleId id) {
   bool full = false;
   std::int32_t error = handle == nullptr ? kErrorHandleClosed : 0;
   for (Request* r = request; r != nullptr; r = r->chain) {
-    r->owner = this;
+    own(r);
     r->handle_id = id;
     r->code = opcode(r->kind);
     r->awaited = r->token != 0;
@@ -321,7 +321,7 @@ void Thread::begin_close(Request* request, Handle& handle) {
 
 void Thread::refuse_held(Request* request, HandleId id, std::int64_t error) {
   for (Request* r = request; r != nullptr; r = r->chain) {
-    r->owner = this;
+    own(r);
     r->handle_id = id;
     r->awaited = r->token != 0;
   }
@@ -460,11 +460,12 @@ std::int64_t Thread::submit_opening(Request* request, HandleKind kind,
     recycle(request);
     return -EMFILE;
   }
-  request->owner = this;
   request->token = association.token;
   request->timeout = association.timeout;
   request->awaited = true;
   request->handle_id = id;
+  std::lock_guard lane(lane_lock_);
+  own(request);
   {
     std::lock_guard lock(handle->mutex);
     handle->link(request);
@@ -472,7 +473,6 @@ std::int64_t Thread::submit_opening(Request* request, HandleKind kind,
     request->state = Request::State::kStarted;
     Port::publish(*handle, id);
   }
-  std::lock_guard lane(lane_lock_);
   remember_token(request, handle);
   if (request->timeout > 0) arm_timeout(request);
   start(request);

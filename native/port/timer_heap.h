@@ -26,9 +26,17 @@ struct TimerNode {
 /// once instead of lingering for its thirty seconds. Used by its thread alone.
 class TimerHeap {
  public:
-  ~TimerHeap() {
+  TimerHeap() = default;
+  TimerHeap(const TimerHeap&) = delete;
+  TimerHeap& operator=(const TimerHeap&) = delete;
+  ~TimerHeap() { clear(); }
+
+  /// Nobody points at any of its nodes any more.
+  void clear() {
     for (TimerNode* node : heap_) delete node;
     for (TimerNode* node : spare_) delete node;
+    heap_.clear();
+    spare_.clear();
   }
 
   bool empty() const { return heap_.empty(); }

@@ -21,10 +21,10 @@ class FramesThread;
 struct Frame;
 
 struct FramesOptions {
-  Port* port = nullptr;
+  PortHold port;
   std::shared_ptr<RecordTable> records;
   std::uint8_t stage = 0;  ///< index in the pipeline
-  Port* next = nullptr;    ///< where documents go
+  PortHold next;           ///< where documents go
   std::uint8_t next_stage = 1;
   std::uint32_t threads = 1;
   std::vector<std::uint32_t> cpus;  ///< thread i is bound to cpus[i % size]; empty: not bound

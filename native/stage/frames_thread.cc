@@ -129,8 +129,8 @@ void FramesThread::on_stale(const PacketSlot& packet) {
   if (packet.chunk != driver::kNoChunk) BufferPool::release({packet.chunk, packet.offset});
   if (packet.kind == static_cast<std::uint8_t>(PacketKind::kPosted)) {
     const RecordHeader* header = options().records->header(packet.key);
-    Port* port = header == nullptr ? nullptr : Port::find(header->port);
-    if (port != nullptr) port->post(packet.key, packet.result, false);
+    const PortHold port = header == nullptr ? PortHold() : Port::find(header->port);
+    if (port) port->post(packet.key, packet.result, false);
     return;
   }
   if (packet.kind != static_cast<std::uint8_t>(PacketKind::kTimer)) {

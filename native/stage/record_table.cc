@@ -195,8 +195,8 @@ void RecordTable::expire(RecordHeader& header) {
   packet.kind = PacketKind::kTimer;
   packet.key = header.name;
   packet.handle = header.handle;
-  Port* port = Port::find(header.port);
-  if (port == nullptr || packet.key == 0) return;
+  const PortHold port = Port::find(header.port);
+  if (!port || packet.key == 0) return;
   port->dispatcher().push(packet, nullptr);
 }
 

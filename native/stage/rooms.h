@@ -55,6 +55,7 @@ class Rooms : public std::enable_shared_from_this<Rooms> {
   void give_back();
 
   Port& port_;
+  const PortHold hold_{port_};  ///< documents in the next stage may outlive this one's port
   const std::uint32_t places_;
   const std::uint64_t file_limit_;
   std::atomic<std::uint64_t> in_files_{0};

@@ -4,6 +4,7 @@ import {
   codeOf,
   Collector,
   keyedWithRawPeer,
+  library,
   newPort,
   newSeed,
   outputOf,
@@ -266,6 +267,29 @@ describe('T2', () => {
       { nodeArguments: ['--expose-gc'] },
     );
     expect(output).toBe('bounded');
+  });
+
+  test('T2: nor any object: two thousand ports leave as many as one', async () => {
+    const output = await outputOf(`
+      import { createRequire } from 'node:module';
+      const { binding } = createRequire(${JSON.stringify(library)})('./binding.js');
+      const round = async (i) => {
+        const port = new CompletionPort({ buffers: { size: 4096, count: 16 } });
+        port.post(1, i);
+        port.get(1, 1000);
+        if (i % 20 === 0) {
+          const listener = await port.listen({ host: '127.0.0.1', port: 0, key: 2 });
+          const socket = await port.connect({ host: '127.0.0.1', port: listener.address().port });
+          socket.receive().catch(() => {});
+          socket.send('hello').catch(() => {});
+        }
+        await port.close();
+      };
+      const before = binding.remains();
+      for (let i = 0; i < 2000; i++) await round(i);
+      const after = binding.remains();
+      console.log(before.ports, before.pools, 'then', after.ports, after.pools);`);
+    expect(output).toBe('0 0 then 0 0');
   });
 
   test('T2: pending operations of await style end when the port is closed', async () => {

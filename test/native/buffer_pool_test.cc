@@ -75,7 +75,8 @@ TEST_CASE("M1 every lane can hold a buffer, however small the pool and whoever c
 TEST_CASE("M1 whoever waits for a buffer is told when one is free") {
   BufferPool* pool = make_pool(1);
   int told = 0;
-  pool->set_on_free([](void* counter) { ++*static_cast<int*>(counter); }, &told);
+  pool->set_on_free([](void*) { return true; },
+                    [](void* counter) { ++*static_cast<int*>(counter); }, &told);
   driver::Buffer a, b;
   REQUIRE(pool->take(a));
   CHECK_FALSE(pool->take(b));
@@ -131,9 +132,9 @@ TEST_CASE("M1 no thread sleeps for ever while a buffer is free, however they com
   constexpr int kRounds = 20'000;
   BufferPool* pool = make_pool(3);
   pool->set_on_free(
+      [](void* context) { return static_cast<Shared*>(context)->starving.load() > 0; },
       [](void* context) {
         auto& it = *static_cast<Shared*>(context);
-        if (it.starving.load() == 0) return;
         std::lock_guard lock(it.mutex);
         ++it.calls;
         it.told.notify_all();
@@ -502,7 +503,8 @@ TEST_CASE("T2 a view keeps the memory of a closed pool mapped") {
   CHECK_FALSE(chunk->pin());
 }
 
-TEST_CASE("M2 chunks keep their names for ever, and other pools' chunks are not for the kernel") {
+TEST_CASE(
+    "M2 a chunk's name names nothing once it is gone, and other pools' are not for the kernel") {
   BufferPool* first = make_pool(1);
   BufferPool* second = make_pool(1);
   Place place;
@@ -513,12 +515,37 @@ TEST_CASE("M2 chunks keep their names for ever, and other pools' chunks are not 
   CHECK_FALSE(second->chunk(place.chunk, slice));
   CHECK_FALSE(first->chunk(first->receive_chunk().id(), slice));
   CHECK_FALSE(first->chunk(driver::kNoChunk, slice));
-  Chunk* chunk = Chunk::find(place.chunk);
+  CHECK(Chunk::find(place.chunk)->id() == place.chunk);
   BufferPool::release(place);
   first->close();
-  CHECK(Chunk::find(place.chunk) == chunk);
-  CHECK(chunk->id() == place.chunk);
+  CHECK(Chunk::find(place.chunk) == nullptr);
+  CHECK(BufferPool::use(place, 1) == nullptr);
+  CHECK_FALSE(BufferPool::release(place));
+  BufferPool::assign(place, kOwner);
+  Place other;
+  REQUIRE(second->allocate(100, kOwner, other));
+  CHECK(other.chunk != place.chunk);
+  BufferPool::release(other);
   second->close();
+}
+
+TEST_CASE("T2 a pool goes with the last of its blocks that somebody has") {
+  const std::size_t before = BufferPool::count();
+  for (int round = 0; round < 2000; ++round) {
+    BufferPool* pool = make_pool(2);
+    Place kept;
+    REQUIRE(pool->allocate(100, kOwner, kept));
+    driver::Buffer received;
+    REQUIRE(pool->take(received));
+    pool->close();
+    pool->let_go();
+    CHECK(BufferPool::count() == before + 1);
+    BufferPool::own(place_of(received), 10);
+    REQUIRE(BufferPool::release(place_of(received)));
+    CHECK(BufferPool::count() == before + 1);
+    REQUIRE(BufferPool::release(kept));
+    CHECK(BufferPool::count() == before);
+  }
 }
 
 // ---- several threads --------------------------------------------------------------------------

@@ -107,7 +107,7 @@ class Helper {
 
 PORT_TEST("D5 what completes for a thread that is busy is taken by one that waits") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member busy(*port);
   Connection c = connection(*port, busy, listener(busy, true));
   busy.receive(c.handle);
@@ -124,7 +124,7 @@ PORT_TEST("D5 what completes for a thread that is busy is taken by one that wait
 
 PORT_TEST("D5 a receive that begins in an errand goes on in the lane of the thread that waits") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member busy(*port);
   Connection c = connection(*port, busy, listener(busy, true));
   // One behind the other: the second begins when the first has ended.
@@ -139,7 +139,7 @@ PORT_TEST("D5 a receive that begins in an errand goes on in the lane of the thre
 
 PORT_TEST("D1 a busy thread's lane is looked after where nobody waits, too") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member busy(*port);
   Connection c = connection(*port, busy, listener(busy, true));
   busy.receive(c.handle);
@@ -156,7 +156,7 @@ PORT_TEST("D5 what a thread has taken and does not begin is for one that waits, 
   NEEDS_DRIVER();
   for (const bool runs : {false, true}) {
     CAPTURE(runs);
-    Port* port = make_port(D::name, options());
+    const PortHold port = make_port(D::name, options());
     Member busy(*port);
     port->post(5, 1);
     REQUIRE(busy.refill());  // and is busy with something else than that
@@ -169,7 +169,7 @@ PORT_TEST("D5 what a thread has taken and does not begin is for one that waits, 
 
 PORT_TEST("D5 what needs no kernel is answered while the thread that asked for it is busy") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member busy(*port);
   Thread::Association association;
   association.keyed = true;
@@ -183,7 +183,7 @@ PORT_TEST("D5 what needs no kernel is answered while the thread that asked for i
 
 PORT_TEST("D5 connections are accepted, timers fire and operations time out for a busy thread") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member busy(*port);
   const HandleId listening = listener(busy, true);
   Connection c = connection(*port, busy, listening);
@@ -206,7 +206,7 @@ PORT_TEST("D5 connections are accepted, timers fire and operations time out for 
 
 PORT_TEST("O4 an operation in the lane of a busy thread can be cancelled, and its handle closed") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member busy(*port);
   const HandleId listening = listener(busy, true);
   Connection first = connection(*port, busy, listening);
@@ -229,7 +229,7 @@ PORT_TEST("O4 an operation in the lane of a busy thread can be cancelled, and it
 
 PORT_TEST("O7 sends of a busy thread go out as the peer makes room, whole and in order") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member busy(*port);
   Connection c = connection(*port, busy, listener(busy, true));
   constexpr std::size_t kSize = 4u << 20;
@@ -250,7 +250,7 @@ PORT_TEST("O7 sends of a busy thread go out as the peer makes room, whole and in
 
 PORT_TEST("D5 what a busy thread has read from a file is taken over") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member busy(*port);
   Thread::Association association;
   association.keyed = true;
@@ -272,7 +272,7 @@ PORT_TEST("D3 D5 nobody does so where only one may run, or packets stay with the
     CAPTURE(affine);
     PortOptions made = options(affine ? 4 : 1);
     made.affine = affine;
-    Port* port = make_port(D::name, made);
+    const PortHold port = make_port(D::name, made);
     Member busy(*port);
     Connection c = connection(*port, busy, listener(busy, true));
     busy.receive(c.handle);
@@ -288,7 +288,7 @@ PORT_TEST("D3 D5 nobody does so where only one may run, or packets stay with the
 
 PORT_TEST("D4 a thread in `blocking` is looked after, and one that has nested it still blocks") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options(2));
+  const PortHold port = make_port(D::name, options(2));
   Member busy(*port);
   Connection c = connection(*port, busy, listener(busy, true));
   busy.receive(c.handle);
@@ -309,7 +309,7 @@ PORT_TEST("T2 the watchman sleeps where nothing happens, and leaves with the las
   NEEDS_DRIVER();
   const std::size_t threads = threads_of_process();
   {
-    Port* port = make_port(D::name, options());
+    const PortHold port = make_port(D::name, options());
     Member member(*port);
     Helper helper(*port);
     CHECK(threads_of_process() > threads + 1);
@@ -351,7 +351,7 @@ void echo(Port& port, std::uint64_t dice, std::atomic<bool>& over) {
 
 PORT_TEST("T1 errands while threads are busy, leave and come: every message is answered") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member busy(*port);  // from here on it does not come any more
   const HandleId listening = listener(busy, true);
   std::vector<Connection> connections;

@@ -1505,7 +1505,7 @@ PORT_TEST("the stage of a port that has ended can't listen") {
   NEEDS_DRIVER();
   FramesPipeline it(D::name);
   it.port->close();
-  CHECK(eventually([&] { return Port::find(it.port->id()) == nullptr; }));
+  CHECK(eventually([&] { return !Port::find(it.port->id()); }));
   driver::ListenOptions options;
   options.address = any_loopback();
   CHECK(it.frames->listen(options) == kErrorPortClosed);

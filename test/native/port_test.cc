@@ -14,6 +14,10 @@
 
 #include "support/member.h"
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 namespace {
 
 using namespace cp;
@@ -33,13 +37,100 @@ std::string part(std::size_t stream, std::size_t from, std::size_t length) {
 
 // ---- what a port leaves behind ----------------------------------------------------------------
 
+/// Bytes that are allocated now; 0 where that is not known.
+std::size_t allocated_bytes() {
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
+  const auto info = mallinfo2();
+  return info.uordblks + info.hblkhd;
+#else
+  return 0;
+#endif
+}
+
+/// Each with a message, and every eighth with a connection that is open when it ends.
+void open_and_close_ports(const char* driver, int count) {
+  for (int i = 0; i < count; ++i) {
+    const PortHold port = make_port(driver, options(2, 16));
+    Member member(*port);
+    REQUIRE(port->post(1, i));
+    REQUIRE(member.next().kind == PacketKind::kPosted);
+    if (i % 8 != 0) continue;
+    const Connection c = connection(*port, member, listener(member, true));
+    member.receive(c.handle);
+    member.send(c.handle, "hello");
+  }
+}
+
+PORT_TEST("T2 two thousand ports leave no memory behind") {
+  NEEDS_DRIVER();
+  const std::size_t ports = Port::count(), pools = BufferPool::count();
+  open_and_close_ports(D::name, 100);  // what the process keeps for the next ones
+  const std::size_t before = allocated_bytes();
+  constexpr int kPorts = 2000;
+  open_and_close_ports(D::name, kPorts);
+  CHECK(Port::count() == ports);
+  CHECK(BufferPool::count() == pools);
+  // The numbers of chunks never come back: a few bytes for each.
+  CHECK(allocated_bytes() < before + std::size_t{kPorts} * 64);
+}
+
+PORT_TEST("T1 threads that come and go leave no more behind than there were at one time") {
+  NEEDS_DRIVER();
+  const PortHold port = make_port(D::name, options(4));
+  Member stays(*port);
+  for (int round = 0; round < 300; ++round) {
+    std::thread other([&] {
+      Member member(*port);
+      CHECK(port->post(2, round));
+    });
+    other.join();
+    REQUIRE(stays.next().kind == PacketKind::kPosted);
+  }
+  CHECK(port->members().size() == 2);
+}
+
+PORT_TEST("T1 a thread is remembered as long as something that it has sent is under way") {
+  NEEDS_DRIVER();
+  const PortHold port = make_port(D::name, options(4));
+  Member stays(*port);
+  const HandleId listening = listener(stays, true);
+  Connection c = connection(*port, stays, listening);
+  const auto in_a_thread = [&](auto work) {
+    std::thread other([&] {
+      Member member(*port);
+      work(member);
+    });
+    while (other.joinable()) {
+      stays.next(kMillisecond);
+      if (port->threads() == 1) other.join();
+    }
+  };
+  std::atomic<bool> came{false};
+  in_a_thread([&](Member& member) {
+    for (int i = 0; i < 64; ++i) member.send(c.handle, std::string(65536, 'x'));
+    came = true;
+  });
+  REQUIRE(came);
+  const std::size_t objects = port->members().size();
+  CHECK(objects == 2);
+  in_a_thread([](Member&) {});
+  CHECK(port->members().size() == 3);
+  { const Peer gone = std::move(c.peer); }
+  CHECK(eventually([&] {
+    stays.next(kMillisecond);
+    return Port::look_up(c.handle).in_flight == 0;
+  }));
+  for (int i = 0; i < 3; ++i) in_a_thread([](Member&) {});
+  CHECK(port->members().size() == 3);
+}
+
 PORT_TEST("T2 the last thread that leaves closes everything") {
   NEEDS_DRIVER();
   std::thread([] {}).join();  // with the first thread a sanitizer starts one of its own
   eventually([] { return threads_of_process() <= 2; });
   const std::size_t descriptors = open_descriptors(), handles = open_handles();
   const std::size_t threads = threads_of_process();
-  Port* port = make_port(D::name, options(2));
+  const PortHold port = make_port(D::name, options(2));
   const std::uint32_t number = port->id();
   {
     Member member(*port);
@@ -69,7 +160,7 @@ PORT_TEST("T2 the last thread that leaves closes everything") {
       CHECK((peer.ended || &peer == &peers.back()));
     }
   }
-  CHECK(Port::find(number) == nullptr);
+  CHECK(!Port::find(number));
   CHECK(open_handles() == handles);
   CHECK(eventually([&] { return open_descriptors() == descriptors; }));
   CHECK(eventually([&] { return threads_of_process() <= threads; }));
@@ -78,7 +169,7 @@ PORT_TEST("T2 the last thread that leaves closes everything") {
 
 PORT_TEST("D10 closing wakes threads in get") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options(2));
+  const PortHold port = make_port(D::name, options(2));
   std::atomic<int> attached{0}, ended{0};
   std::vector<std::thread> threads;
   for (int i = 0; i < 3; ++i) {
@@ -98,7 +189,7 @@ PORT_TEST("D10 closing wakes threads in get") {
 
 PORT_TEST("D5 a wake-up meant for a get that just ended goes to another thread") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options(1));
+  const PortHold port = make_port(D::name, options(1));
   std::atomic<std::uint64_t> got{0};
   std::thread waiter([&] {
     Member member(*port);
@@ -108,7 +199,7 @@ PORT_TEST("D5 a wake-up meant for a get that just ended goes to another thread")
     Member member(*port);
     REQUIRE(eventually([&] { return port->stats().waiting == 1; }));
     const auto interrupted = [](void* port) { return static_cast<Port*>(port)->post(1, 0); };
-    const std::int64_t count = member.thread->get(1, driver::kNever, interrupted, port);
+    const std::int64_t count = member.thread->get(1, driver::kNever, interrupted, port.get());
     std::uint64_t mine = count > 0 ? 1 : 0;
     CHECK(eventually([&] { return got + mine == 1; }));
     if (mine == 0) CHECK(got == 1);
@@ -124,8 +215,8 @@ PORT_TEST("D5 a thread that spins in get hears of messages, without a wake-up") 
   NEEDS_DRIVER();
   PortOptions made = options(2);
   made.spin = kLongSpin;
-  Port* there = make_port(D::name, made);
-  Port* back = make_port(D::name, made);
+  const PortHold there = make_port(D::name, made);
+  const PortHold back = make_port(D::name, made);
   constexpr int kRounds = 300;
   std::atomic<bool> attached{false};
   std::thread partner([&] {
@@ -146,7 +237,7 @@ PORT_TEST("O4 D10 a thread that spins in get hears of what others ask of it, and
   NEEDS_DRIVER();
   PortOptions made = options(2);
   made.spin = kLongSpin;
-  Port* port = make_port(D::name, made);
+  const PortHold port = make_port(D::name, made);
   std::atomic<HandleId> handle{0};
   std::atomic<bool> cancelled{false}, closed{false};
   std::thread owner([&] {
@@ -181,7 +272,7 @@ PORT_TEST("O1 a thread that spins in get hears of its own completions and timers
   NEEDS_DRIVER();
   PortOptions made = options(2);
   made.spin = 20'000;
-  Port* port = make_port(D::name, made);
+  const PortHold port = make_port(D::name, made);
   Member member(*port);
   Connection c = connection(*port, member, listener(member, true));
   member.receive(c.handle);
@@ -198,7 +289,7 @@ PORT_TEST("O1 a thread that spins in get hears of its own completions and timers
 
 PORT_TEST("Q1 any thread can post, also one that is not attached") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options(3));
+  const PortHold port = make_port(D::name, options(3));
   constexpr int kEach = 2000;
   std::atomic<int> attached{0}, got{0};
   std::vector<std::thread> threads;
@@ -226,7 +317,7 @@ PORT_TEST("Q1 any thread can post, also one that is not attached") {
 template <typename D>
 void receive_with_few_buffers(std::uint32_t buffers, int threads, std::size_t connections) {
   constexpr std::size_t kBytes = 120'000;
-  Port* port = make_port(D::name, options(8, buffers));
+  const PortHold port = make_port(D::name, options(8, buffers));
   Verdict verdict;
   std::vector<Peer> peers;
   std::vector<HandleId> handles;
@@ -289,7 +380,7 @@ void receive_with_few_buffers(std::uint32_t buffers, int threads, std::size_t co
 PORT_TEST("D7 several threads accept on one listener: each connection comes to one of them, once") {
   NEEDS_DRIVER();
   constexpr int kThreads = 4, kEach = 25;
-  Port* port = make_port(D::name, options(kThreads));
+  const PortHold port = make_port(D::name, options(kThreads));
   Member starter(*port);
   const HandleId listening = listener(starter, true);
   const driver::SocketAddress address = address_of(*port, listening);
@@ -337,7 +428,7 @@ PORT_TEST("M1 with hardly any buffers for many connections every byte arrives on
 
 PORT_TEST("M1 receiving pauses without a buffer, does not spin, and goes on when there is one") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options(2, 2));
+  const PortHold port = make_port(D::name, options(2, 2));
   Member member(*port);
   const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
@@ -374,7 +465,7 @@ PORT_TEST("M1 receiving pauses without a buffer, does not spin, and goes on when
 
 PORT_TEST("M1 a receive that waits for a buffer can be cancelled and closed") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options(2, 1));
+  const PortHold port = make_port(D::name, options(2, 1));
   Member member(*port);
   const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
@@ -406,7 +497,7 @@ PORT_TEST("M1 a receive that waits for a buffer can be cancelled and closed") {
 
 PORT_TEST("M3 a connection that is open and idle holds no buffer") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options(2, 4));
+  const PortHold port = make_port(D::name, options(2, 4));
   Member member(*port);
   const HandleId listening = listener(member, true);
   const std::uint64_t before = port->stats().free_buffers;
@@ -429,7 +520,7 @@ PORT_TEST("D9 O7 handles roam between threads, with several requests queued in e
   NEEDS_DRIVER();
   constexpr std::size_t kConnections = 6, kBytes = 300'000;
   constexpr int kThreads = 4;
-  Port* port = make_port(D::name, options(kThreads));
+  const PortHold port = make_port(D::name, options(kThreads));
   Verdict verdict;
   struct Stream {
     std::size_t received = 0, submitted = 0;
@@ -506,7 +597,7 @@ PORT_TEST("D9 O7 handles roam between threads, with several requests queued in e
 
 PORT_TEST("O4 O5 what one thread started another cancels and closes") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options(4));
+  const PortHold port = make_port(D::name, options(4));
   Member member(*port);
   const HandleId listening = listener(member, true);
   Random random(seed("cross cancel"));
@@ -555,7 +646,7 @@ PORT_TEST("O4 O5 what one thread started another cancels and closes") {
 PORT_TEST("T1 the bytes of packets a thread had not begun reach the others") {
   NEEDS_DRIVER();
   constexpr int kConnections = 16;
-  Port* port = make_port(D::name, options(2, 8));
+  const PortHold port = make_port(D::name, options(2, 8));
   Member member(*port);
   const HandleId listening = listener(member, true);
   std::vector<Connection> connections;
@@ -599,7 +690,7 @@ PORT_TEST("T1 the bytes of packets a thread had not begun reach the others") {
 
 PORT_TEST("T1 operations of one thread go on when another leaves that carried them out") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options(2));
+  const PortHold port = make_port(D::name, options(2));
   Member member(*port);
   const HandleId listening = listener(member, true);
   for (int round = 0; round < 20; ++round) {
@@ -642,7 +733,7 @@ template <typename D>
 void come_and_go(std::uint64_t number, std::size_t connections, std::size_t bytes) {
   const std::size_t descriptors = open_descriptors(), handles_before = open_handles();
   {
-    Port* port = make_port(D::name, options(3, 16));
+    const PortHold port = make_port(D::name, options(3, 16));
     Verdict verdict;
     std::vector<Peer> peers;
     std::atomic<std::size_t> finished{0};
@@ -754,7 +845,7 @@ PORT_TEST("T1 threads that die in the middle of anything leave nothing behind") 
   const std::uint64_t number = seed("die");
   INFO("CP_SEED=", number);
   const std::size_t descriptors = open_descriptors(), handles = open_handles();
-  Port* port = make_port(D::name, options(4, 8));
+  const PortHold port = make_port(D::name, options(4, 8));
   {
     Member stayer(*port);
     const HandleId listening = listener(stayer, true);
@@ -937,7 +1028,7 @@ PORT_TEST(
   const std::uint64_t number = seed("relay");
   INFO("CP_SEED=", number);
   const std::size_t descriptors = open_descriptors(), handles = open_handles();
-  Port* ports[2] = {make_port(D::name, options(3)), make_port(D::name, options(3))};
+  const PortHold ports[2] = {make_port(D::name, options(3)), make_port(D::name, options(3))};
   {
     RelayRace race(*ports[0], *ports[1], number);
     Member member(*ports[0]);
@@ -1016,8 +1107,8 @@ struct Deserted {
   }
   bool whole() { return c.peer.read(kParts * kPart) == part(1, 0, kParts * kPart); }
 
-  Port* const port;
-  Port* const other;
+  const PortHold port;
+  const PortHold other;
   Member elsewhere;
   Member first;
   Connection c;
@@ -1122,8 +1213,8 @@ PORT_TEST("T1 T2 an answer that is awaited comes also when the chain before it e
 PORT_TEST("T1 A3 sends behind one that a port's last thread awaited go on on the handle's port") {
   NEEDS_DRIVER();
   constexpr std::size_t kPart = 6'000'000;
-  Port* from = make_port(D::name, options(2));
-  Port* to = make_port(D::name, options(2));
+  const PortHold from = make_port(D::name, options(2));
+  const PortHold to = make_port(D::name, options(2));
   Member first(*from);
   Member second(*to);
   Connection c = connection(*from, first, listener(first, true));
@@ -1141,7 +1232,7 @@ PORT_TEST("T1 A3 sends behind one that a port's last thread awaited go on on the
     CHECK(c.peer.read(2 * kPart) == part(1, 0, 2 * kPart));
     read = true;
   });
-  if (second.thread->attached()) {
+  if (second.attached()) {
     while (!read) second.next(kMillisecond);
   } else {
     Member next(*to);
@@ -1153,7 +1244,7 @@ PORT_TEST("T1 A3 sends behind one that a port's last thread awaited go on on the
 
 PORT_TEST("T1 what was opened for a thread that died with the answer untouched is closed") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options(2));
+  const PortHold port = make_port(D::name, options(2));
   Member stayer(*port);
   const HandleId listening = listener(stayer, true);
   { Member second(*port); }  // with it comes the watchman, who has descriptors, too
@@ -1250,8 +1341,8 @@ PORT_TEST("T1 O1 whatever is awaited is answered once while threads die and hand
   INFO("CP_SEED=", number);
   const std::size_t descriptors = open_descriptors(), handles = open_handles();
   {
-    Port* ports[3] = {make_port(D::name, options(2)), make_port(D::name, options(2)),
-                      make_port(D::name, options(2))};
+    const PortHold ports[3] = {make_port(D::name, options(2)), make_port(D::name, options(2)),
+                               make_port(D::name, options(2))};
     REQUIRE(ports[1]->enter());  // has threads that die, and now and then none
     Verdict verdict;
     std::vector<Peer> peers;
@@ -1316,7 +1407,7 @@ PORT_TEST("T1 O1 whatever is awaited is answered once while threads die and hand
     for (auto& reader : readers) reader.join();
     CHECK(verdict.first() == "");
     stayer.leave(true);
-    for (Port* port : ports) CHECK(port->pool().allocated_bytes() == 0);
+    for (const PortHold& port : ports) CHECK(port->pool().allocated_bytes() == 0);
   }
   CHECK(open_handles() == handles);
   CHECK(eventually([&] { return open_descriptors() == descriptors; }));
@@ -1494,7 +1585,7 @@ PORT_TEST("T1 O7 files that a dead thread was sending go on in another, whole an
   constexpr std::size_t kLength = 20'000'000;
   const std::size_t descriptors = open_descriptors(), handles = open_handles();
   for (int round = 0; round < 4; ++round) {
-    Port* port = make_port(D::name, options(2));
+    const PortHold port = make_port(D::name, options(2));
     REQUIRE(port->enter());
     Member first(*port);
     Connection c = connection(*port, first, listener(first, true));
@@ -1532,7 +1623,7 @@ PORT_TEST("T1 O7 files that a dead thread was sending go on in another, whole an
 PORT_TEST("T2 files that a port's last thread leaves behind end with the port") {
   NEEDS_DRIVER();
   const std::size_t descriptors = open_descriptors(), handles = open_handles();
-  Port* port = make_port(D::name, options(1));
+  const PortHold port = make_port(D::name, options(1));
   {
     REQUIRE(port->enter());
     Member member(*port);
@@ -1557,8 +1648,8 @@ PORT_TEST("T2 files that a port's last thread leaves behind end with the port") 
 PORT_TEST("A3 a file goes on while its socket is handed off, and is answered at the new port") {
   NEEDS_DRIVER();
   constexpr std::size_t kLength = 20'000'000;
-  Port* port = make_port(D::name, options(1));
-  Port* target = make_port(D::name, options(1));
+  const PortHold port = make_port(D::name, options(1));
+  const PortHold target = make_port(D::name, options(1));
   Member first(*port);
   Member elsewhere(*target);
   Connection c = connection(*port, first, listener(first, true));
@@ -1595,7 +1686,8 @@ PORT_TEST("A3 hand-off under traffic: the notice first, the bytes in order, noth
   INFO("CP_SEED=", number);
   Random random(number);
   for (int round = 0; round < 6; ++round) {
-    Port* ports[2] = {make_port(D::name, options(2, 16)), make_port(D::name, options(2, 16))};
+    const PortHold ports[2] = {make_port(D::name, options(2, 16)),
+                               make_port(D::name, options(2, 16))};
     Verdict verdict;
     std::atomic<int> at{0}, moves{0};
     std::atomic<std::size_t> received{0};
@@ -1664,8 +1756,8 @@ PORT_TEST("A3 hand-off under traffic: the notice first, the bytes in order, noth
 
 PORT_TEST("A3 operations in flight complete on the new port, whose threads are woken for it") {
   NEEDS_DRIVER();
-  Port* from = make_port(D::name, options(2));
-  Port* to = make_port(D::name, options(2));
+  const PortHold from = make_port(D::name, options(2));
+  const PortHold to = make_port(D::name, options(2));
   Member member(*from);
   const HandleId listening = listener(member, true);
   Connection c = connection(*from, member, listening);
@@ -1710,10 +1802,10 @@ PORT_TEST("A3 operations in flight complete on the new port, whose threads are w
 
 PORT_TEST("T2 a port that ends closes handles whose operations another port's thread carries out") {
   NEEDS_DRIVER();
-  const std::size_t handles = open_handles();
+  const std::size_t handles = open_handles(), ports = Port::count();
   for (int round = 0; round < 10; ++round) {
-    Port* from = make_port(D::name, options(2));
-    Port* to = make_port(D::name, options(2));
+    const PortHold from = make_port(D::name, options(2));
+    const PortHold to = make_port(D::name, options(2));
     Member member(*from);
     const HandleId listening = listener(member, true);
     Connection c = connection(*from, member, listening);
@@ -1725,7 +1817,7 @@ PORT_TEST("T2 a port that ends closes handles whose operations another port's th
       REQUIRE(taker.next().kind == PacketKind::kHandOff);
       if (round % 2 == 0) taker.close(c.handle);
     }
-    CHECK(Port::find(to->id()) == nullptr);
+    CHECK(!Port::find(to->id()));
     CHECK(member.next(5 * kMillisecond).kind == PacketKind::kNone);
     member.close(listening);
     CHECK(member.next().kind == PacketKind::kClose);
@@ -1733,6 +1825,7 @@ PORT_TEST("T2 a port that ends closes handles whose operations another port's th
     CHECK(c.peer.ended);
   }
   CHECK(open_handles() == handles);
+  CHECK(Port::count() == ports);
 }
 
 PORT_TEST("T2 a port may end while a close of its handle is under way on another port's thread") {
@@ -1741,12 +1834,12 @@ PORT_TEST("T2 a port may end while a close of its handle is under way on another
   INFO("CP_SEED=", number);
   Random random(number);
   const std::size_t descriptors = open_descriptors(), handles = open_handles();
-  Port* from = make_port(D::name, options(2));
+  const PortHold from = make_port(D::name, options(2));
   {
     Member member(*from);
     const HandleId listening = listener(member, true);
     for (int round = 0; round < 200; ++round) {
-      Port* to = make_port(D::name, options(2, 1));
+      const PortHold to = make_port(D::name, options(2, 1));
       Connection c = connection(*from, member, listening);
       member.receive(c.handle);
       REQUIRE(member.next(0).kind == PacketKind::kNone);

@@ -34,7 +34,7 @@ TEST_CASE("a record's name is unlike any that is in use or was before it") {
 
 PORT_TEST("a released record's name is stale, and its memory is clean for the next") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const auto table = RecordTable::make(1, 128);
   std::set<std::uint32_t> names;
@@ -55,7 +55,7 @@ PORT_TEST("a released record's name is stale, and its memory is clean for the ne
 
 PORT_TEST("what a record has is freed with it") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const auto table = RecordTable::make(1, 128);
   const std::uint32_t name = table->create(1, 2);
@@ -80,7 +80,7 @@ PORT_TEST("what a record has is freed with it") {
 
 PORT_TEST("a deadline that passes is told to the port of its record, once") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const auto table = RecordTable::make(8, 128);
   const std::uint32_t other = table->create(port->id(), 5);
@@ -107,17 +107,17 @@ PORT_TEST("a table that goes with the port it names connections of may come to t
     table->cargo(table->create(1, 2))->document.lease = std::make_unique<Comes>(port);
     return table;
   };
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   port->set_key_source(named(*port));
   port->set_key_source(named(*port));
   member.leave(false);
-  CHECK(Port::find(port->id()) == nullptr);
+  CHECK(!Port::find(port->id()));
 }
 
 PORT_TEST("a document outlives the threads of both ports, and goes with its record's table") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   {
     const auto table = RecordTable::make(1, 128);
     Cargo* cargo = table->cargo(table->create(1, 2));
@@ -132,7 +132,7 @@ PORT_TEST("a document outlives the threads of both ports, and goes with its reco
 
 PORT_TEST("the file of a released document may be closed already: nobody is told") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const auto table = RecordTable::make(1, 128);
   const std::uint32_t name = table->create(1, 2);

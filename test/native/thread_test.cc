@@ -50,7 +50,7 @@ HandleId open_file(Member& member, const char* path, std::uint32_t flags) {
 
 PORT_TEST("O1 every operation has exactly one final packet") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
@@ -71,7 +71,7 @@ PORT_TEST("O1 every operation has exactly one final packet") {
 
 PORT_TEST("O8 a reset is ECONNRESET, never an end") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
@@ -83,7 +83,7 @@ PORT_TEST("O8 a reset is ECONNRESET, never an end") {
 PORT_TEST("O8 reading at the end of a file is a result of 0") {
   NEEDS_DRIVER();
   TemporaryFile file;
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId id = open_file(member, file.path(), driver::kOpenRead);
   Request* read = request(PacketKind::kRead);
@@ -96,7 +96,7 @@ PORT_TEST("O8 reading at the end of a file is a result of 0") {
 
 PORT_TEST("O3 what is wrong with an operation arrives as its packet") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId listening = listener(member, true, 77);
   member.submit(PacketKind::kSync, listening);
@@ -114,7 +114,7 @@ PORT_TEST("O3 what is wrong with an operation arrives as its packet") {
 
 PORT_TEST("O1 a close can't be part of a chain, and all of it is answered") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId listening = listener(member, true);
   Request* first = request(PacketKind::kClose, 1);
@@ -131,7 +131,7 @@ PORT_TEST("O1 a close can't be part of a chain, and all of it is answered") {
 
 PORT_TEST("O7 sends of one thread go out in order and complete when every byte is out") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
@@ -160,7 +160,7 @@ PORT_TEST("O7 sends of one thread go out in order and complete when every byte i
 PORT_TEST("O7 sends queued from several threads never interleave") {
   NEEDS_DRIVER();
   constexpr int kThreads = 4, kSends = 30;
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Verdict verdict;
   Member member(*port);
   const HandleId listening = listener(member, true);
@@ -221,7 +221,7 @@ PORT_TEST("O7 sends queued from several threads never interleave") {
 PORT_TEST("O5 close ends what is in flight, its packet is the last, the peer sees the end") {
   NEEDS_DRIVER();
   const std::size_t handles = open_handles();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
@@ -260,7 +260,7 @@ PORT_TEST("O5 close ends what is in flight, its packet is the last, the peer see
 
 PORT_TEST("O5 a descriptor that is used again gets none of its predecessor's operations") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId listening = listener(member, true);
   for (int i = 0; i < 60; ++i) {
@@ -282,7 +282,7 @@ PORT_TEST("O5 a descriptor that is used again gets none of its predecessor's ope
 
 PORT_TEST("O6 an operation with a timeout ends with ETIMEDOUT") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
@@ -320,7 +320,7 @@ PORT_TEST("O6 an operation with a timeout ends with ETIMEDOUT") {
 
 PORT_TEST("O6 a timer that fires as its timeout passes ends once") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   Thread::Association association;
   association.keyed = true;
@@ -345,7 +345,7 @@ PORT_TEST("O6 a timer that fires as its timeout passes ends once") {
 PORT_TEST("O9 linked operations run in order, a failure cancels the rest") {
   NEEDS_DRIVER();
   TemporaryFile file;
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const auto chain = [&](HandleId id) {
     Request* write = request(PacketKind::kWrite, 1);
@@ -376,7 +376,7 @@ PORT_TEST("O9 linked operations run in order, a failure cancels the rest") {
 
 PORT_TEST("O9 a send that ended early cancels the shutdown linked to it") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
@@ -394,7 +394,7 @@ PORT_TEST("O9 a send that ended early cancels the shutdown linked to it") {
 
 PORT_TEST("O7 O9 linked sends keep their place before what is sent after them") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   Connection c = connection(*port, member, listener(member, true));
   std::string all;
@@ -423,7 +423,7 @@ PORT_TEST("O7 O9 linked sends keep their place before what is sent after them") 
 
 PORT_TEST("O4 bytes that arrived before a cancel are not lost") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId listening = listener(member, true);
   Connection c = connection(*port, member, listening);
@@ -467,7 +467,7 @@ PORT_TEST("O4 bytes that arrived before a cancel are not lost") {
 
 PORT_TEST("O1 a multishot accept delivers every connection") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId listening = listener(member, true);
   member.accept(listening);
@@ -526,7 +526,7 @@ class FewDescriptors {
 
 PORT_TEST("O1 an accept without descriptors pauses and goes on when there are some") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId listening = listener(member, true);
   const driver::SocketAddress address = address_of(*port, listening);
@@ -552,7 +552,7 @@ PORT_TEST("O1 an accept without descriptors pauses and goes on when there are so
 
 PORT_TEST("O4 an accept that pauses can be cancelled, and nothing spins after it") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId listening = listener(member, true);
   const driver::SocketAddress address = address_of(*port, listening);
@@ -588,7 +588,7 @@ HandleId timer_handle(Member& member) {
 PORT_TEST(
     "A1 what is asked of a closed handle is answered under its key, and `closed` comes once") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name);
+  const PortHold port = make_port(D::name);
   Member member(*port);
   const HandleId id = timer_handle(member);
   const std::uint32_t key = Port::look_up(id).key;
@@ -618,8 +618,8 @@ PORT_TEST(
 PORT_TEST(
     "A3 what is asked of a handle where it was before is answered under the key it had there") {
   NEEDS_DRIVER();
-  Port* here = make_port(D::name);
-  Port* there = make_port(D::name);
+  const PortHold here = make_port(D::name);
+  const PortHold there = make_port(D::name);
   Member member(*here);
   Member other(*there);
   const HandleId id = timer_handle(member);
@@ -637,8 +637,8 @@ PORT_TEST(
 
 TEST_CASE(
     "A2 unique keys are unlike those of all ports, and none comes back while a handle has it") {
-  Port* first = make_port("");
-  Port* second = make_port("");
+  const PortHold first = make_port("");
+  const PortHold second = make_port("");
   Member member(*first);
   Member other(*second);
   Thread::Association association;
@@ -671,7 +671,7 @@ TEST_CASE(
 PORT_TEST("the name of a handle does not come back, however often its place is used") {
   NEEDS_DRIVER();
   constexpr std::size_t kHandles = 20'000;
-  Port* port = make_port(D::name);
+  const PortHold port = make_port(D::name);
   Member member(*port);
   std::set<HandleId> names;
   for (std::size_t i = 0; i < kHandles; ++i) {
@@ -687,11 +687,11 @@ PORT_TEST("the name of a handle does not come back, however often its place is u
 
 PORT_TEST("a port counts and names its own handles, however many another has") {
   NEEDS_DRIVER();
-  Port* crowded = make_port(D::name);
+  const PortHold crowded = make_port(D::name);
   Member many(*crowded);
   std::vector<HandleId> names;
   for (int i = 0; i < 3000; ++i) names.push_back(timer_handle(many));
-  Port* empty = make_port(D::name);
+  const PortHold empty = make_port(D::name);
   Member none(*empty);
   CHECK(empty->stats().handles == 0);
   CHECK(empty->handles().empty());
@@ -707,7 +707,7 @@ PORT_TEST("a port counts and names its own handles, however many another has") {
 
 PORT_TEST("O1 timers fire once, or again and again until cancelled") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId id = timer_handle(member);
   member.timer(id, 5, 0, 1);
@@ -735,7 +735,7 @@ PORT_TEST("O1 timers fire once, or again and again until cancelled") {
 
 PORT_TEST("O4 timers can be cancelled and closed from another thread") {
   NEEDS_DRIVER();
-  Port* port = make_port(D::name, options());
+  const PortHold port = make_port(D::name, options());
   Member member(*port);
   const HandleId id = timer_handle(member);
   for (int i = 0; i < 30; ++i) {

@@ -211,14 +211,14 @@ class FramesPipeline {
 
   /// Connections end, and everything they had is given back while the pipeline goes on.
   bool empty() {
-    if (member && member->thread->attached()) flush();  // it may be closing files
+    if (member && member->attached()) flush();  // it may be closing files
     // One handle is the listener.
     return records->live() == 0 && port->pool().allocated_bytes() == 0 &&
            open_handles() == handles_ + 1 && frames->stats().queued == 0;
   }
 
-  Port* port = nullptr;
-  Port* next = nullptr;
+  PortHold port;
+  PortHold next;
   std::shared_ptr<stage::RecordTable> records;
   std::unique_ptr<stage::FramesStage> frames;
   std::optional<Member> member;

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "driver/errno.h"
@@ -20,12 +21,12 @@
 
 namespace cp::test {
 
-inline Port* make_port(const char* driver, PortOptions options = {}) {
+inline PortHold make_port(const char* driver, PortOptions options = {}) {
   options.driver = driver;
   driver::Result error = 0;
   std::string reason;
-  Port* port = Port::create(options, error, reason);
-  REQUIRE_MESSAGE(port != nullptr, reason);
+  PortHold port = Port::create(options, error, reason);
+  REQUIRE_MESSAGE(bool(port), reason);
   return port;
 }
 
@@ -67,8 +68,10 @@ class Member {
   ~Member() { leave(false); }
 
   void leave(bool died) {
-    if (thread->attached()) thread->detach(died);
+    if (thread != nullptr) std::exchange(thread, nullptr)->detach(died);
   }
+
+  bool attached() const { return thread != nullptr; }
 
   /// Takes the next batch; false when there was none in time or the port is closed.
   bool refill(std::size_t max = kBatchLimit, driver::Deadline patience = kPatience) {
