@@ -1,24 +1,34 @@
 #include "port/request.h"
 
 #include <mutex>
+#include <vector>
 
 namespace cp {
 namespace {
 
 constexpr std::size_t kCacheLimit = 256;
+/// Requests that a thread takes from the depot, and gives to it, at one time.
+constexpr std::size_t kTogether = 64;
+
+/// Some free requests, linked.
+struct Bundle {
+  Request* first = nullptr;
+  std::size_t count = 0;
+};
 
 /// Leaked on purpose: threads may still run while the process's static objects are destroyed.
 struct Depot {
   std::mutex mutex;
-  Request* free = nullptr;
+  std::vector<Bundle> bundles;
 };
 Depot& depot() {
   static Depot* const instance = new Depot;
   return *instance;
 }
 
-/// A few free requests at hand for each thread. Without a destructor: with MinGW-w64 that of a
-/// thread's variable runs when its memory is gone already (GCC bug 80816).
+/// A few free requests at hand for each thread, so that in steady state threads share no lock for
+/// them, also where one submits what another finishes. Without a destructor: with MinGW-w64 that of
+/// a thread's variable runs when its memory is gone already (GCC bug 80816).
 struct Cache {
   Request* free = nullptr;
   std::size_t count = 0;
@@ -29,20 +39,34 @@ struct Cache {
     --count;
     return request;
   }
-  static void give(Request* request) {
+  void push(Request* request) {
+    request->next = free;
+    free = request;
+    ++count;
+  }
+  /// The last that came, which are in the processor's caches, stay.
+  void give(std::size_t given) {
+    Request* last = nullptr;
+    for (std::size_t kept = count - given; kept > 0; --kept) {
+      last = last == nullptr ? free : last->next;
+    }
+    Request*& first = last == nullptr ? free : last->next;
+    {
+      std::lock_guard lock(depot().mutex);
+      depot().bundles.push_back({first, given});
+    }
+    first = nullptr;
+    count -= given;
+  }
+  void fetch() {
     std::lock_guard lock(depot().mutex);
-    request->next = depot().free;
-    depot().free = request;
+    if (depot().bundles.empty()) return;
+    free = depot().bundles.back().first;
+    count = depot().bundles.back().count;
+    depot().bundles.pop_back();
   }
 };
 thread_local Cache cache;
-
-Request* take_from_depot() {
-  std::lock_guard lock(depot().mutex);
-  Request* request = depot().free;
-  if (request != nullptr) depot().free = request->next;
-  return request;
-}
 
 }  // namespace
 
@@ -84,12 +108,12 @@ void Slices::clear() {
 }
 
 void return_spare_requests() {
-  while (cache.free != nullptr) Cache::give(cache.pop());
+  if (cache.count > 0) cache.give(cache.count);
 }
 
 Request* new_request() {
-  Request* request = cache.free != nullptr ? cache.pop() : take_from_depot();
-  if (request == nullptr) request = new Request;
+  if (cache.free == nullptr) cache.fetch();
+  Request* request = cache.free != nullptr ? cache.pop() : new Request;
   request->next = nullptr;
   return request;
 }
@@ -128,10 +152,8 @@ void recycle(Request* request) {
   request->timeout = 0;
   request->timer = request->firing = nullptr;
   request->chain = request->handle_previous = request->handle_next = nullptr;
-  if (cache.count == kCacheLimit) return Cache::give(request);
-  request->next = cache.free;
-  cache.free = request;
-  ++cache.count;
+  cache.push(request);
+  if (cache.count == kCacheLimit) cache.give(kTogether);
 }
 
 }  // namespace cp
