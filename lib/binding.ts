@@ -388,6 +388,8 @@ export interface NativeLane {
   useRecords(records: number): void;
   /** Frees the record with its stash, document and reply. False when `key` names none. */
   releaseRecord(key: number): boolean;
+  /** Has a Timer packet come when the record's deadline passes, which the clock does not look at in time. */
+  watchDeadline(key: number): void;
   /** Puts received bytes, a packet's, behind those the connection brings along already; they are no longer this thread's. False (and released) when `key` names no record. */
   stash(key: number, chunk: number, start: number, length: number): boolean;
   /** Takes the first of them out: where they are is in `place`. How many; 0 when there are none; a negative errno, and nothing is taken, when there is no memory to show them in. */

@@ -12,6 +12,7 @@ import type { TcpSocket } from '../socket';
 import * as validate from '../validate';
 import { handleFor } from '../wrap';
 import { monotonic } from './clock';
+import { setDeadline } from './deadline';
 import type { State, Transition } from './definition';
 import { StageDocument, type Reply } from './documents';
 import { unknownStage, unknownState } from './failures';
@@ -251,9 +252,7 @@ export class Connection<
     if (!(validate.number(milliseconds, 'milliseconds') >= 0 && milliseconds <= LONGEST)) {
       throw validate.outOfRange('milliseconds', `>= 0 && <= ${LONGEST}`, milliseconds);
     }
-    const { numbers } = this.thread.records;
-    numbers[(this.at + Header.DEADLINE) >>> 3] =
-      milliseconds === 0 ? 0 : monotonic() + milliseconds;
+    setDeadline(this.thread, this, milliseconds === 0 ? 0 : monotonic() + milliseconds);
   }
 
   /**

@@ -40,6 +40,8 @@ export const enum Header {
   RECEIVED = 56,
   /** u32, bytes that arrived and nobody wanted yet */
   STASHED = 64,
+  /** u32, when the deadline is looked at next, in ticks: see `setDeadline`; 0: never */
+  WATCHED = 68,
 }
 
 export const enum RecordFlag {

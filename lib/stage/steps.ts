@@ -8,6 +8,7 @@ import { now } from '../timers';
 import { monotonic } from './clock';
 import { Action, Event, Todo, type Connection } from './connection';
 import { Counter } from './counters';
+import { setDeadline } from './deadline';
 import type { State } from './definition';
 import { asError, endlessTransitions, unknownState } from './failures';
 import { Header, IN_TRANSIT, NONE, RecordFlag } from './record';
@@ -372,10 +373,9 @@ export function discardMore(thread: StageThread, c: Connection): void {
 
 /** All that was sent is with the kernel, and the end of it: the peer may end its side, too. */
 export function linger(thread: StageThread, c: Connection): void {
-  const { bytes, numbers } = thread.records;
-  bytes[c.at + Header.FLAGS] = c.flags & ~RecordFlag.Sent;
+  thread.records.bytes[c.at + Header.FLAGS] = c.flags & ~RecordFlag.Sent;
   if ((c.flags & (RecordFlag.Ended | RecordFlag.Broken)) !== 0) return closeForGood(thread, c);
-  numbers[(c.at + Header.DEADLINE) >>> 3] = monotonic() + LINGER;
+  setDeadline(thread, c, monotonic() + LINGER);
 }
 
 /** The peer takes nothing any more: it is not to believe that it has got all. */

@@ -70,6 +70,7 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
                       InstanceMethod<&NativeLane::pin_key>("pinKey"),
                       InstanceMethod<&NativeLane::use_records>("useRecords"),
                       InstanceMethod<&NativeLane::release_record>("releaseRecord"),
+                      InstanceMethod<&NativeLane::watch_deadline>("watchDeadline"),
                       InstanceMethod<&NativeLane::stash>("stash"),
                       InstanceMethod<&NativeLane::unstash>("unstash"),
                       InstanceMethod<&NativeLane::take_message>("takeMessage"),

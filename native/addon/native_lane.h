@@ -82,6 +82,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane>, private Outbox {
   Napi::Value pin_key(Info info);
   Napi::Value use_records(Info info);
   Napi::Value release_record(Info info);
+  Napi::Value watch_deadline(Info info);
   Napi::Value stash(Info info);
   Napi::Value unstash(Info info);
   Napi::Value take_message(Info info);

@@ -50,6 +50,11 @@ Napi::Value NativeLane::release_record(Info info) {
   return Napi::Boolean::New(Env(), records().release(u32(info[0]), thread()));
 }
 
+Napi::Value NativeLane::watch_deadline(Info info) {
+  records().watch(u32(info[0]));
+  return Env().Undefined();
+}
+
 Napi::Value NativeLane::stash(Info info) {
   const stage::Piece piece{{u32(info[1]), u32(info[2])}, u32(info[3])};
   stage::Cargo* cargo = records().cargo(u32(info[0]));

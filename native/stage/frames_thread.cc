@@ -297,7 +297,7 @@ void FramesThread::arm(Connection& c) {
     }
     if (deadline == 0 || frame.window_end < deadline) deadline = frame.window_end;
   }
-  c.header.deadline = deadline;
+  options().records->set_deadline(c.key, c.header, deadline);
 }
 
 /// A client that is slow is as good as any while nobody waits for what it keeps.

@@ -1,6 +1,7 @@
 #include "stage/record_table.h"
 
 #include <algorithm>
+#include <cmath>
 #include <system_error>
 
 #include "port/memory.h"
@@ -12,10 +13,21 @@ namespace {
 constexpr std::uint32_t kIndexBits = 20;
 /// One less than fit: the last name of all is the key of listeners.
 constexpr std::uint16_t kGenerations = 4094;
-/// How often deadlines are looked at: their resolution.
-constexpr std::int64_t kTick = 20'000'000;
+/// Milliseconds: the clock looks at whole ticks only, so that many deadlines cost few wake-ups.
+constexpr double kTick = 16;
 
 double monotonic_milliseconds() { return static_cast<double>(driver::now()) / 1e6; }
+
+/// The first tick that is not before `deadline`, modulo 2^32, and never 0; lib/stage/deadline.ts
+/// has the same. Two of them can be compared if they are less than a year apart.
+std::uint32_t tick_of(double deadline) {
+  const auto tick =
+      static_cast<std::uint32_t>(static_cast<std::uint64_t>(std::ceil(deadline / kTick)));
+  return tick == 0 ? 1 : tick;
+}
+bool is_later(std::uint32_t tick, std::uint32_t other) {
+  return static_cast<std::int32_t>(tick - other) > 0;
+}
 
 }  // namespace
 
@@ -43,7 +55,9 @@ RecordTable::RecordTable(std::uint8_t* memory, std::size_t limit, std::size_t st
       limit_(limit),
       stride_(stride),
       cargos_(new std::atomic<Cargo*>[limit] {}),
-      clock_([this] { watch_deadlines(); }) {}
+      generations_(new std::uint16_t[limit]()),
+      deadlines_(limit),
+      clock_([this] { run_clock(); }) {}
 
 RecordTable::~RecordTable() {
   close();
@@ -59,31 +73,93 @@ RecordTable::~RecordTable() {
 }
 
 void RecordTable::close() {
+  closed_ = true;
   {
-    std::lock_guard lock(mutex_);
-    closed_ = true;
-    changed_.notify_all();
+    std::lock_guard lock(clock_mutex_);
+    roused_changed_.notify_all();
   }
   if (clock_.joinable()) clock_.join();
 }
 
 // ---- names ------------------------------------------------------------------------------------
 
-std::uint32_t RecordTable::create(std::uint32_t port, HandleId handle) {
-  std::lock_guard lock(mutex_);
-  if (closed_ || live_ == limit_) return 0;
-  std::uint32_t index = static_cast<std::uint32_t>(generations_.size());
-  // Names that were never used come first: a stale one then stays stale for longest.
-  if (index == limit_) {
-    index = free_.front();
-    free_.pop_front();
-  } else {
-    generations_.push_back(0);
-    used_.store(generations_.size());
+RecordTable::Part& RecordTable::own_part() {
+  static std::atomic<std::uint32_t> next{0};
+  thread_local const std::uint32_t number = next.fetch_add(1, std::memory_order_relaxed);
+  return parts_[number % kParts];
+}
+
+bool RecordTable::take_index(std::uint32_t& index) {
+  Part& own = own_part();
+  {
+    std::lock_guard lock(own.lock);
+    if (!own.fetched.empty()) {
+      index = own.fetched.back();
+      own.fetched.pop_back();
+      return true;
+    }
   }
+  return fetch_indices(own, index);
+}
+
+/// False when all are in use. Names that were never used come first: a stale one then stays stale
+/// for longest. Indices change between the parts and the common list with the mutex held, so none
+/// is missed here.
+bool RecordTable::fetch_indices(Part& own, std::uint32_t& index) {
+  std::lock_guard common(mutex_);
+  const std::size_t first = used_.load(std::memory_order_relaxed);
+  const std::size_t fresh = std::min(kTogether, limit_ - first);
+  const std::size_t count = fresh > 0 ? fresh : std::min(kTogether, free_.size());
+  std::uint32_t found[kTogether];
+  for (std::size_t i = 0; i < count; ++i) {
+    found[i] = fresh > 0 ? static_cast<std::uint32_t>(first + i) : free_[i];
+  }
+  if (fresh > 0) {
+    used_.store(first + fresh, std::memory_order_release);
+  } else {
+    free_.erase(free_.begin(), free_.begin() + static_cast<std::ptrdiff_t>(count));
+  }
+  if (count > 0) {
+    index = found[0];
+    std::lock_guard lock(own.lock);
+    own.fetched.insert(own.fetched.begin(), std::reverse_iterator(found + count),
+                       std::reverse_iterator(found + 1));
+    return true;
+  }
+  for (Part& part : parts_) {
+    std::lock_guard lock(part.lock);
+    std::vector<std::uint32_t>& from = part.fetched.empty() ? part.freed : part.fetched;
+    if (from.empty()) continue;
+    const auto taken = part.fetched.empty() ? from.begin() : from.end() - 1;
+    index = *taken;
+    from.erase(taken);
+    return true;
+  }
+  return false;
+}
+
+void RecordTable::give_index(std::uint32_t index) {
+  Part& own = own_part();
+  {
+    std::lock_guard lock(own.lock);
+    own.live.fetch_sub(1, std::memory_order_relaxed);
+    own.freed.push_back(index);
+    if (own.freed.size() < 2 * kTogether) return;
+  }
+  std::lock_guard common(mutex_);
+  std::lock_guard lock(own.lock);
+  const std::size_t count = std::min(kTogether, own.freed.size());
+  const auto end = own.freed.begin() + static_cast<std::ptrdiff_t>(count);
+  free_.insert(free_.end(), own.freed.begin(), end);
+  own.freed.erase(own.freed.begin(), end);
+}
+
+std::uint32_t RecordTable::create(std::uint32_t port, HandleId handle) {
+  std::uint32_t index = 0;
+  if (closed_.load() || !take_index(index)) return 0;
+  own_part().live.fetch_add(1, std::memory_order_relaxed);
   std::uint16_t& generation = generations_[index];
   generation = generation == kGenerations ? 1 : static_cast<std::uint16_t>(generation + 1);
-  if (live_++ == 0) changed_.notify_all();
   RecordHeader* header = at(index);
   clear(header);
   header->handle = handle;
@@ -119,9 +195,11 @@ Cargo* RecordTable::cargo(std::uint32_t key) const {
   return cargo.load();
 }
 
+/// As they are found one after another: exact while none comes or goes.
 std::size_t RecordTable::live() const {
-  std::lock_guard lock(mutex_);
-  return live_;
+  std::int64_t live = 0;
+  for (const Part& part : parts_) live += part.live.load(std::memory_order_relaxed);
+  return static_cast<std::size_t>(std::max<std::int64_t>(0, live));
 }
 
 Cargo* RecordTable::find_cargo(std::uint32_t key) const {
@@ -139,10 +217,9 @@ bool RecordTable::release(std::uint32_t key, Thread& closer) {
     release_reply(*cargo);
   }
   record->deadline = 0;
+  deadlines_.remove(index, [record] { record->watched.store(0); });
   record->name.store(0, std::memory_order_release);
-  std::lock_guard lock(mutex_);
-  free_.push_back(index);
-  --live_;
+  give_index(index);
   return true;
 }
 
@@ -162,30 +239,78 @@ void RecordTable::release_reply(Cargo& cargo) {
 
 // ---- deadlines --------------------------------------------------------------------------------
 
-void RecordTable::watch_deadlines() {
-  std::unique_lock lock(mutex_);
-  while (!closed_) {
-    if (live_ == 0) {
-      changed_.wait(lock);
-      continue;
+/// The deadline is stored, then `watched` is read; the clock clears `watched`, then reads the
+/// deadline. So either it sees this one, or this thread sees that nobody watches. Most deadlines
+/// are put off long before they pass: those cost no more than this.
+void RecordTable::set_deadline(std::uint32_t key, RecordHeader& header, double deadline) {
+  header.deadline.store(deadline);
+  if (deadline <= 0) return;
+  const std::uint32_t watched = header.watched.load();
+  if (watched != 0 && !is_later(watched, tick_of(deadline))) return;
+  enter_deadline(index_of(key), deadline);
+}
+
+void RecordTable::watch(std::uint32_t key) {
+  RecordHeader* record = header(key);
+  if (record == nullptr) return;
+  const double deadline = record->deadline.load();
+  if (deadline > 0) enter_deadline(index_of(key), deadline);
+}
+
+/// What is entered is visible before this looks until when the clock sleeps, and the clock looks
+/// for what was entered after it has said that: one of both sees the other.
+void RecordTable::enter_deadline(std::uint32_t index, double deadline) {
+  constexpr double kNeverComes = 1e15;
+  const double time = std::ceil(deadline / kTick) * kTick;
+  if (!(time < kNeverComes)) return;  // or is no number: the memory is JavaScript's
+  deadlines_.enter(index, time,
+                   [&](double entered) { at(index)->watched.store(tick_of(entered)); });
+  if (time >= sleeps_until_.load()) return;
+  std::lock_guard lock(clock_mutex_);
+  roused_ = true;
+  roused_changed_.notify_all();
+}
+
+/// Sleeps until the earliest time, or for good where there is none: an idle process has no wake-ups
+/// of it.
+void RecordTable::run_clock() {
+  while (!closed_.load()) {
+    sleeps_until_.store(-Deadlines::kNone);
+    const double next = look_at_due();
+    sleeps_until_.store(next);
+    if (deadlines_.earliest() < next) continue;
+    std::unique_lock lock(clock_mutex_);
+    while (!roused_ && !closed_.load()) {
+      if (next == Deadlines::kNone) {
+        roused_changed_.wait(lock);
+        continue;
+      }
+      const double left = next - monotonic_milliseconds();
+      if (left <= 0) break;
+      roused_changed_.wait_for(lock, static_cast<std::int64_t>(std::min(left, 1e9) * 1e6) + 1);
     }
-    changed_.wait_for(lock, kTick);
-    lock.unlock();
-    look_at_deadlines();
-    lock.lock();
+    roused_ = false;
   }
 }
 
-void RecordTable::look_at_deadlines() {
+/// The time of the next look.
+double RecordTable::look_at_due() {
+  looks_.fetch_add(1, std::memory_order_relaxed);
   const double now = monotonic_milliseconds();
-  const std::size_t used = used_.load(std::memory_order_acquire);
-  for (std::size_t i = 0; i < used; ++i) {
-    RecordHeader& header = *at(i);
-    double deadline = header.deadline.load(std::memory_order_relaxed);
-    if (deadline <= 0 || deadline > now) continue;
-    // Whoever holds the key may be setting another deadline at this moment: then that one counts.
-    if (header.deadline.compare_exchange_strong(deadline, kExpired)) expire(header);
-  }
+  deadlines_.take_due(
+      now, [this](std::uint32_t index) { at(index)->watched.store(0); },
+      [this, now](std::uint32_t index) { look_at(index, now); });
+  return deadlines_.earliest();
+}
+
+void RecordTable::look_at(std::uint32_t index, double now) {
+  RecordHeader& header = *at(index);
+  double deadline = header.deadline.load();
+  if (deadline > now) return enter_deadline(index, deadline);
+  if (deadline <= 0) return;
+  // Whoever holds the key may be setting another deadline at this moment: then that one counts, and
+  // it has been entered, because nobody watched.
+  if (header.deadline.compare_exchange_strong(deadline, kExpired)) expire(header);
 }
 
 /// The port is read after the deadline was taken: when the connection goes elsewhere in between,

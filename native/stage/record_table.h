@@ -15,7 +15,9 @@
 
 #include "driver/condition.h"
 #include "port/port.h"
+#include "port/spin_lock.h"
 #include "stage/cargo.h"
+#include "stage/deadlines.h"
 
 namespace cp::stage {
 
@@ -27,9 +29,11 @@ struct RecordHeader {
   std::uint8_t stage;            ///< index in the pipeline; kNoStage: not begun
   std::uint8_t state;            ///< index in the stage's machine
   std::uint8_t flags;
-  std::uint8_t from;             ///< the stage it came from
-  std::uint32_t number;          ///< documents so far
-  std::atomic<double> deadline;  ///< milliseconds on the monotonic clock; 0: none; kExpired
+  std::uint8_t from;     ///< the stage it came from
+  std::uint32_t number;  ///< documents so far
+  /// Milliseconds on the monotonic clock; 0: none; kExpired. Whoever stores one looks at `watched`
+  /// afterwards.
+  std::atomic<double> deadline;
   double since;
   /// Where its document is: see RecordFlag.
   union {
@@ -42,7 +46,8 @@ struct RecordHeader {
   double document_length;
   double received;        ///< bytes
   std::uint32_t stashed;  ///< bytes
-  std::uint32_t reserved;
+  /// When the clock looks at the deadline next, in ticks, as `tick_of` counts them; 0: never.
+  std::atomic<std::uint32_t> watched;
 };
 static_assert(sizeof(RecordHeader) == 72 && std::atomic<double>::is_always_lock_free);
 static_assert(offsetof(RecordHeader, port) == 4 && offsetof(RecordHeader, handle) == 8);
@@ -51,6 +56,7 @@ static_assert(offsetof(RecordHeader, deadline) == 24 && offsetof(RecordHeader, s
 static_assert(offsetof(RecordHeader, document) == 40);
 static_assert(offsetof(RecordHeader, document_length) == 48);
 static_assert(offsetof(RecordHeader, received) == 56 && offsetof(RecordHeader, stashed) == 64);
+static_assert(offsetof(RecordHeader, watched) == 68);
 
 inline constexpr std::uint8_t kNoStage = 0xff;
 /// Its time has passed, and a packet of kind kTimer is on the way to its stage.
@@ -103,6 +109,14 @@ class RecordTable final : public KeySource {
   Cargo* find_cargo(std::uint32_t key) const;
   static std::uint32_t index_of(std::uint32_t key) { return key & (kMostRecords - 1); }
 
+  /// A packet of kind kTimer comes at `deadline`, a few milliseconds late, if it has not been set
+  /// anew by then; 0: none does. What lib/stage/deadline.ts does.
+  void set_deadline(std::uint32_t key, RecordHeader& header, double deadline);
+  /// Has the clock look at the deadline of `key` in time.
+  void watch(std::uint32_t key);
+  /// How often the clock has looked at deadlines. Any thread.
+  std::uint64_t looks() const { return looks_.load(std::memory_order_relaxed); }
+
   /// What belongs to the document is given back.
   static void release_document(Cargo& cargo, Thread& closer);
   static void release_reply(Cargo& cargo);
@@ -115,8 +129,15 @@ class RecordTable final : public KeySource {
     return reinterpret_cast<RecordHeader*>(memory_ + index * stride_);
   }
   void clear(RecordHeader* header) const;
-  void watch_deadlines();
-  void look_at_deadlines();
+  struct Part;
+  Part& own_part();
+  bool take_index(std::uint32_t& index);
+  bool fetch_indices(Part& own, std::uint32_t& index);
+  void give_index(std::uint32_t index);
+  void enter_deadline(std::uint32_t index, double deadline);
+  void run_clock();
+  double look_at_due();
+  void look_at(std::uint32_t index, double now);
   void expire(RecordHeader& header);
 
   std::uint8_t* const memory_;
@@ -125,14 +146,38 @@ class RecordTable final : public KeySource {
   /// Made when first needed, kept for the next connection of that index.
   std::unique_ptr<std::atomic<Cargo*>[]> cargos_;
 
-  mutable std::mutex mutex_;  ///< guards what follows; a leaf
-  driver::Condition changed_;
+  /// Free indices that one thread takes from and gives back to: in steady state records come and go
+  /// without a lock that threads share. They belong to nobody: who finds no more elsewhere takes
+  /// from the parts of others.
+  struct alignas(64) Part {
+    SpinLock lock;
+    std::vector<std::uint32_t> fetched;  ///< taken from the end
+    std::vector<std::uint32_t> freed;    ///< the first was freed first
+    std::atomic<std::int64_t> live{0};   ///< records made here, less those released here
+  };
+  static constexpr std::size_t kParts = 16;
+  static constexpr std::size_t kTogether =
+      32;  ///< indices that are fetched, and given, at one time
+  Part parts_[kParts];
+
+  std::mutex mutex_;  ///< guards what follows; outside of the parts' locks
   /// Reused in the order freed, so that the same name comes back as late as possible.
   std::deque<std::uint32_t> free_;
-  std::vector<std::uint16_t> generations_;
-  std::size_t live_ = 0;
-  bool closed_ = false;
-  std::atomic<std::size_t> used_{0};  ///< records that ever were in use
+  /// Records below were in use, or are at hand in a part; stored locked.
+  std::atomic<std::size_t> used_{0};
+
+  /// Of each index, how often it was used; whoever has it in hand may touch it.
+  const std::unique_ptr<std::uint16_t[]> generations_;
+  std::atomic<bool> closed_{false};
+
+  Deadlines deadlines_;
+  /// Until when the clock sleeps; before all times while it is awake, and looks once more before it
+  /// sleeps.
+  std::atomic<double> sleeps_until_{0};
+  std::atomic<std::uint64_t> looks_{0};
+  std::mutex clock_mutex_;  ///< guards what follows; a leaf
+  driver::Condition roused_changed_;
+  bool roused_ = false;
   std::thread clock_;
 };
 

@@ -3,7 +3,14 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <memory>
 #include <set>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include "port/thread.h"
 #include "support/member.h"
@@ -15,6 +22,11 @@ using namespace cp::stage;
 using namespace cp::test;
 
 constexpr std::int64_t kMillisecond = 1'000'000;
+
+void set_deadline(RecordTable& table, std::uint32_t name, double milliseconds) {
+  const double now = static_cast<double>(driver::now()) / 1e6;
+  table.set_deadline(name, *table.header(name), milliseconds == 0 ? 0 : now + milliseconds);
+}
 
 TEST_CASE("a record's name is unlike any that is in use or was before it") {
   const auto table = RecordTable::make(4, 128);
@@ -85,14 +97,142 @@ PORT_TEST("a deadline that passes is told to the port of its record, once") {
   const auto table = RecordTable::make(8, 128);
   const std::uint32_t other = table->create(port->id(), 5);
   const std::uint32_t name = table->create(port->id(), 6);
-  table->header(other)->deadline = static_cast<double>(driver::now()) / 1e6 + 3'600'000;
-  table->header(name)->deadline = static_cast<double>(driver::now()) / 1e6 + 1;
+  set_deadline(*table, other, 3'600'000);
+  set_deadline(*table, name, 1);
   const auto packet = member.next();
   CHECK(packet.kind == PacketKind::kTimer);
   CHECK(packet.key == name);
   CHECK(packet.handle == 6);
   CHECK(table->header(name)->deadline == kExpired);
   CHECK(member.next(100 * kMillisecond).kind == PacketKind::kNone);
+}
+
+PORT_TEST(
+    "a deadline that is set anew counts, be it later or earlier, and one that is cleared doesn't") {
+  NEEDS_DRIVER();
+  const PortHold port = make_port(D::name, options());
+  Member member(*port);
+  const auto table = RecordTable::make(8, 128);
+  const std::uint32_t later = table->create(port->id(), 1);
+  const std::uint32_t earlier = table->create(port->id(), 2);
+  const std::uint32_t cleared = table->create(port->id(), 3);
+  const std::uint32_t gone = table->create(port->id(), 4);
+  set_deadline(*table, later, 50);
+  set_deadline(*table, later, 3'600'000);
+  set_deadline(*table, cleared, 50);
+  set_deadline(*table, cleared, 0);
+  set_deadline(*table, gone, 50);
+  REQUIRE(table->release(gone, *member.thread));
+  set_deadline(*table, earlier, 3'600'000);
+  set_deadline(*table, earlier, 100);
+  CHECK(member.next().key == earlier);
+  CHECK(member.next(100 * kMillisecond).kind == PacketKind::kNone);
+  set_deadline(*table, later, 20);
+  CHECK(member.next().key == later);
+  set_deadline(*table, later, 20);
+  CHECK(member.next().key == later);
+}
+
+PORT_TEST("what lib/stage writes into a record is watched when it asks for that") {
+  NEEDS_DRIVER();
+  const PortHold port = make_port(D::name, options());
+  Member member(*port);
+  const auto table = RecordTable::make(8, 128);
+  const std::uint32_t name = table->create(port->id(), 1);
+  const auto write = [&](double deadline) { table->header(name)->deadline = deadline; };
+  CHECK(table->header(name)->watched == 0);
+  write(static_cast<double>(driver::now()) / 1e6 + 30);
+  table->watch(name);
+  CHECK(table->header(name)->watched != 0);
+  CHECK(member.next().key == name);
+  CHECK(table->header(name)->watched == 0);
+  table->watch(name + (1u << 20));  // no such record
+  for (const double nonsense : {-5.0, 1e300, std::nan("")}) {
+    write(nonsense);
+    table->watch(name);
+    CHECK(table->header(name)->watched == 0);
+  }
+  CHECK(member.next(50 * kMillisecond).kind == PacketKind::kNone);
+}
+
+TEST_CASE("the clock sleeps while no deadline passes, however many records there are") {
+  const auto table = RecordTable::make(1000, 128);
+  for (int i = 0; i < 1000; ++i) {
+    const std::uint32_t name = table->create(1, 2);
+    REQUIRE(name != 0);
+    if (i % 2 == 0) set_deadline(*table, name, 3'600'000 + i);
+    if (i % 2 == 0) set_deadline(*table, name, 7'200'000 + i);
+  }
+  std::uint64_t looks = 0;
+  // Whoever entered an earlier one than all before has roused it.
+  CHECK(eventually([&] { return std::exchange(looks, table->looks()) == table->looks(); }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  looks = table->looks();
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  CHECK(table->looks() <= looks + 1);
+}
+
+PORT_TEST("threads that make, put off and release records lose neither records nor deadlines") {
+  NEEDS_DRIVER();
+  constexpr std::size_t kRecords = 300, kThreads = 4;
+  const PortHold port = make_port(D::name, options());
+  Member member(*port);
+  const auto table = RecordTable::make(kRecords, 128);
+  std::vector<std::unique_ptr<Member>> members;
+  std::atomic<std::uint32_t> expected{0}, ready{0};
+  std::atomic<bool> over{false};
+  std::vector<std::thread> threads;
+  for (std::size_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      Member mine(*port);
+      Random random(t + 1);
+      std::vector<std::uint32_t> names;
+      for (int i = 0; i < 20'000; ++i) {
+        if (names.size() < kRecords / kThreads / 2 || random.one_in(2)) {
+          const std::uint32_t name = table->create(0, 7);
+          if (name == 0) continue;
+          names.push_back(name);
+        } else {
+          const std::size_t at = random(static_cast<std::uint32_t>(names.size()));
+          if (random.one_in(4)) {
+            table->release(names[at], *mine.thread);
+            names.erase(names.begin() + static_cast<std::ptrdiff_t>(at));
+          } else {
+            set_deadline(*table, names[at], random.one_in(8) ? 0 : 1 + random(60));
+          }
+        }
+        if (names.size() > kRecords / kThreads) {
+          table->release(names.front(), *mine.thread);
+          names.erase(names.begin());
+        }
+      }
+      // The port is none's until here, so that nobody was told.
+      for (const std::uint32_t name : names) {
+        set_deadline(*table, name, 0);
+        table->header(name)->port = port->id();
+        set_deadline(*table, name, 1 + random(40));
+        ++expected;
+      }
+      ++ready;
+      while (!over) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    });
+  }
+  std::set<std::uint32_t> told;
+  CHECK(eventually([&] {
+    const auto packet = member.next(kMillisecond);
+    if (packet.kind == PacketKind::kTimer && packet.handle == 7) told.insert(packet.key);
+    return ready == kThreads && told.size() == expected;
+  }));
+  CHECK(told.size() == table->live());
+  over = true;
+  for (auto& thread : threads) thread.join();
+  // All are to be had again.
+  table->for_each([&](const RecordHeader& header) { table->release(header.name, *member.thread); });
+  std::set<std::uint32_t> names;
+  for (std::size_t i = 0; i < kRecords; ++i) names.insert(table->create(1, 2));
+  CHECK(names.size() == kRecords);
+  CHECK(names.count(0) == 0);
+  CHECK(table->create(1, 2) == 0);
 }
 
 PORT_TEST("a table that goes with the port it names connections of may come to that port") {
