@@ -3,6 +3,7 @@
  * order of the calls, and take none of the port's memory until their turn comes.
  */
 import { ECANCELED, ETIMEDOUT } from './errno';
+import type { Lender } from './lane';
 import type { Operation } from './operation';
 import { Alarm, now } from './timers';
 
@@ -12,6 +13,8 @@ interface Held {
   readonly deadline: number;
   readonly alarm: Alarm | undefined;
   readonly begin: (timeout: number) => void;
+  /** The loop whose bytes it sends: it receives nothing until they have their turn (rule M4). */
+  readonly loop: Lender | undefined;
 }
 
 export class HeldSends {
@@ -44,11 +47,13 @@ export class HeldSends {
     bytes: number,
     timeout: number,
     begin: (timeout: number) => void,
+    loop?: Lender,
   ): void {
     const expire = (): void => operation.fail(operation.errorOf(ETIMEDOUT));
     const alarm = timeout > 0 ? new Alarm(timeout, expire) : undefined;
     this.bytes += bytes;
-    this.waiting.push({ operation, bytes, deadline: now() + timeout, alarm, begin });
+    loop?.holdBack();
+    this.waiting.push({ operation, bytes, deadline: now() + timeout, alarm, begin, loop });
   }
 
   /** `send` made the socket full: its end lets others begin. */
@@ -77,11 +82,13 @@ export class HeldSends {
 
   /** The socket is closed, or what it does is cancelled. */
   cancelAll(): void {
-    for (const held of this.waiting.splice(0)) {
-      held.alarm?.cancel();
-      held.operation.fail(held.operation.errorOf(ECANCELED));
-    }
+    const all = this.waiting.splice(0);
     this.bytes = 0;
+    for (const { operation, alarm, loop } of all) {
+      alarm?.cancel();
+      loop?.letReceive();
+      operation.fail(operation.errorOf(ECANCELED));
+    }
   }
 
   private beginFirst(): void {
@@ -94,6 +101,7 @@ export class HeldSends {
     const held = this.waiting.shift()!;
     this.bytes -= held.bytes;
     held.alarm?.cancel();
+    held.loop?.letReceive();
     return held;
   }
 }

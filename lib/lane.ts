@@ -57,6 +57,9 @@ export interface Lender {
   readonly id: number;
   /** Whether the bytes are those that the loop has. */
   gave(bytes: ArrayBufferView): boolean;
+  /** Nothing more is received until `letReceive` was called as often: what came waits to be sent. */
+  holdBack(): void;
+  letReceive(): void;
 }
 
 const RECORDS = 512;

@@ -2,6 +2,7 @@
  * TCP connections.
  */
 import { Kind, NO_CHUNK, Packet as Slot, SocketOption, SubmissionFlag } from './binding';
+import { ECANCELED } from './errno';
 import {
   failure,
   handleClosed,
@@ -21,6 +22,7 @@ import {
   type Style,
 } from './handle';
 import { HeldSends } from './held-sends';
+import type { Lender } from './lane';
 import { LARGEST_COPY, type Data } from './memory';
 import {
   Operation,
@@ -89,6 +91,8 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   /** Sends that wait; made when the first one made the socket full. */
   private held: HeldSends | undefined = undefined;
+  /** @internal The loop over what is received, while that waits for what it gave to be sent. */
+  waiting: ReceivedChunks | undefined = undefined;
 
   get kind(): 'socket' {
     return 'socket';
@@ -291,11 +295,8 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     options: OperationOptions | undefined,
   ): SendAnswer<S, number> {
     this.assertOpen();
-    if (this.holds()) {
-      const answer = this.sendLater(this.lane.memory.copyOut(chunk, start, bytes), options);
-      this.lane.release(chunk, start);
-      return answer;
-    }
+    // Native code sees to it that what feeds this one receives no more: it needs not wait here.
+    this.held?.releaseAll();
     const below = this.counts(bytes, 1);
     const flags = SubmissionFlag.Release | (below ? 0 : SubmissionFlag.Full);
     return this.told(
@@ -330,6 +331,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   protected override forget(): void {
     this.held?.cancelAll();
+    this.waiting?.cancelled();
   }
 
   // ---- as much as is enough
@@ -364,15 +366,18 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   ): SendAnswer<S, number> {
     const { lane, held } = this;
     const copy = lane.memory.copyOf(data);
+    const loop = this.loopOf(data);
     if (options?.release === true) lane.memory.releaseAll(data);
     const operation = new Operation<number>(lane, Kind.Send, about, asNumber);
+    const begin = (timeout: number): void => {
+      if (!lane.memory.stage(copy)) return operation.fail(outOfBuffers());
+      this.counts(copy.length, 1);
+      operation.token = lane.add(operation);
+      const { token } = operation;
+      lane.submitStaged(Kind.Send, 0, this.id, token, timeout, 0, 0, loop?.id);
+    };
     if (watchSignal(operation, options ?? {})) {
-      held!.add(operation, copy.length, validate.timeout(options?.timeout), (timeout) => {
-        if (!lane.memory.stage(copy)) return operation.fail(outOfBuffers());
-        this.counts(copy.length, 1);
-        operation.token = lane.add(operation);
-        lane.submitStaged(Kind.Send, 0, this.id, operation.token, timeout, 0);
-      });
+      held!.add(operation, copy.length, validate.timeout(options?.timeout), begin, loop);
     }
     return operation as unknown as SendAnswer<S, number>;
   }
@@ -396,14 +401,18 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   /** Where what is staged was received from, if that is at hand: 0, not known. */
   private feederOf(data: Data | readonly Data[]): number {
-    const { lane } = this;
-    if (this.style === 'packet') {
-      const { feeder } = lane.batch.packet;
-      return feeder === this.id ? feeder : 0;
-    }
+    if (this.style === 'await') return this.loopOf(data)?.id ?? 0;
+    const { feeder } = this.lane.batch.packet;
+    return feeder === this.id ? feeder : 0;
+  }
+
+  /** The loop that gave `data` and has not been asked for more. */
+  private loopOf(data: Data | readonly Data[]): Lender | undefined {
     const first = Array.isArray(data) ? (data as readonly Data[])[0] : (data as Data);
-    const { lender } = lane;
-    return lender !== undefined && ArrayBuffer.isView(first) && lender.gave(first) ? lender.id : 0;
+    const { lender } = this.lane;
+    return lender !== undefined && ArrayBuffer.isView(first) && lender.gave(first)
+      ? lender
+      : undefined;
   }
 
   private receiveInto(
@@ -485,7 +494,7 @@ const takeBytes: Decode<Buffer> = (result, at, operation: Operation<unknown>): B
   return bytes;
 };
 
-class ReceivedChunks extends Stream<Buffer> {
+class ReceivedChunks extends Stream<Buffer> implements Lender {
   /** The socket's name: whose bytes the loop has. */
   readonly id: number;
   private readonly socket: TcpSocket<'await'>;
@@ -499,6 +508,8 @@ class ReceivedChunks extends Stream<Buffer> {
   private lent = false;
   /** Of what was given out last. */
   private latest: ArrayBufferLike | undefined = undefined;
+  /** Sends of what it gave that wait for their turn. */
+  private unsent = 0;
 
   constructor(socket: TcpSocket<'await'>, options: ReceivedOptions = {}) {
     validate.options(options);
@@ -528,10 +539,39 @@ class ReceivedChunks extends Stream<Buffer> {
     return bytes.buffer === this.latest;
   }
 
+  /** @internal */
+  holdBack(): void {
+    this.unsent++;
+  }
+
+  /** @internal */
+  letReceive(): void {
+    if (--this.unsent > 0 || this.socket.waiting !== this) return;
+    this.socket.waiting = undefined;
+    try {
+      this.proceed();
+    } catch (error) {
+      this.fail(error as Error);
+    }
+    this.wake();
+  }
+
+  /** @internal While nothing is in flight that could be cancelled. */
+  cancelled(): void {
+    this.socket.waiting = undefined;
+    this.fail(failure(ECANCELED, Kind.Receive, this.socket.subject()));
+    this.wake();
+  }
+
   protected override proceed(): void {
     this.forgetLatest();
     if (this.ending || (this.chunk !== NO_CHUNK && !this.lent)) return;
     this.socket.assertOpen();
+    if (this.unsent > 0) {
+      if (this.lent) this.giveBack();
+      this.socket.waiting = this;
+      return;
+    }
     const token = this.lane.add(this);
     // What was lent goes back with the next receive rather than with a call of its own.
     const { chunk, start, timeout } = this;

@@ -2,7 +2,8 @@
  * What one client can take is bounded: `highWaterMark`, `drain`, and receiving that waits (rule M4).
  */
 import net from 'node:net';
-import { describe, expect, test } from 'vitest';
+import { Worker } from 'node:worker_threads';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import {
   Collector,
   failureOf,
@@ -76,6 +77,15 @@ const servers: Record<string, Serve> = {
     awaited(async (socket) => {
       for await (const bytes of socket) await socket.send(bytes);
     }),
+  'await, no send awaited': () =>
+    awaited(async (socket) => {
+      for await (const bytes of socket) void socket.send(bytes).catch(() => undefined);
+    }),
+  'await, no send of lent bytes awaited': () =>
+    awaited(async (socket) => {
+      const chunks = socket.chunks({ lend: true });
+      for await (const bytes of chunks) void socket.send(bytes).catch(() => undefined);
+    }),
   'packets, one receive after another': () =>
     packets((packet) => {
       if (packet.type === 'accepted') packet.accepted!.receive();
@@ -96,6 +106,16 @@ const servers: Record<string, Serve> = {
       if (packet.type !== 'received' || packet.data === undefined) return;
       packet.sendTo(packet.handle as TcpSocket<'packet'>);
     }),
+  'packets, three threads': async () => {
+    const port = newPort({ buffers, concurrency: 2 });
+    for (let i = 0; i < 3; i++) {
+      const script = new URL('../support/workers/echo.mjs', import.meta.url);
+      const worker = new Worker(script, { workerData: port.token, execArgv: [] });
+      onTestFinished(async () => void (await worker.terminate()));
+    }
+    const listener = await port.listen({ host: '127.0.0.1', port: 0, key: 1 });
+    return told(port, listener.address()!.port);
+  },
   'a stage': async () => {
     const pipeline = newPipeline({ echo: { stage: echo, threads: 0 } }, { buffers });
     const { port } = await pipeline.listen('echo', { host: '127.0.0.1', port: 0 });
@@ -214,6 +234,107 @@ describe('M4: a client that writes and never reads costs its bound, and nothing 
     await stalled(await flood(server.port), () => turns(5));
     for (const socket of peers.values()) if (!socket.closed) socket.close();
     await until(() => server.allocated() === 0);
+  });
+});
+
+describe('M4: a loop that does not await what it sends', () => {
+  interface Crossing {
+    readonly port: CompletionPort;
+    /** What the loops receive from, and their clients. */
+    readonly from: TcpSocket<'await'>[];
+    readonly clients: net.Socket[];
+    readonly to: TcpSocket<'await'>;
+    readonly reader: net.Socket;
+    /** What became of each loop. */
+    readonly ends: Promise<string>[];
+  }
+
+  /** Several connections whose bytes go to one other. */
+  async function crossing(lend: boolean, feeders: number): Promise<Crossing> {
+    const port = newPort({ buffers });
+    const { socket: to, peer: reader } = await withRawPeer(port);
+    reader.pause();
+    const from: TcpSocket<'await'>[] = [];
+    const clients: net.Socket[] = [];
+    const ends: Promise<string>[] = [];
+    for (let i = 0; i < feeders; i++) {
+      const { socket, peer } = await withRawPeer(port);
+      peer.on('error', () => undefined);
+      from.push(socket);
+      clients.push(peer);
+      const loop = async (): Promise<string> => {
+        const chunks = lend ? socket.chunks({ lend }) : socket;
+        for await (const bytes of chunks) void to.send(bytes).catch(() => undefined);
+        return 'ended';
+      };
+      ends.push(loop().catch((error: NodeJS.ErrnoException) => error.code ?? error.message));
+    }
+    return { port, from, clients, to, reader, ends };
+  }
+
+  for (const lend of [true, false]) {
+    test(`M4: nothing is received while that waits, whatever is drained meanwhile (lend: ${lend})`, async () => {
+      const { clients, to, reader } = await crossing(lend, 3);
+      const each = much.subarray(0, 24 * MiB);
+      for (const client of clients) client.end(each);
+      let arrived = 0;
+      let sum = 0;
+      reader.on('data', (bytes: Buffer) => {
+        arrived += bytes.length;
+        for (const byte of bytes.subarray(0, 16)) sum += byte;
+        // Slower than they send: it reads a part, and then lets them go on for a while.
+        reader.pause();
+        if (arrived < clients.length * each.length) setImmediate(() => reader.resume());
+      });
+      reader.resume();
+      let most = 0;
+      await until(() => {
+        most = Math.max(most, to.bufferedAmount);
+        return arrived === clients.length * each.length;
+      });
+      expect(sum).toBeGreaterThan(0);
+      // The mark, and a receive or two of each.
+      expect(most).toBeLessThan(3 * MiB);
+      await until(() => to.bufferedAmount === 0);
+    });
+  }
+
+  test('M4: bytes of one connection arrive whole and in order', async () => {
+    const { clients, reader } = await crossing(true, 1);
+    const all = gather(reader, much.length);
+    clients[0]!.end(much);
+    reader.resume();
+    expect((await all).equals(much)).toBe(true);
+  });
+
+  test.each(['close', 'cancel'] as const)(
+    'M4 O4 O5: %s of its socket ends it, although it waits',
+    async (how) => {
+      const { port, from, clients, to, ends } = await crossing(true, 1);
+      clients[0]!.write(much);
+      let before = -1;
+      for (let same = 0; same < 20;) {
+        await turns(5);
+        same = to.bufferedAmount === before ? same + 1 : 0;
+        before = to.bufferedAmount;
+      }
+      expect(to.bufferedAmount).toBeGreaterThanOrEqual(MiB);
+      void from[0]![how]();
+      expect(await ends[0]).toBe('ECANCELED');
+      await to.close();
+      if (how === 'cancel') await from[0]!.close();
+      await until(() => port.stats().allocatedBytes === 0);
+    },
+  );
+
+  test('M4: what it sends to goes away, and it goes on', async () => {
+    const { from, clients, to, ends } = await crossing(true, 1);
+    clients[0]!.end(much);
+    await until(() => to.bufferedAmount >= MiB);
+    await to.close();
+    // Each further send throws, which ends the loop.
+    expect(await ends[0]).toBe('ERR_HANDLE_CLOSED');
+    await from[0]!.close();
   });
 });
 
