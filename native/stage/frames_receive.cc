@@ -337,13 +337,19 @@ bool FramesThread::move_to_file(Connection& c) {
 }
 
 /// `size` bytes of the limit for files, or the document is lost as on a disk that is full. What has
-/// announced its length has that from the beginning on.
+/// announced its length has that from the beginning on; other documents ask for more than they have
+/// come to, so that they seldom ask, where there is that much.
 bool FramesThread::claim_file(Connection& c, std::uint64_t size) {
   Frame& frame = c.frame;
   if (size <= frame.in_files) return true;
-  std::uint64_t more = size - frame.in_files;
-  if (frame.length == 0) more = std::max(more, std::min(kFileStep, options().max));
-  if (!stage_.rooms_->take_files(more)) return lose(c, -ENOSPC), false;
+  const std::uint64_t needed = size - frame.in_files;
+  std::uint64_t more = needed;
+  if (frame.length == 0) more = std::max(needed, std::min(kFileStep, options().max));
+  Rooms& rooms = *stage_.rooms_;
+  if (!rooms.take_files(more)) {
+    more = needed;
+    if (!rooms.take_files(more)) return lose(c, -ENOSPC), false;
+  }
   frame.in_files += more;
   return true;
 }
@@ -447,7 +453,10 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
   std::uint64_t bytes = frame.parts.empty() ? frame.length : 0;
   for (const Part& part : frame.parts) bytes += part.length;
   lease->small = std::exchange(frame.small, 0);
-  lease->in_files = std::exchange(frame.in_files, 0);
+  const std::uint64_t in_files = std::min(frame.in_files, frame.length);
+  stage_.rooms_->give_files(frame.in_files - in_files);
+  lease->in_files = in_files;
+  frame.in_files = 0;
   cargo.document.place = frame.place;
   cargo.document.file = frame.file;
   cargo.document.length = frame.length;
