@@ -1,0 +1,16 @@
+/** Answers each document with itself, framed as it came. */
+import { defineStage } from '../../dist/esm.mjs';
+
+function framed({ bytes }) {
+  const head = Buffer.alloc(4);
+  head.writeUInt32BE(bytes?.length ?? 0);
+  return bytes === undefined ? head : Buffer.concat([head, bytes]);
+}
+
+export default defineStage({
+  states: {
+    document: {
+      handoff: (c) => c.reply(Buffer.concat(c.documents.map(framed))),
+    },
+  },
+});

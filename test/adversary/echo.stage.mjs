@@ -1,0 +1,12 @@
+/** Sends back what comes. */
+import { defineStage } from '../../dist/esm.mjs';
+
+export default defineStage({
+  states: {
+    open: {
+      received(c, bytes) {
+        c.send(bytes);
+      },
+    },
+  },
+});

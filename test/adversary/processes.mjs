@@ -1,0 +1,43 @@
+/** Programs of this folder as processes of their own, which are asked one thing at a time. */
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+
+const alive = new Set();
+process.on('exit', () => {
+  for (const child of alive) child.kill('SIGKILL');
+});
+
+async function answer(child, name) {
+  const ended = new AbortController();
+  const options = { signal: ended.signal };
+  try {
+    const death = once(child, 'exit', options).then(([code, signal]) => {
+      throw new Error(`${name} ended with ${signal ?? code}`);
+    });
+    const [message] = await Promise.race([once(child, 'message', options), death]);
+    return message;
+  } finally {
+    ended.abort();
+  }
+}
+
+/** Resolves when it has said its first message, which is `ready`. */
+export async function start(name, args = [], env = {}) {
+  const file = fileURLToPath(new URL(name, import.meta.url));
+  const child = fork(file, args, { env: { ...process.env, NODE_NO_WARNINGS: '1', ...env } });
+  alive.add(child);
+  const exited = new Promise((resolve) => child.once('exit', resolve));
+  void exited.then(() => alive.delete(child));
+  return {
+    ready: await answer(child, name),
+    ask(question) {
+      child.send(question);
+      return answer(child, name);
+    },
+    async kill() {
+      child.kill('SIGKILL');
+      await exited;
+    },
+  };
+}

@@ -1,0 +1,185 @@
+/**
+ * Honest clients beside hostile ones, against each kind of server on each driver:
+ *
+ *     npm run adversary [-- --driver epoll] [--server stage] [--attack 'never read'] [--rounds 5]
+ *     npm run adversary -- --short
+ *
+ * Servers, honest and hostile clients are processes of their own. In each round the honest clients
+ * are alone first, and then beside hostile ones; a ratio is taken round by round, and the median
+ * counts. Every byte that the honest clients get is looked at. Ends with 1 when one of them was
+ * refused or got a wrong byte, when the server held more than it may or did not give it back, and,
+ * without `--short`, when their p99 was more than twice that of the quiet run. `--short` asserts no
+ * times: all attacks at once on each server, a few clients each.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { start } from './processes.mjs';
+
+const SERVERS = ['await', 'lending', 'packets', 'threads', 'proxy', 'stage', 'frames', 'pipelined'];
+const ATTACKS = [
+  'never read',
+  'one byte a second',
+  'announce and stall',
+  'reset in the middle',
+  'a byte over',
+  'say nothing',
+  'a million empties',
+];
+const FRAMED = ['frames', 'pipelined'];
+const MiB = 2 ** 20;
+/** Times the p99 of the quiet run. */
+const MOST = 2;
+/** What a server with documents may give out of a port's memory: its `memoryLimit`. */
+const MEMORY_LIMIT = 64 * MiB;
+/** And another one to a client that does not read: its `highWaterMark`, and what one batch adds. */
+const MOST_FOR_ONE = 2 * MiB;
+const SLOW_READERS = 128;
+/** What the process may have grown by when all is given back: memory that is kept, heaps. */
+const MOST_KEPT = 128 * MiB;
+/** Milliseconds in which everything is given back after the hostile clients are gone. */
+const PATIENCE = 30_000;
+
+const text = { type: 'string' };
+const { values } = parseArgs({
+  options: {
+    driver: { ...text, multiple: true, default: ['io_uring', 'epoll'] },
+    server: { ...text, multiple: true, default: SERVERS },
+    attack: { ...text, multiple: true, default: ATTACKS },
+    rounds: { ...text, default: '3' },
+    seconds: { ...text, default: '4' },
+    short: { type: 'boolean', default: false },
+  },
+});
+const load = values.short
+  ? { clients: 4, interval: 2, seconds: 0, exchanges: 40 }
+  : { clients: 20, interval: 20, seconds: Number(values.seconds), exchanges: 1 };
+const scale = values.short ? 0.02 : 1;
+const rounds = values.short ? 1 : Number(values.rounds);
+
+const failures = [];
+
+const at = (sorted, share) =>
+  sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
+const median = (numbers) =>
+  at(
+    [...numbers].sort((a, b) => a - b),
+    0.5,
+  );
+const ms = (time) => (time === undefined ? '-' : time.toFixed(time < 10 ? 2 : 1));
+const mib = (bytes) => (bytes / MiB).toFixed(1);
+
+function print(cells) {
+  const widths = [9, 10, 20, 9, 9, 9, 11, 8, 16, 18, 6];
+  console.log(
+    cells
+      .map((cell, i) => `${cell}`.padEnd(widths[i]))
+      .join(' ')
+      .trimEnd(),
+  );
+}
+
+/** What the server held at most, while `work` went on. */
+async function watched(server, work) {
+  const most = { allocated: 0, free: Infinity };
+  let over = false;
+  const watch = (async () => {
+    do {
+      const { allocated, free } = await server.ask('stats');
+      most.allocated = Math.max(most.allocated, allocated);
+      most.free = Math.min(most.free, free);
+      await sleep(50);
+    } while (!over);
+  })();
+  try {
+    return [await work(), most];
+  } finally {
+    over = true;
+    await watch;
+  }
+}
+
+/** Waits until the server holds nothing of those who are gone. */
+async function atRest(server, before) {
+  const deadline = performance.now() + PATIENCE;
+  for (;;) {
+    const now = await server.ask('stats');
+    const left = now.allocated > before.allocated || now.handles > before.handles;
+    if (!left || performance.now() > deadline) return { ...now, left };
+    await sleep(20);
+  }
+}
+
+async function besides(attacks, port, framed, work) {
+  const hostile = await start('hostile.mjs', [port, framed, scale, ...attacks]);
+  try {
+    return await work();
+  } finally {
+    await hostile.kill();
+  }
+}
+
+/** One round: alone, then beside `attacks`. */
+async function round({ server, honest, framed, before }, attacks) {
+  const quiet = await honest.ask(load);
+  const [beside, most] = await watched(server, () =>
+    besides(attacks, server.ready, framed, () => honest.ask(load)),
+  );
+  return { quiet, beside, most, after: await atRest(server, before) };
+}
+
+function judge(name, { ratio, results, before, after, bound }) {
+  const fail = (what) => failures.push(`${name}: ${what}`);
+  for (const { quiet, beside, most, after: rest } of results) {
+    for (const { refusals, foreign } of [quiet, beside]) {
+      for (const refusal of refusals.slice(0, 5)) fail(refusal);
+      if (foreign > 0) fail(`${foreign} clients got foreign bytes`);
+    }
+    if (most.allocated > bound) fail(`held ${mib(most.allocated)} MiB`);
+    if (rest.left) fail(`did not give back: ${JSON.stringify(rest)}`);
+  }
+  const growth = after.resident - before.resident;
+  if (growth > bound + MOST_KEPT) fail(`grew by ${mib(growth)} MiB`);
+  if (!values.short && ratio > MOST) fail(`p99 ${ratio.toFixed(1)} times that of the quiet run`);
+}
+
+async function attack(driver, style, attacks) {
+  const framed = FRAMED.includes(style);
+  const server = await start('server.mjs', [style], { COMPLETION_PORT_DRIVER: driver });
+  const honest = await start('honest.mjs', [server.ready, framed]);
+  await honest.ask({ ...load, seconds: Math.min(1, load.seconds) }); // until the code is warm
+  const before = await server.ask('stats');
+  const results = [];
+  for (let i = 0; i < rounds; i++) {
+    results.push(await round({ server, honest, framed, before }, attacks));
+  }
+  const after = results.at(-1).after;
+  const slow = 2 * Math.max(1, Math.round(SLOW_READERS * scale)) + load.clients;
+  const bound = framed ? MEMORY_LIMIT : slow * MOST_FOR_ONE;
+  await Promise.all([honest.kill(), server.kill()]);
+
+  const p99 = ({ times }) => at(times, 0.99);
+  const ratio = median(results.map(({ quiet, beside }) => p99(beside) / p99(quiet)));
+  const name = attacks.length > 1 ? 'all' : attacks[0];
+  judge(`${driver}, ${style}, ${name}`, { ratio, results, before, after, bound });
+  const of = (which, share) => ms(median(results.map((result) => at(result[which].times, share))));
+  const refused = results.reduce((sum, { beside }) => sum + beside.refusals.length, 0);
+  print([
+    ...[driver, style, name, of('quiet', 0.5), of('quiet', 0.99), of('beside', 0.99)],
+    ...[`${ratio?.toFixed(2)}`, refused, `${mib(before.resident)} ${mib(after.resident)}`],
+    `${mib(Math.max(...results.map(({ most }) => most.allocated)))} ${mib(after.allocated)}`,
+    Math.min(...results.map(({ most }) => most.free)),
+  ]);
+}
+
+print([
+  ...['driver', 'server', 'attack', 'p50 ms', 'p99 ms', 'p99 then', '× (median)', 'refused'],
+  ...['RSS MiB, after', 'held MiB, after', 'free'],
+]);
+for (const driver of values.driver) {
+  for (const style of values.server) {
+    const sets = values.short ? [values.attack] : values.attack.map((each) => [each]);
+    for (const attacks of sets) await attack(driver, style, attacks);
+  }
+}
+for (const failure of failures) console.error(failure);
+process.exitCode = failures.length > 0 ? 1 : 0;
