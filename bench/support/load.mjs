@@ -137,6 +137,24 @@ export async function measureFiles(program, { size, connections }, times) {
   };
 }
 
+/** Lines that are sent ahead of their answers, and the server's CPU time for each. */
+export async function measureIngest(program, load, { warmUp, seconds }) {
+  const { result } = await withServer(program, 'server', async (server) => {
+    const history = new CpuHistory(server.pid);
+    const sent = await run(
+      script('ingest-client.mjs', { port: server.port, ...load, warmUp, seconds }),
+      {
+        role: 'client',
+        seconds: warmUp + seconds + SECONDS_BEYOND,
+        onOutput: () => history.stop(),
+      },
+    );
+    const { lines, ...times } = sent;
+    return { ...times, cpu: history.last(seconds) / lines };
+  });
+  return result;
+}
+
 /** Seconds that make a p99 one of some thousand requests. */
 const STALL_SECONDS = 2;
 
