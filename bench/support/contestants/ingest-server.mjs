@@ -54,7 +54,10 @@ async function byAwait({ file, driver }) {
     for await (const bytes of socket) {
       const whole = lines.take(bytes);
       if (whole.length === 0) continue;
-      void log.append(whole).then(() => socket.send('ok\n'.repeat(count(whole))));
+      void log
+        .append(whole)
+        .then(() => socket.send('ok\n'.repeat(count(whole))))
+        .catch(() => undefined); // the client has left
     }
   };
   void (async () => {
