@@ -15,7 +15,7 @@ const DEPTH = 128;
 /** Each with `measure(folder of the contestants, times)`, which resolves to what it costs. */
 const echoes = [1, 50, 1000].flatMap((connections) =>
   ['io_uring', 'epoll'].flatMap((driver) =>
-    ['packets', 'await'].map((style) => ({
+    ['packets', 'await', 'copies'].map((style) => ({
       name: `echo, ${driver}, ${style}, ${connections}`,
       measure: (folder, { most, ...times }) =>
         measureEcho(

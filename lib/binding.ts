@@ -188,6 +188,8 @@ export const enum Idle {
   Told = 3,
 }
 
+/** Bytes of a block for copies that share one. */
+export const COPY_BLOCK = 4096;
 /** No pool memory. */
 export const NO_CHUNK = 0xffffffff;
 
@@ -358,6 +360,8 @@ export interface NativeLane {
 
   /** Pool memory of at least `size` bytes, aligned to 4,096: chunk * 2**32 + offset; -1: the memory limit is reached. */
   allocate(size: number): number;
+  /** COPY_BLOCK bytes for copies that share a block, as `allocate`: the one it gave last, when no operation uses that any more; else another, and the one before is to be released. `pending`: submissions that use it are not handed over yet. */
+  copyBlock(pending: boolean): number;
   /** False when that memory is not allocated (a second release). Also for the buffers of Receive packets. */
   release(chunk: number, offset: number): boolean;
   /** Whether an operation uses the block at that place. */

@@ -147,7 +147,9 @@ export class File<S extends Style = Style> extends Handle<S> {
     validate.data(data, 'data');
     const at = this.traits.append ? 0 : this.place(position);
     if (!this.admits(options)) return this.aborted(Kind.Write, options);
-    if (!this.lane.memory.stage(data)) return this.refuse(Kind.Write, outOfBuffers());
+    if (!this.lane.memory.stage(data, this.traits.direct)) {
+      return this.refuse(Kind.Write, outOfBuffers());
+    }
     if (this.lane.memory.stagedBytes === 0 && options?.sync !== true) {
       return this.transferNothing(Kind.Write, options);
     }

@@ -12,7 +12,7 @@
  * program owns has its own, which is detached when it is released, so that no late write reaches
  * the next owner.
  */
-import type { NativeLane } from './binding';
+import { COPY_BLOCK, NO_CHUNK, type NativeLane } from './binding';
 import { bufferReleased, outOfBuffers } from './errors';
 import type { Lane } from './lane';
 import * as validate from './validate';
@@ -53,6 +53,10 @@ const blocks = new WeakMap<ArrayBufferLike, Block>();
 const HIGH = 2 ** 32;
 /** Greatest piece of own memory copied at once. */
 export const LARGEST_COPY = 64 * 1024 * 1024;
+/** Greatest copy that shares a block with others: a larger one takes a block of its own. */
+const LARGEST_SHARED = COPY_BLOCK / 4;
+/** What copies in a shared block begin at a multiple of. */
+const ALIGNMENT = 8;
 /** As many slices as one operation of the kernel takes (IOV_MAX). */
 const MOST_SLICES = 1024;
 /** Slices in a record behind the first. */
@@ -67,8 +71,16 @@ export class Memory {
   readonly slices = new Uint32Array(3 * MOST_SLICES);
   sliceCount = 0;
   stagedBytes = 0;
-  /** Whether the staged slices are copies, which the native side releases with the final packet. */
+  /**
+   * Whether the staged slices are copies in blocks of their own, which the native side releases with
+   * the final packet.
+   */
   stagedCopy = false;
+
+  /** The block that small copies share, and how much of it is taken. */
+  private copyChunk = NO_CHUNK;
+  private copyStart = 0;
+  private copied = COPY_BLOCK;
 
   /**
    * Whether submissions name pool memory that native code has not been told of yet. It takes their
@@ -280,16 +292,18 @@ export class Memory {
 
   /**
    * Prepares the slices of one submission: pool memory as it is; when any of `data` is the
-   * program's own, a copy of all of it. False when there is no memory for the copy.
+   * program's own, a copy of all of it. False when there is no memory for the copy. `aligned`: a copy
+   * is to begin at a multiple of 4,096.
    */
-  stage(data: Data | readonly Data[]): boolean {
+  stage(data: Data | readonly Data[], aligned = false): boolean {
     this.sliceCount = 0;
     this.stagedBytes = 0;
     this.stagedCopy = false;
-    if (!Array.isArray(data)) return this.stageOne(data as Data);
+    const shared = aligned ? 0 : LARGEST_SHARED;
+    if (!Array.isArray(data)) return this.stageOne(data as Data, shared);
     for (const part of data as readonly Data[]) {
-      if (!ArrayBuffer.isView(part) || !this.locate(part)) return this.copyAll(data);
-      if (this.sliceCount === MOST_SLICES) return this.copyAll(data);
+      if (!ArrayBuffer.isView(part) || !this.locate(part)) return this.copyAll(data, shared);
+      if (this.sliceCount === MOST_SLICES) return this.copyAll(data, shared);
       if (part.byteLength > 0) this.addSlice(part.byteLength);
     }
     return true;
@@ -340,43 +354,46 @@ export class Memory {
     return false;
   }
 
-  private stageOne(data: Data): boolean {
-    if (typeof data === 'string') return this.copyString(data);
+  /** `shared`: greatest copy that shares a block. */
+  private stageOne(data: Data, shared: number): boolean {
+    if (typeof data === 'string') return this.copyString(data, shared);
     const here = this.locate(data);
     const bytes = data.byteLength;
     if (bytes === 0) return true;
-    if (!here) return bytes > LARGEST_COPY ? this.copyAll([data]) : this.copy(data);
+    if (!here) return bytes > LARGEST_COPY ? this.copyAll([data], shared) : this.copy(data, shared);
     this.addSlice(bytes);
     return true;
   }
 
-  private copy(data: ArrayBufferView): boolean {
-    if (!this.takeCopy(data.byteLength)) return false;
+  private copy(data: ArrayBufferView, shared: number): boolean {
+    if (!this.takeCopy(data.byteLength, shared)) return false;
     this.bytes(this.chunk).set(asBytes(data), this.start);
     return true;
   }
 
-  private copyString(data: string): boolean {
+  private copyString(data: string, shared: number): boolean {
     const bytes = Buffer.byteLength(data);
     if (bytes === 0) return true;
-    if (bytes > LARGEST_COPY) return this.copyAll([Buffer.from(data)]);
-    if (!this.takeCopy(bytes)) return false;
+    if (bytes > LARGEST_COPY) return this.copyAll([Buffer.from(data)], shared);
+    if (!this.takeCopy(bytes, shared)) return false;
     this.bytes(this.chunk).write(data, this.start, bytes);
     return true;
   }
 
-  private copyAll(data: readonly Data[]): boolean {
+  private copyAll(data: readonly Data[], shared: number): boolean {
     this.resetStage();
     const parts = data.map((part) => (typeof part === 'string' ? Buffer.from(part) : part));
     for (const part of parts) this.check(part);
     let left = parts.reduce((sum, part) => sum + part.byteLength, 0);
+    // Either all pieces have blocks of their own, or the only one shares one.
+    const most = left > shared ? 0 : shared;
     let room = 0;
     for (const part of parts) {
       const source = asBytes(part);
       for (let from = 0; from < source.length;) {
         if (room === 0) {
           room = Math.min(left, LARGEST_COPY);
-          if (!this.takeCopy(room)) return this.unstage();
+          if (!this.takeCopy(room, most)) return this.unstage();
         }
         const piece = source.subarray(from, from + room);
         this.bytes(this.chunk).set(piece, this.start);
@@ -389,10 +406,35 @@ export class Memory {
     return true;
   }
 
-  private takeCopy(bytes: number): boolean {
-    if (!this.take(bytes)) return false;
+  private takeCopy(bytes: number, shared: number): boolean {
+    const own = bytes > shared;
+    if (!(own ? this.take(bytes) : this.share(bytes))) return false;
     this.addSlice(bytes);
-    this.stagedCopy = true;
+    this.stagedCopy = own;
+    return true;
+  }
+
+  /**
+   * Takes `bytes` of the block that small copies share. Whoever has a part of it uses the block, so
+   * it goes back when the last of them is done, and the copies follow their size.
+   */
+  private share(bytes: number): boolean {
+    if (this.copied + bytes > COPY_BLOCK && !this.nextCopyBlock()) return false;
+    this.chunk = this.copyChunk;
+    this.start = this.copyStart + this.copied;
+    this.copied += Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+    return true;
+  }
+
+  private nextCopyBlock(): boolean {
+    const { copyChunk, copyStart } = this;
+    const place = this.native.copyBlock(this.pending);
+    if (place < 0) return false;
+    this.copyChunk = Math.floor(place / HIGH);
+    this.copyStart = place % HIGH;
+    this.copied = 0;
+    const another = this.copyChunk !== copyChunk || this.copyStart !== copyStart;
+    if (another && copyChunk !== NO_CHUNK) this.lane.release(copyChunk, copyStart);
     return true;
   }
 

@@ -91,6 +91,7 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
                       InstanceMethod<&NativeLane::handle_info>("handleInfo"),
                       InstanceMethod<&NativeLane::unique_key>("uniqueKey"),
                       InstanceMethod<&NativeLane::allocate>("allocate"),
+                      InstanceMethod<&NativeLane::copy_block>("copyBlock"),
                       InstanceMethod<&NativeLane::release>("release"),
                       InstanceMethod<&NativeLane::chunk>("chunk"),
                       InstanceMethod<&NativeLane::is_used>("isUsed"),

@@ -69,6 +69,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane>, private Outbox {
   Napi::Value handle_info(Info info);
   Napi::Value unique_key(Info info);
   Napi::Value allocate(Info info);
+  Napi::Value copy_block(Info info);
   Napi::Value release(Info info);
   Napi::Value chunk(Info info);
   Napi::Value is_used(Info info);

@@ -188,6 +188,12 @@ Napi::Value NativeLane::allocate(Info info) {
   return Napi::Number::New(Env(), place.chunk * kChunkFactor + place.offset);
 }
 
+Napi::Value NativeLane::copy_block(Info info) {
+  Place place;
+  if (!thread().next_copy_block(info[0].ToBoolean(), place)) return number(Env(), -1);
+  return Napi::Number::New(Env(), place.chunk * kChunkFactor + place.offset);
+}
+
 Napi::Value NativeLane::release(Info info) {
   return Napi::Boolean::New(Env(), BufferPool::release({u32(info[0]), u32(info[1])}));
 }

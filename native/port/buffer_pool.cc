@@ -456,10 +456,17 @@ bool BufferPool::allocate_fixed(std::uint64_t size, Place& out) {
 
 /// From here on it counts, until no operation uses it any more.
 void BufferPool::release_fixed(Place place) {
-  Chunk* chunk = Chunk::find(place.chunk);
-  if (chunk == nullptr) return;
-  allocated_.fetch_add(chunk->block_size(), std::memory_order_relaxed);
+  count(place);
   release(place);
+}
+
+void BufferPool::uncount(Place place) {
+  allocated_.fetch_sub(Chunk::find(place.chunk)->block_size(), std::memory_order_relaxed);
+}
+
+void BufferPool::count(Place place) {
+  const Chunk* chunk = Chunk::find(place.chunk);
+  if (chunk != nullptr) allocated_.fetch_add(chunk->block_size(), std::memory_order_relaxed);
 }
 
 // ---- ownership --------------------------------------------------------------------------------

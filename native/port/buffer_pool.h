@@ -112,6 +112,10 @@ class BufferPool final : public driver::BufferSource {
   /// the limit is reached; back with `release_fixed`.
   bool allocate_fixed(std::uint64_t size, Place& out);
   void release_fixed(Place place);
+  /// An allocated block does not count for the limit, until `count` or `release_fixed`: it is kept
+  /// by somebody who always has one.
+  void uncount(Place place);
+  void count(Place place);
   /// Whether `allocate` could ever succeed for one who keeps `besides` bytes.
   bool could_allocate(std::uint64_t size, std::uint64_t besides) const;
   /// What a block of `size` bytes counts for the limit.

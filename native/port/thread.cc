@@ -354,6 +354,20 @@ std::unique_ptr<driver::Lane> Thread::give_up_lane() {
   return std::move(lane_);
 }
 
+bool Thread::next_copy_block(bool pending, Place& out) {
+  BufferPool& pool = port_.pool();
+  const bool first = copies_.chunk == driver::kNoChunk;
+  if (first || pending || BufferPool::in_use(copies_)) {
+    Place next;
+    if (!allocate(kCopyBlock, next)) return false;
+    pool.uncount(next);
+    if (!first) pool.count(copies_);
+    copies_ = next;
+  }
+  out = copies_;
+  return true;
+}
+
 void Thread::detach(bool died) {
   if (!attached()) return;
   turn.store(turn.load(std::memory_order_relaxed) + 1);
@@ -378,6 +392,7 @@ void Thread::detach(bool died) {
   const std::uint64_t calls = lane->system_calls();
   lane.reset();
   port_.remove_starving(*this);
+  if (copies_.chunk != driver::kNoChunk) port_.pool().count(std::exchange(copies_, Place()));
   BufferPool::release_all_of(number_);
   port_.pool().remove_lane();
   // The object itself stays for those who still point at it.

@@ -53,6 +53,14 @@ class Thread final : public Consumer {
   bool allocate(std::uint64_t size, Place& out) {
     return port_.pool().allocate(size, number_, out);
   }
+  /// A block of kCopyBlock bytes to gather copies in that are too small for a block each. It
+  /// belongs to the operations that use it together; the thread keeps the latest one, which does
+  /// not count for the memory limit. When no operation uses that one any more it is `out` again,
+  /// from its beginning on; else `out` is another, and the caller releases the one before.
+  /// `pending`: some of its uses are not taken yet. False at the limit: there is none but the one
+  /// before.
+  bool next_copy_block(bool pending, Place& out);
+  static constexpr std::uint32_t kCopyBlock = 4096;
 
   // ---- submitting
 
@@ -281,6 +289,7 @@ class Thread final : public Consumer {
   Outbox* outbox_ = nullptr;
   std::unique_ptr<driver::Lane> lane_;
   bool detaching_ = false;
+  Place copies_;  ///< see next_copy_block
   SpinHistory spin_history_;
   TimerHeap timers_;
   struct Awaited {

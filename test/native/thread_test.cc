@@ -46,6 +46,31 @@ HandleId open_file(Member& member, const char* path, std::uint32_t flags) {
   return static_cast<HandleId>(id);
 }
 
+PORT_TEST("M6 small copies share a block, which goes back when no operation uses it") {
+  NEEDS_DRIVER();
+  const PortHold port = make_port(D::name, options());
+  BufferPool& pool = port->pool();
+  Member member(*port);
+  Place first, same, second;
+  REQUIRE(member.thread->next_copy_block(false, first));
+  CHECK(pool.allocated_bytes() == 0);
+  REQUIRE(member.thread->next_copy_block(false, same));
+  CHECK((same.chunk == first.chunk && same.offset == first.offset));
+  REQUIRE(BufferPool::use({first.chunk, first.offset + 8}, 8) != nullptr);
+  REQUIRE(member.thread->next_copy_block(false, second));
+  CHECK((second.chunk != first.chunk || second.offset != first.offset));
+  CHECK(pool.allocated_bytes() == Thread::kCopyBlock);
+  REQUIRE(BufferPool::release(first));
+  CHECK(pool.allocated_bytes() == Thread::kCopyBlock);
+  BufferPool::unuse({first.chunk, first.offset + 8});
+  CHECK(pool.allocated_bytes() == 0);
+  Place third;
+  REQUIRE(member.thread->next_copy_block(true, third));
+  CHECK(pool.allocated_bytes() == Thread::kCopyBlock);
+  member.thread->detach(true);
+  CHECK(pool.allocated_bytes() == 0);
+}
+
 // ---- sockets ----------------------------------------------------------------------------------
 
 PORT_TEST("O1 every operation has exactly one final packet") {

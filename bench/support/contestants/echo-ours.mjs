@@ -9,9 +9,11 @@ import { serve } from '../server.mjs';
 const { driver, style } = readOptions();
 const port = makePort({ driver, concurrency: 1 });
 
+/** `copies`: bytes that stay, which are the program's own and are copied when they are sent. */
 async function echo(socket) {
+  const lend = style !== 'copies';
   try {
-    for await (const bytes of socket.chunks({ lend: true })) await socket.send(bytes);
+    for await (const bytes of socket.chunks({ lend })) await socket.send(bytes);
   } catch (error) {
     if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') throw error;
   }
