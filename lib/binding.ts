@@ -358,10 +358,14 @@ export interface NativeLane {
   /** A key nobody has (rule A2). */
   uniqueKey(): number;
 
-  /** Pool memory of at least `size` bytes, aligned to 4,096: chunk * 2**32 + offset; -1: the memory limit is reached. */
-  allocate(size: number): number;
+  /** `memoryLimit` of the port. */
+  readonly memoryLimit: number;
+  /** u64: bytes of the pool that are given out; changes at any time. */
+  readonly allocated: ArrayBuffer;
+  /** Pool memory of at least `size` bytes, aligned to 4,096: chunk * 2**32 + offset; -1: the memory limit is reached. `beyond`: the limit counts only for what is more by itself. */
+  allocate(size: number, beyond?: boolean): number;
   /** COPY_BLOCK bytes for copies that share a block, as `allocate`: the one it gave last, when no operation uses that any more; else another, and the one before is to be released. `pending`: submissions that use it are not handed over yet. */
-  copyBlock(pending: boolean): number;
+  copyBlock(pending: boolean, beyond: boolean): number;
   /** False when that memory is not allocated (a second release). Also for the buffers of Receive packets. */
   release(chunk: number, offset: number): boolean;
   /** Whether an operation uses the block at that place. */

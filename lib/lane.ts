@@ -81,7 +81,7 @@ export class Lane {
   readonly native: NativeLane;
   readonly memory: Memory;
   /** What this thread's sockets have to send. */
-  readonly outgoing = new Outgoing();
+  readonly outgoing: Outgoing;
   /** The completion array. */
   readonly words: Uint32Array;
   readonly states: Int32Array;
@@ -160,6 +160,7 @@ export class Lane {
     this.native = native;
     this.onDown = onDown;
     this.memory = new Memory(this);
+    this.outgoing = new Outgoing(native);
     this.records = new Uint32Array(native.submissions);
     this.recordNumbers = new Float64Array(native.submissions);
     this.published = new Int32Array(native.published);

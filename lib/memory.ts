@@ -81,6 +81,8 @@ export class Memory {
   private copyChunk = NO_CHUNK;
   private copyStart = 0;
   private copied = COPY_BLOCK;
+  /** Whether what is staged may be copied beyond the memory limit. */
+  private beyond = false;
 
   /**
    * Whether submissions name pool memory that native code has not been told of yet. It takes their
@@ -117,9 +119,12 @@ export class Memory {
     return own;
   }
 
-  /** Takes `size` bytes; false when the memory limit is reached. */
-  take(size: number): boolean {
-    const place = this.native.allocate(size);
+  /**
+   * Takes `size` bytes; false when the memory limit is reached. `beyond`: it is no reason, unless
+   * that is more by itself (rule M7).
+   */
+  take(size: number, beyond = false): boolean {
+    const place = this.native.allocate(size, beyond);
     if (place < 0) return false;
     this.chunk = Math.floor(place / HIGH);
     this.start = place % HIGH;
@@ -293,9 +298,10 @@ export class Memory {
   /**
    * Prepares the slices of one submission: pool memory as it is; when any of `data` is the
    * program's own, a copy of all of it. False when there is no memory for the copy. `aligned`: a copy
-   * is to begin at a multiple of 4,096.
+   * is to begin at a multiple of 4,096. `beyond`: as of `take`.
    */
-  stage(data: Data | readonly Data[], aligned = false): boolean {
+  stage(data: Data | readonly Data[], aligned = false, beyond = false): boolean {
+    this.beyond = beyond;
     this.sliceCount = 0;
     this.stagedBytes = 0;
     this.stagedCopy = false;
@@ -385,6 +391,7 @@ export class Memory {
     const parts = data.map((part) => (typeof part === 'string' ? Buffer.from(part) : part));
     for (const part of parts) this.check(part);
     let left = parts.reduce((sum, part) => sum + part.byteLength, 0);
+    this.beyond &&= left <= this.native.memoryLimit;
     // Either all pieces have blocks of their own, or the only one shares one.
     const most = left > shared ? 0 : shared;
     let room = 0;
@@ -408,7 +415,7 @@ export class Memory {
 
   private takeCopy(bytes: number, shared: number): boolean {
     const own = bytes > shared;
-    if (!(own ? this.take(bytes) : this.share(bytes))) return false;
+    if (!(own ? this.take(bytes, this.beyond) : this.share(bytes))) return false;
     this.addSlice(bytes);
     this.stagedCopy = own;
     return true;
@@ -428,7 +435,7 @@ export class Memory {
 
   private nextCopyBlock(): boolean {
     const { copyChunk, copyStart } = this;
-    const place = this.native.copyBlock(this.pending);
+    const place = this.native.copyBlock(this.pending, this.beyond);
     if (place < 0) return false;
     this.copyChunk = Math.floor(place / HIGH);
     this.copyStart = place % HIGH;

@@ -3,7 +3,7 @@
  * the process sees (native/port/handle.h, Outgoing), and each thread counts what it has not handed
  * over yet.
  */
-import { binding } from './binding';
+import { binding, type NativeLane } from './binding';
 
 /** A handle's name ends with its place in the table of the process. */
 const PLACE = (1 << 20) - 1;
@@ -19,6 +19,9 @@ const MOST_SENDS = 4096;
 export const HIGH_WATER_MARK = 1024 * 1024;
 /** What a file that is sent counts at most: its bytes take no memory. */
 export const OF_FILE = 64 * 1024;
+/** Where memory is short a socket has enough to send from here on, or from its mark. */
+const LEAST_ENOUGH = 64 * 1024;
+const HIGH = 2 ** 32;
 
 const memory = binding.outgoing();
 const numbers = new Float64Array(memory);
@@ -38,8 +41,15 @@ export class Outgoing {
   private epoch = 1;
   private epochs = new Uint32Array(64);
   private unsent = new Float64Array(64);
+  private readonly limit: number;
+  private readonly allocated: Uint32Array;
 
-  /** Counts bytes about to be submitted; whether the socket is below its mark with them. */
+  constructor(native: NativeLane) {
+    this.limit = native.memoryLimit;
+    this.allocated = new Uint32Array(native.allocated);
+  }
+
+  /** Counts bytes about to be submitted; whether the socket has less than enough with them. */
   add(id: number, bytes: number): boolean {
     const place = id & PLACE;
     if (place >= this.epochs.length) this.grow(place);
@@ -55,7 +65,15 @@ export class Outgoing {
     return numbers[place * NUMBERS]! + this.unsentAt(place);
   }
 
-  /** Whether the socket has less to send than its mark. */
+  /**
+   * Whether the memory limit is no reason to refuse what it sends: it has less to send than its mark,
+   * and is not to blame (rule M7).
+   */
+  mayExceed(id: number): boolean {
+    return this.bytes(id) < highWaterMark(id);
+  }
+
+  /** Whether the socket has less to send than enough. */
   isBelow(id: number): boolean {
     const place = id & PLACE;
     return this.below(place, this.unsentAt(place));
@@ -69,7 +87,13 @@ export class Outgoing {
   private below(place: number, unsent: number): boolean {
     const at = place * WORDS;
     const bytes = numbers[place * NUMBERS]! + unsent;
-    return bytes < words[at + MARK]! && words[at + SENDS]! < MOST_SENDS;
+    return bytes < this.enough(words[at + MARK]!) && words[at + SENDS]! < MOST_SENDS;
+  }
+
+  /** As BufferPool::enough: the mark, or what is free of the port's memory. */
+  private enough(mark: number): number {
+    const free = this.limit - this.allocated[0]! - this.allocated[1]! * HIGH;
+    return free >= mark ? mark : Math.min(mark, Math.max(LEAST_ENOUGH, free));
   }
 
   private unsentAt(place: number): number {

@@ -45,7 +45,8 @@ export interface PortOptions {
   readonly buffers?: BufferOptions | undefined;
   /**
    * Bytes that `allocate`, copies of a program's own memory and documents of native stages may take.
-   * What is released is kept for the next of its size, within the same limit. Default: 1 GiB.
+   * What is released is kept for the next of its size, within the same limit. Connections share it:
+   * those that have little to send may go beyond it (rule M7). Default: 1 GiB.
    */
   readonly memoryLimit?: number | undefined;
   /** Whether packets of one key are held by one thread at a time (rule D8). Default: true. */

@@ -144,10 +144,11 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
    *
    * Await style: resolves to the number of bytes when all are with the kernel. One that is begun
    * while the socket has enough to send (`highWaterMark`) waits for its turn as a copy outside of
-   * the port's memory.
+   * the port's memory: await them, or look at `bufferedAmount`, or those copies have no bound.
    *
    * Packet style: false when the socket has enough to send with it, which is sent all the same. A
-   * `drain` packet follows when most of what was to be sent is out.
+   * `drain` packet follows when most of what was to be sent is out. `ERR_OUT_OF_BUFFERS` where there
+   * is as much to send as the mark, and the port's memory is used up (rule M7).
    */
   send(data: Data | readonly Data[], options?: SendOptions): SendAnswer<S, number> {
     this.assertOpen();
@@ -155,7 +156,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     if (!this.admits(options)) return this.told(true, this.aborted(Kind.Send, options));
     if (this.holds()) return this.sendLater(data, options);
     const { memory } = this.lane;
-    if (!memory.stage(data)) return this.told(true, this.refuse(Kind.Send, outOfBuffers()));
+    if (!this.stage(data)) return this.told(true, this.refuse(Kind.Send, outOfBuffers()));
     if (memory.stagedBytes === 0 && this.style === 'await') {
       return this.told(true, this.answerNow(Kind.Send, 0));
     }
@@ -209,7 +210,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     if (!this.admits(options)) return this.told(true, this.aborted(Kind.Send, options));
     if (this.holds()) return this.endLater(data, options);
     const { memory } = this.lane;
-    if (!memory.stage(data ?? '')) return this.told(true, this.refuse(Kind.Send, outOfBuffers()));
+    if (!this.stage(data ?? '')) return this.told(true, this.refuse(Kind.Send, outOfBuffers()));
     const below = this.counts(memory.stagedBytes, memory.stagedRecords + 1);
     if (memory.stagedBytes === 0) {
       return this.told(below, this.request(Kind.Shutdown, asNothing, options));
@@ -336,6 +337,12 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   // ---- as much as is enough
 
+  /** Prepares what is sent next; false where it has enough to send and the port's memory is used up. */
+  private stage(data: Data | readonly Data[]): boolean {
+    const { memory, outgoing } = this.lane;
+    return memory.stage(data, false, outgoing.mayExceed(this.id));
+  }
+
   /** Counts bytes that are submitted next, in `records`; whether there is less to send than enough. */
   private counts(bytes: number, records: number): boolean {
     const { lane } = this;
@@ -370,7 +377,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     if (options?.release === true) lane.memory.releaseAll(data);
     const operation = new Operation<number>(lane, Kind.Send, about, asNumber);
     const begin = (timeout: number): void => {
-      if (!lane.memory.stage(copy)) return operation.fail(outOfBuffers());
+      if (!this.stage(copy)) return operation.fail(outOfBuffers());
       this.counts(copy.length, 1);
       operation.token = lane.add(operation);
       const { token } = operation;
@@ -391,7 +398,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     const pair = new PairedOperation<void>(lane, Kind.Send, about, nothing);
     if (watchSignal(pair, options ?? {})) {
       held!.add(pair, copy.length, validate.timeout(options?.timeout), (timeout) => {
-        if (!lane.memory.stage(copy)) return pair.fail(outOfBuffers());
+        if (!this.stage(copy)) return pair.fail(outOfBuffers());
         this.counts(copy.length, 2);
         this.submitPair(pair, Kind.Send, Kind.Shutdown, timeout, 0, 0);
       });

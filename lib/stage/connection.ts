@@ -206,14 +206,14 @@ export class Connection<
    * handler hears of the success. False when the connection has enough to send (`highWaterMark` of
    * `listen`): a `drain` event follows when most of it is out, and where this is called from
    * `received` nothing more is received until then (rule M4). Throws `ERR_OUT_OF_BUFFERS` when the
-   * port's memory is used up.
+   * connection has as much to send as its mark and the port's memory is used up (rule M7).
    */
   send(data: Data | readonly Data[]): boolean {
     const handle = this.socket('send');
     validate.data(data, 'data');
     const { lane } = this.thread;
     const { memory, outgoing } = lane;
-    if (!memory.stage(data)) throw outOfBuffers();
+    if (!memory.stage(data, false, outgoing.mayExceed(handle))) throw outOfBuffers();
     if (memory.stagedBytes === 0) return outgoing.isBelow(handle);
     lane.ensure(memory.stagedRecords);
     const below = outgoing.add(handle, memory.stagedBytes);

@@ -164,7 +164,8 @@ export function giveReply(c: AnyConnection, reply: Reply): number {
   const length = bytes?.byteLength ?? 0;
   const size = file === undefined ? 0 : sizeOf(file);
   if (length > 0) {
-    if (!lane.memory.take(length)) throw outOfBuffers();
+    // A connection has one answer at a time: those of others are no reason to refuse it (rule M7).
+    if (!lane.memory.take(length, true)) throw outOfBuffers();
     lane.memory.bytes(lane.memory.chunk).set(bytes!, lane.memory.start);
   }
   const chunk = length > 0 ? lane.memory.chunk : NO_CHUNK;

@@ -57,7 +57,7 @@ export interface PipelineOptions {
   readonly connections?: number | undefined;
   /** Receive buffers of each stage. */
   readonly buffers?: BufferOptions | undefined;
-  /** Bytes that each stage's memory may take. Default: 1 GiB. */
+  /** Bytes that each stage's memory may take; its connections share them (rule M7). Default: 1 GiB. */
   readonly memoryLimit?: number | undefined;
 }
 

@@ -23,20 +23,18 @@ Napi::Error system_error(Napi::Env env, std::int64_t number, const std::string& 
   return error;
 }
 
-template <typename T>
-Napi::ArrayBuffer share(Napi::Env env, const std::shared_ptr<SharedArrays>& arrays, T* data,
+/// `data`, as long as JavaScript can see it a part of what `kept` keeps.
+template <typename Kept, typename T>
+Napi::ArrayBuffer share(Napi::Env env, const std::shared_ptr<Kept>& kept, T* data,
                         std::size_t size) {
-  auto* keeper = new std::shared_ptr<SharedArrays>(arrays);
+  auto* keeper = new std::shared_ptr<Kept>(kept);
   return Napi::ArrayBuffer::New(
-      env, data, size, [](Napi::Env, void*, std::shared_ptr<SharedArrays>* kept) { delete kept; },
+      env, data, size, [](Napi::Env, void*, std::shared_ptr<Kept>* keeper) { delete keeper; },
       keeper);
 }
 
 Napi::ArrayBuffer share(Napi::Env env, const SharedWordKeeper& word) {
-  auto* keeper = new SharedWordKeeper(word);
-  return Napi::ArrayBuffer::New(
-      env, &word->value, sizeof word->value,
-      [](Napi::Env, void*, SharedWordKeeper* kept) { delete kept; }, keeper);
+  return share(env, word, &word->value, sizeof word->value);
 }
 
 PortOptions read_options(const Napi::Object& from) {
@@ -145,6 +143,9 @@ void NativeLane::describe(Napi::Env env, Port& port) {
   self.Set("posts", share(env, arrays_, &arrays_->posts, sizeof arrays_->posts));
   self.Set("postsTail", share(env, thread_->tail_keeper));
   self.Set("idle", share(env, port.dispatcher().idle_keeper()));
+  self.Set("memoryLimit", static_cast<double>(port.pool().limit()));
+  const auto& allocated = port.pool().allocated_keeper();
+  self.Set("allocated", share(env, allocated, allocated.get(), sizeof *allocated));
   define<&NativeLane::enter>(self, "enter");
   define<&NativeLane::get>(self, "get");
   define<static_cast<Hot>(&NativeLane::hand_over)>(self, "submit");

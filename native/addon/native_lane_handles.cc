@@ -182,7 +182,7 @@ Napi::Value NativeLane::handles(Info) {
 Napi::Value NativeLane::allocate(Info info) {
   Place place;
   const double size = info[0].As<Napi::Number>().DoubleValue();
-  if (!thread().allocate(static_cast<std::uint64_t>(size), place)) {
+  if (!thread().allocate(static_cast<std::uint64_t>(size), place, info[1].ToBoolean())) {
     return number(Env(), -1);
   }
   return Napi::Number::New(Env(), place.chunk * kChunkFactor + place.offset);
@@ -190,7 +190,8 @@ Napi::Value NativeLane::allocate(Info info) {
 
 Napi::Value NativeLane::copy_block(Info info) {
   Place place;
-  if (!thread().next_copy_block(info[0].ToBoolean(), place)) return number(Env(), -1);
+  if (!thread().next_copy_block(info[0].ToBoolean(), info[1].ToBoolean(), place))
+    return number(Env(), -1);
   return Napi::Number::New(Env(), place.chunk * kChunkFactor + place.offset);
 }
 

@@ -379,18 +379,19 @@ bool BufferPool::could_allocate(std::uint64_t size, std::uint64_t besides) const
 }
 
 /// Counts `size` bytes as allocated; false when the limit is reached.
-bool BufferPool::count_in(std::uint64_t size) {
+bool BufferPool::count_in(std::uint64_t size, bool beyond) {
+  const std::uint64_t limit = limit_for(size);
   std::uint64_t before = allocated_.load(std::memory_order_relaxed);
   do {
-    if (before + size > limit_for(size)) return false;
+    if (beyond ? size > options_.memory_limit : before + size > limit) return false;
   } while (!allocated_.compare_exchange_weak(before, before + size, std::memory_order_relaxed));
   return true;
 }
 
-bool BufferPool::allocate(std::uint64_t size, std::uint32_t owner, Place& out) {
+bool BufferPool::allocate(std::uint64_t size, std::uint32_t owner, Place& out, bool beyond) {
   if (size > kLargestBlock) return false;
   const std::size_t log = size_class(size);
-  if (!count_in(1ull << log)) return false;
+  if (!count_in(1ull << log, beyond)) return false;
   bool taken = take_cached(log, owner, out) || (fetch_blocks(log) && take_cached(log, owner, out));
   if (!taken) {
     std::lock_guard lock(mutex_);
@@ -461,7 +462,8 @@ void BufferPool::release_fixed(Place place) {
 }
 
 void BufferPool::uncount(Place place) {
-  allocated_.fetch_sub(Chunk::find(place.chunk)->block_size(), std::memory_order_relaxed);
+  const Chunk* chunk = Chunk::find(place.chunk);
+  if (chunk != nullptr) allocated_.fetch_sub(chunk->block_size(), std::memory_order_relaxed);
 }
 
 void BufferPool::count(Place place) {

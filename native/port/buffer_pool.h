@@ -6,6 +6,7 @@
 // write into somebody else's memory (rule M2).
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -106,8 +107,9 @@ class BufferPool final : public driver::BufferSource {
   // For programs (any thread).
 
   /// Memory of at least `size` bytes, aligned to 4,096, owned by the program in thread `owner`;
-  /// false at the limit.
-  bool allocate(std::uint64_t size, std::uint32_t owner, Place& out);
+  /// false at the limit. `beyond`: the limit is no reason to refuse it, unless it is more than that
+  /// by itself (rule M7).
+  bool allocate(std::uint64_t size, std::uint32_t owner, Place& out, bool beyond = false);
   /// The same beyond the limit, for what is kept as long as the port lives and has to be there when
   /// the limit is reached; back with `release_fixed`.
   bool allocate_fixed(std::uint64_t size, Place& out);
@@ -159,6 +161,18 @@ class BufferPool final : public driver::BufferSource {
 
   bool checked() const { return options_.check; }
   std::uint32_t free_buffers() const;
+  const std::shared_ptr<std::atomic<std::uint64_t>>& allocated_keeper() const {
+    return allocated_keeper_;
+  }
+  std::uint64_t limit() const { return options_.memory_limit; }
+  /// What a handle may have to send before it has enough: its mark, or what is free of the limit,
+  /// so that each leaves as much as it takes; but that much at least. lib/outgoing.ts has the same.
+  static constexpr std::uint64_t kLeastEnough = 64 * 1024;
+  std::uint64_t enough(std::uint64_t mark) const {
+    const std::uint64_t allocated = allocated_bytes();
+    const std::uint64_t free = limit() - std::min(limit(), allocated);
+    return std::min(mark, std::max(kLeastEnough, free));
+  }
   std::uint64_t allocated_bytes() const { return allocated_.load(std::memory_order_relaxed); }
   /// The same; and whoever gives memory back later sees what this thread wrote before.
   std::uint64_t allocated_in_order() { return allocated_.fetch_add(0); }
@@ -221,7 +235,7 @@ class BufferPool final : public driver::BufferSource {
   bool put_cached(Chunk& chunk, std::uint32_t start);
   void give_cached(std::size_t log);
   bool put_common(Chunk& chunk, std::uint32_t start, bool discarded);
-  bool count_in(std::uint64_t size);
+  bool count_in(std::uint64_t size, bool beyond);
   void freed_in_closed(Chunk& chunk, std::uint32_t offset);
   bool asks_to_be_told() const { return wanted_ != nullptr && wanted_(on_free_context_); }
 
@@ -238,7 +252,10 @@ class BufferPool final : public driver::BufferSource {
   std::uint64_t resident_ = 0;  ///< bytes of blocks with pages, given out or free
   /// Set with the mutex; after that every part's lock is taken once: see `close`.
   std::atomic<bool> closed_{false};
-  std::atomic<std::uint64_t> allocated_{0};
+  /// JavaScript reads it, which may outlive the port.
+  const std::shared_ptr<std::atomic<std::uint64_t>> allocated_keeper_ =
+      std::make_shared<std::atomic<std::uint64_t>>(0);
+  std::atomic<std::uint64_t>& allocated_ = *allocated_keeper_;
   std::atomic<std::uint32_t> lanes_{0};
   std::uint32_t most_lanes_ = 0;  ///< there ever were at one time
   std::uint32_t holders_ = 1;     ///< its chunks, and whoever made it; with the mutex

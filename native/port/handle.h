@@ -76,10 +76,19 @@ struct Outgoing {
     bytes.store(bytes.load(std::memory_order_relaxed) - static_cast<double>(amount),
                 std::memory_order_relaxed);
   }
-  /// At the mark: more should not be sent.
-  bool full() const { return bytes.load() >= mark.load() || sends.load() >= kMostSends; }
-  /// Well below it again, so that a peer which reads steadily is not told of every few bytes.
-  bool drained() const { return bytes.load() * 2 <= mark.load() && sends.load() * 2 <= kMostSends; }
+  /// More should not be sent. `pool`: of the handle's port.
+  bool full(const BufferPool& pool) const {
+    return bytes.load() >= enough(pool) || sends.load() >= kMostSends;
+  }
+  /// Well below that again, so that a peer which reads steadily is not told of every few bytes.
+  bool drained(const BufferPool& pool) const {
+    return bytes.load() * 2 <= enough(pool) && sends.load() * 2 <= kMostSends;
+  }
+
+ private:
+  double enough(const BufferPool& pool) const {
+    return static_cast<double>(pool.enough(mark.load()));
+  }
 };
 static_assert(sizeof(Outgoing) == 16 && offsetof(Outgoing, sends) == 8 &&
               offsetof(Outgoing, mark) == 12);

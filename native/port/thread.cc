@@ -354,12 +354,12 @@ std::unique_ptr<driver::Lane> Thread::give_up_lane() {
   return std::move(lane_);
 }
 
-bool Thread::next_copy_block(bool pending, Place& out) {
+bool Thread::next_copy_block(bool pending, bool beyond, Place& out) {
   BufferPool& pool = port_.pool();
   const bool first = copies_.chunk == driver::kNoChunk;
   if (first || pending || BufferPool::in_use(copies_)) {
     Place next;
-    if (!allocate(kCopyBlock, next)) return false;
+    if (!allocate(kCopyBlock, next, beyond)) return false;
     pool.uncount(next);
     if (!first) pool.count(copies_);
     copies_ = next;

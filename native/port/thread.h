@@ -50,8 +50,8 @@ class Thread final : public Consumer {
   Port& port() { return port_; }
   /// Unlike any other thread's of the process, ever.
   std::uint32_t number() const { return number_; }
-  bool allocate(std::uint64_t size, Place& out) {
-    return port_.pool().allocate(size, number_, out);
+  bool allocate(std::uint64_t size, Place& out, bool beyond = false) {
+    return port_.pool().allocate(size, number_, out, beyond);
   }
   /// A block of kCopyBlock bytes to gather copies in that are too small for a block each. It
   /// belongs to the operations that use it together; the thread keeps the latest one, which does
@@ -59,7 +59,7 @@ class Thread final : public Consumer {
   /// from its beginning on; else `out` is another, and the caller releases the one before.
   /// `pending`: some of its uses are not taken yet. False at the limit: there is none but the one
   /// before.
-  bool next_copy_block(bool pending, Place& out);
+  bool next_copy_block(bool pending, bool beyond, Place& out);
   static constexpr std::uint32_t kCopyBlock = 4096;
 
   // ---- submitting

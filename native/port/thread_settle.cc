@@ -366,7 +366,7 @@ void Thread::finish(Request* request, Handle& handle, bool succeeded, Port& port
 /// and the program, where it was told to wait (rule M4).
 void Thread::tell_drained(Handle& handle, const Request& request, Port& port) {
   if (!handle.wants_drain && handle.feeders.empty()) return;
-  if (!handle.outgoing->drained()) return;
+  if (!handle.outgoing->drained(port.pool())) return;
   to_receive_.insert(to_receive_.end(), handle.feeders.begin(), handle.feeders.end());
   handle.feeders.clear();
   const bool wanted = std::exchange(handle.wants_drain, false);

@@ -120,7 +120,7 @@ void Thread::submit_held(Request* request, HandleId id) {
     } else if (error == 0) {
       link_chain(request, *handle);
       starts = claim(request, *handle);
-      full = handle->outgoing->full();
+      full = handle->outgoing->full(port_.pool());
     }
     if (error != 0) blame(request, handle->id == id ? handle : nullptr);
   } else {
@@ -253,7 +253,7 @@ void Thread::hold_back(HandleId feeder, HandleId sink) {
     std::lock_guard lock(handle->mutex);
     std::vector<HandleId>& feeders = handle->feeders;
     const bool known = std::find(feeders.begin(), feeders.end(), feeder) != feeders.end();
-    if (handle->id == sink && !known && !handle->outgoing->drained()) {
+    if (handle->id == sink && !known && !handle->outgoing->drained(port_.pool())) {
       feeders.push_back(feeder);
       return;
     }

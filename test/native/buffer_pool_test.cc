@@ -341,6 +341,26 @@ TEST_CASE("M2 the limit bounds what is allocated, and what is released counts no
   pool->close();
 }
 
+TEST_CASE("M7 the limit refuses what may go beyond it only where that is more by itself") {
+  BufferPool* pool = make_pool(1, 4096, 1u << 20);
+  Place all, beyond, refused;
+  CHECK(pool->enough(1u << 20) == 1u << 20);
+  REQUIRE(pool->allocate(1u << 19, kOwner, all));
+  CHECK(pool->enough(1u << 20) == 1u << 19);
+  CHECK(pool->enough(1000) == 1000);
+  Place rest;
+  REQUIRE(pool->allocate(1u << 19, kOwner, rest));
+  CHECK(pool->enough(1u << 20) == BufferPool::kLeastEnough);
+  CHECK_FALSE(pool->allocate(1, kOwner, refused));
+  REQUIRE(pool->allocate(1u << 20, kOwner, beyond, true));
+  CHECK(pool->allocated_bytes() == 2u << 20);
+  CHECK(pool->enough(1u << 20) == BufferPool::kLeastEnough);
+  CHECK_FALSE(pool->allocate((1u << 20) + 1, kOwner, refused, true));
+  for (const Place& place : {all, rest, beyond}) BufferPool::release(place);
+  CHECK(pool->allocated_bytes() == 0);
+  pool->close();
+}
+
 TEST_CASE("M2 what is kept as long as the port is there is outside of the limit") {
   BufferPool* pool = make_pool(1, 4096, 65536);
   Place kept, more, taken, refused;

@@ -52,12 +52,12 @@ PORT_TEST("M6 small copies share a block, which goes back when no operation uses
   BufferPool& pool = port->pool();
   Member member(*port);
   Place first, same, second;
-  REQUIRE(member.thread->next_copy_block(false, first));
+  REQUIRE(member.thread->next_copy_block(false, false, first));
   CHECK(pool.allocated_bytes() == 0);
-  REQUIRE(member.thread->next_copy_block(false, same));
+  REQUIRE(member.thread->next_copy_block(false, false, same));
   CHECK((same.chunk == first.chunk && same.offset == first.offset));
   REQUIRE(BufferPool::use({first.chunk, first.offset + 8}, 8) != nullptr);
-  REQUIRE(member.thread->next_copy_block(false, second));
+  REQUIRE(member.thread->next_copy_block(false, false, second));
   CHECK((second.chunk != first.chunk || second.offset != first.offset));
   CHECK(pool.allocated_bytes() == Thread::kCopyBlock);
   REQUIRE(BufferPool::release(first));
@@ -65,7 +65,7 @@ PORT_TEST("M6 small copies share a block, which goes back when no operation uses
   BufferPool::unuse({first.chunk, first.offset + 8});
   CHECK(pool.allocated_bytes() == 0);
   Place third;
-  REQUIRE(member.thread->next_copy_block(true, third));
+  REQUIRE(member.thread->next_copy_block(true, false, third));
   CHECK(pool.allocated_bytes() == Thread::kCopyBlock);
   member.thread->detach(true);
   CHECK(pool.allocated_bytes() == 0);
