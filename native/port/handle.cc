@@ -11,35 +11,31 @@ namespace cp {
 
 void Direction::push(Request* request) {
   request->next = nullptr;
+  request->previous = last;
   (last == nullptr ? first : last->next) = request;
   last = request;
 }
 
 void Direction::push_front(Request* request) {
   request->next = first;
+  request->previous = nullptr;
+  (first == nullptr ? last : first->previous) = request;
   first = request;
-  if (last == nullptr) last = request;
 }
 
 Request* Direction::pop() {
   Request* request = first;
-  if (request == nullptr) return nullptr;
-  first = request->next;
-  if (first == nullptr) last = nullptr;
-  request->next = nullptr;
+  if (request != nullptr) remove(request);
   return request;
 }
 
+/// Without a search: a close ends all that wait, however many they are.
 bool Direction::remove(Request* request) {
-  Request* previous = nullptr;
-  for (Request* r = first; r != nullptr; previous = r, r = r->next) {
-    if (r != request) continue;
-    (previous == nullptr ? first : previous->next) = r->next;
-    if (last == r) last = previous;
-    r->next = nullptr;
-    return true;
-  }
-  return false;
+  if (request != first && request->previous == nullptr) return false;
+  (request == first ? first : request->previous->next) = request->next;
+  (request == last ? last : request->next->previous) = request->previous;
+  request->next = request->previous = nullptr;
+  return true;
 }
 
 void Handle::link(Request* request) {

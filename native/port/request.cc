@@ -151,7 +151,8 @@ void recycle(Request* request) {
   request->details.reset();
   request->timeout = 0;
   request->timer = request->firing = nullptr;
-  request->chain = request->handle_previous = request->handle_next = nullptr;
+  request->chain = request->previous = nullptr;
+  request->handle_previous = request->handle_next = nullptr;
   cache.push(request);
   if (cache.count == kCacheLimit) cache.give(kTogether);
 }

@@ -126,8 +126,9 @@ struct Request : driver::Operation {
 
   bool sends() const { return kind == PacketKind::kSend || kind == PacketKind::kSendFile; }
 
-  Request* next = nullptr;   ///< in a FIFO of the handle, in a list of the thread
-  Request* chain = nullptr;  ///< starts when this one has succeeded (rule O9)
+  Request* next = nullptr;      ///< in a FIFO of the handle, in a list of the thread
+  Request* previous = nullptr;  ///< in that FIFO
+  Request* chain = nullptr;     ///< starts when this one has succeeded (rule O9)
   Request* handle_previous = nullptr;
   Request* handle_next = nullptr;
 };
