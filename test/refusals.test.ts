@@ -83,7 +83,9 @@ describe.runIf(linux).each(drivers)('%s', (driver) => {
   });
 });
 
-const both = ['io_uring', 'epoll'].every((driver) => (drivers as readonly string[]).includes(driver));
+const both = ['io_uring', 'epoll'].every((driver) =>
+  (drivers as readonly string[]).includes(driver),
+);
 
 test.runIf(both).each([
   ['io_uring', 'epoll'],
