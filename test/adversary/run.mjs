@@ -31,8 +31,11 @@ const MiB = 2 ** 20;
 const MOST = 2;
 /** What a server with documents may give out of a port's memory: its `memoryLimit`. */
 const MEMORY_LIMIT = 64 * MiB;
-/** And another one to a client that does not read: its `highWaterMark`, and what one batch adds. */
-const MOST_FOR_ONE = 2 * MiB;
+/**
+ * And another one to a client that does not read: its `highWaterMark`, and what one batch adds, which
+ * is up to 256 packets with a receive buffer of 32 KiB each, of one client where that is fast.
+ */
+const MOST_FOR_ONE = 1 * MiB + 256 * 32 * 1024;
 const SLOW_READERS = 128;
 /** What the process may have grown by when all is given back: memory that is kept, heaps. */
 const MOST_KEPT = 128 * MiB;
