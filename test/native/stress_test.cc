@@ -158,6 +158,7 @@ void stress(std::uint64_t seed, std::uint32_t concurrency, std::uint32_t threads
   auto* oracle = new Oracle(concurrency, serialized);
   auto* mutex = new std::mutex;
   auto* graveyard = new std::vector<std::unique_ptr<FakeThread>>;
+  auto* writers = new std::vector<std::unique_ptr<RingWriter>>;
   std::vector<std::thread> workers, producers;
   std::atomic<std::uint32_t> ended{0};
   for (std::uint32_t i = 0; i < threads; ++i) {
@@ -188,7 +189,11 @@ void stress(std::uint64_t seed, std::uint32_t concurrency, std::uint32_t threads
         if (writer && random.one_in(3)) writer->end_turn();
         if (random.one_in(4)) std::this_thread::sleep_for(std::chrono::microseconds(random(300)));
       }
-      if (writer) writer->leave(random.one_in(2));
+      if (!writer) return;
+      writer->leave(random.one_in(2));
+      // Others may still look at it, as at a worker that has left.
+      std::lock_guard lock(*mutex);
+      writers->push_back(std::move(writer));
     });
   }
   for (auto& producer : producers) producer.join();
@@ -209,7 +214,7 @@ void stress(std::uint64_t seed, std::uint32_t concurrency, std::uint32_t threads
   REQUIRE(eventually([&] { return ended == threads; }));
   for (auto& worker : workers) worker.join();
   CHECK(dispatcher->running() <= threads);
-  graveyard->clear();
+  delete writers;
   delete graveyard;
   delete mutex;
   delete oracle;
