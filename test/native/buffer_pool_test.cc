@@ -686,6 +686,7 @@ TEST_CASE("T2 closing the pool while threads release its blocks frees each chunk
     pool->close();
     for (auto& thread : threads) thread.join();
     CHECK_FALSE(chunk->pin());
+    pool->let_go();
   }
 }
 
