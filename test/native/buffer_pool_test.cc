@@ -9,6 +9,7 @@
 #include <cstring>
 #include <future>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -28,11 +29,24 @@ using namespace cp::test;
 
 constexpr std::uint32_t kOwner = 4'000'000'001;  // no thread of a port has this number
 
-BufferPool* make_pool(std::uint32_t count, std::uint32_t size = 4096,
-                      std::uint64_t limit = 1ull << 30) {
-  BufferPool* pool = BufferPool::make({size, count, limit});
+/// What a port does with its pool at its end.
+struct LetGo {
+  void operator()(BufferPool* pool) const {
+    pool->close();
+    pool->let_go();
+  }
+};
+using HeldPool = std::unique_ptr<BufferPool, LetGo>;
+
+HeldPool make_pool(const BufferPool::Options& options) {
+  HeldPool pool(BufferPool::make(options));
   REQUIRE(pool != nullptr);
   return pool;
+}
+
+HeldPool make_pool(std::uint32_t count, std::uint32_t size = 4096,
+                   std::uint64_t limit = 1ull << 30) {
+  return make_pool({size, count, limit});
 }
 
 Place place_of(const driver::Buffer& buffer) { return {buffer.chunk, buffer.offset}; }
@@ -48,7 +62,7 @@ void top_up(BufferPool& pool, std::vector<driver::Buffer>& held) {
 
 TEST_CASE("M1 every lane can hold a buffer, however small the pool and whoever comes last") {
   for (const std::uint32_t count : {0u, 1u, 2u, 3u, 16u, 64u}) {
-    BufferPool* pool = make_pool(count);
+    const HeldPool pool = make_pool(count);
     std::vector<std::vector<driver::Buffer>> lanes(6);
     for (std::size_t lane = 0; lane < lanes.size(); ++lane) {
       pool->add_lane();
@@ -73,7 +87,7 @@ TEST_CASE("M1 every lane can hold a buffer, however small the pool and whoever c
 }
 
 TEST_CASE("M1 whoever waits for a buffer is told when one is free") {
-  BufferPool* pool = make_pool(1);
+  const HeldPool pool = make_pool(1);
   int told = 0;
   pool->set_on_free([](void*) { return true; },
                     [](void* counter) { ++*static_cast<int*>(counter); }, &told);
@@ -92,7 +106,7 @@ TEST_CASE("M1 whoever waits for a buffer is told when one is free") {
 
 TEST_CASE("M1 no thread keeps free buffers from one who needs them, asleep or gone") {
   constexpr std::uint32_t kCount = 100;
-  BufferPool* pool = make_pool(kCount);
+  const HeldPool pool = make_pool(kCount);
   // Not std::atomic::wait: where there is no futex, as in MinGW's library, it can miss its wake-up.
   std::promise<void> given, over;
   const auto use_all = [&](std::size_t share) {
@@ -130,7 +144,7 @@ TEST_CASE("M1 no thread sleeps for ever while a buffer is free, however they com
   } shared;
   constexpr std::uint32_t kThreads = 6;
   constexpr int kRounds = 20'000;
-  BufferPool* pool = make_pool(3);
+  const HeldPool pool = make_pool(3);
   pool->set_on_free(
       [](void* context) { return static_cast<Shared*>(context)->starving.load() > 0; },
       [](void* context) {
@@ -174,8 +188,7 @@ TEST_CASE("M2 no piece of a page in use is given back, however large pages are")
   for (const std::size_t page : {std::size_t{4096}, std::size_t{kPage}}) {
     BufferPool::Options options{4096, 1, 1u << 20};
     options.page_size = page;
-    BufferPool* pool = BufferPool::make(options);
-    REQUIRE(pool != nullptr);
+    const HeldPool pool = make_pool(options);
     std::vector<Place> small(256);
     std::vector<std::uint8_t*> bytes;
     for (Place& place : small) {
@@ -199,7 +212,7 @@ TEST_CASE("M2 no piece of a page in use is given back, however large pages are")
 }
 
 TEST_CASE("M2 a second release is refused") {
-  BufferPool* pool = make_pool(2);
+  const HeldPool pool = make_pool(2);
   driver::Buffer buffer;
   REQUIRE(pool->take(buffer));
   CHECK_FALSE(BufferPool::release(place_of(buffer)));  // the lane's
@@ -215,7 +228,7 @@ TEST_CASE("M2 a second release is refused") {
 }
 
 TEST_CASE("M5 a received buffer holds nothing of what it held before") {
-  BufferPool* pool = make_pool(1);
+  const HeldPool pool = make_pool(1);
   const auto receive = [&](char letter, std::size_t length) {
     driver::Buffer buffer;
     REQUIRE(pool->take(buffer));
@@ -233,7 +246,7 @@ TEST_CASE("M5 a received buffer holds nothing of what it held before") {
 TEST_CASE("M2 a checked pool overwrites what is free, and no sooner") {
   BufferPool::Options options;
   options.check = true;
-  BufferPool* pool = BufferPool::make(options);
+  const HeldPool pool = make_pool(options);
   Place place;
   REQUIRE(pool->allocate(100, kOwner, place));
   std::uint8_t* bytes = BufferPool::use(place, 100);
@@ -249,7 +262,7 @@ TEST_CASE("M2 a checked pool overwrites what is free, and no sooner") {
 }
 
 TEST_CASE("M2 a block an operation uses is free only after the last use, whatever the order") {
-  BufferPool* pool = make_pool(1);
+  const HeldPool pool = make_pool(1);
   driver::Buffer buffer, other;
   REQUIRE(pool->take(buffer));
   const Place place = place_of(buffer);
@@ -281,7 +294,7 @@ TEST_CASE("M2 a block an operation uses is free only after the last use, whateve
 }
 
 TEST_CASE("M2 memory outside of one owned block is not to be had") {
-  BufferPool* pool = make_pool(4);
+  const HeldPool pool = make_pool(4);
   Place place;
   REQUIRE(pool->allocate(5000, kOwner, place));
   CHECK(BufferPool::use(place, 8192) != nullptr);
@@ -302,7 +315,7 @@ TEST_CASE("M2 memory outside of one owned block is not to be had") {
 // ---- allocated blocks -------------------------------------------------------------------------
 
 TEST_CASE("M2 blocks are page-aligned, large enough and apart from each other") {
-  BufferPool* pool = make_pool(1);
+  const HeldPool pool = make_pool(1);
   std::map<std::uint8_t*, std::size_t> blocks;
   for (const std::size_t size : {0, 1, 4095, 4096, 4097, 10'000, 70'000, 1'000'000, 5'000'000}) {
     for (int i = 0; i < 5; ++i) {
@@ -324,7 +337,7 @@ TEST_CASE("M2 blocks are page-aligned, large enough and apart from each other") 
 }
 
 TEST_CASE("M2 the limit bounds what is allocated, and what is released counts no more") {
-  BufferPool* pool = make_pool(1, 4096, 64 * 1024);
+  const HeldPool pool = make_pool(1, 4096, 64 * 1024);
   std::vector<Place> places;
   Place place;
   while (pool->allocate(3000, kOwner, place)) places.push_back(place);
@@ -342,7 +355,7 @@ TEST_CASE("M2 the limit bounds what is allocated, and what is released counts no
 }
 
 TEST_CASE("M7 the limit refuses what may go beyond it only where that is more by itself") {
-  BufferPool* pool = make_pool(1, 4096, 1u << 20);
+  const HeldPool pool = make_pool(1, 4096, 1u << 20);
   Place all, beyond, refused;
   CHECK(pool->enough(1u << 20) == 1u << 20);
   REQUIRE(pool->allocate(1u << 19, kOwner, all));
@@ -362,7 +375,7 @@ TEST_CASE("M7 the limit refuses what may go beyond it only where that is more by
 }
 
 TEST_CASE("M2 what is kept as long as the port is there is outside of the limit") {
-  BufferPool* pool = make_pool(1, 4096, 65536);
+  const HeldPool pool = make_pool(1, 4096, 65536);
   Place kept, more, taken, refused;
   REQUIRE(pool->allocate_fixed(100, kept));
   CHECK(pool->allocated_bytes() == 0);
@@ -380,7 +393,7 @@ TEST_CASE("M2 what is kept as long as the port is there is outside of the limit"
 }
 
 TEST_CASE("M2 a released block is given out again before the pool grows") {
-  BufferPool* pool = make_pool(1);
+  const HeldPool pool = make_pool(1);
   Place first, second;
   REQUIRE(pool->allocate(200'000, kOwner, first));
   REQUIRE(BufferPool::release(first));
@@ -392,7 +405,7 @@ TEST_CASE("M2 a released block is given out again before the pool grows") {
 }
 
 TEST_CASE("M2 large blocks give their pages back and read as zero afterwards") {
-  BufferPool* pool = make_pool(1);
+  const HeldPool pool = make_pool(1);
   constexpr std::size_t kSize = 64u << 20;
   Place place;
   REQUIRE(pool->allocate(kSize, kOwner, place));
@@ -428,7 +441,7 @@ std::vector<Place> fill(BufferPool& pool, std::size_t size) {
 
 TEST_CASE("M2 free blocks of one size make room for another's: memory stays within the limit") {
   constexpr std::size_t kLimit = 16u << 20;
-  BufferPool* pool = make_pool(1, 4096, kLimit);
+  const HeldPool pool = make_pool(1, 4096, kLimit);
   for (const std::size_t size : {1u << 16, 1u << 20, 1u << 14, 1u << 22, 1u << 16}) {
     const std::vector<Place> places = fill(*pool, size);
     CHECK(places.size() == kLimit / size);
@@ -444,7 +457,7 @@ TEST_CASE("M2 free blocks of one size make room for another's: memory stays with
 }
 
 TEST_CASE("M2 what a ring may hold on to keeps its pages") {
-  BufferPool* pool = make_pool(1, 4096, 4u << 20);
+  const HeldPool pool = make_pool(1, 4096, 4u << 20);
   const std::vector<Place> places = fill(*pool, 1 << 16);
   driver::Slice memory;
   REQUIRE(pool->chunk(places.front().chunk, memory));
@@ -457,7 +470,7 @@ TEST_CASE("M2 what a ring may hold on to keeps its pages") {
 #endif
 
 TEST_CASE("T1 what a dead thread owned is released, what others own is not") {
-  BufferPool* pool = make_pool(4);
+  const HeldPool pool = make_pool(4);
   Place mine, theirs;
   REQUIRE(pool->allocate(100, kOwner, mine));
   REQUIRE(pool->allocate(100, kOwner + 1, theirs));
@@ -485,7 +498,7 @@ TEST_CASE("T1 what a dead thread owned is released, what others own is not") {
 // ---- closing ----------------------------------------------------------------------------------
 
 TEST_CASE("T2 a closed pool gives nothing out, and memory in use stays until the last use") {
-  BufferPool* pool = make_pool(2);
+  const HeldPool pool = make_pool(2);
   Place place;
   REQUIRE(pool->allocate(100, kOwner, place));
   std::uint8_t* base = BufferPool::use(place, 100);
@@ -509,7 +522,7 @@ TEST_CASE("T2 a closed pool gives nothing out, and memory in use stays until the
 }
 
 TEST_CASE("T2 a view keeps the memory of a closed pool mapped") {
-  BufferPool* pool = make_pool(2);
+  const HeldPool pool = make_pool(2);
   Place place;
   REQUIRE(pool->allocate(100, kOwner, place));
   std::uint8_t* base = BufferPool::use(place, 100);
@@ -525,8 +538,8 @@ TEST_CASE("T2 a view keeps the memory of a closed pool mapped") {
 
 TEST_CASE(
     "M2 a chunk's name names nothing once it is gone, and other pools' are not for the kernel") {
-  BufferPool* first = make_pool(1);
-  BufferPool* second = make_pool(1);
+  const HeldPool first = make_pool(1);
+  const HeldPool second = make_pool(1);
   Place place;
   REQUIRE(first->allocate(100, kOwner, place));
   driver::Slice slice;
@@ -552,7 +565,7 @@ TEST_CASE(
 TEST_CASE("T2 a pool goes with the last of its blocks that somebody has") {
   const std::size_t before = BufferPool::count();
   for (int round = 0; round < 2000; ++round) {
-    BufferPool* pool = make_pool(2);
+    BufferPool* pool = make_pool(2).release();
     Place kept;
     REQUIRE(pool->allocate(100, kOwner, kept));
     driver::Buffer received;
@@ -571,7 +584,7 @@ TEST_CASE("T2 a pool goes with the last of its blocks that somebody has") {
 // ---- several threads --------------------------------------------------------------------------
 
 TEST_CASE("M2 of several threads that release one block, one succeeds") {
-  BufferPool* pool = make_pool(1);
+  const HeldPool pool = make_pool(1);
   for (int round = 0; round < 300; ++round) {
     Place place;
     REQUIRE(pool->allocate(100, kOwner, place));
@@ -591,7 +604,7 @@ TEST_CASE("M2 of several threads that release one block, one succeeds") {
 
 TEST_CASE("M1 M2 a block is never somebody else's while it is owned or used") {
   const std::uint64_t first = seed("buffer pool");
-  BufferPool* pool = make_pool(8, 4096, 1 << 20);
+  const HeldPool pool = make_pool(8, 4096, 1 << 20);
   pool->add_lane();
   Verdict verdict;
   const auto work = [&](std::uint32_t number) {
@@ -659,7 +672,7 @@ TEST_CASE("M1 M2 a block is never somebody else's while it is owned or used") {
 
 TEST_CASE("T2 closing the pool while threads release its blocks frees each chunk once") {
   for (int round = 0; round < 60; ++round) {
-    BufferPool* pool = make_pool(4);
+    const HeldPool pool = make_pool(4);
     std::vector<std::thread> threads;
     std::atomic<bool> go{false};
     for (std::uint32_t number = 0; number < 3; ++number) {
@@ -686,7 +699,6 @@ TEST_CASE("T2 closing the pool while threads release its blocks frees each chunk
     pool->close();
     for (auto& thread : threads) thread.join();
     CHECK_FALSE(chunk->pin());
-    pool->let_go();
   }
 }
 
