@@ -7,7 +7,7 @@ import { handleAt, Kind, Packet as Slot } from './binding';
 import type { CodedError } from './errors';
 import { keyOf, type KeyOption, type Style } from './handle';
 import type { Lane } from './lane';
-import { begin, discard } from './opening';
+import { begin, discard, markOf } from './opening';
 import {
   ComposedOperation,
   Operation,
@@ -15,7 +15,7 @@ import {
   type OperationOptions,
   type Steps,
 } from './operation';
-import { HIGH_WATER_MARK, setHighWaterMark } from './outgoing';
+import { setHighWaterMark } from './outgoing';
 import { mayUseNet } from './permission';
 import { TcpSocket } from './socket';
 import { Alarm } from './timers';
@@ -70,17 +70,14 @@ export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocke
   const key = keyOf(lane, options.key);
   const { noDelay = true, keepAlive = false } = options;
   validate.boolean(noDelay, 'options.noDelay');
-  const mark = validate.highWaterMark(
-    options.highWaterMark ?? HIGH_WATER_MARK,
-    'options.highWaterMark',
-  );
+  const highWaterMark = markOf(options);
   if (typeof keepAlive !== 'boolean') validate.keepAlive(keepAlive, 'options.keepAlive');
   mayUseNet(host);
   const run = async (steps: Steps): Promise<TcpSocket> => {
     const addresses = inTurns(await addressesOf(host));
     const socket = await new Race(lane, steps, addresses, port, key).run();
     try {
-      setHighWaterMark(socket.id, mark);
+      setHighWaterMark(socket.id, highWaterMark);
       if (noDelay) socket.setNoDelay();
       if (keepAlive !== false) socket.setKeepAlive(true, keepAlive === true ? 0 : keepAlive);
       return socket;

@@ -171,7 +171,7 @@ export function checkListenOptions(options: ListenOptions): void {
   markOf(options);
 }
 
-function markOf(options: ListenOptions): number {
+export function markOf(options: Pick<ListenOptions, 'highWaterMark'>): number {
   return validate.highWaterMark(options.highWaterMark ?? HIGH_WATER_MARK, 'options.highWaterMark');
 }
 

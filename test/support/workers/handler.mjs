@@ -2,51 +2,15 @@
 // 'packets'.
 // A packet whose data begin with '!' is heavy: `heavy` names what its handler does until the test
 // raises `gate`. Everything else that was received is answered.
-import { execFileSync } from 'node:child_process';
-import { pbkdf2Sync } from 'node:crypto';
-import { readSync } from 'node:fs';
-import { runInNewContext } from 'node:vm';
 import { parentPort, workerData } from 'node:worker_threads';
 import { CompletionPort } from '../../../dist/index.js';
+import { heavyWork } from '../heavy-work.mjs';
 
 const { token, index, style, heavy, gate, pipe, file, stop, max, prepares } = workerData;
 const port = CompletionPort.attach(token);
-const open = () => Atomics.load(gate, 0) !== 0;
 
-const json = JSON.stringify(Array.from({ length: 50_000 }, (_, i) => ({ i, name: `name ${i}` })));
-
-/** None of these goes through the library, or the event loop. */
 const busy = {
-  loop() {
-    while (!open()) for (let i = 0; i < 1000; i++) Math.sqrt(i);
-  },
-  json() {
-    while (!open()) JSON.parse(json);
-  },
-  regexp() {
-    while (!open()) /^(a+)+$/.test('aaaaaaaaaaaaaaaaaaaaaaab');
-  },
-  pbkdf2() {
-    while (!open()) pbkdf2Sync('secret', 'salt', 20_000, 32, 'sha256');
-  },
-  exec() {
-    while (!open()) execFileSync('sleep', ['0.05']);
-  },
-  read() {
-    readSync(pipe, Buffer.alloc(1)); // the test writes when it has seen what it waits for
-  },
-  wait() {
-    Atomics.wait(gate, 0, 0);
-  },
-  vm() {
-    while (!open()) {
-      try {
-        runInNewContext('for (;;);', {}, { timeout: 20 });
-      } catch (error) {
-        if (error.code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw error;
-      }
-    }
-  },
+  ...heavyWork(gate, pipe),
   forever() {
     for (;;) Math.sqrt(2);
   },
