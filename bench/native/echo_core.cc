@@ -131,8 +131,9 @@ int main(int argc, char** argv) {
   port_options.buffers.buffer_size = arguments.count("--buffer-size", 32768, 4096, 1 << 20);
   arguments.end();
   raise_descriptor_limit();
-  cp::Port& port = make_port(port_options);
-  const std::string driver = port.driver().name();  // the port ends with its last thread
+  const cp::PortHold hold = make_port(port_options);
+  cp::Port& port = *hold;
+  const std::string driver = port.driver().name();
   ServerRun run;
   std::int64_t calls = 0;
 

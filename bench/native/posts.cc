@@ -41,7 +41,7 @@ struct PostCount {
   CpuTime cpu;
 };
 
-Port& port_for(const Options& options) {
+PortHold port_for(const Options& options) {
   PortOptions port;
   port.driver = options.driver;
   port.spin = options.spin;
@@ -78,7 +78,8 @@ void produce(Port& port, const Options& options) {
 }
 
 PostCount pipelined(const Options& options) {
-  Port& port = port_for(options);
+  const PortHold hold = port_for(options);
+  Port& port = *hold;
   Attached attached(port);
   PostCount count;
   const std::int64_t began = now();
@@ -118,8 +119,10 @@ void send_back(Port& mine, Port& other, std::atomic<bool>& ready) {
 }
 
 PostCount ping_pong(const Options& options) {
-  Port& mine = port_for(options);
-  Port& other = port_for(options);
+  const PortHold hold_mine = port_for(options);
+  const PortHold hold_other = port_for(options);
+  Port& mine = *hold_mine;
+  Port& other = *hold_other;
   Attached attached(mine);
   std::atomic<bool> ready{false};
   std::thread partner([&] { send_back(other, mine, ready); });

@@ -5,11 +5,11 @@
 
 namespace cp::bench {
 
-Port& make_port(PortOptions options) {
+PortHold make_port(PortOptions options) {
   driver::Result error = 0;
   std::string reason;
-  Port* port = Port::create(options, error, reason);
-  if (port != nullptr) return *port;
+  PortHold port = Port::create(options, error, reason);
+  if (port) return port;
   std::fprintf(stderr, "no port: %s (%lld)\n", reason.c_str(), static_cast<long long>(error));
   std::exit(1);
 }

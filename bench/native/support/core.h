@@ -12,7 +12,7 @@
 namespace cp::bench {
 
 /// Exits where it can't be made.
-Port& make_port(PortOptions options);
+PortHold make_port(PortOptions options);
 
 class Attached {
  public:

@@ -12,7 +12,7 @@ constexpr std::uint32_t kFile = 1;    // key of the file
 class CoreReads {
  public:
   CoreReads(const ReadOptions& options, std::uint64_t length)
-      : options_(options), plan_(options, length), attached_(port_for(options)) {
+      : options_(options), plan_(options, length), attached_(*port_for(options)) {
     Thread::Association association;
     association.keyed = true;
     association.key = kFile;
@@ -51,7 +51,7 @@ class CoreReads {
   }
 
  private:
-  static Port& port_for(const ReadOptions& options) {
+  static PortHold port_for(const ReadOptions& options) {
     PortOptions port;
     port.driver = options.driver;
     port.buffers.memory_limit = 4ull << 30;
