@@ -13,10 +13,19 @@ const SLOT_WORDS = Slot.SIZE / 4;
 /** In the word that begins with the kind. */
 const AWAITED = PacketFlag.Awaited << ((Slot.FLAGS - Slot.KIND) * 8);
 
+/**
+ * Objects that packets which are handled in turn share: a program that keeps one beyond its time
+ * finds it without a packet, and not with the next one's, so that the mistake is loud. A power of 2.
+ */
+const OBJECTS = 8;
+
 export class Batch implements IterableIterator<Packet> {
-  readonly packet: Packet;
+  /** The packet at hand, or the last one. */
+  packet: Packet;
   private readonly lane: Lane;
-  private readonly result: IteratorYieldResult<Packet>;
+  private readonly objects: readonly Packet[];
+  private object = 0;
+  private readonly result: { done: false; value: Packet };
   private index = 0;
   private end = 0;
   private current = -1;
@@ -27,7 +36,8 @@ export class Batch implements IterableIterator<Packet> {
 
   constructor(lane: Lane) {
     this.lane = lane;
-    this.packet = new Packet(lane);
+    this.objects = Array.from({ length: OBJECTS }, () => new Packet(lane));
+    this.packet = this.objects[0]!;
     this.result = { done: false, value: this.packet };
   }
 
@@ -38,7 +48,8 @@ export class Batch implements IterableIterator<Packet> {
 
   /**
    * `count` packets have come; claims the first. False when there is none for this thread.
-   * `inTurn`: the program means to handle them without awaiting anything.
+   * `inTurn`: the program means to handle them without awaiting anything; else each packet has an
+   * object of its own.
    */
   begin(count: number, inTurn: boolean): boolean {
     this.inTurn = inTurn;
@@ -75,17 +86,22 @@ export class Batch implements IterableIterator<Packet> {
       ) as PacketState;
       if (before !== PacketState.Ready) continue;
       this.current = at;
-      this.packet.enter(at);
+      this.show(at);
       return true;
     }
-    this.packet.clear();
     return false;
   }
 
   /** Ends the current packet. */
   finish(): void {
     this.leave();
-    this.packet.clear();
+  }
+
+  private show(at: number): void {
+    this.packet = this.inTurn
+      ? this.objects[(this.object = (this.object + 1) & (OBJECTS - 1))]!
+      : new Packet(this.lane);
+    this.packet.enter(at);
   }
 
   private leave(): void {
@@ -116,10 +132,11 @@ export class Batch implements IterableIterator<Packet> {
   next(): IteratorResult<Packet, undefined> {
     if (this.primed) {
       this.primed = false;
-      return this.result;
+    } else if (!this.advance()) {
+      return { done: true, value: undefined };
     }
-    if (this.advance()) return this.result;
-    return { done: true, value: undefined };
+    this.result.value = this.packet;
+    return this.result;
   }
 
   return(): IteratorResult<Packet, undefined> {

@@ -1,7 +1,7 @@
 /**
  * Taking packets on the event loop: one after another with a handler, or in an async loop.
  */
-import { invalidState } from './errors';
+import { coded, invalidState } from './errors';
 import { takenAlready, type Consumer, type Lane } from './lane';
 import type { Packet } from './packet';
 
@@ -15,7 +15,9 @@ export interface Service extends Disposable {
 
 export class Server implements Consumer, Service {
   private readonly lane: Lane;
-  private readonly handler: (packet: Packet) => void;
+  private readonly handler: (packet: Packet) => unknown;
+  /** Whether the handler was told that it must not be async. */
+  private refused = false;
 
   constructor(lane: Lane, handler: (packet: Packet) => void) {
     this.lane = lane;
@@ -40,7 +42,8 @@ export class Server implements Consumer, Service {
     if (!batch.begin(count, true)) return;
     // When the handler throws, its packet stays claimed until the next call to native code.
     do {
-      this.handler(batch.packet);
+      const answer = this.handler(batch.packet);
+      if (answer !== undefined) this.refuse(answer);
     } while (this.lane.consumer === this && batch.advance());
     batch.drop();
   }
@@ -48,16 +51,28 @@ export class Server implements Consumer, Service {
   ended(): void {
     // The handler is not called any more.
   }
+
+  /**
+   * A promise would have its handler go on when the packet is no longer at hand. Told once: a program
+   * that goes on after an uncaught exception is not to be told for each packet.
+   */
+  private refuse(answer: unknown): void {
+    if (this.refused || typeof (answer as { then?: unknown } | null)?.then !== 'function') return;
+    this.refused = true;
+    throw coded(
+      new TypeError(
+        'The handler of serve() returned a promise, but a packet is at hand only until the handler ' +
+          'returns. Use `for await (const packet of port.packets())`, or have the handler read ' +
+          'what it needs, packet.toObject() perhaps, before it calls an async function',
+      ),
+      'ERR_INVALID_RETURN_VALUE',
+    );
+  }
 }
 
-/**
- * The packets of an async loop. One promise and one result object serve all turns for which a
- * packet is there already.
- */
+/** The packets of an async loop, each an object of its own. */
 export class PacketStream implements Consumer, AsyncIterableIterator<Packet, undefined> {
   private readonly lane: Lane;
-  private readonly ready: Promise<IteratorResult<Packet, undefined>>;
-  private readonly result: IteratorYieldResult<Packet>;
   private resolve: ((result: IteratorResult<Packet, undefined>) => void) | undefined = undefined;
   private reject: ((error: Error) => void) | undefined = undefined;
   private failure: Error | undefined = undefined;
@@ -67,8 +82,6 @@ export class PacketStream implements Consumer, AsyncIterableIterator<Packet, und
 
   constructor(lane: Lane) {
     this.lane = lane;
-    this.result = { done: false, value: lane.batch.packet };
-    this.ready = Promise.resolve(this.result);
     begin(lane, this);
   }
 
@@ -78,7 +91,7 @@ export class PacketStream implements Consumer, AsyncIterableIterator<Packet, und
     if (this.resolve !== undefined) {
       return Promise.reject(invalidState('next() was called before the last one had answered'));
     }
-    if (this.lane.batch.advance()) return this.ready;
+    if (this.lane.batch.advance()) return Promise.resolve(this.current());
     if (this.lane.batch.interrupted) this.appetite = 1;
     else this.appetite = Math.min(MOST, this.appetite * 2);
     this.lane.schedule();
@@ -106,7 +119,7 @@ export class PacketStream implements Consumer, AsyncIterableIterator<Packet, und
     this.lane.batch.unprime();
     const { resolve } = this;
     this.resolve = this.reject = undefined;
-    resolve(this.result);
+    resolve(this.current());
   }
 
   ended(error: Error): void {
@@ -114,6 +127,10 @@ export class PacketStream implements Consumer, AsyncIterableIterator<Packet, und
     const { reject } = this;
     this.resolve = this.reject = undefined;
     reject?.(error);
+  }
+
+  private current(): IteratorYieldResult<Packet> {
+    return { done: false, value: this.lane.batch.packet };
   }
 
   private stop(): void {

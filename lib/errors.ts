@@ -99,6 +99,17 @@ export const outOfBuffers = (): CodedError => libraryError(LibraryError.OutOfBuf
 
 export const bufferReleased = (): CodedError => libraryError(LibraryError.BufferReleased);
 
+/** Whatever a packet is asked for when the program has gone on to another. */
+export function packetReleased(): CodedError {
+  return coded(
+    new Error(
+      'The packet is no longer at hand: read it before the next is asked for, and before ' +
+        'anything is awaited, or keep what packet.toObject() returns',
+    ),
+    'ERR_PACKET_RELEASED',
+  );
+}
+
 export function invalidState(message: string): CodedError {
   return coded(new Error(message), 'ERR_INVALID_STATE');
 }

@@ -3,7 +3,7 @@
  */
 import { inspect } from 'node:util';
 import { handleAt, Kind, NO_CHUNK, Packet as Slot, PacketFlag, type LibraryError } from './binding';
-import { bufferReleased, codeOf, failure, invalidState } from './errors';
+import { bufferReleased, codeOf, failure, invalidState, packetReleased } from './errors';
 import type { AnyHandle, SendAnswer, Style } from './handle';
 import type { Lane } from './lane';
 import type { OperationOptions } from './operation';
@@ -75,13 +75,17 @@ export interface PacketObject {
 }
 
 const SLOT_WORDS = Slot.SIZE / 4;
-const noWords = new Uint32Array(SLOT_WORDS).fill(NO_CHUNK, Slot.CHUNK / 4, Slot.CHUNK / 4 + 1);
-const noNumbers = new Float64Array(noWords.buffer);
+/** In place of an index: the object shows no packet. */
+const NOTHING = -1;
 
 /**
- * One completion, or one posted message. **There is one Packet object for each thread, and it shows
- * the packet at hand**: it is valid until the next packet is asked for, or, in a handler of
- * `serve`, until the handler returns. `toObject()` makes a copy that stays valid.
+ * One completion, or one posted message. **It is valid while the packet is at hand**: until the next
+ * packet is asked for, or, in a handler of `serve`, until the handler returns. To read it later
+ * throws `ERR_PACKET_RELEASED`; `toObject()` makes a copy that stays valid.
+ *
+ * `packets()` gives an object for each packet. `get` and `serve`, whose packets are dealt with
+ * without awaiting anything, use a few objects in turn: one that was kept for later shows no packet,
+ * or, where it has come round, the one at hand.
  *
  * The bytes of a `received` packet are lent in the same way: their buffer returns to the port when
  * the loop moves on, unless `keep()` or `sendTo()` was called. Operations that were submitted with
@@ -89,9 +93,10 @@ const noNumbers = new Float64Array(noWords.buffer);
  */
 export class Packet {
   private readonly lane: Lane;
-  private words: Uint32Array = noWords;
-  private numbers: Float64Array = noNumbers;
-  private at = 0;
+  private words: Uint32Array;
+  private numbers: Float64Array;
+  /** Where the packet at hand begins; NOTHING: none is. */
+  private at = NOTHING;
   /** Whether the buffer of received bytes is to be released when the loop moves on. */
   private lends = false;
   /** The received bytes, once they are the program's. */
@@ -103,6 +108,8 @@ export class Packet {
   /** @internal */
   constructor(lane: Lane) {
     this.lane = lane;
+    this.words = lane.words;
+    this.numbers = lane.numbers;
   }
 
   /** What happened. */
@@ -112,7 +119,7 @@ export class Packet {
 
   /** The key of the handle, or the one given to `post`. */
   get key(): number {
-    return this.words[this.at + Slot.KEY / 4]!;
+    return this.word(Slot.KEY / 4);
   }
 
   /**
@@ -121,18 +128,19 @@ export class Packet {
    * handle that this thread never saw.
    */
   get handle(): AnyHandle | undefined {
+    const { kind } = this;
     const id = handleAt(this.words, this.at + Slot.HANDLE / 4);
-    return id === 0 ? undefined : handleFor(this.lane, id, this.key, this.kind);
+    return id === 0 ? undefined : handleFor(this.lane, id, this.key, kind);
   }
 
   /** Bytes read, written, received or sent; 0 at the end of a file or stream. */
   get bytes(): number {
-    return this.numbers[this.at / 2 + Slot.RESULT / 8]!;
+    return this.result;
   }
 
   /** The value given to `post`; how often a timer has fired since its last packet. */
   get value(): number {
-    return this.numbers[this.at / 2 + Slot.RESULT / 8]!;
+    return this.result;
   }
 
   /** Whether the operation failed: cheaper to ask than `error`. */
@@ -157,7 +165,7 @@ export class Packet {
 
   /** The `tag` given with the operation; 0 when there was none. */
   get tag(): number {
-    return this.words[this.at + Slot.TAG / 4]!;
+    return this.word(Slot.TAG / 4);
   }
 
   /** Whether more packets of the same operation follow (rule O1). */
@@ -167,19 +175,22 @@ export class Packet {
 
   /** The new connection of an `accepted` packet, under a key of its own. */
   get accepted(): TcpSocket<'packet'> | undefined {
+    if (this.kind !== Kind.Accept) return undefined;
     const id = handleAt(this.words, this.at + Slot.ACCEPTED / 4);
-    if (this.kind !== Kind.Accept || id === 0) return undefined;
+    if (id === 0) return undefined;
     return acceptedSocket(this.lane, id, this.words[this.at + Slot.ACCEPTED_KEY / 4]!);
   }
 
   /**
    * The bytes of a `received` packet, without a copy; undefined when there are none (an orderly
-   * end, a failure, memory of the program's own), or they were released or sent on. Lent: see above.
+   * end, a failure, memory of the program's own). Lent: see above. `ERR_BUFFER_RELEASED` when they
+   * were released or sent on.
    */
   get data(): Buffer | undefined {
     const chunk = this.chunk;
     if (chunk === NO_CHUNK) return undefined;
-    if (!this.lends) return this.kept;
+    if (this.kept !== undefined) return this.kept;
+    if (!this.lends) throw bufferReleased();
     return this.lane.memory.lend(chunk, this.start, this.bytes);
   }
 
@@ -217,9 +228,10 @@ export class Packet {
     return answer;
   }
 
-  /** A copy that stays valid; received bytes are copied too. */
+  /** A copy that stays valid; received bytes are copied too, unless released or sent on. */
   toObject(): PacketObject {
-    const { type, key, handle, value, tag, error, more, accepted, data } = this;
+    const { type, key, handle, value, tag, error, more, accepted } = this;
+    const data = this.lends || this.kept !== undefined ? this.data : undefined;
     return {
       type,
       key,
@@ -234,6 +246,7 @@ export class Packet {
   }
 
   [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    if (this.at === NOTHING) return 'Packet { released }';
     const { type, key, bytes, code, more } = this;
     const result = code ?? bytes;
     return `Packet ${show({ type, key, result, more }, options)}`;
@@ -241,7 +254,8 @@ export class Packet {
 
   /** @internal The handle whose bytes the packet holds; 0: it holds none. */
   get feeder(): number {
-    return this.chunk === NO_CHUNK ? 0 : handleAt(this.words, this.at + Slot.HANDLE / 4);
+    if (this.at === NOTHING || this.chunk === NO_CHUNK) return 0;
+    return handleAt(this.words, this.at + Slot.HANDLE / 4);
   }
 
   /** @internal Shows the packet at `at` of the completion array. */
@@ -257,20 +271,14 @@ export class Packet {
     if (this.kept !== undefined) this.kept = undefined;
   }
 
-  /** @internal The program is done with the packet; `enter` or `clear` follows. */
+  /** @internal The program is done with the packet: from now on the object shows none. */
   leave(): void {
-    if (this.words === noWords) return;
+    if (this.at === NOTHING) return;
     if (this.lends) this.lane.memory.takeBack(this.chunk, this.start);
     this.lends = false;
     if (this.kind === Kind.Close)
       this.lane.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.gone();
-  }
-
-  /** @internal Shows nothing any more. */
-  clear(): void {
-    this.words = noWords;
-    this.numbers = noNumbers;
-    this.at = 0;
+    this.at = NOTHING;
   }
 
   /** @internal The completion array is about to be reused. */
@@ -283,23 +291,34 @@ export class Packet {
     this.at = 0;
   }
 
+  /** A word of the packet; throws when that is no longer at hand. */
+  private word(index: number): number {
+    if (this.at === NOTHING) throw packetReleased();
+    return this.words[this.at + index]!;
+  }
+
+  private get result(): number {
+    if (this.at === NOTHING) throw packetReleased();
+    return this.numbers[this.at / 2 + Slot.RESULT / 8]!;
+  }
+
   private get kind(): Kind {
-    return this.words[this.at + Slot.KIND / 4]! & 0xff;
+    return this.word(Slot.KIND / 4) & 0xff;
   }
 
   private get flags(): number {
-    return (this.words[this.at + Slot.KIND / 4]! >>> 8) & 0xff;
+    return (this.word(Slot.KIND / 4) >>> 8) & 0xff;
   }
 
   private get errorNumber(): LibraryError | number {
-    return this.words[this.at + Slot.ERROR / 4]! | 0;
+    return this.word(Slot.ERROR / 4) | 0;
   }
 
   private get chunk(): number {
-    return this.words[this.at + Slot.CHUNK / 4]!;
+    return this.word(Slot.CHUNK / 4);
   }
 
   private get start(): number {
-    return this.words[this.at + Slot.START / 4]!;
+    return this.word(Slot.START / 4);
   }
 }

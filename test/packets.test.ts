@@ -18,6 +18,7 @@ import {
   temporaryFile,
   turns,
   until,
+  type Packet,
 } from './support/harness';
 
 test('require and import give the same classes', async () => {
@@ -33,11 +34,29 @@ test('require and import give the same classes', async () => {
   expect(output).toBe('true');
 });
 
-test('one Packet object, valid until the next; toObject() stays', async () => {
+const released = expect.objectContaining({ code: 'ERR_PACKET_RELEASED' });
+
+/** Each way to ask a packet for something. */
+const readers: Record<string, (packet: Packet) => unknown> = {
+  type: (packet) => packet.type,
+  key: (packet) => packet.key,
+  handle: (packet) => packet.handle,
+  bytes: (packet) => packet.bytes,
+  value: (packet) => packet.value,
+  failed: (packet) => packet.failed,
+  code: (packet) => packet.code,
+  error: (packet) => packet.error,
+  tag: (packet) => packet.tag,
+  more: (packet) => packet.more,
+  accepted: (packet) => packet.accepted,
+  data: (packet) => packet.data,
+  keep: (packet) => packet.keep(),
+  release: (packet) => packet.release(),
+  toObject: (packet) => packet.toObject(),
+};
+
+test('a packet is at hand until the next; toObject() stays', async () => {
   const port = newPort();
-  for (let i = 0; i < 3; i++) port.post(i, i * 10);
-  const packets = [...port.get(3)];
-  expect(new Set(packets).size).toBe(1);
   for (let i = 0; i < 3; i++) port.post(i, i * 10);
   const copies = [];
   for (const packet of port.get(3)) copies.push(packet.toObject());
@@ -46,6 +65,93 @@ test('one Packet object, valid until the next; toObject() stays', async () => {
     [1, 10],
     [2, 20],
   ]);
+});
+
+test.each(Object.keys(readers))('%s of a packet that is no longer at hand throws', (name) => {
+  const port = newPort();
+  for (let i = 0; i < 3; i++) port.post(i, i * 10);
+  const packets = [...port.get(3)];
+  expect(packets.length).toBe(3);
+  for (const packet of packets) expect(() => readers[name]!(packet)).toThrow(released);
+  expect(inspect(packets[0])).toBe('Packet { released }');
+});
+
+test('a packet kept in a loop of get() throws, and does not read as the next', () => {
+  const port = newPort();
+  for (let i = 0; i < 100; i++) port.post(i, i);
+  let last: Packet | undefined;
+  let taken = 0;
+  while (taken < 100) {
+    for (const packet of port.get(32)) {
+      taken++;
+      if (last !== undefined) expect(() => last!.key).toThrow(released);
+      last = packet;
+    }
+  }
+});
+
+test('a handler of serve() that goes on later finds its packet gone', async () => {
+  const port = newPort();
+  const kept: Packet[] = [];
+  const seen: number[] = [];
+  port.serve((packet) => {
+    kept.push(packet);
+    seen.push(packet.key);
+  });
+  for (let i = 0; i < 5; i++) port.post(i);
+  await until(() => seen.length === 5);
+  for (const packet of kept) expect(() => packet.key).toThrow(released);
+});
+
+test('packets() gives an object for each packet', async () => {
+  const port = newPort();
+  for (let i = 0; i < 40; i++) port.post(i, i * 10);
+  const late: string[] = [];
+  const objects = new Set<Packet>();
+  const handle = async (packet: Packet): Promise<void> => {
+    expect(packet.value).toBe(packet.key * 10);
+    await turns(2);
+    try {
+      late.push(`read ${packet.key}`);
+    } catch (error) {
+      late.push((error as NodeJS.ErrnoException).code ?? '');
+    }
+  };
+  const handled: Promise<void>[] = [];
+  for await (const packet of port.packets()) {
+    objects.add(packet);
+    handled.push(handle(packet));
+    if (objects.size === 40) break;
+  }
+  await Promise.all(handled);
+  expect(late).toEqual(new Array(40).fill('ERR_PACKET_RELEASED'));
+});
+
+test('a packet of packets() stays at hand over an await', async () => {
+  const port = newPort();
+  for (let i = 0; i < 10; i++) port.post(i, i * 10);
+  let count = 0;
+  for await (const packet of port.packets()) {
+    const { key } = packet;
+    await turns(2);
+    expect([packet.key, packet.value]).toEqual([key, key * 10]);
+    if (++count === 10) break;
+  }
+});
+
+test('an async handler of serve() is refused once, and told what to do', async () => {
+  const output = await outputOf(`
+    const port = new CompletionPort();
+    const caught = [];
+    process.on('uncaughtException', (error) => caught.push(error));
+    let calls = 0;
+    port.serve(async () => { calls++; });
+    for (let i = 0; i < 3; i++) port.post(i);
+    while (calls < 3) await new Promise((resolve) => setImmediate(resolve));
+    await new Promise((resolve) => setImmediate(resolve));
+    console.log(caught.length, caught[0].code, /packets\(\)/.test(caught[0].message));
+    await port.close();`);
+  expect(output).toBe('1 ERR_INVALID_RETURN_VALUE true');
 });
 
 test('received bytes are lent, kept, sent on or released', async () => {
@@ -60,6 +166,8 @@ test('received bytes are lent, kept, sent on or released', async () => {
     if (text === 'keep') kept.push(packet.keep());
     else if (text === 'release') packet.release();
     else if (text === 'send') packet.sendTo(socket);
+    if (text === 'release' || text === 'send')
+      expect(() => packet.data).toThrow(expect.objectContaining({ code: 'ERR_BUFFER_RELEASED' }));
     if (text !== 'lend')
       expect(() => packet.keep()).toThrow(expect.objectContaining({ code: 'ERR_BUFFER_RELEASED' }));
     socket.receive();

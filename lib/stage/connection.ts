@@ -82,6 +82,8 @@ export class Connection<
   readonly thread: StageThread;
   /** @internal Its key; -1 while the object stands for none. */
   name = -1;
+  /** @internal How often the object has stood for a connection. */
+  turn = 0;
   /** @internal Where its record begins. */
   at = 0;
   /** @internal */
@@ -306,6 +308,7 @@ export class Connection<
 
   /** @internal Stands for the connection of that name from now on. */
   bind(key: number, at: number): void {
+    this.turn++;
     this.name = key;
     this.at = at;
     this.view.key = key;

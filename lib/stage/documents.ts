@@ -10,7 +10,7 @@ import type { Operation } from '../operation';
 import { asBytes, type Block, type Data } from '../memory';
 import * as validate from '../validate';
 import type { Connection } from './connection';
-import { Header, RecordFlag } from './record';
+import { connectionReleased, Header, RecordFlag } from './record';
 
 /**
  * What `c.reply` takes: bytes, an open file, or a header and a file; or, for documents that came
@@ -42,11 +42,13 @@ export class StageDocument {
   private readonly blockLength: number;
   private readonly file: number;
   private readonly connection: AnyConnection;
+  private readonly turn: number;
 
   /** `parts`: start and length of those that came together; `index`: of this one among them. */
   private constructor(c: AnyConnection, flags: number, parts?: Uint32Array, index = 0) {
     const { words, numbers } = c.thread.records;
     this.connection = c;
+    this.turn = c.turn;
     this.inFile = (flags & RecordFlag.DocumentInFile) !== 0;
     this.length = numbers[(c.at + Header.DOCUMENT_LENGTH) >>> 3]!;
     this.number = words[(c.at + Header.NUMBER) >>> 2]!;
@@ -142,6 +144,7 @@ export class StageDocument {
   /** Throws when the handler is over, or there are no bytes. */
   private check(): void {
     void this.connection.key;
+    if (this.connection.turn !== this.turn) throw connectionReleased();
     if (this.error !== undefined) throw this.error;
   }
 }

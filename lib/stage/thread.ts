@@ -56,6 +56,8 @@ export interface StageThreadOptions {
   readonly onFailure: (failure: StageFailure) => void;
 }
 
+const SPARES = 8;
+
 export class StageThread {
   readonly stage: StageInfo;
   readonly stages: readonly StageInfo[];
@@ -82,8 +84,11 @@ export class StageThread {
   private readonly control: Int32Array;
   private readonly locals = new Map<number, unknown>();
   private readonly onFailure: (failure: StageFailure) => void;
-  /** The object for the next packet. */
-  private spare: Connection | undefined = undefined;
+  /** Objects for packets, used in turn: one that a program kept stands for nothing at first. */
+  private readonly spares: (Connection | undefined)[] = new Array<undefined>(SPARES).fill(
+    undefined,
+  );
+  private spare = 0;
 
   constructor(options: StageThreadOptions) {
     const { plan, index } = options;
@@ -111,8 +116,8 @@ export class StageThread {
 
   /** An object that stands for no connection. */
   take(): Connection {
-    const c = this.spare ?? new Connection(this);
-    this.spare = undefined;
+    const c = this.spares[this.spare] ?? new Connection(this);
+    this.spares[this.spare] = undefined;
     return c;
   }
 
@@ -122,7 +127,8 @@ export class StageThread {
    */
   giveBack(c: Connection): void {
     c.unbind();
-    this.spare = c;
+    this.spares[this.spare] = c;
+    this.spare = (this.spare + 1) % SPARES;
   }
 
   find(name: string): StageInfo | undefined {

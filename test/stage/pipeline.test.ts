@@ -46,6 +46,33 @@ test('records that no view could show, 4 GiB and more, are refused with what wou
 });
 
 describe('tasks and messages', () => {
+  test('a connection that a handler kept stands for no other one in the handlers that follow', async () => {
+    const kept: { readonly key: number }[] = [];
+    const codes: string[] = [];
+    const stage = defineStage({
+      states: {
+        idle: {
+          entered(c) {
+            for (const other of kept) {
+              try {
+                codes.push(`read ${other.key}`);
+              } catch (error) {
+                codes.push(String(codeOf(error as Error)));
+              }
+            }
+            kept.push(c);
+            return c.close();
+          },
+        },
+      },
+    });
+    const pipeline = newPipeline({ idle: { stage, threads: 0 } });
+    await pipeline.ready;
+    for (let i = 0; i < 4; i++) pipeline.start('idle');
+    await until(() => kept.length === 4);
+    expect(codes).toEqual(new Array(6).fill('ERR_CONNECTION_RELEASED'));
+  });
+
   test('start() gives a task its value; its key is good for post()', async () => {
     const { pipeline, log } = await scripted();
     const key = pipeline.start('first', 1.5);
