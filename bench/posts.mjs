@@ -32,8 +32,8 @@ export default {
   ],
   contestants: {
     [ours]: { exchange: inNode('posts-ours.mjs', { driver: 'io_uring' }) },
-    'ours, spin: 0': {
-      exchange: inNode('posts-ours.mjs', { driver: 'io_uring', spin: 0 }),
+    'ours, spinMicroseconds: 0': {
+      exchange: inNode('posts-ours.mjs', { driver: 'io_uring', spinMicroseconds: 0 }),
       only: toAndFro,
     },
     [channel]: { exchange: inNode('posts-channel.mjs') },

@@ -63,7 +63,7 @@ async function main() {
   });
   const port = new CompletionPort({ driver, concurrency: threads });
   const workers = threads > 1 ? await startWorkers(import.meta.url, threads, port) : [];
-  const service = threads === 1 ? port.serve(step) : undefined;
+  const service = threads === 1 ? port.consume(step) : undefined;
   const listener = await port.listen({ host, port: number, key: LISTENER, backlog: 4096 });
   const atEnd = () => service?.stop();
   await serveUntilSignal(port, { address: listener.address(), threads, workers, atEnd });

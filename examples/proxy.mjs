@@ -17,6 +17,7 @@ import { runProgram } from './support/program.mjs';
 
 /** Probes connections on which nothing was said for a minute, so that none stays for a dead peer. */
 const KEEP_ALIVE = 60_000;
+const keepAlive = { keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE };
 
 /**
  * Passes on what `from` sends, and then its end. The next bytes are received only when the last ones
@@ -32,7 +33,7 @@ async function serveClient(port, client, { target, timeout }) {
   let server;
   try {
     client.setNoDelay().setKeepAlive(true, KEEP_ALIVE);
-    server = await port.connect({ ...target, timeout, noDelay: true, keepAlive: KEEP_ALIVE });
+    server = await port.connect({ ...target, timeout, noDelay: true, ...keepAlive });
     // Each direction ends by itself; the first failure ends both.
     await Promise.all([pass(client, server), pass(server, client)]);
   } catch (error) {

@@ -46,10 +46,10 @@ function nativeSpool({ max, memory, spool, timeout }) {
   return {
     native: frames({
       length: 'u32be',
-      max,
+      maxLength: max,
       spool: 'file',
-      memory,
-      dir: spool,
+      memoryThreshold: memory,
+      directory: spool,
       stallTimeout: timeout,
       // Clients that take all day are this server's trade: what each holds is what it has sent.
       minRate: 0,

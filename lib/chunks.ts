@@ -15,10 +15,10 @@ export interface ChunkOptions extends OperationOptions {
   readonly size?: number | undefined;
   /** Reads in flight ahead of the loop; 1 to 256. Default: 4. */
   readonly depth?: number | undefined;
-  /** Where to begin. Default: 0. */
-  readonly start?: number | undefined;
-  /** Where to end: the position behind the last byte. Default: the end of the file. */
-  readonly end?: number | undefined;
+  /** Where in the file to begin. Default: 0. */
+  readonly position?: number | bigint | undefined;
+  /** Bytes to read at most. Default: up to the end of the file. */
+  readonly length?: number | undefined;
   /**
    * Whether to lend the port's memory rather than give Buffers that stay: each chunk is then valid
    * until the loop asks for the next one. Spares a copy. Default: false.
@@ -49,18 +49,19 @@ export class FileChunks extends Stream<Buffer> {
   constructor(file: File<'await'>, options: ChunkOptions = {}) {
     validate.options(options);
     validate.timeout(options.timeout);
-    const { size = DEFAULT_SIZE, depth = DEFAULT_DEPTH, start = 0, end = Infinity } = options;
+    const { size = DEFAULT_SIZE, depth = DEFAULT_DEPTH, length = Infinity } = options;
     validate.integer(size, 'options.size', 1, GREATEST_SIZE);
     validate.integer(depth, 'options.depth', 1, 256);
-    validate.integer(start, 'options.start', 0, Number.MAX_SAFE_INTEGER);
-    if (end !== Infinity) validate.integer(end, 'options.end', start, Number.MAX_SAFE_INTEGER);
+    const start = validate.position(options.position, 'options.position') ?? 0;
+    const most = Number.MAX_SAFE_INTEGER - start;
+    if (length !== Infinity) validate.integer(length, 'options.length', 0, most);
     super(file.lane, options);
     this.file = file;
     this.direct = file.traits.direct;
     this.size = this.direct ? Math.ceil(size / BLOCK) * BLOCK : size;
     this.depth = file.isStream ? 1 : depth;
     this.offset = start;
-    this.end = end;
+    this.end = start + length;
     this.lends = validate.boolean(options.lend ?? false, 'options.lend');
   }
 

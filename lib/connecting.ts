@@ -7,7 +7,7 @@ import { handleAt, Kind, Packet as Slot } from './binding';
 import type { CodedError } from './errors';
 import { keyOf, type KeyOption, type Style } from './handle';
 import type { Lane } from './lane';
-import { begin, discard, markOf } from './opening';
+import { begin, discard, keepAliveOf, markOf } from './opening';
 import {
   ComposedOperation,
   Operation,
@@ -37,11 +37,10 @@ export interface ConnectOptions extends OperationOptions {
    * waits for the peer's delayed acknowledgement, 40 ms.
    */
   readonly noDelay?: boolean | undefined;
-  /**
-   * Probes an idle connection, as `setKeepAlive` does; a number: for the first time after so many
-   * milliseconds. Default: false.
-   */
-  readonly keepAlive?: boolean | number | undefined;
+  /** Probes an idle connection, as `setKeepAlive` does. Default: false. */
+  readonly keepAlive?: boolean | undefined;
+  /** Milliseconds before the first probe; 0: two hours. At most 32,767,000. Default: 0. */
+  readonly keepAliveInitialDelay?: number | undefined;
   /**
    * Bytes that the connection may have to send before `send` says, or waits, that it is enough; 1 to 4 GiB.
    * Default: 1 MiB.
@@ -55,6 +54,7 @@ const CONNECT_OPTIONS = [
   'key',
   'noDelay',
   'keepAlive',
+  'keepAliveInitialDelay',
   'highWaterMark',
   ...OPERATION_OPTIONS,
 ];
@@ -68,10 +68,10 @@ export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocke
   const host = validate.string(options.host ?? 'localhost', 'options.host') || 'localhost';
   const port = validate.tcpPort(options.port, 'options.port');
   const key = keyOf(lane, options.key);
-  const { noDelay = true, keepAlive = false } = options;
+  const { noDelay = true } = options;
   validate.boolean(noDelay, 'options.noDelay');
   const highWaterMark = markOf(options);
-  if (typeof keepAlive !== 'boolean') validate.keepAlive(keepAlive, 'options.keepAlive');
+  const keepAlive = keepAliveOf(options);
   mayUseNet(host);
   const run = async (steps: Steps): Promise<TcpSocket> => {
     const addresses = inTurns(await addressesOf(host));
@@ -79,7 +79,7 @@ export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocke
     try {
       setHighWaterMark(socket.id, highWaterMark);
       if (noDelay) socket.setNoDelay();
-      if (keepAlive !== false) socket.setKeepAlive(true, keepAlive === true ? 0 : keepAlive);
+      if (keepAlive !== undefined) socket.setKeepAlive(true, keepAlive);
       return socket;
     } catch (error) {
       socket.closeQuietly();

@@ -2,18 +2,18 @@
  * Taking packets on the event loop: one after another with a handler, or in an async loop.
  */
 import { coded, invalidState } from './errors';
-import { takenAlready, type Consumer, type Lane } from './lane';
+import { takenAlready, type Consumer as Taker, type Lane } from './lane';
 import type { Packet } from './packet';
 
 const MOST = 256;
 
-/** What `port.serve` returns. */
-export interface Service extends Disposable {
+/** What `port.consume` returns. */
+export interface Consumer extends Disposable {
   /** Takes no more packets. */
   stop(): void;
 }
 
-export class Server implements Consumer, Service {
+export class HandlerConsumer implements Taker, Consumer {
   private readonly lane: Lane;
   private readonly handler: (packet: Packet) => unknown;
   /** Whether the handler was told that it must not be async. */
@@ -61,7 +61,7 @@ export class Server implements Consumer, Service {
     this.refused = true;
     throw coded(
       new TypeError(
-        'The handler of serve() returned a promise, but a packet is at hand only until the handler ' +
+        'The handler of consume() returned a promise, but a packet is at hand only until the handler ' +
           'returns. Use `for await (const packet of port.packets())`, or have the handler read ' +
           'what it needs, packet.toObject() perhaps, before it calls an async function',
       ),
@@ -71,7 +71,7 @@ export class Server implements Consumer, Service {
 }
 
 /** The packets of an async loop, each an object of its own. */
-export class PacketStream implements Consumer, AsyncIterableIterator<Packet, undefined> {
+export class PacketStream implements Taker, AsyncIterableIterator<Packet, undefined> {
   private readonly lane: Lane;
   private resolve: ((result: IteratorResult<Packet, undefined>) => void) | undefined = undefined;
   private reject: ((error: Error) => void) | undefined = undefined;
@@ -146,7 +146,7 @@ export class PacketStream implements Consumer, AsyncIterableIterator<Packet, und
   }
 }
 
-function begin(lane: Lane, consumer: Consumer): void {
+function begin(lane: Lane, consumer: Taker): void {
   if (lane.consumer !== undefined) throw takenAlready(lane.consumer);
   lane.setConsumer(consumer);
 }

@@ -72,7 +72,7 @@ const library: Record<number, [code: string, message: string]> = {
   ],
   [LibraryError.NotSupported]: ['ERR_NOT_SUPPORTED', 'The driver does not support this'],
   [LibraryError.OutOfBuffers]: [
-    'ERR_OUT_OF_BUFFERS',
+    'ERR_MEMORY_LIMIT',
     'The memory limit of the completion port is reached',
   ],
   [LibraryError.OperationsPending]: [
@@ -96,6 +96,12 @@ export const handleClosed = (): CodedError => libraryError(LibraryError.HandleCl
 export const portClosed = (): CodedError => libraryError(LibraryError.PortClosed);
 export const queueFull = (): CodedError => libraryError(LibraryError.QueueFull);
 export const outOfBuffers = (): CodedError => libraryError(LibraryError.OutOfBuffers);
+
+/** A pipeline has as many connections and tasks as it may. */
+export function connectionLimit(): CodedError {
+  const message = 'The pipeline has as many connections and tasks as it may (maxConnections)';
+  return coded(new Error(message), 'ERR_CONNECTION_LIMIT');
+}
 
 export const bufferReleased = (): CodedError => libraryError(LibraryError.BufferReleased);
 

@@ -16,6 +16,8 @@ import * as validate from './validate';
 export type Position = number | bigint | null | undefined;
 
 export interface ReadOptions extends OperationOptions {
+  /** Where to begin; none: where the last read or write without one ended. */
+  readonly position?: Position;
   /** Bytes to read at most. Default: the length of the memory. */
   readonly length?: number | undefined;
 }
@@ -27,6 +29,8 @@ export interface OwnedReadOptions extends OperationOptions {
 }
 
 export interface WriteOptions extends OperationOptions {
+  /** Where to begin; none: where the last read or write without one ended. */
+  readonly position?: Position;
   /**
    * Writes and then brings the data to the device (fdatasync), as a chain (rule O9). The operation
    * resolves when both are done; packet style gets a `written` and a `synced` packet. Default:
@@ -81,15 +85,18 @@ export class File<S extends Style = Style> extends Handle<S> {
    *
    * `read({ length })` resolves to a Buffer of its own.
    */
+  read(target: ArrayBufferView, options?: ReadOptions): Answer<S, number>;
   read(target: ArrayBufferView, position?: Position, options?: ReadOptions): Answer<S, number>;
   read(this: File<'await'>, options: OwnedReadOptions): Answer<'await', Buffer>;
   read(
     target: ArrayBufferView | OwnedReadOptions,
-    position?: Position,
-    options?: ReadOptions,
+    where?: Position | ReadOptions,
+    more?: ReadOptions,
   ): unknown {
     this.assertOpen();
     if (!ArrayBuffer.isView(target)) return this.readOwned(target);
+    const options = isOptions(where) ? where : more;
+    const position = isOptions(where) ? where.position : where;
     const { memory } = this.lane;
     memory.check(target);
     const length = lengthOf(target, options);
@@ -138,12 +145,20 @@ export class File<S extends Style = Style> extends Handle<S> {
    * is always written to at its end. Several writes in flight have no order unless linked.
    * An array is written as one piece; when any part of it is not the port's memory, all is copied.
    */
+  write(data: Data | readonly Data[], options?: WriteOptions): Answer<S, number>;
   write(
     data: Data | readonly Data[],
     position?: Position,
     options?: WriteOptions,
+  ): Answer<S, number>;
+  write(
+    data: Data | readonly Data[],
+    where?: Position | WriteOptions,
+    more?: WriteOptions,
   ): Answer<S, number> {
     this.assertOpen();
+    const options = isOptions(where) ? where : more;
+    const position = isOptions(where) ? where.position : where;
     validate.data(data, 'data');
     const at = this.traits.append ? 0 : this.place(position);
     if (!this.admits(options)) return this.aborted(Kind.Write, options);
@@ -157,8 +172,14 @@ export class File<S extends Style = Style> extends Handle<S> {
   }
 
   /** The same as `write` with an array. */
-  writev(data: readonly Data[], position?: Position, options?: WriteOptions): Answer<S, number> {
-    return this.write(data, position, options);
+  writev(data: readonly Data[], options?: WriteOptions): Answer<S, number>;
+  writev(data: readonly Data[], position?: Position, options?: WriteOptions): Answer<S, number>;
+  writev(
+    data: readonly Data[],
+    where?: Position | WriteOptions,
+    options?: WriteOptions,
+  ): Answer<S, number> {
+    return this.write(data, where as Position, options);
   }
 
   /** Brings data and metadata to the device: fsync. */
@@ -168,7 +189,7 @@ export class File<S extends Style = Style> extends Handle<S> {
   }
 
   /** Brings data, and what is needed to find it, to the device: fdatasync. */
-  dataSync(options?: OperationOptions): Answer<S, void> {
+  datasync(options?: OperationOptions): Answer<S, void> {
     this.assertOpen();
     return this.request(Kind.DataSync, asNothing, options);
   }
@@ -181,13 +202,13 @@ export class File<S extends Style = Style> extends Handle<S> {
   }
 
   /**
-   * Reserves space on the device for `length` bytes from `offset`, and lengthens the file to it.
+   * Reserves space on the device for `length` bytes from `position`, and lengthens the file to it.
    */
-  allocate(offset: number, length: number, options?: OperationOptions): Answer<S, void> {
+  allocate(position: number, length: number, options?: OperationOptions): Answer<S, void> {
     this.assertOpen();
-    validate.integer(offset, 'offset', 0, Number.MAX_SAFE_INTEGER);
+    validate.integer(position, 'position', 0, Number.MAX_SAFE_INTEGER);
     validate.integer(length, 'length', 1, Number.MAX_SAFE_INTEGER);
-    return this.request(Kind.Allocate, asNothing, options, offset, length);
+    return this.request(Kind.Allocate, asNothing, options, position, length);
   }
 
   /** Size, times, owner, type: as `fs.Stats`. */
@@ -311,6 +332,11 @@ export class File<S extends Style = Style> extends Handle<S> {
     this.assertOpen();
     if (this.style === 'packet') throw invalidState(`${what} is for files without a key`);
   }
+}
+
+/** The modern form of node:fs, where the position is an option. */
+function isOptions<O extends object>(where: Position | O): where is O {
+  return typeof where === 'object' && where !== null;
 }
 
 function lengthOf(target: ArrayBufferView, options: ReadOptions | undefined): number {

@@ -169,7 +169,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
 
   /**
    * Moves the handle to another port, under `key` (default: its own). From then on the new port
-   * gets its packets, a `handoff` packet first, and those of operations in flight (rule A3). This
+   * gets its packets, a `handedOff` packet first, and those of operations in flight (rule A3). This
    * object can't be used any more. Packet style only: throws `ERR_INVALID_STATE` otherwise, and
    * `ERR_OPERATIONS_PENDING` where the driver can't move an operation in flight.
    */

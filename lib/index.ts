@@ -14,7 +14,7 @@ export type {
   TimerHandleOptions,
 } from './port';
 export type { ChunkOptions } from './chunks';
-export type { Service } from './consumers';
+export type { Consumer } from './consumers';
 export type { File, OwnedReadOptions, Position, ReadOptions, WriteOptions } from './file';
 export type { AnyHandle, Answer, Handle, KeyOption, Style } from './handle';
 export type { AcceptOptions, ListenerAddress, TcpListener } from './listener';
@@ -53,5 +53,5 @@ export type {
   PipelineStats,
   StageListenOptions,
   StageStats,
-  ThreadDeath,
+  ThreadExit,
 } from './stage/pipeline';

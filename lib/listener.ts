@@ -5,7 +5,7 @@ import { handleAt, Kind, NO_CHUNK, Packet as Slot, SubmissionFlag } from './bind
 import { ECANCELED, failure, invalidState, timedOut, type Subject } from './errors';
 import { Handle, type Answer, type Style } from './handle';
 import type { Lane } from './lane';
-import type { OperationOptions } from './operation';
+import type { Operation, OperationOptions } from './operation';
 import { TcpSocket } from './socket';
 import { Stream } from './stream';
 import { Alarm } from './timers';
@@ -35,6 +35,7 @@ const BACKLOG = 64;
  */
 export class TcpListener<S extends Style = Style> extends Handle<S> {
   private known: ListenerAddress | undefined = undefined;
+  private signal: AbortSignal | undefined = undefined;
   private readonly about: { net: true; address?: string; port?: number } = { net: true };
 
   get kind(): 'listener' {
@@ -95,6 +96,26 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
       throw invalidState('A listener with a key answers in packets');
     }
     return new AcceptedSockets(this, options);
+  }
+
+  /** @internal Closes it when the signal is aborted, as a signal given to `net.Server` does. */
+  closeOn(signal: AbortSignal): void {
+    this.signal = signal;
+    signal.addEventListener('abort', this);
+  }
+
+  /** @internal The signal was aborted. */
+  handleEvent(): void {
+    if (this.closed || this.lane.closed) return;
+    const closing = this.close() as Operation<void> | undefined;
+    closing?.catch(() => undefined);
+  }
+
+  /** @internal */
+  override gone(): void {
+    super.gone();
+    this.signal?.removeEventListener('abort', this);
+    this.signal = undefined;
   }
 
   /** @internal */

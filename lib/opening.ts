@@ -4,7 +4,7 @@
 import { toNamespacedPath } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { addressesOf } from './addresses';
-import { handleAt, Kind, Packet as Slot } from './binding';
+import { handleAt, Kind, Packet as Slot, SocketOption, type NativeLane } from './binding';
 import { EADDRNOTAVAIL, EAFNOSUPPORT, systemError } from './errors';
 import { File, type FileTraits } from './file';
 import { keyOf, watchSignal, type KeyOption, type Style } from './handle';
@@ -18,7 +18,7 @@ import {
 } from './operation';
 import { HIGH_WATER_MARK, setHighWaterMark } from './outgoing';
 import { mayUseNet } from './permission';
-import type { TcpSocket } from './socket';
+import { secondsOf, type TcpSocket } from './socket';
 import * as validate from './validate';
 
 export interface ListenOptions extends OperationOptions {
@@ -40,6 +40,13 @@ export interface ListenOptions extends OperationOptions {
   readonly ipv6Only?: boolean | undefined;
   /** TCP_NODELAY for its connections. Default: true, as in `connect`. */
   readonly noDelay?: boolean | undefined;
+  /**
+   * Probes its connections while they are idle, as `socket.setKeepAlive` does. They take it over from
+   * the listening socket. Default: false.
+   */
+  readonly keepAlive?: boolean | undefined;
+  /** Milliseconds before the first probe; 0: two hours. At most 32,767,000. Default: 0. */
+  readonly keepAliveInitialDelay?: number | undefined;
   /**
    * Bytes that each of its connections may have to send before `send` says, or waits, that it is enough; 1 to 4 GiB.
    * Default: 1 MiB.
@@ -141,7 +148,7 @@ export function listen(lane: Lane, options: ListenOptions, accepts = true): Oper
       return native.listen(address, port, backlog, reusePort, ipv6Only, name, keyed, noDelay);
     });
     setHighWaterMark(id, highWaterMark);
-    return listening(lane, id, key, accepts);
+    return listening(lane, id, key, accepts, options);
   };
   return new ComposedOperation(lane, Kind.Accept, 'listen', options, run, discard);
 }
@@ -154,6 +161,8 @@ const LISTEN_OPTIONS = [
   'reusePort',
   'ipv6Only',
   'noDelay',
+  'keepAlive',
+  'keepAliveInitialDelay',
   'highWaterMark',
   ...OPERATION_OPTIONS,
 ];
@@ -168,7 +177,29 @@ export function checkListenOptions(options: ListenOptions): void {
   validate.boolean(reusePort, 'options.reusePort');
   validate.boolean(ipv6Only, 'options.ipv6Only');
   validate.boolean(noDelay, 'options.noDelay');
+  keepAliveOf(options);
   markOf(options);
+}
+
+/** Milliseconds before the first probe; undefined: there are none. */
+export function keepAliveOf(
+  options: Pick<ListenOptions, 'keepAlive' | 'keepAliveInitialDelay'>,
+): number | undefined {
+  const { keepAlive = false, keepAliveInitialDelay = 0 } = options;
+  validate.keepAlive(keepAliveInitialDelay, 'options.keepAliveInitialDelay');
+  return validate.boolean(keepAlive, 'options.keepAlive') ? keepAliveInitialDelay : undefined;
+}
+
+/** Has the connections of a listener probed while they are idle. */
+export function probeConnections(
+  native: NativeLane,
+  listener: number,
+  options: ListenOptions,
+): void {
+  const delay = keepAliveOf(options);
+  if (delay === undefined) return;
+  const result = native.setOption(listener, SocketOption.KeepAlive, secondsOf(delay));
+  if (result < 0) throw systemError(result, 'setsockopt', { net: true });
 }
 
 export function markOf(options: Pick<ListenOptions, 'highWaterMark'>): number {
@@ -233,8 +264,21 @@ function openedFile(
   });
 }
 
-function listening(lane: Lane, id: number, key: number | undefined, accepts: boolean): TcpListener {
+function listening(
+  lane: Lane,
+  id: number,
+  key: number | undefined,
+  accepts: boolean,
+  options: ListenOptions,
+): TcpListener {
   const listener = new TcpListener<Style>(lane, id, key, true);
+  try {
+    probeConnections(lane.native, id, options);
+  } catch (error) {
+    listener.closeQuietly();
+    throw error;
+  }
+  if (options.signal !== undefined) listener.closeOn(options.signal);
   if (key !== undefined && accepts) void listener.accept({ multishot: true });
   lane.schedule();
   return listener;

@@ -26,9 +26,9 @@ export type PacketType =
   | 'received'
   | 'sent'
   | 'ended'
-  | 'timer'
+  | 'fired'
   | 'posted'
-  | 'handoff'
+  | 'handedOff'
   | 'abandoned'
   | 'drain';
 
@@ -48,11 +48,11 @@ const types: readonly PacketType[] = [
   'received',
   'sent',
   'ended',
-  'timer',
+  'fired',
   'posted',
   'none',
   'none',
-  'handoff',
+  'handedOff',
   'abandoned',
   'none',
   'none',
@@ -80,10 +80,10 @@ const NOTHING = -1;
 
 /**
  * One completion, or one posted message. **It is valid while the packet is at hand**: until the next
- * packet is asked for, or, in a handler of `serve`, until the handler returns. To read it later
+ * packet is asked for, or, in a handler of `consume`, until the handler returns. To read it later
  * throws `ERR_PACKET_RELEASED`; `toObject()` makes a copy that stays valid.
  *
- * `packets()` gives an object for each packet. `get` and `serve`, whose packets are dealt with
+ * `packets()` gives an object for each packet. `get` and `consume`, whose packets are dealt with
  * without awaiting anything, use a few objects in turn: one that was kept for later shows no packet,
  * or, where it has come round, the one at hand.
  *

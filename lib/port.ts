@@ -4,7 +4,7 @@
 import { inspect } from 'node:util';
 import { binding, Kind, type NativeLane, type PortOptions as NativeOptions } from './binding';
 import { connect, type ConnectOptions } from './connecting';
-import { PacketStream, Server, type Service } from './consumers';
+import { HandlerConsumer, PacketStream, type Consumer } from './consumers';
 import { invalidState, queueFull, systemError } from './errors';
 import type { File } from './file';
 import { openFlags } from './flags';
@@ -57,7 +57,7 @@ export interface PortOptions {
    * as long; the CPU is busy meanwhile. One thread of the port looks at a time, and seldom while it
    * is in vain. Default: 50, and 0 where the process has one CPU.
    */
-  readonly spin?: number | undefined;
+  readonly spinMicroseconds?: number | undefined;
   /**
    * `'affine'`: packets stay with the thread that submitted their operation. Where several threads
    * submit operations on one handle, each gets its own in order, and nothing orders one thread's
@@ -123,7 +123,7 @@ const PORT_OPTIONS = [
   'buffers',
   'memoryLimit',
   'serializeKeys',
-  'spin',
+  'spinMicroseconds',
   'dispatch',
 ];
 const FILE_OPTIONS = ['mode', 'key', 'direct', ...OPERATION_OPTIONS];
@@ -285,7 +285,7 @@ export class CompletionPort implements AsyncDisposable {
 
   /**
    * Takes `size` bytes of the port's memory: aligned to 4,096 bytes, not cleared, the same in each thread;
-   * the kernel reads and writes it in place. Give it back with `release`. `ERR_OUT_OF_BUFFERS` when
+   * the kernel reads and writes it in place. Give it back with `release`. `ERR_MEMORY_LIMIT` when
    * the memory limit is reached.
    */
   allocate(size: number): Buffer {
@@ -341,7 +341,7 @@ export class CompletionPort implements AsyncDisposable {
    * `timeout` milliseconds pass first; 0 polls (rule D6). For workers that do nothing else. `for
    * (const packet of port.get())`: see `Packet` for how long one is valid. Packets that the loop
    * leaves behind go back to the queue. Throws `ERR_PORT_CLOSED` when the port is closed meanwhile,
-   * `ERR_INVALID_STATE` in a thread that takes packets on its event loop (`serve`, `packets`).
+   * `ERR_INVALID_STATE` in a thread that takes packets on its event loop (`consume`, `packets`).
    */
   get(max = 64, timeout = Infinity): IterableIterator<Packet> {
     this.lane.assertOpen();
@@ -358,10 +358,10 @@ export class CompletionPort implements AsyncDisposable {
    * consumer for each thread: `ERR_INVALID_STATE` otherwise. What the handler throws is an uncaught
    * exception; packets go on.
    */
-  serve(handler: (packet: Packet) => void): Service {
+  consume(handler: (packet: Packet) => void): Consumer {
     this.lane.assertOpen();
     validate.callback(handler, 'handler');
-    return new Server(this.lane, handler);
+    return new HandlerConsumer(this.lane, handler);
   }
 
   /**
@@ -396,7 +396,7 @@ export class CompletionPort implements AsyncDisposable {
     return this.lane.native.stats();
   }
 
-  /** Lets an active `serve` or `packets` keep the process alive, which is the default. */
+  /** Lets an active `consume` or `packets` keep the process alive, which is the default. */
   ref(): this {
     this.lane.holdByConsumer(true);
     return this;
@@ -410,7 +410,7 @@ export class CompletionPort implements AsyncDisposable {
 
   /**
    * Closes the port for all threads: cancels what is in flight, closes all handles, frees the
-   * memory (rule T2). Threads that wait get `ERR_PORT_CLOSED` (rule D10); a handler of `serve` is
+   * memory (rule T2). Threads that wait get `ERR_PORT_CLOSED` (rule D10); a handler of `consume` is
    * not called any more. The same promise each time.
    */
   close(): Promise<void> {
@@ -514,7 +514,7 @@ function create(options: PortOptions): NativeLane {
     ),
     serializeKeys: validate.boolean(options.serializeKeys ?? true, 'options.serializeKeys'),
     affine: dispatch === 'affine',
-    spin: validate.integer(options.spin ?? SPIN, 'options.spin', 0, 1000),
+    spin: validate.integer(options.spinMicroseconds ?? SPIN, 'options.spinMicroseconds', 0, 1000),
     checkMemory: checks('memory'),
   };
   return laneOf(() => binding.createPort(native), 'createPort');

@@ -56,7 +56,7 @@ export interface SendOptions extends OperationOptions {
 
 export interface SendFileOptions extends OperationOptions {
   /** Where in the file to begin. Default: 0. */
-  readonly offset?: number | bigint | undefined;
+  readonly position?: number | bigint | undefined;
   /** Bytes to send at most. Default: up to the end of the file. */
   readonly length?: number | undefined;
 }
@@ -147,7 +147,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
    * the port's memory: await them, or look at `bufferedAmount`, or those copies have no bound.
    *
    * Packet style: false when the socket has enough to send with it, which is sent all the same. A
-   * `drain` packet follows when most of what was to be sent is out. `ERR_OUT_OF_BUFFERS` where there
+   * `drain` packet follows when most of what was to be sent is out. `ERR_MEMORY_LIMIT` where there
    * is as much to send as the mark, and the port's memory is used up (rule M7).
    */
   send(data: Data | readonly Data[], options?: SendOptions): SendAnswer<S, number> {
@@ -169,10 +169,10 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   /**
-   * Sends what `file` holds from `offset` on, without a copy of it in the program: sendfile on
+   * Sends what `file` holds from `position` on, without a copy of it in the program: sendfile on
    * Linux | read and sent by native code on Windows. In the order submitted, among the sends (rule
    * O7). Resolves to the number of bytes when all are with the kernel: fewer than `length` where the
-   * file ends before, 0 when there are none at `offset`. Packet style: a `sent` packet, and false
+   * file ends before, 0 when there are none at `position`. Packet style: a `sent` packet, and false
    * as from `send`. It takes no memory and counts as 64 KiB at most.
    *
    * `file` is a regular file, open for reading. One of the same port may be closed as soon as this
@@ -186,7 +186,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     this.assertOpen();
     const source = sendable(file);
     if (!this.admits(options)) return this.told(true, this.aborted(Kind.SendFile, options));
-    const offset = validate.position(options?.offset, 'options.offset') ?? 0;
+    const position = validate.position(options?.position, 'options.position') ?? 0;
     const most = Number.MAX_SAFE_INTEGER;
     const length = validate.integer(options?.length ?? most, 'options.length', 0, most);
     this.held?.releaseAll(); // the file may be closed afterwards
@@ -196,7 +196,17 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     const high = source / 2 ** 32;
     return this.told(
       below,
-      this.request(Kind.SendFile, asNumber, options, offset, length, NO_CHUNK, source, high, flags),
+      this.request(
+        Kind.SendFile,
+        asNumber,
+        options,
+        position,
+        length,
+        NO_CHUNK,
+        source,
+        high,
+        flags,
+      ),
     );
   }
 
@@ -265,8 +275,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   setKeepAlive(enable = true, initialDelay = 0): this {
     validate.boolean(enable, 'enable');
     validate.keepAlive(initialDelay, 'initialDelay');
-    const seconds = Math.ceil(initialDelay / 1000) || DEFAULT_KEEP_ALIVE;
-    return this.setOption(SocketOption.KeepAlive, enable ? seconds : 0);
+    return this.setOption(SocketOption.KeepAlive, enable ? secondsOf(initialDelay) : 0);
   }
 
   /** This side's address; undefined when the connection is gone. Asked for when first needed. */
@@ -476,6 +485,11 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     const address = this.lane.native.address(this.id, peer);
     return typeof address === 'number' ? undefined : address;
   }
+}
+
+/** Before the first probe of an idle connection, as the system is told. */
+export function secondsOf(initialDelay: number): number {
+  return Math.ceil(initialDelay / 1000) || DEFAULT_KEEP_ALIVE;
 }
 
 /** The name of a file that can be sent from. */

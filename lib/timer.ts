@@ -45,7 +45,7 @@ export class Timer<S extends Style = Style> extends Handle<S> {
     return new Ticks(this, time, options);
   }
 
-  /** Packet style: a `timer` packet after `delay` milliseconds, and again with `repeat`. */
+  /** Packet style: a `fired` packet after `delay` milliseconds, and again with `repeat`. */
   start(this: Timer<'packet'>, delay: number, options: TimerOptions = {}): void {
     this.assertStyle('packet', 'start()');
     validate.options(options);

@@ -199,7 +199,7 @@ test.each(['', 'threadsafe'])('the basics, with the notifier %j', async (notifie
     }
     await client.close();
     const got = [];
-    const service = port.serve((packet) => got.push(packet.value));
+    const service = port.consume((packet) => got.push(packet.value));
     for (let i = 0; i < 100; i++) { port.post(1, i); if (i % 10 === 0) await port.timer().wait(1); }
     while (got.length < 100) await port.timer().wait(1);
     service.stop();

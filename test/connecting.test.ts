@@ -65,7 +65,7 @@ describe.runIf(process.platform === 'linux').each(drivers)('%s', (driver) => {
     const { number, end } = await oneIsSilent(port, '127.0.0.2', '127.0.0.1');
     resolvesTo('127.0.0.2', '127.0.0.1');
     const seen: string[] = [];
-    port.serve((packet) => void seen.push(packet.type));
+    port.consume((packet) => void seen.push(packet.type));
     const socket = await port.connect({ host: 'two.test', port: number, key: 7 });
     expect(socket.remoteAddress).toBe('127.0.0.1');
     socket.close();
@@ -142,7 +142,7 @@ test('a name without addresses is ENOTFOUND', async () => {
 test('a wrong keepAlive throws at once, and nothing is connected or switched on', async () => {
   const port = newPort();
   const code = 'ERR_OUT_OF_RANGE';
-  const wrong = (): unknown => port.connect({ port: 1, keepAlive: 40_000_000 });
+  const wrong = (): unknown => port.connect({ port: 1, keepAliveInitialDelay: 40_000_000 });
   expect(wrong).toThrow(expect.objectContaining({ code }));
   const { client } = await connectedPair(port);
   expect(() => client.setKeepAlive(true, 40_000_000)).toThrow(expect.objectContaining({ code }));

@@ -43,9 +43,29 @@ describe('chunks', () => {
       [150_000, 160_000],
     ] as const) {
       const chunks: Buffer[] = [];
-      for await (const chunk of file.chunks({ size: 7000, start, end })) chunks.push(chunk);
+      for await (const chunk of file.chunks({ size: 7000, position: start, length: end - start }))
+        chunks.push(chunk);
       expect(Buffer.concat(chunks).equals(all.subarray(start, end))).toBe(true);
     }
+  });
+
+  test('positions and lengths are options, as those of FileHandle', async () => {
+    const port = newPort();
+    const file = await port.open(temporaryFile(Buffer.from('0123456789')), 'r+');
+    const target = Buffer.alloc(4);
+    expect(await file.read(target, { position: 3, length: 2 })).toBe(2);
+    expect(target.toString('latin1', 0, 2)).toBe('34');
+    expect(await file.write('xy', { position: 8n })).toBe(2);
+    expect(await file.writev(['a', 'b'], { position: 0, sync: true })).toBe(2);
+    expect((await file.read({ length: 10, position: 0 })).toString()).toBe('ab234567xy');
+    // Without a position they go on where the last one ended.
+    expect(await file.read(target, { length: 2 })).toBe(2);
+    expect(await file.read(target, {})).toBe(4);
+    expect(target.toString()).toBe('2345');
+    const chunks = [];
+    for await (const chunk of file.chunks({ position: 7n, length: 2 })) chunks.push(chunk);
+    expect(Buffer.concat(chunks).toString()).toBe('7x');
+    await file.close();
   });
 
   test('leaving the loop leaves no memory behind', async () => {
@@ -147,7 +167,7 @@ describe('positions', () => {
       true,
     );
     let bytes = 0;
-    for await (const chunk of file.chunks({ start: 2 ** 33 - 10 })) bytes += chunk.length;
+    for await (const chunk of file.chunks({ position: 2 ** 33 - 10 })) bytes += chunk.length;
     expect(bytes).toBe(28);
     await file.truncate(0);
     expect(statSync(name).size).toBe(0);

@@ -78,7 +78,8 @@ describe.runIf(linux).each(drivers)('%s', (driver) => {
   test('a spool directory in /proc is told of when the stage is made', async () => {
     // Nothing can be created there, whichever way it is asked for.
     const { frames } = await import('../dist/index.js');
-    const wrong = (): unknown => frames({ length: 'u32be', spool: 'file', dir: '/proc/self' });
+    const wrong = (): unknown =>
+      frames({ length: 'u32be', spool: 'file', directory: '/proc/self' });
     expect(wrong).toThrow(expect.objectContaining({ code: expect.any(String) as string }));
   });
 });
@@ -97,7 +98,7 @@ test.runIf(both).each([
   const { port } = listener.address()!;
   // No accept is in flight when it goes.
   const cancelled = new Promise<void>((resolve) => {
-    const service = first.serve((packet) => {
+    const service = first.consume((packet) => {
       if (packet.code !== 'ECANCELED') return;
       service.stop();
       resolve();
@@ -107,8 +108,8 @@ test.runIf(both).each([
   await cancelled;
   listener.handOff(second, 2);
   const accepted = new Promise<void>((resolve) => {
-    second.serve((packet) => {
-      if (packet.type === 'handoff') {
+    second.consume((packet) => {
+      if (packet.type === 'handedOff') {
         (packet.handle as typeof listener).accept({ multishot: true });
       }
       if (packet.type === 'accepted') resolve();

@@ -147,10 +147,45 @@ test('addresses and options', async () => {
   expect(client.setNoDelay().setNoDelay(false).setKeepAlive(true, 1000).setKeepAlive(false)).toBe(
     client,
   );
-  const target = { port: listener.address()!.port, noDelay: true, keepAlive: 5000 };
+  const target = {
+    port: listener.address()!.port,
+    noDelay: true,
+    keepAlive: true,
+    keepAliveInitialDelay: 5000,
+  };
   const second = await port.connect({ host: '127.0.0.1', ...target });
   await second.close();
   expect(second.localAddress).toBeUndefined();
+});
+
+test('a signal given to listen() closes the listener, and a loop over it ends', async () => {
+  const port = newPort();
+  const controller = new AbortController();
+  const { signal } = controller;
+  const listener = await port.listen({ host: '127.0.0.1', port: 0, signal });
+  const keyed = await port.listen({ host: '127.0.0.1', port: 0, key: 7, signal });
+  const loop = (async () => {
+    for await (const socket of listener) await socket.close();
+  })();
+  await turns(2);
+  controller.abort();
+  await loop;
+  expect([listener.closed, keyed.closed]).toEqual([true, true]);
+  const types: string[] = [];
+  while (!types.includes('closed')) for (const { type } of port.get(8)) types.push(type);
+  await until(() => port.stats().handles === 0);
+  const late = await failureOf(() => port.listen({ host: '127.0.0.1', port: 0, signal }));
+  expect(late.name).toBe('AbortError');
+});
+
+test('keepAlive of listen() is checked, and taken by its connections', async () => {
+  const port = newPort();
+  const where = { host: '127.0.0.1', port: 0 };
+  expect(() => port.listen({ ...where, keepAliveInitialDelay: -1 })).toThrow(RangeError);
+  expect(() => port.listen({ ...where, keepAlive: 1000 as never })).toThrow(TypeError);
+  const listener = await port.listen({ ...where, keepAlive: true, keepAliveInitialDelay: 1000 });
+  const [server] = await Promise.all([listener.accept(), rawClient(listener.address()!.port)]);
+  expect(server.remoteAddress).toBe('127.0.0.1');
 });
 
 test('a loop over a listener ends when it is closed, and closes those it leaves behind', async () => {

@@ -51,7 +51,7 @@ export default function ({ max, timeout, spool }) {
   return defineStage({
     record: { ...spoolFields, gone: 'bool' },
     states: {
-      idle: { handoff: () => 'answering', received: take },
+      idle: { handedOff: () => 'answering', received: take },
       header: { received: take, timeout: stalled },
       body: { received: take, timeout: stalled },
       // Nothing is received meanwhile: what a client sends, and its end, waits with the connection.

@@ -51,7 +51,7 @@ function afterNative({ answer, counters }) {
   return defineStage({
     states: {
       document: {
-        handoff(c) {
+        handedOff(c) {
           const { document } = c;
           const reply = (result) => {
             tally(counters, document.length, result);
@@ -78,7 +78,7 @@ function afterJavaScript({ answer, counters, spool }) {
     record: spoolFields,
     states: {
       document: {
-        handoff(c) {
+        handedOff(c) {
           const { record } = c;
           const result = attempt(() => describe(record));
           tally(counters, record.length, result);

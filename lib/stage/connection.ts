@@ -38,7 +38,7 @@ export const enum Action {
 export const enum Todo {
   Failed = 1,
   Entered = 2,
-  Handoff = 4,
+  HandedOff = 4,
   /** The packet's own event. */
   Event = 8,
 }
@@ -46,7 +46,7 @@ export const enum Todo {
 export const enum Event {
   None,
   Entered,
-  Handoff,
+  HandedOff,
   Received,
   Ended,
   Sent,
@@ -207,7 +207,7 @@ export class Connection<
    * Sends all of `data`, in the order of the calls (rule O7). A failure goes to `failed`; a `sent`
    * handler hears of the success. False when the connection has enough to send (`highWaterMark` of
    * `listen`): a `drain` event follows when most of it is out, and where this is called from
-   * `received` nothing more is received until then (rule M4). Throws `ERR_OUT_OF_BUFFERS` when the
+   * `received` nothing more is received until then (rule M4). Throws `ERR_MEMORY_LIMIT` when the
    * connection has as much to send as its mark and the port's memory is used up (rule M7).
    */
   send(data: Data | readonly Data[]): boolean {

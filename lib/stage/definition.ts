@@ -26,7 +26,7 @@ export interface Handlers<C, S extends string> {
   /** The connection has come into this state: from nowhere, from another stage, or another state. */
   entered?(this: void, c: C): Result<S>;
   /** It came from stage `from`; after `entered`. */
-  handoff?(this: void, c: C, from: string): Result<S>;
+  handedOff?(this: void, c: C, from: string): Result<S>;
   /**
    * Bytes came; they are lent until the handler, or its promise, is done. While a state has no
    * such handler nothing is received, and what has arrived waits with the connection.
@@ -94,7 +94,7 @@ export interface State {
   /** Whether anything is to be received in this state. */
   readonly listens: boolean;
   readonly entered: ((c: AnyConnection) => AnyResult) | undefined;
-  readonly handoff: ((c: AnyConnection, from: string) => AnyResult) | undefined;
+  readonly handedOff: ((c: AnyConnection, from: string) => AnyResult) | undefined;
   readonly received: ((c: AnyConnection, bytes: Buffer) => AnyResult) | undefined;
   readonly ended: ((c: AnyConnection) => AnyResult) | undefined;
   readonly sent: ((c: AnyConnection, bytes: number) => AnyResult) | undefined;
@@ -120,7 +120,7 @@ const MOST_STATES = 127;
 
 const events = [
   'entered',
-  'handoff',
+  'handedOff',
   'received',
   'ended',
   'sent',
@@ -228,7 +228,7 @@ function stateOf(name: string, index: number, own: object, otherwise: object): S
     index,
     listens: chosen.received !== undefined || chosen.ended !== undefined,
     entered: chosen.entered,
-    handoff: chosen.handoff,
+    handedOff: chosen.handedOff,
     received: chosen.received,
     ended: chosen.ended,
     sent: chosen.sent,

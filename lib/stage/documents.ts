@@ -125,7 +125,7 @@ export class StageDocument {
     }
     const file = await this.open();
     try {
-      yield* file.chunks({ end: this.length, ...options });
+      yield* file.chunks({ length: this.length, ...options });
     } finally {
       await file.close();
     }

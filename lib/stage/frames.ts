@@ -4,10 +4,10 @@
 import os = require('node:os');
 import { accessSync, constants, statSync } from 'node:fs';
 import { toNamespacedPath } from 'node:path';
-import { binding, OpenFlag, type FramesStats } from '../binding';
+import { binding, OpenFlag, type FramesStats, type NativeLane } from '../binding';
 import { systemError } from '../errors';
 import { asBytes, type Data } from '../memory';
-import { listenOnFirst, type ListenOptions } from '../opening';
+import { listenOnFirst, probeConnections, type ListenOptions } from '../opening';
 import { mayOpen, mayUseNet } from '../permission';
 import * as validate from '../validate';
 import type { StageInfo } from './thread';
@@ -22,16 +22,16 @@ export interface FramesOptions {
   /** The bytes behind a document, 1 to 16. */
   readonly delimiter?: Data | undefined;
   /** Bytes of the longest document, a number or `'64MiB'`. Default: 64 MiB. */
-  readonly max?: number | string | undefined;
+  readonly maxLength?: number | string | undefined;
   /**
    * Where documents are kept until they are whole: `'memory'`, or `'file'` for those longer than
-   * `memory`, and for all when the port's memory is used up. Default: `'memory'`.
+   * `memoryThreshold`, and for all when the port's memory is used up. Default: `'memory'`.
    */
   readonly spool?: 'memory' | 'file' | undefined;
   /** With `spool: 'file'`: documents up to this length stay in memory. Default: 256 KiB. */
-  readonly memory?: number | string | undefined;
+  readonly memoryThreshold?: number | string | undefined;
   /** Directory of the files, which have no name. Default: the system's for temporary files. */
-  readonly dir?: string | undefined;
+  readonly directory?: string | undefined;
   /** Milliseconds a connection may stay without beginning a document; 0: no limit. Default: 0. */
   readonly idleTimeout?: number | undefined;
   /**
@@ -63,7 +63,7 @@ export interface FramesOptions {
    * Documents in the next stage at one time; others wait, unreceived. Several that are handed over
    * together count as one. Default: 1024.
    */
-  readonly queue?: number | undefined;
+  readonly queueLimit?: number | undefined;
   /**
    * Documents of one connection that are handed over together, with one packet, when they have come
    * together: `c.documents` has them, and one `c.reply` answers all, in order. Those behind the first
@@ -123,15 +123,15 @@ const lengths = ['u8', 'u16be', 'u32be', 'u32le', 'varint'] as const;
 const names: readonly (keyof FramesOptions)[] = [
   'length',
   'delimiter',
-  'max',
+  'maxLength',
   'spool',
-  'memory',
-  'dir',
+  'memoryThreshold',
+  'directory',
   'idleTimeout',
   'stallTimeout',
   'documentTimeout',
   'farewellTimeout',
-  'queue',
+  'queueLimit',
   'pipelined',
   'fileLimit',
   'minRate',
@@ -149,12 +149,12 @@ const MOST_IN_FILES = 2 ** 50;
 
 /**
  * A stage without JavaScript: C++ threads accept, receive, keep and time out, and hand each whole
- * document to the next stage with one packet, `handoff`; `c.document` has it, and `c.reply` sends
+ * document to the next stage with one packet, `handedOff`; `c.document` has it, and `c.reply` sends
  * an answer. A client that sends slowly, or in many pieces, costs JavaScript nothing.
  *
  * ```ts
  * new Pipeline({
- *   spool: { native: frames({ length: 'u32be', max: '64MiB', spool: 'file' }), next: 'work' },
+ *   spool: { native: frames({ length: 'u32be', maxLength: '64MiB', spool: 'file' }), next: 'work' },
  *   work: { stage: new URL('./work.stage.js', import.meta.url) },
  * });
  * ```
@@ -181,16 +181,18 @@ function check(options: FramesOptions): Settings {
     name: 'idleTimeout' | 'stallTimeout' | 'documentTimeout' | 'farewellTimeout',
     otherwise: number,
   ) => validate.integer(options[name] ?? otherwise, `options.${name}`, 0, LONGEST_TIME);
-  const max = size(options.max ?? 64 * MIB, 'options.max');
+  const max = size(options.maxLength ?? 64 * MIB, 'options.maxLength');
   return {
     length: length ?? 'delimiter',
     delimiter: delimiterOf(delimiter),
     max,
     spoolToFile: spool === 'file',
     inMemory:
-      spool === 'file' ? Math.min(max, size(options.memory ?? MIB / 4, 'options.memory')) : max,
-    directory: spool === 'file' ? directoryOf(options.dir) : '',
-    queue: validate.integer(options.queue ?? 1024, 'options.queue', 1, 2 ** 20),
+      spool === 'file'
+        ? Math.min(max, size(options.memoryThreshold ?? MIB / 4, 'options.memoryThreshold'))
+        : max,
+    directory: spool === 'file' ? directoryOf(options.directory) : '',
+    queue: validate.integer(options.queueLimit ?? 1024, 'options.queueLimit', 1, 2 ** 20),
     pipelined: validate.integer(options.pipelined ?? 1, 'options.pipelined', 1, 65536),
     fileLimit: size(options.fileLimit ?? 64 * GIB, 'options.fileLimit', MOST_IN_FILES),
     minRate: options.minRate === 0 ? 0 : size(options.minRate ?? 8192, 'options.minRate', LONGEST),
@@ -238,15 +240,15 @@ function bytesOf(data: Data | undefined, name: string): Uint8Array | undefined {
 
 /** Errors of the file system are those of node:fs. */
 function directoryOf(dir: string | undefined): string {
-  const directory = validate.string(dir ?? os.tmpdir(), 'options.dir');
+  const directory = validate.string(dir ?? os.tmpdir(), 'options.directory');
   if (directory.includes('\0')) {
-    throw validate.invalidValue('options.dir', 'must be without null bytes', dir);
+    throw validate.invalidValue('options.directory', 'must be without null bytes', dir);
   }
   mayOpen(directory, OpenFlag.Write);
   accessSync(directory, constants.W_OK | constants.X_OK);
   // Windows takes more than 260 characters only so.
   if (statSync(directory).isDirectory()) return toNamespacedPath(directory);
-  throw validate.invalidValue('options.dir', 'must be a directory', dir);
+  throw validate.invalidValue('options.directory', 'must be a directory', dir);
 }
 
 /** The threads of a native stage, as the pipeline has them. */
@@ -279,13 +281,15 @@ export class Frames {
   }
 
   /** A handle. */
-  async listen(options: ListenOptions): Promise<number> {
+  async listen(native: NativeLane, options: ListenOptions): Promise<number> {
     mayUseNet(options.host || '::');
-    return listenOnFirst(options, (address) => {
+    const id = await listenOnFirst(options, (address) => {
       const { backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
       const port = Number(options.port);
       return binding.framesListen(this.id, address, port, backlog, reusePort, ipv6Only, noDelay);
     });
+    probeConnections(native, id, options);
+    return id;
   }
 
   stopListening(): void {

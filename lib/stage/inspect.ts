@@ -14,7 +14,7 @@ export interface ConnectionInfo {
   /** Its state; empty while the stage has not begun it. */
   readonly state: string;
   /** Milliseconds it has been in that state. */
-  readonly since: number;
+  readonly elapsed: number;
   /** `address:port` of the peer; undefined for a task. */
   readonly remote: string | undefined;
   /** Bytes of the document that it brings. */
@@ -72,15 +72,31 @@ function stateAt(records: Records, stage: StageInfo, at: number): string {
   return (state & IN_TRANSIT) !== 0 ? '' : (stage.states[state] ?? '');
 }
 
+/** Which connections are asked for. */
+export interface ConnectionsOptions {
+  /** Those at this stage. Default: at any. */
+  readonly stage?: string | undefined;
+  /** Those in this state. Default: in any. */
+  readonly state?: string | undefined;
+  /** So many at most. Default: all. */
+  readonly limit?: number | undefined;
+}
+
 export function listConnections(
   records: Records,
   stages: readonly StageInfo[],
   remote: (handle: number) => string | undefined,
+  wanted: ConnectionsOptions,
 ): ConnectionInfo[] {
   const found: ConnectionInfo[] = [];
+  const { limit = Infinity } = wanted;
   const now = monotonic();
   eachRecord(records, (at, key) => {
     const stage = stageAt(records, stages, at);
+    const state = stage === undefined ? '' : stateAt(records, stage, at);
+    if (found.length >= limit) return;
+    if (wanted.stage !== undefined && wanted.stage !== stage?.name) return;
+    if (wanted.state !== undefined && wanted.state !== state) return;
     const flags = records.bytes[at + Header.FLAGS]!;
     const handle = handleAt(records.words, (at + Header.HANDLE) >>> 2);
     const hasDocument = (flags & RecordFlag.HasDocument) !== 0;
@@ -88,8 +104,8 @@ export function listConnections(
     found.push({
       key,
       stage: stage?.name ?? '',
-      state: stage === undefined ? '' : stateAt(records, stage, at),
-      since: since === 0 ? 0 : Math.max(0, now - since),
+      state,
+      elapsed: since === 0 ? 0 : Math.max(0, now - since),
       remote: handle === 0 ? undefined : remote(handle),
       document: hasDocument ? records.numbers[(at + Header.DOCUMENT_LENGTH) >>> 3]! : undefined,
       received: records.numbers[(at + Header.RECEIVED) >>> 3]!,

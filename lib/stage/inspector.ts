@@ -1,6 +1,6 @@
 /**
  * A pipeline seen in a browser: a small web server, on loopback only, that shows what
- * `pipeline.stats()` and `pipeline.inspect()` say as a page with plots, as JSON, and as server-sent
+ * `pipeline.stats()` and `pipeline.connections()` say as a page with plots, as JSON, and as server-sent
  * events. It runs on the pipeline's thread, and reads only.
  */
 import fs = require('node:fs');
@@ -46,10 +46,10 @@ interface Numbers {
 /** What can be inspected: a pipeline. */
 export interface Inspected {
   stats(): Numbers;
-  inspect(): {
+  connections(): {
     readonly stage: string;
     readonly state?: string | undefined;
-    readonly since: number;
+    readonly elapsed: number;
   }[];
 }
 
@@ -195,11 +195,11 @@ export class Inspector implements AsyncDisposable {
       return sendJson(response, 400, { error: `limit has to be from 0 to ${MOST_LISTED}` });
     }
     const all = this.inspected
-      .inspect()
+      .connections()
       .filter(
         (one) => (stage === null || one.stage === stage) && (state === null || one.state === state),
       )
-      .sort((a, b) => b.since - a.since);
+      .sort((a, b) => b.elapsed - a.elapsed);
     sendJson(response, 200, { total: all.length, connections: all.slice(0, limit) });
   }
 

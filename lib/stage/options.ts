@@ -29,7 +29,7 @@ export interface JavaScriptStageOptions {
   /** `'state'`: the packets of a batch are run grouped by state. Default: `'arrival'`. */
   readonly order?: 'arrival' | 'state' | undefined;
   /** Messages that may wait at most (rule Q2). Default: 65536. */
-  readonly queue?: number | undefined;
+  readonly queueLimit?: number | undefined;
   /** Given to a module that exports a function; copied to each thread. */
   readonly data?: unknown;
 }
@@ -54,7 +54,7 @@ export interface PipelineOptions {
   /** Default: io_uring where the kernel grants it, else epoll (rule P3). */
   readonly driver?: DriverName | undefined;
   /** Connections and tasks at one time; 1 to 1048575. What is beyond is refused. Default: 65536. */
-  readonly connections?: number | undefined;
+  readonly maxConnections?: number | undefined;
   /** Receive buffers of each stage. */
   readonly buffers?: BufferOptions | undefined;
   /** Bytes that each stage's memory may take; its connections share them (rule M7). Default: 1 GiB. */
@@ -107,7 +107,7 @@ const known = [
   'pin',
   'dispatch',
   'order',
-  'queue',
+  'queueLimit',
   'data',
 ] as const;
 
@@ -140,7 +140,7 @@ function checkStage(
     pin: validate.boolean(options.pin ?? false, `${at}.pin`),
     dispatch: validate.oneOf(options.dispatch ?? 'any', `${at}.dispatch`, ['any', 'affine']),
     order: validate.oneOf(options.order ?? 'arrival', `${at}.order`, ['arrival', 'state']),
-    queue: validate.integer(options.queue ?? 65536, `${at}.queue`, 1, 2 ** 32 - 1),
+    queue: validate.integer(options.queueLimit ?? 65536, `${at}.queueLimit`, 1, 2 ** 32 - 1),
     data,
   };
 }

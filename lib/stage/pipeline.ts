@@ -5,8 +5,8 @@
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import { binding, type FramesStats } from '../binding';
-import { invalidState, queueFull, systemError } from '../errors';
-import type { TcpListener, ListenerAddress } from '../listener';
+import { abortError, connectionLimit, invalidState, queueFull, systemError } from '../errors';
+import type { ListenerAddress } from '../listener';
 import { checkListenOptions, listen as openListener, type ListenOptions } from '../opening';
 import { CompletionPort, type DriverName, type PortOptions, type PortStats } from '../port';
 import { now, setTimeout } from '../timers';
@@ -29,6 +29,7 @@ import {
   eachRecord,
   listConnections,
   type ConnectionInfo,
+  type ConnectionsOptions,
 } from './inspect';
 import { startInspector, type Inspector, type InspectorOptions } from './inspector';
 import {
@@ -39,16 +40,14 @@ import {
   type StageOptions,
   type StageSpecification,
 } from './options';
+import { StageListener } from './listener';
 import { Pool, type Loaded } from './pool';
 import { Header, LISTENER, Records } from './record';
 import { Runner } from './runner';
 import { Control, StageThread, type Plan, type StageInfo } from './thread';
 
 /** Where a stage listens. */
-export type StageListenOptions = Omit<
-  ListenOptions,
-  'key' | 'signal' | 'timeout' | 'tag' | 'quiet'
->;
+export type StageListenOptions = Omit<ListenOptions, 'key' | 'timeout' | 'tag' | 'quiet'>;
 
 export interface CloseOptions {
   /**
@@ -101,17 +100,17 @@ export interface PipelineStats {
 }
 
 /** A thread of a pool died and is replaced. */
-export interface ThreadDeath {
+export interface ThreadExit {
   readonly stage: string;
   readonly index: number;
   readonly error: Error;
 }
 
 interface PipelineEvents {
-  threadDied: [death: ThreadDeath];
+  threadExit: [death: ThreadExit];
   failed: [failure: StageFailure];
   error: [error: Error];
-  closed: [];
+  close: [];
 }
 
 /** A stage with what the pipeline has for it. */
@@ -122,7 +121,7 @@ interface Site {
   readonly pool: Pool | undefined;
   readonly counters: Float64Array;
   readonly measures: Measures;
-  readonly listeners: TcpListener<'packet'>[];
+  readonly listeners: Set<StageListener>;
   /** Of a native stage, once it runs. */
   frames: Frames | undefined;
 }
@@ -154,8 +153,8 @@ const MOST_RECORD_BYTES = 2 ** 32;
  * const { port } = await pipeline.listen('greet', { port: 8080 });
  * ```
  *
- * Emits `threadDied`, `failed` (for each failure of a connection; bounded, `stats()` counts all),
- * `closed`, and `error` when it can't go on: it then closes itself.
+ * Emits `threadExit`, `failed` (for each failure of a connection; bounded, `stats()` counts all),
+ * `close`, and `error` when it can't go on: it then closes itself.
  */
 export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDisposable {
   /** Resolves when all threads take packets; rejects with the first failure to load a stage. */
@@ -174,9 +173,9 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     super();
     const specifications = checkStages(stages);
     validate.options(options);
-    validate.known(options, 'options', ['driver', 'connections', 'buffers', 'memoryLimit']);
-    const { connections = 65536 } = options;
-    this.limit = validate.integer(connections, 'options.connections', 1, MOST_CONNECTIONS);
+    validate.known(options, 'options', ['driver', 'maxConnections', 'buffers', 'memoryLimit']);
+    const { maxConnections = 65536 } = options;
+    this.limit = validate.integer(maxConnections, 'options.maxConnections', 1, MOST_CONNECTIONS);
     try {
       for (const specification of specifications)
         this.sites.push(this.site(specification, options));
@@ -203,34 +202,44 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     return this.phase >= Phase.Closing;
   }
 
-  /** Has a stage accept TCP connections. Rejects as `port.listen` does (`EADDRINUSE`, …). */
-  async listen(stage: string, options: StageListenOptions): Promise<ListenerAddress> {
+  /**
+   * Has a stage accept TCP connections: resolves to the listener, with its address. Rejects as
+   * `port.listen` does (`EADDRINUSE`, …). `signal` closes the listener when it is aborted.
+   */
+  async listen(stage: string, options: StageListenOptions): Promise<StageListener> {
     const site = stageNamed(this.sites, stage);
     checkListenOptions(options);
+    const signal = validate.signal(options.signal);
     await this.ready;
     this.assertOpen();
+    if (signal?.aborted) throw abortError(signal.reason);
+    const id = await (site.frames?.listen(site.port.lane.native, options) ??
+      this.listenHere(site, options));
     const { lane } = site.port;
-    if (site.frames !== undefined) {
-      const handle = await site.frames.listen(options);
-      return lane.native.address(handle, false) as ListenerAddress;
-    }
-    const listener = (await openListener(
-      lane,
-      { ...options, key: LISTENER },
-      false,
-    )) as TcpListener<'packet'>;
-    const address = listener.address()!;
-    site.listeners.push(listener);
+    const address = lane.native.address(id, false) as ListenerAddress;
+    const listener = new StageListener(lane, id, address, (over) => site.listeners.delete(over));
+    site.listeners.add(listener);
+    if (signal !== undefined) listener.closeOn(signal);
+    if (this.closed) void listener.close();
+    return listener;
+  }
+
+  /** The handle of a listener that one of the stage's threads takes up. */
+  private async listenHere(site: Site, options: StageListenOptions): Promise<number> {
+    const { lane } = site.port;
+    const setUp = { ...options, signal: undefined, key: LISTENER };
+    const { id } = await openListener(lane, setUp, false);
     lane.flush();
     // One of the stage's threads takes it up with this packet.
-    const result = lane.native.handOff(listener.id, lane.native.portId, LISTENER);
+    const result = lane.native.handOff(id, lane.native.portId, LISTENER);
     if (result < 0) throw systemError(result, 'listen', { net: true });
-    return address;
+    return id;
   }
 
   /**
    * Starts a task: something with a record and a state, but no socket. Its first events are
-   * `entered` and `posted` with `value`. Its key; `ERR_QUEUE_FULL` when the stage's queue is.
+   * `entered` and `posted` with `value`. Its key; `ERR_CONNECTION_LIMIT` when there are
+   * `maxConnections` already, `ERR_QUEUE_FULL` when the stage's queue is.
    */
   start(stage: string, value = 0): number {
     const site = stageNamed(this.sites, stage);
@@ -242,7 +251,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     if (this.phase !== Phase.Open) throw invalidState('The pipeline is not ready yet');
     const { lane } = site.port;
     const key = binding.createRecord(this.recordsId, lane.native.portId);
-    if (key === 0) throw queueFull();
+    if (key === 0) throw connectionLimit();
     if (lane.post(key, value)) return key;
     lane.native.releaseRecord(key);
     throw queueFull();
@@ -278,11 +287,21 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     };
   }
 
-  /** Each connection and task: where it is, and since when. */
-  inspect(): ConnectionInfo[] {
+  /**
+   * Connections and tasks: where each is, and for how long. All of them, or those at `stage`, in
+   * `state`, at most `limit`.
+   */
+  connections(options: ConnectionsOptions = {}): ConnectionInfo[] {
     this.assertUsable();
+    validate.options(options);
+    validate.known(options, 'options', ['stage', 'state', 'limit']);
+    const { stage, state, limit = MOST_CONNECTIONS } = options;
+    if (stage !== undefined) stageNamed(this.sites, stage);
+    if (state !== undefined) validate.string(state, 'options.state');
+    validate.integer(limit, 'options.limit', 0, MOST_CONNECTIONS);
     if (this.records === undefined) return [];
-    return listConnections(this.records, this.plan!.stages, (handle) => this.remote(handle));
+    const remote = (handle: number): string | undefined => this.remote(handle);
+    return listConnections(this.records, this.plan!.stages, remote, { stage, state, limit });
   }
 
   /**
@@ -329,7 +348,12 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     const { name, index } = specification;
     const port = new CompletionPort(portOptions(specification, options));
     const measures = newMeasures();
-    const own = { counters: newCounters(), measures, listeners: [], frames: undefined };
+    const own = {
+      counters: newCounters(),
+      measures,
+      listeners: new Set<StageListener>(),
+      frames: undefined,
+    };
     const base = { name, specification, port, ...own };
     if (specification.threads === 0 || specification.native !== undefined) {
       return { ...base, pool: undefined };
@@ -344,7 +368,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
       cpus: specification.pin ? binding.allowedCpus() : [],
       byState: specification.order === 'state',
       onFailure: (failure) => this.failed(failure),
-      onDeath: (thread, error) => this.emit('threadDied', { stage: name, index: thread, error }),
+      onDeath: (thread, error) => this.emit('threadExit', { stage: name, index: thread, error }),
       onBroken: (error) => this.broken(error),
     });
     return { ...base, pool };
@@ -371,7 +395,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     const most = Math.floor((MOST_RECORD_BYTES - 1) / layout.stride);
     if (this.limit > most) {
       const about = `at most ${most}, with records of ${layout.stride} bytes each`;
-      throw validate.outOfRange('options.connections', about, this.limit);
+      throw validate.outOfRange('options.maxConnections', about, this.limit);
     }
     const records = binding.createRecords(this.limit, layout.stride);
     if (records < 0) throw systemError(records, 'mmap', {});
@@ -471,13 +495,13 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     await this.abandon();
     if (this.recordsId !== 0) binding.closeRecords(this.recordsId);
     this.phase = Phase.Closed;
-    this.emit('closed');
+    this.emit('close');
   }
 
   private stopListening(): void {
     for (const site of this.sites) {
       site.frames?.stopListening();
-      for (const listener of site.listeners.splice(0)) if (!listener.closed) listener.close();
+      for (const listener of site.listeners) void listener.close();
     }
   }
 

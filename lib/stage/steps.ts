@@ -24,7 +24,7 @@ const LINGER = 2000;
 const names: Readonly<Record<Event, string>> = {
   [Event.None]: 'none',
   [Event.Entered]: 'entered',
-  [Event.Handoff]: 'handoff',
+  [Event.HandedOff]: 'handedOff',
   [Event.Received]: 'received',
   [Event.Ended]: 'ended',
   [Event.Sent]: 'sent',
@@ -78,8 +78,8 @@ function nextEvent(thread: StageThread, c: Connection): Event {
       return Event.Failed;
     case Todo.Entered:
       return Event.Entered;
-    case Todo.Handoff:
-      return Event.Handoff;
+    case Todo.HandedOff:
+      return Event.HandedOff;
     case Todo.Event:
       return c.event;
   }
@@ -137,8 +137,8 @@ function call(thread: StageThread, c: Connection, event: Event): unknown {
   switch (event) {
     case Event.Entered:
       return state.entered?.(c);
-    case Event.Handoff:
-      return state.handoff?.(c, nameOfOrigin(thread, c));
+    case Event.HandedOff:
+      return state.handedOff?.(c, nameOfOrigin(thread, c));
     case Event.Received:
       return state.received === undefined
         ? unwanted(thread, c)
@@ -402,7 +402,7 @@ export function submitClose(thread: StageThread, handle: number): void {
  * The record says where it goes; native code sets PORT with the hand-off itself. Until then the
  * thread leaves packets of the key alone: lib/stage/runner.ts.
  *
- * What called for `entered`, `handoff` or `failed` first, and was not told itself when one of these
+ * What called for `entered`, `handedOff` or `failed` first, and was not told itself when one of these
  * sent the connection on, is for the next stage: received bytes, which would be a gap in the stream,
  * and a message.
  */
@@ -449,7 +449,8 @@ export function begin(thread: StageThread, c: Connection): void {
   c.brought = thread.stages[bytes[c.at + Header.FROM]!]?.native === true;
   if (!isVisiting(thread, c)) {
     if (c.now.entered !== undefined) c.todo |= Todo.Entered;
-    if (bytes[c.at + Header.FROM] !== NONE && c.now.handoff !== undefined) c.todo |= Todo.Handoff;
+    if (bytes[c.at + Header.FROM] !== NONE && c.now.handedOff !== undefined)
+      c.todo |= Todo.HandedOff;
   }
   if (machine.local !== undefined) makeLocal(thread, c);
 }

@@ -10,7 +10,7 @@ function framed({ bytes }) {
 export default defineStage({
   states: {
     document: {
-      handoff: (c) => c.reply(Buffer.concat(c.documents.map(framed))),
+      handedOff: (c) => c.reply(Buffer.concat(c.documents.map(framed))),
     },
   },
 });

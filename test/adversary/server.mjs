@@ -90,7 +90,7 @@ const documents = (options) =>
   pipeline(
     'spool',
     {
-      spool: { native: frames({ length: 'u32be', max: '1MiB', ...options }), next: 'work' },
+      spool: { native: frames({ length: 'u32be', maxLength: '1MiB', ...options }), next: 'work' },
       work: { stage: new URL('./document.stage.mjs', import.meta.url), threads: 2 },
     },
     { memoryLimit: 64 * 2 ** 20 },
@@ -101,7 +101,7 @@ const servers = {
   lending: () => awaiting(echoLent),
   packets() {
     const port = new CompletionPort();
-    port.serve(step);
+    port.consume(step);
     return onePort(port, { key: 1 });
   },
   threads() {

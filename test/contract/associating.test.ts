@@ -38,7 +38,7 @@ describe('A1', () => {
     const error = await failureOf(() => socket.handOff(third));
     expect(['ERR_ALREADY_ASSOCIATED', 'ERR_HANDLE_CLOSED']).toContain(error.code);
     const [packet] = await take(other, 1);
-    expect(packet).toMatchObject({ type: 'handoff', key: 1 });
+    expect(packet).toMatchObject({ type: 'handedOff', key: 1 });
     await turns();
     expect([...third.get(64, 0)]).toEqual([]);
   });
@@ -97,7 +97,7 @@ describe('A2', () => {
 });
 
 describe('A3', () => {
-  test('A3: an operation in flight completes on the new port, behind a handoff packet', async () => {
+  test('A3: an operation in flight completes on the new port, behind a handedOff packet', async () => {
     const [from, to] = [newPort(), newPort()];
     const old = new Collector(from);
     const { socket, peer } = await keyedWithRawPeer(from, 5);
@@ -108,7 +108,7 @@ describe('A3', () => {
     peer.write('after the hand-off');
     await until(() => fresh.packets.length >= 2);
     expect(fresh.packets.map(({ type, key }) => [type, key])).toEqual([
-      ['handoff', 6],
+      ['handedOff', 6],
       ['received', 6],
     ]);
     expect(fresh.packets[1]!.data!.toString()).toBe('after the hand-off');
@@ -116,7 +116,7 @@ describe('A3', () => {
     expect(fresh.packets[0]!.handle!.port).toBe(to);
   });
 
-  test('A3: packets that were queued move too, behind the handoff packet and in order', async () => {
+  test('A3: packets that were queued move too, behind the handedOff packet and in order', async () => {
     const [from, to] = [newPort(), newPort()];
     const { socket, peer } = await keyedWithRawPeer(from, 5);
     for (const text of ['a', 'b', 'c']) socket.send(text);
@@ -129,7 +129,7 @@ describe('A3', () => {
     expect([...from.get(64, 0)]).toEqual([]);
     const packets = await take(to, 5);
     expect(packets.map(({ type }) => type)).toEqual([
-      'handoff',
+      'handedOff',
       'sent',
       'sent',
       'sent',
@@ -149,7 +149,7 @@ describe('A3', () => {
     const collector = new Collector(to, (packet) => {
       const handle = packet.handle;
       if (handle?.kind !== 'socket') return;
-      if (packet.type === 'handoff') handle.receive({ multishot: true });
+      if (packet.type === 'handedOff') handle.receive({ multishot: true });
       if (packet.type === 'received' && packet.bytes > 0) packet.sendTo(handle);
     });
     for (const text of ['one ', 'two ', 'three']) {
@@ -171,7 +171,7 @@ describe('A3', () => {
     file.handOff(to, 2);
     const packets = await take(to, 2);
     expect(packets.map(({ type, key, value }) => [type, key, value])).toEqual([
-      ['handoff', 2, expect.any(Number)],
+      ['handedOff', 2, expect.any(Number)],
       ['read', 2, 8],
     ]);
     expect([...from.get(64, 0)]).toEqual([]);
@@ -187,7 +187,7 @@ describe('A3', () => {
     const accepted = await collector.first('accepted');
     expect(accepted.key).toBe(2);
     expect(accepted.accepted!.port).toBe(to);
-    expect(collector.packets[0]!.type).toBe('handoff');
+    expect(collector.packets[0]!.type).toBe('handedOff');
   });
 
   test('A3: a handle of await style, or of another port, cannot be handed off', async () => {

@@ -52,7 +52,7 @@ describe('M6: copies take as much of the pool as they have bytes', () => {
     const count = 200_000;
     const port = newPort();
     const { socket, peer } = await keyedWithRawPeer(port, 1);
-    port.serve(() => undefined);
+    port.consume(() => undefined);
     peer.pause();
     socket.send(much, { quiet: true });
     const before = port.stats().allocatedBytes;
@@ -163,13 +163,13 @@ test('M6: a block that copies share is used again when the last of them is out, 
   const port = newPort({ memoryLimit: 64 * 1024 });
   const slow = await keyedWithRawPeer(port, 1);
   const fast = await keyedWithRawPeer(port, 2);
-  port.serve(() => undefined);
+  port.consume(() => undefined);
   const sizes = Array.from({ length: 3000 }, (_, i) => 1 + ((i * 37) % 1100));
   await talk(port, fast.socket, fast.peer, sizes);
   // What the slow one waits to send lies in blocks between those of the fast one.
   const other = newPort();
   const keyed = await keyedWithRawPeer(other, 3);
-  other.serve(() => undefined);
+  other.consume(() => undefined);
   keyed.peer.pause();
   keyed.socket.send(much, { quiet: true });
   const quick = await keyedWithRawPeer(other, 4);

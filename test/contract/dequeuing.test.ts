@@ -315,20 +315,20 @@ describe('D6', () => {
   });
 
   test.each([-1, 1.5, 1001, NaN, Infinity])('D6: a spin of %d is a RangeError', (spin) => {
-    expect(() => new CompletionPort({ spin })).toThrow(
+    expect(() => new CompletionPort({ spinMicroseconds: spin })).toThrow(
       expect.objectContaining({ name: 'RangeError', code: 'ERR_OUT_OF_RANGE' }),
     );
   });
 
   test('D6: a thread that looks before it sleeps still hears of timers, bytes and the timeout', async () => {
-    const port = newPort({ spin: 1000 });
+    const port = newPort({ spinMicroseconds: 1000 });
     const { socket, peer } = await keyedWithRawPeer(port, 5);
     socket.receive();
     peer.write('bytes');
     await new Promise((resolve) => setImmediate(resolve));
     for (const packet of port.get(1)) expect(packet.data!.toString()).toBe('bytes');
     port.timer({ key: 6 }).start(3);
-    for (const packet of port.get(1)) expect(packet).toMatchObject({ type: 'timer', key: 6 });
+    for (const packet of port.get(1)) expect(packet).toMatchObject({ type: 'fired', key: 6 });
     for (let timeout = 0; timeout < 3; timeout++) expect([...port.get(1, timeout)]).toEqual([]);
   });
 
@@ -516,7 +516,7 @@ describe('D10', () => {
       () => port.tryPost(1),
       () => port.get(1, 0),
       () => port.packets(),
-      () => port.serve(() => undefined),
+      () => port.consume(() => undefined),
       () => port.open(process.execPath),
       () => port.listen({ port: 0 }),
       () => port.connect({ port: 1 }),

@@ -26,7 +26,7 @@ const busyWorker = new URL('../support/workers/busy.mjs', import.meta.url);
 describe('T1: terminate()', () => {
   test('T1: workers ended at random moments, with I/O in flight: the others go on', async () => {
     const random = new Random(newSeed('T1'));
-    const port = newPort({ concurrency: 4, spin: random.below(1001) });
+    const port = newPort({ concurrency: 4, spinMicroseconds: random.below(1001) });
     const server = await rawServer((socket) => socket.on('data', (bytes) => socket.write(bytes)));
     const collector = new Collector(port);
     const modes = ['get', 'await', 'files', 'loop'];
@@ -164,7 +164,7 @@ describe('T1: exceptions and exits', () => {
     ['an uncaught exception in main', 'throw new Error("mine")', 1],
     [
       'process.exit() in a handler',
-      'const own = new CompletionPort(); own.post(1); own.serve(() => process.exit(7))',
+      'const own = new CompletionPort(); own.post(1); own.consume(() => process.exit(7))',
       7,
     ],
   ])('T1: %s with workers blocked in get and I/O in flight', async (_name, ending, code) => {
@@ -223,14 +223,14 @@ describe('T2', () => {
         const port = new CompletionPort();
         const listener = await port.listen({ host: '127.0.0.1', port: 0, key: 1 });
         const target = { host: '127.0.0.1', port: listener.address().port };
-        port.serve(() => {});
+        port.consume(() => {});
         for (let i = 0; i < 5; i++) {
           const socket = await port.connect(target);
           socket.receive().catch(() => {});
         }
         const file = await port.open('/dev/zero');
         void file.read(new Uint8Array(1000)).catch(() => {});
-        for await (const chunk of file.chunks({ end: 1e6 })) chunk.length;
+        for await (const chunk of file.chunks({ length: 1e6 })) chunk.length;
         port.timer().wait(1e6).catch(() => {});
         port.allocate(1 << 20);
         await port.close();
@@ -346,16 +346,16 @@ describe('T3', () => {
     ],
     [
       'an unref’d consumer',
-      `const port = new CompletionPort(); port.serve(() => {}); port.unref();`,
+      `const port = new CompletionPort(); port.consume(() => {}); port.unref();`,
     ],
-    ['a stopped consumer', `const port = new CompletionPort(); port.serve(() => {}).stop();`],
+    ['a stopped consumer', `const port = new CompletionPort(); port.consume(() => {}).stop();`],
     [
       'an aborted loop',
       `const port = new CompletionPort(); port.post(1); for await (const p of port.packets()) break;`,
     ],
     [
       'a closed port',
-      `const port = new CompletionPort(); await port.listen({ port: 0 }); port.serve(() => {}); await port.close();`,
+      `const port = new CompletionPort(); await port.listen({ port: 0 }); port.consume(() => {}); await port.close();`,
     ],
     [
       'a detached port',
@@ -370,7 +370,7 @@ describe('T3', () => {
     ['an open file', `await port.open(process.execPath);`],
     ['an open timer', `port.timer().wait(1e9);`],
     ['a keyed listener', `await port.listen({ port: 0, key: 1 });`],
-    ['a consumer', `port.serve(() => {});`],
+    ['a consumer', `port.consume(() => {});`],
     ['a ref’d handle', `(await port.open(process.execPath)).unref().ref();`],
   ])('T3: %s keeps the process alive', async (_name, code) => {
     // It is still there long after it would have ended, and then ends by itself when told to.

@@ -46,9 +46,9 @@ function told(port: CompletionPort, number: number): Server {
 }
 
 /** Serves the packets of one port. */
-async function packets(handler: Parameters<CompletionPort['serve']>[0]): Promise<Server> {
+async function packets(handler: Parameters<CompletionPort['consume']>[0]): Promise<Server> {
   const port = newPort({ buffers });
-  port.serve(handler);
+  port.consume(handler);
   const listener = await port.listen({ host: '127.0.0.1', port: 0, key: 1 });
   return told(port, listener.address()!.port);
 }

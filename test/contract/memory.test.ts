@@ -36,7 +36,7 @@ describe('M1', () => {
     const bytes = [0, 0, 0, 0];
     const kept: Buffer[] = [];
     const failed: unknown[] = [];
-    port.serve((packet) => {
+    port.consume((packet) => {
       if (packet.type !== 'received' || packet.code === 'ECANCELED') return;
       if (packet.failed) return void failed.push(packet.error);
       if (packet.data === undefined) return;
@@ -71,7 +71,7 @@ describe('M1', () => {
     const pairs = [];
     for (let key = 0; key < 10; key++) pairs.push(await keyedWithRawPeer(port, key));
     let answers = 0;
-    port.serve((packet) => {
+    port.consume((packet) => {
       if (packet.type !== 'received' || packet.data === undefined) return;
       answers++;
       collector.push(packet.keep());
@@ -92,7 +92,7 @@ describe('M1', () => {
     const port = newPort({ buffers: { size: 1024, count: 4 } });
     const kept: Buffer[] = [];
     let bytes = 0;
-    port.serve((packet) => {
+    port.consume((packet) => {
       if (packet.type !== 'received' || packet.data === undefined) return;
       bytes += packet.bytes;
       kept.push(packet.keep());
@@ -167,7 +167,7 @@ describe('M2', () => {
     const port = newPort();
     const { socket, peer } = await keyedWithRawPeer(port, 1);
     let kept: Buffer | undefined;
-    port.serve((packet) => {
+    port.consume((packet) => {
       if (packet.type !== 'received' || packet.failed) return;
       kept = packet.keep();
       expect(() => packet.keep()).toThrow(expect.objectContaining({ code: 'ERR_BUFFER_RELEASED' }));
@@ -247,7 +247,7 @@ describe('M2', () => {
     const { socket, peer } = await keyedWithRawPeer(port, 1);
     const codes: unknown[] = [];
     let late: Buffer | undefined;
-    port.serve((packet) => {
+    port.consume((packet) => {
       if (packet.type !== 'received' || packet.failed) return;
       late = packet.data!;
       codes.push(codeOf(failureNow(() => port.release(late!))));
@@ -274,7 +274,7 @@ describe('M2', () => {
     const error = await failureOf(() => {
       for (;;) buffers.push(port.allocate(65536));
     });
-    expect(error.code).toBe('ERR_OUT_OF_BUFFERS');
+    expect(error.code).toBe('ERR_MEMORY_LIMIT');
     expect(buffers).toHaveLength(16);
     expect(port.stats().allocatedBytes).toBe(1 << 20);
     for (const buffer of buffers) port.release(buffer);

@@ -91,7 +91,7 @@ describe('O1', () => {
           case 4:
             file.link(() => {
               file.write('linked', 0);
-              file.dataSync();
+              file.datasync();
             });
             count('written');
             count('synced');
@@ -417,7 +417,7 @@ describe('O9', () => {
     const file = await port.open(temporaryFile('abc'), 'r+', { key: 1 });
     file.link(() => {
       file.write('0123456789', 0);
-      file.dataSync();
+      file.datasync();
       file.truncate(4);
       file.read(port.allocate(64), 0);
     });

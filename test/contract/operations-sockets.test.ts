@@ -42,7 +42,7 @@ describe('O1', () => {
     let calls = 0;
     let received = 0;
     const { socket, peer } = await keyedWithRawPeer(port, 1);
-    port.serve((packet) => {
+    port.consume((packet) => {
       expect(inside).toBe(false);
       calls++;
       if (packet.type !== 'received' || packet.failed) return;
@@ -610,9 +610,9 @@ describe('sendFile', () => {
       [socket, undefined, 'ERR_INVALID_ARG_TYPE'],
       [folder, undefined, 'ERR_INVALID_ARG_VALUE'],
       [closed, undefined, 'ERR_HANDLE_CLOSED'],
-      [file, { offset: -1 }, 'ERR_OUT_OF_RANGE'],
-      [file, { offset: 0.5 }, 'ERR_OUT_OF_RANGE'],
-      [file, { offset: '1' as never }, 'ERR_INVALID_ARG_TYPE'],
+      [file, { position: -1 }, 'ERR_OUT_OF_RANGE'],
+      [file, { position: 0.5 }, 'ERR_OUT_OF_RANGE'],
+      [file, { position: '1' as never }, 'ERR_INVALID_ARG_TYPE'],
       [file, { length: -1 }, 'ERR_OUT_OF_RANGE'],
       [file, { length: Infinity }, 'ERR_OUT_OF_RANGE'],
       [file, { timeout: -1 }, 'ERR_OUT_OF_RANGE'],
@@ -651,10 +651,10 @@ describe('sendFile', () => {
       socket.send('before'),
       socket.sendFile(file),
       socket.send('between'),
-      socket.sendFile(file, { offset: 1_000_001, length: 500_000 }),
-      socket.sendFile(file, { offset: 2_999_990n, length: 1_000_000 }), // more than there is
-      socket.sendFile(file, { offset: 3_000_000 }), // nothing
-      socket.sendFile(file, { offset: 4_000_000, length: 10 }),
+      socket.sendFile(file, { position: 1_000_001, length: 500_000 }),
+      socket.sendFile(file, { position: 2_999_990n, length: 1_000_000 }), // more than there is
+      socket.sendFile(file, { position: 3_000_000 }), // nothing
+      socket.sendFile(file, { position: 4_000_000, length: 10 }),
       socket.sendFile(file, { length: 0 }),
       socket.end('the end'),
     ]);
@@ -699,7 +699,7 @@ describe('sendFile', () => {
     const received = gather(peer);
     socket.sendFile(file, { tag: 7 });
     socket.sendFile(file, { length: 100, quiet: true });
-    socket.sendFile(file, { offset: 10, length: 1000, tag: 8 });
+    socket.sendFile(file, { position: 10, length: 1000, tag: 8 });
     const [first, second] = await take(port, 2);
     expect(first).toMatchObject({ type: 'sent', key: 1, value: 3_000_000, tag: 7 });
     expect(first!.handle).toBe(socket);

@@ -20,7 +20,7 @@ describe('O1', () => {
     timer.start(1, { repeat: true });
     await collector.count(5);
     expect(
-      collector.packets.every(({ type, more, key }) => type === 'timer' && more && key === 4),
+      collector.packets.every(({ type, more, key }) => type === 'fired' && more && key === 4),
     ).toBe(true);
     timer.stop();
     await until(() => !collector.packets.at(-1)!.more);
@@ -35,7 +35,7 @@ describe('O1', () => {
     const timer = port.timer({ key: 4 });
     timer.start(1);
     const [packet] = await take(port, 1);
-    expect(packet).toMatchObject({ type: 'timer', key: 4, more: false, value: 1, handle: timer });
+    expect(packet).toMatchObject({ type: 'fired', key: 4, more: false, value: 1, handle: timer });
     await turns();
     expect([...port.get(8, 0)]).toEqual([]);
   });
@@ -86,7 +86,7 @@ describe('O4', () => {
     await turns();
     timer.cancel();
     const [packet] = await take(port, 1);
-    expect(packet).toMatchObject({ type: 'timer', error: { code: 'ECANCELED' }, more: false });
+    expect(packet).toMatchObject({ type: 'fired', error: { code: 'ECANCELED' }, more: false });
   });
 });
 
@@ -99,7 +99,7 @@ describe('O5', () => {
     timer.close();
     await collector.count(2);
     await turns();
-    expect(collector.packets.map(({ type }) => type)).toEqual(['timer', 'closed']);
+    expect(collector.packets.map(({ type }) => type)).toEqual(['fired', 'closed']);
   });
 
   test('O5: closing an awaited timer ends its waits with ECANCELED', async () => {

@@ -76,8 +76,8 @@ describe('Q1: when a message is seen', () => {
 
   // With one that is out of proportion, each message is met by a thread that looks for it.
   test.each([0, 50, 1000])('Q1: two ports, to and fro, blocking, spin %d', async (spin) => {
-    const there = newPort({ spin });
-    const back = newPort({ spin });
+    const there = newPort({ spinMicroseconds: spin });
+    const back = newPort({ spinMicroseconds: spin });
     const body = `
       const back = CompletionPort.attach(workerData.back);
       for (let wanted = 0; wanted < 2000; wanted++) {
@@ -165,7 +165,7 @@ describe('T1: messages of a thread that ends', () => {
         }
       };
       process.on('exit', () => parentPort.postMessage(code ?? 'none'));
-      port.serve(() => undefined);
+      port.consume(() => undefined);
       post();`;
     const worker = poster(port, body);
     const code = new Promise((resolve) => worker.once('message', resolve));

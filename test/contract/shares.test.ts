@@ -84,11 +84,11 @@ function takeRest(port: CompletionPort): Buffer[] {
 describe('M7: one that has taken all it could makes no other one’s send fail', () => {
   test('M7: packets', async () => {
     const port = newPort({ memoryLimit: LIMIT });
-    port.serve(() => undefined);
+    port.consume(() => undefined);
     const greedy = await keyedWithRawPeer(port, 1);
     greedy.peer.pause();
     const { sent, code, told } = sendAll((bytes) => greedy.socket.send(bytes));
-    expect({ code, told }).toEqual({ code: 'ERR_OUT_OF_BUFFERS', told: true });
+    expect({ code, told }).toEqual({ code: 'ERR_MEMORY_LIMIT', told: true });
     const other = await keyedWithRawPeer(port, 2);
     other.peer.pause();
     expect(other.socket.send(part(0, LIMIT))).toBe(false);
@@ -148,7 +148,7 @@ describe('M7: one that has taken all it could makes no other one’s send fail',
     greedy.pause();
     greedy.write('all');
     await until(() => told.length === 1);
-    expect(told[0]).toMatchObject({ code: 'ERR_OUT_OF_BUFFERS', told: true });
+    expect(told[0]).toMatchObject({ code: 'ERR_MEMORY_LIMIT', told: true });
     for (let i = 0; i < 4; i++) {
       const client = await rawClient(port);
       client.write('one');
@@ -165,7 +165,7 @@ describe('M7: one that has taken all it could makes no other one’s send fail',
     const stage = defineStage({
       states: {
         work: {
-          handoff(c) {
+          handedOff(c) {
             const reply = c.reply(part(0, answer));
             replies++;
             return reply;
@@ -206,7 +206,7 @@ describe('M7: where memory is short a connection has enough sooner', () => {
     expect(socket.send(part(1000, 100_000))).toBe(false);
     // It has less than its mark, so that is not refused; what follows is, as long as there is none.
     expect(socket.send(part(101_000, LIMIT))).toBe(false);
-    expect(codeOf(failureNow(() => socket.send(part(0, 5000))))).toBe('ERR_OUT_OF_BUFFERS');
+    expect(codeOf(failureNow(() => socket.send(part(0, 5000))))).toBe('ERR_MEMORY_LIMIT');
     for (const buffer of taken) port.release(buffer);
     await new Reader(peer).has(101_000 + LIMIT);
     expect((await collector.first('drain')).key).toBe(1);
@@ -217,7 +217,7 @@ describe('M7: where memory is short a connection has enough sooner', () => {
     const port = newPort({ memoryLimit: MiB });
     const { socket } = await keyedWithRawPeer(port, 1);
     for (const data of [Buffer.alloc(MiB + 1), 'x'.repeat(2 * MiB), [Buffer.alloc(MiB), 'x']]) {
-      expect(codeOf(failureNow(() => socket.send(data)))).toBe('ERR_OUT_OF_BUFFERS');
+      expect(codeOf(failureNow(() => socket.send(data)))).toBe('ERR_MEMORY_LIMIT');
     }
     expect(port.stats().allocatedBytes).toBe(0);
   });

@@ -69,7 +69,7 @@ describe('D5: a handler that runs for long', () => {
   test('D5: timers of its thread fire, again and again', async () => {
     const { crew, clients } = await Crew.start({ heavy: 'wait', prepares: { timer: 5 } }, 1);
     await crew.makeBusy(clients[0]!);
-    await until(() => crew.others('timer').length >= 5);
+    await until(() => crew.others('fired').length >= 5);
     await comesBack(crew, clients[0]!);
   });
 
@@ -91,7 +91,7 @@ describe('D5: a handler that runs for long', () => {
       const client = await Client.connect(crew.listening);
       expect(await client.ask('new')).toBe('new');
     }
-    await until(() => crew.others('timer').length >= 5);
+    await until(() => crew.others('fired').length >= 5);
     await until(() => crew.seen.some(({ key, code }) => key === 3 && code === 'ETIMEDOUT'));
     // Its operation on this connection is in the lane of the busy thread, and ends there.
     clients[1]!.send('close');

@@ -20,7 +20,7 @@ import { CompletionPort } from '../../dist/esm.mjs';
 
 /** What cancels, closes and vanished peers explain. */
 const EXPLAINED = new Set(
-  'ECANCELED ABORT_ERR ECONNRESET EPIPE ENOTCONN ERR_HANDLE_CLOSED ERR_OUT_OF_BUFFERS'.split(' '),
+  'ECANCELED ABORT_ERR ECONNRESET EPIPE ENOTCONN ERR_HANDLE_CLOSED ERR_MEMORY_LIMIT'.split(' '),
 );
 const HELLO = 8;
 const ECHO = 1;
@@ -74,7 +74,7 @@ class Programs {
     this.kept = [];
     this.source = path.join(directory, 'source');
     for (const place of [port, other]) {
-      place.serve((packet) => this.take(place, packet));
+      place.consume((packet) => this.take(place, packet));
       place.unref();
     }
   }

@@ -99,7 +99,7 @@ async function inTime(pipelines, end, work) {
   const late = new Promise((_, reject) => {
     timer = setTimeout(
       () => {
-        for (const pipeline of pipelines) console.error(pipeline.inspect());
+        for (const pipeline of pipelines) console.error(pipeline.connections());
         reject(new Error('the load does not come to its end'));
       },
       end - performance.now() + PATIENCE,
@@ -148,10 +148,13 @@ async function main() {
   const left = new SharedArrayBuffer(4);
   const spooled = new Pipeline(
     {
-      spool: { native: frames({ length: 'u32be', spool: 'file', memory: '64KiB' }), next: 'work' },
+      spool: {
+        native: frames({ length: 'u32be', spool: 'file', memoryThreshold: '64KiB' }),
+        next: 'work',
+      },
       work: { stage: new URL('../stage/fixtures/digest.mjs', import.meta.url), threads: 2 },
     },
-    { driver, connections: 512 },
+    { driver, maxConnections: 512 },
   );
   const wandering = wanderers(random, { driver, crashes: left });
   const pipelines = [spooled, wandering];

@@ -65,7 +65,7 @@ describe('events', () => {
     const { pipeline, log, port } = await scripted();
     const client = new Client(port);
     await client.ask('post 1001', 'posted 1001');
-    const { key } = pipeline.inspect()[0]!;
+    const { key } = pipeline.connections()[0]!;
     pipeline.post(key, 1002.5);
     await until(() => log.of('posted').length === 2);
     expect(log.of('posted').map(({ value }) => value)).toEqual([1001, 1002.5]);
@@ -251,12 +251,12 @@ describe('the connection object', () => {
   });
 
   test('the generation of a record changes: the next connection has another key', async () => {
-    const { pipeline, log, port } = await scripted({}, {}, { connections: 1 });
+    const { pipeline, log, port } = await scripted({}, {}, { maxConnections: 1 });
     const keys = new Set<number>();
     for (let i = 0; i < 5; i++) {
       const client = new Client(port);
       await client.ask(`record ${i + 1};say x`, 'x');
-      keys.add(pipeline.inspect()[0]!.key);
+      keys.add(pipeline.connections()[0]!.key);
       client.socket.end();
       await empty(pipeline);
     }
@@ -269,7 +269,7 @@ describe('the connection object', () => {
   });
 
   test('what is beyond `connections` is refused and counted', async () => {
-    const { pipeline, port } = await scripted({}, {}, { connections: 2 });
+    const { pipeline, port } = await scripted({}, {}, { maxConnections: 2 });
     const kept = [new Client(port), new Client(port)];
     for (const client of kept) await client.ask('say x', 'x');
     const refused = new Client(port);
@@ -286,7 +286,7 @@ describe('promises (rule D8)', () => {
     const { pipeline, log, port } = await scripted();
     const client = new Client(port);
     await client.ask('say x', 'x');
-    const { key } = pipeline.inspect()[0]!;
+    const { key } = pipeline.connections()[0]!;
     client.write('record 5;later 60');
     await until(() => log.of('received').length === 2);
     pipeline.post(key, 1);

@@ -8,7 +8,7 @@ import { Client, newPipeline, type Pipeline } from '../support/stages';
 const work = defineStage({
   states: {
     open: {
-      handoff(c) {
+      handedOff(c) {
         const { length, inFile, error } = c.document!;
         if (error !== undefined) return c.reply(`${codeOf(error)}\n`);
         if (length === 60_000) return 'kept';
@@ -22,7 +22,12 @@ const work = defineStage({
 });
 
 async function setUp(options: FramesOptions = {}): Promise<{ pipeline: Pipeline; port: number }> {
-  const spool = { length: 'u32be', spool: 'file', memory: 1000, fileLimit: 100_000 } as const;
+  const spool = {
+    length: 'u32be',
+    spool: 'file',
+    memoryThreshold: 1000,
+    fileLimit: 100_000,
+  } as const;
   const pipeline = newPipeline({
     spool: { native: frames({ ...spool, ...options }), next: 'work' },
     work: { stage: work, threads: 0 },
@@ -46,7 +51,7 @@ async function takeMost({ pipeline, port }: Awaited<ReturnType<typeof setUp>>): 
 }
 
 function giveBack(pipeline: Pipeline): void {
-  for (const { key, state } of pipeline.inspect()) if (state === 'kept') pipeline.post(key, 1);
+  for (const { key, state } of pipeline.connections()) if (state === 'kept') pipeline.post(key, 1);
 }
 
 test('beyond fileLimit: the next stage is told ENOSPC, and the connection goes on', async () => {
@@ -87,7 +92,7 @@ test('a document that is longer than fileLimit is lost, however long it takes to
 });
 
 test('a delimited document announces nothing: it is lost when it comes to the limit', async () => {
-  const { port } = await setUp({ length: undefined, delimiter: '\n', max: 1_000_000 });
+  const { port } = await setUp({ length: undefined, delimiter: '\n', maxLength: 1_000_000 });
   const client = new Client(port);
   client.write(`${'x'.repeat(300_000)}\nshort\n${'x'.repeat(90_000)}\n`);
   const expected = 'ENOSPC\n5 in memory\n90000 in a file\n';

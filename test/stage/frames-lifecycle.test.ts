@@ -45,10 +45,10 @@ function others(): Buffer[] {
 
 const options = (spool: 'memory' | 'file'): FramesOptions => ({
   length: 'u32be',
-  max: 200_000,
+  maxLength: 200_000,
   spool,
-  ...(spool === 'file' ? { memory: 1000 } : {}),
-  queue: QUEUE,
+  ...(spool === 'file' ? { memoryThreshold: 1000 } : {}),
+  queueLimit: QUEUE,
   stallTimeout: 0,
   farewellTimeout: 0,
   tooLarge: 'too large',
@@ -90,7 +90,7 @@ function owner(name: string, kind: 'memory' | 'file', what: string): string {
     const pipeline = new Pipeline({
       spool: { native: frames(${JSON.stringify(options(kind))}), next: 'work', threads: 2 },
       work,
-    }, { driver: ${JSON.stringify(name)}, connections: 1024 });
+    }, { driver: ${JSON.stringify(name)}, maxConnections: 1024 });
     const { port } = await pipeline.listen('spool', { host: '127.0.0.1', port: 0 });
     const send = (streams) => {
       for (const bytes of streams) {

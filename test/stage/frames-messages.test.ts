@@ -35,8 +35,8 @@ const answers = (client: Client): string => client.text.replaceAll(/\[.*?\]/g, '
 const messages = (client: Client): string[] => client.text.match(/\[.*?\]/g) ?? [];
 
 async function keyOf(pipeline: Pipeline): Promise<number> {
-  await until(() => pipeline.inspect().length === 1);
-  return pipeline.inspect()[0]!.key;
+  await until(() => pipeline.connections().length === 1);
+  return pipeline.connections()[0]!.key;
 }
 
 describe('one answer for one document', () => {
@@ -91,15 +91,15 @@ describe('Q2: messages to a connection that idles at the native stage', () => {
     expect(messages(client)).toEqual(Array.from({ length: 50 }, (_, i) => `[${i}]`));
     client.write(document('and on'));
     await until(() => client.text.endsWith('<and on>'));
-    // Neither `entered` nor `handoff` was called for them.
+    // Neither `entered` nor `handedOff` was called for them.
     expect(pipeline.stats().stages['work']).toMatchObject({ failures: 0, documents: 1 });
   });
 
   test('many at once, to many connections: none is lost', async () => {
     const { port, pipeline } = await setUp();
     const clients = Array.from({ length: 50 }, () => new Client(port));
-    await until(() => pipeline.inspect().length === 50);
-    const keys = pipeline.inspect().map(({ key }) => key);
+    await until(() => pipeline.connections().length === 50);
+    const keys = pipeline.connections().map(({ key }) => key);
     for (let value = 100; value < 120; value++) for (const key of keys) pipeline.post(key, value);
     for (const client of clients) client.write(documents('one', 'two'));
     for (const client of clients) {
@@ -115,7 +115,7 @@ describe('Q2: messages to a connection that idles at the native stage', () => {
     const key = await keyOf(pipeline);
     const bytes = document('document');
     client.write(bytes.subarray(0, 6));
-    await until(() => pipeline.inspect()[0]!.state === 'receiving');
+    await until(() => pipeline.connections()[0]!.state === 'receiving');
     pipeline.post(key, 5);
     client.write(bytes.subarray(6));
     await until(() => client.text === '<document>[5]');
@@ -126,7 +126,7 @@ describe('Q2: messages to a connection that idles at the native stage', () => {
     const client = new Client(port);
     const key = await keyOf(pipeline);
     pipeline.post(key, 99);
-    await until(() => pipeline.inspect()[0]!.state === 'kept');
+    await until(() => pipeline.connections()[0]!.state === 'kept');
     client.write(document('document'));
     pipeline.post(key, 7);
     await until(() => client.text === '[99]kept 7');
@@ -148,7 +148,7 @@ describe('Q2: messages to a connection that idles at the native stage', () => {
   });
 });
 
-test('`ended` and `received` beside `handoff`: one receive is in flight at most', async () => {
+test('`ended` and `received` beside `handedOff`: one receive is in flight at most', async () => {
   const { port, pipeline } = await setUp(true);
   const client = new Client(port);
   for (let round = 0; round < 300; round++) {
@@ -181,8 +181,8 @@ describe('close', () => {
     const idle = Array.from({ length: 20 }, () => new Client(port));
     const busy = new Client(port);
     busy.write(documents('slow one', 'not begun'));
-    await until(() => pipeline.inspect().some(({ stage }) => stage === 'work'));
-    await until(() => pipeline.inspect().length === 21);
+    await until(() => pipeline.connections().some(({ stage }) => stage === 'work'));
+    await until(() => pipeline.connections().length === 21);
     const closed = pipeline.close({ grace: 2 ** 31 - 1 });
     await until(() => idle.every(({ ended }) => ended));
     await until(() => busy.ended);

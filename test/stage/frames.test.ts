@@ -102,9 +102,9 @@ describe('documents', () => {
     const inMemory = 1000;
     const { pipeline, port } = await spool({
       ...(framing === 'delimiter' ? { delimiter: DELIMITER } : { length: framing }),
-      max: '1MiB',
+      maxLength: '1MiB',
       spool: kind,
-      ...(kind === 'file' ? { memory: inMemory, dir: temporaryDirectory() } : {}),
+      ...(kind === 'file' ? { memoryThreshold: inMemory, directory: temporaryDirectory() } : {}),
     });
     const longest = framing === 'u8' ? 255 : framing === 'u16be' ? 65535 : 300_000;
     let documents = 0;
@@ -156,14 +156,19 @@ describe('documents', () => {
   test('the next stage is handed the connection with `document`, and `inspect` shows it', async () => {
     const { pipeline, port } = await spool({ length: 'u32be' });
     new Client(port).write(u32('wait'));
-    await until(() => pipeline.inspect().some(({ state }) => state === 'waiting'));
-    expect(pipeline.inspect()).toMatchObject([{ stage: 'work', document: 4, received: 8 }]);
+    await until(() => pipeline.connections().some(({ state }) => state === 'waiting'));
+    expect(pipeline.connections()).toMatchObject([{ stage: 'work', document: 4, received: 8 }]);
     expect(stats(pipeline)).toMatchObject({ queued: 1 });
   });
 
   test('a document in a file leaves nothing behind in `dir`', async () => {
     const dir = temporaryDirectory();
-    const { port } = await spool({ length: 'u32be', spool: 'file', memory: 10, dir });
+    const { port } = await spool({
+      length: 'u32be',
+      spool: 'file',
+      memoryThreshold: 10,
+      directory: dir,
+    });
     const client = new Client(port);
     const bytes = Buffer.alloc(100_000, 'x');
     client.write(framed('u32be', bytes));
@@ -237,7 +242,7 @@ describe('answers', () => {
     const client = new Client(port);
     client.write(u32(text));
     await until(() => client.closed && failures.length === 1);
-    expect(failures[0]).toEqual({ event: 'handoff', code });
+    expect(failures[0]).toEqual({ event: 'handedOff', code });
     await empty(pipeline);
     expect(stats(pipeline)).toMatchObject({ queued: 0 });
   });
@@ -245,7 +250,7 @@ describe('answers', () => {
   test('T1: a thread that dies with a document: the connection is closed, its memory free', async () => {
     const bytes = 600_000;
     const { port, pipeline } = await spool(
-      { length: 'u32be', max: bytes },
+      { length: 'u32be', maxLength: bytes },
       { memoryLimit: 4_000_000 },
     );
     for (let round = 0; round < 8; round++) {
@@ -267,7 +272,11 @@ describe('answers', () => {
 
 describe('limits', () => {
   test('a document longer than `max` is refused, before it is received', async () => {
-    const { port, pipeline } = await spool({ length: 'u32be', max: 1000, tooLarge: 'too large\n' });
+    const { port, pipeline } = await spool({
+      length: 'u32be',
+      maxLength: 1000,
+      tooLarge: 'too large\n',
+    });
     const client = new Client(port);
     const head = Buffer.alloc(4);
     head.writeUInt32BE(1001);
@@ -281,7 +290,11 @@ describe('limits', () => {
   });
 
   test('so is one whose delimiter does not come', async () => {
-    const { port, pipeline } = await spool({ delimiter: '\n', max: 10_000, tooLarge: 'no\n' });
+    const { port, pipeline } = await spool({
+      delimiter: '\n',
+      maxLength: 10_000,
+      tooLarge: 'no\n',
+    });
     const client = new Client(port);
     client.write(Buffer.alloc(100_000, 'x'));
     await until(() => client.ended);
@@ -341,13 +354,13 @@ describe('limits', () => {
   });
 
   test('`queue` bounds the documents in the next stage; the others wait, and come in turn', async () => {
-    const { port, pipeline } = await spool({ length: 'u32be', queue: 2 });
+    const { port, pipeline } = await spool({ length: 'u32be', queueLimit: 2 });
     const clients = Array.from({ length: 5 }, () => new Client(port));
     for (const client of clients) client.write(u32('wait'));
     await until(() => stats(pipeline).waiting === 3);
     expect(stats(pipeline)).toMatchObject({ queued: 2, documents: 2 });
     const waiting = () =>
-      pipeline.inspect().filter(({ stage, state }) => stage === 'work' && state === 'waiting');
+      pipeline.connections().filter(({ stage, state }) => stage === 'work' && state === 'waiting');
     for (let answered = 0; answered < 5; answered++) {
       await until(() => waiting().length > 0);
       pipeline.post(waiting()[0]!.key, 7);
@@ -359,7 +372,7 @@ describe('limits', () => {
   test('memory bounds what is spooled: all documents come through all the same', async () => {
     const random = new Random(newSeed('memory'));
     const { port, pipeline } = await spool(
-      { length: 'u32be', max: 300_000 },
+      { length: 'u32be', maxLength: 300_000 },
       { memoryLimit: 2_000_000 },
     );
     const one = async (): Promise<void> => {
@@ -384,16 +397,16 @@ describe('frames(): bad input', () => {
     [{ delimiter: '' }, 'ERR_OUT_OF_RANGE'],
     [{ delimiter: 'x'.repeat(17) }, 'ERR_OUT_OF_RANGE'],
     [{ delimiter: 7 }, 'ERR_INVALID_ARG_TYPE'],
-    [{ length: 'u8', max: 0 }, 'ERR_OUT_OF_RANGE'],
-    [{ length: 'u8', max: '12 parsecs' }, 'ERR_INVALID_ARG_VALUE'],
-    [{ length: 'u8', max: {} }, 'ERR_INVALID_ARG_TYPE'],
+    [{ length: 'u8', maxLength: 0 }, 'ERR_OUT_OF_RANGE'],
+    [{ length: 'u8', maxLength: '12 parsecs' }, 'ERR_INVALID_ARG_VALUE'],
+    [{ length: 'u8', maxLength: {} }, 'ERR_INVALID_ARG_TYPE'],
     [{ length: 'u8', spool: 'tape' }, 'ERR_INVALID_ARG_VALUE'],
-    [{ length: 'u8', spool: 'file', dir: '/no/such/directory' }, 'ENOENT'],
-    [{ length: 'u8', spool: 'file', dir: 'a\0b' }, 'ERR_INVALID_ARG_VALUE'],
-    [{ length: 'u8', spool: 'file', dir: 8 }, 'ERR_INVALID_ARG_TYPE'],
+    [{ length: 'u8', spool: 'file', directory: '/no/such/directory' }, 'ENOENT'],
+    [{ length: 'u8', spool: 'file', directory: 'a\0b' }, 'ERR_INVALID_ARG_VALUE'],
+    [{ length: 'u8', spool: 'file', directory: 8 }, 'ERR_INVALID_ARG_TYPE'],
     [{ length: 'u8', idleTimeout: -1 }, 'ERR_OUT_OF_RANGE'],
     [{ length: 'u8', stallTimeout: 1.5 }, 'ERR_OUT_OF_RANGE'],
-    [{ length: 'u8', queue: 0 }, 'ERR_OUT_OF_RANGE'],
+    [{ length: 'u8', queueLimit: 0 }, 'ERR_OUT_OF_RANGE'],
     [{ length: 'u8', tooLarge: 5 }, 'ERR_INVALID_ARG_TYPE'],
     [{ length: 'u8', timeout: 5 }, 'ERR_INVALID_ARG_VALUE'],
   ])('%o: %s', async (options, code) => {

@@ -11,20 +11,20 @@ import {
 } from '../support/stages';
 
 describe('hand-off', () => {
-  test('A3: `entered`, then `handoff` with the stage it came from; the record travels', async () => {
+  test('A3: `entered`, then `handedOff` with the stage it came from; the record travels', async () => {
     const { log, port, pipeline } = await scripted();
     const client = new Client(port);
     await client.ask('record 7;handoff second', 'from first');
     expect(log.told.at(-1)).toMatchObject({
-      event: 'handoff',
+      event: 'handedOff',
       name: 'second',
       from: 'first',
       n: 7,
     });
-    expect(log.story().slice(2, 4)).toEqual(['entered obedient', 'handoff obedient']);
-    expect(pipeline.inspect()[0]).toMatchObject({ stage: 'second', state: 'obedient' });
+    expect(log.story().slice(2, 4)).toEqual(['entered obedient', 'handedOff obedient']);
+    expect(pipeline.connections()[0]).toMatchObject({ stage: 'second', state: 'obedient' });
     await client.ask('record 9;handoff first', 'from second');
-    expect(log.told.at(-1)).toMatchObject({ event: 'handoff', name: 'first', n: 9 });
+    expect(log.told.at(-1)).toMatchObject({ event: 'handedOff', name: 'first', n: 9 });
     expect(pipeline.stats().stages['first']).toMatchObject({ arrived: 2, handedOff: 1 });
   });
 
@@ -32,7 +32,7 @@ describe('hand-off', () => {
     const { log, port } = await scripted();
     const client = new Client(port);
     await client.ask('handoff second careful', 'from first');
-    expect(log.of('handoff')[0]).toMatchObject({ state: 'careful', name: 'second' });
+    expect(log.of('handedOff')[0]).toMatchObject({ state: 'careful', name: 'second' });
     await client.ask('throw X', 'failed X');
   });
 
@@ -41,7 +41,7 @@ describe('hand-off', () => {
     const client = new Client(port);
     await client.ask('say x;go careful', 'x');
     await client.ask('handoff first', 'from first');
-    expect(log.told.filter(({ event }) => event === 'handoff')[0]).toMatchObject({
+    expect(log.told.filter(({ event }) => event === 'handedOff')[0]).toMatchObject({
       state: 'obedient',
     });
     await client.ask('say y', 'y');
@@ -51,7 +51,7 @@ describe('hand-off', () => {
     const { log, port, pipeline } = await scripted();
     const client = new Client(port);
     await client.ask('say x', 'x');
-    const { key } = pipeline.inspect()[0]!;
+    const { key } = pipeline.connections()[0]!;
     for (let i = 0; i < 200; i++) pipeline.post(key, 55);
     // Each of those moves it from the first stage to the second; there it is handed to itself.
     pipeline.post(key, 1234);
@@ -73,7 +73,7 @@ describe('hand-off', () => {
     const { pipeline, log, port } = await scripted();
     const client = new Client(port);
     await client.ask('say x;go deaf', 'x');
-    const { key } = pipeline.inspect()[0]!;
+    const { key } = pipeline.connections()[0]!;
     client.write('say one');
     await new Promise((resolve) => setTimeout(resolve, 30));
     expect(log.of('received')).toHaveLength(1);
@@ -153,7 +153,7 @@ describe('hand-off under load', () => {
     const { pipeline, log, port } = await scripted({ threads: 3 }, { threads: 3 });
     const client = new Client(port);
     await client.ask('say x', 'x');
-    const { key } = pipeline.inspect()[0]!;
+    const { key } = pipeline.connections()[0]!;
     const random = new Random(newSeed('messages'));
     for (let i = 1; i <= 1000; i++) {
       const moves = random.below(3) === 0;

@@ -28,13 +28,13 @@ const pipeline = new Pipeline(
   {
     wait: { stage: stage('patient.mjs'), threads: 2 },
     spool: {
-      native: frames({ length: 'u32be', max: 1000, idleTimeout: 600_000 }),
+      native: frames({ length: 'u32be', maxLength: 1000, idleTimeout: 600_000 }),
       next: 'work',
       threads: 2,
     },
     work: { stage: stage('answers.mjs'), threads: 2, data: {} },
   },
-  { connections: 1024 },
+  { maxConnections: 1024 },
 );
 const where = { host: '127.0.0.1', port: 0 };
 const first = await pipeline.listen('wait', where);

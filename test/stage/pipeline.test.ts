@@ -1,5 +1,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { readFileSync } from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { inspect } from 'node:util';
@@ -39,10 +40,10 @@ test('records that no view could show, 4 GiB and more, are refused with what wou
     states: { idle: {} },
   });
   const stages = { large: { stage: large, threads: 0 } };
-  const pipeline = newPipeline(stages, { connections: 1_000_000 });
+  const pipeline = newPipeline(stages, { maxConnections: 1_000_000 });
   const error = await failureOf(() => pipeline.ready);
   expect(codeOf(error)).toBe('ERR_OUT_OF_RANGE');
-  expect(error.message).toMatch(/options\.connections.*at most \d+, with records of \d+ bytes/);
+  expect(error.message).toMatch(/options\.maxConnections.*at most \d+, with records of \d+ bytes/);
 });
 
 describe('tasks and messages', () => {
@@ -100,7 +101,7 @@ describe('tasks and messages', () => {
   });
 
   test('Q2: a full queue is an error of post(), and false from tryPost()', async () => {
-    const pipeline = newPipeline({ here: { stage: here, threads: 0, queue: 4 } });
+    const pipeline = newPipeline({ here: { stage: here, threads: 0, queueLimit: 4 } });
     await pipeline.ready;
     const key = pipeline.start('here', -1);
     for (let i = 0; i < 3; i++) pipeline.post(key, -1);
@@ -113,10 +114,10 @@ describe('tasks and messages', () => {
   });
 
   test('start() fails when all records are in use', async () => {
-    const pipeline = newPipeline({ here: { stage: here, threads: 0 } }, { connections: 2 });
+    const pipeline = newPipeline({ here: { stage: here, threads: 0 } }, { maxConnections: 2 });
     await pipeline.ready;
     const keys = [pipeline.start('here', -1), pipeline.start('here', -1)];
-    expect(codeOf(await failureOf(() => pipeline.start('here')))).toBe('ERR_QUEUE_FULL');
+    expect(codeOf(await failureOf(() => pipeline.start('here')))).toBe('ERR_CONNECTION_LIMIT');
     for (const key of keys) pipeline.post(key);
     await empty(pipeline);
     pipeline.start('here', 1);
@@ -192,7 +193,7 @@ describe('where a stage runs', () => {
     });
     await pipeline.ready;
     const keys = [0, 1, 0, 1].map((value) => pipeline.start('turn', value));
-    await until(() => pipeline.inspect().every(({ state }) => state === 'a' || state === 'b'));
+    await until(() => pipeline.connections().every(({ state }) => state === 'a' || state === 'b'));
     // Posted in turns to the one and the other. A thread that was slow just now takes fewer at a time.
     let states = '';
     while (states !== 'aaaaaabbbbbb') {
@@ -279,13 +280,74 @@ describe('looking on', () => {
     await until(() => pipeline.stats().stages['first']!.handling.max >= 38_000);
   });
 
-  test('inspect(): who is where, since when', async () => {
+  test('listen() gives a listener: one is closed, and the others go on', async () => {
+    const { pipeline, port } = await scripted();
+    const controller = new AbortController();
+    const where = { host: '127.0.0.1', port: 0 };
+    const second = await pipeline.listen('first', where);
+    const third = await pipeline.listen('first', { ...where, signal: controller.signal });
+    expect(second).toMatchObject({ address: '127.0.0.1', family: 'IPv4', closed: false });
+    const closing = second.close();
+    expect(second.close()).toBe(closing);
+    await closing;
+    controller.abort();
+    await third.close();
+    for (const listener of [second, third]) {
+      expect(listener.closed).toBe(true);
+      const refused = new Promise((resolve) =>
+        net.connect(listener.port, '127.0.0.1').once('error', resolve),
+      );
+      expect(await refused).toMatchObject({ code: 'ECONNREFUSED' });
+    }
+    await new Client(port).ask('say hello', 'hello');
+  });
+
+  test('a listener of a native stage is closed by itself', async () => {
+    const pipeline = newPipeline({
+      spool: { native: frames({ length: 'u8' }), next: 'here' },
+      here: { stage: here, threads: 0 },
+    });
+    const where = { host: '127.0.0.1', port: 0 };
+    const first = await pipeline.listen('spool', where);
+    const second = await pipeline.listen('spool', where);
+    await first.close();
+    const refused = new Promise((resolve) =>
+      net.connect(first.port, '127.0.0.1').once('error', resolve),
+    );
+    expect(await refused).toMatchObject({ code: 'ECONNREFUSED' });
+    const client = new Client(second.port);
+    await until(() => pipeline.stats().connections === 1);
+    client.socket.end();
+  });
+
+  test('connections() are those asked for', async () => {
+    const { pipeline, port } = await scripted();
+    const clients = [new Client(port), new Client(port), new Client(port)];
+    await clients[0]!.ask('handoff second', 'from first');
+    await until(() => pipeline.connections({ stage: 'first', state: 'obedient' }).length === 2);
+    expect(pipeline.connections({ stage: 'second' })).toHaveLength(1);
+    expect(pipeline.connections({ limit: 2 })).toHaveLength(2);
+    expect(pipeline.connections({ state: 'none' })).toEqual([]);
+    const wrong = [{ stage: 'third' }, { limit: -1 }, { states: 'a' }, { state: 5 }];
+    expect(
+      await Promise.all(
+        wrong.map(async (o) => codeOf(await failureOf(() => pipeline.connections(o as object)))),
+      ),
+    ).toEqual([
+      'ERR_UNKNOWN_STAGE',
+      'ERR_OUT_OF_RANGE',
+      'ERR_INVALID_ARG_VALUE',
+      'ERR_INVALID_ARG_TYPE',
+    ]);
+  });
+
+  test('connections(): who is where, and for how long', async () => {
     const { pipeline, port } = await scripted();
     const client = new Client(port);
     await client.ask('say 12345;go careful', '12345');
     const task = pipeline.start('second', 1);
-    await until(() => pipeline.inspect().every(({ state }) => state !== ''));
-    const [connection, other] = pipeline.inspect();
+    await until(() => pipeline.connections().every(({ state }) => state !== ''));
+    const [connection, other] = pipeline.connections();
     const { localAddress, localPort } = client.socket;
     expect(connection).toMatchObject({
       stage: 'first',
@@ -296,8 +358,8 @@ describe('looking on', () => {
       document: undefined,
     });
     expect(other).toMatchObject({ key: task, stage: 'second', remote: undefined });
-    const { since } = connection!;
-    await until(() => pipeline.inspect()[0]!.since > since);
+    const { elapsed } = connection!;
+    await until(() => pipeline.connections()[0]!.elapsed > elapsed);
     expect(inspect(pipeline)).toMatch(/Pipeline .*state: 'open'.*connections: 2/s);
   });
 
@@ -334,7 +396,7 @@ describe('bad input', () => {
     [{ a: { stage, pin: 1 } }, {}, 'ERR_INVALID_ARG_TYPE'],
     [{ a: { stage, dispatch: 'all' } }, {}, 'ERR_INVALID_ARG_VALUE'],
     [{ a: { stage, order: 'random' } }, {}, 'ERR_INVALID_ARG_VALUE'],
-    [{ a: { stage, queue: 0 } }, {}, 'ERR_OUT_OF_RANGE'],
+    [{ a: { stage, queueLimit: 0 } }, {}, 'ERR_OUT_OF_RANGE'],
     [{ a: { stage, thread: 1 } }, {}, 'ERR_INVALID_ARG_VALUE'],
     [{ a: { native: {}, next: 'a' } }, {}, 'ERR_INVALID_ARG_VALUE'],
     [{ a: { native, next: 'b' } }, {}, 'ERR_UNKNOWN_STAGE'],
@@ -342,8 +404,8 @@ describe('bad input', () => {
     [{ a: { native } }, {}, 'ERR_INVALID_ARG_TYPE'],
     [{ a: { native, next: 'b', threads: 0 }, b: { stage } }, {}, 'ERR_OUT_OF_RANGE'],
     [{ a: { native, next: 'b', order: 'state' }, b: { stage } }, {}, 'ERR_INVALID_ARG_VALUE'],
-    [{ a: { stage } }, { connections: 0 }, 'ERR_OUT_OF_RANGE'],
-    [{ a: { stage } }, { connections: 2 ** 20 }, 'ERR_OUT_OF_RANGE'],
+    [{ a: { stage } }, { maxConnections: 0 }, 'ERR_OUT_OF_RANGE'],
+    [{ a: { stage } }, { maxConnections: 2 ** 20 }, 'ERR_OUT_OF_RANGE'],
     [{ a: { stage } }, { driver: 'kqueue' }, 'ERR_INVALID_ARG_VALUE'],
     [{ a: { stage } }, { clients: 7 }, 'ERR_INVALID_ARG_VALUE'],
     [{ a: { stage } }, { memoryLimit: -1 }, 'ERR_OUT_OF_RANGE'],
@@ -393,7 +455,7 @@ describe('bad input', () => {
       () => pipeline.start('a'),
       () => pipeline.post(1),
       () => pipeline.stats(),
-      () => pipeline.inspect(),
+      () => pipeline.connections(),
     ]) {
       expect(codeOf(await failureOf(call))).toBe('ERR_PIPELINE_CLOSED');
     }

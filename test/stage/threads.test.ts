@@ -78,7 +78,7 @@ describe('a thread that dies', () => {
     const client = new Client(port);
     await client.ask('say x', 'x');
     client.forget();
-    const { key } = pipeline.inspect()[0]!;
+    const { key } = pipeline.connections()[0]!;
     // Most often both are in one batch, so that native code has not heard of the hand-off.
     pipeline.post(key, 55);
     pipeline.start('first', 99);
@@ -111,7 +111,7 @@ describe('a thread that dies', () => {
     const { pipeline, log, deaths, port } = await scripted({ threads: 1 });
     const clients = Array.from({ length: 20 }, () => new Client(port));
     for (const client of clients) await client.ask('say x', 'x');
-    const keys = pipeline.inspect().map(({ key }) => key);
+    const keys = pipeline.connections().map(({ key }) => key);
     pipeline.start('first', 99);
     for (const key of keys) pipeline.post(key, 100);
     await until(() => deaths.length === 1 && log.of('posted').length === 21);
@@ -214,7 +214,7 @@ describe('a module that does not load', () => {
         data: { loads: loads(), how: 'later' },
       },
     });
-    pipeline.on('threadDied', (death) => deaths.push(death));
+    pipeline.on('threadExit', (death) => deaths.push(death));
     const failed = new Promise<Error>((resolve) => pipeline.once('error', resolve));
     expect(codeOf(await failed)).toBe('ERR_STAGE_THREAD_EXIT');
     expect(deaths).toHaveLength(5);

@@ -137,7 +137,7 @@ export class Collector {
 
   /** `handler` sees each packet before the copy is made. */
   constructor(port: CompletionPort, handler?: (packet: Packet) => void) {
-    this.service = port.serve((packet) => {
+    this.service = port.consume((packet) => {
       handler?.(packet);
       this.packets.push(packet.toObject());
     });

@@ -53,7 +53,7 @@ if (role === 'worker') {
   const listener = await port.listen({ host: '127.0.0.1', port: 0, key: 1, backlog: 4096 });
   let open = 0;
   let most = 0;
-  port.serve((packet) => {
+  port.consume((packet) => {
     if (packet.type === 'accepted' && packet.accepted !== undefined) {
       most = Math.max(most, ++open);
       packet.accepted.receive({ multishot: true });

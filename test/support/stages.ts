@@ -10,7 +10,7 @@ import {
   type PipelineOptions,
   type StageFailure,
   type StageOptions,
-  type ThreadDeath,
+  type ThreadExit,
 } from '../../dist/index.js';
 import { until } from './harness';
 
@@ -76,7 +76,7 @@ export interface Running {
   readonly log: Log;
   readonly port: number;
   readonly failures: StageFailure[];
-  readonly deaths: ThreadDeath[];
+  readonly deaths: ThreadExit[];
 }
 
 /** A pipeline that is closed after the test. */
@@ -84,7 +84,7 @@ export function newPipeline(
   stages: Record<string, StageOptions>,
   options: PipelineOptions = {},
 ): Pipeline {
-  const pipeline = new Pipeline(stages, { connections: 1024, ...options });
+  const pipeline = new Pipeline(stages, { maxConnections: 1024, ...options });
   onTestFinished(() => pipeline.close());
   return pipeline;
 }
@@ -107,9 +107,9 @@ export async function scripted(
   const stages = { first: stage('first', first), second: stage('second', second) };
   const pipeline = newPipeline(stages, options);
   const failures: StageFailure[] = [];
-  const deaths: ThreadDeath[] = [];
+  const deaths: ThreadExit[] = [];
   pipeline.on('failed', (failure) => failures.push(failure));
-  pipeline.on('threadDied', (death) => deaths.push(death));
+  pipeline.on('threadExit', (death) => deaths.push(death));
   const { port } = await pipeline.listen('first', { host: '127.0.0.1', port: 0 });
   return { pipeline, log, port, failures, deaths };
 }

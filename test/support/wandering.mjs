@@ -28,7 +28,7 @@ export function wanderers(random, { driver, crashes = 0 } = {}) {
     data: { stages: names, crashes: left },
   });
   const stages = Object.fromEntries(names.map((name) => [name, stage()]));
-  return new Pipeline(stages, { driver, connections: 512 });
+  return new Pipeline(stages, { driver, maxConnections: 512 });
 }
 
 /** The byte at a place of every client's stream. */
@@ -74,7 +74,7 @@ export async function live(port, random, length) {
 /** Messages to connections that are chosen at random, until `stop()`. */
 export function disturb(pipeline, random) {
   const timer = setInterval(() => {
-    const all = pipeline.inspect();
+    const all = pipeline.connections();
     for (let i = 0; i < 5 && all.length > 0; i++) {
       pipeline.tryPost(all[random.below(all.length)].key, random.below(60));
     }

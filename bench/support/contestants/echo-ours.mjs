@@ -25,7 +25,7 @@ async function acceptAll(listener) {
 }
 
 const where = { host: '127.0.0.1', port: 0, backlog: 4096 };
-if (style === 'packets') port.serve(echoStep);
+if (style === 'packets') port.consume(echoStep);
 const listener = await port.listen(style === 'packets' ? { ...where, key: 1 } : where);
 if (style !== 'packets') void acceptAll(listener);
 serve(listener.address().port, () => port.stats());

@@ -72,7 +72,7 @@ async function byFrames({ file, driver }) {
   const pipeline = new Pipeline(
     {
       spool: {
-        native: frames({ delimiter: '\n', max: '1MiB', pipelined: 65_536 }),
+        native: frames({ delimiter: '\n', maxLength: '1MiB', pipelined: 65_536 }),
         threads: 1,
         next: 'log',
       },

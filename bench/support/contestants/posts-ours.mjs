@@ -72,9 +72,9 @@ async function work({ role, ports, times, stopped }) {
 }
 
 async function main() {
-  const { style, driver, spin, ...times } = readOptions();
-  const first = makePort({ driver, concurrency: 2, spin });
-  const second = makePort({ driver, concurrency: 2, spin });
+  const { style, driver, spinMicroseconds, ...times } = readOptions();
+  const first = makePort({ driver, concurrency: 2, spinMicroseconds });
+  const second = makePort({ driver, concurrency: 2, spinMicroseconds });
   const ports = { first: first.token, second: second.token };
   const stopped = new Int32Array(new SharedArrayBuffer(4));
   const roles = style === 'ping-pong' ? ['pong', 'ping'] : ['consume', 'produce'];

@@ -47,7 +47,7 @@ function readInPackets() {
   };
   let flying = depth;
   return new Promise((resolve) => {
-    const service = port.serve((packet) => {
+    const service = port.consume((packet) => {
       if (packet.failed) throw packet.error;
       if (packet.bytes !== BLOCK) throw new Error(`${packet.bytes} bytes read`);
       const slot = slots[packet.tag];

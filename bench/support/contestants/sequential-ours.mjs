@@ -17,7 +17,7 @@ const stopwatch = new Stopwatch({
 do {
   const file = await port.open(path);
   let position = 0;
-  for await (const chunk of file.chunks({ size, depth, end: bytes, lend: true })) {
+  for await (const chunk of file.chunks({ size, depth, length: bytes, lend: true })) {
     checkChunk(chunk, zeros ? 0 : position);
     position += chunk.length;
   }

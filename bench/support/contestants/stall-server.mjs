@@ -42,7 +42,7 @@ function work({ token, style, kind, amount }) {
     echoStep(packet);
   };
   parentPort.postMessage('ready');
-  if (style === 'loop') return port.serve(step);
+  if (style === 'loop') return port.consume(step);
   for (;;) for (const packet of port.get()) step(packet);
 }
 

@@ -158,13 +158,13 @@ function addChoices(field, names) {
   for (const name of names) if (!known.has(name)) select.add(new Option(name, name));
 }
 
-function rowOf({ key, stage, state, since, remote, document: brought, received }) {
+function rowOf({ key, stage, state, elapsed, remote, document: brought, received }) {
   const row = make('tr');
   row.append(
     make('td', String(key), 'number'),
     make('td', stage),
     make('td', state ?? '–'),
-    make('td', format.age(since), 'number'),
+    make('td', format.age(elapsed), 'number'),
     make('td', remote ?? '–'),
     make('td', brought === undefined ? '–' : format.bytes(brought.length ?? brought), 'number'),
     make('td', format.bytes(received), 'number'),

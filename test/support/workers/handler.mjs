@@ -74,7 +74,7 @@ if (style === 'packets') {
     handle(packet);
   }
 } else if (style === 'serve') {
-  const service = port.serve((packet) => {
+  const service = port.consume((packet) => {
     handle(packet);
     if (packet.key === stop) service.stop();
   });

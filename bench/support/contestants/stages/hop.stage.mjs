@@ -8,7 +8,7 @@ export default function ({ to }) {
     record: { hops: 'u32' },
     states: {
       here: {
-        handoff(c) {
+        handedOff(c) {
           c.record.hops++;
           return c.handOff(to);
         },

@@ -7,7 +7,7 @@ export default ({ file }) => {
   return defineStage({
     states: {
       open: {
-        async handoff(c) {
+        async handedOff(c) {
           const { documents } = c;
           const lines = documents.map(({ bytes }) =>
             Buffer.from(`${bytes.latin1Slice()}\n`, 'latin1'),
