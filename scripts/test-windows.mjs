@@ -11,6 +11,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } fr
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { readCtest, readVitest, writeSummary } from './test-reports.mjs';
 import {
   cache,
   installPackages,
@@ -101,20 +102,6 @@ function prepareSuite() {
 
 // ---- the parts, each of which says how many tests passed, failed, were skipped --------------------
 
-function countOf(report) {
-  if (!existsSync(report)) return { passed: 0, failed: 1, skipped: 0 };
-  const found = JSON.parse(readFileSync(report, 'utf8'));
-  const broken = found.testResults.filter(
-    ({ status, assertionResults }) =>
-      status === 'failed' && !assertionResults.some((test) => test.status === 'failed'),
-  );
-  return {
-    passed: found.numPassedTests,
-    failed: found.numFailedTests + broken.length,
-    skipped: found.numPendingTests,
-  };
-}
-
 /** Runs the core's tests, or those that failed the last time: the report. */
 function ctest(name, how) {
   const report = path.join(build, name);
@@ -128,28 +115,22 @@ function ctest(name, how) {
     env: wineEnvironment(),
     timeout: secondsLeft() * 1000,
   });
-  return existsSync(report) ? readFileSync(report, 'utf8') : undefined;
-}
-
-function countIn(report) {
-  if (report === undefined) return { passed: 0, failed: 1, skipped: 0 };
-  const [head] = /<testsuite[^>]*>/.exec(report);
-  const number = (name) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(head)?.[1] ?? 0);
-  const [failed, skipped] = [number('failures'), number('disabled') + number('skipped')];
-  return { passed: number('tests') - failed - skipped, failed, skipped };
+  return report;
 }
 
 /** Wine's server went away under each program that failed, before that had said anything. */
 function failedByWine(report) {
-  const failed = report.split('<testcase ').filter((text) => text.includes('status="fail"'));
+  if (!existsSync(report)) return false;
+  const tests = readFileSync(report, 'utf8').split('<testcase ');
+  const failed = tests.filter((text) => text.includes('status="fail"'));
   return failed.length > 0 && failed.every((text) => text.includes('wine client error'));
 }
 
 function runNative() {
   const report = ctest('native.xml', []);
-  const count = countIn(report);
-  if (report === undefined || !failedByWine(report)) return count;
-  const again = countIn(ctest('native-again.xml', ['--rerun-failed']));
+  const count = readCtest(report);
+  if (!failedByWine(report)) return count;
+  const again = readCtest(ctest('native-again.xml', ['--rerun-failed']));
   return { ...again, passed: count.passed + again.passed, skipped: count.skipped + again.skipped };
 }
 
@@ -178,9 +159,9 @@ async function runSuite(major, tested) {
     },
   });
   process.stdout.write(readFileSync(log, 'utf8'));
-  const count = countOf(report);
-  if (code !== 0 && count.failed === 0) return { ...count, failed: 1 };
-  return count;
+  const count = readVitest(report);
+  if (code === 0 || count.failed > 0) return count;
+  return { ...count, failed: 1, failures: [`Node.js ${major} ended with ${code}`] };
 }
 
 /** Clients outside of Wine. */
@@ -199,7 +180,7 @@ function runInterop() {
       COMPLETION_PORT_TEST_NODE: nodeForWindows(options.node[0]),
     },
   });
-  return countOf(report);
+  return readVitest(report);
 }
 
 // ---- the run ----------------------------------------------------------------------------------
@@ -221,20 +202,21 @@ async function main() {
   run('npm', ['run', '--silent', 'build:ts']);
   crossBuild();
   prepareSuite();
-  const total = { passed: 0, failed: 0, skipped: 0 };
+  const total = { passed: 0, failed: 0, skipped: 0, failures: [] };
   const lines = [];
   for (const [name, title, part] of parts) {
     if (options.only && !options.only.includes(name)) continue;
     console.log(`\n---- ${title}`);
     const started = Date.now();
     const count = await part();
-    for (const key of Object.keys(total)) total[key] += count[key];
+    for (const key of ['passed', 'failed', 'skipped']) total[key] += count[key];
+    total.failures.push(...count.failures.map((failure) => `${title}: ${failure}`));
     const seconds = Math.round((Date.now() - started) / 1000);
     const { passed, failed, skipped } = count;
     lines.push(`${title}: ${passed} passed, ${failed} failed, ${skipped} skipped, ${seconds} s`);
   }
   console.log(`\n${lines.join('\n')}`);
-  writeFileSync(path.join(build, 'count'), `${total.passed} ${total.failed}\n`);
+  writeSummary(path.join(build, 'all'), total);
   if (total.failed > 0 || total.passed === 0) process.exitCode = 1;
 }
 
