@@ -93,9 +93,13 @@ export async function preparePrefix() {
   if (!existsSync(complete)) rmSync(prefix, { recursive: true, force: true });
   mkdirSync(prefix, { recursive: true });
   await startServer();
-  if (existsSync(complete)) return;
-  console.log(`Making a Wine prefix in ${prefix}`);
   const quiet = { env: wineEnvironment(), stdio: 'ignore' };
+  if (existsSync(complete)) {
+    // The first program starts Windows' services, which keep its standard output open as their own.
+    run(programOf('wine'), ['cmd', '/c', 'exit'], quiet);
+    return;
+  }
+  console.log(`Making a Wine prefix in ${prefix}`);
   run(programOf('wine'), ['wineboot', '-i'], quiet);
   // It says Windows 7 by itself, where Node.js refuses to start.
   run(programOf('wine'), ['winecfg', '-v', 'win10'], quiet);

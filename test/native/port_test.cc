@@ -1666,12 +1666,22 @@ PORT_TEST("A3 a file goes on while its socket is handed off, and is answered at 
   });
   CHECK(elsewhere.next().kind == PacketKind::kHandOff);
   while (!over) first.next(kMillisecond);
-  const Packet sent = elsewhere.next();
+  // They stay with the lane they were submitted on, which on Windows nobody else looks after.
+  const auto answer = [&] {
+    Packet packet;
+    CHECK(eventually([&] {
+      first.next(kMillisecond);
+      packet = elsewhere.next(kMillisecond);
+      return packet.kind != PacketKind::kNone;
+    }));
+    return packet;
+  };
+  const Packet sent = answer();
   CHECK(sent.kind == PacketKind::kSendFile);
   CHECK(sent.key == 5);
   CHECK(sent.error == 0);
   CHECK(sent.result == kLength);
-  CHECK(elsewhere.next().kind == PacketKind::kSend);
+  CHECK(answer().kind == PacketKind::kSend);
   reader.join();
   const bool same = got == part(8, 0, kLength) + "behind";
   CHECK(same);
