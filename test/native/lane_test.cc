@@ -961,6 +961,75 @@ TEST_CASE("M3: on epoll a connection that is open and idle holds no buffer") {
   close_all(lane, {pair.ours});
 }
 
+/// As a thread waits that blocks, or one in its event loop, until every buffer is back.
+void wait_for_rest(Harness<IoUring>& lane, bool on_notifier) {
+  const Deadline end = now() + kPatience;
+  while (lane.buffers.available() < lane.buffers.total()) {
+    REQUIRE(now() < end);
+    if (on_notifier) {
+      const int notifier = lane.sleep();  // which reaps
+      if (lane.buffers.available() == lane.buffers.total()) return;
+      CHECK(readable(notifier, 60'000));
+      lane.lane->clear_notifier();
+    } else {
+      lane.lane->wait(end);
+    }
+    lane.poll();
+  }
+}
+
+TEST_CASE("M3: on io_uring a lane that does not receive holds no buffer, and loses no byte") {
+  if (!Harness<IoUring>::available()) return;
+  Harness<IoUring> lane(64, 100);
+  CHECK(lane.buffers.available() == lane.buffers.total());
+  const Pair pair = connected(*lane.driver);
+  for (const bool multishot : {false, true}) {
+    for (const bool on_notifier : {false, true}) {
+      CAPTURE(multishot);
+      CAPTURE(on_notifier);
+      Operation receive = receiving(pair.ours, multishot);
+      lane.submit(receive);
+      put(pair.peer, "first");
+      Completion completion = lane.next(receive);
+      Bytes got;
+      append(lane.buffers, completion, got);
+      if (!completion.more) lane.submit(receive);
+      wait_for_rest(lane, on_notifier);
+      CHECK_FALSE(lane.has(receive));
+      put(pair.peer, "second");
+      completion = lane.next(receive);
+      CHECK(completion.result == -ENOBUFS);
+      CHECK_FALSE(completion.more);
+      CHECK(lane.lane->refill());
+      lane.submit(receive);
+      completion = lane.next(receive);
+      append(lane.buffers, completion, got);
+      CHECK(std::string(got.begin(), got.end()) == "firstsecond");
+      if (completion.more) CHECK(lane.cancel(receive) == -ECANCELED);
+      wait_for_rest(lane, on_notifier);
+    }
+  }
+  ::close(pair.peer);
+  close_all(lane, {pair.ours});
+}
+
+TEST_CASE("M3: on io_uring a lane that rested has a buffer for the next receive") {
+  if (!Harness<IoUring>::available()) return;
+  Harness<IoUring> lane(64, 100);
+  const Pair pair = connected(*lane.driver);
+  for (int round = 0; round < 2; ++round) {
+    Operation receive = receiving(pair.ours);
+    put(pair.peer, "x");
+    const Completion completion = lane.next(lane.submit(receive));
+    CHECK(completion.result == 1);
+    Bytes got;
+    append(lane.buffers, completion, got);
+    wait_for_rest(lane, false);
+  }
+  ::close(pair.peer);
+  close_all(lane, {pair.ours});
+}
+
 TEST_CASE("on epoll a message costs one wait and one receive") {
   Harness<Epoll> lane;
   const Pair pair = connected(*lane.driver);

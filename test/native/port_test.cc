@@ -514,6 +514,84 @@ PORT_TEST("M3 a connection that is open and idle holds no buffer") {
   }
 }
 
+/// Threads that receive with few buffers, and clients that pause for longer than a lane waits
+/// before it rests, each when it likes; and once all together, until every buffer is free.
+PORT_TEST("M1 M3 lanes rest while nothing comes, and no byte waits for a buffer that is free") {
+  NEEDS_DRIVER();
+  constexpr std::size_t kConnections = 12;
+  constexpr std::uint32_t kThreads = 4, kBuffers = 24, kPieces = 24;
+  const PortHold port = make_port(D::name, options(8, kBuffers));
+  Verdict verdict;
+  Random random(seed("lanes that rest"));
+  std::vector<Peer> peers;
+  std::map<HandleId, std::size_t> stream_of;
+  std::vector<HandleId> handles;
+  std::vector<std::atomic<std::size_t>> received(kConnections);
+  std::vector<std::size_t> sent(kConnections);
+  std::atomic<std::size_t> ended{0}, starting{0};
+  std::vector<std::thread> running;
+  {
+    Member member(*port);
+    const HandleId listening = listener(member, true);
+    for (std::size_t i = 0; i < kConnections; ++i) {
+      Connection c = connection(*port, member, listening);
+      stream_of[c.handle] = i;
+      handles.push_back(c.handle);
+      peers.push_back(std::move(c.peer));
+    }
+    for (std::size_t t = 0; t < kThreads; ++t) {
+      running.emplace_back([&, t] {
+        Member taker(*port);
+        for (std::size_t i = t; i < kConnections; i += kThreads) taker.receive(handles[i]);
+        ++starting;
+        while (ended < kConnections && verdict.good()) {
+          const Packet packet = taker.next(20 * kMillisecond);
+          if (packet.kind != PacketKind::kReceive) continue;
+          if (!verdict.expect(packet.error == 0, "error " + std::to_string(packet.error))) break;
+          if (packet.result == 0) {
+            ++ended;
+            continue;
+          }
+          const std::size_t stream = stream_of.at(packet.handle);
+          const std::string bytes = contents(packet);
+          verdict.expect(bytes == part(stream, received[stream], bytes.size()), "M1 wrong bytes");
+          received[stream] += bytes.size();
+        }
+      });
+    }
+    REQUIRE(eventually([&] { return starting == kThreads; }));
+  }
+  const auto all_came = [&] {
+    for (std::size_t i = 0; i < kConnections; ++i) {
+      if (received[i] != sent[i]) return false;
+    }
+    return true;
+  };
+  for (std::uint32_t round = 0; round < 2; ++round) {
+    std::vector<std::thread> senders;
+    for (std::size_t i = 0; i < kConnections; ++i) {
+      senders.emplace_back([&, i, dice = Random(random(0xffffffff))]() mutable {
+        for (std::uint32_t piece = 0; piece < kPieces; ++piece) {
+          const std::size_t length = 1 + dice(dice.one_in(4) ? 60'000 : 100);
+          verdict.expect(peers[i].write(part(i, sent[i], length)), "the peer can't write");
+          sent[i] += length;
+          const auto pause = dice.one_in(6) ? 200 + dice(400) : dice(4);
+          std::this_thread::sleep_for(std::chrono::milliseconds(pause));
+        }
+      });
+    }
+    for (auto& sender : senders) sender.join();
+    CHECK(eventually([&] { return all_came() || !verdict.good(); }));
+    verdict.expect(all_came(), "M1 a connection stands still");
+    CHECK(eventually([&] { return port->stats().free_buffers >= kBuffers; }));
+  }
+  for (Peer& peer : peers) peer.end_writing();
+  CHECK(eventually([&] { return ended == kConnections || !verdict.good(); }));
+  verdict.expect(ended == kConnections, "M1 an end is missing");
+  for (auto& thread : running) thread.join();
+  CHECK(verdict.first() == "");
+}
+
 // ---- sharing handles --------------------------------------------------------------------------
 
 PORT_TEST("D9 O7 handles roam between threads, with several requests queued in each direction") {

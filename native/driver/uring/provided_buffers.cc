@@ -24,7 +24,6 @@ Result ProvidedBuffers::open(const Ring& ring) {
   if (register_(ring.fd(), kRegisterBufferRing, &registration, 1) < 0) return -errno;
   buffers_.resize(kEntries);
   for (std::uint32_t id = kEntries; id-- > 0;) free_ids_.push_back(static_cast<std::uint16_t>(id));
-  top_up(true);
   return 0;
 }
 
@@ -35,7 +34,7 @@ ProvidedBuffers::~ProvidedBuffers() {
   if (ring_ != nullptr) munmap(ring_, kRingSize);
 }
 
-Buffer ProvidedBuffers::taken(std::uint16_t id) {
+Buffer ProvidedBuffers::take_out(std::uint16_t id) {
   const Buffer buffer = buffers_[id];
   buffers_[id] = Buffer{};
   free_ids_.push_back(id);
@@ -43,11 +42,33 @@ Buffer ProvidedBuffers::taken(std::uint16_t id) {
   return buffer;
 }
 
+Buffer ProvidedBuffers::taken(std::uint16_t id) {
+  used_ = true;
+  return take_out(id);
+}
+
+void ProvidedBuffers::wake_up() {
+  resting_ = false;
+  most_ = kFew;
+  look_at_ = now() + kQuiet;
+  used_ = true;  // what it woke up for may take its time
+  lend();
+}
+
 bool ProvidedBuffers::top_up(bool at_once) {
+  if (resting_) {
+    if (at_once) wake_up();
+    return lent_ > 0;
+  }
   // Asking what the share is now means looking at what every other thread has.
   if (!at_once && lent_ * 2 > target_) return lent_ > 0;
-  target_ = std::min(kEntries, source_.allowance(lent_));
-  if (lent_ >= target_ || (!at_once && lent_ * 2 > target_)) return lent_ > 0;
+  if (used_) most_ = std::min(kEntries, most_ * (at_once ? 4 : 2));
+  lend();
+  return lent_ > 0;
+}
+
+void ProvidedBuffers::lend() {
+  target_ = std::min(most_, source_.allowance(lent_));
   const std::uint16_t before = tail_;
   while (lent_ < target_) {
     Buffer buffer;
@@ -65,7 +86,16 @@ bool ProvidedBuffers::top_up(bool at_once) {
   if (tail_ != before) {
     std::atomic_ref<std::uint16_t>(ring_[0].reserved).store(tail_, std::memory_order_release);
   }
-  return lent_ > 0;
+}
+
+std::uint32_t ProvidedBuffers::look(Deadline now) {
+  if (now < look_at_) return 0;
+  look_at_ = now + kQuiet;
+  const bool quiet = !used_;
+  used_ = false;
+  if (!quiet) return 0;
+  resting_ = true;
+  return lent_;
 }
 
 }  // namespace cp::driver::uring

@@ -27,7 +27,13 @@ constexpr int kRunsBeforeSleep = 8;
 constexpr std::size_t kMaxTransfer = 0x7ffff000;
 
 // user_data of entries that are not operations; no operation lies at such an address.
-enum Tag : std::uint64_t { kTagWake = 1, kTagTimeout = 2, kTagIgnored = 3, kTagLimit = 64 };
+enum Tag : std::uint64_t {
+  kTagWake = 1,
+  kTagTimeout = 2,
+  kTagIgnored = 3,
+  kTagDrawn = 4,
+  kTagLimit = 64
+};
 
 enum LaneState : std::uint8_t {
   kInRing = 1,
@@ -63,6 +69,9 @@ UringLane::UringLane(BufferSource& buffers, BlockingPool& pool)
 
 UringLane::~UringLane() {
   assert(in_flight_ == 0);
+  // They end where they begin, in `draw_back`; all the same nothing may write into a buffer that is
+  // given back.
+  while (drawing_ > 0 && ring_.enter(1, kNever) >= 0) stash_completions();
   std::lock_guard lock(pool_mutex_);  // the pool's last call has left
   if (notify_fd_ >= 0) close(notify_fd_);
   if (wake_fd_ >= 0) close(wake_fd_);
@@ -268,6 +277,7 @@ void UringLane::fill_receive(Sqe& entry, Operation& operation) {
     entry.length = clipped(operation.slices->length);
     return;
   }
+  provided_.expect_receive();
   entry.flags = kSqeBufferSelect;
   entry.buffer = ProvidedBuffers::kGroup;
   if (operation.multishot) entry.ioprio |= kReceiveMultishot;
@@ -501,6 +511,12 @@ bool UringLane::settle_internal(const Cqe& cqe) {
     wake_pending_.exchange(false);
     if (!(cqe.flags & kCqeMore)) arm_wake();
   }
+  if (cqe.user_data == kTagDrawn) {
+    --drawing_;
+    if (cqe.flags & kCqeBuffer) {
+      provided_.drawn_back(static_cast<std::uint16_t>(cqe.flags >> kCqeBufferShift));
+    }
+  }
   return false;
 }
 
@@ -550,7 +566,40 @@ void UringLane::wait(Deadline deadline) {
   if (something_to_do()) return;
   if (ring_.has_completions()) return;
   provided_.top_up(false);
+  deadline = rest(deadline);
   ring_.enter(1, deadline);
+}
+
+/// Before the owner sleeps: whether its buffers are to be drawn back now (M3), or when to see to
+/// that.
+Deadline UringLane::rest(Deadline deadline) {
+  const Deadline next = provided_.next_look();
+  if (next == kNever) return deadline;
+  const std::uint32_t count = provided_.look(now());
+  if (count == 0) return std::min(deadline, provided_.next_look());
+  draw_back(count);
+  return deadline;
+}
+
+/// A read of /dev/zero waits for nothing: it has ended when it was submitted. Where there is no
+/// such file the lane keeps what it has lent.
+void UringLane::draw_back(std::uint32_t count) {
+  count_call();
+  const int zero = ::open("/dev/zero", O_RDONLY | O_CLOEXEC);
+  if (zero < 0) return;
+  for (; count > 0; --count) {
+    Sqe& entry = *sqe();
+    entry.opcode = kOpRead;
+    entry.fd = zero;
+    entry.length = 1;
+    entry.flags = kSqeBufferSelect;
+    entry.buffer = ProvidedBuffers::kGroup;
+    entry.user_data = kTagDrawn;
+    ++drawing_;
+  }
+  flush();
+  count_call();
+  close(zero);
 }
 
 /// What the kernel has put off is news as well: `wait` runs it.
@@ -604,8 +653,8 @@ void UringLane::arm(Deadline deadline) {
 
 bool UringLane::sleep_on_notifier(Deadline deadline) {
   if (something_to_do()) return false;
-  arm(deadline);
   provided_.top_up(false);
+  arm(rest(deadline));
   flush();
   if (ring_.unsubmitted() > 0 || ring_.has_completions()) return false;
   on_notifier_.store(true);

@@ -65,6 +65,8 @@ class UringLane final : public Lane, private CompletionSink {
   void arm(Deadline deadline);
   void arm_wake();
   void queue_poll(Operation* operation);
+  Deadline rest(Deadline deadline);
+  void draw_back(std::uint32_t count);
   void leave_notifier();
   void queue_surplus();
   bool settle(const Cqe& cqe, Completion& out);
@@ -88,6 +90,7 @@ class UringLane final : public Lane, private CompletionSink {
   bool timeout_in_ring_ = false;
   Timespec timeout_{};  ///< read by the kernel when the entry is submitted
   std::size_t in_flight_ = 0;
+  std::uint32_t drawing_ = 0;      ///< reads under way that draw buffers back
   bool errand_ = false;            ///< another thread than the owner is at work
   bool owners_ = false;            ///< entries that are queued are the owner's to submit
   std::deque<Sqe> surplus_;        ///< entries an errand had no room for in the ring, in order
