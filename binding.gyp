@@ -39,6 +39,7 @@
         "native/stage/cargo.cc",
         "native/stage/cpus.cc",
         "native/stage/frames.cc",
+        "native/stage/frames_gather.cc",
         "native/stage/frames_receive.cc",
         "native/stage/frames_reply.cc",
         "native/stage/frames_thread.cc",

@@ -404,6 +404,8 @@ export interface NativeLane {
   unstash(key: number): number;
   /** Start, from the document's own, and length of each document that came with the one of `key`; undefined where it came alone. */
   documentParts(key: number): Uint32Array | undefined;
+  /** 2 to the 32nd times their number, and how many bytes they all are with their delimiters; 0 bytes where they have none, or lie in a file. */
+  documentBatch(key: number): number;
   /** The first of the messages that reached the connection while it was at a native stage. */
   takeMessage(key: number): number | undefined;
   /** Three u32: chunk, start, length. */

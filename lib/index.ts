@@ -37,7 +37,7 @@ export type { Timer, TimerOptions } from './timer';
 export type { Connection, HandOffOptions } from './stage/connection';
 export type { Summary } from './stage/counters';
 export type { Handlers, Next, Stage, StageDefinition, Transition } from './stage/definition';
-export type { Reply, StageDocument } from './stage/documents';
+export type { Reply, StageBatch, StageDocument } from './stage/documents';
 export type { StageFailure } from './stage/failures';
 export type { FieldType, FieldValue, RecordFields, RecordOf } from './stage/fields';
 export type { ConnectionInfo } from './stage/inspect';

@@ -14,7 +14,7 @@ import { handleFor } from '../wrap';
 import { monotonic } from './clock';
 import { setDeadline } from './deadline';
 import type { State, Transition } from './definition';
-import { StageDocument, type Reply } from './documents';
+import { StageBatch, StageDocument, type Reply } from './documents';
 import { unknownStage, unknownState } from './failures';
 import type { RecordFields, RecordOf } from './fields';
 import {
@@ -185,6 +185,15 @@ export class Connection<
   get documents(): StageDocument[] {
     this.check();
     return StageDocument.all(this);
+  }
+
+  /**
+   * What `documents` has, as one: how many, and all of their bytes. For many short ones it costs
+   * much less than to look at each.
+   */
+  get batch(): StageBatch | undefined {
+    this.check();
+    return StageBatch.of(this);
   }
 
   /** Opens a file, to be read, written or given to `reply` in this thread: as `port.open`. */

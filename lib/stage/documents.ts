@@ -74,6 +74,12 @@ export class StageDocument {
     return new StageDocument(c, flags, partsOfDocument(c));
   }
 
+  /** @internal The same, whatever came with it. */
+  static first(c: AnyConnection): StageDocument | undefined {
+    const { flags } = c;
+    return (flags & RecordFlag.HasDocument) === 0 ? undefined : new StageDocument(c, flags);
+  }
+
   /** @internal All that came together. */
   static all(c: AnyConnection): StageDocument[] {
     const { flags } = c;
@@ -131,6 +137,12 @@ export class StageDocument {
     }
   }
 
+  /** @internal The first `length` bytes of the block. */
+  together(length: number): Buffer {
+    this.check();
+    return this.lend().bytes.subarray(0, length);
+  }
+
   /** Of documents that came together all at once. */
   private lend(): Block {
     const { connection: c, chunk, block } = this;
@@ -138,7 +150,8 @@ export class StageDocument {
     const lent = c.documentBlock;
     if (lent?.chunk === chunk && lent.start === block) return lent;
     if (lent !== undefined) memory.endLoan(lent);
-    return (c.documentBlock = memory.exposeExactly(chunk, block, this.blockLength));
+    const length = Math.max(this.blockLength, c.thread.native.documentBatch(c.name) % TWO_32);
+    return (c.documentBlock = memory.exposeExactly(chunk, block, length));
   }
 
   /** Throws when the handler is over, or there are no bytes. */
@@ -146,6 +159,38 @@ export class StageDocument {
     void this.connection.key;
     if (this.connection.turn !== this.turn) throw connectionReleased();
     if (this.error !== undefined) throw this.error;
+  }
+}
+
+/** 2 to the 32nd: a number above it is beside one below. */
+const TWO_32 = 0x1_0000_0000;
+
+/** Documents that came together, as one. Valid as long as their connection's handler. */
+export class StageBatch {
+  /** How many documents. */
+  readonly length: number;
+  private readonly size: number;
+
+  private constructor(
+    private readonly first: StageDocument,
+    counted: number,
+  ) {
+    this.length = Math.floor(counted / TWO_32);
+    this.size = counted % TWO_32;
+  }
+
+  /** @internal */
+  static of(c: AnyConnection): StageBatch | undefined {
+    const first = StageDocument.first(c);
+    return first && new StageBatch(first, c.thread.native.documentBatch(c.name));
+  }
+
+  /**
+   * All of them as they came, each with its delimiter: lent until the handler, or its promise, is
+   * done. Undefined where lengths tell them apart, and for a document in a file.
+   */
+  get bytes(): Buffer | undefined {
+    return this.size === 0 ? undefined : this.first.together(this.size);
   }
 }
 

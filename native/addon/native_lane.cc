@@ -73,6 +73,7 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
                       InstanceMethod<&NativeLane::unstash>("unstash"),
                       InstanceMethod<&NativeLane::take_message>("takeMessage"),
                       InstanceMethod<&NativeLane::document_parts>("documentParts"),
+                      InstanceMethod<&NativeLane::document_batch>("documentBatch"),
                       InstanceMethod<&NativeLane::reply>("reply"),
                       InstanceMethod<&NativeLane::close_port>("closePort"),
                       InstanceMethod<&NativeLane::detach>("detach"),

@@ -88,6 +88,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane>, private Outbox {
   Napi::Value unstash(Info info);
   Napi::Value take_message(Info info);
   Napi::Value document_parts(Info info);
+  Napi::Value document_batch(Info info);
   Napi::Value reply(Info info);
   stage::RecordTable& records();
 

@@ -1,5 +1,6 @@
 // What a thread of a stage asks for, for lib/binding.ts: keys that stay with it, and what travels
 // with a connection.
+#include <algorithm>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -101,6 +102,18 @@ Napi::Value NativeLane::document_parts(Info info) {
     out[2 * i + 1] = parts[i].length;
   }
   return out;
+}
+
+/// Their number and, behind the 32nd bit of it, how long they all are with their delimiters: at
+/// most 2^17 times 2^32.
+Napi::Value NativeLane::document_batch(Info info) {
+  constexpr double kCount = 4294967296.0;
+  const stage::Cargo* cargo = records().find_cargo(u32(info[0]));
+  if (cargo == nullptr) return Napi::Number::New(Env(), 0);
+  const stage::Document& document = cargo->document;
+  const std::size_t count = std::max<std::size_t>(1, document.parts.size());
+  return Napi::Number::New(Env(),
+                           static_cast<double>(count) * kCount + static_cast<double>(document.raw));
 }
 
 Napi::Value NativeLane::take_message(Info info) {

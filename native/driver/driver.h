@@ -182,6 +182,10 @@ void close_file(Descriptor file);
 /// Bytes of a connection that the peer's system has confirmed; negative where this one does not
 /// tell.
 std::int64_t acknowledged_bytes(Descriptor socket);
+/// Bytes that a connection has for its reader now, without waiting: their number, 0 at its end, or
+/// a negative errno. -EAGAIN, too, where this system leaves that to a lane. No receive is under
+/// way.
+Result receive_now(Descriptor socket, const Slice& into);
 /// Bytes of a regular file, -EINVAL for anything else. Does not wait for a disk.
 Result size_of_file(Descriptor file);
 /// Of a file that is open: kOpenAppend, kOpenDirect; none where the system does not tell.

@@ -29,6 +29,14 @@ std::int64_t acknowledged_bytes(Descriptor socket) {
   return static_cast<std::int64_t>(acknowledged);
 }
 
+Result receive_now(Descriptor socket, const Slice& into) {
+  for (;;) {
+    const ssize_t got = ::recv(static_cast<int>(socket), into.base, into.length, MSG_DONTWAIT);
+    if (got >= 0) return got;
+    if (errno != EINTR) return -errno;
+  }
+}
+
 void close_file(Descriptor file) { ::close(static_cast<int>(file)); }
 
 Result size_of_file(Descriptor file) {

@@ -378,6 +378,25 @@ void Port::dispose(const std::vector<Packet>& orphans, driver::Driver& driver) {
   }
 }
 
+driver::Result Port::receive_now(HandleId id, const driver::Slice& into) {
+  Handle* handle = HandleTable::instance().find(id);
+  if (handle == nullptr) return kErrorHandleClosed;
+  std::lock_guard lock(handle->mutex);
+  if (handle->id != id || handle->descriptor == driver::kNoDescriptor || handle->closing) {
+    return kErrorHandleClosed;
+  }
+  const Direction& in = handle->in;
+  if (in.active != nullptr || in.first != nullptr || in.holds > 0) return -EAGAIN;
+  const driver::Result got = driver::receive_now(handle->descriptor, into);
+  if (got == -ECONNRESET) handle->reset = true;  // it is told once (rule O8)
+  if (got == -EAGAIN) handle->likely_empty = true;
+  if (got > 0) {
+    handle->received += static_cast<std::uint64_t>(got);
+    handle->likely_empty = static_cast<std::size_t>(got) < into.length;
+  }
+  return got;
+}
+
 // ---- buffers ----------------------------------------------------------------------------------
 
 void Port::add_starving(Thread& thread) {

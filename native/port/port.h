@@ -156,6 +156,10 @@ class Port {
     const bool usable = handle->id == id && handle->descriptor != driver::kNoDescriptor;
     return usable ? use(handle->descriptor) : static_cast<driver::Result>(kErrorHandleClosed);
   }
+  /// What has come for a connection, into memory of the caller's: bytes, 0 at its end, or a
+  /// negative errno or LibraryError. -EAGAIN when there is nothing, or a receive is under way or
+  /// waits. For whoever holds the key: the bytes have no packet.
+  static driver::Result receive_now(HandleId id, const driver::Slice& into);
   PortStats stats();
 
   HandleList& handle_list() { return handle_list_; }

@@ -24,6 +24,14 @@ bool buffers_are_scarce(const Chunk& chunk) {
 
 }  // namespace
 
+Received Received::copy_of(const std::uint8_t* bytes, std::uint32_t size) {
+  Received out(Piece{{driver::kNoChunk, 0}, size});
+  out.copy_ = std::make_unique<std::uint8_t[]>(size);
+  std::memcpy(out.copy_.get(), bytes, size);
+  copied.fetch_add(size, std::memory_order_relaxed);
+  return out;
+}
+
 Received& Received::operator=(Received&& other) noexcept {
   Received taken(std::move(other));
   swap(taken);

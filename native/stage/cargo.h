@@ -24,6 +24,8 @@ class Received {
  public:
   Received(const Piece& piece)  // NOLINT(google-explicit-constructor): it is what a piece becomes
       : block_(piece.place), end_(piece.length) {}
+  /// Set aside from the beginning, in memory of their own.
+  static Received copy_of(const std::uint8_t* bytes, std::uint32_t size);
   Received(Received&& other) noexcept { swap(other); }
   Received& operator=(Received&& other) noexcept;
   ~Received();
@@ -71,6 +73,7 @@ struct Document {
   HandleId file = 0;         ///< handle of the file it lies in; 0: none
   std::uint64_t length = 0;  ///< bytes; of the first one where there are `parts`
   std::vector<Part> parts;   ///< of documents handed over together; empty: it alone
+  std::uint64_t raw = 0;     ///< bytes of all of them with their delimiters; 0: they have none
   std::uint8_t stage = 0;    ///< index of the stage that received it, and sends the answer
   std::unique_ptr<Lease> lease;
 };

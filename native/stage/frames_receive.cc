@@ -16,8 +16,6 @@ using Phase = Frame::Phase;
 /// it: who announces a megabyte has to send some of it before a megabyte is set aside.
 constexpr std::uint64_t kFirstRoom = 16384;
 constexpr std::uint64_t kRoomFactor = 16;
-/// Bytes of documents that are handed over together.
-constexpr std::uint64_t kLongestBatch = 256 * 1024;
 /// What a document whose length is not known claims of the limit for files at a time.
 constexpr std::uint64_t kFileStep = 1u << 20;
 /// Writes of one document on their way to its file at one time.
@@ -89,7 +87,8 @@ void FramesThread::on_receive(const PacketSlot& packet, Connection& c) {
   } else if (behind || !wanted) {
     keep_for_later(c, std::move(bytes), false);
   } else {
-    take_in(c, std::move(bytes));
+    // With its buffer full there is most likely more to be had.
+    take_in(c, std::move(bytes), lent && size == Chunk::find(packet.chunk)->block_size());
   }
   go_on(c);
 }
@@ -110,55 +109,18 @@ void FramesThread::keep_for_later(Connection& c, Received bytes, bool in_front) 
   stash.insert(in_front ? stash.begin() : stash.end(), std::move(bytes));
 }
 
-/// As much as can be taken now; the rest stays with the connection.
-void FramesThread::take_in(Connection& c, Received bytes) {
+/// As much as can be taken now; the rest stays with the connection. `more`: the client has probably
+/// sent what comes behind it.
+void FramesThread::take_in(Connection& c, Received bytes, bool more) {
   const Frame& frame = c.frame;
   while (bytes.size() > 0 && (frame.phase == Phase::kHead || frame.phase == Phase::kBody)) {
     const std::size_t used = consume(c, bytes);
     if (used == 0) break;
     bytes.drop_front(used);
   }
-  if (frame.phase == Phase::kWhole && options().pipelined > 1) gather(c, bytes);
+  if (frame.phase == Phase::kWhole && options().pipelined > 1) gather(c, bytes, more);
   if (bytes.size() == 0 || frame.phase == Phase::kDismiss || frame.phase == Phase::kClosing) return;
   keep_for_later(c, std::move(bytes), true);
-}
-
-/// Documents that came whole behind one that is goes with it, as long as they are short and memory
-/// is not scarce.
-void FramesThread::gather(Connection& c, Received& bytes) {
-  Frame& frame = c.frame;
-  const FramesOptions& o = options();
-  if (frame.file != 0 || frame.error != 0 || frame.writes > 0 || memory().waits()) return;
-  std::vector<Part> parts{{0, static_cast<std::uint32_t>(frame.length)}};
-  std::uint64_t total = frame.length, taken = 0;
-  const std::uint8_t* from = bytes.bytes();
-  const std::uint64_t longest = o.spool_to_file ? std::min(o.max, o.in_memory) : o.max;
-  while (parts.size() < o.pipelined && taken < bytes.size()) {
-    const Framing::Whole next = o.framing.find(from + taken, bytes.size() - taken);
-    if (next.size == 0 || next.length > longest || total + next.length > kLongestBatch) break;
-    // For now, where it is among the bytes.
-    parts.push_back(
-        {static_cast<std::uint32_t>(taken + next.start), static_cast<std::uint32_t>(next.length)});
-    total += next.length;
-    taken += next.size;
-  }
-  Place block;
-  if (parts.size() == 1 || !allocate(std::max<std::uint64_t>(total, 1), block)) return;
-  std::uint8_t* to = address(block);
-  if (frame.length > 0) std::memcpy(to, address(frame.place), frame.length);
-  std::uint32_t end = parts[0].length;
-  for (std::size_t i = 1; i < parts.size(); ++i) {
-    std::memcpy(to + end, from + parts[i].start, parts[i].length);
-    parts[i].start = end;
-    end += parts[i].length;
-  }
-  settle(c);
-  if (frame.capacity > 0) BufferPool::release(frame.place);
-  memory().small_gave(std::exchange(frame.small, 0));
-  frame.place = block;
-  frame.capacity = std::max<std::uint64_t>(total, 1);
-  frame.parts = std::move(parts);
-  bytes.drop_front(taken);
 }
 
 /// How many of the bytes were taken; 0: not now.
@@ -427,7 +389,7 @@ void FramesThread::go_on(Connection& c) {
     Received bytes = std::move(cargo->stash.front());
     cargo->stash.pop_front();
     c.header.stashed -= std::min(c.header.stashed, bytes.size());
-    take_in(c, std::move(bytes));
+    take_in(c, std::move(bytes), true);
     // The file is behind: its next write that ends goes on.
     if (!cargo->stash.empty() && frame.writes >= kWrites) return;
   }
@@ -461,6 +423,8 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
   cargo.document.file = frame.file;
   cargo.document.length = frame.length;
   cargo.document.parts = std::move(frame.parts);
+  const bool delimited = options().framing.delimited() && frame.file == 0 && frame.error == 0;
+  cargo.document.raw = delimited ? frame.received : 0;
   cargo.document.stage = options().stage;
   cargo.document.lease = std::move(lease);
   const bool in_file = frame.file != 0;

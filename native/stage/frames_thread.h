@@ -103,10 +103,9 @@ class FramesThread {
   void on_write(const PacketSlot& packet, Connection& c);
   void on_farewell(Connection& c, bool over);
   void receive(Connection& c);
-  void take_in(Connection& c, Received bytes);
+  void take_in(Connection& c, Received bytes, bool more);
   void keep_for_later(Connection& c, Received bytes, bool in_front);
   std::size_t consume(Connection& c, const Received& bytes);
-  void gather(Connection& c, Received& bytes);
   std::size_t read_head(Connection& c, const std::uint8_t* bytes, std::size_t size);
   void begin_body(Connection& c, std::uint64_t length);
   std::size_t keep(Connection& c, const Received& bytes, std::size_t size);
@@ -124,6 +123,14 @@ class FramesThread {
   void deliver(Connection& c, std::unique_ptr<Lease> lease);
   void visit(Connection& c);
   bool go_to_next(Connection& c);
+
+  // Documents that are handed over together: frames_gather.cc
+  struct Batch;
+  void gather(Connection& c, Received& bytes, bool more);
+  bool make_room(Connection& c, const Batch& batch, std::uint64_t size);
+  void find_whole(const Connection& c, Batch& batch) const;
+  bool wants_more(const Connection& c, const Batch& batch) const;
+  bool fetch(Connection& c, Batch& batch);
 
   // Answering and ending: frames_reply.cc
   void on_return(Connection& c);

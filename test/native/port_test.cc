@@ -506,8 +506,11 @@ PORT_TEST("M3 a connection that is open and idle holds no buffer") {
     connections.push_back(connection(*port, member, listening));
     member.receive(connections.back().handle);
   }
-  CHECK(member.next(kMillisecond).kind == PacketKind::kNone);
-  CHECK(port->stats().free_buffers == before);
+  // A lane that has begun to receive lends some buffers for a while.
+  CHECK(eventually([&] {
+    CHECK(member.next(kMillisecond).kind == PacketKind::kNone);
+    return port->stats().free_buffers == before;
+  }));
   for (Connection& c : connections) {
     REQUIRE(c.peer.write("x"));
     CHECK(contents(member.next()) == "x");

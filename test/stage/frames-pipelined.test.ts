@@ -1,13 +1,17 @@
 /** Documents of one connection that are handed over together. */
 import { expect, test } from 'vitest';
 import { frames, type FramesOptions } from '../../dist/index.js';
-import { codeOf, failureOf, until } from '../support/harness';
+import { codeOf, failureOf, newSeed, pattern, Random, until } from '../support/harness';
 import { Client, fixture, newPipeline, type Pipeline } from '../support/stages';
 
-async function setUp(options: FramesOptions = {}): Promise<{ pipeline: Pipeline; port: number }> {
+async function setUp(
+  options: FramesOptions = {},
+  stage = 'lines.mjs',
+): Promise<{ pipeline: Pipeline; port: number }> {
+  const framing = options.length === undefined ? { delimiter: '\n' } : {};
   const pipeline = newPipeline({
-    spool: { native: frames({ delimiter: '\n', pipelined: 1000, ...options }), next: 'work' },
-    work: { stage: fixture('lines.mjs'), threads: 2 },
+    spool: { native: frames({ pipelined: 1000, ...framing, ...options }), next: 'work' },
+    work: { stage: fixture(stage), threads: 2 },
   });
   const { port } = await pipeline.listen('spool', { host: '127.0.0.1', port: 0 });
   return { pipeline, port };
@@ -45,6 +49,84 @@ test('another number of answers than of documents is an error', async () => {
   client.write('wrong\nline\n');
   await until(() => client.closed && codes.length === 1);
   expect(codes).toEqual(['ERR_INVALID_ARG_VALUE']);
+});
+
+const sum = (batches: number[][]) => batches.reduce((total, [lines]) => total + lines!, 0);
+
+test('lines of any length come as they were sent, whole and in order, also as one', async () => {
+  const random = new Random(newSeed('lines'));
+  const { port } = await setUp({ pipelined: 300, maxLength: 200_000 }, 'batch.mjs');
+  const client = new Client(port);
+  const sent: Buffer[] = [];
+  let size = 0;
+  while (size < 6_000_000) {
+    const length = random.below(20) === 0 ? random.below(150_000) : random.below(120);
+    const line = Buffer.from(`${pattern(length, size).toString('hex').slice(0, length)}\n`);
+    sent.push(line);
+    size += line.length;
+  }
+  const all = Buffer.concat(sent);
+  for (let at = 0; at < size;) {
+    const piece = random.below(4) === 0 ? random.below(400_000) + 1 : random.below(3000) + 1;
+    client.write(all.subarray(at, at + piece));
+    at += piece;
+    if (random.below(30) === 0) await until(() => client.size > at / 2 - 500_000);
+  }
+  await until(() => client.size >= size);
+  expect(client.received.equals(all)).toBe(true);
+});
+
+test('a client that sends ahead is received from beyond one buffer', async () => {
+  const { port } = await setUp({ pipelined: 65_536 }, 'batch.mjs');
+  const client = new Client(port);
+  const [line, ahead] = ['size\n', 400_000];
+  let longest = 0;
+  while (longest <= 32_768) {
+    client.forget();
+    client.write(line.repeat(ahead));
+    const batches = () =>
+      [...client.text.matchAll(/^(\d+) (\d+)$/gm)].map(([, n, b]) => [+n!, +b!]);
+    await until(() => client.text.endsWith('\n') && sum(batches()) === ahead);
+    for (const [lines, bytes] of batches()) {
+      expect(bytes).toBe(lines! * line.length);
+      longest = Math.max(longest, bytes!);
+    }
+  }
+  expect(longest).toBeLessThanOrEqual(256 * 1024);
+});
+
+test('one that came alone is a batch of one; one in a file has no bytes there', async () => {
+  const { port } = await setUp(
+    { spool: 'file', memoryThreshold: 1000, maxLength: 100_000 },
+    'batch.mjs',
+  );
+  const client = new Client(port);
+  client.write('size\n');
+  await until(() => client.text === '1 5\n');
+  client.forget();
+  client.write('\n');
+  await until(() => client.text === '\n');
+  client.forget();
+  client.write(`${'x'.repeat(50_000)}\n`);
+  await until(() => client.text === 'in a file, undefined\n');
+});
+
+test('documents with lengths come together without bytes as one', async () => {
+  const random = new Random(newSeed('lengths'));
+  const { port } = await setUp({ length: 'u16be', pipelined: 100 }, 'batch.mjs');
+  const client = new Client(port);
+  const documents: Buffer[] = [];
+  for (let i = 0; i < 3000; i++)
+    documents.push(pattern(random.below(random.below(10) ? 60 : 5000), i));
+  const framed = documents.map((each) => {
+    const head = Buffer.alloc(2);
+    head.writeUInt16BE(each.length);
+    return Buffer.concat([head, each]);
+  });
+  client.write(Buffer.concat(framed));
+  const expected = Buffer.concat(documents);
+  await until(() => client.size >= expected.length);
+  expect(client.received.equals(expected)).toBe(true);
 });
 
 test.each([

@@ -77,6 +77,9 @@ class IocpDriver final : public Driver {
 /// SIO_TCP_INFO counts what was sent, whether or not it was confirmed.
 std::int64_t acknowledged_bytes(Descriptor) { return -1; }
 
+/// What a lane knows of a socket follows from its own receives of no bytes.
+Result receive_now(Descriptor, const Slice&) { return -EAGAIN; }
+
 void close_file(Descriptor file) { ::CloseHandle(reinterpret_cast<HANDLE>(file)); }
 
 Result size_of_file(Descriptor file) {

@@ -8,12 +8,9 @@ export default ({ file }) => {
     states: {
       open: {
         async handedOff(c) {
-          const { documents } = c;
-          const lines = documents.map(({ bytes }) =>
-            Buffer.from(`${bytes.latin1Slice()}\n`, 'latin1'),
-          );
-          await (await opening).append(Buffer.concat(lines));
-          return c.reply('ok\n'.repeat(lines.length));
+          const { length, bytes } = c.batch;
+          await (await opening).append(bytes);
+          return c.reply('ok\n'.repeat(length));
         },
       },
     },
