@@ -1,7 +1,7 @@
 /**
- * A tour: starts the spool server, sends it documents over 1,000 connections beside 5,000 slow ones,
- * checks each answer, does the same to the server on node:net, and shows both side by side. What
- * `npm start` runs.
+ * A tour: the spool server beside the same on node:net, each with 1,000 connections that send
+ * documents and 5,000 slow ones. Finds out what each takes at most, sends both the same number of
+ * documents a second, checks each answer, and shows the figures side by side. What `npm start` runs.
  *
  *     npm start -- --driver epoll --seconds 10
  *     npm start -- --watch
@@ -9,18 +9,21 @@
 import fs from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { Table } from 'console-table-printer';
 import { driverOption, flag, integer, option, readArguments, size } from './support/arguments.mjs';
+import { compare } from './support/comparison.mjs';
 import { runProgram, untilSignal } from './support/program.mjs';
-import { killAll, measureServer, sendDocuments, startServer } from './support/spool-measure.mjs';
+import { killAll, startLoad, startServer } from './support/spool-measure.mjs';
 import { nativeOption, spoolOptions } from './support/spool-options.mjs';
 import { watch } from './support/watch.mjs';
 
 const MiB = 2 ** 20;
-/** Seconds of documents before those that count. */
-const WARM_UP = 1;
-/** Nobody waits that long for --documents. */
 const A_DAY = 86400;
+
+function seconds(text) {
+  const value = Number(text);
+  if (value > 0 && value <= A_DAY) return value;
+  throw new Error('has to be a number of seconds, at most those of a day');
+}
 
 function progressText(seconds, { documents, bytes, wrong }) {
   const rate = (bytes / MiB / Math.max(seconds, 0.001)).toFixed(0);
@@ -51,51 +54,8 @@ function progressPrinter(name) {
   };
 }
 
-function workOf({ connections, slow, documents, seconds, size: bytes, answer }) {
-  const warmUp = documents === undefined ? WARM_UP : 0;
-  return { connections, slow, documents, warmUp, seconds, bytes, answer };
-}
-
-/** Sends documents to one server: its numbers for the time that was measured, and the load's. */
-async function measure({ name, ...program }, settings) {
-  const server = await startServer(program);
-  console.log(server.ready);
-  const progress = progressPrinter(name);
-  const result = await measureServer(server, workOf(settings), progress.show);
-  progress.end();
-  await server.stop();
-  return { name, ...result };
-}
-
-const figures = [
-  ['documents a second', ({ documents, seconds }) => documents / seconds],
-  ['MiB a second', ({ bytes, seconds }) => bytes / MiB / seconds],
-  ['CPU for a document, µs', ({ cpu }) => cpu],
-  ['JavaScript called for a document, times', ({ wakeUps }) => wakeUps],
-  ['p50 of an answer, ms', ({ p50 }) => p50],
-  ['p99 of an answer, ms', ({ p99 }) => p99],
-  ['resident memory, MiB', ({ resident }) => resident / MiB],
-];
-
-function printComparison(results) {
-  const number = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
-  const show = (value) =>
-    value >= 1000 ? Math.round(value).toLocaleString('en') : number.format(value);
-  const table = new Table({
-    shouldDisableColors: !process.stdout.isTTY || Boolean(process.env.NO_COLOR),
-    columns: [
-      { name: 'figure', alignment: 'left' },
-      ...results.map(({ name }) => ({ name, alignment: 'right' })),
-      ...(results.length > 1 ? [{ name: 'ratio', alignment: 'right' }] : []),
-    ],
-  });
-  for (const [figure, value] of figures) {
-    const values = results.map(value);
-    const cells = Object.fromEntries(results.map(({ name }, i) => [name, show(values[i])]));
-    const ratio = results.length > 1 ? { ratio: (values[0] / values[1]).toFixed(2) } : {};
-    table.addRow({ figure, ...cells, ...ratio });
-  }
-  table.printTable();
+function workOf({ connections, slow, size: bytes, answer }) {
+  return { connections, slow, bytes, answer };
 }
 
 /** Whether all answers of all servers were right: the exit code. */
@@ -120,12 +80,15 @@ function describeLoad({ connections, slow, size: bytes }) {
   return `${count} connections send documents of ${(bytes / MiB).toPrecision(3)} MiB${beside}`;
 }
 
-/** Both servers, one after the other. */
-async function compare(settings, servers) {
+async function compareBoth(settings, servers) {
   console.log(describeLoad(settings));
-  const results = [];
-  for (const server of servers) results.push(await measure(server, settings));
-  printComparison(results);
+  let printer;
+  const progress = (title) => {
+    printer?.end();
+    printer = progressPrinter(title);
+    return printer.show;
+  };
+  const results = await compare(servers, workOf(settings), settings, (title) => progress(title));
   return judge(results);
 }
 
@@ -139,9 +102,12 @@ async function watchOurs(settings, { name, program, options }) {
   const view = watch(url, { interval: 500, footer: () => footer });
   try {
     const progress = (now) => (footer = progressText((performance.now() - began) / 1000, now));
-    const work = { ...workOf(settings), port: server.port };
-    const result = await sendDocuments(work, { progress });
+    const load = startLoad();
+    await load.connect(name, { ...workOf(settings), port: server.port });
+    const { rate, seconds } = settings;
+    const result = await load.run(name, { rate, seconds }, { progress });
     view.stop();
+    await load.end(name);
     await server.stop();
     return judge([{ name, ...result }]);
   } finally {
@@ -166,7 +132,7 @@ function serversOf(settings, spool) {
 }
 
 async function main() {
-  const cpus = String(os.availableParallelism());
+  const cpus = os.availableParallelism();
   const settings = readArguments('start', {
     usage: '[options]',
     about:
@@ -177,28 +143,38 @@ async function main() {
       connections: option('N', '1000', 'clients that send one after another', integer(1, 5000)),
       slow: option('N', '5000', 'clients that send ten bytes a second', integer(0, 10_000)),
       size: option('SIZE', '1MiB', 'of a document', size),
-      seconds: option(
+      rate: option(
         'N',
         undefined,
-        'for each server (default: 5; --watch: 60)',
-        integer(1, A_DAY),
+        'documents a second (default: half of what the slower server\n' +
+          '                     takes; --watch: as many as are answered)',
+        integer(1, 1e6),
       ),
-      documents: option('N', undefined, 'how many to send instead', integer(1, 1e9)),
-      answer: spoolOptions.answer,
-      'spool-threads': option('N', '2', 'threads of the first stage', integer(1, 64)),
-      threads: option('N', '5', 'threads of the second stage', integer(1, 64)),
-      processes: option('N', cpus, 'processes of the server on node:net', integer(1, 64)),
+      seconds: option('N', undefined, 'of each round (default: 2; --watch: 60)', seconds),
+      answer: { ...spoolOptions.answer, fallback: 'hash' },
+      'spool-threads': option(
+        'N',
+        String(Math.max(2, cpus >> 2)),
+        'threads of the first stage',
+        integer(1, 64),
+      ),
+      threads: option(
+        'N',
+        String(Math.max(5, cpus)),
+        'threads of the second stage',
+        integer(1, 64),
+      ),
+      processes: option('N', String(cpus), 'processes of the server on node:net', integer(1, 64)),
       native: nativeOption,
       ...driverOption,
     },
   });
-  const { documents } = settings;
-  settings.seconds ??= documents === undefined ? (settings.watch ? 60 : 5) : A_DAY;
+  settings.seconds ??= settings.watch ? 60 : 2;
   const interrupted = untilSignal().then(() => 130); // from here on there is something to clean up
   const spool = await fs.mkdtemp(path.join(os.tmpdir(), 'completion-port-'));
   const servers = serversOf(settings, spool);
   try {
-    const tour = settings.watch ? watchOurs(settings, servers[0]) : compare(settings, servers);
+    const tour = settings.watch ? watchOurs(settings, servers[0]) : compareBoth(settings, servers);
     process.exitCode = await Promise.race([tour, interrupted]);
   } finally {
     killAll();

@@ -1,6 +1,7 @@
 /**
  * Clients of the spool servers, on node:net: fast ones, each of which sends a document, waits for
- * the answer, checks it, and sends the next; and slow ones beside them, which need a day for one.
+ * the answer, checks it, and is free for the next; and slow ones beside them, which need a day for
+ * one.
  */
 import net from 'node:net';
 import hdr from 'hdr-histogram-js';
@@ -12,6 +13,8 @@ const CONNECTING = 128;
 const SLOW_BYTES = Buffer.from('ten bytes\n');
 /** So often some of the slow ones have their turn, in milliseconds. */
 const SLOW_TURN = 10;
+/** So often documents that are due are sent, in milliseconds. */
+const TURN = 1;
 
 class Tally {
   /** Answers within the time that is measured, and in all. */
@@ -21,7 +24,7 @@ class Tally {
   wrong = 0;
   complaints = [];
   measuring = false;
-  /** Microseconds from the first byte sent to the answer. */
+  /** Microseconds from when a document was due, or sent where none is, to the answer. */
   times = hdr.build({ numberOfSignificantValueDigits: 3, highestTrackableValue: 3.6e9 });
 
   record(bytes, milliseconds) {
@@ -46,34 +49,43 @@ class Tally {
   }
 }
 
-/** A fast one: `next()` gives the document to send, undefined at the end. */
+/** A fast one. `onFree` is told of each answer, and when the connection is gone. */
 class Client {
   #socket;
-  #next;
+  #onFree;
   #tally;
-  #onAnswer;
   #document = undefined;
-  #began = 0;
+  #due = 0;
   #received = Buffer.alloc(0);
+  gone = false;
 
-  constructor(socket, next, tally, onAnswer) {
+  constructor(socket, onFree) {
     this.#socket = socket;
-    this.#next = next;
-    this.#tally = tally;
-    this.#onAnswer = onAnswer;
+    this.#onFree = onFree;
     socket.on('data', (bytes) => this.#answered(bytes));
-    socket.on('error', (error) => tally.complain(error.message));
-    this.closed = new Promise((resolve) => socket.on('close', resolve));
-    void this.closed.then(() => {
-      if (this.#document !== undefined) tally.complain('the connection ended without an answer');
-    });
+    socket.on('error', (error) => this.#lost(error.message));
+    socket.on('close', () => this.#lost('the connection ended without an answer'));
   }
 
-  send() {
-    this.#document = this.#next();
-    if (this.#document === undefined) return this.#socket.end();
-    this.#began = performance.now();
-    this.#socket.write(this.#document.frame);
+  /** Sends a document that was due at that time, for a run's tally. */
+  send(document, due, tally) {
+    this.#document = document;
+    this.#due = due;
+    this.#tally = tally;
+    this.#socket.write(document.frame);
+  }
+
+  end() {
+    this.gone = true;
+    this.#socket.end();
+  }
+
+  #lost(why) {
+    if (this.gone) return;
+    this.gone = true;
+    if (this.#document === undefined) return;
+    this.#tally.complain(why);
+    this.#onFree(this);
   }
 
   #answered(bytes) {
@@ -84,11 +96,12 @@ class Client {
     this.#received = received.subarray(end);
     const answer = received.toString('utf8', 4, end);
     const document = this.#document;
-    if (document === undefined) return this.#tally.complain(`nothing was asked: ${answer}`);
-    this.#tally.record(document.bytes, performance.now() - this.#began);
-    if (answer !== document.answer) this.#tally.complain(`${answer} instead of ${document.answer}`);
-    this.#onAnswer();
-    this.send();
+    const tally = this.#tally;
+    if (document === undefined) return tally?.complain(`nothing was asked: ${answer}`);
+    this.#document = undefined;
+    tally.record(document.bytes, performance.now() - this.#due);
+    if (answer !== document.answer) tally.complain(`${answer} instead of ${document.answer}`);
+    this.#onFree(this);
   }
 }
 
@@ -97,23 +110,33 @@ class SlowClients {
   #sockets;
   #next = 0;
   #timer;
+  #began = 0;
   #ending = false;
+  /** What went wrong with them. */
+  complaints = [];
 
-  constructor(sockets, bytes, tally) {
+  constructor(sockets, bytes) {
     this.#sockets = sockets;
     const header = Buffer.alloc(4);
     header.writeUInt32BE(bytes);
+    const complain = (text) => this.#ending || this.complaints.push(`slow: ${text}`);
     for (const socket of sockets) {
-      socket.on('error', (error) => this.#ending || tally.complain(`slow: ${error.message}`));
-      socket.on('close', () => this.#ending || tally.complain('slow: the server hung up'));
+      socket.on('error', (error) => complain(error.message));
+      socket.on('close', () => complain('the server hung up'));
       socket.resume();
       socket.write(header);
     }
-    this.#timer = setInterval(() => this.#turn(), SLOW_TURN);
-    this.#began = performance.now();
   }
 
-  #began;
+  start() {
+    this.#next = 0;
+    this.#began = performance.now();
+    this.#timer = setInterval(() => this.#turn(), SLOW_TURN);
+  }
+
+  stop() {
+    clearInterval(this.#timer);
+  }
 
   /** However late the timer comes: as many as are due. */
   #turn() {
@@ -125,7 +148,7 @@ class SlowClients {
 
   end() {
     this.#ending = true;
-    clearInterval(this.#timer);
+    this.stop();
     for (const socket of this.#sockets) socket.destroy();
   }
 }
@@ -149,52 +172,157 @@ async function connectAll(where, count) {
   return sockets;
 }
 
-/**
- * Sends documents of `corpus` over `connections` fast connections, beside `slow` slow ones, for
- * `warmUp` and then `seconds` seconds, or until so many `documents` are answered. Resolves when all
- * answers are there. `onWindow` is called when the time that is measured begins, and at its end;
- * `onProgress` now and then.
- */
-export async function sendDocuments(work) {
-  const { host = '127.0.0.1', port, corpus, connections, slow = 0, documents = Infinity } = work;
-  const { warmUp = 0, seconds, onWindow, onProgress } = work;
-  const tally = new Tally();
-  const where = { host, port };
-  const slowOnes = new SlowClients(await connectAll(where, slow), corpus[0].bytes, tally);
-  const sockets = await connectAll(where, connections);
+/** As much as the server takes: so many connections at a time have a document under way. */
+class AtMost {
+  #idle;
+  #number;
 
-  let sent = 0;
-  let began = 0;
-  let elapsed = 0;
-  const begin = () => {
-    tally.measuring = true;
-    began = performance.now();
-    onWindow?.('begins');
-  };
-  const end = () => {
-    if (elapsed > 0) return;
-    elapsed = (performance.now() - began) / 1000;
-    tally.measuring = false;
-    onWindow?.('ends');
-  };
-  const next = () => {
-    if (elapsed > 0 || sent >= documents) return undefined;
-    return corpus[sent++ % corpus.length];
-  };
-  const onAnswer = () => tally.documents >= documents && end();
-  const clients = sockets.map((socket) => new Client(socket, next, tally, onAnswer));
-  const report = onProgress && setInterval(() => onProgress(tally), 250);
-  const timers = [setTimeout(begin, warmUp * 1000)];
-  timers.push(setTimeout(end, (warmUp + seconds) * 1000));
-  if (warmUp === 0) {
-    clearTimeout(timers[0]);
-    begin();
+  constructor(number) {
+    this.#number = number;
   }
-  for (const client of clients) client.send();
-  await Promise.all(clients.map((client) => client.closed));
-  for (const timer of timers) clearTimeout(timer);
-  clearInterval(report);
-  end();
-  slowOnes.end();
-  return { ...tally.result(), seconds: elapsed };
+
+  start(clients, send) {
+    this.send = send;
+    this.#idle = clients.slice(this.#number);
+    for (const client of clients.slice(0, this.#number)) send(client);
+  }
+
+  /** Whoever has been free for longest is next: all connections are used. */
+  free(client) {
+    this.#idle.push(client);
+    this.send(this.#idle.shift());
+  }
+
+  stop() {}
+}
+
+/**
+ * Sends at a rate, whatever the server does: a document that is due and finds no connection free
+ * waits, and its time counts from when it was due.
+ */
+class AtRate {
+  #rate;
+  #idle = [];
+  #due = [];
+  #timer;
+
+  constructor(rate) {
+    this.#rate = rate;
+  }
+
+  start(clients, send) {
+    this.#idle = [...clients];
+    this.send = send;
+    const began = performance.now();
+    let count = 0;
+    this.#timer = setInterval(() => {
+      const now = performance.now();
+      for (; began + (count * 1000) / this.#rate <= now; count++) {
+        this.#due.push(began + (count * 1000) / this.#rate);
+      }
+      this.#sendDue();
+    }, TURN);
+  }
+
+  free(client) {
+    this.#idle.push(client);
+    this.#sendDue();
+  }
+
+  #sendDue() {
+    while (this.#due.length > 0 && this.#idle.length > 0) {
+      const client = this.#idle.shift();
+      if (!client.gone) this.send(client, this.#due.shift());
+    }
+  }
+
+  stop() {
+    clearInterval(this.#timer);
+    this.#due = [];
+  }
+}
+
+/** All clients of one server. */
+export class Fleet {
+  #corpus;
+  #clients;
+  #slow;
+  #run;
+
+  constructor(corpus, sockets, slow) {
+    this.#corpus = corpus;
+    this.#clients = sockets.map((socket) => new Client(socket, (client) => this.#onFree(client)));
+    this.#slow = new SlowClients(slow, corpus[0].bytes);
+  }
+
+  /** `connections` fast ones and `slow` slow ones. */
+  static async connect({ host = '127.0.0.1', port, corpus, connections, slow = 0 }) {
+    const where = { host, port };
+    const slowOnes = await connectAll(where, slow);
+    return new Fleet(corpus, await connectAll(where, connections), slowOnes);
+  }
+
+  /**
+   * Sends documents: `rate` of them each second, or without it as many as are answered, with
+   * `underWay` connections at a time (all); beside the slow ones, unless `calm`; for `warmUp` and then `seconds` seconds, or until so many `documents`
+   * are answered. Resolves when all answers are there. `onWindow` is called when the time that is
+   * measured begins, and at its end; `onProgress` now and then.
+   */
+  async run(work) {
+    const { rate, underWay = Infinity, calm = false, documents = Infinity } = work;
+    const { warmUp = 0, seconds } = work;
+    const { onWindow, onProgress } = work;
+    const tally = new Tally();
+    const pace = rate === undefined ? new AtMost(underWay) : new AtRate(rate);
+    const run = { tally, pace, documents, sent: 0, answered: 0, began: 0, elapsed: 0 };
+    const over = new Promise((resolve) => (run.over = resolve));
+    this.#run = run;
+    run.begin = () => {
+      tally.measuring = true;
+      run.began = performance.now();
+      onWindow?.('begins');
+    };
+    run.end = () => {
+      if (run.elapsed > 0) return;
+      run.elapsed = (performance.now() - run.began) / 1000;
+      tally.measuring = false;
+      pace.stop();
+      onWindow?.('ends');
+      if (run.answered === run.sent) run.over();
+    };
+    const report = onProgress && setInterval(() => onProgress(tally), 250);
+    const timers = [setTimeout(run.end, (warmUp + seconds) * 1000)];
+    if (warmUp === 0) run.begin();
+    else timers.push(setTimeout(run.begin, warmUp * 1000));
+    if (!calm) this.#slow.start();
+    const living = this.#clients.filter((client) => !client.gone);
+    pace.start(living, (client, due) => this.#send(client, due));
+    if (living.length === 0) run.end();
+    await over;
+    this.#slow.stop();
+    for (const timer of timers) clearTimeout(timer);
+    clearInterval(report);
+    for (const complaint of this.#slow.complaints.splice(0)) tally.complain(complaint);
+    return { ...tally.result(), seconds: run.elapsed };
+  }
+
+  #send(client, due = performance.now()) {
+    const run = this.#run;
+    if (client.gone || run.elapsed > 0 || run.sent >= run.documents) return;
+    client.send(this.#corpus[run.sent++ % this.#corpus.length], due, run.tally);
+  }
+
+  #onFree(client) {
+    const run = this.#run;
+    run.answered++;
+    const last = run.answered >= run.documents || this.#clients.every(({ gone }) => gone);
+    if (last) run.end();
+    if (run.elapsed === 0) run.pace.free(client);
+    else if (run.answered === run.sent) run.over();
+  }
+
+  end() {
+    this.#slow.end();
+    for (const client of this.#clients) client.end();
+  }
 }

@@ -64,38 +64,58 @@ export async function startServer({ program, options, launcher = [] }) {
   };
 }
 
-/** Has a process of its own send documents; `on` hears `begins`, `ends` and `progress`. */
-export async function sendDocuments(work, on = {}) {
-  const { launcher = [], ...told } = work;
+/** Starts a process that has the clients of any number of servers, its fleets. */
+export function startLoad({ launcher = [] } = {}) {
   const [execPath, ...execArgv] = [...launcher, process.execPath];
   const load = path.join(examples, 'support', 'load.mjs');
   const root = path.dirname(path.resolve(examples));
   const child = keepTrack(fork(load, [root], { execPath, execArgv }));
-  const result = new Promise((resolve, reject) => {
-    child.on('message', (message) => {
-      for (const [name, value] of Object.entries(message)) on[name]?.(value);
-      if (message.failed) reject(failure(`the load: ${message.failed}`));
-      if (message.result) resolve(message.result);
+  const exited = exitOf(child);
+  /** `on` hears `begins`, `ends` and `progress`. */
+  const tell = (message, on = {}) =>
+    new Promise((resolve, reject) => {
+      const hear = (said) => {
+        for (const [name, value] of Object.entries(said)) on[name]?.(value);
+        if (said.result === undefined && said.failed === undefined) return;
+        child.off('message', hear);
+        if (said.failed) reject(failure(`the load: ${said.failed}`));
+        else resolve(said.result);
+      };
+      child.on('message', hear);
+      void exited.then((code) => reject(failure(`the load ended with ${code}`)));
+      child.send(message);
     });
-    void exitOf(child).then((code) => reject(failure(`the load ended with ${code}`)));
-  });
-  child.send(told);
-  return result;
+  return {
+    connect: (fleet, work) => tell({ command: 'connect', fleet, ...work }),
+    run: (fleet, work, on) => tell({ command: 'run', fleet, ...work }, on),
+    end: (fleet) => tell({ command: 'end', fleet }),
+    async stop() {
+      child.disconnect();
+      await exited;
+    },
+  };
 }
 
-/** The load's result, and what the server took in the time that was measured. */
-export async function measureServer(server, work, onProgress) {
+/** A run of a fleet, and what its server took in the time that was measured. */
+export async function measureRun(load, fleet, server, work, onProgress) {
   let before;
   let after;
-  const result = await sendDocuments(
-    { ...work, port: server.port },
-    {
-      begins: () => (before = server.numbers()),
-      ends: () => (after = before.then(() => server.numbers())),
-      progress: onProgress,
-    },
-  );
+  const result = await load.run(fleet, work, {
+    begins: () => (before = server.numbers()),
+    ends: () => (after = before.then(() => server.numbers())),
+    progress: onProgress,
+  });
   return { ...result, ...difference(await before, await after) };
+}
+
+/** The same with clients of its own. */
+export async function measureServer(server, { launcher, ...work }) {
+  const load = startLoad({ launcher });
+  await load.connect('all', { ...work, port: server.port });
+  const result = await measureRun(load, 'all', server, work);
+  await load.end('all');
+  await load.stop();
+  return result;
 }
 
 /** For a document: CPU time in microseconds, and how often JavaScript was called. */
