@@ -17,23 +17,36 @@ interface Held {
   readonly loop: Lender | undefined;
 }
 
+/** So many times its mark, or so many sends, wait for a socket of a program that awaits none of them. */
+const MANY_MARKS = 16;
+const MANY_SENDS = 65_536;
+
+/** The process was told: once is enough to find the place. */
+let told = false;
+
 export class HeldSends {
   /** Bytes that wait. */
   bytes = 0;
   /** Sends under way whose end lets others begin. */
   private awaited = 0;
-  private readonly waiting: Held[] = [];
+  /** Those before `first` had their turn: to shift a long array moves all of it. */
+  private readonly waiting: (Held | undefined)[] = [];
+  private first = 0;
   private readonly isBelow: () => boolean;
+  private readonly mark: () => number;
 
   /** `isBelow`: whether the socket has less to send than its mark. */
-  constructor(isBelow: () => boolean) {
+  constructor(isBelow: () => boolean, mark: () => number) {
     this.isBelow = isBelow;
+    this.mark = mark;
   }
 
   /** Whether anything waits that a signal or its timeout has not ended meanwhile. */
   get any(): boolean {
-    while (this.waiting.length > 0 && !this.waiting[0]!.operation.pending) this.take();
-    return this.waiting.length > 0;
+    while (this.first < this.waiting.length && !this.waiting[this.first]!.operation.pending) {
+      this.take();
+    }
+    return this.first < this.waiting.length;
   }
 
   /** Whether what is sent now has to wait: for others, or for the end of a send under way. */
@@ -54,6 +67,19 @@ export class HeldSends {
     this.bytes += bytes;
     loop?.holdBack();
     this.waiting.push({ operation, bytes, deadline: now() + timeout, alarm, begin, loop });
+    if (!told) this.tellOfMany();
+  }
+
+  /** As a program of streams that ignores what `write` returns, it has no bound but its own memory. */
+  private tellOfMany(): void {
+    const sends = this.waiting.length - this.first;
+    if (this.bytes <= MANY_MARKS * this.mark() && sends <= MANY_SENDS) return;
+    told = true;
+    process.emitWarning(
+      `${sends} sends with ${this.bytes} bytes wait for one socket, and more are begun. ` +
+        'Await each send, or look at socket.bufferedAmount before you make more',
+      'UnawaitedSendsWarning',
+    );
   }
 
   /** `send` made the socket full: its end lets others begin. */
@@ -82,8 +108,8 @@ export class HeldSends {
 
   /** The socket is closed, or what it does is cancelled. */
   cancelAll(): void {
-    const all = this.waiting.splice(0);
-    this.bytes = 0;
+    const all = this.waiting.splice(0).slice(this.first) as Held[];
+    this.bytes = this.first = 0;
     for (const { operation, alarm, loop } of all) {
       alarm?.cancel();
       loop?.letReceive();
@@ -98,7 +124,12 @@ export class HeldSends {
   }
 
   private take(): Held {
-    const held = this.waiting.shift()!;
+    const held = this.waiting[this.first]!;
+    this.waiting[this.first++] = undefined;
+    if (this.first * 2 > this.waiting.length) {
+      this.waiting.splice(0, this.first);
+      this.first = 0;
+    }
     this.bytes -= held.bytes;
     held.alarm?.cancel();
     held.loop?.letReceive();

@@ -365,7 +365,10 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   private told<T>(below: boolean, answer: Answer<S, T>): SendAnswer<S, T> {
     if (this.style === 'packet') return below as SendAnswer<S, T>;
     if (!below) {
-      this.held ??= new HeldSends(() => this.lane.outgoing.isBelow(this.id));
+      this.held ??= new HeldSends(
+        () => this.lane.outgoing.isBelow(this.id),
+        () => highWaterMark(this.id),
+      );
       this.held.follow(answer as Operation<T>);
     }
     return answer as unknown as SendAnswer<S, T>;

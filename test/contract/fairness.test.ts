@@ -3,6 +3,7 @@
  */
 import net from 'node:net';
 import { Worker } from 'node:worker_threads';
+import { execFileSync } from 'node:child_process';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import {
   Collector,
@@ -462,6 +463,64 @@ describe('M4: sends of await style that are begun above the mark', () => {
     for (let i = 0; i < 64; i++) expect(received[i * MiB + 17]).toBe(i);
     expect(received.subarray(64 * MiB).toString()).toBe('the end');
     expect(socket.bufferedAmount).toBe(0);
+  });
+
+  test('M4: very many of them go out in order, some ended before their turn', async () => {
+    const port = newPort();
+    const { socket, peer } = await withRawPeer(port);
+    peer.pause();
+    void socket.send(much).catch(() => undefined);
+    const count = 20_000;
+    const expected: string[] = [];
+    const ended: Promise<unknown>[] = [];
+    for (let i = 0; i < count; i++) {
+      const text = `${i}\n`;
+      const send = socket.send(text);
+      if (i % 5 === 0) {
+        send.cancel();
+        ended.push(failureOf(() => send));
+      } else {
+        expected.push(text);
+        send.catch(() => undefined);
+      }
+    }
+    const rest = expected.join('');
+    expect(socket.bufferedAmount).toBeGreaterThanOrEqual(rest.length);
+    const all = gather(peer, much.length + rest.length);
+    peer.resume();
+    expect((await all).subarray(much.length).toString()).toBe(rest);
+    await Promise.all(ended);
+    await until(() => socket.bufferedAmount === 0);
+  });
+
+  test('M4: a program that ignores its promises is warned, one that awaits them is not', () => {
+    const code = `
+      const net = require('node:net');
+      const { CompletionPort } = require('./dist/index.js');
+      process.on('warning', ({ name, message }) => console.log(name, message));
+      (async () => {
+        const port = new CompletionPort();
+        const peers = [];
+        const server = net.createServer((peer) => peers.push(peer.on('error', () => {})));
+        await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+        const target = { host: '127.0.0.1', port: server.address().port, highWaterMark: 65_536 };
+        const [good, bad] = [await port.connect(target), await port.connect(target)];
+        while (peers.length < 2) await new Promise(setImmediate);
+        const reader = peers.find((peer) => peer.remotePort === good.localPort);
+        reader.resume();
+        for (let i = 0; i < 64; i++) await good.send(Buffer.alloc(1 << 20));
+        console.log('awaited');
+        for (let i = 0; i < 64; i++) bad.send(Buffer.alloc(1 << 20)).catch(() => {});
+        await new Promise(setImmediate);
+        for (const peer of peers) peer.destroy();
+        server.close();
+        await port.close();
+      })();
+    `;
+    const lines = execFileSync(process.execPath, ['--no-warnings', '-e', code], {
+      encoding: 'utf8',
+    });
+    expect(lines).toMatch(/^awaited\nUnawaitedSendsWarning \d+ sends with \d+ bytes wait .*\n$/);
   });
 
   test('M4 O4 O6: cancel, a signal, a timeout and a close reach them', async () => {
