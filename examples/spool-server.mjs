@@ -17,7 +17,7 @@
  *
  * With --native off, `spool` is a stage in JavaScript too, to compare with.
  */
-import { frames, Pipeline } from 'completion-port';
+import { frames, Pipeline } from 'completion-port/stages';
 import { integer, option, readArguments, serverOptions } from './support/arguments.mjs';
 import { makeCounters, readCounters } from './support/counters.mjs';
 import { jsonFrame } from './support/frames.mjs';

@@ -9,7 +9,7 @@
 import { loadBinding } from './loader';
 
 /** Version of the layouts and functions below. */
-export const ABI = 12;
+export const ABI = 13;
 
 /** What a submission asks for and what a packet answers (one numbering for both). */
 export const enum Kind {
@@ -507,6 +507,8 @@ export interface Capability {
 
 export interface Binding {
   readonly abi: number;
+  /** Names this copy of the binary in this process; each has a table of ports of its own. */
+  readonly instance: string;
   /** Driver of this process and why it is not the first choice; throws when the ring's set-up failed for want of memory or descriptors (rule P3). */
   defaultDriver(): { name: string; reason: string };
   /** Asks the kernel anew: for diagnosis. Empty where the driver depends on nothing that could be missing. */

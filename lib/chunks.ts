@@ -1,30 +1,14 @@
 /**
  * Reading a file in order with several reads in flight ahead of the loop.
  */
+import type { FileChunkOptions } from './api';
 import { Kind, NO_CHUNK } from './binding';
 import { failure, outOfBuffers } from './errors';
 import type { File } from './file';
 import type { Entry } from './lane';
 import type { Block, Memory } from './memory';
-import type { OperationOptions } from './operation';
 import { Stream } from './stream';
 import * as validate from './validate';
-
-export interface ChunkOptions extends OperationOptions {
-  /** Bytes of one chunk. Default: 65536. */
-  readonly size?: number | undefined;
-  /** Reads in flight ahead of the loop; 1 to 256. Default: 4. */
-  readonly depth?: number | undefined;
-  /** Where in the file to begin. Default: 0. */
-  readonly position?: number | bigint | undefined;
-  /** Bytes to read at most. Default: up to the end of the file. */
-  readonly length?: number | undefined;
-  /**
-   * Whether to lend the port's memory rather than give Buffers that stay: each chunk is then valid
-   * until the loop asks for the next one. Spares a copy. Default: false.
-   */
-  readonly lend?: boolean | undefined;
-}
 
 const DEFAULT_SIZE = 64 * 1024;
 const DEFAULT_DEPTH = 4;
@@ -46,7 +30,7 @@ export class FileChunks extends Stream<Buffer> {
   private head = 0;
   private lent: Slot | undefined = undefined;
 
-  constructor(file: File<'await'>, options: ChunkOptions = {}) {
+  constructor(file: File<'await'>, options: FileChunkOptions = {}) {
     validate.options(options);
     validate.timeout(options.timeout);
     const { size = DEFAULT_SIZE, depth = DEFAULT_DEPTH, length = Infinity } = options;

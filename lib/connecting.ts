@@ -3,50 +3,22 @@
  */
 import net = require('node:net');
 import { addressesOf } from './addresses';
+import type * as api from './api';
+import type { KeyOption } from './api';
 import { handleAt, Kind, Packet as Slot } from './binding';
 import type { CodedError } from './errors';
-import { keyOf, type KeyOption, type Style } from './handle';
+import { keyOf, type Style } from './handle';
 import type { Lane } from './lane';
 import { begin, discard, keepAliveOf, markOf } from './opening';
-import {
-  ComposedOperation,
-  Operation,
-  OPERATION_OPTIONS,
-  type OperationOptions,
-  type Steps,
-} from './operation';
+import { ComposedOperation, Operation, AWAIT_OPTIONS, type Steps } from './operation';
 import { setHighWaterMark } from './outgoing';
 import { mayUseNet } from './permission';
 import { TcpSocket } from './socket';
 import { Alarm } from './timers';
 import * as validate from './validate';
 
-export interface ConnectOptions extends OperationOptions {
-  /**
-   * Name or address. Default: 'localhost'. Where a name has several addresses, they are tried in
-   * turn, those of IPv6 and IPv4 alternating: the next one when the last has failed, or has not
-   * answered for 250 ms (RFC 8305, as `autoSelectFamily` of node:net).
-   */
-  readonly host?: string | undefined;
-  readonly port: number;
-  /** Makes it answer in packets. Default: await style. */
-  readonly key?: KeyOption | undefined;
-  /**
-   * TCP_NODELAY: small pieces go at once. Default: true, unlike `net`'s: what is sent leaves in
-   * batches anyway, and with Nagle's algorithm the last piece of a message larger than a buffer
-   * waits for the peer's delayed acknowledgement, 40 ms.
-   */
-  readonly noDelay?: boolean | undefined;
-  /** Probes an idle connection, as `setKeepAlive` does. Default: false. */
-  readonly keepAlive?: boolean | undefined;
-  /** Milliseconds before the first probe; 0: two hours. At most 32,767,000. Default: 0. */
-  readonly keepAliveInitialDelay?: number | undefined;
-  /**
-   * Bytes that the connection may have to send before `send` says, or waits, that it is enough; 1 to 4 GiB.
-   * Default: 1 MiB.
-   */
-  readonly highWaterMark?: number | undefined;
-}
+/** Of either style. */
+type ConnectOptions = api.ConnectOptions<KeyOption | undefined>;
 
 const CONNECT_OPTIONS = [
   'host',
@@ -56,7 +28,7 @@ const CONNECT_OPTIONS = [
   'keepAlive',
   'keepAliveInitialDelay',
   'highWaterMark',
-  ...OPERATION_OPTIONS,
+  ...AWAIT_OPTIONS,
 ];
 /** "Connection Attempt Delay" of RFC 8305, section 5; `autoSelectFamilyAttemptTimeout` of node:net. */
 const ATTEMPT_DELAY = 250;

@@ -1,17 +1,14 @@
 /**
  * Taking packets on the event loop: one after another with a handler, or in an async loop.
  */
-import { coded, invalidState } from './errors';
+import type { AwaitOptions, Consumer, Packet } from './api';
+import { abortError, coded, invalidState, timedOut } from './errors';
 import { takenAlready, type Consumer as Taker, type Lane } from './lane';
-import type { Packet } from './packet';
+import { AWAIT_OPTIONS, Watch, type Stoppable } from './operation';
+import { Alarm } from './timers';
+import * as validate from './validate';
 
 const MOST = 256;
-
-/** What `port.consume` returns. */
-export interface Consumer extends Disposable {
-  /** Takes no more packets. */
-  stop(): void;
-}
 
 export class HandlerConsumer implements Taker, Consumer {
   private readonly lane: Lane;
@@ -42,7 +39,7 @@ export class HandlerConsumer implements Taker, Consumer {
     if (!batch.begin(count, true)) return;
     // When the handler throws, its packet stays claimed until the next call to native code.
     do {
-      const answer = this.handler(batch.packet);
+      const answer = this.handler(batch.packet as unknown as Packet);
       if (answer !== undefined) this.refuse(answer);
     } while (this.lane.consumer === this && batch.advance());
     batch.drop();
@@ -71,7 +68,9 @@ export class HandlerConsumer implements Taker, Consumer {
 }
 
 /** The packets of an async loop, each an object of its own. */
-export class PacketStream implements Taker, AsyncIterableIterator<Packet, undefined> {
+export class PacketStream
+  implements Taker, Stoppable, AsyncIterableIterator<Packet, undefined>, AsyncDisposable
+{
   private readonly lane: Lane;
   private resolve: ((result: IteratorResult<Packet, undefined>) => void) | undefined = undefined;
   private reject: ((error: Error) => void) | undefined = undefined;
@@ -80,13 +79,27 @@ export class PacketStream implements Taker, AsyncIterableIterator<Packet, undefi
   /** Shrinks when the loop awaits in the middle of a batch, whose rest then goes back. */
   private appetite = MOST;
 
-  constructor(lane: Lane) {
+  private readonly signal: AbortSignal | undefined;
+  private readonly timeout: number;
+  private watch: Watch | undefined = undefined;
+  private alarm: Alarm | undefined = undefined;
+
+  constructor(lane: Lane, options: AwaitOptions = {}) {
+    validate.options(options);
+    validate.known(options, 'options', AWAIT_OPTIONS);
     this.lane = lane;
+    this.signal = validate.signal(options.signal);
+    this.timeout = validate.timeout(options.timeout);
     begin(lane, this);
+    if (this.signal?.aborted) this.stop(abortError(this.signal.reason));
+    else if (this.signal) this.watch = new Watch(this.signal, this);
   }
 
   next(): Promise<IteratorResult<Packet, undefined>> {
-    if (this.failure !== undefined) return Promise.reject(this.failure);
+    if (this.failure !== undefined) {
+      this.finish();
+      return Promise.reject(this.takeFailure());
+    }
     if (this.done) return Promise.resolve({ done: true, value: undefined });
     if (this.resolve !== undefined) {
       return Promise.reject(invalidState('next() was called before the last one had answered'));
@@ -98,16 +111,32 @@ export class PacketStream implements Taker, AsyncIterableIterator<Packet, undefi
     return new Promise((resolve, reject) => {
       this.resolve = resolve;
       this.reject = reject;
+      if (this.timeout > 0) this.alarm = new Alarm(this.timeout, () => this.expire());
     });
   }
 
   return(): Promise<IteratorResult<Packet, undefined>> {
-    this.stop();
+    this.finish();
     return Promise.resolve({ done: true, value: undefined });
   }
 
   [Symbol.asyncIterator](): this {
     return this;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
+  }
+
+  /** @internal The signal was aborted, or no packet came in time. */
+  stop(reason: Error | undefined): void {
+    if (this.done) return;
+    this.failure = reason;
+    const { reject } = this;
+    if (reject === undefined) return; // the loop has a packet at hand: told when it asks for the next
+    this.resolve = this.reject = undefined;
+    this.finish();
+    reject(this.takeFailure());
   }
 
   wanted(): number {
@@ -119,23 +148,48 @@ export class PacketStream implements Taker, AsyncIterableIterator<Packet, undefi
     this.lane.batch.unprime();
     const { resolve } = this;
     this.resolve = this.reject = undefined;
+    this.alarm?.cancel();
     resolve(this.current());
   }
 
-  ended(error: Error): void {
-    this.failure = error;
-    const { reject } = this;
+  /** Whoever closes the port itself knows: its loop ends. Another thread's is told (rule D10). */
+  ended(error: Error, here: boolean): void {
+    const { resolve, reject } = this;
     this.resolve = this.reject = undefined;
-    reject?.(error);
+    this.over();
+    if (here) {
+      resolve?.({ done: true, value: undefined });
+      return;
+    }
+    this.failure = error;
+    if (reject !== undefined) reject(this.takeFailure());
+  }
+
+  private expire(): void {
+    this.stop(timedOut('packets', {}));
+  }
+
+  /** An iterator fails once, and has ended then. */
+  private takeFailure(): Error {
+    const failure = this.failure!;
+    this.failure = undefined;
+    return failure;
+  }
+
+  /** No more packets are to come. */
+  private over(): void {
+    this.done = true;
+    this.watch?.end();
+    this.alarm?.cancel();
   }
 
   private current(): IteratorYieldResult<Packet> {
-    return { done: false, value: this.lane.batch.packet };
+    return { done: false, value: this.lane.batch.packet as unknown as Packet };
   }
 
-  private stop(): void {
+  private finish(): void {
     if (this.done) return;
-    this.done = true;
+    this.over();
     if (this.lane.consumer !== this) return;
     this.lane.batch.drop();
     this.lane.setConsumer(undefined);

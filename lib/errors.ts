@@ -97,6 +97,13 @@ export const portClosed = (): CodedError => libraryError(LibraryError.PortClosed
 export const queueFull = (): CodedError => libraryError(LibraryError.QueueFull);
 export const outOfBuffers = (): CodedError => libraryError(LibraryError.OutOfBuffers);
 
+/** A token that another copy of the package made, or that of another process. */
+export function portForeign(): CodedError {
+  const message =
+    'The port belongs to another copy of completion-port in this process, or to another process';
+  return coded(new Error(message), 'ERR_PORT_FOREIGN');
+}
+
 /** A pipeline has as many connections and tasks as it may. */
 export function connectionLimit(): CodedError {
   const message = 'The pipeline has as many connections and tasks as it may (maxConnections)';

@@ -1,3 +1,3 @@
-/** What `import` gets: the same classes as `require`. */
-export { CompletionPort, defineStage, frames, Pipeline } from './index.js';
+/** What `import` gets: the same class as `require`. */
+export { CompletionPort } from './index.js';
 export type * from './index.js';

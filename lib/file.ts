@@ -2,42 +2,21 @@
  * Files.
  */
 import { Kind } from './binding';
-import { FileChunks, type ChunkOptions } from './chunks';
+import type * as api from './api';
+import type { Data, FileChunkOptions, FileStatus, OwnedReadOptions, Position } from './api';
+import { FileChunks } from './chunks';
 import { invalidState, outOfBuffers, type Subject } from './errors';
 import { asNothing, asNumber, Handle, type Answer, type Style } from './handle';
 import type { Lane } from './lane';
 import { CopyBack } from './copy-back';
-import { LARGEST_COPY, type Data } from './memory';
+import { LARGEST_COPY } from './memory';
 import type { Aftermath, Decode, OperationOptions } from './operation';
-import { StatusBlock, STATUS_BYTES, type FileStatus } from './status';
+import { StatusBlock, STATUS_BYTES } from './status';
 import * as validate from './validate';
 
-/** Byte position in a file; none: where the last read or write without a position ended. */
-export type Position = number | bigint | null | undefined;
-
-export interface ReadOptions extends OperationOptions {
-  /** Where to begin; none: where the last read or write without one ended. */
-  readonly position?: Position;
-  /** Bytes to read at most. Default: the length of the memory. */
-  readonly length?: number | undefined;
-}
-
-export interface OwnedReadOptions extends OperationOptions {
-  /** Bytes to read at most. */
-  readonly length: number;
-  readonly position?: Position;
-}
-
-export interface WriteOptions extends OperationOptions {
-  /** Where to begin; none: where the last read or write without one ended. */
-  readonly position?: Position;
-  /**
-   * Writes and then brings the data to the device (fdatasync), as a chain (rule O9). The operation
-   * resolves when both are done; packet style gets a `written` and a `synced` packet. Default:
-   * false.
-   */
-  readonly sync?: boolean | undefined;
-}
+/** Options of either style; lib/api.ts tells them apart. */
+type ReadOptions = api.ReadOptions & api.KeyedReadOptions;
+type WriteOptions = api.WriteOptions & api.KeyedWriteOptions;
 
 /** What is known of a file when it is opened. */
 export interface FileTraits {
@@ -231,7 +210,10 @@ export class File<S extends Style = Style> extends Handle<S> {
    * Ends at the end of the file; every chunk but the last has `size` bytes, except of a file
    * without positions (a FIFO, a terminal), which gives what there is.
    */
-  chunks(this: File<'await'>, options?: ChunkOptions): AsyncIterableIterator<Buffer, undefined> {
+  chunks(
+    this: File<'await'>,
+    options?: FileChunkOptions,
+  ): AsyncIterableIterator<Buffer, undefined> {
     this.assertAwaited('chunks');
     return new FileChunks(this, options);
   }

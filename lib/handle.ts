@@ -2,12 +2,14 @@
  * What files, listeners, sockets and timers have in common.
  */
 import { inspect } from 'node:util';
-import { Kind, NO_CHUNK, SubmissionFlag } from './binding';
+import type { CompletionPort, KeyOption, PortToken } from './api';
+import { binding, Kind, NO_CHUNK, SubmissionFlag } from './binding';
 import {
   abortError,
   ECANCELED,
   handleClosed,
   invalidState,
+  portForeign,
   systemError,
   type Subject,
 } from './errors';
@@ -22,7 +24,6 @@ import {
   type Decode,
   type OperationOptions,
 } from './operation';
-import type { CompletionPort, PortToken } from './port';
 import type { TcpSocket } from './socket';
 import type { Timer } from './timer';
 import * as validate from './validate';
@@ -46,9 +47,6 @@ export type SendAnswer<S extends Style, T> = S extends 'packet' ? boolean : Oper
 /** A handle of any kind; `kind` tells which. */
 export type AnyHandle<S extends Style = 'packet'> =
   File<S> | TcpListener<S> | TcpSocket<S> | Timer<S>;
-
-/** A key for a handle: an unsigned 32-bit number, or `'unique'` for one nobody else has. */
-export type KeyOption = number | 'unique';
 
 const noOptions: OperationOptions = {};
 
@@ -191,7 +189,13 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   }
 
   [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
-    return `${this.constructor.name} ${show(this.describe(), options)}`;
+    return `${this.typeName} ${show(this.describe(), options)}`;
+  }
+
+  /** As lib/api.ts calls it. */
+  private get typeName(): string {
+    const kind = this.kind[0]!.toUpperCase() + this.kind.slice(1);
+    return this.style === 'packet' ? `Keyed${kind}` : `${kind}Handle`;
   }
 
   /** @internal What an error of one of its operations is about. */
@@ -501,8 +505,17 @@ export function keyOf(lane: Lane, key: KeyOption | undefined): number | undefine
   return key === 'unique' ? lane.native.uniqueKey() : validate.u32(key, 'key');
 }
 
-export function portIdOf(target: CompletionPort | PortToken): number {
-  validate.options(target, 'target');
-  const token = 'token' in target ? target.token : target;
-  return validate.u32(token.completionPort, 'target.completionPort');
+/** The number of a port of this process; throws for what is none, or another copy's. */
+export function portIdOf(target: CompletionPort | PortToken, name = 'target'): number {
+  if (typeof target !== 'object' || target === null) {
+    throw validate.invalidType(name, 'a CompletionPort or its token', target);
+  }
+  const { completionPort, instance } = tokenOf(target);
+  const id = validate.u32(completionPort, `${name}.completionPort`);
+  if (validate.string(instance, `${name}.instance`) === binding.instance) return id;
+  throw portForeign();
+}
+
+export function tokenOf(target: CompletionPort | PortToken): PortToken {
+  return 'token' in target ? target.token : target;
 }

@@ -47,8 +47,8 @@ export interface Consumer {
   wanted(): number;
   /** Packets `0` to `count` of the completion array are there, awaited ones among them. */
   take(count: number): void;
-  /** The port is gone. */
-  ended(error: Error): void;
+  /** The port is gone; `here`: because this thread has closed or left it. */
+  ended(error: Error, here: boolean): void;
 }
 
 /** A loop over what a socket receives. */
@@ -458,7 +458,7 @@ export class Lane {
     for (const entry of table) {
       if (entry !== undefined) this.answer(entry, LibraryError.PortClosed, 0, 0, false);
     }
-    this.stopConsumer();
+    this.stopConsumer(false);
     for (const handle of this.handles) handle.gone();
     this.holds = 0;
     this.reconcile();
@@ -467,11 +467,11 @@ export class Lane {
     return portClosed();
   }
 
-  /** The port ends: whoever takes packets gets no more. */
-  stopConsumer(): void {
+  /** The port ends, or this thread leaves it (`here`: its own doing): no more packets are to come. */
+  stopConsumer(here: boolean): void {
     const { consumer } = this;
     this.setConsumer(undefined);
-    consumer?.ended(portClosed());
+    consumer?.ended(portClosed(), here);
   }
 
   assertOpen(): void {

@@ -1,6 +1,8 @@
 /**
  * Listening TCP sockets.
  */
+import type * as api from './api';
+import type { ListenerAddress } from './api';
 import { handleAt, Kind, NO_CHUNK, Packet as Slot, SubmissionFlag } from './binding';
 import { ECANCELED, failure, invalidState, timedOut, type Subject } from './errors';
 import { Handle, type Answer, type Style } from './handle';
@@ -11,16 +13,7 @@ import { Stream } from './stream';
 import { Alarm } from './timers';
 import * as validate from './validate';
 
-export interface ListenerAddress {
-  readonly address: string;
-  readonly port: number;
-  readonly family: 'IPv4' | 'IPv6';
-}
-
-export interface AcceptOptions extends OperationOptions {
-  /** Packet style only: `accepted` packets keep coming. Default: false. */
-  readonly multishot?: boolean | undefined;
-}
+type AcceptOptions = api.AcceptOptions & OperationOptions;
 
 /** Connections accepted ahead of the loop. */
 const BACKLOG = 64;

@@ -12,13 +12,13 @@
  * program owns has its own, which is detached when it is released, so that no late write reaches
  * the next owner.
  */
+import type { Data } from './api';
 import { COPY_BLOCK, NO_CHUNK, type NativeLane } from './binding';
 import { bufferReleased, outOfBuffers } from './errors';
 import type { Lane } from './lane';
 import * as validate from './validate';
 
-/** Bytes to send or write: a string is encoded as UTF-8. */
-export type Data = string | ArrayBufferView;
+export type { Data };
 
 interface Chunk {
   /** All of it, for copies in and out: no program ever sees it. */

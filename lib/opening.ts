@@ -4,55 +4,22 @@
 import { toNamespacedPath } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { addressesOf } from './addresses';
+import type * as api from './api';
+import type { KeyOption } from './api';
 import { handleAt, Kind, Packet as Slot, SocketOption, type NativeLane } from './binding';
 import { EADDRNOTAVAIL, EAFNOSUPPORT, systemError } from './errors';
 import { File, type FileTraits } from './file';
-import { keyOf, watchSignal, type KeyOption, type Style } from './handle';
+import { keyOf, watchSignal, type Style } from './handle';
 import type { Lane } from './lane';
 import { TcpListener } from './listener';
-import {
-  ComposedOperation,
-  Operation,
-  OPERATION_OPTIONS,
-  type OperationOptions,
-} from './operation';
+import { ComposedOperation, Operation, AWAIT_OPTIONS, type OperationOptions } from './operation';
 import { HIGH_WATER_MARK, setHighWaterMark } from './outgoing';
 import { mayUseNet } from './permission';
 import { secondsOf, type TcpSocket } from './socket';
 import * as validate from './validate';
 
-export interface ListenOptions extends OperationOptions {
-  /** Name or address. Default: '::', or '0.0.0.0' where there is no IPv6. */
-  readonly host?: string | undefined;
-  /** 0: one the system picks. */
-  readonly port: number;
-  /** Makes it, and its connections, answer in packets. Default: await style. */
-  readonly key?: KeyOption | undefined;
-  /** Connections that wait to be accepted at most. Default: 511. */
-  readonly backlog?: number | undefined;
-  /**
-   * SO_REUSEPORT: several sockets may listen on the port, and the system spreads connections over
-   * them. Default: false. Windows has no such thing (ENOTSUP): there one listener with a key does,
-   * whose connections go to all threads of the port.
-   */
-  readonly reusePort?: boolean | undefined;
-  /** IPV6_V6ONLY. Default: false. */
-  readonly ipv6Only?: boolean | undefined;
-  /** TCP_NODELAY for its connections. Default: true, as in `connect`. */
-  readonly noDelay?: boolean | undefined;
-  /**
-   * Probes its connections while they are idle, as `socket.setKeepAlive` does. They take it over from
-   * the listening socket. Default: false.
-   */
-  readonly keepAlive?: boolean | undefined;
-  /** Milliseconds before the first probe; 0: two hours. At most 32,767,000. Default: 0. */
-  readonly keepAliveInitialDelay?: number | undefined;
-  /**
-   * Bytes that each of its connections may have to send before `send` says, or waits, that it is enough; 1 to 4 GiB.
-   * Default: 1 MiB.
-   */
-  readonly highWaterMark?: number | undefined;
-}
+/** Of either style. */
+export type ListenOptions = api.ListenOptions<KeyOption | undefined>;
 
 export interface OpenRequest extends OperationOptions {
   readonly path: Buffer;
@@ -164,7 +131,7 @@ const LISTEN_OPTIONS = [
   'keepAlive',
   'keepAliveInitialDelay',
   'highWaterMark',
-  ...OPERATION_OPTIONS,
+  ...AWAIT_OPTIONS,
 ];
 
 export function checkListenOptions(options: ListenOptions): void {

@@ -3,37 +3,18 @@
  */
 import { inspect } from 'node:util';
 import type { Kind } from './binding';
+import type { AwaitOptions, PacketOptions } from './api';
+import { ETIMEDOUT } from './errno';
 import { abortError, cancelled, ECANCELED, failure, timedOut, type Subject } from './errors';
 import type { Entry, Lane } from './lane';
 import { Alarm } from './timers';
 import * as validate from './validate';
 
-/** What every operation that can wait accepts. */
-export interface OperationOptions {
-  /**
-   * Cancels the operation when it is aborted: it then rejects with an `AbortError` (code
-   * `ABORT_ERR`) whose `cause` is the signal's reason, unless its natural result came first.
-   * A signal that is aborted already rejects without submitting anything. Handles with a key don't
-   * take one: use `handle.cancel()`.
-   */
-  readonly signal?: AbortSignal | undefined;
-  /** Milliseconds after which the operation ends with `ETIMEDOUT` (rule O6). Default: no limit. */
-  readonly timeout?: number | undefined;
-  /**
-   * An unsigned 32-bit number that comes back as `packet.tag`: tells several operations in flight
-   * on one handle apart. Packet style only. Default: 0.
-   */
-  readonly tag?: number | undefined;
-  /**
-   * Answers with a packet only when the operation fails: spares a program that does not care when
-   * exactly its bytes were sent half of its packets. As an OVERLAPPED whose event has its lowest bit
-   * set does on Windows. Packet style only; without effect on a receive or accept. Default: false.
-   */
-  readonly quiet?: boolean | undefined;
-}
+/** Options of an operation of either style; lib/api.ts tells them apart. */
+export type OperationOptions = AwaitOptions & PacketOptions;
 
-/** The names of `OperationOptions`. */
-export const OPERATION_OPTIONS = ['signal', 'timeout', 'tag', 'quiet'] as const;
+/** The names of options of whatever is awaited. */
+export const AWAIT_OPTIONS = ['signal', 'timeout'] as const;
 
 /** Turns the packet at `at` (an index in `lane.words`) into what the operation resolves to. */
 export type Decode<T> = (result: number, at: number, operation: Operation<unknown>) => T;
@@ -358,5 +339,57 @@ export class ComposedOperation<T> extends Operation<T> implements Steps {
       this.alarm?.cancel();
       this.lane.hold(-1);
     }
+  }
+}
+
+/**
+ * Waits for a packet that nothing can bring about sooner: given up, it fails at once, and the packet
+ * finds nobody who cares.
+ */
+export class NoticeOperation extends Operation<void> {
+  static {
+    awaitedAsItIs(this.prototype);
+  }
+
+  private alarm: Alarm | undefined = undefined;
+  private held = false;
+
+  /** @internal Keeps the process alive until it is over. */
+  constructor(lane: Lane, kind: Kind, options: AwaitOptions) {
+    super(lane, kind, {}, () => undefined);
+    const signal = validate.signal(options.signal);
+    const timeout = validate.timeout(options.timeout);
+    if (signal?.aborted) {
+      this.fail(abortError(signal.reason));
+      return;
+    }
+    if (signal) this.watch = new Watch(signal, this);
+    if (timeout > 0) this.alarm = new Alarm(timeout, () => this.fail(this.errorOf(ETIMEDOUT)));
+    this.held = true;
+    lane.hold(1);
+  }
+
+  /** @internal */
+  override stop(): void {
+    this.fail(this.errorOf(ECANCELED));
+  }
+
+  /** @internal */
+  override fulfil(value: void): void {
+    this.over();
+    super.fulfil(value);
+  }
+
+  /** @internal */
+  override fail(error: Error): void {
+    this.over();
+    super.fail(error);
+  }
+
+  private over(): void {
+    this.alarm?.cancel();
+    if (!this.held) return;
+    this.held = false;
+    this.lane.hold(-1);
   }
 }

@@ -4,37 +4,19 @@
 import { inspect } from 'node:util';
 import { handleAt, Kind, NO_CHUNK, Packet as Slot, PacketFlag, type LibraryError } from './binding';
 import { bufferReleased, codeOf, failure, invalidState, packetReleased } from './errors';
-import type { AnyHandle, SendAnswer, Style } from './handle';
+import type { KeyedSocket, Operation, PacketObject, PacketType, SocketHandle } from './api';
+import type { AnyHandle } from './handle';
 import type { Lane } from './lane';
 import type { OperationOptions } from './operation';
 import type { TcpSocket } from './socket';
 import { acceptedSocket, handleFor } from './wrap';
 
-/** What a packet answers. */
-export type PacketType =
-  | 'none'
-  | 'opened'
-  | 'closed'
-  | 'read'
-  | 'written'
-  | 'synced'
-  | 'truncated'
-  | 'allocated'
-  | 'status'
-  | 'accepted'
-  | 'connected'
-  | 'received'
-  | 'sent'
-  | 'ended'
-  | 'fired'
-  | 'posted'
-  | 'handedOff'
-  | 'abandoned'
-  | 'drain';
+/** As the table has them; 'none' for what no program gets to see. */
+type Name = PacketType | 'none';
 
-const types: readonly PacketType[] = [
+const types: readonly Name[] = [
   'none',
-  'opened',
+  'none',
   'closed',
   'read',
   'written',
@@ -42,9 +24,9 @@ const types: readonly PacketType[] = [
   'synced',
   'truncated',
   'allocated',
-  'status',
+  'none',
   'accepted',
-  'connected',
+  'none',
   'received',
   'sent',
   'ended',
@@ -59,20 +41,6 @@ const types: readonly PacketType[] = [
   'sent',
   'drain',
 ];
-
-/** A packet's contents, copied: stays valid. */
-export interface PacketObject {
-  readonly type: PacketType;
-  readonly key: number;
-  readonly handle: AnyHandle | undefined;
-  readonly value: number;
-  readonly tag: number;
-  readonly error: Error | undefined;
-  readonly more: boolean;
-  readonly accepted: TcpSocket<'packet'> | undefined;
-  /** Received bytes, in memory of their own. */
-  readonly data: Buffer | undefined;
-}
 
 const SLOT_WORDS = Slot.SIZE / 4;
 /** In place of an index: the object shows no packet. */
@@ -113,7 +81,7 @@ export class Packet {
   }
 
   /** What happened. */
-  get type(): PacketType {
+  get type(): Name {
     return types[this.kind] ?? 'none';
   }
 
@@ -218,11 +186,16 @@ export class Packet {
    * more is received from the connection that these bytes came from (rule M4). Throws
    * `ERR_INVALID_STATE` without received bytes.
    */
-  sendTo<S extends Style>(socket: TcpSocket<S>, options?: OperationOptions): SendAnswer<S, number> {
+  sendTo(socket: KeyedSocket, options?: OperationOptions): boolean;
+  sendTo(socket: SocketHandle, options?: OperationOptions): Operation<number>;
+  sendTo(
+    socket: KeyedSocket | SocketHandle,
+    options?: OperationOptions,
+  ): boolean | Operation<number> {
     if (this.chunk === NO_CHUNK) throw invalidState('The packet holds no received bytes');
     if (!this.lends) throw bufferReleased();
     const { chunk, start, bytes, feeder } = this;
-    const answer = socket.forward(chunk, start, bytes, feeder, options);
+    const answer = (socket as TcpSocket).forward(chunk, start, bytes, feeder, options);
     this.lends = false;
     this.lane.memory.forget(this.chunk, this.start);
     return answer;
@@ -233,14 +206,14 @@ export class Packet {
     const { type, key, handle, value, tag, error, more, accepted } = this;
     const data = this.lends || this.kept !== undefined ? this.data : undefined;
     return {
-      type,
+      type: type as PacketType,
       key,
-      handle,
+      handle: handle,
       value,
       tag,
       error,
       more,
-      accepted,
+      accepted: accepted,
       data: data === undefined ? undefined : Buffer.from(data),
     };
   }

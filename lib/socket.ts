@@ -1,6 +1,8 @@
 /**
  * TCP connections.
  */
+import type * as api from './api';
+import type { Data, SocketChunkOptions } from './api';
 import { Kind, NO_CHUNK, Packet as Slot, SocketOption, SubmissionFlag } from './binding';
 import { ECANCELED } from './errno';
 import {
@@ -23,7 +25,7 @@ import {
 } from './handle';
 import { HeldSends } from './held-sends';
 import type { Lender } from './lane';
-import { LARGEST_COPY, type Data } from './memory';
+import { LARGEST_COPY } from './memory';
 import {
   Operation,
   PairedOperation,
@@ -36,38 +38,10 @@ import { Stream } from './stream';
 import { CopyBack } from './copy-back';
 import * as validate from './validate';
 
-export interface ReceiveOptions extends OperationOptions {
-  /** Memory to receive into; without it bytes come in a Buffer of their own. */
-  readonly into?: ArrayBufferView | undefined;
-  /**
-   * Packet style only: `received` packets keep coming until cancelled, failed or at the end; the
-   * last one has `more` false. RECV multishot | re-armed | re-armed. Default: false.
-   */
-  readonly multishot?: boolean | undefined;
-}
-
-export interface SendOptions extends OperationOptions {
-  /**
-   * Releases what of the data is the program's own memory of the port (`allocate`, `keep`) when it
-   * is sent. Default: false.
-   */
-  readonly release?: boolean | undefined;
-}
-
-export interface SendFileOptions extends OperationOptions {
-  /** Where in the file to begin. Default: 0. */
-  readonly position?: number | bigint | undefined;
-  /** Bytes to send at most. Default: up to the end of the file. */
-  readonly length?: number | undefined;
-}
-
-export interface ReceivedOptions extends OperationOptions {
-  /**
-   * Whether to lend the port's memory rather than give Buffers that stay: the bytes are then valid
-   * until the loop asks for more. Spares a copy. Default: false.
-   */
-  readonly lend?: boolean | undefined;
-}
+/** Options of either style; lib/api.ts tells them apart. */
+type ReceiveOptions = api.ReceiveOptions & api.KeyedReceiveOptions;
+type SendOptions = api.SendOptions & api.KeyedSendOptions;
+type SendFileOptions = api.SendFileOptions & api.KeyedSendFileOptions;
 
 interface Address {
   readonly address: string;
@@ -182,7 +156,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
    * Throws `ERR_HANDLE_CLOSED` for a file that is closed, and `ERR_INVALID_ARG_VALUE` for one that
    * is not a regular file, or was opened with `direct`, past the page cache that the bytes come from.
    */
-  sendFile<F extends Style>(file: File<F>, options?: SendFileOptions): SendAnswer<S, number> {
+  sendFile(file: api.FileHandle | api.KeyedFile, options?: SendFileOptions): SendAnswer<S, number> {
     this.assertOpen();
     const source = sendable(file);
     if (!this.admits(options)) return this.told(true, this.aborted(Kind.SendFile, options));
@@ -253,7 +227,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   /** The same, with a signal, a timeout for each receive, or bytes that are lent. */
   chunks(
     this: TcpSocket<'await'>,
-    options?: ReceivedOptions,
+    options?: SocketChunkOptions,
   ): AsyncIterableIterator<Buffer, undefined> {
     this.assertOpen();
     if ((this.style as Style) === 'packet') {
@@ -496,8 +470,8 @@ export function secondsOf(initialDelay: number): number {
 }
 
 /** The name of a file that can be sent from. */
-function sendable(file: File): number {
-  if (!(file instanceof File)) throw validate.invalidType('file', 'an instance of File', file);
+function sendable(file: unknown): number {
+  if (!(file instanceof File)) throw validate.invalidType('file', 'an open file', file);
   if (file.closed) throw handleClosed();
   const { fileKind, direct } = file.traits;
   if (fileKind !== 'regular') throw validate.invalidValue('file', 'must be a regular file', file);
@@ -535,7 +509,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   /** Sends of what it gave that wait for their turn. */
   private unsent = 0;
 
-  constructor(socket: TcpSocket<'await'>, options: ReceivedOptions = {}) {
+  constructor(socket: TcpSocket<'await'>, options: SocketChunkOptions = {}) {
     validate.options(options);
     super(socket.lane, options);
     this.socket = socket;

@@ -2,6 +2,7 @@
  * What `file.stat()` resolves to.
  */
 import { constants } from 'node:fs';
+import type { FileStatus } from './api';
 import type { Lane } from './lane';
 import type { Aftermath } from './operation';
 
@@ -9,8 +10,8 @@ const FIELDS = 13;
 /** Bytes of the block native code writes the status to. */
 export const STATUS_BYTES = 4096;
 
-/** The status of a file, as `fs.Stats` has it; times have fractions of milliseconds. */
-export class FileStatus {
+/** The FileStatus of lib/api.ts. */
+export class Status implements FileStatus {
   /** Bytes. */
   readonly size: number;
   /** Blocks of 512 bytes it takes on the device. */
@@ -102,7 +103,7 @@ export class StatusBlock implements Aftermath {
   }
 
   read(): FileStatus {
-    return new FileStatus(this.lane.memory.bytes(this.chunk), this.start);
+    return new Status(this.lane.memory.bytes(this.chunk), this.start);
   }
 
   after(): void {

@@ -1,17 +1,13 @@
 /**
  * Timers that answer through the port.
  */
+import type { TimerStartOptions } from './api';
 import { Kind, NO_CHUNK } from './binding';
 import { ECANCELED, failure, invalidState, type Subject } from './errors';
 import { asNothing, Handle, type Answer, type Style } from './handle';
 import type { OperationOptions } from './operation';
 import { Stream } from './stream';
 import * as validate from './validate';
-
-export interface TimerOptions {
-  /** Fires again and again: `true` after the same time, a number after so many milliseconds. */
-  readonly repeat?: boolean | number | undefined;
-}
 
 const about: Subject = {};
 /** Ten thousand years. */
@@ -46,7 +42,7 @@ export class Timer<S extends Style = Style> extends Handle<S> {
   }
 
   /** Packet style: a `fired` packet after `delay` milliseconds, and again with `repeat`. */
-  start(this: Timer<'packet'>, delay: number, options: TimerOptions = {}): void {
+  start(this: Timer<'packet'>, delay: number, options: TimerStartOptions = {}): void {
     this.assertStyle('packet', 'start()');
     validate.options(options);
     const { repeat = false } = options;

@@ -10,10 +10,10 @@ import {
   turns,
   withRawPeer,
   type CompletionPort,
-  type File,
+  type FileHandle,
 } from './support/harness';
 
-async function silentFifo(port: CompletionPort): Promise<File<'await'>> {
+async function silentFifo(port: CompletionPort): Promise<FileHandle> {
   const { name } = await writtenFifo();
   return port.open(name, 'r+');
 }

@@ -165,7 +165,7 @@ test('a loop over connections ends with ETIMEDOUT when none comes in time', asyn
 test('a timeout of ticks is refused', async () => {
   const port = newPort();
   const timer = port.timer();
-  const wrong = (): unknown => timer.every(1, { timeout: 5 });
+  const wrong = (): unknown => timer.every(1, { timeout: 5 } as object);
   expect(wrong).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }));
   await port.close();
 });

@@ -4,7 +4,7 @@ import net from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { chromium, type Page } from 'playwright-core';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { frames, type Inspector, type Pipeline } from '../dist/index.js';
+import { frames, type Inspector, type Pipeline } from '../dist/stages.js';
 import { failureOf, until } from './support/harness';
 import { Client, fixture, newPipeline, scripted } from './support/stages';
 

@@ -19,6 +19,7 @@ import {
   turns,
   until,
   type Packet,
+  type ReceivedPacket,
 } from './support/harness';
 
 test('require and import give the same classes', async () => {
@@ -37,7 +38,7 @@ test('require and import give the same classes', async () => {
 const released = expect.objectContaining({ code: 'ERR_PACKET_RELEASED' });
 
 /** Each way to ask a packet for something. */
-const readers: Record<string, (packet: Packet) => unknown> = {
+const readers: Record<string, (packet: ReceivedPacket) => unknown> = {
   type: (packet) => packet.type,
   key: (packet) => packet.key,
   handle: (packet) => packet.handle,
@@ -72,7 +73,9 @@ test.each(Object.keys(readers))('%s of a packet that is no longer at hand throws
   for (let i = 0; i < 3; i++) port.post(i, i * 10);
   const packets = [...port.get(3)];
   expect(packets.length).toBe(3);
-  for (const packet of packets) expect(() => readers[name]!(packet)).toThrow(released);
+  for (const packet of packets) {
+    expect(() => readers[name]!(packet as unknown as ReceivedPacket)).toThrow(released);
+  }
   expect(inspect(packets[0])).toBe('Packet { released }');
 });
 
@@ -250,9 +253,9 @@ test('util.inspect tells what a thing is', async () => {
   const port = newPort({ concurrency: 2 });
   expect(inspect(port)).toMatch(/^CompletionPort \{[^]*concurrency: 2[^]*state: 'open'/);
   const { socket } = await keyedWithRawPeer(port, 77);
-  expect(inspect(socket)).toMatch(/^TcpSocket \{[^]*key: 77[^]*remote: '127.0.0.1:\d+'/);
+  expect(inspect(socket)).toMatch(/^KeyedSocket \{[^]*key: 77[^]*remote: '127.0.0.1:\d+'/);
   const file = await port.open(temporaryFile('', 'name.txt'));
-  expect(inspect(file)).toMatch(/^File \{[^]*name\.txt/);
+  expect(inspect(file)).toMatch(/^FileHandle \{[^]*name\.txt/);
   const operation = file.stat();
   expect(inspect(operation)).toBe('Operation { pending }');
   await operation;
@@ -261,7 +264,7 @@ test('util.inspect tells what a thing is', async () => {
   for (const packet of port.get(1))
     expect(inspect(packet)).toMatch(/^Packet \{[^]*type: 'posted'[^]*key: 5/);
   const timer = port.timer();
-  expect(inspect(timer)).toMatch(/^Timer \{/);
+  expect(inspect(timer)).toMatch(/^TimerHandle \{/);
   await file.close();
   expect(inspect(file)).toMatch(/state: 'closed'/);
   await port.close();
@@ -275,7 +278,7 @@ test('types: packet style methods return no operations, unknown options are reje
   writeFileSync(
     file,
     `
-import { CompletionPort, type Operation, type TcpSocket } from ${JSON.stringify(`${root}dist/index.js`)};
+import { CompletionPort, type KeyedSocket, type Operation, type SocketHandle } from ${JSON.stringify(`${root}dist/index.js`)};
 declare const port: CompletionPort;
 const keyed = await port.connect({ port: 1, key: 1 });
 const awaited = await port.connect({ port: 1 });
@@ -285,7 +288,7 @@ const buffer: Buffer = await awaited.receive();
 const into: number = await awaited.receive(new Uint8Array(1));
 const key: number = keyed.key;
 const none: undefined = awaited.key;
-const socket: TcpSocket<'packet'> = keyed;
+const socket: KeyedSocket = keyed;
 // @ts-expect-error packet style gives no promise
 keyed.send('x').then();
 // @ts-expect-error packet style gives no bytes
@@ -301,7 +304,7 @@ new CompletionPort({ driver: 'kqueue' });
 // @ts-expect-error loops are for await style
 for await (const chunk of keyed.chunks()) chunk;
 // @ts-expect-error not assignable to the other style
-const other: TcpSocket<'await'> = keyed;
+const other: SocketHandle = keyed;
 // @ts-expect-error stat is for await style
 (await port.open('x', 'r', { key: 1 })).stat();
 // @ts-expect-error timers without a key wait

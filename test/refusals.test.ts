@@ -77,7 +77,7 @@ describe.runIf(linux).each(drivers)('%s', (driver) => {
 
   test('a spool directory in /proc is told of when the stage is made', async () => {
     // Nothing can be created there, whichever way it is asked for.
-    const { frames } = await import('../dist/index.js');
+    const { frames } = await import('../dist/stages.js');
     const wrong = (): unknown =>
       frames({ length: 'u32be', spool: 'file', directory: '/proc/self' });
     expect(wrong).toThrow(expect.objectContaining({ code: expect.any(String) as string }));

@@ -38,7 +38,7 @@ test('timers that tests replace do not stop a port', async () => {
 test('timers that tests replace do not stop a pipeline', async () => {
   const printed = await outputOf(`${still}
     import net from 'node:net';
-    import { Pipeline } from ${JSON.stringify(library)};
+    import { Pipeline } from ${JSON.stringify(library.replace('index.js', 'stages.js'))};
     const pipeline = new Pipeline({ a: { stage: new URL(${JSON.stringify(stage)}), threads: 1 } });
     const { port } = await pipeline.listen('a', { host: '127.0.0.1', port: 0 });
     const client = net.connect(port, '127.0.0.1').on('error', () => undefined);

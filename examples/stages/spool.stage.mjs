@@ -3,7 +3,7 @@
  * receives documents, hands a connection on when it has a whole one, and sends the answer when it is
  * back. Each state is a few lines, because what comes before and after is another state's business.
  */
-import { defineStage } from 'completion-port';
+import { defineStage } from 'completion-port/stages';
 import { frame } from '../support/frames.mjs';
 import { Spool, spoolFields } from '../support/spool.mjs';
 import { FAREWELL, timedOut, tooLarge } from '../support/spool-options.mjs';

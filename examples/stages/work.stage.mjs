@@ -2,7 +2,7 @@
  * The spool server's second stage: looks at whole documents, and answers. A connection comes with
  * its document and goes back with the answer; it never waits here for a client.
  */
-import { defineStage } from 'completion-port';
+import { defineStage } from 'completion-port/stages';
 import { count } from '../support/counters.mjs';
 import { Description } from '../support/describe.mjs';
 import { jsonFrame } from '../support/frames.mjs';

@@ -4,19 +4,18 @@
 import { inspect } from 'node:util';
 import { handleAt, Kind, NO_CHUNK, SubmissionFlag } from '../binding';
 import { invalidState, outOfBuffers, queueFull } from '../errors';
-import type { File } from '../file';
 import type { Block, Data } from '../memory';
 import type { Operation } from '../operation';
-import type { FileOptions } from '../port';
+import type { FileHandle, FileOptions, KeyedSocket } from '../api';
 import type { TcpSocket } from '../socket';
 import * as validate from '../validate';
 import { handleFor } from '../wrap';
 import { monotonic } from './clock';
 import { setDeadline } from './deadline';
-import type { State, Transition } from './definition';
-import { StageBatch, StageDocument, type Reply } from './documents';
+import type { HandOffOptions, RecordFields, RecordOf, Reply, Transition } from './api';
+import type { State } from './definition';
+import { StageBatch, StageDocument } from './documents';
 import { unknownStage, unknownState } from './failures';
-import type { RecordFields, RecordOf } from './fields';
 import {
   connectionReleased,
   Header,
@@ -32,6 +31,8 @@ export const enum Action {
   None,
   Close,
   HandOff,
+  /** Stays, in another state. */
+  Enter,
 }
 
 /** What is called for a packet, in this order. */
@@ -58,12 +59,7 @@ export const enum Event {
   Failed,
 }
 
-export interface HandOffOptions {
-  /** The state it begins in. Default: the stage's initial one. */
-  readonly state?: string | undefined;
-}
-
-const TRANSITION: Transition = Object.freeze({ transition: true });
+const TRANSITION = Object.freeze({}) as Transition;
 /** Some 24 days: what other timers of Node.js can wait at most. */
 const LONGEST = 2 ** 31 - 1;
 
@@ -108,6 +104,8 @@ export class Connection<
   target: StageInfo | undefined = undefined;
   /** @internal */
   targetState = NONE;
+  /** @internal Where it goes with Action.Enter. */
+  next: State | undefined = undefined;
   /** @internal Its document, where a handler has seen it. */
   documentBlock: Block | undefined = undefined;
   /** @internal Handlers called since its packet was taken. */
@@ -157,7 +155,7 @@ export class Connection<
   }
 
   /** Its socket, in packet style, for options and addresses; undefined for a task. */
-  get handle(): TcpSocket<'packet'> | undefined {
+  get handle(): KeyedSocket | undefined {
     const id = this.handleId;
     if (id === 0) return undefined;
     return handleFor(this.thread.lane, id, this.name, Kind.Receive) as TcpSocket<'packet'>;
@@ -201,7 +199,7 @@ export class Connection<
     path: string | Buffer | URL | number,
     flags: string | number = 'r',
     options: FileOptions = {},
-  ): Operation<File<'await'>> {
+  ): Operation<FileHandle> {
     this.check();
     return this.thread.lane.port.open(path, flags, { ...options, key: undefined });
   }
@@ -264,6 +262,20 @@ export class Connection<
       throw validate.outOfRange('milliseconds', `>= 0 && <= ${LONGEST}`, milliseconds);
     }
     setDeadline(this.thread, this, milliseconds === 0 ? 0 : monotonic() + milliseconds);
+  }
+
+  /**
+   * Goes to another state when the handler is done, as returning its name does: for async handlers,
+   * where TypeScript takes a name for any string. `ERR_UNKNOWN_STATE`.
+   */
+  enter(state: NoInfer<S>): Transition {
+    this.leaving('enter');
+    const { machine, stage } = this.thread;
+    const next = machine.indexes.get(validate.string(state, 'state'));
+    if (next === undefined) throw unknownState(stage.name, this.now.name, this.name, state);
+    this.next = next;
+    this.action = Action.Enter;
+    return TRANSITION;
   }
 
   /**
@@ -372,7 +384,9 @@ export class Connection<
     this.check();
     if ((this.flags & RecordFlag.Closing) !== 0) throw invalidState('The connection is closed');
     if (this.action === Action.None) return;
-    throw invalidState(`${what}() comes after handOff(), reply() or close() in the same handler`);
+    throw invalidState(
+      `${what}() comes after enter(), handOff(), reply() or close() in the same handler`,
+    );
   }
 
   private remote(): { address: string; port: number } | undefined {

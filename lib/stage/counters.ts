@@ -2,6 +2,7 @@
  * What a thread of a stage counts and measures, in memory that the pipeline's thread sees.
  */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
+import type { HistogramSummary } from './api';
 
 /** Where each number stands. */
 export const enum Counter {
@@ -37,19 +38,7 @@ export function newMeasures(): Measures {
   return { queueing: createHistogram(), handling: createHistogram() };
 }
 
-/** A summary of a histogram: microseconds. */
-export interface Summary {
-  readonly count: number;
-  readonly min: number;
-  readonly mean: number;
-  readonly max: number;
-  readonly p50: number;
-  readonly p90: number;
-  readonly p99: number;
-  readonly p999: number;
-}
-
-export function summarize(parts: readonly RecordableHistogram[]): Summary {
+export function summarize(parts: readonly RecordableHistogram[]): HistogramSummary {
   const all = createHistogram();
   for (const part of parts) all.add(part);
   if (all.count === 0)

@@ -4,88 +4,15 @@
  */
 import { coded } from '../errors';
 import * as validate from '../validate';
+import type { HandlerResult, RecordFields, Stage, StageDefinition } from './api';
 import type { Connection } from './connection';
-import { checkFields, type RecordFields } from './fields';
-
-/** What `c.handOff`, `c.close` and `c.reply` give a handler to return: the connection leaves. */
-export interface Transition {
-  /** @internal */
-  readonly transition: true;
-}
-
-/** What a handler may return: nothing to stay, the name of a state, or that it leaves. */
-export type Next<S extends string> = S | Transition | void | undefined;
-
-type Result<S extends string> = Next<S> | Promise<Next<S>>;
-
-/**
- * The events of a state. Each handler may be async: the connection's key stays held meanwhile, so
- * nothing else happens to the connection (rule D8). What it throws goes to `failed`.
- */
-export interface Handlers<C, S extends string> {
-  /** The connection has come into this state: from nowhere, from another stage, or another state. */
-  entered?(this: void, c: C): Result<S>;
-  /** It came from stage `from`; after `entered`. */
-  handedOff?(this: void, c: C, from: string): Result<S>;
-  /**
-   * Bytes came; they are lent until the handler, or its promise, is done. While a state has no
-   * such handler nothing is received, and what has arrived waits with the connection.
-   */
-  received?(this: void, c: C, bytes: Buffer): Result<S>;
-  /** The peer sends no more. Default: close. */
-  ended?(this: void, c: C): Result<S>;
-  /** So many bytes of one `c.send` are with the kernel. */
-  sent?(this: void, c: C, bytes: number): Result<S>;
-  /**
-   * Most of what `c.send` was given is with the kernel: follows a `c.send` that returned false. What
-   * the connection is sent from `received` holds back its receiving meanwhile (rule M4).
-   */
-  drain?(this: void, c: C): Result<S>;
-  /** A value of `c.post`, `pipeline.post` or `pipeline.start`. */
-  posted?(this: void, c: C, value: number): Result<S>;
-  /** The time of `c.timeout` has passed. Default: `failed` with `ETIMEDOUT`. */
-  timeout?(this: void, c: C): Result<S>;
-  /** The connection is closed: the last event, after which its record is released. */
-  closed?(this: void, c: C): void | Promise<void>;
-  /**
-   * The thread that was at this connection died in the middle: what it submitted last may be lost.
-   * Default: close.
-   */
-  abandoned?(this: void, c: C): Result<S>;
-  /** An operation failed, or a handler threw. Default: close. */
-  failed?(this: void, c: C, error: Error): Result<S>;
-}
-
-/** What `defineStage` takes. */
-export interface StageDefinition<R extends RecordFields, S extends string, L> {
-  /** The fields this stage uses, shared by name with the pipeline's other stages. */
-  readonly record?: R;
-  /**
-   * Makes an object that lives in one thread only, for each connection that comes: `c.local`. The
-   * connection then stays with that thread as long as it is at this stage.
-   */
-  local?(this: void, c: Connection<R, S, undefined>): L;
-  /** The state a connection begins in. Default: the first of `states`. */
-  readonly initial?: NoInfer<S>;
-  readonly states: { readonly [K in S]: Handlers<Connection<R, S, L>, NoInfer<S>> };
-  /** Handlers of events for the states that have none of their own. */
-  readonly otherwise?: Handlers<Connection<R, S, L>, NoInfer<S>>;
-}
+import { checkFields } from './fields';
 
 const brand: unique symbol = Symbol('completion-port.stage');
 
-/** A stage, checked: what a stage's module exports by default. */
-export interface Stage<R extends RecordFields = RecordFields, S extends string = string> {
-  /** @internal */
-  readonly [brand]: Machine;
-  readonly record: R;
-  /** Names of the states, in their order. */
-  readonly states: readonly S[];
-}
-
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
 type AnyConnection = Connection<any, any, any>;
-type AnyResult = Result<string>;
+type AnyResult = HandlerResult<string> | Promise<HandlerResult<string>>;
 
 /** The handlers that hold in one state, its own or those of `otherwise`. */
 export interface State {
@@ -161,12 +88,12 @@ export function defineStage<
   const machine = compile(definition);
   const record = machine.record as R;
   const states = machine.states.map((state) => state.name as S);
-  return Object.freeze({ [brand]: machine, record, states });
+  return Object.freeze({ [brand]: machine, record, states }) as unknown as Stage<R, S>;
 }
 
 /** The table of a stage; undefined for what `defineStage` did not make. */
 export function machineOf(stage: unknown): Machine | undefined {
-  return (stage as Partial<Stage> | null | undefined)?.[brand];
+  return (stage as { readonly [brand]?: Machine } | null | undefined)?.[brand];
 }
 
 interface Untyped {

@@ -3,27 +3,22 @@
  */
 import { handleAt, LibraryError, NO_CHUNK } from '../binding';
 import { invalidState, outOfBuffers, systemError } from '../errors';
-import type { ChunkOptions } from '../chunks';
+import type { FileChunkOptions } from '../api';
 import { File } from '../file';
 import { reopen } from '../opening';
 import type { Operation } from '../operation';
 import { asBytes, type Block, type Data } from '../memory';
 import * as validate from '../validate';
+import type * as api from './api';
+import type { Reply } from './api';
 import type { Connection } from './connection';
 import { connectionReleased, Header, RecordFlag } from './record';
-
-/**
- * What `c.reply` takes: bytes, an open file, or a header and a file; or, for documents that came
- * together, an array with the bytes for each.
- */
-export type Reply =
-  Data | File<'await'> | readonly [header: Data, file: File<'await'>] | readonly Data[];
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
 type AnyConnection = Connection<any, any, any>;
 
-/** A document that a native stage received whole. Valid as long as its connection's handler. */
-export class StageDocument {
+/** The StageDocument of lib/stage/api.ts. */
+export class StageDocument implements api.StageDocument {
   /** Bytes. */
   readonly length: number;
   /** How many documents the connection has brought, this one included. */
@@ -119,7 +114,7 @@ export class StageDocument {
    * Its bytes piece by piece, wherever they are, in Buffers that stay; `lend: true` lends them: each
    * is then valid until the loop asks for the next.
    */
-  async *chunks(options: ChunkOptions = {}): AsyncGenerator<Buffer, void, undefined> {
+  async *chunks(options: FileChunkOptions = {}): AsyncGenerator<Buffer, void, undefined> {
     if (!this.inFile) {
       this.check();
       if (this.length === 0) return;
@@ -166,7 +161,7 @@ export class StageDocument {
 const TWO_32 = 0x1_0000_0000;
 
 /** Documents that came together, as one. Valid as long as their connection's handler. */
-export class StageBatch {
+export class StageBatch implements api.StageBatch {
   /** How many documents. */
   readonly length: number;
   private readonly size: number;

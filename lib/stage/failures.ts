@@ -5,16 +5,7 @@
 import diagnostics = require('node:diagnostics_channel');
 import { inspect } from 'node:util';
 import { coded, type CodedError } from '../errors';
-
-/** What is published on the channel `completion-port:stage:failed`. */
-export interface StageFailure {
-  readonly stage: string;
-  readonly state: string;
-  readonly key: number;
-  /** The event whose handler threw, or the operation that failed. */
-  readonly event: string;
-  readonly error: Error;
-}
+import type { StageFailure } from './api';
 
 const channel = diagnostics.channel('completion-port:stage:failed');
 

@@ -4,38 +4,7 @@
  */
 import { coded } from '../errors';
 import * as validate from '../validate';
-
-/** What a field may be declared as. */
-export type FieldType =
-  | 'u8'
-  | 'i8'
-  | 'u16'
-  | 'i16'
-  | 'u32'
-  | 'i32'
-  | 'u64'
-  | 'f32'
-  | 'f64'
-  | 'bool'
-  | `utf8[${number}]`
-  | `bytes[${number}]`;
-
-/** The fields a stage uses, by name. */
-export type RecordFields = Readonly<Record<string, FieldType>>;
-
-/** What a field of that type is in JavaScript. */
-export type FieldValue<T extends FieldType> = T extends 'bool'
-  ? boolean
-  : T extends 'u64'
-    ? bigint
-    : T extends `utf8[${number}]`
-      ? string
-      : T extends `bytes[${number}]`
-        ? Buffer
-        : number;
-
-/** The record of a connection: its fields, in memory that every thread of every stage shares. */
-export type RecordOf<R extends RecordFields> = { -readonly [K in keyof R]: FieldValue<R[K]> };
+import type { FieldType, RecordFields } from './api';
 
 /** One field in its place; a plain value that can be posted to workers. */
 export interface Field {

@@ -10,83 +10,13 @@ import { asBytes, type Data } from '../memory';
 import { listenOnFirst, probeConnections, type ListenOptions } from '../opening';
 import { mayOpen, mayUseNet } from '../permission';
 import * as validate from '../validate';
+import type { FrameLength, FramesOptions, NativeStage } from './api';
 import type { StageInfo } from './thread';
-
-/** What stands before each document: its length, in bytes. */
-export type FrameLength = 'u8' | 'u16be' | 'u32be' | 'u32le' | 'varint';
-
-/** What `frames` takes. Either `length` or `delimiter` says how documents are told apart. */
-export interface FramesOptions {
-  /** The number in front of a document. `varint`: as in protocol buffers. */
-  readonly length?: FrameLength | undefined;
-  /** The bytes behind a document, 1 to 16. */
-  readonly delimiter?: Data | undefined;
-  /** Bytes of the longest document, a number or `'64MiB'`. Default: 64 MiB. */
-  readonly maxLength?: number | string | undefined;
-  /**
-   * Where documents are kept until they are whole: `'memory'`, or `'file'` for those longer than
-   * `memoryThreshold`, and for all when the port's memory is used up. Default: `'memory'`.
-   */
-  readonly spool?: 'memory' | 'file' | undefined;
-  /** With `spool: 'file'`: documents up to this length stay in memory. Default: 256 KiB. */
-  readonly memoryThreshold?: number | string | undefined;
-  /** Directory of the files, which have no name. Default: the system's for temporary files. */
-  readonly directory?: string | undefined;
-  /** Milliseconds a connection may stay without beginning a document; 0: no limit. Default: 0. */
-  readonly idleTimeout?: number | undefined;
-  /**
-   * Milliseconds without a byte in the middle of a document; 0: no limit. Default: 30000.
-   *
-   * An answer goes out in parts of 256 KiB, and each part has this time: a client that reads more
-   * slowly than that is taken for one that has stalled (by default, below 9 KiB a second).
-   * A document that waits for memory has this time as well. With 0 a client that falls silent keeps
-   * its connection, and the memory of what it has begun, for as long as it likes.
-   */
-  readonly stallTimeout?: number | undefined;
-  /** Milliseconds from a document's first byte to its last; 0: no limit. Default: 3600000. */
-  readonly documentTimeout?: number | undefined;
-  /**
-   * Bytes a second that a client has to send of a document, or take of an answer, while others wait
-   * for memory; measured over two seconds. One that is slower is sent away, with `timedOut`: a document
-   * that has memory and does not come on, or an answer that nobody reads, does not keep the others out.
-   * 0: none. Default: 8 KiB.
-   */
-  readonly minRate?: number | string | undefined;
-  /** Milliseconds that a client which is sent away has for reading why. Default: 2000. */
-  readonly farewellTimeout?: number | undefined;
-  /**
-   * Bytes of documents in files at one time, as far as their lengths are announced. One beyond is
-   * lost as on a disk that is full (`ENOSPC`). Default: 64 GiB.
-   */
-  readonly fileLimit?: number | string | undefined;
-  /**
-   * Documents in the next stage at one time; others wait, unreceived. Several that are handed over
-   * together count as one. Default: 1024.
-   */
-  readonly queueLimit?: number | undefined;
-  /**
-   * Documents of one connection that are handed over together, with one packet, when they have come
-   * together: `c.documents` has them, and one `c.reply` answers all, in order. Those behind the first
-   * are in memory, and together at most 256 KiB long. 1 to 65536. Default: 1.
-   */
-  readonly pipelined?: number | undefined;
-  /** What a client is told before it is sent away. Default: nothing. */
-  readonly tooLarge?: Data | undefined;
-  readonly timedOut?: Data | undefined;
-  /**
-   * What a client is told before it is sent away because its document could not be kept. Default: it
-   * stays, and the next stage gets the failure as `document.error`.
-   */
-  readonly failed?: Data | undefined;
-}
 
 const brand: unique symbol = Symbol('completion-port.frames');
 
-/** A native stage: `native` of a pipeline's stage. */
-export interface NativeStage {
-  /** @internal */
-  readonly [brand]: Settings;
-}
+/** What `frames` takes, before it is checked. */
+type Unchecked = { readonly [K in keyof FramesOptions]?: FramesOptions[K] };
 
 /** The options, checked. */
 export interface Settings {
@@ -162,15 +92,15 @@ const MOST_IN_FILES = 2 ** 50;
 export function frames(options: FramesOptions): NativeStage {
   validate.given(options);
   validate.known(options, 'options', names);
-  return Object.freeze({ [brand]: check(options) });
+  return Object.freeze({ [brand]: check(options) }) as unknown as NativeStage;
 }
 
 /** Undefined for what `frames` did not make. */
 export function settingsOf(stage: unknown): Settings | undefined {
-  return (stage as Partial<NativeStage> | null | undefined)?.[brand];
+  return (stage as { readonly [brand]?: Settings } | null | undefined)?.[brand];
 }
 
-function check(options: FramesOptions): Settings {
+function check(options: Unchecked): Settings {
   const { length, delimiter, spool = 'memory' } = options;
   if ((length === undefined) === (delimiter === undefined)) {
     throw validate.invalidValue('options', 'must have either length or delimiter', options);

@@ -3,26 +3,10 @@
  * while it is looked at, so what is shown is true of each connection, but of no single moment.
  */
 import { handleAt } from '../binding';
+import type { ConnectionInfo, ConnectionsOptions } from './api';
 import { monotonic } from './clock';
 import { Header, IN_TRANSIT, NONE, RecordFlag, type Records } from './record';
 import type { StageInfo } from './thread';
-
-/** One connection, or task. */
-export interface ConnectionInfo {
-  readonly key: number;
-  readonly stage: string;
-  /** Its state; empty while the stage has not begun it. */
-  readonly state: string;
-  /** Milliseconds it has been in that state. */
-  readonly elapsed: number;
-  /** `address:port` of the peer; undefined for a task. */
-  readonly remote: string | undefined;
-  /** Bytes of the document that it brings. */
-  readonly document: number | undefined;
-  /** Bytes received since it was accepted. */
-  readonly received: number;
-  readonly closing: boolean;
-}
 
 /** Calls `visit` with the place of each record in use. */
 export function eachRecord(records: Records, visit: (at: number, key: number) => void): void {
@@ -70,16 +54,6 @@ function stageAt(
 function stateAt(records: Records, stage: StageInfo, at: number): string {
   const state = records.bytes[at + Header.STATE]!;
   return (state & IN_TRANSIT) !== 0 ? '' : (stage.states[state] ?? '');
-}
-
-/** Which connections are asked for. */
-export interface ConnectionsOptions {
-  /** Those at this stage. Default: at any. */
-  readonly stage?: string | undefined;
-  /** Those in this state. Default: in any. */
-  readonly state?: string | undefined;
-  /** So many at most. Default: all. */
-  readonly limit?: number | undefined;
 }
 
 export function listConnections(

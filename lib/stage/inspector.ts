@@ -10,16 +10,7 @@ import path = require('node:path');
 import { coded } from '../errors';
 import { clearInterval, setInterval } from '../timers';
 import * as validate from '../validate';
-
-/** What `pipeline.inspector()` takes. */
-export interface InspectorOptions {
-  /** TCP port; 0: any that is free. Default: 0. */
-  readonly port?: number | undefined;
-  /** An address of this machine's own: `'127.0.0.1'` or `'::1'`. Default: `'127.0.0.1'`. */
-  readonly host?: '127.0.0.1' | '::1' | undefined;
-  /** Milliseconds between two samples; 100 to 60000. Default: 1000. */
-  readonly interval?: number | undefined;
-}
+import type { Inspector, InspectorOptions } from './api';
 
 /** What is shown of a stage's numbers. */
 interface StageNumbers {
@@ -97,7 +88,7 @@ const HEADERS = {
 };
 
 /** The web server of one pipeline: `await pipeline.inspector({ port })`. */
-export class Inspector implements AsyncDisposable {
+export class InspectorServer implements Inspector {
   private readonly inspected: Inspected;
   private readonly server: http.Server;
   private readonly listeners = new Set<http.ServerResponse>();
@@ -234,7 +225,7 @@ export function startInspector(
     server.listen({ host, port }, () => {
       server.off('error', reject);
       server.unref();
-      resolve(new Inspector(inspected, server, interval));
+      resolve(new InspectorServer(inspected, server, interval));
     });
   });
 }

@@ -3,7 +3,7 @@
  */
 import { closeHandle } from '../handle';
 import type { Lane } from '../lane';
-import type { ListenerAddress } from '../listener';
+import type { ListenerAddress } from '../api';
 
 /** A listener of a pipeline's stage: `await pipeline.listen(stage, { port })`. */
 export class StageListener implements ListenerAddress, AsyncDisposable {

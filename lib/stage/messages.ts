@@ -1,8 +1,8 @@
 /** What the pipeline's thread and the threads of its pools tell each other. */
 import type { RecordableHistogram } from 'node:perf_hooks';
-import type { PortToken } from '../port';
+import type { PortToken } from '../api';
 import type { PlainError } from './failures';
-import type { RecordFields } from './fields';
+import type { RecordFields } from './api';
 import type { Plan } from './thread';
 
 /** What a worker is started with. */

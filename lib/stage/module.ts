@@ -1,6 +1,7 @@
 /** Loading the module that a stage is defined in. */
 import { coded } from '../errors';
-import { machineOf, type Stage } from './definition';
+import type { Stage } from './api';
+import { machineOf } from './definition';
 
 type Exported = Stage | ((data: unknown) => Stage | Promise<Stage>);
 

@@ -4,62 +4,11 @@
 import { existsSync } from 'node:fs';
 import path = require('node:path');
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import type { BufferOptions, DriverName } from '../port';
 import * as validate from '../validate';
-import { machineOf, type Stage } from './definition';
+import type { JavaScriptStageOptions, NativeStageOptions, Stage } from './api';
+import { machineOf } from './definition';
 import { unknownStage } from './failures';
-import { settingsOf, type NativeStage, type Settings } from './frames';
-
-/** One stage of a pipeline, run by worker threads or, without any, by the calling thread. */
-export interface JavaScriptStageOptions {
-  /**
-   * The module that defines the stage, as a URL or an absolute path: its default export is what
-   * `defineStage` returns, or a function that makes it of `data`. With `threads: 0` it can be the
-   * stage itself.
-   */
-  readonly stage: string | URL | Stage;
-  /** Worker threads; 0 to 256. 0: the stage runs on the event loop of this thread. Default: 5. */
-  readonly threads?: number | undefined;
-  /** Threads that may run at one time (rule P1). Default: the number of CPUs. */
-  readonly concurrency?: number | undefined;
-  /** Binds thread i to the i-th CPU of the process. Default: false. */
-  readonly pin?: boolean | undefined;
-  /** `'affine'`: packets stay with the thread that submitted their operation. Default: `'any'`. */
-  readonly dispatch?: 'any' | 'affine' | undefined;
-  /** `'state'`: the packets of a batch are run grouped by state. Default: `'arrival'`. */
-  readonly order?: 'arrival' | 'state' | undefined;
-  /** Messages that may wait at most (rule Q2). Default: 65536. */
-  readonly queueLimit?: number | undefined;
-  /** Given to a module that exports a function; copied to each thread. */
-  readonly data?: unknown;
-}
-
-/** A stage run by C++ threads. */
-export interface NativeStageOptions {
-  /** What `frames` returned. */
-  readonly native: NativeStage;
-  /** The stage that gets the documents. */
-  readonly next: string;
-  /** Threads; 1 to 64. Default: 2. */
-  readonly threads?: number | undefined;
-  /** Threads that may run at one time (rule P1). Default: the number of CPUs. */
-  readonly concurrency?: number | undefined;
-  /** Binds thread i to the i-th CPU of the process. Default: false. */
-  readonly pin?: boolean | undefined;
-}
-
-export type StageOptions = JavaScriptStageOptions | NativeStageOptions;
-
-export interface PipelineOptions {
-  /** Default: io_uring where the kernel grants it, else epoll (rule P3). */
-  readonly driver?: DriverName | undefined;
-  /** Connections and tasks at one time; 1 to 1048575. What is beyond is refused. Default: 65536. */
-  readonly maxConnections?: number | undefined;
-  /** Receive buffers of each stage. */
-  readonly buffers?: BufferOptions | undefined;
-  /** Bytes that each stage's memory may take; its connections share them (rule M7). Default: 1 GiB. */
-  readonly memoryLimit?: number | undefined;
-}
+import { settingsOf, type Settings } from './frames';
 
 /** A stage's options, checked. */
 export interface StageSpecification {

@@ -4,114 +4,41 @@
  */
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
-import { binding, type FramesStats } from '../binding';
+import { binding } from '../binding';
 import { abortError, connectionLimit, invalidState, queueFull, systemError } from '../errors';
-import type { ListenerAddress } from '../listener';
-import { checkListenOptions, listen as openListener, type ListenOptions } from '../opening';
-import { CompletionPort, type DriverName, type PortOptions, type PortStats } from '../port';
+import { checkListenOptions, listen as openListener } from '../opening';
+import type { DriverName, ListenerAddress, PortOptions } from '../api';
+import { CompletionPort } from '../port';
 import { now, setTimeout } from '../timers';
 import * as validate from '../validate';
-import {
-  Counter,
-  newCounters,
-  newMeasures,
-  summarize,
-  type Measures,
-  type Summary,
-} from './counters';
-import { machineOf, type Stage } from './definition';
-import { pipelineClosed, publish, type StageFailure } from './failures';
+import { Counter, newCounters, newMeasures, summarize, type Measures } from './counters';
+import type * as api from './api';
+import type {
+  CloseOptions,
+  ConnectionInfo,
+  ConnectionsOptions,
+  Inspector,
+  InspectorOptions,
+  PipelineEvents,
+  PipelineOptions,
+  PipelineStats,
+  Stage,
+  StageFailure,
+  StageListenOptions,
+  StageOptions,
+  StageStats,
+} from './api';
+import { machineOf } from './definition';
+import { pipelineClosed, publish } from './failures';
 import { layOut } from './fields';
 import { Frames, frameStates } from './frames';
-import {
-  countConnections,
-  countStates,
-  eachRecord,
-  listConnections,
-  type ConnectionInfo,
-  type ConnectionsOptions,
-} from './inspect';
-import { startInspector, type Inspector, type InspectorOptions } from './inspector';
-import {
-  checkStages,
-  MOST_CONNECTIONS,
-  stageNamed,
-  type PipelineOptions,
-  type StageOptions,
-  type StageSpecification,
-} from './options';
+import { countConnections, countStates, eachRecord, listConnections } from './inspect';
+import { checkStages, MOST_CONNECTIONS, stageNamed, type StageSpecification } from './options';
 import { StageListener } from './listener';
 import { Pool, type Loaded } from './pool';
 import { Header, LISTENER, Records } from './record';
 import { Runner } from './runner';
 import { Control, StageThread, type Plan, type StageInfo } from './thread';
-
-/** Where a stage listens. */
-export type StageListenOptions = Omit<ListenOptions, 'key' | 'timeout' | 'tag' | 'quiet'>;
-
-export interface CloseOptions {
-  /**
-   * Milliseconds that connections have for ending by themselves; the rest is closed then. Default:
-   * 0.
-   */
-  readonly grace?: number | undefined;
-}
-
-/** One stage's part of `pipeline.stats()`. Counts are since the beginning, unless said otherwise. */
-export interface StageStats {
-  /** Threads of its pool; those running, and waiting for packets, now. */
-  readonly threads: number;
-  readonly running: number;
-  readonly waiting: number;
-  /** Packets in its queue now. */
-  readonly queueDepth: number;
-  /** Connections and tasks at the stage now. */
-  readonly connections: number;
-  /** The same, by state; under the empty name those that no thread has begun. */
-  readonly states: Readonly<Record<string, number>>;
-  readonly packets: number;
-  /** Connections that came; and of those the ones that brought a document of a native stage. */
-  readonly arrived: number;
-  readonly documents: number;
-  /** Connections that went on to another stage, or ended here. */
-  readonly handedOff: number;
-  readonly closed: number;
-  /** Handlers that threw, operations that failed. */
-  readonly failures: number;
-  /** Threads that died and were replaced. */
-  readonly restarts: number;
-  /** Connections closed at once because there were too many. */
-  readonly refused: number;
-  /** Microseconds that packets waited. */
-  readonly queueing: Summary;
-  /** Microseconds that handlers took. */
-  readonly handling: Summary;
-  readonly port: PortStats;
-  /** Of a native stage: what it has done. */
-  readonly frames: FramesStats | undefined;
-}
-
-export interface PipelineStats {
-  readonly stages: Readonly<Record<string, StageStats>>;
-  /** Connections and tasks now. */
-  readonly connections: number;
-  readonly refused: number;
-  readonly restarts: number;
-}
-
-/** A thread of a pool died and is replaced. */
-export interface ThreadExit {
-  readonly stage: string;
-  readonly index: number;
-  readonly error: Error;
-}
-
-interface PipelineEvents {
-  threadExit: [death: ThreadExit];
-  failed: [failure: StageFailure];
-  error: [error: Error];
-  close: [];
-}
 
 /** A stage with what the pipeline has for it. */
 interface Site {
@@ -141,23 +68,8 @@ const GRACE = 2000;
 /** As much as one view of the records' memory can show in every version of Node.js. */
 const MOST_RECORD_BYTES = 2 ** 32;
 
-/**
- * Stages, each a small state machine run by a pool of threads on a port of its own, and connections
- * that are handed from one to the next with their record.
- *
- * ```ts
- * const pipeline = new Pipeline({
- *   greet: { stage: new URL('./greet.stage.js', import.meta.url), threads: 2 },
- *   work: { stage: new URL('./work.stage.js', import.meta.url) },
- * });
- * const { port } = await pipeline.listen('greet', { port: 8080 });
- * ```
- *
- * Emits `threadExit`, `failed` (for each failure of a connection; bounded, `stats()` counts all),
- * `close`, and `error` when it can't go on: it then closes itself.
- */
-export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDisposable {
-  /** Resolves when all threads take packets; rejects with the first failure to load a stage. */
+/** The Pipeline of lib/stage/api.ts. */
+export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeline {
   readonly ready: Promise<void>;
   private readonly sites: Site[] = [];
   private readonly limit: number;
@@ -187,25 +99,18 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     this.ready.catch(() => undefined);
   }
 
-  /** Names of the stages. */
   get stages(): readonly string[] {
     return this.sites.map((site) => site.name);
   }
 
-  /** What carries operations out here. */
   get driver(): DriverName {
     return this.sites[0]!.port.driver;
   }
 
-  /** Whether it is closed, or about to be. */
   get closed(): boolean {
     return this.phase >= Phase.Closing;
   }
 
-  /**
-   * Has a stage accept TCP connections: resolves to the listener, with its address. Rejects as
-   * `port.listen` does (`EADDRINUSE`, …). `signal` closes the listener when it is aborted.
-   */
   async listen(stage: string, options: StageListenOptions): Promise<StageListener> {
     const site = stageNamed(this.sites, stage);
     checkListenOptions(options);
@@ -236,11 +141,6 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     return id;
   }
 
-  /**
-   * Starts a task: something with a record and a state, but no socket. Its first events are
-   * `entered` and `posted` with `value`. Its key; `ERR_CONNECTION_LIMIT` when there are
-   * `maxConnections` already, `ERR_QUEUE_FULL` when the stage's queue is.
-   */
   start(stage: string, value = 0): number {
     const site = stageNamed(this.sites, stage);
     validate.number(value, 'value');
@@ -257,22 +157,16 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     throw queueFull();
   }
 
-  /**
-   * A `posted` event for a connection, wherever it is. `ERR_QUEUE_FULL`; `ERR_CONNECTION_GONE` when
-   * there is none of that key.
-   */
   post(key: number, value = 0): void {
     const result = this.deliver(key, value);
     if (result === undefined) throw connectionGone(key);
     if (!result) throw queueFull();
   }
 
-  /** The same; false when the queue is full or the connection is gone. */
   tryPost(key: number, value = 0): boolean {
     return this.deliver(key, value) ?? false;
   }
 
-  /** What each stage has done, and is at. */
   stats(): PipelineStats {
     this.assertUsable();
     const states = this.records === undefined ? [] : countStates(this.records, this.plan!.stages);
@@ -287,10 +181,6 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     };
   }
 
-  /**
-   * Connections and tasks: where each is, and for how long. All of them, or those at `stage`, in
-   * `state`, at most `limit`.
-   */
   connections(options: ConnectionsOptions = {}): ConnectionInfo[] {
     this.assertUsable();
     validate.options(options);
@@ -304,12 +194,10 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     return listConnections(this.records, this.plan!.stages, remote, { stage, state, limit });
   }
 
-  /**
-   * Shows all of it in a browser: a web server on loopback, until it, or the pipeline, is closed.
-   * Rejects as `net.Server` emits (`EADDRINUSE`, …).
-   */
   async inspector(options: InspectorOptions = {}): Promise<Inspector> {
     this.assertOpen();
+    // Loads a web server: only for those who ask for one.
+    const { startInspector } = await import('./inspector.js');
     const inspector = await startInspector(this, options);
     this.inspectors.push(inspector);
     if (!this.closed) return inspector;
@@ -317,13 +205,6 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     throw pipelineClosed();
   }
 
-  /**
-   * Stops listening, waits `grace` milliseconds for the connections to end, closes the others (their
-   * `closed` handlers run), ends the threads and frees everything. The same promise each time.
-   *
-   * A native stage begins no new document: connections between documents end at once, the others
-   * when their document is answered.
-   */
   close(options: CloseOptions = {}): Promise<void> {
     validate.options(options);
     const grace = validate.integer(options.grace ?? 0, 'options.grace', 0, 2 ** 31 - 1);
@@ -331,7 +212,6 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements AsyncDispo
     return this.closing;
   }
 
-  /** The same as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -8,8 +8,8 @@ import { coded } from '../errors';
 import type { CompletionPort } from '../port';
 import { now, setTimeout } from '../timers';
 import { Counter, newCounters } from './counters';
-import { asError, fromPlain, type StageFailure } from './failures';
-import type { RecordFields } from './fields';
+import type { RecordFields, StageFailure } from './api';
+import { asError, fromPlain } from './failures';
 import type { FromWorker, ToWorker, WorkerOptions } from './messages';
 import type { Plan } from './thread';
 

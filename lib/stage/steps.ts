@@ -198,6 +198,11 @@ function isThenable(result: unknown): result is PromiseLike<unknown> {
 /** The handler of `event` is done, and this is what it returned. */
 function done(thread: StageThread, c: Connection, event: Event, result: unknown): void {
   finish(thread, c, event);
+  if (c.action === Action.Enter) {
+    c.action = Action.None;
+    if (event !== Event.Closed) goTo(thread, c, c.next!);
+    return;
+  }
   if (result === undefined || event === Event.Closed) return;
   if (typeof result === 'string') {
     const next = thread.machine.indexes.get(result);

@@ -5,11 +5,12 @@ import { Kind, LibraryError, NO_CHUNK, type NativeLane } from '../binding';
 import { invalidState, systemError } from '../errors';
 import type { Lane } from '../lane';
 import type { CompletionPort } from '../port';
+import type { Reply, StageFailure } from './api';
 import { Connection } from './connection';
 import { Counter, type Measures } from './counters';
 import type { Machine } from './definition';
-import { giveReply, type Reply } from './documents';
-import { publish, type StageFailure } from './failures';
+import { giveReply } from './documents';
+import { publish } from './failures';
 import type { Layout } from './fields';
 import { Header, recordClass, Records, type RecordClass } from './record';
 

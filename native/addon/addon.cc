@@ -9,6 +9,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
 #include <string>
 #include <thread>
 
@@ -78,6 +81,20 @@ Napi::Value nudging(const Napi::CallbackInfo& info) {
   return out;
 }
 
+/// Names this copy of the addon in this process: another copy has a table of ports of its own, in
+/// which the same numbers mean other ports.
+const std::string& instance() {
+  static const std::string name = [] {
+    static const char place = 0;
+    const auto now = std::chrono::system_clock::now().time_since_epoch().count();
+    char text[40];
+    std::snprintf(text, sizeof text, "%llx-%llx", static_cast<unsigned long long>(now),
+                  static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(&place)));
+    return std::string(text);
+  }();
+  return name;
+}
+
 Napi::Value remains(const Napi::CallbackInfo& info) {
   Napi::Object out = Napi::Object::New(info.Env());
   out.Set("ports", static_cast<double>(Port::count()));
@@ -94,6 +111,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* constructor = new Napi::FunctionReference(Napi::Persistent(NativeLane::constructor(env)));
   env.SetInstanceData<Napi::FunctionReference>(constructor);
   exports.Set("abi", static_cast<double>(kAbi));
+  exports.Set("instance", instance());
   exports.Set("defaultDriver", Napi::Function::New(env, default_driver));
   exports.Set("capabilities", Napi::Function::New(env, capabilities));
   exports.Set("outgoing", Napi::Function::New(env, outgoing));

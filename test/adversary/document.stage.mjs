@@ -1,5 +1,5 @@
 /** Answers each document with itself, framed as it came. */
-import { defineStage } from '../../dist/esm.mjs';
+import { defineStage } from '../../dist/stages-esm.mjs';
 
 function framed({ bytes }) {
   const head = Buffer.alloc(4);

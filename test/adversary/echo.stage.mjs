@@ -1,5 +1,5 @@
 /** Sends back what comes. */
-import { defineStage } from '../../dist/esm.mjs';
+import { defineStage } from '../../dist/stages-esm.mjs';
 
 export default defineStage({
   states: {

@@ -10,7 +10,8 @@
  */
 import { fileURLToPath } from 'node:url';
 import { isMainThread, Worker, workerData } from 'node:worker_threads';
-import { CompletionPort, frames, Pipeline } from '../../dist/esm.mjs';
+import { CompletionPort } from '../../dist/esm.mjs';
+import { frames, Pipeline } from '../../dist/stages-esm.mjs';
 import { start } from './processes.mjs';
 
 const listening = { host: '127.0.0.1', port: 0, backlog: 4096 };

@@ -14,10 +14,10 @@ import {
   until,
   withRawPeer,
   type CompletionPort,
-  type TcpSocket,
+  type KeyedSocket,
 } from '../support/harness';
 import { newPipeline } from '../support/stages';
-import { defineStage } from '../../dist/index.js';
+import { defineStage } from '../../dist/stages.js';
 
 const MiB = 1 << 20;
 /** More than the kernel keeps for a connection in both directions. */
@@ -127,7 +127,7 @@ describe('M6: copies take as much of the pool as they have bytes', () => {
 /** Sends messages of `from`, each with its number, and checks that `peer` gets them as they were. */
 async function talk(
   port: CompletionPort,
-  socket: TcpSocket<'packet'>,
+  socket: KeyedSocket,
   peer: net.Socket,
   sizes: readonly number[],
 ): Promise<void> {

@@ -1,7 +1,19 @@
-import { availableParallelism } from 'node:os';
 import { spawnSync } from 'node:child_process';
+import { copyFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { CompletionPort, driver, newPort, outputOf, windows } from '../support/harness';
+import { bindingFile } from '../../dist/binding.js';
+import {
+  CompletionPort,
+  driver,
+  library,
+  newPort,
+  outputOf,
+  temporaryDirectory,
+  windows,
+  type PortToken,
+} from '../support/harness';
 import { Taker } from '../support/taker';
 
 describe('P1', () => {
@@ -47,6 +59,48 @@ describe('P2', () => {
     await expect.poll(() => log, { timeout: 50_000 }).toHaveLength(1);
     expect(log[0]).toMatchObject({ type: 'posted', key: 7, value: 42 });
     takers[0]!.pass();
+  });
+
+  test('P2: a port may be given in the place of its token', () => {
+    const port = newPort();
+    expect(CompletionPort.attach(port)).toBe(port);
+    expect(() => CompletionPort.attach(undefined as never)).toThrow(/CompletionPort or its token/);
+  });
+
+  test('P2: a port of another copy of the package is ERR_PORT_FOREIGN', async () => {
+    const port = newPort();
+    const copy = path.join(temporaryDirectory(), 'copy.node');
+    copyFileSync(bindingFile, copy);
+    const other = await outputOf(
+      `const port = new CompletionPort(); console.log(JSON.stringify(port.token)); await port.close();`,
+      { env: { COMPLETION_PORT_BINDING: copy } },
+    );
+    const token = JSON.parse(other) as PortToken;
+    const foreign = expect.objectContaining({ code: 'ERR_PORT_FOREIGN' }) as Error;
+    expect(() => CompletionPort.attach(token)).toThrow(foreign);
+    expect(() => CompletionPort.attach({ ...port.token, instance: 'x' })).toThrow(foreign);
+    const timer = port.timer({ key: 1 });
+    expect(() => timer.handOff(token)).toThrow(foreign);
+    expect(timer.closed).toBe(false);
+  });
+
+  test('P2: two copies in one process have ports of their own', async () => {
+    const copy = path.join(temporaryDirectory(), 'copy.node');
+    copyFileSync(bindingFile, copy);
+    const output = await outputOf(`
+      import { createRequire } from 'node:module';
+      const first = new CompletionPort();
+      const require = createRequire(${JSON.stringify(library)});
+      for (const file of Object.keys(require.cache)) delete require.cache[file];
+      process.env.COMPLETION_PORT_BINDING = ${JSON.stringify(copy)};
+      const { CompletionPort: Other } = require('./index.js');
+      const second = new Other();
+      let code;
+      try { Other.attach(first.token); } catch (error) { code = error.code; }
+      console.log(Other === CompletionPort, second.token.completionPort, code);
+      await first.close();
+      await second.close();`);
+    expect(output).toBe('false 1 ERR_PORT_FOREIGN');
   });
 
   test('P2: two ports of one process have different tokens', () => {

@@ -18,10 +18,11 @@ import {
   until,
   withRawPeer,
   type CompletionPort,
-  type TcpSocket,
+  type KeyedSocket,
+  type SocketHandle,
 } from '../support/harness';
 import { newPipeline } from '../support/stages';
-import { defineStage } from '../../dist/index.js';
+import { defineStage } from '../../dist/stages.js';
 
 const MiB = 1 << 20;
 /** More than the kernel keeps for a connection in both directions. */
@@ -54,7 +55,7 @@ async function packets(handler: Parameters<CompletionPort['consume']>[0]): Promi
   return told(port, listener.address()!.port);
 }
 
-async function awaited(handler: (socket: TcpSocket<'await'>) => Promise<void>): Promise<Server> {
+async function awaited(handler: (socket: SocketHandle) => Promise<void>): Promise<Server> {
   const port = newPort({ buffers });
   const listener = await port.listen({ host: '127.0.0.1', port: 0 });
   void (async () => {
@@ -91,7 +92,7 @@ const servers: Record<string, Serve> = {
     packets((packet) => {
       if (packet.type === 'accepted') packet.accepted!.receive();
       if (packet.type !== 'received' || packet.data === undefined) return;
-      const socket = packet.handle as TcpSocket<'packet'>;
+      const socket = packet.handle as KeyedSocket;
       socket.send(Buffer.from(packet.data));
       socket.receive();
     }),
@@ -99,13 +100,13 @@ const servers: Record<string, Serve> = {
     packets((packet) => {
       if (packet.type === 'accepted') packet.accepted!.receive({ multishot: true });
       if (packet.type !== 'received' || packet.data === undefined) return;
-      (packet.handle as TcpSocket<'packet'>).send(Buffer.from(packet.data));
+      (packet.handle as KeyedSocket).send(Buffer.from(packet.data));
     }),
   'packets, sendTo': () =>
     packets((packet) => {
       if (packet.type === 'accepted') packet.accepted!.receive({ multishot: true });
       if (packet.type !== 'received' || packet.data === undefined) return;
-      packet.sendTo(packet.handle as TcpSocket<'packet'>);
+      packet.sendTo(packet.handle as KeyedSocket);
     }),
   'packets, three threads': async () => {
     const port = newPort({ buffers, concurrency: 2 });
@@ -211,7 +212,7 @@ describe('M4: a client that writes and never reads costs its bound, and nothing 
 
   test('M4: a proxy receives no more than its other side takes', async () => {
     const target = await rawServer((socket) => void socket.pause());
-    const peers = new Map<number, TcpSocket<'packet'>>();
+    const peers = new Map<number, KeyedSocket>();
     let port: CompletionPort | undefined = undefined;
     const server = await packets((packet) => {
       port = packet.handle?.port ?? port;
@@ -242,9 +243,9 @@ describe('M4: a loop that does not await what it sends', () => {
   interface Crossing {
     readonly port: CompletionPort;
     /** What the loops receive from, and their clients. */
-    readonly from: TcpSocket<'await'>[];
+    readonly from: SocketHandle[];
     readonly clients: net.Socket[];
-    readonly to: TcpSocket<'await'>;
+    readonly to: SocketHandle;
     readonly reader: net.Socket;
     /** What became of each loop. */
     readonly ends: Promise<string>[];
@@ -255,7 +256,7 @@ describe('M4: a loop that does not await what it sends', () => {
     const port = newPort({ buffers });
     const { socket: to, peer: reader } = await withRawPeer(port);
     reader.pause();
-    const from: TcpSocket<'await'>[] = [];
+    const from: SocketHandle[] = [];
     const clients: net.Socket[] = [];
     const ends: Promise<string>[] = [];
     for (let i = 0; i < feeders; i++) {

@@ -222,7 +222,7 @@ describe('M2', () => {
       ]),
       () => socket.receive(view),
       () => keyed.socket.receive({ into: view }),
-      ...[file, keyedFile].flatMap((handle) => [
+      ...[file, keyedFile as never as typeof file].flatMap((handle) => [
         () => handle.read(view, 0),
         () => handle.readv([next, view], 0),
         () => handle.write(view, 0),

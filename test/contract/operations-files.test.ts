@@ -17,13 +17,13 @@ import {
   temporaryFile,
   turns,
   type CompletionPort,
-  type File,
+  type FileHandle,
 } from '../support/harness';
 
 /** A FIFO whose writing end is held open, so that reading it waits. */
 async function fifo(
   port: CompletionPort,
-): Promise<{ file: File<'await'>; write(text: string): void }> {
+): Promise<{ file: FileHandle; write(text: string): void }> {
   const { name, write } = await writtenFifo();
   const file = await port.open(name, 'r');
   return { file, write };

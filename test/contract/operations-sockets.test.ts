@@ -21,15 +21,16 @@ import {
   turns,
   until,
   withRawPeer,
-  type File,
+  type FileHandle,
   type SendFileOptions,
-  type TcpSocket,
+  type KeyedSocket,
+  type SocketHandle,
 } from '../support/harness';
 
 const LOSES_RESETS =
   'a reset soon after the connection was accepted reads as its end, with node:net too';
 
-async function receiveAll(socket: TcpSocket<'await'>): Promise<Buffer> {
+async function receiveAll(socket: SocketHandle): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of socket) chunks.push(chunk);
   return Buffer.concat(chunks);
@@ -101,7 +102,7 @@ describe('O1', () => {
     const collector = new Collector(port);
     const server = await rawServer((peer) => peer.on('data', () => undefined));
     const submitted = { sent: 0, received: 0 };
-    const sockets: TcpSocket<'packet'>[] = [];
+    const sockets: KeyedSocket[] = [];
     for (let i = 0; i < 5; i++) {
       sockets.push(await port.connect({ host: '127.0.0.1', port: server.port, key: i }));
     }
@@ -619,7 +620,7 @@ describe('sendFile', () => {
       [file, 5 as never, 'ERR_INVALID_ARG_TYPE'],
     ];
     for (const [what, options, code] of wrong) {
-      expect(() => socket.sendFile(what as File, options)).toThrow(
+      expect(() => socket.sendFile(what as FileHandle, options)).toThrow(
         expect.objectContaining({ code }) as Error,
       );
     }
@@ -704,7 +705,8 @@ describe('sendFile', () => {
     expect(first).toMatchObject({ type: 'sent', key: 1, value: 3_000_000, tag: 7 });
     expect(first!.handle).toBe(socket);
     expect(second).toMatchObject({ type: 'sent', key: 1, value: 1000, tag: 8 });
-    expect(() => socket.sendFile(file, { signal: new AbortController().signal })).toThrow(
+    const options: object = { signal: new AbortController().signal };
+    expect(() => socket.sendFile(file, options)).toThrow(
       expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }) as Error,
     );
     socket.end();

@@ -27,7 +27,7 @@ import {
   until,
   withRawPeer,
   type CompletionPort,
-  type TcpSocket,
+  type KeyedSocket,
 } from '../support/harness';
 
 /** What arrives at a raw peer. */
@@ -217,8 +217,7 @@ test('O2: bytes of a packet that are sent by its handler go out', async () => {
   const failed: unknown[] = [];
   port.consume((packet) => {
     if (packet.failed && packet.code !== 'ECANCELED') failed.push(packet.code);
-    if (packet.type === 'received' && packet.data)
-      (packet.handle as TcpSocket<'packet'>).send(packet.data);
+    if (packet.type === 'received' && packet.data) (packet.handle as KeyedSocket).send(packet.data);
   });
   const { socket, peer } = await keyedWithRawPeer(port, 1);
   const arrived = collect(peer);

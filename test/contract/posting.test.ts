@@ -2,6 +2,7 @@ import { Worker } from 'node:worker_threads';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import {
   Collector,
+  failureOf,
   newPort,
   root,
   take,
@@ -214,6 +215,25 @@ describe('Q2', () => {
     port.post(1, 3);
     await collector.count(3);
     expect(collector.packets.map(({ value }) => value)).toEqual([1, 2, 3]);
+  });
+
+  test('Q2: room() ends with its signal, its timeout, and cancel()', async () => {
+    const port = newPort({ queueLimit: 1 });
+    port.post(1, 1);
+    const controller = new AbortController();
+    const aborted = failureOf(() => port.room({ signal: controller.signal }));
+    const late = failureOf(() => port.room({ timeout: 20 }));
+    const cancelled = port.room();
+    const told = failureOf(() => cancelled);
+    cancelled.cancel();
+    controller.abort();
+    expect((await aborted).name).toBe('AbortError');
+    expect((await told).code).toBe('ECANCELED');
+    expect((await late).code).toBe('ETIMEDOUT');
+    expect(() => port.room({ limit: 1 } as object)).toThrow(/unknown/);
+    const waiting = port.room();
+    for (const packet of port.get(1, 0)) expect(packet.value).toBe(1);
+    await waiting;
   });
 
   test('Q2: posting through room() loses nothing', async () => {

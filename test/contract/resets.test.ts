@@ -12,18 +12,18 @@ import {
   temporaryFile,
   until,
   withRawPeer,
-  type TcpSocket,
+  type SocketHandle,
   skipOnWindows,
 } from '../support/harness';
 
 const large = pattern(8 << 20);
 
 const senders = {
-  send: (socket: TcpSocket<'await'>) => socket.send(large),
-  'several sends': (socket: TcpSocket<'await'>) =>
+  send: (socket: SocketHandle) => socket.send(large),
+  'several sends': (socket: SocketHandle) =>
     Promise.all(Array.from({ length: 8 }, () => socket.send(large.subarray(0, 1 << 20)))),
-  end: (socket: TcpSocket<'await'>) => socket.end(large),
-  sendFile: async (socket: TcpSocket<'await'>) => {
+  end: (socket: SocketHandle) => socket.end(large),
+  sendFile: async (socket: SocketHandle) => {
     const file = await socket.port.open(temporaryFile(large));
     try {
       return await socket.sendFile(file);

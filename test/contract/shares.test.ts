@@ -17,7 +17,7 @@ import {
   type CompletionPort,
 } from '../support/harness';
 import { newPipeline } from '../support/stages';
-import { defineStage, frames } from '../../dist/index.js';
+import { defineStage, frames } from '../../dist/stages.js';
 
 const MiB = 1 << 20;
 const LIMIT = 16 * MiB;

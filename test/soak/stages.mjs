@@ -12,7 +12,7 @@ import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import net from 'node:net';
 import { parseArgs } from 'node:util';
-import { frames, Pipeline } from '../../dist/esm.mjs';
+import { frames, Pipeline } from '../../dist/stages-esm.mjs';
 import { disturb, live, wanderers } from '../support/wandering.mjs';
 
 const { values } = parseArgs({

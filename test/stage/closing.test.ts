@@ -2,7 +2,7 @@
  * `c.close()` after `c.send()`: what was sent arrives, or the peer is told that it did not.
  */
 import { describe, expect, test } from 'vitest';
-import { defineStage } from '../../dist/index.js';
+import { defineStage } from '../../dist/stages.js';
 import { failureOf, newPort, pattern, rawClient, sleep, until } from '../support/harness';
 import { newPipeline } from '../support/stages';
 

@@ -2,11 +2,12 @@ import { describe, expect, expectTypeOf, test } from 'vitest';
 import {
   defineStage,
   type Connection,
-  type Next,
+  type HandlerResult,
   type RecordOf,
   type Transition,
-} from '../../dist/index.js';
-import { layOut, type RecordFields } from '../../dist/stage/fields.js';
+} from '../../dist/stages.js';
+import { layOut } from '../../dist/stage/fields.js';
+import type { RecordFields } from '../../dist/stages.js';
 import { recordClass, Records, type RecordView } from '../../dist/stage/record.js';
 import { codeOf, failureOf } from '../support/harness';
 
@@ -204,7 +205,7 @@ describe('types', () => {
       },
     });
     expectTypeOf(stage.states).toEqualTypeOf<readonly ('a' | 'b')[]>();
-    expectTypeOf<Next<'a'>>().toEqualTypeOf<'a' | Transition | void | undefined>();
+    expectTypeOf<HandlerResult<'a'>>().toEqualTypeOf<'a' | Transition | void | undefined>();
     defineStage({
       // @ts-expect-error there is no such state
       states: { a: { received: () => 'c' }, b: {} },

@@ -1,6 +1,6 @@
 /** Documents of a native stage in files, of which there is only so much room. */
 import { expect, test } from 'vitest';
-import { defineStage, frames, type FramesOptions } from '../../dist/index.js';
+import { defineStage, frames, type FramesOptions, type FramesSettings } from '../../dist/stages.js';
 import { codeOf, until } from '../support/harness';
 import { Client, newPipeline, type Pipeline } from '../support/stages';
 
@@ -21,13 +21,16 @@ const work = defineStage({
   },
 });
 
-async function setUp(options: FramesOptions = {}): Promise<{ pipeline: Pipeline; port: number }> {
+async function setUp(
+  options: FramesSettings = {},
+  framing: FramesOptions = { length: 'u32be' },
+): Promise<{ pipeline: Pipeline; port: number }> {
   const spool = {
-    length: 'u32be',
-    spool: 'file',
+    ...framing,
+    spool: 'file' as const,
     memoryThreshold: 1000,
     fileLimit: 100_000,
-  } as const;
+  };
   const pipeline = newPipeline({
     spool: { native: frames({ ...spool, ...options }), next: 'work' },
     work: { stage: work, threads: 0 },
@@ -92,7 +95,7 @@ test('a document that is longer than fileLimit is lost, however long it takes to
 });
 
 test('a delimited document announces nothing: it is lost when it comes to the limit', async () => {
-  const { port } = await setUp({ length: undefined, delimiter: '\n', maxLength: 1_000_000 });
+  const { port } = await setUp({ maxLength: 1_000_000 }, { delimiter: '\n' });
   const client = new Client(port);
   client.write(`${'x'.repeat(300_000)}\nshort\n${'x'.repeat(90_000)}\n`);
   const expected = 'ENOSPC\n5 in memory\n90000 in a file\n';

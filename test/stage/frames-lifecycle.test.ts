@@ -4,7 +4,7 @@ import { Worker } from 'node:worker_threads';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { frames, type FramesOptions } from '../../dist/index.js';
+import { frames, type FramesOptions } from '../../dist/stages.js';
 import { driver, drivers, ended, startProcess, temporaryFile, until } from '../support/harness';
 import { Client, fixture, newPipeline, type Pipeline } from '../support/stages';
 
@@ -72,7 +72,7 @@ const cases = chosen.flatMap((name) =>
 
 // ---- in a thread or process of its own
 
-const library = JSON.stringify(pathToFileURL(path.resolve('dist/esm.mjs')));
+const library = JSON.stringify(pathToFileURL(path.resolve('dist/stages-esm.mjs')));
 
 /** A module that brings a pipeline into every phase, and then does `what`. */
 function owner(name: string, kind: 'memory' | 'file', what: string): string {

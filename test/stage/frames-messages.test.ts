@@ -1,6 +1,6 @@
 /** What comes to a connection beside its documents: messages, notices, receives, the end. */
 import { describe, expect, test } from 'vitest';
-import { frames, type PipelineOptions } from '../../dist/index.js';
+import { frames, type PipelineOptions } from '../../dist/stages.js';
 import { until } from '../support/harness';
 import { Client, empty, fixture, newPipeline, type Pipeline } from '../support/stages';
 

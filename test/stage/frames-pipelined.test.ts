@@ -1,16 +1,17 @@
 /** Documents of one connection that are handed over together. */
 import { expect, test } from 'vitest';
-import { frames, type FramesOptions } from '../../dist/index.js';
+import { frames, type FramesOptions } from '../../dist/stages.js';
 import { codeOf, failureOf, newSeed, pattern, Random, until } from '../support/harness';
 import { Client, fixture, newPipeline, type Pipeline } from '../support/stages';
 
 async function setUp(
-  options: FramesOptions = {},
+  options: Partial<FramesOptions> = {},
   stage = 'lines.mjs',
 ): Promise<{ pipeline: Pipeline; port: number }> {
-  const framing = options.length === undefined ? { delimiter: '\n' } : {};
+  const { length, delimiter: _, ...settings } = options;
+  const framing = length === undefined ? { delimiter: '\n' } : { length };
   const pipeline = newPipeline({
-    spool: { native: frames({ pipelined: 1000, ...framing, ...options }), next: 'work' },
+    spool: { native: frames({ pipelined: 1000, ...settings, ...framing }), next: 'work' },
     work: { stage: fixture(stage), threads: 2 },
   });
   const { port } = await pipeline.listen('spool', { host: '127.0.0.1', port: 0 });

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { frames, type FramesOptions, type PipelineOptions } from '../../dist/index.js';
+import { frames, type FramesOptions, type PipelineOptions } from '../../dist/stages.js';
 import {
   codeOf,
   failureOf,

@@ -22,7 +22,7 @@ const base = pathToFileURL(`${root}/`);
 
 /** A stage whose connections wait with a deadline, and one of frames whose connections do. */
 const server = `
-import { frames, Pipeline } from ${JSON.stringify(new URL('dist/esm.mjs', base).href)};
+import { frames, Pipeline } from ${JSON.stringify(new URL('dist/stages-esm.mjs', base).href)};
 const stage = (name) => new URL(name, ${JSON.stringify(new URL('test/stage/fixtures/', base).href)});
 const pipeline = new Pipeline(
   {

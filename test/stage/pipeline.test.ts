@@ -5,7 +5,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { inspect } from 'node:util';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { defineStage, frames, type PipelineOptions, type StageFailure } from '../../dist/index.js';
+import { defineStage, frames, type PipelineOptions, type StageFailure } from '../../dist/stages.js';
 import {
   codeOf,
   driver,
@@ -74,6 +74,42 @@ describe('tasks and messages', () => {
     expect(codes).toEqual(new Array(6).fill('ERR_CONNECTION_RELEASED'));
   });
 
+  test('c.enter() goes to a state from an async handler, and tells of one that is none', async () => {
+    const visited: string[] = [];
+    const failures: string[] = [];
+    const stage = defineStage({
+      states: {
+        first: {
+          async posted(c) {
+            await Promise.resolve();
+            return c.enter('second');
+          },
+        },
+        second: {
+          entered: (c) => {
+            visited.push(c.state);
+            return c.enter('third');
+          },
+        },
+        third: {
+          entered(c) {
+            visited.push(c.state);
+            c.enter('nowhere' as never);
+          },
+          failed(c, error) {
+            failures.push(String(codeOf(error)));
+            return c.close();
+          },
+        },
+      },
+    });
+    const pipeline = newPipeline({ only: { stage, threads: 0 } });
+    await pipeline.ready;
+    pipeline.start('only');
+    await empty(pipeline);
+    expect([visited, failures]).toEqual([['second', 'third'], ['ERR_UNKNOWN_STATE']]);
+  });
+
   test('start() gives a task its value; its key is good for post()', async () => {
     const { pipeline, log } = await scripted();
     const key = pipeline.start('first', 1.5);
@@ -134,7 +170,7 @@ describe('where a stage runs', () => {
   });
 
   test('a path, a URL, a CommonJS module, an object or a function that makes one', async () => {
-    const library = JSON.stringify(path.resolve('dist/index.js'));
+    const library = JSON.stringify(path.resolve('dist/stages.js'));
     const close = `{ states: { only: { posted: (c) => c.close() } } }`;
     const text = `const { defineStage } = require(${library});\n`;
     const modules = [
@@ -157,7 +193,7 @@ describe('where a stage runs', () => {
     skipOnWindows(context, 'it has no /proc; test/native/cpus_test.cc asks its threads');
     const where = temporaryFile(
       `import { readFileSync } from 'node:fs';
-       import { defineStage } from ${JSON.stringify(pathToFileURL(path.resolve('dist/esm.mjs')))};
+       import { defineStage } from ${JSON.stringify(pathToFileURL(path.resolve('dist/stages-esm.mjs')))};
        const status = readFileSync('/proc/thread-self/status', 'utf8');
        const [, list] = /Cpus_allowed_list:\\s*(\\S+)/.exec(status);
        export default defineStage({ states: { only: { posted: (c) => void c.send(list) } },
@@ -209,7 +245,7 @@ describe('where a stage runs', () => {
   });
 
   test('T3: a pipeline keeps the process alive until it is closed, and no longer', async () => {
-    const library = JSON.stringify(pathToFileURL(path.resolve('dist/esm.mjs')));
+    const library = JSON.stringify(pathToFileURL(path.resolve('dist/stages-esm.mjs')));
     const output = await outputOf(`
       const { Pipeline } = await import(${library});
       const stage = new URL(${JSON.stringify(fixture('fragile.mjs').href)});
@@ -222,7 +258,7 @@ describe('where a stage runs', () => {
   });
 
   test('T1: process.exit() while handlers run, with connections open', async () => {
-    const library = JSON.stringify(pathToFileURL(path.resolve('dist/esm.mjs')));
+    const library = JSON.stringify(pathToFileURL(path.resolve('dist/stages-esm.mjs')));
     const output = await outputOf(`
       const { Pipeline, frames } = await import(${library});
       const net = await import('node:net');

@@ -17,8 +17,9 @@ import {
   type PacketObject,
   type PacketType,
   type PortOptions,
-  type TcpListener,
-  type TcpSocket,
+  type ListenerHandle,
+  type KeyedSocket,
+  type SocketHandle,
 } from '../../dist/index.js';
 
 export { CompletionPort, sleep };
@@ -203,9 +204,9 @@ export function failureNow(fn: () => unknown): NodeJS.ErrnoException {
 // ---- connections
 
 export interface Pair {
-  readonly listener: TcpListener<'await'>;
-  readonly client: TcpSocket<'await'>;
-  readonly server: TcpSocket<'await'>;
+  readonly listener: ListenerHandle;
+  readonly client: SocketHandle;
+  readonly server: SocketHandle;
 }
 
 /** Two ends of a connection, both of await style. */
@@ -249,7 +250,7 @@ export async function rawServer(handler?: (socket: net.Socket) => void): Promise
 /** A connection of await style with a raw peer. */
 export async function withRawPeer(
   port: CompletionPort,
-): Promise<{ socket: TcpSocket<'await'>; peer: net.Socket }> {
+): Promise<{ socket: SocketHandle; peer: net.Socket }> {
   const server = await rawServer();
   const socket = await port.connect({ host: '127.0.0.1', port: server.port });
   await until(() => server.sockets.length === 1);
@@ -260,7 +261,7 @@ export async function withRawPeer(
 export async function keyedWithRawPeer(
   port: CompletionPort,
   key: number,
-): Promise<{ socket: TcpSocket<'packet'>; peer: net.Socket }> {
+): Promise<{ socket: KeyedSocket; peer: net.Socket }> {
   const server = await rawServer();
   const socket = await port.connect({ host: '127.0.0.1', port: server.port, key });
   await until(() => server.sockets.length === 1);

@@ -11,7 +11,7 @@ import {
   type StageFailure,
   type StageOptions,
   type ThreadExit,
-} from '../../dist/index.js';
+} from '../../dist/stages.js';
 import { until } from './harness';
 
 export { Pipeline };

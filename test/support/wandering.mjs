@@ -4,7 +4,7 @@
  * bytes back once, in their order, up to where its connection ended; and no record is left.
  */
 import net from 'node:net';
-import { Pipeline } from '../../dist/esm.mjs';
+import { Pipeline } from '../../dist/stages-esm.mjs';
 
 const fixture = new URL('../stage/fixtures/wanderer.mjs', import.meta.url);
 const names = ['one', 'two', 'three'];

@@ -2,7 +2,7 @@
  * Takes lines, appends them to a log, and answers each with "ok" when it is on the device.
  */
 import net from 'node:net';
-import { frames, Pipeline } from 'completion-port';
+import { frames, Pipeline } from 'completion-port/stages';
 import { DurableLog } from '../durable-log.mjs';
 import { readOptions } from '../options.mjs';
 import { assertDriver, makePort } from '../ports.mjs';

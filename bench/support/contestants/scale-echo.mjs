@@ -3,7 +3,8 @@
  * stage with so many threads.
  */
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { CompletionPort, Pipeline } from 'completion-port';
+import { CompletionPort } from 'completion-port';
+import { Pipeline } from 'completion-port/stages';
 import { echoStep } from '../echo-step.mjs';
 import { readOptions } from '../options.mjs';
 import { assertDriver, makePort } from '../ports.mjs';

@@ -2,7 +2,7 @@
  * Two stages that hand tasks, or connections, to and fro.
  */
 import net from 'node:net';
-import { Pipeline } from 'completion-port';
+import { Pipeline } from 'completion-port/stages';
 import { readOptions } from '../options.mjs';
 import { assertDriver } from '../ports.mjs';
 import { observe, report } from '../stopwatch.mjs';

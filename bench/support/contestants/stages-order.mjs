@@ -1,7 +1,7 @@
 /**
  * A stage of many states, whose batches are run as they come or grouped by state.
  */
-import { Pipeline } from 'completion-port';
+import { Pipeline } from 'completion-port/stages';
 import { readOptions } from '../options.mjs';
 import { observe, report } from '../stopwatch.mjs';
 

@@ -3,7 +3,8 @@
  * message begins with an 'H': packets that threads block for, packets on event loops, or a stage.
  */
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { CompletionPort, Pipeline } from 'completion-port';
+import { CompletionPort } from 'completion-port';
+import { Pipeline } from 'completion-port/stages';
 import { HEAVY, measureWork, prepareWork } from '../busy.mjs';
 import { echoStep } from '../echo-step.mjs';
 import { readOptions } from '../options.mjs';

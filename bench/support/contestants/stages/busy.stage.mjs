@@ -1,7 +1,7 @@
 /**
  * Sends back what comes, after being busy where that begins with an 'H'.
  */
-import { defineStage } from 'completion-port';
+import { defineStage } from 'completion-port/stages';
 import { HEAVY, prepareWork } from '../../busy.mjs';
 
 export default function ({ kind, amount }) {

@@ -1,7 +1,7 @@
 /**
  * Sends back what comes.
  */
-import { defineStage } from 'completion-port';
+import { defineStage } from 'completion-port/stages';
 
 export default defineStage({
   states: { echo: { received: (c, bytes) => void c.send(bytes) } },

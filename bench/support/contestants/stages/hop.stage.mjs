@@ -1,7 +1,7 @@
 /**
  * Hands whatever comes to the other stage, and counts in its record.
  */
-import { defineStage } from 'completion-port';
+import { defineStage } from 'completion-port/stages';
 
 export default function ({ to }) {
   return defineStage({

@@ -1,5 +1,5 @@
 /** Appends the lines that came together, and answers them. */
-import { defineStage } from 'completion-port';
+import { defineStage } from 'completion-port/stages';
 import { DurableLog } from '../../durable-log.mjs';
 
 export default ({ file }) => {

@@ -2,7 +2,7 @@
  * Many states; a task goes from one to another at random, and has itself called again. In each the
  * handler works on memory of that state, if there is any.
  */
-import { defineStage } from 'completion-port';
+import { defineStage } from 'completion-port/stages';
 
 const STATES = 32;
 /** What is looked at of a state's memory for a packet. */

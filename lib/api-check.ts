@@ -1,0 +1,29 @@
+/**
+ * Holds the classes to the types that lib/api.ts promises. Nothing of it is there at run time.
+ */
+import type * as api from './api';
+import type { File } from './file';
+import type { TcpListener } from './listener';
+import type { Operation } from './operation';
+import type { Packet } from './packet';
+import type { TcpSocket } from './socket';
+import type { Timer } from './timer';
+
+/** `Class` has whatever `Promised` says. */
+type Implements<Class extends Promised, Promised> = [Class, Promised];
+
+export type Checked = [
+  Implements<Operation<number>, api.Operation<number>>,
+  Implements<File<'await'>, api.FileHandle>,
+  Implements<File<'packet'>, api.KeyedFile>,
+  Implements<TcpSocket<'await'>, api.SocketHandle>,
+  Implements<TcpSocket<'packet'>, api.KeyedSocket>,
+  Implements<TcpListener<'await'>, api.ListenerHandle>,
+  Implements<TcpListener<'packet'>, api.KeyedListener>,
+  Implements<Timer<'await'>, api.TimerHandle>,
+  Implements<Timer<'packet'>, api.KeyedTimer>,
+  Implements<
+    Omit<Packet, 'type' | 'handle' | 'accepted' | 'data'>,
+    Omit<api.ReceivedPacket, 'type' | 'handle' | 'accepted' | 'data'>
+  >,
+];

@@ -1,0 +1,1081 @@
+/**
+ * The public types of ports and handles: what a program can rely on. The classes behind them are
+ * held to them by lib/api-check.ts, and are nobody else's business. Those of stages are in
+ * lib/stage/api.ts.
+ *
+ * The style of a handle is in its type. One that was opened without a key is awaited: its methods
+ * return operations. One with a key answers in packets: its methods return nothing, or whether there
+ * is less to send than `highWaterMark`; and where a method makes sense in one style only, the other
+ * has none.
+ *
+ * Unions are open: a minor version may add a member, so a `switch` needs a default.
+ */
+
+// ---- operations
+
+/**
+ * An operation under way: a promise that can be cancelled. The context of AsyncLocalStorage follows
+ * from `await` and `then` to what runs after them. A failed operation that nobody has attached to is
+ * reported as an `unhandledRejection`, as any promise is, unless it failed because of its own
+ * `cancel()`.
+ */
+export interface Operation<T> extends Promise<T> {
+  /** Whether it has neither succeeded nor failed yet. */
+  readonly pending: boolean;
+  /**
+   * Asks for an early end. The operation then rejects with `ECANCELED`, or resolves to its natural
+   * result where that came first (rule O4). No effect on one that has ended.
+   */
+  cancel(): void;
+}
+
+/** Options of whatever is awaited. */
+export interface AwaitOptions {
+  /**
+   * Cancels the operation when it is aborted: it then rejects with an `AbortError` (code
+   * `ABORT_ERR`) whose `cause` is the signal's reason, unless its natural result came first.
+   * A signal that is aborted already rejects without submitting anything.
+   */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds after which it ends with `ETIMEDOUT` (rule O6). Default, and for 0: no limit. */
+  readonly timeout?: number | undefined;
+}
+
+/** Options of an operation that is answered by a packet. */
+export interface PacketOptions {
+  /** Milliseconds after which it ends with `ETIMEDOUT` (rule O6). Default, and for 0: no limit. */
+  readonly timeout?: number | undefined;
+  /**
+   * An unsigned 32-bit number that comes back as `packet.tag`: tells several operations in flight
+   * on one handle apart. Default: 0.
+   */
+  readonly tag?: number | undefined;
+  /**
+   * Answers with a packet only when the operation fails: spares a program that does not care when
+   * exactly its bytes were sent half of its packets. As an OVERLAPPED whose event has its lowest bit
+   * set does on Windows. Without effect on a receive or accept. Default: false.
+   */
+  readonly quiet?: boolean | undefined;
+}
+
+/** Bytes to send or write: a string is encoded as UTF-8. */
+export type Data = string | ArrayBufferView;
+
+/** A key for a handle: an unsigned 32-bit number, or `'unique'` for one nobody else has. */
+export type KeyOption = number | 'unique';
+
+/** `Keyed` where a key is given, `Awaited` where none is, either where that is not known. */
+export type ByKey<K extends KeyOption | undefined, Awaited, Keyed> = K extends undefined
+  ? Awaited
+  : Keyed;
+
+// ---- what all handles have
+
+/** What every handle has, whatever its kind and style. */
+export interface Handle extends AsyncDisposable {
+  readonly kind: 'file' | 'listener' | 'socket' | 'timer';
+  /** Its name in the process; the same in each thread. */
+  readonly id: number;
+  /** `'await'`: its methods return operations. `'packet'`: packets answer. */
+  readonly style: 'await' | 'packet';
+  /** Its key; undefined for a handle of await style. */
+  readonly key: number | undefined;
+  /** The port it belongs to. */
+  readonly port: CompletionPort;
+  /** Whether it was closed, or handed to another port, by this thread. */
+  readonly closed: boolean;
+  /** Cancels everything in flight on the handle (rule O4). */
+  cancel(): void;
+  /**
+   * Links the operations of this handle that `fn` submits: each starts when the one before it has
+   * succeeded, and is cancelled when that has failed (rule O9). Returns what `fn` returns:
+   * `const [written, synced] = file.link(() => [file.write(data, 0), file.sync()])`. Sockets throw
+   * `ERR_INVALID_STATE` while sends wait for their turn (`highWaterMark`).
+   */
+  link<T>(fn: () => T): T;
+  /** Lets the open handle keep the process alive, which is the default where it was opened. */
+  ref(): this;
+  /** Lets the process end although the handle is open. */
+  unref(): this;
+  /** Closes it. With a key: does not wait for the `closed` packet. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** What every handle without a key has. */
+export interface AwaitHandle extends Handle {
+  readonly style: 'await';
+  readonly key: undefined;
+  /**
+   * Closes the handle: what is in flight is cancelled and answered, then the descriptor goes back
+   * (rule O5). Resolves when it is closed; the same operation each time.
+   */
+  close(): Operation<void>;
+}
+
+/** What every handle with a key has. */
+export interface KeyedHandle extends Handle {
+  readonly style: 'packet';
+  readonly key: number;
+  /**
+   * Closes the handle: what is in flight is cancelled and answered, then the descriptor goes back
+   * (rule O5). The `closed` packet is its last. No effect a second time.
+   */
+  close(): void;
+  /**
+   * Moves the handle to another port, under `key` (default: its own). From then on the new port
+   * gets its packets, a `handedOff` packet first, and those of operations in flight (rule A3). This
+   * object can't be used any more. `ERR_OPERATIONS_PENDING` where the driver can't move an operation
+   * in flight, `ERR_PORT_FOREIGN` for a port of another copy of the package.
+   */
+  handOff(target: CompletionPort | PortToken, key?: KeyOption): void;
+}
+
+// ---- files
+
+/** Byte position in a file; none: where the last read or write without a position ended. */
+export type Position = number | bigint | null | undefined;
+
+/** Where, and how much of a file. */
+export interface PositionOptions {
+  /** Where to begin; none: where the last read or write without one ended. */
+  readonly position?: Position;
+}
+
+export interface ReadOptions extends AwaitOptions, PositionOptions {
+  /** Bytes to read at most. Default: the length of the memory. */
+  readonly length?: number | undefined;
+}
+
+export interface OwnedReadOptions extends AwaitOptions, PositionOptions {
+  /** Bytes to read at most. */
+  readonly length: number;
+}
+
+export interface KeyedReadOptions extends PacketOptions, PositionOptions {
+  /** Bytes to read at most. Default: the length of the memory. */
+  readonly length?: number | undefined;
+}
+
+export interface WriteOptions extends AwaitOptions, PositionOptions {
+  /**
+   * Writes and then brings the data to the device (fdatasync), as a chain (rule O9). The operation
+   * resolves when both are done. Default: false.
+   */
+  readonly sync?: boolean | undefined;
+}
+
+export interface KeyedWriteOptions extends PacketOptions, PositionOptions {
+  /**
+   * Writes and then brings the data to the device (fdatasync), as a chain (rule O9): a `written` and
+   * a `synced` packet. Default: false.
+   */
+  readonly sync?: boolean | undefined;
+}
+
+/** What `file.chunks` and `document.chunks` take. */
+export interface FileChunkOptions extends AwaitOptions {
+  /** Bytes of one chunk. Default: 65536. */
+  readonly size?: number | undefined;
+  /** Reads in flight ahead of the loop; 1 to 256. Default: 4. */
+  readonly depth?: number | undefined;
+  /** Where in the file to begin. Default: 0. */
+  readonly position?: number | bigint | undefined;
+  /** Bytes to read at most. Default: up to the end of the file. */
+  readonly length?: number | undefined;
+  /**
+   * Whether to lend the port's memory rather than give Buffers that stay: each chunk is then valid
+   * until the loop asks for the next one. Spares a copy. Default: false.
+   */
+  readonly lend?: boolean | undefined;
+}
+
+/** The status of a file, as `fs.Stats` has it; times have fractions of milliseconds. */
+export interface FileStatus {
+  /** Bytes. */
+  readonly size: number;
+  /** Blocks of 512 bytes it takes on the device. */
+  readonly blocks: number;
+  readonly ino: number;
+  readonly dev: number;
+  readonly nlink: number;
+  /** Type and permission bits. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Bytes that are best read or written at one time. */
+  readonly blksize: number;
+  readonly atimeMs: number;
+  readonly mtimeMs: number;
+  readonly ctimeMs: number;
+  readonly birthtimeMs: number;
+  readonly atime: Date;
+  readonly mtime: Date;
+  readonly ctime: Date;
+  readonly birthtime: Date;
+  isFile(): boolean;
+  isDirectory(): boolean;
+  isCharacterDevice(): boolean;
+  isBlockDevice(): boolean;
+  isFIFO(): boolean;
+  isSocket(): boolean;
+  /** Always false: opening follows links. */
+  isSymbolicLink(): boolean;
+}
+
+/**
+ * An open file: `await port.open(path)`. Operations run on io_uring's READ, WRITE, FSYNC… | on a
+ * small pool of native threads under epoll | as overlapped I/O on Windows.
+ *
+ * The memory of a read or a write is the operation's until its end, whatever happens (rule O2).
+ * Memory of `port.allocate()` is used in place, and may be released as soon as the operation is
+ * submitted; a program's own is copied, since it could be detached meanwhile.
+ */
+export interface FileHandle extends AwaitHandle {
+  readonly kind: 'file';
+  /** The path it was opened with; undefined for a duplicated descriptor. */
+  readonly path: string | undefined;
+  /**
+   * Reads into `target`; resolves to the number of bytes, which may be less than asked for, and is
+   * 0 at the end of the file (rule O8). Without a position: goes on where the last read or write
+   * without one ended; several in flight follow each other.
+   */
+  read(target: ArrayBufferView, options?: ReadOptions): Operation<number>;
+  read(
+    target: ArrayBufferView,
+    position: Position,
+    options?: Omit<ReadOptions, 'position'>,
+  ): Operation<number>;
+  /** Resolves to a Buffer of its own. */
+  read(options: OwnedReadOptions): Operation<Buffer>;
+  /**
+   * Reads into several pieces of memory, in order. Otherwise as `read`. At most 1024 pieces of the
+   * port's memory.
+   */
+  readv(
+    targets: readonly ArrayBufferView[],
+    position?: Position,
+    options?: AwaitOptions,
+  ): Operation<number>;
+  /**
+   * Writes all of `data` (short writes are continued); resolves to the number of bytes. Without a
+   * position: goes on where the last read or write without one ended; a file opened for appending
+   * is always written to at its end. Several writes in flight have no order unless linked.
+   * An array is written as one piece; when any part of it is not the port's memory, all is copied.
+   */
+  write(data: Data | readonly Data[], options?: WriteOptions): Operation<number>;
+  write(
+    data: Data | readonly Data[],
+    position: Position,
+    options?: Omit<WriteOptions, 'position'>,
+  ): Operation<number>;
+  /** The same as `write` with an array. */
+  writev(data: readonly Data[], options?: WriteOptions): Operation<number>;
+  writev(
+    data: readonly Data[],
+    position: Position,
+    options?: Omit<WriteOptions, 'position'>,
+  ): Operation<number>;
+  /** Brings data and metadata to the device: fsync. */
+  sync(options?: AwaitOptions): Operation<void>;
+  /** Brings data, and what is needed to find it, to the device: fdatasync. */
+  datasync(options?: AwaitOptions): Operation<void>;
+  /** Sets the length to `length` bytes. Default: 0. */
+  truncate(length?: number, options?: AwaitOptions): Operation<void>;
+  /**
+   * Reserves space on the device for `length` bytes from `position`, and lengthens the file to it.
+   */
+  allocate(position: number, length: number, options?: AwaitOptions): Operation<void>;
+  /** Size, times, owner, type: as `fs.Stats`. */
+  stat(options?: AwaitOptions): Operation<FileStatus>;
+  /**
+   * Reads the file in order, with several reads in flight ahead of the loop: `for await (const
+   * chunk of file.chunks())`. The Buffers stay as they are; `lend: true` lends the port's memory,
+   * without a copy: each chunk is then valid until the loop asks for the next one. Leaving the loop
+   * cancels what is in flight; the file stays open.
+   *
+   * Ends at the end of the file; every chunk but the last has `size` bytes, except of a file
+   * without positions (a FIFO, a terminal), which gives what there is.
+   */
+  chunks(options?: FileChunkOptions): AsyncIterableIterator<Buffer, undefined>;
+}
+
+/**
+ * An open file with a key: `await port.open(path, flags, { key })`. Reads and writes need a
+ * position, unless the file has none (a FIFO); reads go into memory of `port.allocate()`. Everything
+ * else as for `FileHandle`.
+ */
+export interface KeyedFile extends KeyedHandle {
+  readonly kind: 'file';
+  /** The path it was opened with; undefined for a duplicated descriptor. */
+  readonly path: string | undefined;
+  /** A `read` packet answers: its `bytes` may be less than asked for, and are 0 at the end. */
+  read(target: ArrayBufferView, options: KeyedReadOptions): void;
+  read(
+    target: ArrayBufferView,
+    position?: Position,
+    options?: Omit<KeyedReadOptions, 'position'>,
+  ): void;
+  /** A `read` packet answers. */
+  readv(targets: readonly ArrayBufferView[], position?: Position, options?: PacketOptions): void;
+  /** A `written` packet answers, when all of it is written. */
+  write(data: Data | readonly Data[], options: KeyedWriteOptions): void;
+  write(
+    data: Data | readonly Data[],
+    position?: Position,
+    options?: Omit<KeyedWriteOptions, 'position'>,
+  ): void;
+  /** The same as `write` with an array. */
+  writev(data: readonly Data[], options: KeyedWriteOptions): void;
+  writev(
+    data: readonly Data[],
+    position?: Position,
+    options?: Omit<KeyedWriteOptions, 'position'>,
+  ): void;
+  /** A `synced` packet answers. */
+  sync(options?: PacketOptions): void;
+  /** A `synced` packet answers. */
+  datasync(options?: PacketOptions): void;
+  /** A `truncated` packet answers. */
+  truncate(length?: number, options?: PacketOptions): void;
+  /** An `allocated` packet answers. */
+  allocate(position: number, length: number, options?: PacketOptions): void;
+}
+
+// ---- sockets
+
+/** Options of a receive that is awaited. */
+export interface ReceiveOptions extends AwaitOptions {
+  /** Memory to receive into; without it bytes come in a Buffer of their own. */
+  readonly into?: ArrayBufferView | undefined;
+}
+
+/** Options of a receive that is answered by packets. */
+export interface KeyedReceiveOptions extends PacketOptions {
+  /** Memory of `port.allocate()` to receive into; without it the packet lends the bytes. */
+  readonly into?: ArrayBufferView | undefined;
+  /**
+   * `received` packets keep coming until cancelled, failed or at the end; the last one has `more`
+   * false. RECV multishot | re-armed | re-armed. Default: false.
+   */
+  readonly multishot?: boolean | undefined;
+}
+
+interface ReleaseOption {
+  /**
+   * Releases what of the data is the program's own memory of the port (`allocate`, `keep`) when it
+   * is sent. Default: false.
+   */
+  readonly release?: boolean | undefined;
+}
+
+export interface SendOptions extends AwaitOptions, ReleaseOption {}
+export interface KeyedSendOptions extends PacketOptions, ReleaseOption {}
+
+interface FilePart {
+  /** Where in the file to begin. Default: 0. */
+  readonly position?: number | bigint | undefined;
+  /** Bytes to send at most. Default: up to the end of the file. */
+  readonly length?: number | undefined;
+}
+
+export interface SendFileOptions extends AwaitOptions, FilePart {}
+export interface KeyedSendFileOptions extends PacketOptions, FilePart {}
+
+/** What `socket.chunks` takes; `timeout` is for each receive. */
+export interface SocketChunkOptions extends AwaitOptions {
+  /**
+   * Whether to lend the port's memory rather than give Buffers that stay: the bytes are then valid
+   * until the loop asks for more. Spares a copy. Default: false.
+   */
+  readonly lend?: boolean | undefined;
+  /**
+   * Whether the socket is closed when the loop is left early (`break`, `return`, an exception).
+   * Default: true, as for the streams of Node.js.
+   */
+  readonly closeOnReturn?: boolean | undefined;
+}
+
+/** What a connection has in both styles. */
+export interface SocketState {
+  readonly kind: 'socket';
+  /** Bytes that were given to `send` and its like and are not with the kernel yet. */
+  readonly bufferedAmount: number;
+  /**
+   * `bufferedAmount` from which on it has enough to send: 1 MiB where `connect` or `listen` was told
+   * nothing else. 4,096 sends are enough, too. The same in each thread.
+   */
+  highWaterMark: number;
+  /** Sends small pieces at once instead of gathering them: TCP_NODELAY. Default: true. */
+  setNoDelay(noDelay?: boolean): this;
+  /**
+   * Probes an idle connection, for the first time after `initialDelay` milliseconds (two hours for
+   * 0; at most 32,767,000), then each second: after ten without an answer it ends with `ETIMEDOUT`.
+   * SO_KEEPALIVE with libuv's TCP_KEEPINTVL and TCP_KEEPCNT | SIO_KEEPALIVE_VALS.
+   */
+  setKeepAlive(enable?: boolean, initialDelay?: number): this;
+  /** This side's address; undefined when the connection is gone. Asked for when first needed. */
+  readonly localAddress: string | undefined;
+  readonly localPort: number | undefined;
+  /** The peer's address; undefined when the connection is gone. Asked for when first needed. */
+  readonly remoteAddress: string | undefined;
+  readonly remotePort: number | undefined;
+}
+
+/**
+ * A connection: `await port.connect()`, or accepted by a listener. Operations run on io_uring's RECV
+ * and SEND | on recv and sendmsg when the socket is ready under epoll | on WSARecv and WSASend.
+ *
+ * A loop and an await give Buffers that stay; `chunks({ lend: true })` lends the port's memory.
+ */
+export interface SocketHandle extends AwaitHandle, SocketState {
+  readonly kind: 'socket';
+  /**
+   * Receives what there is, at least one byte: resolves to a Buffer of its own, empty at the orderly
+   * end of the stream (a reset is `ECONNRESET`, rule O8).
+   */
+  receive(options?: AwaitOptions): Operation<Buffer>;
+  /** Receives into memory: resolves to the number of bytes, 0 at the end. */
+  receive(into: ArrayBufferView, options?: AwaitOptions): Operation<number>;
+  receive(options: ReceiveOptions & { readonly into: ArrayBufferView }): Operation<number>;
+  /**
+   * Sends all of `data`, in the order submitted (rule O7); resolves to the number of bytes when all
+   * are with the kernel. The port's memory is sent from where it is: it may be released, or its time
+   * of being lent end, as soon as this returns, but must not be changed until then. A program's own,
+   * and strings (as UTF-8), are copied. An array is sent as one piece. `ERR_BUFFER_RELEASED` for
+   * memory that was released before.
+   *
+   * One that is begun while the socket has enough to send (`highWaterMark`) waits for its turn as a
+   * copy outside of the port's memory: await them, or look at `bufferedAmount`, or those copies have
+   * no bound.
+   */
+  send(data: Data | readonly Data[], options?: SendOptions): Operation<number>;
+  /**
+   * Sends what `file` holds from `position` on, without a copy of it in the program: sendfile on
+   * Linux | read and sent by native code on Windows. In the order submitted, among the sends (rule
+   * O7). Resolves to the number of bytes when all are with the kernel: fewer than `length` where the
+   * file ends before, 0 when there are none at `position`. It takes no memory and counts as 64 KiB
+   * at most.
+   *
+   * `file` is a regular file, open for reading. One of the same port may be closed as soon as this
+   * returns: its descriptor goes back when the last of what was submitted is sent. What is sent is
+   * what the file holds when its turn comes.
+   *
+   * Throws `ERR_HANDLE_CLOSED` for a file that is closed, and `ERR_INVALID_ARG_VALUE` for one that
+   * is not a regular file, or was opened with `direct`, past the page cache that the bytes come from.
+   */
+  sendFile(file: FileHandle | KeyedFile, options?: SendFileOptions): Operation<number>;
+  /**
+   * Sends `data`, if any, and ends the sending side when everything queued before is sent; the peer
+   * then receives the end. Receiving goes on. shutdown(SHUT_WR).
+   */
+  end(data?: Data | readonly Data[], options?: AwaitOptions): Operation<void>;
+  /**
+   * Receives until the end of the stream: `for await (const bytes of socket)`. The Buffers stay as
+   * they are. An idle connection holds no memory (rule M3). The loop ends where the program closes
+   * the socket; leaving it early closes the socket.
+   */
+  [Symbol.asyncIterator](): AsyncIterableIterator<Buffer, undefined>;
+  /**
+   * The same, with a signal, a timeout for each receive, bytes that are lent, or `closeOnReturn`.
+   */
+  chunks(options?: SocketChunkOptions): AsyncIterableIterator<Buffer, undefined>;
+}
+
+/**
+ * A connection with a key: `await port.connect({ key })`, `packet.accepted`. Everything as for
+ * `SocketHandle`, but packets answer.
+ *
+ * What sends returns false when the socket has enough to send with it, which is sent all the same. A
+ * `drain` packet follows when most of what was to be sent is out. `ERR_MEMORY_LIMIT` where there is
+ * as much to send as the mark, and the port's memory is used up (rule M7).
+ */
+export interface KeyedSocket extends KeyedHandle, SocketState {
+  readonly kind: 'socket';
+  /** Receives what there is: a `received` packet lends the bytes. */
+  receive(options?: KeyedReceiveOptions): void;
+  receive(into: ArrayBufferView, options?: PacketOptions): void;
+  /** A `sent` packet answers. False: see above. */
+  send(data: Data | readonly Data[], options?: KeyedSendOptions): boolean;
+  /** A `sent` packet answers. False: see above. */
+  sendFile(file: FileHandle | KeyedFile, options?: KeyedSendFileOptions): boolean;
+  /** A `sent` packet, where there is data, and an `ended` packet answer. False: see above. */
+  end(data?: Data | readonly Data[], options?: PacketOptions): boolean;
+}
+
+// ---- listeners
+
+export interface ListenerAddress {
+  readonly address: string;
+  readonly port: number;
+  readonly family: 'IPv4' | 'IPv6';
+}
+
+/**
+ * A listening socket: `await port.listen({ port })`. Accepting runs on io_uring's multishot ACCEPT |
+ * on accept4 when the socket is ready under epoll | on AcceptEx.
+ */
+export interface ListenerHandle extends AwaitHandle {
+  readonly kind: 'listener';
+  /** The address it listens on; undefined when it is closed. */
+  address(): ListenerAddress | undefined;
+  /** Accepts one connection. */
+  accept(options?: AwaitOptions): Operation<SocketHandle>;
+  /**
+   * Accepts until the listener is closed: `for await (const socket of listener)`. At most 64
+   * connections are accepted ahead of the loop; those that it leaves behind are closed.
+   */
+  [Symbol.asyncIterator](): AsyncIterableIterator<SocketHandle, undefined>;
+  /**
+   * The same, ended by a signal, or with `ETIMEDOUT` when the loop waits longer than `timeout` for a
+   * connection.
+   */
+  sockets(options?: AwaitOptions): AsyncIterableIterator<SocketHandle, undefined>;
+}
+
+export interface AcceptOptions extends PacketOptions {
+  /** `accepted` packets keep coming. Default: false. */
+  readonly multishot?: boolean | undefined;
+}
+
+/**
+ * A listening socket with a key. `accepted` packets come by themselves from the start;
+ * `packet.accepted` is the connection, with a unique key of its own. When one comes with an error and
+ * without `more`, `accept({ multishot: true })` starts again.
+ */
+export interface KeyedListener extends KeyedHandle {
+  readonly kind: 'listener';
+  /** The address it listens on; undefined when it is closed. */
+  address(): ListenerAddress | undefined;
+  /** An `accepted` packet answers, or more of them. */
+  accept(options?: AcceptOptions): void;
+}
+
+// ---- timers
+
+export interface TimerStartOptions {
+  /** Fires again and again: `true` after the same time, a number after so many milliseconds. */
+  readonly repeat?: boolean | number | undefined;
+}
+
+/** A timer: `port.timer()`. Times are in milliseconds. The lane's own deadlines on every driver. */
+export interface TimerHandle extends AwaitHandle {
+  readonly kind: 'timer';
+  /** Resolves after `delay` milliseconds. */
+  wait(delay: number, options?: AwaitOptions): Operation<void>;
+  /**
+   * `for await (const count of timer.every(100))`: a turn each `interval` milliseconds; `count` is
+   * how often the timer has fired since the last turn, more than 1 when the loop was late. Ends
+   * when the timer is closed, and with `signal`.
+   */
+  every(
+    interval: number,
+    options?: Pick<AwaitOptions, 'signal'>,
+  ): AsyncIterableIterator<number, undefined>;
+}
+
+/** A timer with a key: `port.timer({ key })`. */
+export interface KeyedTimer extends KeyedHandle {
+  readonly kind: 'timer';
+  /** A `fired` packet after `delay` milliseconds, and again with `repeat`. */
+  start(delay: number, options?: TimerStartOptions): void;
+  /** Stops it; the last packet has the code `ECANCELED`. */
+  stop(): void;
+}
+
+/** A handle with a key, of any kind; `kind` tells which. */
+export type AnyKeyedHandle = KeyedFile | KeyedListener | KeyedSocket | KeyedTimer;
+
+// ---- packets
+
+/**
+ * What every packet has. **It is valid while the packet is at hand**: until the next packet is asked
+ * for, or, in a handler of `consume`, until the handler returns. To read it later throws
+ * `ERR_PACKET_RELEASED`; `toObject()` makes a copy that stays valid.
+ *
+ * `packets()` gives an object for each packet. `get` and `consume`, whose packets are dealt with
+ * without awaiting anything, use a few objects in turn.
+ */
+interface BasePacket<Type extends string> {
+  /** What happened. */
+  readonly type: Type;
+  /** The key of the handle, or the one given to `post`. */
+  readonly key: number;
+  /** Bytes read, written, received or sent; 0 at the end of a file or stream. */
+  readonly bytes: number;
+  /** The value given to `post`; how often a timer has fired since its last packet. */
+  readonly value: number;
+  /** Whether the operation failed: cheaper to ask than `error`. */
+  readonly failed: boolean;
+  /** `'ECONNRESET'`, …; undefined when the operation succeeded. Cheaper than `error`. */
+  readonly code: string | undefined;
+  /** The failure as Node.js shows it: `code`, `errno`, `syscall`. Made when first asked for. */
+  readonly error: Error | undefined;
+  /** The `tag` given with the operation; 0 when there was none. */
+  readonly tag: number;
+  /** Whether more packets of the same operation follow (rule O1). */
+  readonly more: boolean;
+  /** The new connection of an `accepted` packet; undefined in others. */
+  readonly accepted: KeyedSocket | undefined;
+  /** The bytes of a `received` packet; undefined in others. */
+  readonly data: Buffer | undefined;
+  /** The handle it is about, the same object each time in this thread. */
+  readonly handle: AnyKeyedHandle | undefined;
+  /** A copy that stays valid; received bytes are copied too, unless released or sent on. */
+  toObject(): PacketObject;
+}
+
+/** An operation of a file is done. */
+export interface FilePacket extends BasePacket<
+  'read' | 'written' | 'synced' | 'truncated' | 'allocated'
+> {
+  readonly handle: KeyedFile;
+  readonly accepted: undefined;
+  readonly data: undefined;
+}
+
+/** A connection has come, or accepting failed. */
+export interface AcceptedPacket extends BasePacket<'accepted'> {
+  readonly handle: KeyedListener;
+  /** The new connection, under a key of its own; undefined where accepting failed. */
+  readonly accepted: KeyedSocket | undefined;
+  readonly data: undefined;
+}
+
+/**
+ * Bytes have come. They are lent: their buffer returns to the port when the packet is no longer at
+ * hand, unless `keep()` or `sendTo()` was called. Operations that were submitted with them have them
+ * until their end.
+ */
+export interface ReceivedPacket extends BasePacket<'received'> {
+  readonly handle: KeyedSocket;
+  readonly accepted: undefined;
+  /**
+   * The bytes, without a copy; undefined when there are none (an orderly end, a failure, memory of
+   * the program's own). `ERR_BUFFER_RELEASED` when they were released or sent on.
+   */
+  readonly data: Buffer | undefined;
+  /**
+   * Keeps the received bytes beyond this packet; the program gives them to `port.release` later.
+   */
+  keep(): Buffer;
+  /** Gives the buffer of the received bytes back now. A second time: `ERR_BUFFER_RELEASED`. */
+  release(): void;
+  /**
+   * Sends the received bytes to `socket`, from where they are; native code releases their buffer
+   * when they are sent. Answers as `socket.send` does. While `socket` has enough to send, nothing
+   * more is received from the connection that these bytes came from (rule M4). Throws
+   * `ERR_INVALID_STATE` without received bytes.
+   */
+  sendTo(socket: KeyedSocket, options?: PacketOptions): boolean;
+  sendTo(socket: SocketHandle, options?: AwaitOptions): Operation<number>;
+}
+
+/** A send (`sent`) or an `end` (`ended`) is done; or most of what was to be sent is out (`drain`). */
+export interface SentPacket extends BasePacket<'sent' | 'ended' | 'drain'> {
+  readonly handle: KeyedSocket;
+  readonly accepted: undefined;
+  readonly data: undefined;
+}
+
+/** A timer has fired. */
+export interface FiredPacket extends BasePacket<'fired'> {
+  readonly handle: KeyedTimer;
+  readonly accepted: undefined;
+  readonly data: undefined;
+}
+
+/** A message of `post`. */
+export interface PostedPacket extends BasePacket<'posted'> {
+  readonly handle: undefined;
+  readonly accepted: undefined;
+  readonly data: undefined;
+}
+
+/**
+ * The last packet of a handle (`closed`); the first one at its new port (`handedOff`); or the thread
+ * that was at its key has died (`abandoned`, rule T1). The handle is undefined where this thread
+ * never saw it, and where the key has none.
+ */
+export interface HandlePacket extends BasePacket<'closed' | 'handedOff' | 'abandoned'> {
+  readonly handle: AnyKeyedHandle | undefined;
+  readonly accepted: undefined;
+  readonly data: undefined;
+}
+
+/** One completion, or one posted message; `type` tells which. A minor version may add types. */
+export type Packet =
+  | AcceptedPacket
+  | FilePacket
+  | FiredPacket
+  | HandlePacket
+  | PostedPacket
+  | ReceivedPacket
+  | SentPacket;
+
+/** What happened. A minor version may add types: a `switch` needs a default. */
+export type PacketType = Packet['type'];
+
+/** A packet's contents, copied: stays valid. */
+export interface PacketObject {
+  readonly type: PacketType;
+  readonly key: number;
+  readonly handle: AnyKeyedHandle | undefined;
+  readonly value: number;
+  readonly tag: number;
+  readonly error: Error | undefined;
+  readonly more: boolean;
+  readonly accepted: KeyedSocket | undefined;
+  /** Received bytes, in memory of their own. */
+  readonly data: Buffer | undefined;
+}
+
+// ---- the port
+
+export type DriverName = 'io_uring' | 'epoll' | 'iocp';
+
+export interface BufferOptions {
+  /** Bytes of one buffer; 1024 to 16 MiB. Default: 32768. */
+  readonly size?: number | undefined;
+  /** Buffers of the port; 1 to 1048576. Default: 1024. */
+  readonly count?: number | undefined;
+}
+
+export interface PortOptions {
+  /**
+   * Threads that may run on this port's packets at one time; 1 to 1024 (rule P1). Default: the
+   * number of CPUs available to the process.
+   */
+  readonly concurrency?: number | undefined;
+  /** Default: io_uring where the kernel grants it, else epoll (rule P3). */
+  readonly driver?: DriverName | undefined;
+  /** Posted messages the queue holds at most (rule Q2). Default: 65536. */
+  readonly queueLimit?: number | undefined;
+  /** The buffers that bytes are received into. */
+  readonly buffers?: BufferOptions | undefined;
+  /**
+   * Bytes that `allocate`, copies of a program's own memory and documents of native stages may take.
+   * What is released is kept for the next of its size, within the same limit. Connections share it:
+   * those that have little to send may go beyond it (rule M7). Default: 1 GiB.
+   */
+  readonly memoryLimit?: number | undefined;
+  /** Whether packets of one key are held by one thread at a time (rule D8). Default: true. */
+  readonly serializeKeys?: boolean | undefined;
+  /**
+   * Microseconds that a thread which blocks in `get` looks for messages before it sleeps; 0 to
+   * 1000. A message that comes meanwhile costs no system call and no wake-up, which takes ten times
+   * as long; the CPU is busy meanwhile. One thread of the port looks at a time, and seldom while it
+   * is in vain. Default: 50, and 0 where the process has one CPU.
+   */
+  readonly spinMicroseconds?: number | undefined;
+  /**
+   * `'affine'`: packets stay with the thread that submitted their operation. Where several threads
+   * submit operations on one handle, each gets its own in order, and nothing orders one thread's
+   * among another's: not even the last one, of the close. Default: `'any'`.
+   */
+  readonly dispatch?: 'any' | 'affine' | undefined;
+}
+
+/**
+ * Names a port to the other threads of the process; a plain value that can be posted to them. It is
+ * valid within one copy of the package, of one version.
+ */
+export interface PortToken {
+  /** Its number in the process. */
+  readonly completionPort: number;
+  /** Names the copy of the package, in this process, that the port belongs to. */
+  readonly instance: string;
+  readonly concurrency?: number | undefined;
+}
+
+/**
+ * `K`: the type of `key`; undefined where there is none. Required where it is inferred from, since
+ * TypeScript forgets about `undefined` when it infers from what is optional.
+ */
+type WithKey<K extends KeyOption | undefined> =
+  | {
+      /** Makes it answer in packets. Default: none, it is awaited. */
+      readonly key: K;
+    }
+  | {
+      /** Makes it answer in packets. Default: none, it is awaited. */
+      readonly key?: undefined;
+    };
+
+interface FileSettings extends AwaitOptions {
+  /** Permission bits of a new file. Default: 0o666. */
+  readonly mode?: number | undefined;
+  /**
+   * Passes the page cache by: O_DIRECT. Memory (`port.allocate()`), positions and lengths then have
+   * to be multiples of the device's block. Default: false.
+   */
+  readonly direct?: boolean | undefined;
+}
+
+/** What `port.open` takes. */
+export type FileOptions<K extends KeyOption | undefined = undefined> = FileSettings & WithKey<K>;
+
+/** Options of the connections of `listen` and `connect`. */
+export interface ConnectionOptions {
+  /**
+   * TCP_NODELAY: small pieces go at once. Default: true, unlike `net`'s: what is sent leaves in
+   * batches anyway, and with Nagle's algorithm the last piece of a message larger than a buffer
+   * waits for the peer's delayed acknowledgement, 40 ms.
+   */
+  readonly noDelay?: boolean | undefined;
+  /** Probes an idle connection, as `setKeepAlive` does. Default: false. */
+  readonly keepAlive?: boolean | undefined;
+  /** Milliseconds before the first probe; 0: two hours. At most 32,767,000. Default: 0. */
+  readonly keepAliveInitialDelay?: number | undefined;
+  /**
+   * Bytes that a connection may have to send before `send` says, or waits, that it is enough; 1 to 4 GiB.
+   * Default: 1 MiB.
+   */
+  readonly highWaterMark?: number | undefined;
+}
+
+interface ListenSettings extends ConnectionOptions {
+  /** Name or address. Default: '::', or '0.0.0.0' where there is no IPv6. */
+  readonly host?: string | undefined;
+  /** 0: one the system picks. */
+  readonly port: number;
+  /** Connections that wait to be accepted at most. Default: 511. */
+  readonly backlog?: number | undefined;
+  /**
+   * SO_REUSEPORT: several sockets may listen on the port, and the system spreads connections over
+   * them. Default: false. Windows has no such thing (ENOTSUP): there one listener with a key does,
+   * whose connections go to all threads of the port.
+   */
+  readonly reusePort?: boolean | undefined;
+  /** IPV6_V6ONLY. Default: false. */
+  readonly ipv6Only?: boolean | undefined;
+  /** Ends setting up, and closes the listener, when it is aborted. */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds for setting up. Default, and for 0: no limit. */
+  readonly timeout?: number | undefined;
+}
+
+/** What `port.listen` takes. */
+export type ListenOptions<K extends KeyOption | undefined = undefined> = ListenSettings &
+  WithKey<K>;
+
+interface ConnectSettings extends AwaitOptions, ConnectionOptions {
+  /**
+   * Name or address. Default: 'localhost'. Where a name has several addresses, they are tried in
+   * turn, those of IPv6 and IPv4 alternating: the next one when the last has failed, or has not
+   * answered for 250 ms (RFC 8305, as `autoSelectFamily` of node:net).
+   */
+  readonly host?: string | undefined;
+  readonly port: number;
+}
+
+/** What `port.connect` takes. */
+export type ConnectOptions<K extends KeyOption | undefined = undefined> = ConnectSettings &
+  WithKey<K>;
+
+/** What `port.timer` takes. */
+export type TimerOptions<K extends KeyOption | undefined = undefined> = WithKey<K>;
+
+/** What `port.consume` returns. */
+export interface Consumer extends Disposable {
+  /** Takes no more packets. */
+  stop(): void;
+}
+
+/** What `port.stats()` returns. Counts are of the whole port unless said otherwise. */
+export interface PortStats {
+  /** Operations submitted, and completed, so far. */
+  readonly submitted: number;
+  readonly completed: number;
+  /** Batches of packets taken so far. */
+  readonly batches: number;
+  readonly systemCalls: number;
+  /** How often a waiting thread was woken. */
+  readonly wakeUps: number;
+  /** Packets taken over from a thread that had more than it could run. */
+  readonly steals: number;
+  /** Packets in the queue. */
+  readonly queueDepth: number;
+  readonly freeBuffers: number;
+  /** Attached threads; those running, and waiting for packets. */
+  readonly threads: number;
+  readonly running: number;
+  readonly waiting: number;
+  /** Open handles. */
+  readonly handles: number;
+  /** Bytes `allocate` has given out. */
+  readonly allocatedBytes: number;
+  /** Connections closed at once because a pipeline had no record for them. */
+  readonly refused: number;
+}
+
+/**
+ * One queue through which every finished I/O operation comes back, shared by all threads of the
+ * process: io_uring or epoll on Linux, an I/O completion port on Windows.
+ *
+ * Throws `ERR_PORT_CLOSED` from everything once it is closed.
+ */
+export interface CompletionPort extends AsyncDisposable {
+  /** What carries operations out here. */
+  readonly driver: DriverName;
+  /** Why `driver` is not the first choice; empty when it is (rule P3). */
+  readonly driverReason: string;
+  /** Threads that may run on its packets at one time. */
+  readonly concurrency: number;
+  /** Names the port to other threads: `CompletionPort.attach(token)` (rule P2). */
+  readonly token: PortToken;
+  /** Whether this thread has left the port, or the port is closed. */
+  readonly closed: boolean;
+
+  /**
+   * Opens a file; `path` can be a descriptor, which is duplicated. Flags as in `fs.open`, strings
+   * or numbers. Rejects as `fs.promises.open` does (`ENOENT`, …). OPENAT | open on the pool |
+   * CreateFileW.
+   */
+  open<K extends KeyOption | undefined = undefined>(
+    path: string | Buffer | URL | number,
+    flags?: string | number,
+    options?: FileOptions<K>,
+  ): Operation<ByKey<K, FileHandle, KeyedFile>>;
+  /**
+   * Listens for TCP connections. Rejects as `net.Server` emits (`EADDRINUSE`, …). With a key:
+   * connections are accepted from now on, and arrive as `accepted` packets.
+   */
+  listen<K extends KeyOption | undefined = undefined>(
+    options: ListenOptions<K>,
+  ): Operation<ByKey<K, ListenerHandle, KeyedListener>>;
+  /**
+   * Connects to a TCP server: to the addresses of `host`, one after another. Rejects with the last
+   * failure, as `net.Socket` emits it (`ECONNREFUSED`, …).
+   */
+  connect<K extends KeyOption | undefined = undefined>(
+    options: ConnectOptions<K>,
+  ): Operation<ByKey<K, SocketHandle, KeyedSocket>>;
+  /** Makes a timer. */
+  timer<K extends KeyOption | undefined = undefined>(
+    options?: TimerOptions<K>,
+  ): ByKey<K, TimerHandle, KeyedTimer>;
+
+  /**
+   * Takes `size` bytes of the port's memory: aligned to 4,096 bytes, not cleared, the same in each
+   * thread; the kernel reads and writes it in place. Give it back with `release`.
+   * `ERR_MEMORY_LIMIT` when `memoryLimit` is reached.
+   */
+  allocate(size: number): Buffer;
+  /**
+   * Gives memory back: what `allocate` returned, what `packet.keep()` returned, or any view of it.
+   * Operations that were submitted before keep it until they end; for the program it is gone: its
+   * views have no bytes any more, and to use one is `ERR_BUFFER_RELEASED`, as it is to release it
+   * a second time. `ERR_INVALID_ARG_VALUE` for memory that is not the port's, or only lent (rule M2).
+   */
+  release(buffer: ArrayBufferView): void;
+
+  /** Queues a message. `ERR_QUEUE_FULL` when `queueLimit` is reached (rule Q2). */
+  post(key: number, value?: number): void;
+  /** Queues a message; false when the queue is full. */
+  tryPost(key: number, value?: number): boolean;
+  /**
+   * Resolves when the queue has room for messages: at once when there is some, else when a quarter
+   * of it is free.
+   */
+  room(options?: AwaitOptions): Operation<void>;
+
+  /**
+   * Waits, without the event loop, for packets: from 1 to `max` (at most 256) of them, or none when
+   * `timeout` milliseconds pass first; 0 polls (rule D6). For workers that do nothing else. `for
+   * (const packet of port.get())`: see `Packet` for how long one is valid. Packets that the loop
+   * leaves behind go back to the queue. Throws `ERR_PORT_CLOSED` when the port is closed meanwhile,
+   * `ERR_INVALID_STATE` in a thread that takes packets on its event loop (`consume`, `packets`), and
+   * where nothing could ever come.
+   */
+  get(max?: number, timeout?: number): IterableIterator<Packet, undefined>;
+  /**
+   * Calls `handler` for each packet, on the event loop: the fastest way to take packets there. One
+   * consumer for each thread: `ERR_INVALID_STATE` otherwise. What the handler throws is an uncaught
+   * exception; packets go on. A handler must not be async: one that returns a promise is refused,
+   * once, with `ERR_INVALID_RETURN_VALUE`, which is an uncaught exception.
+   */
+  consume(handler: (packet: Packet) => void): Consumer;
+  /**
+   * The packets, on the event loop: `for await (const packet of port.packets())`. The key of a
+   * packet is this thread's until the loop asks for the next one, or awaits something (rule D8).
+   * The loop ends when this thread closes or leaves the port, and with `ERR_PORT_CLOSED` when another
+   * one closes it. It ends with `signal`, and with `ETIMEDOUT` when it waits longer than `timeout`.
+   */
+  packets(options?: AwaitOptions): AsyncIterableIterator<Packet, undefined>;
+  /**
+   * Runs `fn`, which blocks, while the port lets another thread run in this one's place (rule D4).
+   */
+  blocking<T>(fn: () => T): T;
+
+  stats(): PortStats;
+  /** Lets an active `consume` or `packets` keep the process alive, which is the default. */
+  ref(): this;
+  /** Lets the process end although packets are waited for. */
+  unref(): this;
+  /**
+   * Closes the port for all threads: cancels what is in flight, closes all handles, frees the
+   * memory (rule T2). Threads that wait get `ERR_PORT_CLOSED` (rule D10); a handler of `consume` is
+   * not called any more. The same promise each time.
+   */
+  close(): Promise<void>;
+  /**
+   * Leaves the port: this thread's operations are cancelled, its handles of await style closed;
+   * the port goes on for the other threads, and ends with the last.
+   */
+  detach(): void;
+  /** The same as `close()`. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** The class. */
+export interface CompletionPortConstructor {
+  readonly prototype: CompletionPort;
+  /** Makes a port and attaches the calling thread. */
+  new (options?: PortOptions): CompletionPort;
+  /**
+   * Attaches the calling thread to a port of this process. In a thread that is attached already:
+   * the same object. Throws `ERR_PORT_CLOSED` when there is no such port, `ERR_PORT_FOREIGN` for one
+   * of another copy of the package.
+   */
+  attach(port: PortToken | CompletionPort): CompletionPort;
+}
+
+// ---- errors
+
+/**
+ * The codes of this package's own errors; the system's (`ECONNRESET`, …) come beside them. A minor
+ * version may add some. docs/reference.md has the cause and the remedy of each.
+ */
+export type ErrorCode =
+  | 'ABORT_ERR'
+  | 'ERR_ACCESS_DENIED'
+  | 'ERR_ALREADY_ASSOCIATED'
+  | 'ERR_BUFFER_RELEASED'
+  | 'ERR_COMPLETION_PORT_BINDING'
+  | 'ERR_CONNECTION_GONE'
+  | 'ERR_CONNECTION_LIMIT'
+  | 'ERR_CONNECTION_RELEASED'
+  | 'ERR_ENDLESS_TRANSITIONS'
+  | 'ERR_HANDLE_CLOSED'
+  | 'ERR_INSPECTOR_PAGE'
+  | 'ERR_INTERNAL'
+  | 'ERR_INVALID_ARG_TYPE'
+  | 'ERR_INVALID_ARG_VALUE'
+  | 'ERR_INVALID_RETURN_VALUE'
+  | 'ERR_INVALID_STATE'
+  | 'ERR_MEMORY_LIMIT'
+  | 'ERR_NOT_OVERLAPPED'
+  | 'ERR_NOT_SUPPORTED'
+  | 'ERR_OPERATIONS_PENDING'
+  | 'ERR_OUT_OF_RANGE'
+  | 'ERR_PACKET_RELEASED'
+  | 'ERR_PIPELINE_CLOSED'
+  | 'ERR_PORT_CLOSED'
+  | 'ERR_PORT_FOREIGN'
+  | 'ERR_QUEUE_FULL'
+  | 'ERR_STAGE_MODULE'
+  | 'ERR_STAGE_RECORD'
+  | 'ERR_STAGE_THREAD_EXIT'
+  | 'ERR_THROWN'
+  | 'ERR_UNKNOWN_STAGE'
+  | 'ERR_UNKNOWN_STATE';

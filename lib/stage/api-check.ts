@@ -1,0 +1,22 @@
+/**
+ * Holds the classes to the types that lib/stage/api.ts promises. Nothing of it is there at run time.
+ */
+import type * as api from './api';
+import type { Connection } from './connection';
+import type { StageDocument } from './documents';
+import type { InspectorServer } from './inspector';
+import type { StageListener } from './listener';
+import type { Pipeline } from './pipeline';
+
+/** `Class` has whatever `Promised` says. */
+type Implements<Class extends Promised, Promised> = [Class, Promised];
+
+type Fields = { readonly count: 'u32' };
+
+export type Checked = [
+  Implements<Connection<Fields, 'a' | 'b', Date>, api.Connection<Fields, 'a' | 'b', Date>>,
+  Implements<StageDocument, api.StageDocument>,
+  Implements<InspectorServer, api.Inspector>,
+  Implements<StageListener, api.StageListener>,
+  Implements<Pipeline, api.Pipeline>,
+];

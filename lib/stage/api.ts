@@ -1,0 +1,677 @@
+/**
+ * The public types of stages: what a program can rely on. The classes behind them are held to them
+ * by lib/stage/api-check.ts.
+ *
+ * Unions are open: a minor version may add a member, so a `switch` needs a default.
+ */
+import type { EventEmitter } from 'node:events';
+import type {
+  BufferOptions,
+  Data,
+  DriverName,
+  FileChunkOptions,
+  FileHandle,
+  FileOptions,
+  KeyedSocket,
+  ListenerAddress,
+  ListenOptions,
+  Operation,
+  PortStats,
+} from '../api';
+
+// ---- records
+
+/** What a field may be declared as. */
+export type FieldType =
+  | 'u8'
+  | 'i8'
+  | 'u16'
+  | 'i16'
+  | 'u32'
+  | 'i32'
+  | 'u64'
+  | 'f32'
+  | 'f64'
+  | 'bool'
+  | `utf8[${number}]`
+  | `bytes[${number}]`;
+
+/** The fields a stage uses, by name. */
+export type RecordFields = Readonly<Record<string, FieldType>>;
+
+/** What a field of that type is in JavaScript. */
+export type FieldValue<T extends FieldType> = T extends 'bool'
+  ? boolean
+  : T extends 'u64'
+    ? bigint
+    : T extends `utf8[${number}]`
+      ? string
+      : T extends `bytes[${number}]`
+        ? Buffer
+        : number;
+
+/** The record of a connection: its fields, in memory that every thread of every stage shares. */
+export type RecordOf<R extends RecordFields> = { -readonly [K in keyof R]: FieldValue<R[K]> };
+
+// ---- what a handler returns
+
+/** Tells transitions from other objects; there is no such property at run time. */
+export declare const transition: unique symbol;
+
+/**
+ * What `c.enter`, `c.handOff`, `c.close` and `c.reply` give a handler to return: the connection goes
+ * on or leaves.
+ */
+export interface Transition {
+  readonly [transition]: true;
+}
+
+/** What a handler returns: nothing to stay, the name of a state, or a transition. */
+export type HandlerResult<S extends string> = S | Transition | void | undefined;
+
+type Result<S extends string> = HandlerResult<S> | Promise<HandlerResult<S>>;
+
+// ---- documents
+
+/**
+ * What `c.reply` takes: bytes, an open file, or a header and a file; or, for documents that came
+ * together, an array with the bytes for each.
+ */
+export type Reply = Data | FileHandle | readonly [header: Data, file: FileHandle] | readonly Data[];
+
+/**
+ * A document that a native stage received whole. Valid as long as its connection's handler, or the
+ * promise that returned: later `ERR_CONNECTION_RELEASED` is thrown.
+ */
+export interface StageDocument {
+  /** Bytes. */
+  readonly length: number;
+  /** How many documents the connection has brought, this one included. */
+  readonly number: number;
+  /** Whether it lies in a file rather than in memory. */
+  readonly inFile: boolean;
+  /**
+   * Why it could not be kept (`ENOSPC`, …): its bytes were dropped, and asking for them throws this.
+   * Only where the native stage has no `failed` to send.
+   */
+  readonly error: Error | undefined;
+  /**
+   * Its bytes, where the native stage received them, lent until the handler, or its promise, is done;
+   * undefined when it lies in a file.
+   */
+  readonly bytes: Buffer | undefined;
+  /**
+   * The file that it lies in, opened once more: to be closed by the program. It has no name, and
+   * goes with the last one that has it open. `ERR_INVALID_STATE` for a document in memory.
+   */
+  open(): Operation<FileHandle>;
+  /**
+   * Its bytes piece by piece, wherever they are, in Buffers that stay; `lend: true` lends them: each
+   * is then valid until the loop asks for the next.
+   */
+  chunks(options?: FileChunkOptions): AsyncGenerator<Buffer, void, undefined>;
+}
+
+/** Documents that came together, as one. Valid as long as their connection's handler. */
+export interface StageBatch {
+  /** How many documents. */
+  readonly length: number;
+  /**
+   * All of them as they came, each with its delimiter: lent until the handler, or its promise, is
+   * done. Undefined where lengths tell them apart, and for a document in a file.
+   */
+  readonly bytes: Buffer | undefined;
+}
+
+// ---- connections
+
+export interface HandOffOptions {
+  /** The state it begins in. Default: the stage's initial one. */
+  readonly state?: string | undefined;
+}
+
+/**
+ * The connection, or task, that a handler is called for. **It is valid until the handler returns**,
+ * or the promise that it returned is settled: later it throws `ERR_CONNECTION_RELEASED`. What has to
+ * outlast the handler belongs into `record`; `key` names the connection as long as it lives.
+ */
+export interface Connection<
+  R extends RecordFields = RecordFields,
+  S extends string = string,
+  L = unknown,
+> {
+  /** Names the connection in the pipeline as long as it lives: for `pipeline.post`. */
+  readonly key: number;
+  /** The state it is in. */
+  readonly state: S;
+  /** The stage it is at. */
+  readonly stage: string;
+  /** Its record: the fields that the stage declared. */
+  readonly record: RecordOf<R>;
+  /** What the stage's `local` made for it in this thread. */
+  readonly local: L;
+  /** Its socket, in packet style, for options and addresses; undefined for a task. */
+  readonly handle: KeyedSocket | undefined;
+  /** The peer's address; undefined for a task, or when the connection is gone. */
+  readonly remoteAddress: string | undefined;
+  readonly remotePort: number | undefined;
+  /** The document that a native stage brought with it; the first of several. */
+  readonly document: StageDocument | undefined;
+  /**
+   * All documents that came with this packet, in their order: several where the native stage has
+   * `pipelined`, and none where it brought a message.
+   */
+  readonly documents: StageDocument[];
+  /**
+   * What `documents` has, as one: how many, and all of their bytes. For many short ones it costs
+   * much less than to look at each.
+   */
+  readonly batch: StageBatch | undefined;
+  /** Bytes that were given to `send` and are not with the kernel yet. */
+  readonly bufferedAmount: number;
+  /** Opens a file, to be read, written or given to `reply` in this thread: as `port.open`. */
+  open(
+    path: string | Buffer | URL | number,
+    flags?: string | number,
+    options?: FileOptions,
+  ): Operation<FileHandle>;
+  /**
+   * Sends all of `data`, in the order of the calls (rule O7). A failure goes to `failed`; a `sent`
+   * handler hears of the success. False when the connection has enough to send (`highWaterMark` of
+   * `listen`): a `drain` event follows when most of it is out, and where this is called from
+   * `received` nothing more is received until then (rule M4). Throws `ERR_MEMORY_LIMIT` when the
+   * connection has as much to send as its mark and the port's memory is used up (rule M7).
+   */
+  send(data: Data | readonly Data[]): boolean;
+  /** Sends `data`, if any, and then the end of the stream; receiving goes on. False as from `send`. */
+  end(data?: Data | readonly Data[]): boolean;
+  /** A `posted` event for this connection, after what waits already. `ERR_QUEUE_FULL`. */
+  post(value?: number): void;
+  /**
+   * A `timeout` event after `milliseconds`, unless another call sets another time; 0: none. It is
+   * kept when the state changes, not when the stage does. Resolution: some 20 ms.
+   */
+  timeout(milliseconds: number): void;
+  /**
+   * Goes to another state when the handler is done, as returning its name does: for async handlers,
+   * where TypeScript takes a name for any string. `ERR_UNKNOWN_STATE`.
+   */
+  enter(state: NoInfer<S>): Transition;
+  /**
+   * Hands the connection to another stage when the handler is done: with its record, and whatever
+   * was received and not wanted. `ERR_UNKNOWN_STAGE`, `ERR_UNKNOWN_STATE`.
+   */
+  handOff(stage: string, options?: HandOffOptions): Transition;
+  /**
+   * Answers the document of a native stage and hands the connection back to that stage, which sends
+   * the answer: bytes, a file, or a header and a file. Whichever stage the document is at by now. An
+   * open file that is given is closed, and sent from where it is. Several documents that came together
+   * are answered by one call, with the bytes of all answers or an array of one for each.
+   */
+  reply(answer: Reply): Transition;
+  /**
+   * Closes the connection when the handler is done; `closed` is its last event. What was sent before
+   * goes out first, as long as any of it moves: after two seconds in which the peer takes nothing
+   * the connection is reset, and the pipeline emits `failed` with `ETIMEDOUT`. What the peer still
+   * sends is received and thrown away, for two seconds after all is out, so that it gets the answer.
+   */
+  close(): Transition;
+}
+
+// ---- definitions
+
+/**
+ * The events of a state. Each handler may be async: the connection's key stays held meanwhile, so
+ * nothing else happens to the connection (rule D8). What it throws goes to `failed`.
+ */
+export interface Handlers<C, S extends string> {
+  /** The connection has come into this state: from nowhere, from another stage, or another state. */
+  entered?(this: void, c: C): Result<S>;
+  /** It came from stage `from`; after `entered`. */
+  handedOff?(this: void, c: C, from: string): Result<S>;
+  /**
+   * Bytes came; they are lent until the handler, or its promise, is done. While a state has no
+   * such handler nothing is received, and what has arrived waits with the connection.
+   */
+  received?(this: void, c: C, bytes: Buffer): Result<S>;
+  /** The peer sends no more. Default: close. */
+  ended?(this: void, c: C): Result<S>;
+  /** So many bytes of one `c.send` are with the kernel. */
+  sent?(this: void, c: C, bytes: number): Result<S>;
+  /**
+   * Most of what `c.send` was given is with the kernel: follows a `c.send` that returned false. What
+   * the connection is sent from `received` holds back its receiving meanwhile (rule M4).
+   */
+  drain?(this: void, c: C): Result<S>;
+  /** A number of `c.post`, `pipeline.post` or `pipeline.start`; always a number. */
+  posted?(this: void, c: C, value: number): Result<S>;
+  /** The time of `c.timeout` has passed. Default: `failed` with `ETIMEDOUT`. */
+  timeout?(this: void, c: C): Result<S>;
+  /** The connection is closed: the last event, after which its record is released. */
+  closed?(this: void, c: C): void | Promise<void>;
+  /**
+   * The thread that was at this connection died in the middle: what it submitted last may be lost.
+   * Default: close.
+   */
+  abandoned?(this: void, c: C): Result<S>;
+  /** An operation failed, or a handler threw. Default: close. */
+  failed?(this: void, c: C, error: Error): Result<S>;
+}
+
+/** What `defineStage` takes. */
+export interface StageDefinition<R extends RecordFields, S extends string, L> {
+  /** The fields this stage uses, shared by name with the pipeline's other stages. */
+  readonly record?: R;
+  /**
+   * Makes an object that lives in one thread only, for each connection that comes: `c.local`. The
+   * connection then stays with that thread as long as it is at this stage.
+   */
+  local?(this: void, c: Connection<R, S, undefined>): L;
+  /** The state a connection begins in. Default: the first of `states`. */
+  readonly initial?: NoInfer<S>;
+  readonly states: { readonly [K in S]: Handlers<Connection<R, S, L>, NoInfer<S>> };
+  /** Handlers of events for the states that have none of their own. */
+  readonly otherwise?: Handlers<Connection<R, S, L>, NoInfer<S>>;
+}
+
+/** Tells stages from other objects; there is no such property at run time. */
+export declare const stage: unique symbol;
+
+/** A stage, checked: what a stage's module exports by default. */
+export interface Stage<R extends RecordFields = RecordFields, S extends string = string> {
+  readonly [stage]: true;
+  readonly record: R;
+  /** Names of the states, in their order. */
+  readonly states: readonly S[];
+}
+
+// ---- the native stage
+
+/** What stands before each document: its length, in bytes. */
+export type FrameLength = 'u8' | 'u16be' | 'u32be' | 'u32le' | 'varint';
+
+/** How documents are told apart: by a number in front, or by bytes behind. */
+type Framing =
+  | {
+      /** The number in front of a document. `varint`: as in protocol buffers. */
+      readonly length: FrameLength;
+      readonly delimiter?: undefined;
+    }
+  | {
+      /** The bytes behind a document, 1 to 16. */
+      readonly delimiter: Data;
+      readonly length?: undefined;
+    };
+
+/** What `frames` takes, beside how documents are told apart. */
+export interface FramesSettings {
+  /** Bytes of the longest document, a number or `'64MiB'`. Default: 64 MiB. */
+  readonly maxLength?: number | string | undefined;
+  /**
+   * Where documents are kept until they are whole: `'memory'`, or `'file'` for those longer than
+   * `memoryThreshold`, and for all when the port's memory is used up. Default: `'memory'`.
+   */
+  readonly spool?: 'memory' | 'file' | undefined;
+  /** With `spool: 'file'`: documents up to this length stay in memory. Default: 256 KiB. */
+  readonly memoryThreshold?: number | string | undefined;
+  /** Directory of the files, which have no name. Default: the system's for temporary files. */
+  readonly directory?: string | undefined;
+  /** Milliseconds a connection may stay without beginning a document; 0: no limit. Default: 0. */
+  readonly idleTimeout?: number | undefined;
+  /**
+   * Milliseconds without a byte in the middle of a document; 0: no limit. Default: 30000.
+   *
+   * An answer goes out in parts of 256 KiB, and each part has this time: a client that reads more
+   * slowly than that is taken for one that has stalled (by default, below 9 KiB a second).
+   * A document that waits for memory has this time as well. With 0 a client that falls silent keeps
+   * its connection, and the memory of what it has begun, for as long as it likes.
+   */
+  readonly stallTimeout?: number | undefined;
+  /** Milliseconds from a document's first byte to its last; 0: no limit. Default: 3600000. */
+  readonly documentTimeout?: number | undefined;
+  /**
+   * Bytes a second that a client has to send of a document, or take of an answer, while others wait
+   * for memory; measured over two seconds. One that is slower is sent away, with `timedOut`: a document
+   * that has memory and does not come on, or an answer that nobody reads, does not keep the others out.
+   * 0: none. Default: 8 KiB.
+   */
+  readonly minRate?: number | string | undefined;
+  /** Milliseconds that a client which is sent away has for reading why. Default: 2000. */
+  readonly farewellTimeout?: number | undefined;
+  /**
+   * Bytes of documents in files at one time, as far as their lengths are announced. One beyond is
+   * lost as on a disk that is full (`ENOSPC`). Default: 64 GiB.
+   */
+  readonly fileLimit?: number | string | undefined;
+  /**
+   * Documents in the next stage at one time; others wait, unreceived. Several that are handed over
+   * together count as one. Default: 1024.
+   */
+  readonly queueLimit?: number | undefined;
+  /**
+   * Documents of one connection that are handed over together, with one packet, when they have come
+   * together: `c.documents` has them, and one `c.reply` answers all, in order. Those behind the first
+   * are in memory, and together at most 256 KiB long. 1 to 65536. Default: 1.
+   */
+  readonly pipelined?: number | undefined;
+  /** What a client is told before it is sent away. Default: nothing. */
+  readonly tooLarge?: Data | undefined;
+  readonly timedOut?: Data | undefined;
+  /**
+   * What a client is told before it is sent away because its document could not be kept. Default: it
+   * stays, and the next stage gets the failure as `document.error`.
+   */
+  readonly failed?: Data | undefined;
+}
+
+/** What `frames` takes. Either `length` or `delimiter` says how documents are told apart. */
+export type FramesOptions = FramesSettings & Framing;
+
+/** Tells native stages from other objects; there is no such property at run time. */
+export declare const nativeStage: unique symbol;
+
+/** A native stage: `native` of a pipeline's stage. */
+export interface NativeStage {
+  readonly [nativeStage]: true;
+}
+
+/** What a native stage has done so far; `queued`, `waiting`, `inFiles`: how things stand. */
+export interface FramesStats {
+  readonly connections: number;
+  readonly documents: number;
+  readonly bytes: number;
+  /** Documents that went through a file. */
+  readonly spooled: number;
+  readonly replies: number;
+  readonly timedOut: number;
+  readonly tooLarge: number;
+  readonly failed: number;
+  /** Packets that its threads have taken. */
+  readonly packets: number;
+  /** Documents in the next stage now. */
+  readonly queued: number;
+  /** Connections with a whole document that wait for room there. */
+  readonly waiting: number;
+  /** Bytes of documents in files now, as far as their lengths are announced. */
+  readonly inFiles: number;
+}
+
+// ---- pipelines
+
+/** One stage of a pipeline, run by worker threads or, without any, by the calling thread. */
+export interface JavaScriptStageOptions {
+  /**
+   * The module that defines the stage, as a URL or an absolute path: its default export is what
+   * `defineStage` returns, or a function that makes it of `data`. With `threads: 0` it can be the
+   * stage itself.
+   */
+  readonly stage: string | URL | Stage;
+  /** Worker threads; 0 to 256. 0: the stage runs on the event loop of this thread. Default: 5. */
+  readonly threads?: number | undefined;
+  /** Threads that may run at one time (rule P1). Default: the number of CPUs. */
+  readonly concurrency?: number | undefined;
+  /** Binds thread i to the i-th CPU of the process. Default: false. */
+  readonly pin?: boolean | undefined;
+  /** `'affine'`: packets stay with the thread that submitted their operation. Default: `'any'`. */
+  readonly dispatch?: 'any' | 'affine' | undefined;
+  /** `'state'`: the packets of a batch are run grouped by state. Default: `'arrival'`. */
+  readonly order?: 'arrival' | 'state' | undefined;
+  /** Messages that may wait at most (rule Q2). Default: 65536. */
+  readonly queueLimit?: number | undefined;
+  /** Given to a module that exports a function; copied to each thread. */
+  readonly data?: unknown;
+}
+
+/** A stage run by C++ threads; `N`: the names of the pipeline's stages. */
+export interface NativeStageOptions<N extends string = string> {
+  /** What `frames` returned. */
+  readonly native: NativeStage;
+  /** The stage that gets the documents. */
+  readonly next: N;
+  /** Threads; 1 to 64. Default: 2. */
+  readonly threads?: number | undefined;
+  /** Threads that may run at one time (rule P1). Default: the number of CPUs. */
+  readonly concurrency?: number | undefined;
+  /** Binds thread i to the i-th CPU of the process. Default: false. */
+  readonly pin?: boolean | undefined;
+}
+
+export type StageOptions<N extends string = string> =
+  JavaScriptStageOptions | NativeStageOptions<N>;
+
+export interface PipelineOptions {
+  /** Default: io_uring where the kernel grants it, else epoll (rule P3). */
+  readonly driver?: DriverName | undefined;
+  /** Connections and tasks at one time; 1 to 1048575. What is beyond is refused. Default: 65536. */
+  readonly maxConnections?: number | undefined;
+  /** Receive buffers of each stage. */
+  readonly buffers?: BufferOptions | undefined;
+  /** Bytes that each stage's memory may take; its connections share them (rule M7). Default: 1 GiB. */
+  readonly memoryLimit?: number | undefined;
+}
+
+/** Where a stage listens; `signal` closes the listener when it is aborted. */
+export type StageListenOptions = Omit<ListenOptions, 'key' | 'timeout'>;
+
+/** A listener of a pipeline's stage. */
+export interface StageListener extends ListenerAddress, AsyncDisposable {
+  /** The address it listens on. */
+  readonly address: string;
+  /** Its TCP port. */
+  readonly port: number;
+  readonly family: 'IPv4' | 'IPv6';
+  /** Whether it accepts no more. */
+  readonly closed: boolean;
+  /** Accepts no more; connections that were accepted stay. The same promise each time. */
+  close(): Promise<void>;
+}
+
+export interface CloseOptions {
+  /**
+   * Milliseconds that connections have for ending by themselves; the rest is closed then. Default:
+   * 0.
+   */
+  readonly grace?: number | undefined;
+}
+
+/** A summary of a histogram: microseconds. */
+export interface HistogramSummary {
+  readonly count: number;
+  readonly min: number;
+  readonly mean: number;
+  readonly max: number;
+  readonly p50: number;
+  readonly p90: number;
+  readonly p99: number;
+  readonly p999: number;
+}
+
+/** One stage's part of `pipeline.stats()`. Counts are since the beginning, unless said otherwise. */
+export interface StageStats {
+  /** Threads of its pool; those running, and waiting for packets, now. */
+  readonly threads: number;
+  readonly running: number;
+  readonly waiting: number;
+  /** Packets in its queue now. */
+  readonly queueDepth: number;
+  /** Connections and tasks at the stage now. */
+  readonly connections: number;
+  /** The same, by state; under the empty name those that no thread has begun. */
+  readonly states: Readonly<Record<string, number>>;
+  readonly packets: number;
+  /** Connections that came; and of those the ones that brought a document of a native stage. */
+  readonly arrived: number;
+  readonly documents: number;
+  /** Connections that went on to another stage, or ended here. */
+  readonly handedOff: number;
+  readonly closed: number;
+  /** Handlers that threw, operations that failed. */
+  readonly failures: number;
+  /** Threads that died and were replaced. */
+  readonly restarts: number;
+  /** Connections closed at once because there were too many. */
+  readonly refused: number;
+  /** Microseconds that packets waited. */
+  readonly queueing: HistogramSummary;
+  /** Microseconds that handlers took. */
+  readonly handling: HistogramSummary;
+  readonly port: PortStats;
+  /** Of a native stage: what it has done. */
+  readonly frames: FramesStats | undefined;
+}
+
+export interface PipelineStats<N extends string = string> {
+  readonly stages: Readonly<Record<N, StageStats>>;
+  /** Connections and tasks now. */
+  readonly connections: number;
+  readonly refused: number;
+  readonly restarts: number;
+}
+
+/** Which connections are asked for. */
+export interface ConnectionsOptions<N extends string = string> {
+  /** Those at this stage. Default: at any. */
+  readonly stage?: N | undefined;
+  /** Those in this state. Default: in any. */
+  readonly state?: string | undefined;
+  /** So many at most. Default: all. */
+  readonly limit?: number | undefined;
+}
+
+/** One connection, or task. */
+export interface ConnectionInfo {
+  readonly key: number;
+  readonly stage: string;
+  /** Its state; empty while the stage has not begun it. */
+  readonly state: string;
+  /** Milliseconds it has been in that state. */
+  readonly elapsed: number;
+  /** `address:port` of the peer; undefined for a task. */
+  readonly remote: string | undefined;
+  /** Bytes of the document that it brings. */
+  readonly document: number | undefined;
+  /** Bytes received since it was accepted. */
+  readonly received: number;
+  readonly closing: boolean;
+}
+
+/** A thread of a pool died and is replaced. */
+export interface ThreadExit {
+  readonly stage: string;
+  readonly index: number;
+  readonly error: Error;
+}
+
+/** What is published on the channel `completion-port:stage:failed`, and emitted as `failed`. */
+export interface StageFailure {
+  readonly stage: string;
+  readonly state: string;
+  readonly key: number;
+  /** The event whose handler threw, or the operation that failed. */
+  readonly event: string;
+  readonly error: Error;
+}
+
+/** What `pipeline.inspector()` takes. */
+export interface InspectorOptions {
+  /** TCP port; 0: any that is free. Default: 0. */
+  readonly port?: number | undefined;
+  /** An address of this machine's own: `'127.0.0.1'` or `'::1'`. Default: `'127.0.0.1'`. */
+  readonly host?: '127.0.0.1' | '::1' | undefined;
+  /** Milliseconds between two samples; 100 to 60000. Default: 1000. */
+  readonly interval?: number | undefined;
+}
+
+/** The web server of one pipeline: `await pipeline.inspector({ port })`. */
+export interface Inspector extends AsyncDisposable {
+  /** Where the page is: `http://127.0.0.1:8081/`. */
+  readonly url: string;
+  /** The TCP port. */
+  readonly port: number;
+  /** Ends it: pages lose their connection. The same promise each time. */
+  close(): Promise<void>;
+}
+
+/** What a pipeline emits. */
+export interface PipelineEvents {
+  threadExit: [exit: ThreadExit];
+  failed: [failure: StageFailure];
+  error: [error: Error];
+  close: [];
+}
+
+/**
+ * Stages, each a small state machine run by a pool of threads on a port of its own, and connections
+ * that are handed from one to the next with their record. `N`: the names of the stages.
+ *
+ * ```ts
+ * const pipeline = new Pipeline({
+ *   greet: { stage: new URL('./greet.stage.js', import.meta.url), threads: 2 },
+ *   work: { stage: new URL('./work.stage.js', import.meta.url) },
+ * });
+ * const { port } = await pipeline.listen('greet', { port: 8080 });
+ * ```
+ *
+ * Emits `threadExit`, `failed` (for each failure of a connection; bounded, `stats()` counts all),
+ * `close`, and `error` when it can't go on: it then closes itself.
+ */
+export interface Pipeline<N extends string = string>
+  extends EventEmitter<PipelineEvents>, AsyncDisposable {
+  /** Resolves when all threads take packets; rejects with the first failure to load a stage. */
+  readonly ready: Promise<void>;
+  /** Names of the stages. */
+  readonly stages: readonly N[];
+  /** What carries operations out here. */
+  readonly driver: DriverName;
+  /** Whether it is closed, or about to be. */
+  readonly closed: boolean;
+  /**
+   * Has a stage accept TCP connections: resolves to the listener, with its address. Rejects as
+   * `port.listen` does (`EADDRINUSE`, …). `signal` closes the listener when it is aborted.
+   */
+  listen(stage: N, options: StageListenOptions): Promise<StageListener>;
+  /**
+   * Starts a task: something with a record and a state, but no socket. Its first events are
+   * `entered` and `posted` with `value`. Its key; `ERR_CONNECTION_LIMIT` when there are
+   * `maxConnections` already, `ERR_QUEUE_FULL` when the stage's queue is.
+   */
+  start(stage: N, value?: number): number;
+  /**
+   * A `posted` event for a connection, wherever it is. `ERR_QUEUE_FULL`; `ERR_CONNECTION_GONE` when
+   * there is none of that key.
+   */
+  post(key: number, value?: number): void;
+  /** The same; false when the queue is full or the connection is gone. */
+  tryPost(key: number, value?: number): boolean;
+  /** What each stage has done, and is at. */
+  stats(): PipelineStats<N>;
+  /**
+   * Connections and tasks: where each is, and for how long. All of them, or those at `stage`, in
+   * `state`, at most `limit`.
+   */
+  connections(options?: ConnectionsOptions<N>): ConnectionInfo[];
+  /**
+   * Shows all of it in a browser: a web server on loopback, until it, or the pipeline, is closed.
+   * Rejects as `net.Server` emits (`EADDRINUSE`, …).
+   */
+  inspector(options?: InspectorOptions): Promise<Inspector>;
+  /**
+   * Stops listening, waits `grace` milliseconds for the connections to end, closes the others (their
+   * `closed` handlers run), ends the threads and frees everything. The same promise each time.
+   *
+   * A native stage begins no new document: connections between documents end at once, the others
+   * when their document is answered.
+   */
+  close(options?: CloseOptions): Promise<void>;
+  /** The same as `close()`. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** The class. */
+export interface PipelineConstructor {
+  readonly prototype: Pipeline;
+  new <const N extends string>(
+    stages: { readonly [K in N]: StageOptions<NoInfer<N>> },
+    options?: PipelineOptions,
+  ): Pipeline<N>;
+}

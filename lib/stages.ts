@@ -1,0 +1,51 @@
+/**
+ * completion-port/stages: servers in small state machines.
+ */
+import type * as api from './stage/api';
+import { Pipeline as Stages } from './stage/pipeline';
+
+export { defineStage } from './stage/definition';
+export { frames } from './stage/frames';
+/** The pipeline: lib/stage/api.ts says what it has. */
+export const Pipeline = Stages as unknown as api.PipelineConstructor;
+export type Pipeline<N extends string = string> = api.Pipeline<N>;
+
+export type {
+  CloseOptions,
+  Connection,
+  ConnectionInfo,
+  ConnectionsOptions,
+  FieldType,
+  FieldValue,
+  FrameLength,
+  FramesOptions,
+  FramesSettings,
+  FramesStats,
+  Handlers,
+  HandlerResult,
+  HandOffOptions,
+  HistogramSummary,
+  Inspector,
+  InspectorOptions,
+  JavaScriptStageOptions,
+  NativeStage,
+  NativeStageOptions,
+  PipelineConstructor,
+  PipelineEvents,
+  PipelineOptions,
+  PipelineStats,
+  RecordFields,
+  RecordOf,
+  Reply,
+  Stage,
+  StageBatch,
+  StageDefinition,
+  StageDocument,
+  StageFailure,
+  StageListener,
+  StageListenOptions,
+  StageOptions,
+  StageStats,
+  ThreadExit,
+  Transition,
+} from './stage/api';
