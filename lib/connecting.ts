@@ -1,7 +1,6 @@
 /**
  * How connections come about: names, addresses tried side by side, options of the socket.
  */
-import net = require('node:net');
 import { addressesOf } from './addresses';
 import type * as api from './api';
 import type { KeyOption } from './api';
@@ -63,7 +62,8 @@ export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocke
 
 /** The families alternate, beginning with that of the first (RFC 8305, section 4). */
 function inTurns(addresses: readonly string[]): string[] {
-  const first = addresses.filter((address) => net.isIP(address) === net.isIP(addresses[0]!));
+  const isIPv6 = (address: string): boolean => address.includes(':');
+  const first = addresses.filter((address) => isIPv6(address) === isIPv6(addresses[0]!));
   const second = addresses.filter((address) => !first.includes(address));
   const turns: string[] = [];
   for (let i = 0; turns.length < addresses.length; i++)

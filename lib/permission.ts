@@ -10,8 +10,6 @@ interface Permission {
 }
 
 const permission = (process as unknown as { permission?: Permission }).permission;
-/** Older versions know no such permission, and would answer false to any question about it. */
-const netIsGuarded = process.allowedNodeEnvironmentFlags.has('--allow-net');
 
 /** Throws `ERR_ACCESS_DENIED` when the program may not open `file` so. */
 export function mayOpen(file: string, flags: number): void {
@@ -28,6 +26,8 @@ export function mayOpen(file: string, flags: number): void {
 
 /** Throws `ERR_ACCESS_DENIED` when the program may not use the network. */
 export function mayUseNet(host: string): void {
-  if (permission === undefined || !netIsGuarded || permission.has('net')) return;
+  if (permission === undefined || permission.has('net')) return;
+  // Older versions know no such permission, and answer false to any question about it.
+  if (!process.allowedNodeEnvironmentFlags.has('--allow-net')) return;
   throw accessDenied('Net', host);
 }

@@ -271,6 +271,8 @@ export async function keyedWithRawPeer(
 // ---- processes
 
 export interface ProcessOptions {
+  /** Nothing is loaded before the module's own text. */
+  readonly bare?: boolean;
   readonly env?: NodeJS.ProcessEnv;
   /** Run in front of Node.js: `['taskset', '-c', '0']`. */
   readonly launcher?: readonly string[];
@@ -308,7 +310,8 @@ export function startProcess(
 
 /** Runs a module given as text, with CompletionPort in scope, to its end. */
 export async function runModule(code: string, options: ProcessOptions = {}): Promise<Ended> {
-  const text = `import { CompletionPort } from ${JSON.stringify(library)};\n${code}`;
+  const prelude = `import { CompletionPort } from ${JSON.stringify(library)};\n`;
+  const text = options.bare === true ? code : prelude + code;
   const flags = [...(options.nodeArguments ?? []), '--input-type=module', '-e', text];
   return ended(startProcess([...flags, ...(options.args ?? [])], options));
 }

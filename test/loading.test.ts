@@ -1,0 +1,63 @@
+/** What an entry of the package loads: each program pays for it, whether it uses that or not. */
+import { expect, test } from 'vitest';
+import { outputOf } from './support/harness';
+
+interface Loaded {
+  /** Of the package, below dist/. */
+  readonly files: string[];
+  /** Of Node.js. */
+  readonly modules: string[];
+}
+
+async function loadedBy(entry: string, more = ''): Promise<Loaded> {
+  const output = await outputOf(
+    `
+    import { createRequire } from 'node:module';
+    import path from 'node:path';
+    const require = createRequire(path.resolve('x.js'));
+    for (const file of Object.keys(require.cache)) delete require.cache[file];
+    const before = new Set(process.moduleLoadList);
+    const entry = require(path.resolve(process.argv[1]));
+    ${more}
+    const dist = path.resolve('dist') + path.sep;
+    const files = Object.keys(require.cache).filter((file) => file.startsWith(dist));
+    console.log(JSON.stringify({
+      files: files.map((file) => file.slice(dist.length).replaceAll(path.sep, '/')),
+      modules: process.moduleLoadList
+        .filter((name) => !before.has(name) && name.startsWith('NativeModule '))
+        .map((name) => name.slice('NativeModule '.length)),
+    }));`,
+    { args: [entry], bare: true },
+  );
+  return JSON.parse(output) as Loaded;
+}
+
+const heavy = ['http', '_http_server', 'net', 'dns', 'worker_threads', 'internal/worker', 'stream'];
+
+test('the main entry loads no stages, no pools, no inspector and no modules for the network', async () => {
+  const { files, modules } = await loadedBy('dist/index.js');
+  expect(files).toContain('port.js');
+  expect(files.filter((file) => /^(stage\/|stages|doctor|cli)/.test(file))).toEqual([]);
+  expect(modules.filter((name) => heavy.includes(name))).toEqual([]);
+});
+
+test('an interface is no module: nothing of lib/api.ts is loaded', async () => {
+  const { files } = await loadedBy('dist/stages.js');
+  expect(files.filter((file) => /api/.test(file))).toEqual([]);
+});
+
+test('stages load no inspector and no web server', async () => {
+  const { files, modules } = await loadedBy('dist/stages.js');
+  expect(files).toContain('stage/pipeline.js');
+  expect(files).not.toContain('stage/inspector.js');
+  expect(modules).not.toContain('http');
+});
+
+test('each entry exports its own values, and no others', async () => {
+  const main = await import('../dist/index.js');
+  const stages = await import('../dist/stages.js');
+  const named = (entry: object): string[] => Object.keys(entry).filter((n) => n !== 'default');
+  const values = (entry: object): string[] => named(entry).filter((n) => n !== 'module.exports');
+  expect(values(main).sort()).toEqual(['CompletionPort']);
+  expect(values(stages).sort()).toEqual(['Pipeline', 'defineStage', 'frames']);
+});
