@@ -146,6 +146,34 @@ describe('the inspector', () => {
     expect((await ask(`${inspector.url}stats.json`, { headers })).status).toBe(403);
   });
 
+  test('answers no page from elsewhere, which may link to it', async () => {
+    const { inspector } = await inspected();
+    const from = async (site: string, destination: string) => {
+      const headers = { 'sec-fetch-site': site, 'sec-fetch-dest': destination };
+      return (await ask(`${inspector.url}stats.json`, { headers })).status;
+    };
+    expect(await from('same-origin', 'empty')).toBe(200);
+    expect(await from('none', 'document')).toBe(200);
+    expect(await from('cross-site', 'document')).toBe(200);
+    for (const destination of ['empty', 'script', 'image', 'iframe']) {
+      expect(await from('cross-site', destination)).toBe(403);
+      expect(await from('same-site', destination)).toBe(403);
+    }
+  });
+
+  test('lists some connections of each state, however many have waited longer', async () => {
+    const { inspector, port } = await inspected();
+    const waiting = Array.from({ length: 5 }, () => new Client(port));
+    for (const client of waiting) await client.ask('say 1', '1');
+    await new Client(port).ask('say 2;go careful', '2');
+    const { total, connections } = (await json(`${inspector.url}connections.json?limit=2`)) as {
+      total: number;
+      connections: { state: string }[];
+    };
+    expect(total).toBe(6);
+    expect(connections.map(({ state }) => state).sort()).toEqual(['careful', 'obedient']);
+  });
+
   test('ends with the pipeline, whoever looks on', async () => {
     const { pipeline, inspector } = await inspected();
     await listen(inspector);
@@ -206,7 +234,7 @@ describe.skipIf(browser === undefined)(`the inspector's page${why}`, () => {
         'queue depth',
         'threads',
         'packets per second',
-        'p99',
+        'p99 since the beginning',
       ]);
       expect(await section.locator('figure canvas').count()).toBe(5);
     }
@@ -236,6 +264,17 @@ describe.skipIf(browser === undefined)(`the inspector's page${why}`, () => {
       new Set(new Uint32Array(data.buffer)).size
     `);
     expect(drawn).toBeGreaterThan(2);
+    // Nothing measured is not nothing: native threads measure no handling.
+    await says('section[data-stage="spool"] figure:last-of-type ul', /handling –/);
+
+    // On a phone nothing but the table is wider than the page.
+    await page.setViewportSize({ width: 360, height: 740 });
+    const { wide, has } = (await page.evaluate(`
+      ({ wide: document.documentElement.scrollWidth, has: document.documentElement.clientWidth })
+    `)) as { wide: number; has: number };
+    expect(wide).toBeLessThanOrEqual(has);
+    await page.setViewportSize({ width: 1280, height: 1000 });
+
     const picture = process.env['COMPLETION_PORT_TEST_SCREENSHOT'];
     if (picture) await page.screenshot({ path: picture, fullPage: true });
 

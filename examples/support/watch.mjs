@@ -14,34 +14,37 @@ function time({ count, p99: microseconds }) {
   return `${number.format(microseconds)} µs`;
 }
 
+/** What fits into 80 columns: where the connections of a stage are stands in a line below. */
 function tableOf({ stages }, before, seconds) {
-  const right = ['connections', 'queue', 'running', 'packets/s', 'p99 queueing', 'p99 handling'];
+  const right = ['connections', 'queue', 'running', 'packets/s', 'p99 wait', 'p99 work'];
   const table = new Table({
     shouldDisableColors: !process.stdout.isTTY || Boolean(process.env.NO_COLOR),
     columns: [
       { name: 'stage', alignment: 'left' },
-      { name: 'states', alignment: 'left', minLen: 44, maxLen: 44 },
-      ...right.map((name) => ({ name, alignment: 'right', minLen: 9 })),
+      ...right.map((name) => ({ name, alignment: 'right', minLen: Math.min(name.length, 8) })),
     ],
   });
   for (const [name, stage] of Object.entries(stages)) {
-    const { states, connections, queueDepth, running, threads, queueing, handling } = stage;
+    const { connections, queueDepth, running, threads, queueing, handling } = stage;
     const packets = stage.packets - (before?.stages[name].packets ?? 0);
     table.addRow({
       stage: name,
-      states: Object.entries(states)
-        .filter(([, count]) => count > 0)
-        .map(([state, count]) => `${state || 'on its way'} ${count.toLocaleString('en')}`)
-        .join(', '),
       connections: connections.toLocaleString('en'),
       queue: queueDepth.toLocaleString('en'),
       running: `${running} of ${threads}`,
       'packets/s': before === undefined ? '' : Math.round(packets / seconds).toLocaleString('en'),
-      'p99 queueing': time(queueing),
-      'p99 handling': time(handling),
+      'p99 wait': time(queueing),
+      'p99 work': time(handling),
     });
   }
-  return table.render();
+  return `${table.render()}\n${Object.entries(stages).map(statesOf).join('\n')}`;
+}
+
+function statesOf([name, { states }]) {
+  const counts = Object.entries(states)
+    .filter(([, count]) => count > 0)
+    .map(([state, count]) => `${state || 'on its way'} ${count.toLocaleString('en')}`);
+  return `${name}: ${counts.join(', ') || 'nobody'}`;
 }
 
 /**

@@ -23,8 +23,14 @@ interface StageNumbers {
   readonly packets: number;
   readonly failures: number;
   readonly handedOff: number;
-  readonly queueing: { readonly p99: number };
-  readonly handling: { readonly p99: number };
+  readonly queueing: Times;
+  readonly handling: Times;
+}
+
+/** Microseconds, of so many measurements. */
+interface Times {
+  readonly count: number;
+  readonly p99: number;
 }
 
 interface Numbers {
@@ -34,20 +40,26 @@ interface Numbers {
   readonly stages: Readonly<Record<string, StageNumbers>>;
 }
 
+/** A connection as it is listed. */
+interface Listed {
+  readonly stage: string;
+  readonly state?: string | undefined;
+  readonly elapsed: number;
+}
+
 /** What can be inspected: a pipeline. */
 export interface Inspected {
   stats(): Numbers;
-  connections(): {
-    readonly stage: string;
-    readonly state?: string | undefined;
-    readonly elapsed: number;
-  }[];
+  connections(): Listed[];
 }
 
-/** One stage in one sample: counts so far, gauges of the moment, times in microseconds. */
+/**
+ * One stage in one sample: counts so far, gauges of the moment, p99 since the beginning in
+ * microseconds, null where nothing was measured.
+ */
 interface StageSample extends Omit<StageNumbers, 'queueing' | 'handling'> {
-  readonly queueing: number;
-  readonly handling: number;
+  readonly queueing: number | null;
+  readonly handling: number | null;
 }
 
 interface Sample {
@@ -160,9 +172,12 @@ export class InspectorServer implements Inspector {
 
   /**
    * A page from elsewhere can have its own name resolve to 127.0.0.1, and read what answers there;
-   * the Host header then still says that name.
+   * the Host header then still says that name. It can also have a browser ask here without reading
+   * the answer: browsers tell of that by Sec-Fetch-Site. A link from elsewhere may open the page.
    */
-  private isForUs({ headers: { host = '' } }: http.IncomingMessage): boolean {
+  private isForUs({ headers }: http.IncomingMessage): boolean {
+    const { host = '', 'sec-fetch-site': site = 'none', 'sec-fetch-dest': wanted } = headers;
+    if (site !== 'none' && site !== 'same-origin' && wanted !== 'document') return false;
     const own = ['127.0.0.1', '[::1]', 'localhost'];
     return own.some((name) => host === `${name}:${this.port}` || host === name);
   }
@@ -177,7 +192,10 @@ export class InspectorServer implements Inspector {
     else refuse(response, 404);
   }
 
-  /** `?stage=work&state=busy&limit=100`; those that have been in their state longest come first. */
+  /**
+   * `?stage=work&state=busy&limit=100`; those that have been in their state longest come first, in
+   * turn from each stage and state.
+   */
   private list(wanted: URLSearchParams, response: http.ServerResponse): void {
     const stage = wanted.get('stage');
     const state = wanted.get('state');
@@ -191,7 +209,7 @@ export class InspectorServer implements Inspector {
         (one) => (stage === null || one.stage === stage) && (state === null || one.state === state),
       )
       .sort((a, b) => b.elapsed - a.elapsed);
-    sendJson(response, 200, { total: all.length, connections: all.slice(0, limit) });
+    sendJson(response, 200, { total: all.length, connections: someOfEach(all, limit) });
   }
 
   private listen(request: http.IncomingMessage, response: http.ServerResponse): void {
@@ -245,14 +263,32 @@ function sampleOf({ connections, refused, restarts, stages }: Numbers): Sample {
   return { time, connections, refused, restarts, stages: Object.fromEntries(entries) };
 }
 
+/**
+ * The first of each stage and state, then the second of each, in the order of the first ones: five
+ * thousand that wait for long do not hide the one that is at work.
+ */
+function someOfEach(all: readonly Listed[], limit: number): Listed[] {
+  const places = new Map<string, number>();
+  const ranked = all.map((one) => {
+    const group = `${one.stage}\n${one.state}`;
+    const place = places.get(group) ?? 0;
+    places.set(group, place + 1);
+    return { one, place };
+  });
+  ranked.sort((a, b) => a.place - b.place); // stable
+  return ranked.slice(0, limit).map(({ one }) => one);
+}
+
 function stageSampleOf(stage: StageNumbers): StageSample {
   const { threads, running, waiting, queueDepth, connections, states } = stage;
   const { packets, failures, handedOff, queueing, handling } = stage;
   return {
     ...{ threads, running, waiting, queueDepth, connections, states },
-    ...{ packets, failures, handedOff, queueing: queueing.p99, handling: handling.p99 },
+    ...{ packets, failures, handedOff, queueing: p99(queueing), handling: p99(handling) },
   };
 }
+
+const p99 = ({ count, p99: most }: Times): number | null => (count > 0 ? most : null);
 
 function eventOf(name: string, value: unknown): string {
   return `event: ${name}\ndata: ${JSON.stringify(value)}\n\n`;

@@ -84,10 +84,15 @@ describeDrivers('start', (driver) => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatch(/\nthe same in a browser: http:\/\/127\.0\.0\.1:\d+\/\n/);
     expect(stdout).not.toContain('\x1b');
-    const heading = /│ stage +│ states +│ connections │ +queue │ +running │ packets\/s │/g;
+    const heading =
+      /│ stage │ connections │ +queue │ +running │ packets\/s │ p99 wait │ p99 work │/g;
     expect(stdout.match(heading)!.length).toBeGreaterThan(1);
-    expect(stdout).toMatch(/│ spool +│ .*receiving \d+.*│ +\d of 2 │ +[\d,]+ │ +– │/);
-    expect(stdout).toMatch(/│ work +│ .*│ +\d of 5 │/);
+    expect(stdout).toMatch(/│ spool │ .*│ +\d of 2 │ +[\d,]+ │ .*│ +– │\n/);
+    expect(stdout).toMatch(/│ work  │ .*│ +\d of 5 │/);
+    expect(stdout).toMatch(/\nspool: .*receiving \d+/);
+    for (const line of stdout.split('\n').filter((text) => /^[│┌├└]/.test(text))) {
+      expect(line.length).toBeLessThanOrEqual(80);
+    }
     expect(stdout).toMatch(/\nall [\d,]+ answers are right\n$/);
     expect(readdirSync(directory)).toEqual([]);
   });

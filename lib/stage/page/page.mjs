@@ -18,6 +18,9 @@ function make(name, text, className) {
   return made;
 }
 
+/** Connections without a state are between two stages, or have just arrived. */
+const stateName = (state) => state || 'on its way';
+
 const color = (i) => `--color-${i % COLORS}`;
 
 /** What happened from one sample to the next, a second. */
@@ -57,7 +60,7 @@ class StageView {
       [
         chart(
           'connections by state',
-          states,
+          states.map(stateName),
           states.map((_, i) => color(i)),
           format.count,
           stacked,
@@ -83,7 +86,12 @@ class StageView {
         (samples) => [rate(samples, (one) => one.packets)],
       ],
       [
-        chart('p99', ['queueing', 'handling'], [color(4), color(5)], format.time),
+        chart(
+          'p99 since the beginning',
+          ['queueing', 'handling'],
+          [color(4), color(5)],
+          format.time,
+        ),
         (samples) => [samples.map((one) => one.queueing), samples.map((one) => one.handling)],
       ],
     ];
@@ -155,7 +163,9 @@ function addChoices(field, names) {
   const select = element('filter').elements[field];
   if (select.options.length === 0) select.add(new Option('all', ''));
   const known = new Set(Array.from(select.options, ({ value }) => value));
-  for (const name of names) if (!known.has(name)) select.add(new Option(name, name));
+  for (const name of names.filter(Boolean)) {
+    if (!known.has(name)) select.add(new Option(name, name));
+  }
 }
 
 function rowOf({ key, stage, state, elapsed, remote, document: brought, received }) {
@@ -163,7 +173,7 @@ function rowOf({ key, stage, state, elapsed, remote, document: brought, received
   row.append(
     make('td', String(key), 'number'),
     make('td', stage),
-    make('td', state ?? '–'),
+    make('td', stateName(state)),
     make('td', format.age(elapsed), 'number'),
     make('td', remote ?? '–'),
     make('td', brought === undefined ? '–' : format.bytes(brought.length ?? brought), 'number'),
@@ -179,7 +189,7 @@ async function listConnections() {
   const response = await fetch(`connections.json?${query}`);
   if (!response.ok) return;
   const { total, connections } = await response.json();
-  const shown = total > connections.length ? `, longest first: ${connections.length}` : '';
+  const shown = total > connections.length ? `, some of each state: ${connections.length}` : '';
   element('count').textContent = `${total.toLocaleString('en')}${shown}`;
   element('connections').replaceChildren(...connections.map(rowOf));
 }
