@@ -303,6 +303,36 @@ describe('limits', () => {
     await empty(pipeline);
   });
 
+  test('clients that announce and stall do not hold the memory shut: they are told `timedOut`', async () => {
+    const timedOut = 'too slow\n';
+    const { port, pipeline } = await spool(
+      { length: 'u32be', maxLength: '1MiB', stallTimeout: 0, minRate: 1000, timedOut },
+      { memoryLimit: 4 << 20 },
+    );
+    const announced = Buffer.alloc(20_000, 'x');
+    announced.writeUInt32BE(256 * 1024);
+    // Each is given all that it announces: sixteen take all there is, and others wait for theirs.
+    const silent = Array.from({ length: 16 }, () => new Client(port));
+    for (const client of silent) client.write(announced);
+    await until(() => pipeline.stats().stages['spool']!.port.allocatedBytes === 4 << 20);
+    silent.push(...Array.from({ length: 4 }, () => new Client(port)));
+    for (const client of silent.slice(16)) client.write(announced);
+    const document = Buffer.alloc(4 + 300_000, 'y');
+    document.writeUInt32BE(300_000);
+    for (let i = 0; i < 3; i++) {
+      const honest = new Client(port);
+      honest.write(document);
+      await until(() => honest.text.includes(' 300000 '));
+      honest.socket.destroy();
+    }
+    const told = silent.filter((client) => client.text !== '');
+    expect(told.length).toBeGreaterThan(0);
+    for (const client of told) expect(client.text).toBe(timedOut);
+    expect(stats(pipeline).timedOut).toBeGreaterThanOrEqual(told.length);
+    for (const client of silent) client.socket.destroy();
+    await empty(pipeline);
+  });
+
   test('a length that is none closes the connection', async () => {
     const { port, pipeline } = await spool({ length: 'varint' });
     const client = new Client(port);
