@@ -1044,7 +1044,7 @@ export interface CompletionPortConstructor {
 
 /**
  * The codes of this package's own errors; the system's (`ECONNRESET`, …) come beside them. A minor
- * version may add some. docs/reference.md has the cause and the remedy of each.
+ * version may add some. docs/errors.md has the cause and the remedy of each.
  */
 export type ErrorCode =
   | 'ABORT_ERR'

@@ -1,0 +1,249 @@
+/**
+ * What the types promise: programs that are right compile, and those that are wrong do not, with the
+ * message that is expected. `no-floating-promises` of typescript-eslint sees operations.
+ */
+import path from 'node:path';
+import { writeFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { wine } from './support/harness';
+import { compiled, floatingPromises, type Program } from './support/compiler';
+
+const HEAD = `
+import { CompletionPort } from 'completion-port';
+import type * as cp from 'completion-port';
+import { defineStage, frames, Pipeline } from 'completion-port/stages';
+import type * as st from 'completion-port/stages';
+declare const port: CompletionPort;
+declare const file: cp.FileHandle;
+declare const keyedFile: cp.KeyedFile;
+declare const socket: cp.SocketHandle;
+declare const keyed: cp.KeyedSocket;
+declare const listener: cp.ListenerHandle;
+declare const timer: cp.TimerHandle;
+declare const keyedTimer: cp.KeyedTimer;
+declare const packet: cp.Packet;
+declare const maybe: cp.KeyOption | undefined;
+declare const signal: AbortSignal;
+declare const c: st.Connection<{ n: 'u32' }, 'a' | 'b', undefined>;
+declare const stageModule: URL;
+declare const pipeline: st.Pipeline<'spool' | 'work'>;
+`;
+
+/** Programs that have to compile. */
+const right: Record<string, string> = {
+  'a handle without a key is awaited': `
+    const opened: cp.FileHandle = await port.open('x');
+    const connected: cp.SocketHandle = await port.connect({ port: 1 });
+    const bytes: Buffer = await connected.receive();
+    const count: number = await connected.receive(new Uint8Array(1));
+    const none: undefined = opened.key;
+    for await (const chunk of opened.chunks({ position: 1n, length: 5, lend: true })) chunk.length;
+    for await (const accepted of await port.listen({ port: 0 })) await accepted.close();
+    void [bytes, count, none];`,
+  'a handle with a key answers in packets': `
+    const opened: cp.KeyedFile = await port.open('x', 'r', { key: 'unique' });
+    const connected: cp.KeyedSocket = await port.connect({ port: 1, key: 7 });
+    const below: boolean = connected.send('x', { quiet: true, tag: 5 });
+    const nothing: void = opened.read(port.allocate(5), { position: 5, length: 2 });
+    const key: number = connected.key;
+    connected.receive({ multishot: true });
+    connected.handOff(port);
+    connected.handOff(port.token, 5);
+    void [below, nothing, key];`,
+  'options are typed and forwarded': `
+    const options: cp.ConnectOptions = { port: 1, host: 'x' };
+    const connected: cp.SocketHandle = await port.connect(options);
+    function listen<K extends cp.KeyOption | undefined = undefined>(o: cp.ListenOptions<K>) {
+      return port.listen(o);
+    }
+    const awaited: cp.ListenerHandle = await listen({ port: 1 });
+    const packets: cp.KeyedListener = await listen({ port: 1, key: 5 });
+    const either: cp.ListenerHandle | cp.KeyedListener = await port.listen({ port: 1, key: maybe });
+    if (either.style === 'packet') either.handOff(port);
+    void [connected, awaited, packets];`,
+  'a packet is told apart by its type': `
+    function step(packet: cp.Packet): void {
+      if (packet.type === 'accepted') packet.accepted?.receive();
+      else if (packet.failed) packet.handle?.close();
+      else if (packet.type === 'received' && packet.bytes > 0) packet.sendTo(packet.handle);
+      else if (packet.type === 'received') packet.handle.close();
+      else if (packet.type === 'sent') packet.handle.receive();
+      else if (packet.type === 'fired') packet.handle.stop();
+      else if (packet.type === 'read') packet.handle.sync();
+    }
+    port.consume(step).stop();
+    for (const packet of port.get(64)) step(packet);
+    for await (const packet of port.packets({ signal, timeout: 5 })) step(packet);`,
+  'the types of packets can be listed': `
+    const all: Record<cp.PacketType, true> = { accepted: true, read: true, written: true,
+      synced: true, truncated: true, allocated: true, closed: true, handedOff: true, abandoned: true,
+      fired: true, posted: true, received: true, sent: true, ended: true, drain: true };
+    void all;`,
+  'an operation is a promise': `
+    const operation: Promise<number> = socket.send('x');
+    const both = await Promise.all([socket.send('x'), socket.receive()]);
+    const length: number = both[1].length;
+    socket.send('x').cancel();
+    void [operation, length];`,
+  'what is opened can be disposed of': `
+    await using a = await port.open('x');
+    await using b = await pipeline.listen('work', { port: 0, signal });
+    await using d = new CompletionPort();
+    using e = port.consume(() => undefined);
+    void [a, b, d, e];`,
+  'a state after an await': `
+    defineStage({ record: { n: 'u32' }, states: {
+      a: { async received(c, bytes) { await Promise.resolve(); c.record.n += bytes.length; return c.enter('b'); } },
+      b: { received: (c) => (c.record.n > 5 ? 'a' : c.close()), async handedOff(c, from) {
+        for await (const chunk of c.document!.chunks({ lend: true })) chunk.length;
+        return c.reply(from);
+      } },
+    } });`,
+  'a state that is returned at once': `
+    defineStage({ initial: 'b', states: { a: { posted: (c, value) => (value > 5 ? 'b' : undefined) }, b: {} } });`,
+  'stages by their names': `
+    const made = new Pipeline({
+      spool: { native: frames({ length: 'u32be', maxLength: '1MiB' }), next: 'work' },
+      work: { stage: stageModule, threads: 2 },
+    });
+    const where: cp.ListenerAddress = await made.listen('spool', { port: 0 });
+    const packets: number = made.stats().stages.work.packets;
+    made.on('close', () => undefined).on('threadExit', ({ index }) => index);
+    const dynamic: Record<string, st.StageOptions> = {};
+    new Pipeline(dynamic).start('any');
+    void [where, packets];`,
+  'framing by a delimiter': `frames({ delimiter: '\\n', pipelined: 5 });`,
+};
+
+/** Programs that must not compile; what the compiler has to say. */
+const wrong: Record<string, readonly [program: string, message: RegExp]> = {
+  'a loop over a keyed socket': ['for await (const x of keyed) x;', /asyncIterator/],
+  'chunks of a keyed socket': ['keyed.chunks();', /'chunks' does not exist/],
+  'a signal for a keyed send': ["keyed.send('x', { signal });", /'signal' does not exist/],
+  'a tag for an awaited send': ["void socket.send('x', { tag: 5 });", /'tag' does not exist/],
+  'quiet for an awaited send': [
+    "void socket.send('x', { quiet: true });",
+    /'quiet' does not exist/,
+  ],
+  'multishot for an awaited receive': [
+    'void socket.receive({ multishot: true });',
+    /multishot|overload/,
+  ],
+  'multishot for an awaited accept': [
+    'void listener.accept({ multishot: true });',
+    /'multishot' does not exist/,
+  ],
+  'a hand-off of an awaited handle': ['socket.handOff(port);', /'handOff' does not exist/],
+  'a promise of a keyed send': ["keyed.send('x').then();", /'then' does not exist/],
+  'bytes of a keyed receive': [
+    'const b: Buffer = await keyed.receive(); void b;',
+    /'void' is not assignable/,
+  ],
+  'stat of a keyed file': ['void keyedFile.stat();', /'stat' does not exist/],
+  'start of an awaited timer': ['timer.start(1);', /'start' does not exist/],
+  'wait of a keyed timer': ['keyedTimer.wait(1);', /'wait' does not exist/],
+  'a timeout of ticks': ['timer.every(5, { timeout: 5 });', /'timeout' does not exist/],
+  'one style for the other': [
+    'const other: cp.SocketHandle = keyed; void other;',
+    /is missing the following properties/,
+  ],
+  'a key that may be none': [
+    'const k: cp.KeyedSocket = await port.connect({ port: 1, key: maybe }); void k;',
+    /SocketHandle \| KeyedSocket|not assignable to type 'KeyedSocket'/,
+  ],
+  'a misspelt option of the port': [
+    'new CompletionPort({ concurency: 2 });',
+    /'concurency' does not exist/,
+  ],
+  'a misspelt option of listen': [
+    "void port.listen({ port: 1, hostname: 'x' });",
+    /'hostname' does not exist/,
+  ],
+  'no port': ["void port.connect({ host: 'x' });", /'port' is missing/],
+  'no such driver': ["new CompletionPort({ driver: 'kqueue' });", /"kqueue"' is not assignable/],
+  'another constructor': ['new CompletionPort(undefined, port, 5);', /Expected 0-1 arguments/],
+  'what is internal: the lane': ['port.lane;', /'lane' does not exist/],
+  'what is internal: a handle': ['file.closeQuietly();', /'closeQuietly' does not exist/],
+  'what is internal: a packet': ['packet.copyOut();', /'copyOut' does not exist/],
+  'received bytes of any packet': ['packet.keep();', /'keep' does not exist/],
+  'a packet that no program sees': ["packet.type === 'none';", /no overlap/],
+  'an old name: serve': ['port.serve(() => undefined);', /'serve' does not exist/],
+  'an old name: dataSync': ['void file.dataSync();', /datasync/],
+  'a state that there is not': [
+    "defineStage({ states: { a: { posted: () => 'zz' } } });",
+    /"zz"' is not assignable/,
+  ],
+  'a state that there is not, entered': ["c.enter('zz');", /'"zz"' is not assignable/],
+  'a state that there is not, after an await': [
+    "defineStage({ states: { a: { async posted(c) { await 1; return c.enter('zz'); } }, b: {} } });",
+    /'"zz"' is not assignable to parameter of type '"a" \| "b"'/,
+  ],
+  'a handler that returns a number': [
+    'defineStage({ states: { a: { posted: () => 5 } } });',
+    /not assignable/,
+  ],
+  'an event that there is not': ['defineStage({ states: { a: { recieved() {} } } });', /recieved/],
+  'the old event': ['defineStage({ states: { a: { handoff() {} } } });', /handoff/],
+  'a field that there is not': ['c.record.m;', /'m' does not exist/],
+  'a transition made by hand': ['const t: st.Transition = {}; void t;', /is missing/],
+  'a stage made by hand': [
+    "new Pipeline({ a: { stage: { record: {}, states: ['a'] }, threads: 0 } });",
+    /stage/,
+  ],
+  'a next stage that there is not': [
+    "new Pipeline({ a: { native: frames({ length: 'u8' }), next: 'c' }, b: { stage: stageModule } });",
+    /'"c"' is not assignable/,
+  ],
+  'listening at a stage that there is not': [
+    "void pipeline.listen('x', { port: 0 });",
+    /'"x"' is not assignable/,
+  ],
+  'a task at a stage that there is not': ["pipeline.start('x');", /'"x"' is not assignable/],
+  'numbers of a stage that there is not': ['pipeline.stats().stages.x;', /'x' does not exist/],
+  'length and delimiter': ["frames({ length: 'u8', delimiter: 'x' });", /not assignable/],
+  'neither length nor delimiter': ['frames({ maxLength: 5 });', /not assignable/],
+  'an old option of frames': ["frames({ length: 'u8', max: 5 });", /'max' does not exist/],
+  'the old events of a pipeline': ["pipeline.on('closed', () => undefined);", /not assignable/],
+};
+
+describe.skipIf(wine)('types', () => {
+  let program: Program;
+  const rightNames = Object.keys(right);
+  const wrongNames = Object.keys(wrong);
+  beforeAll(() => {
+    program = compiled({
+      ...Object.fromEntries(rightNames.map((name, i) => [`right${i}.mts`, HEAD + right[name]!])),
+      ...Object.fromEntries(wrongNames.map((name, i) => [`wrong${i}.mts`, HEAD + wrong[name]![0]])),
+    });
+  }, 240_000);
+  afterAll(() => program.remove());
+
+  test.each(rightNames)('right: %s', (name) => {
+    expect(program.messages(`right${rightNames.indexOf(name)}.mts`)).toEqual([]);
+  });
+
+  test.each(wrongNames)('wrong: %s', (name) => {
+    const messages = program.messages(`wrong${wrongNames.indexOf(name)}.mts`);
+    expect(messages.join('\n')).toMatch(wrong[name]![1]);
+  });
+
+  test('no-floating-promises sees operations that nobody awaits', async () => {
+    const file = path.join(program.directory, 'floating.mts');
+    writeFileSync(
+      file,
+      `${HEAD}
+      socket.send('x');
+      socket.close();
+      port.listen({ port: 0 });
+      file.read(new Uint8Array(5));
+      keyed.send('x');
+      keyed.close();
+      void socket.send('x');
+      await file.close();`,
+    );
+    const first = HEAD.split('\n').length;
+    expect(await floatingPromises(program, ['floating.mts'])).toEqual(
+      [1, 2, 3, 4].map((line) => `floating.mts:${first + line}`),
+    );
+  });
+});
