@@ -1,5 +1,7 @@
 /**
  * completion-port: one queue for every finished I/O operation, shared by all threads of a process.
+ *
+ * @module completion-port
  */
 import type * as api from './api';
 import { CompletionPort as Port } from './port';

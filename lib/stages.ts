@@ -1,5 +1,7 @@
 /**
  * completion-port/stages: servers in small state machines.
+ *
+ * @module completion-port/stages
  */
 import type * as api from './stage/api';
 import { Pipeline as Stages } from './stage/pipeline';
