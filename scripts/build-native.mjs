@@ -70,13 +70,20 @@ export function builtIsCurrent() {
   const sources = readdirSync(path.join(root, 'native'), { recursive: true })
     .filter((file) => /\.(cc|h)$/.test(file))
     .map((file) => path.join('native', file));
-  return ['binding.gyp', ...sources].every(
+  return ['addon.gypi', ...sources].every(
     (file) => statSync(path.join(root, file)).mtimeMs <= built.mtimeMs,
   );
 }
 
+/** What node-gyp looks for. The package comes without it: see there. */
+function writeGypFile() {
+  const file = path.join(root, 'binding.gyp');
+  if (!existsSync(file)) writeFileSync(file, '{ "includes": ["addon.gypi"] }\n');
+}
+
 export function buildNative({ debug = false } = {}) {
   const require = toolsRequire();
+  writeGypFile();
   const gyp = require.resolve('node-gyp/bin/node-gyp.js');
   const args = ['rebuild', debug ? '--debug' : '--release', '-j', '2', ...nodeDirectory()];
   const result = spawnSync(process.execPath, [gyp, ...args], {
@@ -84,7 +91,7 @@ export function buildNative({ debug = false } = {}) {
     stdio: 'inherit',
     env: {
       ...process.env,
-      // read by binding.gyp
+      // read by addon.gypi
       COMPLETION_PORT_NAPI_INCLUDE: path.dirname(require.resolve('node-addon-api/napi.h')),
     },
   });

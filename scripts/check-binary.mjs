@@ -50,10 +50,10 @@ function output(program, ...args) {
   }
 }
 
-/** Functions of Node-API in the version binding.gyp asks for. */
+/** Functions of Node-API in the version addon.gypi asks for. */
 function nodeApi() {
   const { symbols } = createRequire(import.meta.url)('node-api-headers');
-  const gyp = readFileSync(path.join(root, 'binding.gyp'), 'utf8');
+  const gyp = readFileSync(path.join(root, 'addon.gypi'), 'utf8');
   const version = /"napi_build_version%": "(\d+)"/.exec(gyp)[1];
   const known = symbols[`v${version}`];
   return new Set([...known.js_native_api_symbols, ...known.node_api_symbols]);

@@ -18,8 +18,8 @@ function listed(file: string): string[] {
   return [...text.matchAll(/(?<![\w/])native\/[\w/]+\.cc/g)].map(([name]) => name).sort();
 }
 
-test('binding.gyp compiles every file of native/ once', () => {
-  expect(listed('binding.gyp')).toEqual(filesOnDisk());
+test('addon.gypi compiles every file of native/ once', () => {
+  expect(listed('addon.gypi')).toEqual(filesOnDisk());
 });
 
 test('CMakeLists.txt compiles every file of native/ once', () => {

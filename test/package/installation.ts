@@ -35,13 +35,27 @@ export interface Ended {
 }
 
 /** npm as a program for Node.js, which needs no PATH. */
-function npm(): string {
+export function npm(): string {
   const running = process.env['npm_execpath'];
   if (running?.endsWith('npm-cli.js')) return running;
   const folders = (process.env['PATH'] ?? '').split(path.delimiter);
   const found = folders.map((folder) => path.join(folder, 'npm')).find((file) => existsSync(file));
   if (!found) throw new Error('npm is not on the PATH');
   return realpathSync(found);
+}
+
+/** Packs the package into `folder`. */
+export function pack(folder: string): { tarball: string; contents: string[] } {
+  const [packed] = JSON.parse(
+    execFileSync(
+      process.execPath,
+      // The library is built by now, and building prints to where the answer is expected.
+      [npm(), 'pack', '--json', '--ignore-scripts', '--pack-destination', folder],
+      { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] },
+    ),
+  ) as [{ filename: string; files: { path: string }[] }];
+  const contents = packed.files.map((file) => file.path);
+  return { tarball: path.join(folder, packed.filename), contents };
 }
 
 export class Installation {
@@ -60,16 +74,9 @@ export class Installation {
     mkdirSync(this.binaries);
     // All that is on the PATH: no compiler, no make, no Python.
     symlinkSync(process.execPath, path.join(this.binaries, 'node'));
-    const [packed] = JSON.parse(
-      execFileSync(
-        process.execPath,
-        // The library is built by now, and building prints to where the answer is expected.
-        [npm(), 'pack', '--json', '--ignore-scripts', '--pack-destination', this.temporary],
-        { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] },
-      ),
-    ) as [{ filename: string; files: { path: string }[] }];
-    this.contents = packed.files.map((file) => file.path);
-    this.install(path.join(this.temporary, packed.filename));
+    const { tarball, contents } = pack(this.temporary);
+    this.contents = contents;
+    this.install(tarball);
   }
 
   private install(tarball: string): void {

@@ -1,0 +1,130 @@
+{
+  "variables": {
+    "napi_build_version%": "8"
+  },
+  "targets": [
+    {
+      "target_name": "completion_port",
+      # CMakeLists.txt has the same lists; test/sources.test.ts holds them equal.
+      "sources": [
+        "native/addon/addon.cc",
+        "native/addon/address.cc",
+        "native/addon/descriptor.cc",
+        "native/addon/glibc_baseline.cc",
+        "native/addon/native_lane.cc",
+        "native/addon/native_lane_handles.cc",
+        "native/addon/native_lane_stage.cc",
+        "native/addon/stage_binding.cc",
+        "native/addon/submission.cc",
+        "native/addon/threadsafe_notifier.cc",
+        "native/addon/uv_notifier.cc",
+        "native/driver/blocking/blocking_pool.cc",
+        "native/driver/capabilities.cc",
+        "native/driver/driver.cc",
+        "native/port/buffer_pool.cc",
+        "native/port/dispatcher.cc",
+        "native/port/dispatcher_idle.cc",
+        "native/port/dispatcher_queue.cc",
+        "native/port/dispatcher_steal.cc",
+        "native/port/handle.cc",
+        "native/port/memory.cc",
+        "native/port/port.cc",
+        "native/port/request.cc",
+        "native/port/thread.cc",
+        "native/port/thread_cancel.cc",
+        "native/port/thread_settle.cc",
+        "native/port/thread_submit.cc",
+        "native/port/unique_keys.cc",
+        "native/port/watchman.cc",
+        "native/stage/cargo.cc",
+        "native/stage/cpus.cc",
+        "native/stage/frames.cc",
+        "native/stage/frames_gather.cc",
+        "native/stage/frames_receive.cc",
+        "native/stage/frames_reply.cc",
+        "native/stage/frames_thread.cc",
+        "native/stage/framing.cc",
+        "native/stage/record_table.cc",
+        "native/stage/memory_queue.cc",
+        "native/stage/rooms.cc"
+      ],
+      "include_dirs": [
+        "native",
+        "<!(node -p \"process.env.COMPLETION_PORT_NAPI_INCLUDE || require('node-addon-api').include_dir\")"
+      ],
+      "defines": [
+        "NAPI_VERSION=<(napi_build_version)",
+        "NAPI_CPP_EXCEPTIONS",
+        "NODE_ADDON_API_DISABLE_DEPRECATED",
+        "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"
+      ],
+      "cflags!": ["-fno-exceptions"],
+      "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17", "-std=gnu++20"],
+      "cflags": [
+        "-Wall",
+        "-Wextra",
+        "-Wno-unused-parameter",
+        "-Wno-missing-field-initializers",
+        "-fvisibility=hidden"
+      ],
+      "cflags_cc": ["-std=c++20", "-fvisibility-inlines-hidden"],
+      "conditions": [
+        ["OS=='linux'", {
+          "sources": [
+            "native/addon/linux_watch.cc",
+            "native/driver/blocking/linux_blocking_calls.cc",
+            "native/driver/blocking/linux_blocking_thread.cc",
+            "native/driver/epoll/epoll_driver.cc",
+            "native/driver/epoll/epoll_lane.cc",
+            "native/driver/epoll/epoll_operations.cc",
+            "native/driver/epoll/readiness.cc",
+            "native/driver/linux_connection.cc",
+            "native/driver/linux_doorbell.cc",
+            "native/driver/linux_driver.cc",
+            "native/driver/linux_send_file.cc",
+            "native/driver/linux_socket.cc",
+            "native/driver/linux_status.cc",
+            "native/driver/uring/nudge.cc",
+            "native/driver/uring/probe.cc",
+            "native/driver/uring/provided_buffers.cc",
+            "native/driver/uring/registered_chunks.cc",
+            "native/driver/uring/ring.cc",
+            "native/driver/uring/uring_driver.cc",
+            "native/driver/uring/uring_lane.cc"
+          ],
+          "ldflags": ["-Wl,--exclude-libs,ALL", "-Wl,-Bsymbolic", "-Wl,-z,now", "-Wl,-z,relro", "-Wl,-z,nodelete"],
+          "libraries": ["-lpthread", "-ldl"],
+          "conditions": [
+            ["target_arch=='x64' or target_arch=='arm64'", {
+              "cflags_cc": ["-include", "<(module_root_dir)/native/addon/glibc_baseline.h"]
+            }]
+          ]
+        }],
+        ["OS=='win'", {
+          "sources": [
+            "native/addon/windows_watch.cc",
+            "native/driver/blocking/windows_blocking_calls.cc",
+            "native/driver/blocking/windows_blocking_thread.cc",
+            "native/driver/iocp/clock.cc",
+            "native/driver/iocp/iocp_driver.cc",
+            "native/driver/iocp/iocp_lane.cc",
+            "native/driver/iocp/iocp_operations.cc",
+            "native/driver/iocp/kernel_port.cc",
+            "native/driver/iocp/windows_doorbell.cc",
+            "native/driver/iocp/windows_error.cc",
+            "native/driver/iocp/windows_file.cc",
+            "native/driver/iocp/windows_socket.cc"
+          ],
+          "defines": ["WIN32_LEAN_AND_MEAN", "NOMINMAX", "_WIN32_WINNT=0x0A00"],
+          "libraries": ["ws2_32.lib", "mswsock.lib"],
+          "msvs_settings": {
+            "VCCLCompilerTool": {
+              "ExceptionHandling": 1,
+              "AdditionalOptions": ["/std:c++20", "/utf-8"]
+            }
+          }
+        }]
+      ]
+    }
+  ]
+}
