@@ -11,7 +11,7 @@ import { npm, pack, PROGRAMS } from './installation';
 const wanted = (process.env['COMPLETION_PORT_TEST_MANAGERS'] ?? '').split(',').filter(Boolean);
 const bun = process.env['COMPLETION_PORT_TEST_BUN'];
 /** The newest of Node.js that is here: what has just come out asks for it. */
-const newest = (process.env['COMPLETION_PORT_TEST_NODES'] ?? '').split(path.delimiter).pop();
+const newest = (process.env['COMPLETION_PORT_TEST_NODES'] ?? '').split(path.delimiter).at(-1);
 
 interface Manager {
   /** From the registry, to be run by npx. */
@@ -44,7 +44,9 @@ function yarn4(linker: string, scripts: boolean): Manager {
 }
 
 const managers: Readonly<Record<string, Manager>> = {
-  ...Object.fromEntries([8, 9, 10, 11, 12].map((major) => [`pnpm ${major}`, pnpm(major)])),
+  ...Object.fromEntries(
+    [8, 9, 10, ...(newest ? [11, 12] : [])].map((major) => [`pnpm ${major}`, pnpm(major)]),
+  ),
   'yarn 1': {
     program: 'yarn@1',
     args: (tarball) => ['yarn', 'add', `file:${tarball}`, '--cache-folder', './cache'],
