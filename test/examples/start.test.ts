@@ -88,7 +88,7 @@ describeDrivers('start', (driver) => {
       /│ stage │ connections │ +queue │ +running │ packets\/s │ p99 wait │ p99 work │/g;
     expect(stdout.match(heading)!.length).toBeGreaterThan(1);
     expect(stdout).toMatch(/│ spool │ .*│ +\d of 2 │ +[\d,]+ │ .*│ +– │\n/);
-    expect(stdout).toMatch(/│ work  │ .*│ +\d of 5 │/);
+    expect(stdout).toMatch(/│ work {2}│ .*│ +\d of 5 │/);
     expect(stdout).toMatch(/\nspool: .*receiving \d+/);
     for (const line of stdout.split('\n').filter((text) => /^[│┌├└]/.test(text))) {
       expect(line.length).toBeLessThanOrEqual(80);
