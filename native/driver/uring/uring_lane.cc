@@ -566,8 +566,10 @@ void UringLane::wait(Deadline deadline) {
   if (something_to_do()) return;
   if (ring_.has_completions()) return;
   provided_.top_up(false);
-  deadline = rest(deadline);
-  ring_.enter(1, deadline);
+  const Deadline next = rest(deadline);
+  // A time limit of the call is a timer for each; the one in the ring stays.
+  if (deadline == kNever) arm(next);
+  ring_.enter(1, deadline == kNever ? kNever : next);
 }
 
 /// Before the owner sleeps: whether its buffers are to be drawn back now (M3), or when to see to
