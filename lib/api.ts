@@ -58,6 +58,16 @@ export interface PacketOptions {
   readonly quiet?: boolean | undefined;
 }
 
+/**
+ * What a `for await` goes over. It ends when this program closes what it goes over, and throws when
+ * anything else ends it. Leaving it early, or disposing of it, ends what is under way.
+ */
+export interface AsyncLoop<T> extends AsyncIterableIterator<T, undefined>, AsyncDisposable {
+  next(): Promise<IteratorResult<T, undefined>>;
+  return(): Promise<IteratorResult<T, undefined>>;
+  [Symbol.asyncIterator](): this;
+}
+
 /** Bytes to send or write: a string is encoded as UTF-8. */
 export type Data = string | ArrayBufferView;
 
@@ -296,7 +306,7 @@ export interface FileHandle extends AwaitHandle {
    * Ends at the end of the file; every chunk but the last has `size` bytes, except of a file
    * without positions (a FIFO, a terminal), which gives what there is.
    */
-  chunks(options?: FileChunkOptions): AsyncIterableIterator<Buffer, undefined>;
+  chunks(options?: FileChunkOptions): AsyncLoop<Buffer>;
 }
 
 /**
@@ -474,11 +484,11 @@ export interface SocketHandle extends AwaitHandle, SocketState {
    * they are. An idle connection holds no memory (rule M3). The loop ends where the program closes
    * the socket; leaving it early closes the socket.
    */
-  [Symbol.asyncIterator](): AsyncIterableIterator<Buffer, undefined>;
+  [Symbol.asyncIterator](): AsyncLoop<Buffer>;
   /**
    * The same, with a signal, a timeout for each receive, bytes that are lent, or `closeOnReturn`.
    */
-  chunks(options?: SocketChunkOptions): AsyncIterableIterator<Buffer, undefined>;
+  chunks(options?: SocketChunkOptions): AsyncLoop<Buffer>;
 }
 
 /**
@@ -524,12 +534,12 @@ export interface ListenerHandle extends AwaitHandle {
    * Accepts until the listener is closed: `for await (const socket of listener)`. At most 64
    * connections are accepted ahead of the loop; those that it leaves behind are closed.
    */
-  [Symbol.asyncIterator](): AsyncIterableIterator<SocketHandle, undefined>;
+  [Symbol.asyncIterator](): AsyncLoop<SocketHandle>;
   /**
    * The same, ended by a signal, or with `ETIMEDOUT` when the loop waits longer than `timeout` for a
    * connection.
    */
-  sockets(options?: AwaitOptions): AsyncIterableIterator<SocketHandle, undefined>;
+  sockets(options?: AwaitOptions): AsyncLoop<SocketHandle>;
 }
 
 export interface AcceptOptions extends PacketOptions {
@@ -567,10 +577,7 @@ export interface TimerHandle extends AwaitHandle {
    * how often the timer has fired since the last turn, more than 1 when the loop was late. Ends
    * when the timer is closed, and with `signal`.
    */
-  every(
-    interval: number,
-    options?: Pick<AwaitOptions, 'signal'>,
-  ): AsyncIterableIterator<number, undefined>;
+  every(interval: number, options?: Pick<AwaitOptions, 'signal'>): AsyncLoop<number>;
 }
 
 /** A timer with a key: `port.timer({ key })`. */
@@ -984,8 +991,7 @@ export interface CompletionPort extends AsyncDisposable {
    * `timeout` milliseconds pass first; 0 polls (rule D6). For workers that do nothing else. `for
    * (const packet of port.get())`: see `Packet` for how long one is valid. Packets that the loop
    * leaves behind go back to the queue. Throws `ERR_PORT_CLOSED` when the port is closed meanwhile,
-   * `ERR_INVALID_STATE` in a thread that takes packets on its event loop (`consume`, `packets`), and
-   * where nothing could ever come.
+   * `ERR_INVALID_STATE` in a thread that takes packets on its event loop (`consume`, `packets`).
    */
   get(max?: number, timeout?: number): IterableIterator<Packet, undefined>;
   /**
@@ -1001,7 +1007,7 @@ export interface CompletionPort extends AsyncDisposable {
    * The loop ends when this thread closes or leaves the port, and with `ERR_PORT_CLOSED` when another
    * one closes it. It ends with `signal`, and with `ETIMEDOUT` when it waits longer than `timeout`.
    */
-  packets(options?: AwaitOptions): AsyncIterableIterator<Packet, undefined>;
+  packets(options?: AwaitOptions): AsyncLoop<Packet>;
   /**
    * Runs `fn`, which blocks, while the port lets another thread run in this one's place (rule D4).
    */

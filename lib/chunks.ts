@@ -2,14 +2,16 @@
  * Reading a file in order with several reads in flight ahead of the loop.
  */
 import type { FileChunkOptions } from './api';
-import { Kind, NO_CHUNK } from './binding';
-import { failure, outOfBuffers } from './errors';
+import { Kind, LibraryError, NO_CHUNK } from './binding';
+import { ECANCELED, failure, outOfBuffers } from './errors';
 import type { File } from './file';
 import type { Entry } from './lane';
 import type { Block, Memory } from './memory';
+import { AWAIT_OPTIONS } from './operation';
 import { Stream } from './stream';
 import * as validate from './validate';
 
+const CHUNK_OPTIONS = ['size', 'depth', 'position', 'length', 'lend', ...AWAIT_OPTIONS];
 const DEFAULT_SIZE = 64 * 1024;
 const DEFAULT_DEPTH = 4;
 const GREATEST_SIZE = 2 ** 30;
@@ -32,6 +34,7 @@ export class FileChunks extends Stream<Buffer> {
 
   constructor(file: File<'await'>, options: FileChunkOptions = {}) {
     validate.options(options);
+    validate.known(options, 'options', CHUNK_OPTIONS);
     validate.timeout(options.timeout);
     const { size = DEFAULT_SIZE, depth = DEFAULT_DEPTH, length = Infinity } = options;
     validate.integer(size, 'options.size', 1, GREATEST_SIZE);
@@ -104,12 +107,12 @@ export class FileChunks extends Stream<Buffer> {
     if (!slot.filled) return this.endOfData();
     slot.filled = false;
     if (slot.error !== 0 && slot.got === 0) {
-      this.fail(failure(slot.error, Kind.Read, this.file.subject()));
+      this.failed(slot.error);
       return this.endOfData();
     }
     // What was read before a failure is given out first.
     const bytes = Math.min(slot.got, slot.wanted);
-    if (slot.error !== 0) this.fail(failure(slot.error, Kind.Read, this.file.subject()));
+    if (slot.error !== 0) this.failed(slot.error);
     else if (slot.last) this.ending = true;
     if (bytes === 0) return this.endOfData();
     this.head = (this.head + 1) % this.slots.length;
@@ -142,10 +145,14 @@ export class FileChunks extends Stream<Buffer> {
 
   /**
    * Reads the next part of the file into the slot; leaves it empty at the end. Runs while answers
-   * are settled, too: that the file was closed meanwhile is the loop's to hear.
+   * are settled, too: what is wrong then is the loop's to hear.
    */
   private refill(slot: Slot): void {
     if (this.ending || this.offset >= this.end) return;
+    if (this.file.closed) {
+      this.ending = true;
+      return;
+    }
     try {
       this.file.assertOpen();
     } catch (error) {
@@ -174,6 +181,13 @@ export class FileChunks extends Stream<Buffer> {
   /** There is no memory to read on into. */
   exhausted(): void {
     this.fail(outOfBuffers());
+  }
+
+  /** Whoever has closed the file knows: the loop ends. Everything else it throws. */
+  private failed(error: number): void {
+    const gone = error === ECANCELED || error === (LibraryError.HandleClosed as number);
+    if (this.file.closed && gone) this.ending = true;
+    else this.fail(failure(error, Kind.Read, this.file.subject()));
   }
 
   /** Reads further ahead may still be under way. */

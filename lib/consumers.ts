@@ -1,7 +1,7 @@
 /**
  * Taking packets on the event loop: one after another with a handler, or in an async loop.
  */
-import type { AwaitOptions, Consumer, Packet } from './api';
+import type { AsyncLoop, AwaitOptions, Consumer, Packet } from './api';
 import { abortError, coded, invalidState, timedOut } from './errors';
 import { takenAlready, type Consumer as Taker, type Lane } from './lane';
 import { AWAIT_OPTIONS, Watch, type Stoppable } from './operation';
@@ -68,9 +68,7 @@ export class HandlerConsumer implements Taker, Consumer {
 }
 
 /** The packets of an async loop, each an object of its own. */
-export class PacketStream
-  implements Taker, Stoppable, AsyncIterableIterator<Packet, undefined>, AsyncDisposable
-{
+export class PacketStream implements Taker, Stoppable, AsyncLoop<Packet> {
   private readonly lane: Lane;
   private resolve: ((result: IteratorResult<Packet, undefined>) => void) | undefined = undefined;
   private reject: ((error: Error) => void) | undefined = undefined;

@@ -210,10 +210,7 @@ export class File<S extends Style = Style> extends Handle<S> {
    * Ends at the end of the file; every chunk but the last has `size` bytes, except of a file
    * without positions (a FIFO, a terminal), which gives what there is.
    */
-  chunks(
-    this: File<'await'>,
-    options?: FileChunkOptions,
-  ): AsyncIterableIterator<Buffer, undefined> {
+  chunks(this: File<'await'>, options?: FileChunkOptions): api.AsyncLoop<Buffer> {
     this.assertAwaited('chunks');
     return new FileChunks(this, options);
   }

@@ -14,6 +14,7 @@ export type {
   AcceptedPacket,
   AcceptOptions,
   AnyKeyedHandle,
+  AsyncLoop,
   AwaitHandle,
   AwaitOptions,
   BufferOptions,

@@ -70,9 +70,7 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
    * Accepts until the listener is closed: `for await (const socket of listener)`. At most 64
    * connections are accepted ahead of the loop; those that it leaves behind are closed.
    */
-  [Symbol.asyncIterator](
-    this: TcpListener<'await'>,
-  ): AsyncIterableIterator<TcpSocket<'await'>, undefined> {
+  [Symbol.asyncIterator](this: TcpListener<'await'>): api.AsyncLoop<TcpSocket<'await'>> {
     return this.sockets();
   }
 
@@ -83,7 +81,7 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
   sockets(
     this: TcpListener<'await'>,
     options?: OperationOptions,
-  ): AsyncIterableIterator<TcpSocket<'await'>, undefined> {
+  ): api.AsyncLoop<TcpSocket<'await'>> {
     this.assertOpen();
     if ((this.style as Style) === 'packet') {
       throw invalidState('A listener with a key answers in packets');

@@ -215,7 +215,7 @@ export class CompletionPort implements api.CompletionPort {
     return new HandlerConsumer(this.lane, handler);
   }
 
-  packets(options?: AwaitOptions): AsyncIterableIterator<api.Packet, undefined> {
+  packets(options?: AwaitOptions): api.AsyncLoop<api.Packet> {
     this.lane.assertOpen();
     return new PacketStream(this.lane, options);
   }

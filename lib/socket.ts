@@ -27,6 +27,7 @@ import { HeldSends } from './held-sends';
 import type { Lender } from './lane';
 import { LARGEST_COPY } from './memory';
 import {
+  AWAIT_OPTIONS,
   Operation,
   PairedOperation,
   type Aftermath,
@@ -220,15 +221,12 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
    * they are; `chunks({ lend: true })` lends the port's memory, without a copy. An idle connection
    * holds no memory (rule M3).
    */
-  [Symbol.asyncIterator](this: TcpSocket<'await'>): AsyncIterableIterator<Buffer, undefined> {
+  [Symbol.asyncIterator](this: TcpSocket<'await'>): api.AsyncLoop<Buffer> {
     return this.chunks();
   }
 
   /** The same, with a signal, a timeout for each receive, or bytes that are lent. */
-  chunks(
-    this: TcpSocket<'await'>,
-    options?: SocketChunkOptions,
-  ): AsyncIterableIterator<Buffer, undefined> {
+  chunks(this: TcpSocket<'await'>, options?: SocketChunkOptions): api.AsyncLoop<Buffer> {
     this.assertOpen();
     if ((this.style as Style) === 'packet') {
       throw invalidState('A socket with a key answers in packets');
@@ -492,12 +490,15 @@ const takeBytes: Decode<Buffer> = (result, at, operation: Operation<unknown>): B
   return bytes;
 };
 
+const CHUNK_OPTIONS = ['lend', 'closeOnReturn', ...AWAIT_OPTIONS];
+
 class ReceivedChunks extends Stream<Buffer> implements Lender {
   /** The socket's name: whose bytes the loop has. */
   readonly id: number;
   private readonly socket: TcpSocket<'await'>;
   private readonly lends: boolean;
   private readonly timeout: number;
+  private readonly closesOnReturn: boolean;
   private token = -1;
   /** The buffer that is here, given out or not. */
   private chunk = NO_CHUNK;
@@ -511,18 +512,31 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
 
   constructor(socket: TcpSocket<'await'>, options: SocketChunkOptions = {}) {
     validate.options(options);
+    validate.known(options, 'options', CHUNK_OPTIONS);
     super(socket.lane, options);
     this.socket = socket;
     this.id = socket.id;
     this.lends = validate.boolean(options.lend ?? false, 'options.lend');
+    const closes = options.closeOnReturn ?? true;
+    this.closesOnReturn = validate.boolean(closes, 'options.closeOnReturn');
     this.timeout = validate.timeout(options.timeout);
+  }
+
+  /** A loop that is left early closes the socket, as those over streams of Node.js do. */
+  override async return(): Promise<IteratorResult<Buffer, undefined>> {
+    const { over } = this;
+    const result = await super.return();
+    if (!over && this.closesOnReturn && !this.socket.closed && !this.lane.closed) {
+      await this.socket.close();
+    }
+    return result;
   }
 
   override answered(error: number, result: number, at: number): void {
     this.token = -1;
     this.inFlight--;
     const { words } = this.lane;
-    if (error !== 0) this.fail(failure(error, Kind.Receive, this.socket.subject()));
+    if (error !== 0) this.end(error);
     else if (result === 0) this.ending = true;
     else {
       this.chunk = words[at + Slot.CHUNK / 4]!;
@@ -557,13 +571,23 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   /** @internal While nothing is in flight that could be cancelled. */
   cancelled(): void {
     this.socket.waiting = undefined;
-    this.fail(failure(ECANCELED, Kind.Receive, this.socket.subject()));
+    this.end(ECANCELED);
     this.wake();
+  }
+
+  /** Whoever has closed the socket knows: the loop ends. Everything else it throws. */
+  private end(error: number): void {
+    if (this.socket.closed && error === ECANCELED) this.ending = true;
+    else this.fail(failure(error, Kind.Receive, this.socket.subject()));
   }
 
   protected override proceed(): void {
     this.forgetLatest();
     if (this.ending || (this.chunk !== NO_CHUNK && !this.lent)) return;
+    if (this.socket.closed) {
+      this.ending = true;
+      return;
+    }
     this.socket.assertOpen();
     if (this.unsent > 0) {
       if (this.lent) this.giveBack();

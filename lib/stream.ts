@@ -5,6 +5,7 @@
  * Written by hand rather than as async generators, which cost two more turns of microtasks and two
  * more promises for each value.
  */
+import type { AsyncLoop } from './api';
 import { abortError, invalidState } from './errors';
 import type { Entry, Lane } from './lane';
 import { Watch, type OperationOptions, type Stoppable } from './operation';
@@ -12,7 +13,7 @@ import * as validate from './validate';
 
 type Result<T> = IteratorResult<T, undefined>;
 
-export abstract class Stream<T> implements AsyncIterableIterator<T, undefined>, Entry, Stoppable {
+export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
   protected readonly lane: Lane;
   protected readonly options: OperationOptions;
   /** What the iterator ends with, once everything is back. */
@@ -52,6 +53,11 @@ export abstract class Stream<T> implements AsyncIterableIterator<T, undefined>, 
     return new Promise<Result<T>>(this.executor);
   }
 
+  /** Whether it has given out its last value, or was left. */
+  protected get over(): boolean {
+    return this.finished;
+  }
+
   /** Whether somebody waits for a value. */
   protected get waiting(): boolean {
     return this.resolve !== undefined;
@@ -67,6 +73,10 @@ export abstract class Stream<T> implements AsyncIterableIterator<T, undefined>, 
 
   [Symbol.asyncIterator](): this {
     return this;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
   }
 
   /** @internal The signal was aborted. */

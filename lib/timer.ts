@@ -1,6 +1,7 @@
 /**
  * Timers that answer through the port.
  */
+import type * as api from './api';
 import type { TimerStartOptions } from './api';
 import { Kind, NO_CHUNK } from './binding';
 import { ECANCELED, failure, invalidState, type Subject } from './errors';
@@ -30,11 +31,7 @@ export class Timer<S extends Style = Style> extends Handle<S> {
    * how often the timer has fired since the last turn, more than 1 when the loop was late. Ends
    * when the timer is closed, and with `signal`; a timeout is refused.
    */
-  every(
-    this: Timer<'await'>,
-    interval: number,
-    options?: OperationOptions,
-  ): AsyncIterableIterator<number, undefined> {
+  every(this: Timer<'await'>, interval: number, options?: OperationOptions): api.AsyncLoop<number> {
     this.assertStyle('await', 'every()');
     const time = milliseconds(interval, 'interval');
     if (time === 0) throw validate.outOfRange('interval', '> 0', interval);

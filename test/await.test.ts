@@ -231,7 +231,8 @@ test('M2: a loop over received bytes gives each buffer back, also the one it is 
   const { socket, peer } = await withRawPeer(port);
   const turn = async (): Promise<void> => {
     peer.write('x');
-    for await (const bytes of socket) return expect(bytes.toString()).toBe('x');
+    for await (const bytes of socket.chunks({ closeOnReturn: false }))
+      return expect(bytes.toString()).toBe('x');
   };
   for (let loop = 0; loop < 200; loop++) await turn();
   let received = 0;

@@ -9,6 +9,7 @@ import {
   Random,
   rawClient,
   rawServer,
+  temporaryFile,
   turns,
   until,
   withRawPeer,
@@ -156,6 +157,75 @@ test('addresses and options', async () => {
   const second = await port.connect({ host: '127.0.0.1', ...target });
   await second.close();
   expect(second.localAddress).toBeUndefined();
+});
+
+test('a loop over a socket that is left early closes it; closeOnReturn: false does not', async () => {
+  const port = newPort();
+  const { client, server } = await connectedPair(port);
+  await client.send('first');
+  for await (const bytes of server.chunks({ closeOnReturn: false })) {
+    expect(bytes.toString()).toBe('first');
+    break;
+  }
+  expect(server.closed).toBe(false);
+  await client.send('second');
+  const error = await failureOf(async () => {
+    for await (const bytes of server) throw new Error(bytes.toString());
+  });
+  expect([error.message, server.closed]).toEqual(['second', true]);
+  const again = await connectedPair(port);
+  await again.client.send('third');
+  const loop = again.server.chunks();
+  await loop.next();
+  await loop[Symbol.asyncDispose]();
+  expect(again.server.closed).toBe(true);
+});
+
+test('a loop that has come to the end of the stream leaves the socket open', async () => {
+  const port = newPort();
+  const { client, server } = await connectedPair(port);
+  await client.end('all');
+  const chunks: string[] = [];
+  for await (const bytes of server) chunks.push(bytes.toString());
+  expect([chunks.join(''), server.closed]).toEqual(['all', false]);
+  await server.send('answer');
+  expect((await client.receive()).toString()).toBe('answer');
+});
+
+test('loops end when the program itself closes what they go over', async () => {
+  const port = newPort();
+  const { client, server } = await connectedPair(port);
+  const received = (async () => {
+    for await (const bytes of server) expect(bytes).toBeUndefined();
+  })();
+  await turns(2);
+  await server.close();
+  await received;
+  // Also where it is closed in the middle of a turn.
+  const echoed = (async () => {
+    for await (const bytes of client) expect(bytes).toBeUndefined();
+  })();
+  await client.close();
+  await echoed;
+  const timer = port.timer();
+  let ticks = 0;
+  for await (const count of timer.every(1)) {
+    ticks += count;
+    await timer.close();
+  }
+  expect(ticks).toBeGreaterThan(0);
+});
+
+test.each([
+  ['lends', true],
+  ['timout', 5],
+])('chunks({ %s }) is unknown', async (name, value) => {
+  const port = newPort();
+  const { server } = await connectedPair(port);
+  const file = await port.open(temporaryFile('x'));
+  const unknown = expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }) as Error;
+  expect(() => server.chunks({ [name]: value })).toThrow(unknown);
+  expect(() => file.chunks({ [name]: value })).toThrow(unknown);
 });
 
 test('a signal given to listen() closes the listener, and a loop over it ends', async () => {
