@@ -72,6 +72,7 @@ UringLane::~UringLane() {
   // They end where they begin, in `draw_back`; all the same nothing may write into a buffer that is
   // given back.
   while (drawing_ > 0 && ring_.enter(1, kNever) >= 0) stash_completions();
+  if (zero_fd_ >= 0) close(zero_fd_);
   std::lock_guard lock(pool_mutex_);  // the pool's last call has left
   if (notify_fd_ >= 0) close(notify_fd_);
   if (wake_fd_ >= 0) close(wake_fd_);
@@ -587,12 +588,12 @@ Deadline UringLane::rest(Deadline deadline) {
 /// such file the lane keeps what it has lent.
 void UringLane::draw_back(std::uint32_t count) {
   count_call();
-  const int zero = ::open("/dev/zero", O_RDONLY | O_CLOEXEC);
-  if (zero < 0) return;
+  if (zero_fd_ < 0) zero_fd_ = ::open("/dev/zero", O_RDONLY | O_CLOEXEC);
+  if (zero_fd_ < 0) return;
   for (; count > 0; --count) {
     Sqe& entry = *sqe();
     entry.opcode = kOpRead;
-    entry.fd = zero;
+    entry.fd = zero_fd_;
     entry.length = 1;
     entry.flags = kSqeBufferSelect;
     entry.buffer = ProvidedBuffers::kGroup;
@@ -600,8 +601,11 @@ void UringLane::draw_back(std::uint32_t count) {
     ++drawing_;
   }
   flush();
+  // What the kernel has not taken yet would read from whatever has this number next.
+  if (ring_.unsubmitted() > 0) return;
   count_call();
-  close(zero);
+  close(zero_fd_);
+  zero_fd_ = -1;
 }
 
 /// What the kernel has put off is news as well: `wait` runs it.

@@ -91,6 +91,7 @@ class UringLane final : public Lane, private CompletionSink {
   Timespec timeout_{};  ///< read by the kernel when the entry is submitted
   std::size_t in_flight_ = 0;
   std::uint32_t drawing_ = 0;      ///< reads under way that draw buffers back
+  int zero_fd_ = -1;               ///< what they read from, while some are not submitted
   bool errand_ = false;            ///< another thread than the owner is at work
   bool owners_ = false;            ///< entries that are queued are the owner's to submit
   std::deque<Sqe> surplus_;        ///< entries an errand had no room for in the ring, in order
