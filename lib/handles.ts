@@ -1,6 +1,7 @@
 /**
  * The handles a thread has an object for.
  */
+import { follow, unfollow } from './forgotten';
 import type { Handle, Style } from './handle';
 
 /** A handle's name ends with its place in the table of the process: see native/port/handle.h. */
@@ -37,8 +38,37 @@ export class Handles implements Iterable<Any> {
     if (!this.others.delete(id)) this.places[id & PLACE] = undefined;
   }
 
-  *[Symbol.iterator](): Iterator<Any> {
+  *[Symbol.iterator](): IterableIterator<Any> {
     for (const handle of this.places) if (handle !== undefined) yield handle;
     yield* this.others.values();
+  }
+}
+
+/** The same, but a handle of await style that the program has lost is not kept, so that it is found. */
+export class FollowedHandles extends Handles {
+  private readonly followed = new Map<number, WeakRef<Any>>();
+
+  override get(id: number): Any | undefined {
+    return this.followed.get(id)?.deref() ?? super.get(id);
+  }
+
+  override add(handle: Any): void {
+    if (handle.style === 'packet') return super.add(handle);
+    this.followed.set(handle.id, new WeakRef(handle));
+    follow(handle);
+  }
+
+  override delete(handle: Any): void {
+    if (handle.style === 'packet') return super.delete(handle);
+    unfollow(handle);
+    if (this.followed.get(handle.id)?.deref() === handle) this.followed.delete(handle.id);
+  }
+
+  override *[Symbol.iterator](): IterableIterator<Any> {
+    yield* super[Symbol.iterator]();
+    for (const reference of this.followed.values()) {
+      const handle = reference.deref();
+      if (handle !== undefined) yield handle;
+    }
   }
 }

@@ -6,6 +6,7 @@ import { ECANCELED, ETIMEDOUT } from './errno';
 import type { Lender } from './lane';
 import type { Operation } from './operation';
 import { Alarm, now } from './timers';
+import { warnOnce } from './warnings';
 
 interface Held {
   readonly operation: Operation<unknown>;
@@ -75,10 +76,11 @@ export class HeldSends {
     const sends = this.waiting.length - this.first;
     if (this.bytes <= MANY_MARKS * this.mark() && sends <= MANY_SENDS) return;
     told = true;
-    process.emitWarning(
+    warnOnce(
+      'UnawaitedSendsWarning',
+      'CP_WARN_UNAWAITED_SENDS',
       `${sends} sends with ${this.bytes} bytes wait for one socket, and more are begun. ` +
         'Await each send, or look at socket.bufferedAmount before you make more',
-      'UnawaitedSendsWarning',
     );
   }
 

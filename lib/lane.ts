@@ -23,13 +23,15 @@ import {
 } from './binding';
 import { Batch } from './batch';
 import { ECANCELED, invalidState, portClosed } from './errors';
-import { Handles } from './handles';
+import { checksHandles } from './forgotten';
+import { FollowedHandles, Handles } from './handles';
 import type { Handle, Style } from './handle';
 import { Memory, SLICES_IN_RECORD } from './memory';
 import { Outgoing } from './outgoing';
 import type { CompletionPort } from './port';
 import { clearInterval, nextTick, now, queueMicrotask, setImmediate, setInterval } from './timers';
 import { outOfRange } from './validate';
+import { Unattended } from './warnings';
 
 /**
  * Whoever waits for the packets of one token. Micro-threads are to become another kind of entry.
@@ -89,13 +91,15 @@ export class Lane {
   readonly numbers: Float64Array;
   readonly batch: Batch;
   /** Handles this thread has an object for. */
-  readonly handles = new Handles();
+  readonly handles: Handles = checksHandles ? new FollowedHandles() : new Handles();
   /** Whoever gave received bytes last, if the loop has not asked for more. */
   lender: Lender | undefined = undefined;
   closed = false;
   /** `port.close()` is under way. */
   closing = false;
   consumer: Consumer | undefined = undefined;
+  /** Whether this thread has ever taken packets. */
+  private takes = false;
 
   private readonly records: Uint32Array;
   private readonly recordNumbers: Float64Array;
@@ -150,13 +154,17 @@ export class Lane {
   private consumerHolds = true;
   private readonly foreign = new Set<Handle<Style>>();
   private sweeper: NodeJS.Timeout | undefined = undefined;
+  private readonly unattended = new Unattended();
+  /** What its handles bring is for this thread alone. */
+  private readonly affine: boolean;
   private readonly onDown: () => void;
   private readonly context = new AsyncResource('CompletionPort', {
     requireManualDestroy: true,
   });
 
-  constructor(port: CompletionPort, native: NativeLane, onDown: () => void) {
+  constructor(port: CompletionPort, native: NativeLane, affine: boolean, onDown: () => void) {
     this.port = port;
+    this.affine = affine;
     this.native = native;
     this.onDown = onDown;
     this.memory = new Memory(this);
@@ -366,6 +374,7 @@ export class Lane {
     if (this.driving || this.chained) throw invalidState('get() is not possible here');
     // What comes would go to the consumer, who has no turn as long as this waits.
     if (this.consumer !== undefined) throw takenAlready(this.consumer);
+    this.takes = true;
     // If the program goes back to its event loop, that has to hear of completions again.
     this.schedule();
     const deadline = timeout === Infinity ? Infinity : now() + timeout;
@@ -413,6 +422,7 @@ export class Lane {
 
   setConsumer(consumer: Consumer | undefined): void {
     this.consumer = consumer;
+    this.takes ||= consumer !== undefined;
     this.reconcile();
     if (consumer) this.schedule();
   }
@@ -426,7 +436,7 @@ export class Lane {
   /** A keyed handle that keeps the process alive: its end may be seen by another thread only. */
   watch(handle: Handle<Style>): void {
     this.foreign.add(handle);
-    this.sweeper ??= setInterval(() => this.sweep(), SWEEP_INTERVAL).unref();
+    this.sweeper ??= setInterval(() => this.lookAfter(), SWEEP_INTERVAL).unref();
   }
 
   unwatch(handle: Handle<Style>): void {
@@ -434,6 +444,13 @@ export class Lane {
     if (this.foreign.size > 0) return;
     clearInterval(this.sweeper);
     this.sweeper = undefined;
+  }
+
+  private lookAfter(): void {
+    if (this.closed) return;
+    this.sweep();
+    this.unattended.look(this.native);
+    if (this.affine && !this.takes) this.unattended.lookAtAffine();
   }
 
   /** Forgets the objects of handles that are gone. */

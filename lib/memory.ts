@@ -17,6 +17,7 @@ import { COPY_BLOCK, NO_CHUNK, type NativeLane } from './binding';
 import { bufferReleased, outOfBuffers } from './errors';
 import type { Lane } from './lane';
 import * as validate from './validate';
+import { KeptBuffers } from './warnings';
 
 export type { Data };
 
@@ -34,6 +35,8 @@ export class Block {
   live = true;
   /** Given out by `allocate` or `keep`: the program is to release it. */
   owned = false;
+  /** A receive buffer that the program keeps. */
+  kept = false;
   /** Whether an operation was given some of it. */
   used = false;
 
@@ -94,6 +97,7 @@ export class Memory {
   private readonly native: NativeLane;
   private readonly chunks: (Chunk | undefined)[] = [];
   private readonly owned = new Set<Block>();
+  private readonly kept = new KeptBuffers();
   /** `COMPLETION_PORT_CHECK=memory`: what was lent is revoked. */
   private readonly checked: boolean;
   private lastBuffer: ArrayBufferLike | undefined;
@@ -177,6 +181,8 @@ export class Memory {
     // Its ArrayBuffer ends with the release, and is not lent again.
     lent[Math.floor(start / blockSize)] = undefined;
     this.own(block);
+    block.kept = true;
+    this.kept.add(this.native);
     return view;
   }
 
@@ -257,6 +263,7 @@ export class Memory {
 
   private disown(block: Block): void {
     block.owned = false;
+    if (block.kept) this.kept.count--;
     this.owned.delete(block);
     this.revoke(block);
   }

@@ -6,6 +6,7 @@ import type { Kind } from './binding';
 import type { AwaitOptions, PacketOptions } from './api';
 import { ETIMEDOUT } from './errno';
 import { abortError, cancelled, ECANCELED, failure, timedOut, type Subject } from './errors';
+import { begins, checksHandles, gives } from './forgotten';
 import type { Entry, Lane } from './lane';
 import { Alarm } from './timers';
 import * as validate from './validate';
@@ -91,6 +92,7 @@ export class Operation<T> extends Promise<T> implements Entry {
     this.kind = kind;
     this.subject = subject;
     this.decode = decode;
+    if (checksHandles) begins(this);
   }
 
   /** @internal An operation that failed before it was submitted. */
@@ -161,6 +163,7 @@ export class Operation<T> extends Promise<T> implements Entry {
   fulfil(value: T): void {
     if (this.state !== State.Pending) return;
     this.state = State.Fulfilled;
+    if (checksHandles) gives(this, value);
     if (this.watch !== undefined) this.watch.end();
     this.resolve(value as never);
   }

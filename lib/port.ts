@@ -26,6 +26,7 @@ import type {
   TimerHandle,
   TimerOptions,
 } from './api';
+import { checks } from './checks';
 import { connect } from './connecting';
 import { HandlerConsumer, PacketStream } from './consumers';
 import { invalidState, queueFull, systemError } from './errors';
@@ -82,7 +83,8 @@ export class CompletionPort implements api.CompletionPort {
       instance: binding.instance,
       concurrency: this.concurrency,
     });
-    this.lane = new Lane(this, native, () => attached.delete(native.portId));
+    const affine = options.dispatch === 'affine';
+    this.lane = new Lane(this, native, affine, () => attached.delete(native.portId));
     attached.set(native.portId, this);
   }
 
@@ -357,11 +359,6 @@ function create(options: PortOptions): NativeLane {
     checkMemory: checks('memory'),
   };
   return laneOf(() => binding.createPort(native), 'createPort');
-}
-
-/** Whether `COMPLETION_PORT_CHECK`, a list with commas, names it. */
-function checks(what: string): boolean {
-  return (process.env['COMPLETION_PORT_CHECK'] ?? '').split(',').includes(what);
 }
 
 /** Native code tells the errno and what failed; the rest of the error is completed here. */

@@ -1,0 +1,177 @@
+/**
+ * Warnings of the process for programs that wait for what can never come, and the debug mode that
+ * finds handles a program has lost.
+ */
+import { describe, expect, test } from 'vitest';
+import { outputOf, runModule } from './support/harness';
+
+/** Prints the codes of warnings as they come, and ends with the first, or after `patience`. */
+const listening = `
+  let heard = 0;
+  process.on('warning', ({ code, name, message, detail }) => {
+    heard++;
+    console.log(code, name);
+    console.log(message);
+    if (detail) console.log(detail);
+  });
+  const until = async (condition) => {
+    while (!condition()) await new Promise((resolve) => setTimeout(resolve, 20));
+  };`;
+
+describe('packets that nobody takes', () => {
+  test('the process is warned, once', async () => {
+    const output = await outputOf(`${listening}
+      const port = new CompletionPort();
+      const listener = await port.listen({ host: '127.0.0.1', port: 0, key: 1 });
+      port.post(7, 1);
+      await until(() => heard > 0);
+      await new Promise((resolve) => setTimeout(resolve, 2500));
+      console.log(heard);
+      await port.close();`);
+    expect(output).toMatch(/^CP_WARN_NO_CONSUMER NoConsumerWarning\n1 packets have waited .*\n1$/);
+  });
+
+  test('not when a thread takes them, however late', async () => {
+    const output = await outputOf(`${listening}
+      const port = new CompletionPort();
+      const listener = await port.listen({ host: '127.0.0.1', port: 0, key: 1 });
+      let taken = 0;
+      for (let i = 0; i < 5; i++) {
+        port.post(7, i);
+        await new Promise((resolve) => setTimeout(resolve, 700));
+        for (const packet of port.get(64, 0)) taken += packet.type === 'posted';
+      }
+      console.log(taken, heard);
+      await port.close();`);
+    expect(output).toBe('5 0');
+  });
+
+  test("the same where a thread that never takes packets opens a handle on an 'affine' port", async () => {
+    const output = await outputOf(`${listening}
+      const port = new CompletionPort({ dispatch: 'affine' });
+      const listener = await port.listen({ host: '127.0.0.1', port: 0, key: 1 });
+      await until(() => heard > 0);
+      await port.close();`);
+    expect(output).toMatch(/^CP_WARN_NO_CONSUMER NoConsumerWarning\n.*dispatch 'affine'/);
+  });
+
+  test('a consumer, of either kind, is no reason to warn', async () => {
+    const output = await outputOf(`${listening}
+      for (const take of [(port) => port.consume(() => {}), (port) => void port.packets().next()]) {
+        const port = new CompletionPort({ dispatch: 'affine' });
+        const listener = await port.listen({ host: '127.0.0.1', port: 0, key: 1 });
+        take(port);
+        await new Promise((resolve) => setTimeout(resolve, 2500));
+        await port.close();
+      }
+      console.log(heard);`);
+    expect(output).toBe('0');
+  });
+});
+
+describe('receive buffers that are kept', () => {
+  const script = (after: string): string => `${listening}
+    const port = new CompletionPort({ buffers: { size: 1024, count: 8 } });
+    const kept = [];
+    port.consume((packet) => {
+      if (packet.type === 'accepted') packet.accepted.receive({ multishot: true });
+      if (packet.type === 'received' && packet.bytes > 0) kept.push(packet.keep());
+    });
+    const listener = await port.listen({ host: '127.0.0.1', port: 0, key: 1 });
+    const net = await import('node:net');
+    const socket = net.connect(listener.address().port, '127.0.0.1');
+    const writer = setInterval(() => socket.write('x'), 1);
+    ${after}
+    clearInterval(writer);
+    socket.destroy();
+    await port.close();`;
+
+  test('the process is warned when none is left', async () => {
+    const output = await outputOf(script('await until(() => heard > 0);'));
+    expect(output).toMatch(
+      /^CP_WARN_BUFFERS_KEPT BuffersKeptWarning\nThe program keeps \d+ receive/,
+    );
+  });
+});
+
+describe('COMPLETION_PORT_CHECK=handles', () => {
+  const environment = { COMPLETION_PORT_CHECK: 'handles' };
+  const nodeArguments = ['--expose-gc', '--stack-trace-limit=50'];
+
+  test('tells of each handle that was lost without being closed, and where it was opened', async () => {
+    const output = await outputOf(
+      `${listening}
+      const port = new CompletionPort();
+      async function forgetfulFiles() {
+        for (let i = 0; i < 5; i++) await port.open(process.execPath);
+      }
+      const listener = await port.listen({ host: '127.0.0.1', port: 0 });
+      async function forgetfulSocket() {
+        await port.connect({ host: '127.0.0.1', port: listener.address().port });
+      }
+      function forgetfulTimer() {
+        port.timer();
+      }
+      await forgetfulFiles();
+      await forgetfulSocket();
+      forgetfulTimer();
+      // The library itself holds on to the last operation until the next one.
+      await (await port.open(process.execPath)).close();
+      const ticking = setInterval(() => globalThis.gc(), 20);
+      await until(() => heard === 7);
+      clearInterval(ticking);
+      await port.close();`,
+      { env: environment, nodeArguments },
+    );
+    expect(output.match(/CP_WARN_HANDLE_FORGOTTEN ForgottenHandleWarning/g)).toHaveLength(7);
+    expect(output.match(/A file was never closed[^]*?at forgetfulFiles/g)).toHaveLength(5);
+    expect(output).toMatch(/A socket was never closed[^]*?at forgetfulSocket/);
+    expect(output).toMatch(/A timer was never closed[^]*?at forgetfulTimer/);
+  });
+
+  test('says nothing of those that are closed, in use, or closed with the port', async () => {
+    const output = await outputOf(
+      `${listening}
+      const port = new CompletionPort();
+      const round = async () => {
+        const file = await port.open(process.execPath);
+        await file.read(new Uint8Array(10), 0);
+        await file.close();
+        const listener = await port.listen({ host: '127.0.0.1', port: 0 });
+        const { port: number } = listener.address();
+        const client = await port.connect({ host: '127.0.0.1', port: number });
+        const [socket] = await Promise.all([listener.accept(), client.send('hello')]);
+        await Promise.all([socket.receive(), client.close()]);
+        await socket.close();
+        await listener.close();
+      };
+      for (let i = 0; i < 20; i++) await round();
+      const open = await port.open(process.execPath);
+      for (let i = 0; i < 20; i++) {
+        globalThis.gc();
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      console.log(heard, open.closed);
+      await port.close();
+      globalThis.gc();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      console.log(heard, open.closed);`,
+      { env: environment, nodeArguments },
+    );
+    expect(output).toBe('0 false\n0 true');
+  });
+
+  test('without it a lost handle is kept until the port is closed, silently', async () => {
+    const { code, stderr } = await runModule(
+      `const port = new CompletionPort();
+      for (let i = 0; i < 5; i++) await port.open(process.execPath);
+      for (let i = 0; i < 20; i++) {
+        globalThis.gc();
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      await port.close();`,
+      { nodeArguments: ['--expose-gc'] },
+    );
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  });
+});
