@@ -9,6 +9,7 @@ import type { AnyHandle } from './handle';
 import type { Lane } from './lane';
 import type { OperationOptions } from './operation';
 import type { TcpSocket } from './socket';
+import { invalidType } from './validate';
 import { acceptedSocket, handleFor } from './wrap';
 
 /** As the table has them; 'none' for what no program gets to see. */
@@ -194,6 +195,9 @@ export class Packet {
   ): boolean | Operation<number> {
     if (this.chunk === NO_CHUNK) throw invalidState('The packet holds no received bytes');
     if (!this.lends) throw bufferReleased();
+    if (typeof (socket as Partial<TcpSocket> | undefined)?.forward !== 'function') {
+      throw invalidType('socket', 'a socket of this port', socket);
+    }
     const { chunk, start, bytes, feeder } = this;
     const answer = (socket as TcpSocket).forward(chunk, start, bytes, feeder, options);
     this.lends = false;

@@ -168,7 +168,14 @@ test('received bytes are lent, kept, sent on or released', async () => {
     const text = packet.data.toString();
     if (text === 'keep') kept.push(packet.keep());
     else if (text === 'release') packet.release();
-    else if (text === 'send') packet.sendTo(socket);
+    else if (text === 'send') {
+      for (const wrong of [undefined, null, {}, port]) {
+        expect(() => packet.sendTo(wrong as never)).toThrow(
+          expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }),
+        );
+      }
+      packet.sendTo(socket);
+    }
     if (text === 'release' || text === 'send')
       expect(() => packet.data).toThrow(expect.objectContaining({ code: 'ERR_BUFFER_RELEASED' }));
     if (text !== 'lend')
