@@ -15,7 +15,7 @@ test.each([
   ['stall', 12, 'one in a loop'],
 ])('bench %s: each contestant works', { timeout: 240_000 }, async (name, count, rows) => {
   const child = spawn(process.execPath, [run, '--smoke', name, '--rows', rows]);
-  const { code, stdout } = await ended(child);
+  const { code, stdout } = await ended(child, 220_000);
   expect({ code, stdout }).toMatchObject({ code: 0 });
   const lines = stdout.split('\n').filter((line) => line.startsWith(`${name}, `));
   expect(lines).toHaveLength(count);

@@ -1,7 +1,12 @@
 /**
- * Documents sent to a spool server: first without slow connections, then beside them.
+ * Documents sent to a spool server: first while slow connections are silent, then while they send.
  */
-import { killAll, measureServer, startServer } from '../../examples/support/spool-measure.mjs';
+import {
+  killAll,
+  measureRun,
+  startLoad,
+  startServer,
+} from '../../examples/support/spool-measure.mjs';
 import { bound } from './affinity.mjs';
 import { NotMeasured } from './children.mjs';
 import { driverIsHad } from './ports.mjs';
@@ -11,8 +16,8 @@ const LONGER = 3;
 
 process.on('exit', killAll);
 
-async function visit(server, work) {
-  const result = await measureServer(server, { ...work, launcher: bound('client', []) });
+async function visit(load, server, work) {
+  const result = await measureRun(load, 'all', server, work);
   if (result.wrong === 0 && result.documents > 0) return result;
   throw new Error(result.complaints[0] ?? 'no document was answered');
 }
@@ -25,10 +30,13 @@ export async function measureSpool({ program, driver, options }, row, times) {
   const slow = Math.min(row.slow, most);
   const all = ['--max=256MiB', `--memory=${size}`, `--answer=${answer}`, ...options];
   const server = await startServer({ program, options: all, launcher: bound('server', []) });
-  const work = { connections, bytes: size, answer, warmUp: warmUp * LONGER };
-  work.seconds = seconds * LONGER;
-  const alone = await visit(server, { ...work, slow: 0 });
-  const beside = await visit(server, { ...work, slow });
+  const load = startLoad({ launcher: bound('client', []) });
+  await load.connect('all', { connections, slow, bytes: size, answer, port: server.port });
+  const work = { warmUp: warmUp * LONGER, seconds: seconds * LONGER };
+  const alone = await visit(load, server, { ...work, calm: true });
+  const beside = await visit(load, server, work);
+  await load.end('all');
+  await load.stop();
   await server.stop();
   return {
     rate: beside.documents / beside.seconds,

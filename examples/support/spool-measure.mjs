@@ -108,16 +108,6 @@ export async function measureRun(load, fleet, server, work, onProgress) {
   return { ...result, ...difference(await before, await after) };
 }
 
-/** The same with clients of its own. */
-export async function measureServer(server, { launcher, ...work }) {
-  const load = startLoad({ launcher });
-  await load.connect('all', { ...work, port: server.port });
-  const result = await measureRun(load, 'all', server, work);
-  await load.end('all');
-  await load.stop();
-  return result;
-}
-
 /** For a document: CPU time in microseconds, and how often JavaScript was called. */
 function difference(before, after) {
   const documents = Math.max(1, after.documents - before.documents);

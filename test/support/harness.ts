@@ -316,7 +316,8 @@ export async function runModule(code: string, options: ProcessOptions = {}): Pro
   return ended(startProcess([...flags, ...(options.args ?? [])], options));
 }
 
-export async function ended(child: ChildProcess): Promise<Ended> {
+/** What it printed, when it has ended; it is killed after `longest` milliseconds. */
+export async function ended(child: ChildProcess, longest = LONGEST): Promise<Ended> {
   let stdout = '';
   let stderr = '';
   child.stdout!.setEncoding('utf8').on('data', (text: string) => (stdout += text));
@@ -324,7 +325,7 @@ export async function ended(child: ChildProcess): Promise<Ended> {
   const watchdog = setTimeout(() => {
     stderr += '\n(it did not end by itself)';
     child.kill('SIGKILL');
-  }, LONGEST);
+  }, longest);
   const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve) =>
     child.once('close', (...how) => resolve(how)),
   );
