@@ -991,7 +991,9 @@ export interface CompletionPort extends AsyncDisposable {
    * `timeout` milliseconds pass first; 0 polls (rule D6). For workers that do nothing else. `for
    * (const packet of port.get())`: see `Packet` for how long one is valid. Packets that the loop
    * leaves behind go back to the queue. Throws `ERR_PORT_CLOSED` when the port is closed meanwhile,
-   * `ERR_INVALID_STATE` in a thread that takes packets on its event loop (`consume`, `packets`).
+   * `ERR_INVALID_STATE` in a thread that takes packets on its event loop (`consume`, `packets`), and
+   * where without a `timeout` it would wait for ever: nothing is open, under way or queued, and no
+   * other thread was told of the port (`token`).
    */
   get(max?: number, timeout?: number): IterableIterator<Packet, undefined>;
   /**

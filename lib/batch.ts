@@ -17,7 +17,7 @@ const AWAITED = PacketFlag.Awaited << ((Slot.FLAGS - Slot.KIND) * 8);
  * Objects that packets which are handled in turn share: a program that keeps one beyond its time
  * finds it without a packet, and not with the next one's, so that the mistake is loud. A power of 2.
  */
-const OBJECTS = 8;
+const OBJECTS = 64;
 
 export class Batch implements IterableIterator<Packet> {
   /** The packet at hand, or the last one. */

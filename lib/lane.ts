@@ -392,6 +392,14 @@ export class Lane {
     }
   }
 
+  /** Whether there is nothing that could bring a packet, or an answer, to this thread by itself. */
+  nothingCanCome(): boolean {
+    if (this.handles.size > 0 || this.count > 0 || this.batch.active) return false;
+    if (this.table.length - 1 > this.freeTokens.length) return false;
+    const { handles, queueDepth, threads } = this.native.stats();
+    return handles === 0 && queueDepth === 0 && threads === 1;
+  }
+
   /** Calls native code soon: at the end of the current turn of microtasks. */
   schedule(): void {
     if (this.scheduled || this.driving || this.closed) return;

@@ -66,10 +66,12 @@ export class CompletionPort implements api.CompletionPort {
   readonly driver: DriverName;
   readonly driverReason: string;
   readonly concurrency: number;
-  readonly token: PortToken;
 
   /** @internal */
   readonly lane: Lane;
+  private readonly ownToken: PortToken;
+  /** Whether no other thread can attach: this one made the port, and has told nobody its name. */
+  private alone: boolean;
   private closingPromise: Promise<void> | undefined = undefined;
 
   /** `existing`: the calling thread's part of a port that is there. */
@@ -78,7 +80,8 @@ export class CompletionPort implements api.CompletionPort {
     this.concurrency = known ?? options.concurrency ?? binding.availableParallelism();
     this.driver = native.driver as DriverName;
     this.driverReason = native.driverReason;
-    this.token = Object.freeze({
+    this.alone = existing === undefined;
+    this.ownToken = Object.freeze({
       completionPort: native.portId,
       instance: binding.instance,
       concurrency: this.concurrency,
@@ -95,6 +98,11 @@ export class CompletionPort implements api.CompletionPort {
     if (known !== undefined) return known;
     const native = laneOf(() => binding.attachPort(id), 'attach');
     return new CompletionPort(undefined, native, concurrency);
+  }
+
+  get token(): PortToken {
+    this.alone = false;
+    return this.ownToken;
   }
 
   get closed(): boolean {
@@ -206,6 +214,12 @@ export class CompletionPort implements api.CompletionPort {
     validate.integer(max, 'max', 1, MOST_PACKETS);
     if (!(validate.number(timeout, 'timeout') >= 0)) {
       throw validate.outOfRange('timeout', '>= 0', timeout);
+    }
+    if (timeout === Infinity && this.alone && this.lane.nothingCanCome()) {
+      throw invalidState(
+        'get() would wait for ever: the port has no handle, no message and no other thread. Give it ' +
+          'a timeout, or begin something first',
+      );
     }
     this.lane.get(max, timeout);
     return this.lane.batch as Iterator<unknown> as IterableIterator<api.Packet, undefined>;

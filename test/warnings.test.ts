@@ -3,7 +3,7 @@
  * finds handles a program has lost.
  */
 import { describe, expect, test } from 'vitest';
-import { outputOf, runModule } from './support/harness';
+import { library, outputOf, runModule } from './support/harness';
 
 /** Prints the codes of warnings as they come, and ends with the first, or after `patience`. */
 const listening = `
@@ -66,6 +66,56 @@ describe('packets that nobody takes', () => {
       }
       console.log(heard);`);
     expect(output).toBe('0');
+  });
+});
+
+describe('D12: get() that would wait for ever', () => {
+  const forEver = 'ERR_INVALID_STATE';
+  const code = (fn: string): string =>
+    `(() => { try { ${fn}; return 'returned'; } catch (error) { return error.code; } })()`;
+
+  test('throws on a port that nobody else knows of, and has nothing', async () => {
+    const output = await outputOf(`
+      const port = new CompletionPort();
+      console.log(${code('port.get()')});
+      console.log(${code('port.get(64, 1)')});
+      port.post(1, 2);
+      console.log(Array.from(port.get(), ({ value }) => value).join());
+      const timer = port.timer({ key: 3 });
+      timer.start(1);
+      console.log(Array.from(port.get(), ({ type }) => type).join());
+      timer.close();
+      console.log(Array.from(port.get(), ({ type }) => type).join());
+      console.log(${code('port.get()')});
+      await port.close();`);
+    expect(output.split('\n')).toEqual([forEver, 'returned', '2', 'fired', 'closed', forEver]);
+  });
+
+  test('waits where an operation is under way that may open a handle', async () => {
+    const output = await outputOf(`
+      const port = new CompletionPort();
+      const opening = port.open(process.execPath, 'r', { key: 9 });
+      console.log(${code('port.get(1, 200)')});
+      await opening;
+      await port.close();`);
+    expect(output).toBe('returned');
+  });
+
+  test('waits where another thread may attach', async () => {
+    const output = await outputOf(
+      `
+      import { Worker } from 'node:worker_threads';
+      const port = new CompletionPort();
+      const worker = new Worker(
+        \`import(process.argv[2]).then(({ CompletionPort }) =>
+          CompletionPort.attach(require('node:worker_threads').workerData).post(1, 7));\`,
+        { eval: true, execArgv: [], workerData: port.token, argv: [process.argv[1]] },
+      );
+      console.log(Array.from(port.get(), ({ value }) => value).join());
+      await port.close();`,
+      { args: [library] },
+    );
+    expect(output).toBe('7');
   });
 });
 
