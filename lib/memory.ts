@@ -182,7 +182,7 @@ export class Memory {
     lent[Math.floor(start / blockSize)] = undefined;
     this.own(block);
     block.kept = true;
-    this.kept.add(this.native);
+    this.kept.add(this.lane);
     return view;
   }
 

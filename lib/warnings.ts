@@ -3,6 +3,7 @@
  * thread.
  */
 import type { NativeLane } from './binding';
+import type { Lane } from './lane';
 import { setTimeout } from './timers';
 
 /** A second, in milliseconds: what is so for longer is no passing state. */
@@ -52,17 +53,17 @@ export class KeptBuffers {
   count = 0;
   private looking = false;
 
-  /** One more is kept. */
-  add(native: NativeLane): void {
+  /** One more is kept, by a thread that is attached. */
+  add(lane: Lane): void {
     this.count++;
     // Few are seldom all there are, and to ask costs as much as to keep one.
     if (this.looking || this.count < 4 || (this.count > 64 && this.count % 64 !== 0)) return;
-    if (native.stats().freeBuffers > 0) return;
+    if (lane.native.stats().freeBuffers > 0) return;
     this.looking = true;
     const { count } = this;
     setTimeout(() => {
       this.looking = false;
-      this.lookAgain(native, count);
+      if (!lane.closed) this.lookAgain(lane.native, count);
     }, PATIENCE).unref();
   }
 

@@ -142,6 +142,16 @@ describe('receive buffers that are kept', () => {
       /^CP_WARN_BUFFERS_KEPT BuffersKeptWarning\nThe program keeps \d+ receive/,
     );
   });
+
+  test('nothing is said, nor thrown, when the port is closed within that second', async () => {
+    const after = `
+      await until(() => port.stats().freeBuffers === 0);
+      clearInterval(writer);
+      await port.close();
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      console.log(heard);`;
+    expect(await outputOf(script(after))).toBe('0');
+  });
 });
 
 describe('COMPLETION_PORT_CHECK=handles', () => {
