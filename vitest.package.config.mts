@@ -6,6 +6,8 @@ export default defineConfig({
     name: 'package',
     include: ['test/package/*.test.ts'],
     pool: 'forks',
+    // Each keeps the processors busy: one compiles, the other installs.
+    fileParallelism: false,
     testTimeout: 240_000,
     hookTimeout: 240_000,
   },

@@ -96,12 +96,12 @@ export class Installation {
   }
 
   /** Runs a command in the consumer's folder, with nothing but Node.js on the PATH. */
-  run(program: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Ended {
+  run(program: string, args: readonly string[], env: NodeJS.ProcessEnv = {}, seconds = 120): Ended {
     const result = spawnSync(program, args, {
       cwd: this.folder,
       encoding: 'utf8',
       env: { HOME: this.temporary, PATH: this.binaries, NO_COLOR: '1', ...env },
-      timeout: 120_000,
+      timeout: seconds * 1000,
       killSignal: 'SIGKILL',
     });
     if (result.error) throw result.error;
@@ -123,7 +123,7 @@ export class Installation {
   /** What the loader's error says to run, with everything this machine has and the network. */
   build(): Ended {
     const args = [npm(), 'explore', 'completion-port', '--', process.execPath, npm()];
-    return this.run(process.execPath, [...args, 'run', 'build:native'], process.env);
+    return this.run(process.execPath, [...args, 'run', 'build:native'], process.env, 500);
   }
 
   remove(): void {

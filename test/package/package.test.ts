@@ -191,7 +191,7 @@ describe('bundled with esbuild', () => {
 });
 
 describe('where no binary fits', () => {
-  test('the error says what to run, and that builds one', () => {
+  test('the error says what to run, and that builds one', { timeout: 600_000 }, () => {
     without([prebuilt(platform)], () => {
       const failed = installation.runProgram([process.execPath], 'program.cjs');
       expect(failed.code).toBe(1);
