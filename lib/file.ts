@@ -34,9 +34,10 @@ export interface FileTraits {
  * The memory of a read or a write is the operation's until its end, whatever happens (rule O2).
  * Memory of `port.allocate()` is used in place, and may be released as soon as the operation is
  * submitted; a program's own is copied, since it could be detached meanwhile.
+ *
+ * What its public members do stands in lib/api.ts.
  */
 export class File<S extends Style = Style> extends Handle<S> {
-  /** The path it was opened with; undefined for a duplicated descriptor. */
   readonly path: string | undefined;
   /** @internal */
   readonly traits: FileTraits;
@@ -89,10 +90,6 @@ export class File<S extends Style = Style> extends Handle<S> {
     return this.readAt(asNumber, at, copied, options, new CopyBack(this.lane, [target]));
   }
 
-  /**
-   * Reads into several pieces of memory, in order. Otherwise as `read`. At most 1024 pieces of the
-   * port's memory.
-   */
   readv(
     targets: readonly ArrayBufferView[],
     position?: Position,
@@ -118,12 +115,6 @@ export class File<S extends Style = Style> extends Handle<S> {
     return this.transferStaged(Kind.Read, at, options, aftermath);
   }
 
-  /**
-   * Writes all of `data` (short writes are continued); resolves to the number of bytes. Without a
-   * position: goes on where the last read or write without one ended; a file opened for appending
-   * is always written to at its end. Several writes in flight have no order unless linked.
-   * An array is written as one piece; when any part of it is not the port's memory, all is copied.
-   */
   write(data: Data | readonly Data[], options?: WriteOptions): Answer<S, number>;
   write(
     data: Data | readonly Data[],
@@ -150,7 +141,6 @@ export class File<S extends Style = Style> extends Handle<S> {
     return this.transferStaged(Kind.Write, at, options, undefined);
   }
 
-  /** The same as `write` with an array. */
   writev(data: readonly Data[], options?: WriteOptions): Answer<S, number>;
   writev(data: readonly Data[], position?: Position, options?: WriteOptions): Answer<S, number>;
   writev(
@@ -161,13 +151,11 @@ export class File<S extends Style = Style> extends Handle<S> {
     return this.write(data, where as Position, options);
   }
 
-  /** Brings data and metadata to the device: fsync. */
   sync(options?: OperationOptions): Answer<S, void> {
     this.assertOpen();
     return this.request(Kind.Sync, asNothing, options);
   }
 
-  /** Brings data, and what is needed to find it, to the device: fdatasync. */
   datasync(options?: OperationOptions): Answer<S, void> {
     this.assertOpen();
     return this.request(Kind.DataSync, asNothing, options);
@@ -180,9 +168,6 @@ export class File<S extends Style = Style> extends Handle<S> {
     return this.request(Kind.Truncate, asNothing, options, length);
   }
 
-  /**
-   * Reserves space on the device for `length` bytes from `position`, and lengthens the file to it.
-   */
   allocate(position: number, length: number, options?: OperationOptions): Answer<S, void> {
     this.assertOpen();
     validate.integer(position, 'position', 0, Number.MAX_SAFE_INTEGER);
@@ -190,7 +175,6 @@ export class File<S extends Style = Style> extends Handle<S> {
     return this.request(Kind.Allocate, asNothing, options, position, length);
   }
 
-  /** Size, times, owner, type: as `fs.Stats`. */
   stat(this: File<'await'>, options?: OperationOptions): Answer<'await', FileStatus> {
     this.assertAwaited('stat');
     if (!this.admits(options)) return this.aborted(Kind.Stat, options);

@@ -61,10 +61,12 @@ const enum Life {
   Gone,
 }
 
-/** An open file, listener, socket or timer. */
+/**
+ * An open file, listener, socket or timer.
+ * What its public members do stands in lib/api.ts.
+ */
 export abstract class Handle<S extends Style> implements AsyncDisposable, Aftermath {
   abstract get kind(): 'file' | 'listener' | 'socket' | 'timer';
-  /** Its name in the process; the same in each thread. */
   readonly id: number;
 
   /** @internal */
@@ -89,18 +91,15 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     return (this.signedKey === undefined ? 'await' : 'packet') as S;
   }
 
-  /** Its key; undefined for a handle of await style. */
   get key(): S extends 'packet' ? number : undefined {
     const key = this.signedKey === undefined ? undefined : this.signedKey >>> 0;
     return key as S extends 'packet' ? number : undefined;
   }
 
-  /** The port it belongs to. */
   get port(): CompletionPort {
     return this.lane.port;
   }
 
-  /** Whether it was closed, or handed to another port, by this thread. */
   get closed(): boolean {
     return this.life !== Life.Open;
   }
@@ -128,7 +127,6 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     return answer<S, void>(operation);
   }
 
-  /** Cancels everything in flight on the handle (rule O4). */
   cancel(): void {
     this.assertOpen();
     this.lane.assertUnchained();
@@ -147,7 +145,6 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     return this.lane.link(this, fn);
   }
 
-  /** Lets the open handle keep the process alive, which is the default where it was opened. */
   ref(): this {
     if (this.life === Life.Gone || this.holding) return this;
     this.holding = true;
@@ -156,7 +153,6 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     return this;
   }
 
-  /** Lets the process end although the handle is open. */
   unref(): this {
     if (!this.holding) return this;
     this.holding = false;

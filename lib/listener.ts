@@ -25,6 +25,8 @@ const BACKLOG = 64;
  * With a key, `accepted` packets come by themselves from the start; `packet.accepted` is the
  * connection, with a unique key of its own. When one comes with an error and without `more`,
  * `accept({ multishot: true })` starts again.
+ *
+ * What its public members do stands in lib/api.ts.
  */
 export class TcpListener<S extends Style = Style> extends Handle<S> {
   private known: ListenerAddress | undefined = undefined;
@@ -35,7 +37,6 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
     return 'listener';
   }
 
-  /** The address it listens on; undefined when it is closed. */
   address(): ListenerAddress | undefined {
     if (this.known !== undefined) return this.known;
     if (this.closed || this.lane.closed) return undefined;
@@ -45,7 +46,6 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
     return address;
   }
 
-  /** Accepts one connection. */
   accept(options?: AcceptOptions): Answer<S, TcpSocket<'await'>> {
     this.assertOpen();
     if (options?.multishot !== true) {
@@ -66,18 +66,10 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
     );
   }
 
-  /**
-   * Accepts until the listener is closed: `for await (const socket of listener)`. At most 64
-   * connections are accepted ahead of the loop; those that it leaves behind are closed.
-   */
   [Symbol.asyncIterator](this: TcpListener<'await'>): api.AsyncLoop<TcpSocket<'await'>> {
     return this.sockets();
   }
 
-  /**
-   * The same, ended by a signal, or with `ETIMEDOUT` when the loop waits longer than `timeout` for a
-   * connection.
-   */
   sockets(
     this: TcpListener<'await'>,
     options?: OperationOptions,

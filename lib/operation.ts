@@ -60,6 +60,8 @@ function awaitedAsItIs(prototype: object): void {
  * from `await` and `then` to what runs after them. A failed operation that nobody has attached to is
  * reported as an `unhandledRejection`, as any promise is, unless it failed because of its own
  * `cancel()`.
+ *
+ * What its public members do stands in lib/api.ts.
  */
 export class Operation<T> extends Promise<T> implements Entry {
   static {
@@ -109,15 +111,10 @@ export class Operation<T> extends Promise<T> implements Entry {
     return operation;
   }
 
-  /** Whether it has neither succeeded nor failed yet. */
   get pending(): boolean {
     return this.state === State.Pending;
   }
 
-  /**
-   * Asks for an early end. The operation then rejects with `ECANCELED`, or resolves to its natural
-   * result where that came first (rule O4). No effect on one that has ended.
-   */
   cancel(): void {
     if (this.state !== State.Pending) return;
     this.abandoned = true;

@@ -59,6 +59,8 @@ const NOTHING = -1;
  * The bytes of a `received` packet are lent in the same way: their buffer returns to the port when
  * the loop moves on, unless `keep()` or `sendTo()` was called. Operations that were submitted with
  * them have them until their end.
+ *
+ * What its public members do stands in lib/api.ts.
  */
 export class Packet {
   private readonly lane: Lane;
@@ -81,12 +83,10 @@ export class Packet {
     this.numbers = lane.numbers;
   }
 
-  /** What happened. */
   get type(): Name {
     return types[this.kind] ?? 'none';
   }
 
-  /** The key of the handle, or the one given to `post`. */
   get key(): number {
     return this.word(Slot.KEY / 4);
   }
@@ -102,28 +102,23 @@ export class Packet {
     return id === 0 ? undefined : handleFor(this.lane, id, this.key, kind);
   }
 
-  /** Bytes read, written, received or sent; 0 at the end of a file or stream. */
   get bytes(): number {
     return this.result;
   }
 
-  /** The value given to `post`; how often a timer has fired since its last packet. */
   get value(): number {
     return this.result;
   }
 
-  /** Whether the operation failed: cheaper to ask than `error`. */
   get failed(): boolean {
     return this.errorNumber !== 0;
   }
 
-  /** `'ECONNRESET'`, …; undefined when the operation succeeded. Cheaper than `error`. */
   get code(): string | undefined {
     const error = this.errorNumber;
     return error === 0 ? undefined : codeOf(error);
   }
 
-  /** The failure as Node.js shows it: `code`, `errno`, `syscall`. Made when first asked for. */
   get error(): Error | undefined {
     const error = this.errorNumber;
     if (error === 0) return undefined;
@@ -132,12 +127,10 @@ export class Packet {
     return this.cachedError;
   }
 
-  /** The `tag` given with the operation; 0 when there was none. */
   get tag(): number {
     return this.word(Slot.TAG / 4);
   }
 
-  /** Whether more packets of the same operation follow (rule O1). */
   get more(): boolean {
     return (this.flags & PacketFlag.More) !== 0;
   }
@@ -163,9 +156,6 @@ export class Packet {
     return this.lane.memory.lend(chunk, this.start, this.bytes);
   }
 
-  /**
-   * Keeps the received bytes beyond this packet; the program gives them to `port.release` later.
-   */
   keep(): Buffer {
     if (this.chunk === NO_CHUNK) throw invalidState('The packet holds no received bytes');
     if (!this.lends) throw bufferReleased();
@@ -173,7 +163,6 @@ export class Packet {
     return (this.kept = this.lane.memory.keep(this.chunk, this.start, this.bytes));
   }
 
-  /** Gives the buffer of the received bytes back now. A second time: `ERR_BUFFER_RELEASED`. */
   release(): void {
     if (this.chunk === NO_CHUNK) return;
     if (!this.lends) throw bufferReleased();
@@ -181,12 +170,6 @@ export class Packet {
     this.lane.memory.takeBack(this.chunk, this.start);
   }
 
-  /**
-   * Sends the received bytes to `socket`, from where they are; native code releases their buffer
-   * when they are sent. Answers as `socket.send` does. While `socket` has enough to send, nothing
-   * more is received from the connection that these bytes came from (rule M4). Throws
-   * `ERR_INVALID_STATE` without received bytes.
-   */
   sendTo(socket: KeyedSocket, options?: OperationOptions): boolean;
   sendTo(socket: SocketHandle, options?: OperationOptions): Operation<number>;
   sendTo(
@@ -205,7 +188,6 @@ export class Packet {
     return answer;
   }
 
-  /** A copy that stays valid; received bytes are copied too, unless released or sent on. */
   toObject(): PacketObject {
     const { type, key, handle, value, tag, error, more, accepted } = this;
     const data = this.lends || this.kept !== undefined ? this.data : undefined;

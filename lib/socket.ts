@@ -58,6 +58,8 @@ const DEFAULT_KEEP_ALIVE = 7200;
  * and SEND | on recv and sendmsg when the socket is ready under epoll | on WSARecv and WSASend.
  *
  * A loop and an await give Buffers that stay; `chunks({ lend: true })` and packets lend theirs.
+ *
+ * What its public members do stands in lib/api.ts.
  */
 export class TcpSocket<S extends Style = Style> extends Handle<S> {
   /** Its addresses, when they have been asked for. */
@@ -93,15 +95,10 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     return this.request(Kind.Receive, takeBytes, options, 0, 0, NO_CHUNK, 0, 0, flags);
   }
 
-  /** Bytes that were given to `send` and its like and are not with the kernel yet. */
   get bufferedAmount(): number {
     return this.lane.outgoing.bytes(this.id) + (this.held?.bytes ?? 0);
   }
 
-  /**
-   * `bufferedAmount` from which on it has enough to send: 1 MiB where `connect` or `listen` was told
-   * nothing else. 4,096 sends are enough, too. The same in each thread.
-   */
   get highWaterMark(): number {
     return highWaterMark(this.id);
   }
@@ -239,18 +236,12 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     return this.setOption(SocketOption.NoDelay, validate.boolean(noDelay, 'noDelay') ? 1 : 0);
   }
 
-  /**
-   * Probes an idle connection, for the first time after `initialDelay` milliseconds (two hours for
-   * 0; at most 32,767,000), then each second: after ten without an answer it ends with `ETIMEDOUT`.
-   * SO_KEEPALIVE with libuv's TCP_KEEPINTVL and TCP_KEEPCNT | SIO_KEEPALIVE_VALS.
-   */
   setKeepAlive(enable = true, initialDelay = 0): this {
     validate.boolean(enable, 'enable');
     validate.keepAlive(initialDelay, 'initialDelay');
     return this.setOption(SocketOption.KeepAlive, enable ? secondsOf(initialDelay) : 0);
   }
 
-  /** This side's address; undefined when the connection is gone. Asked for when first needed. */
   get localAddress(): string | undefined {
     return this.localEnd()?.address;
   }
@@ -259,7 +250,6 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     return this.localEnd()?.port;
   }
 
-  /** The peer's address; undefined when the connection is gone. Asked for when first needed. */
   get remoteAddress(): string | undefined {
     return this.remoteEnd()?.address;
   }

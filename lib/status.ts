@@ -12,18 +12,14 @@ export const STATUS_BYTES = 4096;
 
 /** The FileStatus of lib/api.ts. */
 export class Status implements FileStatus {
-  /** Bytes. */
   readonly size: number;
-  /** Blocks of 512 bytes it takes on the device. */
   readonly blocks: number;
   readonly ino: number;
   readonly dev: number;
   readonly nlink: number;
-  /** Type and permission bits. */
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
-  /** Bytes that are best read or written at one time. */
   readonly blksize: number;
   readonly atimeMs: number;
   readonly mtimeMs: number;
@@ -79,7 +75,6 @@ export class Status implements FileStatus {
   isSocket(): boolean {
     return this.is(constants.S_IFSOCK);
   }
-  /** Always false: opening follows links. */
   isSymbolicLink(): boolean {
     return this.is(constants.S_IFLNK);
   }

@@ -14,13 +14,15 @@ const about: Subject = {};
 /** Ten thousand years. */
 const LONGEST = 10_000 * 365 * 24 * 3600 * 1000;
 
-/** A timer: `port.timer()`. Times are in milliseconds. The lane's own deadlines on every driver. */
+/**
+ * A timer: `port.timer()`. Times are in milliseconds. The lane's own deadlines on every driver.
+ * What its public members do stands in lib/api.ts.
+ */
 export class Timer<S extends Style = Style> extends Handle<S> {
   get kind(): 'timer' {
     return 'timer';
   }
 
-  /** Resolves after `delay` milliseconds. */
   wait(this: Timer<'await'>, delay: number, options?: OperationOptions): Answer<'await', void> {
     this.assertStyle('await', 'wait()');
     return this.request(Kind.Timer, asNothing, options, milliseconds(delay, 'delay'));

@@ -68,6 +68,8 @@ const LONGEST = 2 ** 31 - 1;
  * or the promise that it returned is settled: the object is used again for the next packet, and
  * throws `ERR_CONNECTION_RELEASED` in between. What has to outlast the handler belongs into
  * `record`; `key` names the connection as long as it lives.
+ *
+ * What its public members do stands in lib/stage/api.ts.
  */
 export class Connection<
   R extends RecordFields = RecordFields,
@@ -124,44 +126,37 @@ export class Connection<
     this.view = new thread.View();
   }
 
-  /** Names the connection in the pipeline as long as it lives: for `pipeline.post`. */
   get key(): number {
     this.check();
     return this.name;
   }
 
-  /** The state it is in. */
   get state(): S {
     this.check();
     return this.now.name as S;
   }
 
-  /** The stage it is at. */
   get stage(): string {
     this.check();
     return this.thread.stage.name;
   }
 
-  /** Its record: the fields that the stage declared. */
   get record(): RecordOf<R> {
     this.check();
     return this.view as unknown as RecordOf<R>;
   }
 
-  /** What the stage's `local` made for it in this thread. */
   get local(): L {
     this.check();
     return this.thread.localOf(this) as L;
   }
 
-  /** Its socket, in packet style, for options and addresses; undefined for a task. */
   get handle(): KeyedSocket | undefined {
     const id = this.handleId;
     if (id === 0) return undefined;
     return handleFor(this.thread.lane, id, this.name, Kind.Receive) as TcpSocket<'packet'>;
   }
 
-  /** The peer's address; undefined for a task, or when the connection is gone. */
   get remoteAddress(): string | undefined {
     return this.remote()?.address;
   }
@@ -170,31 +165,21 @@ export class Connection<
     return this.remote()?.port;
   }
 
-  /** The document that a native stage brought with it; the first of several. */
   get document(): StageDocument | undefined {
     this.check();
     return StageDocument.of(this);
   }
 
-  /**
-   * All documents that came with this packet, in their order: several where the native stage has
-   * `pipelined`, and none where it brought a message.
-   */
   get documents(): StageDocument[] {
     this.check();
     return StageDocument.all(this);
   }
 
-  /**
-   * What `documents` has, as one: how many, and all of their bytes. For many short ones it costs
-   * much less than to look at each.
-   */
   get batch(): StageBatch | undefined {
     this.check();
     return StageBatch.of(this);
   }
 
-  /** Opens a file, to be read, written or given to `reply` in this thread: as `port.open`. */
   open(
     path: string | Buffer | URL | number,
     flags: string | number = 'r',
@@ -204,19 +189,11 @@ export class Connection<
     return this.thread.lane.port.open(path, flags, { ...options, key: undefined });
   }
 
-  /** Bytes that were given to `send` and are not with the kernel yet. */
   get bufferedAmount(): number {
     const handle = this.handleId;
     return handle === 0 ? 0 : this.thread.lane.outgoing.bytes(handle);
   }
 
-  /**
-   * Sends all of `data`, in the order of the calls (rule O7). A failure goes to `failed`; a `sent`
-   * handler hears of the success. False when the connection has enough to send (`highWaterMark` of
-   * `listen`): a `drain` event follows when most of it is out, and where this is called from
-   * `received` nothing more is received until then (rule M4). Throws `ERR_MEMORY_LIMIT` when the
-   * connection has as much to send as its mark and the port's memory is used up (rule M7).
-   */
   send(data: Data | readonly Data[]): boolean {
     const handle = this.socket('send');
     validate.data(data, 'data');
@@ -236,7 +213,6 @@ export class Connection<
     return below;
   }
 
-  /** Sends `data`, if any, and then the end of the stream; receiving goes on. False as from `send`. */
   end(data?: Data | readonly Data[]): boolean {
     if (data !== undefined) this.send(data);
     const handle = this.socket('end');
@@ -245,17 +221,12 @@ export class Connection<
     return lane.outgoing.isBelow(handle);
   }
 
-  /** A `posted` event for this connection, after what waits already. `ERR_QUEUE_FULL`. */
   post(value = 0): void {
     this.check();
     validate.number(value, 'value');
     if (!this.thread.lane.post(this.name, value)) throw queueFull();
   }
 
-  /**
-   * A `timeout` event after `milliseconds`, unless another call sets another time; 0: none. It is
-   * kept when the state changes, not when the stage does. Resolution: some 20 ms.
-   */
   timeout(milliseconds: number): void {
     this.check();
     if (!(validate.number(milliseconds, 'milliseconds') >= 0 && milliseconds <= LONGEST)) {
@@ -264,10 +235,6 @@ export class Connection<
     setDeadline(this.thread, this, milliseconds === 0 ? 0 : monotonic() + milliseconds);
   }
 
-  /**
-   * Goes to another state when the handler is done, as returning its name does: for async handlers,
-   * where TypeScript takes a name for any string. `ERR_UNKNOWN_STATE`.
-   */
   enter(state: NoInfer<S>): Transition {
     this.leaving('enter');
     const { machine, stage } = this.thread;
@@ -278,10 +245,6 @@ export class Connection<
     return TRANSITION;
   }
 
-  /**
-   * Hands the connection to another stage when the handler is done: with its record, and whatever
-   * was received and not wanted. `ERR_UNKNOWN_STAGE`, `ERR_UNKNOWN_STATE`.
-   */
   handOff(stage: string, options: HandOffOptions = {}): Transition {
     this.leaving('handOff');
     validate.options(options);
@@ -293,12 +256,6 @@ export class Connection<
     return TRANSITION;
   }
 
-  /**
-   * Answers the document of a native stage and hands the connection back to that stage, which sends
-   * the answer: bytes, a file, or a header and a file. Whichever stage the document is at by now. An
-   * open file that is given is closed, and sent from where it is. Several documents that came together
-   * are answered by one call, with the bytes of all answers or an array of one for each.
-   */
   reply(answer: Reply): Transition {
     this.leaving('reply');
     this.target = this.thread.reply(this, answer);
@@ -307,12 +264,6 @@ export class Connection<
     return TRANSITION;
   }
 
-  /**
-   * Closes the connection when the handler is done; `closed` is its last event. What was sent before
-   * goes out first, as long as any of it moves: after two seconds in which the peer takes nothing
-   * the connection is reset, and the pipeline emits `failed` with `ETIMEDOUT`. What the peer still
-   * sends is received and thrown away, for two seconds after all is out, so that it gets the answer.
-   */
   close(): Transition {
     this.leaving('close');
     this.action = Action.Close;

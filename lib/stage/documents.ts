@@ -19,16 +19,9 @@ type AnyConnection = Connection<any, any, any>;
 
 /** The StageDocument of lib/stage/api.ts. */
 export class StageDocument implements api.StageDocument {
-  /** Bytes. */
   readonly length: number;
-  /** How many documents the connection has brought, this one included. */
   readonly number: number;
-  /** Whether it lies in a file rather than in memory. */
   readonly inFile: boolean;
-  /**
-   * Why it could not be kept (`ENOSPC`, …): its bytes were dropped, and asking for them throws this.
-   * Only where the native stage has no `failed` to send.
-   */
   readonly error: Error | undefined;
   private readonly chunk: number;
   private readonly start: number;
@@ -86,10 +79,6 @@ export class StageDocument implements api.StageDocument {
     );
   }
 
-  /**
-   * Its bytes, where the native stage received them, lent until the handler, or its promise, is done;
-   * undefined when it lies in a file.
-   */
   get bytes(): Buffer | undefined {
     this.check();
     if (this.inFile) return undefined;
@@ -98,10 +87,6 @@ export class StageDocument implements api.StageDocument {
     return this.lend().bytes.subarray(offset, offset + this.length);
   }
 
-  /**
-   * The file that it lies in, opened once more: to be closed by the program. It has no name, and
-   * goes with the last one that has it open. `ERR_INVALID_STATE` for a document in memory.
-   */
   open(): Operation<File<'await'>> {
     this.check();
     const { lane, native } = this.connection.thread;
@@ -110,10 +95,6 @@ export class StageDocument implements api.StageDocument {
     return reopen(lane, this.file) as Operation<File<'await'>>;
   }
 
-  /**
-   * Its bytes piece by piece, wherever they are, in Buffers that stay; `lend: true` lends them: each
-   * is then valid until the loop asks for the next.
-   */
   async *chunks(options: FileChunkOptions = {}): AsyncGenerator<Buffer, void, undefined> {
     if (!this.inFile) {
       this.check();
@@ -160,9 +141,11 @@ export class StageDocument implements api.StageDocument {
 /** 2 to the 32nd: a number above it is beside one below. */
 const TWO_32 = 0x1_0000_0000;
 
-/** Documents that came together, as one. Valid as long as their connection's handler. */
+/**
+ * Documents that came together, as one. Valid as long as their connection's handler.
+ * What its public members do stands in lib/stage/api.ts.
+ */
 export class StageBatch implements api.StageBatch {
-  /** How many documents. */
   readonly length: number;
   private readonly size: number;
 
@@ -180,10 +163,6 @@ export class StageBatch implements api.StageBatch {
     return first && new StageBatch(first, c.thread.native.documentBatch(c.name));
   }
 
-  /**
-   * All of them as they came, each with its delimiter: lent until the handler, or its promise, is
-   * done. Undefined where lengths tell them apart, and for a document in a file.
-   */
   get bytes(): Buffer | undefined {
     return this.size === 0 ? undefined : this.first.together(this.size);
   }

@@ -99,7 +99,10 @@ const HEADERS = {
   'Cache-Control': 'no-store',
 };
 
-/** The web server of one pipeline: `await pipeline.inspector({ port })`. */
+/**
+ * The web server of one pipeline: `await pipeline.inspector({ port })`.
+ * What its public members do stands in lib/stage/api.ts.
+ */
 export class InspectorServer implements Inspector {
   private readonly inspected: Inspected;
   private readonly server: http.Server;
@@ -119,18 +122,15 @@ export class InspectorServer implements Inspector {
     this.sampler = setInterval(() => this.sample(), interval).unref();
   }
 
-  /** Where the page is: `http://127.0.0.1:8081/`. */
   get url(): string {
     const { address, family, port } = this.server.address() as AddressInfo;
     return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}/`;
   }
 
-  /** The TCP port. */
   get port(): number {
     return (this.server.address() as AddressInfo).port;
   }
 
-  /** Ends it: pages lose their connection. The same promise each time. */
   close(): Promise<void> {
     this.closing ??= new Promise((resolve) => {
       clearInterval(this.sampler);
@@ -140,7 +140,6 @@ export class InspectorServer implements Inspector {
     return this.closing;
   }
 
-  /** The same as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -5,11 +5,12 @@ import { closeHandle } from '../handle';
 import type { Lane } from '../lane';
 import type { ListenerAddress } from '../api';
 
-/** A listener of a pipeline's stage: `await pipeline.listen(stage, { port })`. */
+/**
+ * A listener of a pipeline's stage: `await pipeline.listen(stage, { port })`.
+ * What its public members do stands in lib/stage/api.ts.
+ */
 export class StageListener implements ListenerAddress, AsyncDisposable {
-  /** The address it listens on. */
   readonly address: string;
-  /** Its TCP port. */
   readonly port: number;
   readonly family: 'IPv4' | 'IPv6';
   private readonly lane: Lane;
@@ -33,17 +34,14 @@ export class StageListener implements ListenerAddress, AsyncDisposable {
     this.onClosed = onClosed;
   }
 
-  /** Whether it accepts no more. */
   get closed(): boolean {
     return this.closing !== undefined || this.lane.closed;
   }
 
-  /** Accepts no more; connections that were accepted stay. The same promise each time. */
   close(): Promise<void> {
     return (this.closing ??= this.end());
   }
 
-  /** The same as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
