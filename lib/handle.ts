@@ -19,9 +19,9 @@ import type { TcpListener } from './listener';
 import {
   Operation,
   PairedOperation,
-  Watch,
   type Aftermath,
   type Decode,
+  watchSignal,
   type OperationOptions,
 } from './operation';
 import type { TcpSocket } from './socket';
@@ -464,20 +464,6 @@ export function closeHandle(lane: Lane, id: number): Operation<void> {
   operation.token = lane.add(operation);
   lane.submit(Kind.Close, 0, id, operation.token, 0, 0, 0, NO_CHUNK, 0, 0);
   return operation;
-}
-
-/**
- * Lets a signal cancel the operation; false when it is aborted already and the operation failed.
- */
-export function watchSignal(operation: Operation<unknown>, options: OperationOptions): boolean {
-  const signal = validate.signal(options.signal);
-  if (signal === undefined) return true;
-  if (signal.aborted) {
-    operation.fail(abortError(signal.reason));
-    return false;
-  }
-  operation.watch = new Watch(signal, operation);
-  return true;
 }
 
 /** The one place where the two styles are told apart without the compiler's help. */

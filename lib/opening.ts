@@ -9,10 +9,16 @@ import type { KeyOption } from './api';
 import { handleAt, Kind, Packet as Slot, SocketOption, type NativeLane } from './binding';
 import { EADDRNOTAVAIL, EAFNOSUPPORT, systemError } from './errors';
 import { File, type FileTraits } from './file';
-import { keyOf, watchSignal, type Style } from './handle';
+import { keyOf, type Style } from './handle';
 import type { Lane } from './lane';
 import { TcpListener } from './listener';
-import { ComposedOperation, Operation, AWAIT_OPTIONS, type OperationOptions } from './operation';
+import {
+  ComposedOperation,
+  Operation,
+  AWAIT_OPTIONS,
+  watchSignal,
+  type OperationOptions,
+} from './operation';
 import { HIGH_WATER_MARK, setHighWaterMark } from './outgoing';
 import { mayUseNet } from './permission';
 import { secondsOf, type TcpSocket } from './socket';

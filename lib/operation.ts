@@ -208,6 +208,20 @@ export class Watch {
 }
 
 /**
+ * Lets a signal cancel the operation; false when it is aborted already and the operation failed.
+ */
+export function watchSignal(operation: Operation<unknown>, options: AwaitOptions): boolean {
+  const signal = validate.signal(options.signal);
+  if (signal === undefined) return true;
+  if (signal.aborted) {
+    operation.fail(abortError(signal.reason));
+    return false;
+  }
+  operation.watch = new Watch(signal, operation);
+  return true;
+}
+
+/**
  * Two linked submissions that answer as one operation: the second submission's answer settles it,
  * with the first one's result or failure.
  */
@@ -292,13 +306,8 @@ export class ComposedOperation<T> extends Operation<T> implements Steps {
   ) {
     super(lane, kind, { net: true }, undefined);
     this.syscall = syscall;
-    const signal = validate.signal(options.signal);
     const timeout = validate.timeout(options.timeout);
-    if (signal?.aborted) {
-      this.fail(abortError(signal.reason));
-      return;
-    }
-    if (signal) this.watch = new Watch(signal, this);
+    if (!watchSignal(this, options)) return;
     if (timeout > 0) this.alarm = new Alarm(timeout, () => this.expire());
     lane.hold(1);
     void this.run(run, discard);
@@ -357,13 +366,8 @@ export class NoticeOperation extends Operation<void> {
   /** @internal Keeps the process alive until it is over. */
   constructor(lane: Lane, kind: Kind, options: AwaitOptions) {
     super(lane, kind, {}, () => undefined);
-    const signal = validate.signal(options.signal);
     const timeout = validate.timeout(options.timeout);
-    if (signal?.aborted) {
-      this.fail(abortError(signal.reason));
-      return;
-    }
-    if (signal) this.watch = new Watch(signal, this);
+    if (!watchSignal(this, options)) return;
     if (timeout > 0) this.alarm = new Alarm(timeout, () => this.fail(this.errorOf(ETIMEDOUT)));
     this.held = true;
     lane.hold(1);

@@ -14,15 +14,7 @@ import {
   type Subject,
 } from './errors';
 import { File } from './file';
-import {
-  asNothing,
-  asNumber,
-  Handle,
-  watchSignal,
-  type Answer,
-  type SendAnswer,
-  type Style,
-} from './handle';
+import { asNothing, asNumber, Handle, type Answer, type SendAnswer, type Style } from './handle';
 import { HeldSends } from './held-sends';
 import type { Lender } from './lane';
 import { LARGEST_COPY } from './memory';
@@ -30,6 +22,7 @@ import {
   AWAIT_OPTIONS,
   Operation,
   PairedOperation,
+  watchSignal,
   type Aftermath,
   type Decode,
   type OperationOptions,
