@@ -194,12 +194,12 @@ export class Packet {
     return {
       type: type as PacketType,
       key,
-      handle: handle,
+      handle,
       value,
       tag,
       error,
       more,
-      accepted: accepted,
+      accepted,
       data: data === undefined ? undefined : Buffer.from(data),
     };
   }

@@ -10,54 +10,35 @@ import path = require('node:path');
 import { coded } from '../errors';
 import { clearInterval, setInterval } from '../timers';
 import * as validate from '../validate';
-import type { Inspector, InspectorOptions } from './api';
-
-/** What is shown of a stage's numbers. */
-interface StageNumbers {
-  readonly threads: number;
-  readonly running: number;
-  readonly waiting: number;
-  readonly queueDepth: number;
-  readonly connections: number;
-  readonly states: Readonly<Record<string, number>>;
-  readonly packets: number;
-  readonly failures: number;
-  readonly handedOff: number;
-  readonly queueing: Times;
-  readonly handling: Times;
-}
-
-/** Microseconds, of so many measurements. */
-interface Times {
-  readonly count: number;
-  readonly p99: number;
-}
-
-interface Numbers {
-  readonly connections: number;
-  readonly refused: number;
-  readonly restarts: number;
-  readonly stages: Readonly<Record<string, StageNumbers>>;
-}
-
-/** A connection as it is listed. */
-interface Listed {
-  readonly stage: string;
-  readonly state?: string | undefined;
-  readonly elapsed: number;
-}
+import type {
+  ConnectionInfo,
+  HistogramSummary,
+  Inspector,
+  InspectorOptions,
+  Pipeline,
+  PipelineStats,
+  StageStats,
+} from './api';
 
 /** What can be inspected: a pipeline. */
-export interface Inspected {
-  stats(): Numbers;
-  connections(): Listed[];
-}
+type Inspected = Pick<Pipeline, 'stats' | 'connections'>;
 
 /**
  * One stage in one sample: counts so far, gauges of the moment, p99 since the beginning in
  * microseconds, null where nothing was measured.
  */
-interface StageSample extends Omit<StageNumbers, 'queueing' | 'handling'> {
+interface StageSample extends Pick<
+  StageStats,
+  | 'threads'
+  | 'running'
+  | 'waiting'
+  | 'queueDepth'
+  | 'connections'
+  | 'states'
+  | 'packets'
+  | 'failures'
+  | 'handedOff'
+> {
   readonly queueing: number | null;
   readonly handling: number | null;
 }
@@ -254,7 +235,7 @@ function pageMissing(): Error {
   );
 }
 
-function sampleOf({ connections, refused, restarts, stages }: Numbers): Sample {
+function sampleOf({ connections, refused, restarts, stages }: PipelineStats): Sample {
   const entries = Object.entries(stages).map(
     ([name, stage]) => [name, stageSampleOf(stage)] as const,
   );
@@ -266,7 +247,7 @@ function sampleOf({ connections, refused, restarts, stages }: Numbers): Sample {
  * The first of each stage and state, then the second of each, in the order of the first ones: five
  * thousand that wait for long do not hide the one that is at work.
  */
-function someOfEach(all: readonly Listed[], limit: number): Listed[] {
+function someOfEach(all: readonly ConnectionInfo[], limit: number): ConnectionInfo[] {
   const places = new Map<string, number>();
   const ranked = all.map((one) => {
     const group = `${one.stage}\n${one.state}`;
@@ -278,7 +259,7 @@ function someOfEach(all: readonly Listed[], limit: number): Listed[] {
   return ranked.slice(0, limit).map(({ one }) => one);
 }
 
-function stageSampleOf(stage: StageNumbers): StageSample {
+function stageSampleOf(stage: StageStats): StageSample {
   const { threads, running, waiting, queueDepth, connections, states } = stage;
   const { packets, failures, handedOff, queueing, handling } = stage;
   return {
@@ -287,7 +268,7 @@ function stageSampleOf(stage: StageNumbers): StageSample {
   };
 }
 
-const p99 = ({ count, p99: most }: Times): number | null => (count > 0 ? most : null);
+const p99 = ({ count, p99: most }: HistogramSummary): number | null => (count > 0 ? most : null);
 
 function eventOf(name: string, value: unknown): string {
   return `event: ${name}\ndata: ${JSON.stringify(value)}\n\n`;
