@@ -313,67 +313,85 @@ PORT_TEST("Q1 any thread can post, also one that is not attached") {
 
 // ---- memory -----------------------------------------------------------------------------------
 
+/// Connections of a port, and threads that receive on them until each has ended: what arrives is
+/// compared with its stream's parts.
+class Receivers {
+ public:
+  std::vector<Peer> peers;
+  std::vector<std::atomic<std::size_t>> received;
+  std::atomic<std::size_t> ended{0};
+
+  Receivers(Port& port, Verdict& verdict, std::size_t connections, std::size_t threads)
+      : received(connections), verdict_(verdict) {
+    Member member(port);
+    const HandleId listening = listener(member, true);
+    for (std::size_t i = 0; i < connections; ++i) {
+      Connection c = connection(port, member, listening);
+      stream_of_[c.handle] = i;
+      handles_.push_back(c.handle);
+      peers.push_back(std::move(c.peer));
+    }
+    std::atomic<std::size_t> starting{0};
+    for (std::size_t t = 0; t < threads; ++t) {
+      running_.emplace_back([&, t, threads] {
+        Member taker(port);
+        for (std::size_t i = t; i < handles_.size(); i += threads) taker.receive(handles_[i]);
+        ++starting;
+        take(taker);
+      });
+    }
+    REQUIRE(eventually([&] { return starting == threads; }));
+  }
+
+  void join() {
+    for (auto& thread : running_) thread.join();
+  }
+
+ private:
+  void take(Member& taker) {
+    while (ended < handles_.size() && verdict_.good()) {
+      const Packet packet = taker.next(20 * kMillisecond);
+      if (packet.kind != PacketKind::kReceive) continue;
+      if (!verdict_.expect(packet.error == 0, "error " + std::to_string(packet.error))) break;
+      if (packet.result == 0) {
+        ++ended;
+        continue;
+      }
+      const std::size_t stream = stream_of_.at(packet.handle);
+      const std::string bytes = contents(packet);
+      verdict_.expect(bytes == part(stream, received[stream], bytes.size()), "M1 wrong bytes");
+      received[stream] += bytes.size();
+    }
+  }
+
+  Verdict& verdict_;
+  std::vector<HandleId> handles_;
+  std::map<HandleId, std::size_t> stream_of_;
+  std::vector<std::thread> running_;
+};
+
 /// `threads` threads receive on `connections` with `buffers` buffers; what arrives is compared.
 template <typename D>
-void receive_with_few_buffers(std::uint32_t buffers, int threads, std::size_t connections) {
+void receive_with_few_buffers(std::uint32_t buffers, std::size_t threads, std::size_t connections) {
   constexpr std::size_t kBytes = 120'000;
   const PortHold port = make_port(D::name, options(8, buffers));
   Verdict verdict;
-  std::vector<Peer> peers;
-  std::vector<HandleId> handles;
-  std::map<HandleId, std::size_t> stream_of;
-  std::vector<std::size_t> received(connections);
-  std::atomic<std::size_t> ended{0}, starting{0};
-  std::vector<std::thread> running;
-  {
-    Member member(*port);
-    const HandleId listening = listener(member, true);
-    for (std::size_t i = 0; i < connections; ++i) {
-      Connection c = connection(*port, member, listening);
-      stream_of[c.handle] = i;
-      handles.push_back(c.handle);
-      peers.push_back(std::move(c.peer));
-    }
-    for (int t = 0; t < threads; ++t) {
-      running.emplace_back([&, t] {
-        Member taker(*port);
-        for (std::size_t i = static_cast<std::size_t>(t); i < connections;
-             i += static_cast<std::size_t>(threads)) {
-          taker.receive(handles[i]);
-        }
-        ++starting;
-        while (ended < connections && verdict.good()) {
-          const Packet packet = taker.next(20 * kMillisecond);
-          if (packet.kind != PacketKind::kReceive) continue;
-          if (!verdict.expect(packet.error == 0, "error " + std::to_string(packet.error))) break;
-          if (packet.result == 0) {
-            ++ended;
-            continue;
-          }
-          const std::size_t stream = stream_of.at(packet.handle);
-          const std::string bytes = contents(packet);
-          verdict.expect(bytes == part(stream, received[stream], bytes.size()), "M1 wrong bytes");
-          received[stream] += bytes.size();
-        }
-      });
-    }
-    REQUIRE(eventually([&] { return starting == static_cast<std::size_t>(threads); }));
-  }
+  Receivers receivers(*port, verdict, connections, threads);
   std::vector<std::thread> senders;
   for (std::size_t i = 0; i < connections; ++i) {
     senders.emplace_back([&, i] {
       for (std::size_t sent = 0; sent < kBytes; sent += 10'000) {
-        verdict.expect(peers[i].write(part(i, sent, 10'000)), "the peer can't write");
+        verdict.expect(receivers.peers[i].write(part(i, sent, 10'000)), "the peer can't write");
       }
-      peers[i].end_writing();
+      receivers.peers[i].end_writing();
     });
   }
   for (auto& sender : senders) sender.join();
-  CHECK(eventually([&] { return ended == connections || !verdict.good(); }));
-  verdict.expect(ended == connections, "M1 a connection stands still");
-  for (auto& thread : running) thread.join();
+  CHECK(eventually([&] { return receivers.ended == connections || !verdict.good(); }));
+  verdict.expect(receivers.ended == connections, "M1 a connection stands still");
+  receivers.join();
   CHECK(verdict.first() == "");
-  for (const std::size_t bytes : received) CHECK(bytes == kBytes);
+  for (const std::size_t bytes : receivers.received) CHECK(bytes == kBytes);
 }
 
 /// What there is instead where a port number can't be shared by several listeners (Windows).
@@ -526,47 +544,11 @@ PORT_TEST("M1 M3 lanes rest while nothing comes, and no byte waits for a buffer 
   const PortHold port = make_port(D::name, options(8, kBuffers));
   Verdict verdict;
   Random random(seed("lanes that rest"));
-  std::vector<Peer> peers;
-  std::map<HandleId, std::size_t> stream_of;
-  std::vector<HandleId> handles;
-  std::vector<std::atomic<std::size_t>> received(kConnections);
   std::vector<std::size_t> sent(kConnections);
-  std::atomic<std::size_t> ended{0}, starting{0};
-  std::vector<std::thread> running;
-  {
-    Member member(*port);
-    const HandleId listening = listener(member, true);
-    for (std::size_t i = 0; i < kConnections; ++i) {
-      Connection c = connection(*port, member, listening);
-      stream_of[c.handle] = i;
-      handles.push_back(c.handle);
-      peers.push_back(std::move(c.peer));
-    }
-    for (std::size_t t = 0; t < kThreads; ++t) {
-      running.emplace_back([&, t] {
-        Member taker(*port);
-        for (std::size_t i = t; i < kConnections; i += kThreads) taker.receive(handles[i]);
-        ++starting;
-        while (ended < kConnections && verdict.good()) {
-          const Packet packet = taker.next(20 * kMillisecond);
-          if (packet.kind != PacketKind::kReceive) continue;
-          if (!verdict.expect(packet.error == 0, "error " + std::to_string(packet.error))) break;
-          if (packet.result == 0) {
-            ++ended;
-            continue;
-          }
-          const std::size_t stream = stream_of.at(packet.handle);
-          const std::string bytes = contents(packet);
-          verdict.expect(bytes == part(stream, received[stream], bytes.size()), "M1 wrong bytes");
-          received[stream] += bytes.size();
-        }
-      });
-    }
-    REQUIRE(eventually([&] { return starting == kThreads; }));
-  }
+  Receivers receivers(*port, verdict, kConnections, kThreads);
   const auto all_came = [&] {
     for (std::size_t i = 0; i < kConnections; ++i) {
-      if (received[i] != sent[i]) return false;
+      if (receivers.received[i] != sent[i]) return false;
     }
     return true;
   };
@@ -576,7 +558,8 @@ PORT_TEST("M1 M3 lanes rest while nothing comes, and no byte waits for a buffer 
       senders.emplace_back([&, i, dice = Random(random(0xffffffff))]() mutable {
         for (std::uint32_t piece = 0; piece < kPieces; ++piece) {
           const std::size_t length = 1 + dice(dice.one_in(4) ? 60'000 : 100);
-          verdict.expect(peers[i].write(part(i, sent[i], length)), "the peer can't write");
+          verdict.expect(receivers.peers[i].write(part(i, sent[i], length)),
+                         "the peer can't write");
           sent[i] += length;
           const auto pause = dice.one_in(6) ? 200 + dice(400) : dice(4);
           std::this_thread::sleep_for(std::chrono::milliseconds(pause));
@@ -588,10 +571,10 @@ PORT_TEST("M1 M3 lanes rest while nothing comes, and no byte waits for a buffer 
     verdict.expect(all_came(), "M1 a connection stands still");
     CHECK(eventually([&] { return port->stats().free_buffers >= kBuffers; }));
   }
-  for (Peer& peer : peers) peer.end_writing();
-  CHECK(eventually([&] { return ended == kConnections || !verdict.good(); }));
-  verdict.expect(ended == kConnections, "M1 an end is missing");
-  for (auto& thread : running) thread.join();
+  for (Peer& peer : receivers.peers) peer.end_writing();
+  CHECK(eventually([&] { return receivers.ended == kConnections || !verdict.good(); }));
+  verdict.expect(receivers.ended == kConnections, "M1 an end is missing");
+  receivers.join();
   CHECK(verdict.first() == "");
 }
 
