@@ -154,7 +154,8 @@ export class Lane {
   private consumerHolds = true;
   private readonly foreign = new Set<Handle<Style>>();
   private sweeper: NodeJS.Timeout | undefined = undefined;
-  private readonly unattended = new Unattended();
+  /** Looks whether its packets are taken; undefined where whoever has the port sees to that. */
+  private unattended: Unattended | undefined = new Unattended();
   /** What its handles bring is for this thread alone. */
   private readonly affine: boolean;
   private readonly onDown: () => void;
@@ -435,6 +436,11 @@ export class Lane {
     if (consumer) this.schedule();
   }
 
+  /** The port's packets are for threads of the library, which replaces those that die. */
+  leaveToOthers(): void {
+    this.unattended = undefined;
+  }
+
   /** Whether a consumer keeps the process alive. */
   holdByConsumer(holds: boolean): void {
     this.consumerHolds = holds;
@@ -457,8 +463,8 @@ export class Lane {
   private lookAfter(): void {
     if (this.closed) return;
     this.sweep();
-    this.unattended.look(this.native);
-    if (this.affine && !this.takes) this.unattended.lookAtAffine();
+    this.unattended?.look(this.native);
+    if (this.affine && !this.takes) this.unattended?.lookAtAffine();
   }
 
   /** Forgets the objects of handles that are gone. */

@@ -5,6 +5,10 @@
 import { describe, expect, test } from 'vitest';
 import { library, outputOf, runModule } from './support/harness';
 
+const inDist = (name: string): string => new URL(`../dist/${name}`, import.meta.url).href;
+const inFixtures = (name: string): string =>
+  new URL(`./stage/fixtures/${name}`, import.meta.url).href;
+
 /** Prints the codes of warnings as they come, and ends with the first, or after `patience`. */
 const listening = `
   let heard = 0;
@@ -65,6 +69,18 @@ describe('packets that nobody takes', () => {
         await port.close();
       }
       console.log(heard);`);
+    expect(output).toBe('0');
+  });
+
+  test("nor is a pipeline, whose stages' threads take them", async () => {
+    const output = await outputOf(`${listening}
+      const { Pipeline } = await import(${JSON.stringify(inDist('stages-esm.mjs'))});
+      const stage = new URL(${JSON.stringify(inFixtures('echo.mjs'))});
+      const pipeline = new Pipeline({ echo: { stage, threads: 1, dispatch: 'affine' } });
+      await pipeline.listen('echo', { host: '127.0.0.1', port: 0 });
+      await new Promise((resolve) => setTimeout(resolve, 2500));
+      console.log(heard);
+      await pipeline.close();`);
     expect(output).toBe('0');
   });
 });

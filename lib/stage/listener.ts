@@ -1,6 +1,7 @@
 /**
  * Where a stage listens.
  */
+import { inspect } from 'node:util';
 import { closeHandle } from '../handle';
 import type { Lane } from '../lane';
 import type { ListenerAddress } from '../api';
@@ -56,6 +57,11 @@ export class StageListener implements ListenerAddress, AsyncDisposable {
   /** @internal The signal was aborted. */
   handleEvent(): void {
     void this.close();
+  }
+
+  [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    const { address, port, family, closed } = this;
+    return `StageListener ${show({ address, port, family, closed }, options)}`;
   }
 
   private async end(): Promise<void> {

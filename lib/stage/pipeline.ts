@@ -227,6 +227,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   private site(specification: StageSpecification, options: PipelineOptions): Site {
     const { name, index } = specification;
     const port = new CompletionPort(portOptions(specification, options));
+    port.lane.leaveToOthers();
     const measures = newMeasures();
     const own = {
       counters: newCounters(),

@@ -396,6 +396,10 @@ describe('looking on', () => {
     expect(other).toMatchObject({ key: task, stage: 'second', remote: undefined });
     const { elapsed } = connection!;
     await until(() => pipeline.connections()[0]!.elapsed > elapsed);
+    const listener = await pipeline.listen('first', { host: '127.0.0.1', port: 0 });
+    expect(inspect(listener)).toMatch(
+      /^StageListener \{\s+address: '127.0.0.1',\s+port: \d+,\s+family: 'IPv4',\s+closed: false\s+\}$/,
+    );
     expect(inspect(pipeline)).toMatch(/Pipeline .*state: 'open'.*connections: 2/s);
   });
 
