@@ -37,7 +37,10 @@ export interface AwaitOptions {
    * A signal that is aborted already rejects without submitting anything.
    */
   readonly signal?: AbortSignal | undefined;
-  /** Milliseconds after which it ends with `ETIMEDOUT` (rule O6). Default, and for 0: no limit. */
+  /**
+   * Milliseconds after which it ends with `ETIMEDOUT` (rule O6). The error's `timeout` is true then,
+   * unlike that of a timeout of the system's. Default, and for 0: no limit.
+   */
   readonly timeout?: number | undefined;
 }
 
@@ -232,6 +235,69 @@ export interface FileStatus {
   isSymbolicLink(): boolean;
 }
 
+/** The same, exact where a number is not: as `fs.BigIntStats` has it. */
+export interface BigIntFileStatus extends Pick<
+  FileStatus,
+  | 'atime'
+  | 'mtime'
+  | 'ctime'
+  | 'birthtime'
+  | 'isFile'
+  | 'isDirectory'
+  | 'isCharacterDevice'
+  | 'isBlockDevice'
+  | 'isFIFO'
+  | 'isSocket'
+  | 'isSymbolicLink'
+> {
+  /** Bytes. */
+  readonly size: bigint;
+  /** Blocks of 512 bytes it takes on the device. */
+  readonly blocks: bigint;
+  readonly ino: bigint;
+  readonly dev: bigint;
+  readonly nlink: bigint;
+  /** Type and permission bits. */
+  readonly mode: bigint;
+  readonly uid: bigint;
+  readonly gid: bigint;
+  /** Bytes that are best read or written at one time. */
+  readonly blksize: bigint;
+  /** Whole milliseconds. */
+  readonly atimeMs: bigint;
+  readonly mtimeMs: bigint;
+  readonly ctimeMs: bigint;
+  readonly birthtimeMs: bigint;
+  /** Nanoseconds, as exact as the file system has them. */
+  readonly atimeNs: bigint;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+  readonly birthtimeNs: bigint;
+}
+
+/** What `file.stat` takes. */
+export interface StatOptions extends AwaitOptions {
+  /** Whether the numbers are bigints, and the times in nanoseconds as well. Default: false. */
+  readonly bigint?: boolean | undefined;
+}
+
+/** What `file.readFile` takes. */
+export interface ReadFileOptions extends AwaitOptions {
+  /** Gives a string, decoded so. Default: none, a Buffer. */
+  readonly encoding?: BufferEncoding | null | undefined;
+}
+
+/** What `file.writeFile` takes. */
+export interface WriteFileOptions extends AwaitOptions {
+  /** Of strings. Default: `'utf8'`. */
+  readonly encoding?: BufferEncoding | null | undefined;
+  /** Brings what was written to the device at the end: fsync. Default: false. */
+  readonly flush?: boolean | undefined;
+}
+
+/** What `file.writeFile` writes: one piece, or several, one after the other. */
+export type FileContents = Data | Iterable<Data> | AsyncIterable<Data>;
+
 /**
  * An open file: `await port.open(path)`. Operations run on io_uring's READ, WRITE, FSYNC… | on a
  * small pool of native threads under epoll | as overlapped I/O on Windows.
@@ -242,6 +308,11 @@ export interface FileStatus {
  */
 export interface FileHandle extends AwaitHandle {
   readonly kind: 'file';
+  /**
+   * The descriptor, for what node:fs alone can (`fs.fchmodSync(file.fd, 0o600)`); the file stays the
+   * port's. -1 when it is closed, and on Windows, where files of a port have none.
+   */
+  readonly fd: number;
   /** The path it was opened with; undefined for a duplicated descriptor. */
   readonly path: string | undefined;
   /**
@@ -295,8 +366,28 @@ export interface FileHandle extends AwaitHandle {
    * Reserves space on the device for `length` bytes from `position`, and lengthens the file to it.
    */
   allocate(position: number, length: number, options?: AwaitOptions): Operation<void>;
-  /** Size, times, owner, type: as `fs.Stats`. */
-  stat(options?: AwaitOptions): Operation<FileStatus>;
+  /** Size, times, owner, type: as `fs.Stats`, or `fs.BigIntStats`. */
+  stat(options?: StatOptions & { readonly bigint?: false | undefined }): Operation<FileStatus>;
+  stat(options: StatOptions & { readonly bigint: true }): Operation<BigIntFileStatus>;
+  stat(options?: StatOptions): Operation<FileStatus | BigIntFileStatus>;
+  /**
+   * Reads what there is from where the last read or write without a position ended: resolves to a
+   * Buffer of its own, or to a string with an encoding. The file stays open. `chunks` is faster for
+   * what is large, and needs no memory for all of it at a time.
+   */
+  readFile(options?: ReadFileOptions & { readonly encoding?: null | undefined }): Operation<Buffer>;
+  readFile(
+    options: BufferEncoding | (ReadFileOptions & { readonly encoding: BufferEncoding }),
+  ): Operation<string>;
+  readFile(options?: ReadFileOptions | BufferEncoding | null): Operation<Buffer | string>;
+  /**
+   * Writes all of `data`, from where the last read or write without a position ended: what an
+   * iterable gives, one piece after the other. What the file holds behind it stays: `truncate()`
+   * first, or open it with `'w'`.
+   */
+  writeFile(data: FileContents, options?: WriteFileOptions | BufferEncoding): Operation<void>;
+  /** The same as `writeFile`, as in node:fs: a file opened with `'a'` is written to at its end. */
+  appendFile(data: FileContents, options?: WriteFileOptions | BufferEncoding): Operation<void>;
   /**
    * Reads the file in order, with several reads in flight ahead of the loop: `for await (const
    * chunk of file.chunks())`. The Buffers stay as they are; `lend: true` lends the port's memory,
@@ -316,6 +407,8 @@ export interface FileHandle extends AwaitHandle {
  */
 export interface KeyedFile extends KeyedHandle {
   readonly kind: 'file';
+  /** As `FileHandle.fd`. */
+  readonly fd: number;
   /** The path it was opened with; undefined for a duplicated descriptor. */
   readonly path: string | undefined;
   /** A `read` packet answers: its `bytes` may be less than asked for, and are 0 at the end. */
@@ -426,9 +519,13 @@ export interface SocketState {
   /** This side's address; undefined when the connection is gone. Asked for when first needed. */
   readonly localAddress: string | undefined;
   readonly localPort: number | undefined;
+  readonly localFamily: 'IPv4' | 'IPv6' | undefined;
   /** The peer's address; undefined when the connection is gone. Asked for when first needed. */
   readonly remoteAddress: string | undefined;
   readonly remotePort: number | undefined;
+  readonly remoteFamily: 'IPv4' | 'IPv6' | undefined;
+  /** The descriptor; -1 when it is closed, and on Windows. The socket stays the port's. */
+  readonly fd: number;
 }
 
 /**
@@ -480,6 +577,11 @@ export interface SocketHandle extends AwaitHandle, SocketState {
    */
   end(data?: Data | readonly Data[], options?: AwaitOptions): Operation<void>;
   /**
+   * Closes the connection with a reset, as `resetAndDestroy` of node:net does: what was not sent yet
+   * is thrown away, and the peer receives `ECONNRESET`. SO_LINGER of 0, then `close()`.
+   */
+  reset(): Operation<void>;
+  /**
    * Receives until the end of the stream: `for await (const bytes of socket)`. The Buffers stay as
    * they are. An idle connection holds no memory (rule M3). The loop ends where the program closes
    * the socket; leaving it early closes the socket.
@@ -510,6 +612,8 @@ export interface KeyedSocket extends KeyedHandle, SocketState {
   sendFile(file: FileHandle | KeyedFile, options?: KeyedSendFileOptions): boolean;
   /** A `sent` packet, where there is data, and an `ended` packet answer. False: see above. */
   end(data?: Data | readonly Data[], options?: PacketOptions): boolean;
+  /** Closes the connection with a reset: as `SocketHandle.reset`. A `closed` packet answers. */
+  reset(): void;
 }
 
 // ---- listeners
@@ -526,6 +630,8 @@ export interface ListenerAddress {
  */
 export interface ListenerHandle extends AwaitHandle {
   readonly kind: 'listener';
+  /** The descriptor; -1 when it is closed, and on Windows. The socket stays the port's. */
+  readonly fd: number;
   /** The address it listens on; undefined when it is closed. */
   address(): ListenerAddress | undefined;
   /** Accepts one connection. */
@@ -554,6 +660,8 @@ export interface AcceptOptions extends PacketOptions {
  */
 export interface KeyedListener extends KeyedHandle {
   readonly kind: 'listener';
+  /** The descriptor; -1 when it is closed, and on Windows. The socket stays the port's. */
+  readonly fd: number;
   /** The address it listens on; undefined when it is closed. */
   address(): ListenerAddress | undefined;
   /** An `accepted` packet answers, or more of them. */
@@ -625,7 +733,10 @@ interface BasePacket<Type extends string> {
   readonly accepted: KeyedSocket | undefined;
   /** The bytes of a `received` packet; undefined in others. */
   readonly data: Buffer | undefined;
-  /** The handle it is about, the same object each time in this thread. */
+  /**
+   * The handle it is about, the same object each time in this thread. It may be closed before its
+   * last packets are taken.
+   */
   readonly handle: AnyKeyedHandle | undefined;
   /** A copy that stays valid; received bytes are copied too, unless released or sent on. */
   toObject(): PacketObject;
@@ -888,6 +999,14 @@ export interface Consumer extends Disposable {
   stop(): void;
 }
 
+/** What `port.lease` returns. */
+export interface Lease extends Disposable {
+  /** The memory; without bytes when it was released. */
+  readonly bytes: Buffer;
+  /** Gives it back, as `port.release` does. No effect when it was released, or the port is closed. */
+  release(): void;
+}
+
 /** What `port.stats()` returns. Counts are of the whole port unless said otherwise. */
 export interface PortStats {
   /** Operations submitted, and completed, so far. */
@@ -975,6 +1094,12 @@ export interface CompletionPort extends AsyncDisposable {
    * a second time. `ERR_INVALID_ARG_VALUE` for memory that is not the port's, or only lent (rule M2).
    */
   release(buffer: ArrayBufferView): void;
+
+  /**
+   * Memory of the port that is released when the scope ends: `using lease = port.lease(4096)` takes
+   * it as `allocate` does; `using lease = port.lease(packet.keep())` releases what there is already.
+   */
+  lease(memory: number | Buffer): Lease;
 
   /** Queues a message. `ERR_QUEUE_FULL` when `queueLimit` is reached (rule Q2). */
   post(key: number, value?: number): void;

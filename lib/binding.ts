@@ -206,6 +206,8 @@ export const enum LibraryError {
   NotOverlapped = -20008,
   /** Pool memory that nobody owns was to be used. */
   BufferReleased = -20009,
+  /** The `timeout` of the operation is over. A program sees ETIMEDOUT. */
+  TimedOut = -20010,
 }
 
 /** Bits of `open`'s flags; each driver maps them to its system's. */

@@ -2,8 +2,8 @@
  * Reading a file in order with several reads in flight ahead of the loop.
  */
 import type { FileChunkOptions } from './api';
-import { Kind, LibraryError, NO_CHUNK } from './binding';
-import { ECANCELED, failure, outOfBuffers } from './errors';
+import { Kind, NO_CHUNK } from './binding';
+import { outOfBuffers } from './errors';
 import type { File } from './file';
 import type { Entry } from './lane';
 import type { Block, Memory } from './memory';
@@ -42,7 +42,7 @@ export class FileChunks extends Stream<Buffer> {
     const start = validate.position(options.position, 'options.position') ?? 0;
     const most = Number.MAX_SAFE_INTEGER - start;
     if (length !== Infinity) validate.integer(length, 'options.length', 0, most);
-    super(file.lane, options);
+    super(file, Kind.Read, options);
     this.file = file;
     this.direct = file.traits.direct;
     this.size = this.direct ? Math.ceil(size / BLOCK) * BLOCK : size;
@@ -107,12 +107,12 @@ export class FileChunks extends Stream<Buffer> {
     if (!slot.filled) return this.endOfData();
     slot.filled = false;
     if (slot.error !== 0 && slot.got === 0) {
-      this.failed(slot.error);
+      this.ended(slot.error);
       return this.endOfData();
     }
     // What was read before a failure is given out first.
     const bytes = Math.min(slot.got, slot.wanted);
-    if (slot.error !== 0) this.failed(slot.error);
+    if (slot.error !== 0) this.ended(slot.error);
     else if (slot.last) this.ending = true;
     if (bytes === 0) return this.endOfData();
     this.head = (this.head + 1) % this.slots.length;
@@ -181,13 +181,6 @@ export class FileChunks extends Stream<Buffer> {
   /** There is no memory to read on into. */
   exhausted(): void {
     this.fail(outOfBuffers());
-  }
-
-  /** Whoever has closed the file knows: the loop ends. Everything else it throws. */
-  private failed(error: number): void {
-    const gone = error === ECANCELED || error === (LibraryError.HandleClosed as number);
-    if (this.file.closed && gone) this.ending = true;
-    else this.fail(failure(error, Kind.Read, this.file.subject()));
   }
 
   /** Reads further ahead may still be under way. */

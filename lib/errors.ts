@@ -127,8 +127,14 @@ export function invalidState(message: string): CodedError {
   return coded(new Error(message), 'ERR_INVALID_STATE');
 }
 
+/** Whether a time that the program gave is over, and not one of the system's. */
+function isOurTimeout(error: number): boolean {
+  return error === (LibraryError.TimedOut as number);
+}
+
 /** The code of an error number without the cost of an Error. */
 export function codeOf(error: number): string {
+  if (isOurTimeout(error)) return describe(ETIMEDOUT).code;
   return library[error]?.[0] ?? describe(error).code;
 }
 
@@ -138,6 +144,9 @@ export function failure(error: number, kind: Kind, subject: Subject): Error {
 
 /** The Error for a negative errno or LibraryError. */
 export function systemError(error: number, syscall: string, subject: Subject): Error {
+  if (isOurTimeout(error)) {
+    return Object.assign(systemError(ETIMEDOUT, syscall, subject), { timeout: true });
+  }
   if (error <= LARGEST_LIBRARY_ERROR) return libraryError(error);
   const { errno, code, text } = describe(error);
   const properties: NodeJS.ErrnoException & { address?: string; port?: number } = new Error(
@@ -165,7 +174,7 @@ function message(code: string, text: string, syscall: string, subject: Subject):
 }
 
 export function timedOut(syscall: string, subject: Subject): Error {
-  return systemError(ETIMEDOUT, syscall, subject);
+  return systemError(LibraryError.TimedOut, syscall, subject);
 }
 
 export function cancelled(syscall: string, subject: Subject): Error {

@@ -3,7 +3,14 @@
  */
 import { Kind } from './binding';
 import type * as api from './api';
-import type { Data, FileChunkOptions, FileStatus, OwnedReadOptions, Position } from './api';
+import type {
+  BigIntFileStatus,
+  Data,
+  FileChunkOptions,
+  FileStatus,
+  OwnedReadOptions,
+  Position,
+} from './api';
 import { FileChunks } from './chunks';
 import { invalidState, outOfBuffers, type Subject } from './errors';
 import { asNothing, asNumber, Handle, type Answer, type Style } from './handle';
@@ -13,6 +20,7 @@ import { LARGEST_COPY } from './memory';
 import type { Aftermath, Decode, OperationOptions } from './operation';
 import { StatusBlock, STATUS_BYTES } from './status';
 import * as validate from './validate';
+import { readFile, writeFile } from './whole-file';
 
 /** Options of either style; lib/api.ts tells them apart. */
 type ReadOptions = api.ReadOptions & api.KeyedReadOptions;
@@ -42,8 +50,8 @@ export class File<S extends Style = Style> extends Handle<S> {
   /** @internal */
   readonly traits: FileTraits;
   private readonly about: Subject;
-  /** Where reads and writes without a position go on. */
-  private position = 0;
+  /** @internal Where reads and writes without a position go on. */
+  position = 0;
 
   /** @internal */
   constructor(lane: Lane, id: number, key: number | undefined, holds: boolean, traits: FileTraits) {
@@ -57,14 +65,6 @@ export class File<S extends Style = Style> extends Handle<S> {
     return 'file';
   }
 
-  /**
-   * Reads into `target`; resolves to the number of bytes, which may be less than asked for, and is
-   * 0 at the end of the file (rule O8). Without a position: goes on where the last read or write
-   * without one ended; several in flight follow each other. Packet style needs a position, unless
-   * the file has none (a FIFO), and memory of the port.
-   *
-   * `read({ length })` resolves to a Buffer of its own.
-   */
   read(target: ArrayBufferView, options?: ReadOptions): Answer<S, number>;
   read(target: ArrayBufferView, position?: Position, options?: ReadOptions): Answer<S, number>;
   read(this: File<'await'>, options: OwnedReadOptions): Answer<'await', Buffer>;
@@ -96,6 +96,7 @@ export class File<S extends Style = Style> extends Handle<S> {
     options?: OperationOptions,
   ): Answer<S, number> {
     this.assertOpen();
+    validate.list(targets, 'targets');
     const { memory } = this.lane;
     for (const target of targets) memory.check(validate.view(target, 'targets'));
     const at = this.place(position);
@@ -161,7 +162,6 @@ export class File<S extends Style = Style> extends Handle<S> {
     return this.request(Kind.DataSync, asNothing, options);
   }
 
-  /** Sets the length to `length` bytes. */
   truncate(length = 0, options?: OperationOptions): Answer<S, void> {
     this.assertOpen();
     validate.integer(length, 'length', 0, Number.MAX_SAFE_INTEGER);
@@ -175,25 +175,65 @@ export class File<S extends Style = Style> extends Handle<S> {
     return this.request(Kind.Allocate, asNothing, options, position, length);
   }
 
-  stat(this: File<'await'>, options?: OperationOptions): Answer<'await', FileStatus> {
+  stat(
+    this: File<'await'>,
+    options?: OperationOptions & { readonly bigint?: false | undefined },
+  ): Answer<'await', FileStatus>;
+  stat(
+    this: File<'await'>,
+    options: OperationOptions & { readonly bigint: true },
+  ): Answer<'await', BigIntFileStatus>;
+  stat(
+    this: File<'await'>,
+    options?: OperationOptions & { readonly bigint?: boolean | undefined },
+  ): Answer<'await', FileStatus | BigIntFileStatus> {
     this.assertAwaited('stat');
+    const bigint = validate.boolean(options?.bigint ?? false, 'options.bigint');
     if (!this.admits(options)) return this.aborted(Kind.Stat, options);
     if (!this.lane.memory.take(STATUS_BYTES)) return this.refuse(Kind.Stat, outOfBuffers());
     const block = new StatusBlock(this.lane);
     const { chunk, start } = block;
-    const decode = (): FileStatus => block.read();
+    const decode = (): FileStatus | BigIntFileStatus => block.read(bigint);
     return this.request(Kind.Stat, decode, options, 0, 0, chunk, start, STATUS_BYTES, 0, block);
   }
 
-  /**
-   * Reads the file in order, with several reads in flight ahead of the loop: `for await (const
-   * chunk of file.chunks())`. The Buffers stay as they are; `lend: true` lends the port's memory,
-   * without a copy: each chunk is then valid until the loop asks for the next one. Leaving the loop
-   * cancels what is in flight.
-   *
-   * Ends at the end of the file; every chunk but the last has `size` bytes, except of a file
-   * without positions (a FIFO, a terminal), which gives what there is.
-   */
+  readFile(
+    this: File<'await'>,
+    options?: api.ReadFileOptions & { readonly encoding?: null | undefined },
+  ): Answer<'await', Buffer>;
+  readFile(
+    this: File<'await'>,
+    options: BufferEncoding | (api.ReadFileOptions & { readonly encoding: BufferEncoding }),
+  ): Answer<'await', string>;
+  readFile(
+    this: File<'await'>,
+    options?: api.ReadFileOptions | BufferEncoding | null,
+  ): Answer<'await', Buffer | string>;
+  readFile(
+    this: File<'await'>,
+    options?: api.ReadFileOptions | BufferEncoding | null,
+  ): Answer<'await', Buffer | string> {
+    this.assertAwaited('readFile');
+    return readFile(this, options);
+  }
+
+  writeFile(
+    this: File<'await'>,
+    data: api.FileContents,
+    options?: api.WriteFileOptions | BufferEncoding,
+  ): Answer<'await', void> {
+    this.assertAwaited('writeFile');
+    return writeFile(this, data, options);
+  }
+
+  appendFile(
+    this: File<'await'>,
+    data: api.FileContents,
+    options?: api.WriteFileOptions | BufferEncoding,
+  ): Answer<'await', void> {
+    return this.writeFile(data, options);
+  }
+
   chunks(this: File<'await'>, options?: FileChunkOptions): api.AsyncLoop<Buffer> {
     this.assertAwaited('chunks');
     return new FileChunks(this, options);

@@ -8,16 +8,22 @@ import { checks } from './checks';
 /** Read when the library is loaded: what is not checked costs nothing. */
 export const checksHandles = checks('handles');
 
+/** Frames looked at: those of the library come first. */
+const DEPTH = 30;
+
 interface Origin {
   readonly kind: string;
   stack: string;
+  /** Whoever keeps a weak reference needs it no longer. */
+  readonly gone: () => void;
 }
 
 /** Of handles. */
 const origins = new WeakMap<object, Origin>();
 /** Where operations were begun, one of which may open a handle. */
 const begun = new WeakMap<object, string>();
-const lost = new FinalizationRegistry<Origin>(({ kind, stack }) => {
+const lost = new FinalizationRegistry<Origin>(({ kind, stack, gone }) => {
+  gone();
   process.emitWarning(`A ${kind} was never closed, and nobody can close it any more`, {
     type: 'ForgottenHandleWarning',
     code: 'CP_WARN_HANDLE_FORGOTTEN',
@@ -25,16 +31,21 @@ const lost = new FinalizationRegistry<Origin>(({ kind, stack }) => {
   });
 });
 
-/** The lines that say where, without the first one. */
+/** The lines that say where, without the first one and those of the library. */
 function stackOf(above: (...args: never[]) => unknown): string {
   const holder = { stack: '' };
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = DEPTH;
   Error.captureStackTrace(holder, above);
-  return holder.stack.slice(holder.stack.indexOf('\n'));
+  Error.stackTraceLimit = stackTraceLimit;
+  const [, ...lines] = holder.stack.split('\n');
+  const own = lines.findIndex((line) => !line.includes(__dirname));
+  return `\n${lines.slice(Math.max(own, 0)).join('\n')}`;
 }
 
-/** A handle has come to be. */
-export function follow(handle: { readonly kind: string }): void {
-  const origin = { kind: handle.kind, stack: stackOf(follow) };
+/** A handle has come to be. `gone`: called when it is lost. */
+export function follow(handle: { readonly kind: string }, gone: () => void): void {
+  const origin = { kind: handle.kind, stack: stackOf(follow), gone };
   origins.set(handle, origin);
   lost.register(handle, origin, handle);
 }

@@ -86,7 +86,6 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     if (holds) this.ref();
   }
 
-  /** How it answers. */
   get style(): S {
     return (this.signedKey === undefined ? 'await' : 'packet') as S;
   }
@@ -104,11 +103,11 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     return this.life !== Life.Open;
   }
 
-  /**
-   * Closes the handle: what is in flight is cancelled and answered, then the descriptor goes back
-   * (rule O5). Await style: an operation that resolves when the handle is closed; packet style: the
-   * `closed` packet is the last one of the handle. No effect a second time.
-   */
+  get fd(): number {
+    if (this.closed || this.lane.closed || process.platform === 'win32') return -1;
+    return this.lane.native.handleInfo(this.id)?.descriptor ?? -1;
+  }
+
   close(): Answer<S, void> {
     if (this.life !== Life.Open || this.lane.closed) return answer<S, void>(this.whenClosed());
     this.lane.assertUnchained();
@@ -134,11 +133,6 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     this.lane.submit(Kind.CancelHandle, 0, this.id, 0, 0, 0, 0, NO_CHUNK, 0, 0);
   }
 
-  /**
-   * Links the operations of this handle that `fn` submits: each starts when the one before it has
-   * succeeded, and is cancelled when that has failed (rule O9). Returns what `fn` returns:
-   * `const [written, synced] = file.link(() => [file.write(data, 0), file.sync()])`.
-   */
   link<T>(fn: () => T): T {
     validate.callback(fn, 'fn');
     this.assertOpen();
@@ -161,12 +155,6 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     return this;
   }
 
-  /**
-   * Moves the handle to another port, under `key` (default: its own). From then on the new port
-   * gets its packets, a `handedOff` packet first, and those of operations in flight (rule A3). This
-   * object can't be used any more. Packet style only: throws `ERR_INVALID_STATE` otherwise, and
-   * `ERR_OPERATIONS_PENDING` where the driver can't move an operation in flight.
-   */
   handOff(target: CompletionPort | PortToken, key?: KeyOption): void {
     this.assertOpen();
     if (this.style === 'await') throw invalidState('Only a handle with a key can be handed off');
@@ -179,7 +167,6 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     this.gone();
   }
 
-  /** Closes it. Packet style: does not wait for the `closed` packet. */
   async [Symbol.asyncDispose](): Promise<void> {
     await (this.close() as Operation<void> | undefined);
   }

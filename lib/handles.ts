@@ -54,8 +54,13 @@ export class FollowedHandles extends Handles {
 
   override add(handle: Any): void {
     if (handle.style === 'packet') return super.add(handle);
-    this.followed.set(handle.id, new WeakRef(handle));
-    follow(handle);
+    const { id } = handle;
+    const reference = new WeakRef(handle);
+    this.followed.set(id, reference);
+    follow(handle, () => {
+      // Unless another object stands for the same handle by now.
+      if (this.followed.get(id) === reference) this.followed.delete(id);
+    });
   }
 
   override delete(handle: Any): void {

@@ -2,7 +2,8 @@
  * Sends of await style that were begun while their socket had enough to send. They wait here, in the
  * order of the calls, and take none of the port's memory until their turn comes.
  */
-import { ECANCELED, ETIMEDOUT } from './errno';
+import { LibraryError } from './binding';
+import { ECANCELED } from './errno';
 import type { Lender } from './lane';
 import type { Operation } from './operation';
 import { Alarm, now } from './timers';
@@ -63,7 +64,7 @@ export class HeldSends {
     begin: (timeout: number) => void,
     loop?: Lender,
   ): void {
-    const expire = (): void => operation.fail(operation.errorOf(ETIMEDOUT));
+    const expire = (): void => operation.fail(operation.errorOf(LibraryError.TimedOut));
     const alarm = timeout > 0 ? new Alarm(timeout, expire) : undefined;
     this.bytes += bytes;
     loop?.holdBack();

@@ -95,6 +95,8 @@ export class Lane {
   /** Whoever gave received bytes last, if the loop has not asked for more. */
   lender: Lender | undefined = undefined;
   closed = false;
+  /** It is closed because this thread has closed, or left, the port. */
+  left = false;
   /** `port.close()` is under way. */
   closing = false;
   consumer: Consumer | undefined = undefined;
@@ -478,10 +480,14 @@ export class Lane {
 
   // ---- ending
 
-  /** The port is closed, or this thread leaves it: everything that waits fails. */
-  down(): Error {
+  /**
+   * The port is closed, or this thread leaves it: everything that waits fails. `here`: this thread's
+   * own doing, whose loops end.
+   */
+  down(here = false): Error {
     if (this.closed) return portClosed();
     this.closed = true;
+    this.left = here;
     this.count = this.room = 0;
     this.batch.drop();
     const { table } = this;
@@ -489,7 +495,7 @@ export class Lane {
     for (const entry of table) {
       if (entry !== undefined) this.answer(entry, LibraryError.PortClosed, 0, 0, false);
     }
-    this.stopConsumer(false);
+    this.stopConsumer(here);
     for (const handle of this.handles) handle.gone();
     this.holds = 0;
     this.reconcile();

@@ -4,7 +4,7 @@
 import type * as api from './api';
 import type { ListenerAddress } from './api';
 import { handleAt, Kind, NO_CHUNK, Packet as Slot, SubmissionFlag } from './binding';
-import { ECANCELED, failure, invalidState, timedOut, type Subject } from './errors';
+import { ECANCELED, invalidState, timedOut, type Subject } from './errors';
 import { Handle, type Answer, type Style } from './handle';
 import type { Lane } from './lane';
 import type { Operation, OperationOptions } from './operation';
@@ -130,7 +130,7 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
 
   constructor(listener: TcpListener<'await'>, options: OperationOptions = {}) {
     validate.options(options);
-    super(listener.lane, options);
+    super(listener, Kind.Accept, options);
     this.listener = listener;
     this.timeout = validate.timeout(options.timeout);
   }
@@ -189,11 +189,9 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
     this.token = -1;
     this.inFlight--;
     // A cancelled accept is a pause, the end of the loop, or the end of the listener.
-    if (error === ECANCELED || error === 0) {
-      if (this.listener.closed || this.lane.closed) this.ending = true;
-      else if (!this.ending) this.proceed();
-      return;
-    }
-    this.fail(failure(error, Kind.Accept, this.listener.subject()));
+    const gone = this.listener.closed || this.lane.closed;
+    const paused = (error === ECANCELED || error === 0) && !gone;
+    if (!paused) this.ended(error || ECANCELED);
+    else if (!this.ending) this.proceed();
   }
 }

@@ -230,6 +230,13 @@ export class Memory {
   }
 
   release(view: ArrayBufferView): void {
+    const block = this.ownBlock(view);
+    this.disown(block);
+    this.lane.release(block.chunk, block.start);
+  }
+
+  /** The block of memory that is the program's own; throws for any other. */
+  ownBlock(view: ArrayBufferView): Block {
     const block = blocks.get(view.buffer);
     if (block === undefined || block.memory !== this) {
       throw validate.invalidValue('buffer', 'is not memory of this completion port', view);
@@ -238,8 +245,7 @@ export class Memory {
     if (!block.owned) {
       throw validate.invalidValue('buffer', 'is lent, and goes back by itself', view);
     }
-    this.disown(block);
-    this.lane.release(block.chunk, block.start);
+    return block;
   }
 
   /** Gives back what of `data` is the program's own, after the operations submitted before. */

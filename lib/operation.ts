@@ -2,9 +2,8 @@
  * An awaited operation: what `read`, `send`, `accept`… of a handle without a key return.
  */
 import { inspect } from 'node:util';
-import type { Kind } from './binding';
+import { LibraryError, type Kind } from './binding';
 import type { AwaitOptions, PacketOptions } from './api';
-import { ETIMEDOUT } from './errno';
 import { abortError, cancelled, ECANCELED, failure, timedOut, type Subject } from './errors';
 import { begins, checksHandles, gives } from './forgotten';
 import type { Entry, Lane } from './lane';
@@ -368,7 +367,8 @@ export class NoticeOperation extends Operation<void> {
     super(lane, kind, {}, () => undefined);
     const timeout = validate.timeout(options.timeout);
     if (!watchSignal(this, options)) return;
-    if (timeout > 0) this.alarm = new Alarm(timeout, () => this.fail(this.errorOf(ETIMEDOUT)));
+    if (timeout > 0)
+      this.alarm = new Alarm(timeout, () => this.fail(this.errorOf(LibraryError.TimedOut)));
     this.held = true;
     lane.hold(1);
   }

@@ -91,11 +91,6 @@ export class Packet {
     return this.word(Slot.KEY / 4);
   }
 
-  /**
-   * The handle it is about, the same object each time in this thread. A handle may be closed before
-   * its last packets are taken. Undefined for posted messages, and in the `closed` packet of a
-   * handle that this thread never saw.
-   */
   get handle(): AnyHandle | undefined {
     const { kind } = this;
     const id = handleAt(this.words, this.at + Slot.HANDLE / 4);
@@ -135,7 +130,6 @@ export class Packet {
     return (this.flags & PacketFlag.More) !== 0;
   }
 
-  /** The new connection of an `accepted` packet, under a key of its own. */
   get accepted(): TcpSocket<'packet'> | undefined {
     if (this.kind !== Kind.Accept) return undefined;
     const id = handleAt(this.words, this.at + Slot.ACCEPTED / 4);
@@ -143,11 +137,6 @@ export class Packet {
     return acceptedSocket(this.lane, id, this.words[this.at + Slot.ACCEPTED_KEY / 4]!);
   }
 
-  /**
-   * The bytes of a `received` packet, without a copy; undefined when there are none (an orderly
-   * end, a failure, memory of the program's own). Lent: see above. `ERR_BUFFER_RELEASED` when they
-   * were released or sent on.
-   */
   get data(): Buffer | undefined {
     const chunk = this.chunk;
     if (chunk === NO_CHUNK) return undefined;

@@ -33,6 +33,7 @@ import { invalidState, queueFull, systemError } from './errors';
 import { openFlags } from './flags';
 import { closeHandle, keyOf, portIdOf, tokenOf, type Style } from './handle';
 import { Lane } from './lane';
+import { Lease } from './lease';
 import { listen, openDescriptor, openPath, pathBytes } from './opening';
 import { AWAIT_OPTIONS, NoticeOperation, type Operation } from './operation';
 import { mayOpen } from './permission';
@@ -183,6 +184,13 @@ export class CompletionPort implements api.CompletionPort {
     this.lane.memory.release(validate.view(buffer, 'buffer'));
   }
 
+  lease(memory: number | Buffer): api.Lease {
+    const bytes = typeof memory === 'number' ? this.allocate(memory) : memory;
+    this.lane.assertOpen();
+    this.lane.memory.ownBlock(validate.view(bytes, 'memory'));
+    return new Lease(this.lane.memory, bytes);
+  }
+
   // ---- posting
 
   post(key: number, value = 0): void {
@@ -275,8 +283,7 @@ export class CompletionPort implements api.CompletionPort {
     if (this.lane.closed) return;
     if (this.lane.closing) throw invalidState('The port is being closed');
     this.lane.memory.revokeAll();
-    this.lane.stopConsumer(true);
-    this.lane.down();
+    this.lane.down(true);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -306,7 +313,7 @@ export class CompletionPort implements api.CompletionPort {
       await this.closeHandles();
       if (!lane.closed) lane.native.closePort();
     } finally {
-      lane.down();
+      lane.down(true);
     }
   }
 

@@ -5,14 +5,7 @@ import type * as api from './api';
 import type { Data, SocketChunkOptions } from './api';
 import { Kind, NO_CHUNK, Packet as Slot, SocketOption, SubmissionFlag } from './binding';
 import { ECANCELED } from './errno';
-import {
-  failure,
-  handleClosed,
-  invalidState,
-  outOfBuffers,
-  systemError,
-  type Subject,
-} from './errors';
+import { handleClosed, invalidState, outOfBuffers, systemError, type Subject } from './errors';
 import { File } from './file';
 import { asNothing, asNumber, Handle, type Answer, type SendAnswer, type Style } from './handle';
 import { HeldSends } from './held-sends';
@@ -37,10 +30,7 @@ type ReceiveOptions = api.ReceiveOptions & api.KeyedReceiveOptions;
 type SendOptions = api.SendOptions & api.KeyedSendOptions;
 type SendFileOptions = api.SendFileOptions & api.KeyedSendFileOptions;
 
-interface Address {
-  readonly address: string;
-  readonly port: number;
-}
+type Address = api.ListenerAddress;
 
 const about: Subject = { net: true };
 /** What Linux waits before the first probe when nothing else was said. */
@@ -68,12 +58,6 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     return 'socket';
   }
 
-  /**
-   * Receives what there is, at least one byte. Await style: resolves to a Buffer of its own, empty
-   * at the orderly end of the stream (a reset is `ECONNRESET`, rule O8); with memory to receive
-   * into, resolves to the number of bytes, 0 at the end. Packet style: a `received` packet lends
-   * the bytes; memory to receive into has to be the port's.
-   */
   receive(options?: ReceiveOptions & { into?: undefined }): Answer<S, Buffer>;
   receive(into: ArrayBufferView, options?: OperationOptions): Answer<S, number>;
   receive(options: ReceiveOptions & { into: ArrayBufferView }): Answer<S, number>;
@@ -101,20 +85,6 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     setHighWaterMark(this.id, validate.highWaterMark(bytes, 'highWaterMark'));
   }
 
-  /**
-   * Sends all of `data`, in the order submitted (rule O7). The port's memory is sent from where it
-   * is: it may be released, or its time of being lent end, as soon as this returns, but must not be
-   * changed until then. A program's own, and strings (as UTF-8), are copied. An array is sent as one
-   * piece. `ERR_BUFFER_RELEASED` for memory that was released before.
-   *
-   * Await style: resolves to the number of bytes when all are with the kernel. One that is begun
-   * while the socket has enough to send (`highWaterMark`) waits for its turn as a copy outside of
-   * the port's memory: await them, or look at `bufferedAmount`, or those copies have no bound.
-   *
-   * Packet style: false when the socket has enough to send with it, which is sent all the same. A
-   * `drain` packet follows when most of what was to be sent is out. `ERR_MEMORY_LIMIT` where there
-   * is as much to send as the mark, and the port's memory is used up (rule M7).
-   */
   send(data: Data | readonly Data[], options?: SendOptions): SendAnswer<S, number> {
     this.assertOpen();
     validate.data(data, 'data');
@@ -133,20 +103,6 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     return this.told(below, answer);
   }
 
-  /**
-   * Sends what `file` holds from `position` on, without a copy of it in the program: sendfile on
-   * Linux | read and sent by native code on Windows. In the order submitted, among the sends (rule
-   * O7). Resolves to the number of bytes when all are with the kernel: fewer than `length` where the
-   * file ends before, 0 when there are none at `position`. Packet style: a `sent` packet, and false
-   * as from `send`. It takes no memory and counts as 64 KiB at most.
-   *
-   * `file` is a regular file, open for reading. One of the same port may be closed as soon as this
-   * returns: its descriptor goes back when the last of what was submitted is sent. What is sent is
-   * what the file holds when its turn comes.
-   *
-   * Throws `ERR_HANDLE_CLOSED` for a file that is closed, and `ERR_INVALID_ARG_VALUE` for one that
-   * is not a regular file, or was opened with `direct`, past the page cache that the bytes come from.
-   */
   sendFile(file: api.FileHandle | api.KeyedFile, options?: SendFileOptions): SendAnswer<S, number> {
     this.assertOpen();
     const source = sendable(file);
@@ -175,10 +131,6 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     );
   }
 
-  /**
-   * Sends `data`, if any, and ends the sending side when everything queued before is sent; the peer
-   * then receives the end. Receiving goes on. shutdown(SHUT_WR). Packet style: false as from `send`.
-   */
   end(data?: Data | readonly Data[], options?: OperationOptions): SendAnswer<S, void> {
     this.assertOpen();
     if (data !== undefined) validate.data(data, 'data');
@@ -197,25 +149,15 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     );
   }
 
-  /**
-   * As of any handle. Not while sends wait for their turn (`highWaterMark`), which are to go out
-   * before: throws `ERR_INVALID_STATE`.
-   */
   override link<T>(fn: () => T): T {
     if (this.held?.any) throw invalidState('Sends of this socket wait for their turn: await them');
     return super.link(fn);
   }
 
-  /**
-   * Receives until the end of the stream: `for await (const bytes of socket)`. The Buffers stay as
-   * they are; `chunks({ lend: true })` lends the port's memory, without a copy. An idle connection
-   * holds no memory (rule M3).
-   */
   [Symbol.asyncIterator](this: TcpSocket<'await'>): api.AsyncLoop<Buffer> {
     return this.chunks();
   }
 
-  /** The same, with a signal, a timeout for each receive, or bytes that are lent. */
   chunks(this: TcpSocket<'await'>, options?: SocketChunkOptions): api.AsyncLoop<Buffer> {
     this.assertOpen();
     if ((this.style as Style) === 'packet') {
@@ -224,7 +166,6 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     return new ReceivedChunks(this, options);
   }
 
-  /** Sends small pieces at once instead of gathering them: TCP_NODELAY. */
   setNoDelay(noDelay = true): this {
     return this.setOption(SocketOption.NoDelay, validate.boolean(noDelay, 'noDelay') ? 1 : 0);
   }
@@ -243,12 +184,25 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     return this.localEnd()?.port;
   }
 
+  get localFamily(): 'IPv4' | 'IPv6' | undefined {
+    return this.localEnd()?.family;
+  }
+
   get remoteAddress(): string | undefined {
     return this.remoteEnd()?.address;
   }
 
   get remotePort(): number | undefined {
     return this.remoteEnd()?.port;
+  }
+
+  get remoteFamily(): 'IPv4' | 'IPv6' | undefined {
+    return this.remoteEnd()?.family;
+  }
+
+  reset(): Answer<S, void> {
+    if (!this.closed) this.setOption(SocketOption.Reset, 0);
+    return this.close();
   }
 
   /** @internal Sends a received buffer of `feeder`, which is released when it is sent. */
@@ -496,7 +450,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   constructor(socket: TcpSocket<'await'>, options: SocketChunkOptions = {}) {
     validate.options(options);
     validate.known(options, 'options', CHUNK_OPTIONS);
-    super(socket.lane, options);
+    super(socket, Kind.Receive, options);
     this.socket = socket;
     this.id = socket.id;
     this.lends = validate.boolean(options.lend ?? false, 'options.lend');
@@ -519,7 +473,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
     this.token = -1;
     this.inFlight--;
     const { words } = this.lane;
-    if (error !== 0) this.end(error);
+    if (error !== 0) this.ended(error);
     else if (result === 0) this.ending = true;
     else {
       this.chunk = words[at + Slot.CHUNK / 4]!;
@@ -554,14 +508,8 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   /** @internal While nothing is in flight that could be cancelled. */
   cancelled(): void {
     this.socket.waiting = undefined;
-    this.end(ECANCELED);
+    this.ended(ECANCELED);
     this.wake();
-  }
-
-  /** Whoever has closed the socket knows: the loop ends. Everything else it throws. */
-  private end(error: number): void {
-    if (this.socket.closed && error === ECANCELED) this.ending = true;
-    else this.fail(failure(error, Kind.Receive, this.socket.subject()));
   }
 
   protected override proceed(): void {

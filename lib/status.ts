@@ -2,59 +2,58 @@
  * What `file.stat()` resolves to.
  */
 import { constants } from 'node:fs';
-import type { FileStatus } from './api';
+import type { BigIntFileStatus, FileStatus } from './api';
 import type { Lane } from './lane';
 import type { Aftermath } from './operation';
 
-const FIELDS = 13;
 /** Bytes of the block native code writes the status to. */
 export const STATUS_BYTES = 4096;
 
-/** The FileStatus of lib/api.ts. */
-export class Status implements FileStatus {
-  readonly size: number;
-  readonly blocks: number;
-  readonly ino: number;
-  readonly dev: number;
-  readonly nlink: number;
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly blksize: number;
-  readonly atimeMs: number;
-  readonly mtimeMs: number;
-  readonly ctimeMs: number;
-  readonly birthtimeMs: number;
+/** The order in which native code tells them. */
+const enum Field {
+  Size,
+  Blocks,
+  Ino,
+  Dev,
+  Nlink,
+  Mode,
+  Uid,
+  Gid,
+  Blksize,
+  Atime,
+  Mtime,
+  Ctime,
+  Birthtime,
+}
 
-  /** @internal Little-endian numbers at `start` of `bytes`. */
-  constructor(bytes: Buffer, start: number) {
-    const field = (index: number): number => bytes.readDoubleLE(start + index * 8);
-    this.size = field(0);
-    this.blocks = field(1);
-    this.ino = field(2);
-    this.dev = field(3);
-    this.nlink = field(4);
-    this.mode = field(5);
-    this.uid = field(6);
-    this.gid = field(7);
-    this.blksize = field(8);
-    this.atimeMs = field(9);
-    this.mtimeMs = field(10);
-    this.ctimeMs = field(11);
-    this.birthtimeMs = field(FIELDS - 1);
-  }
+/** Little-endian integers of 64 bits at `start` of `bytes`; times in nanoseconds. */
+type Fields = (field: Field) => bigint;
+
+const NANOSECONDS = 1_000_000n;
+
+/** Milliseconds with their fraction, as exact as a double can be. */
+const milliseconds = (time: bigint): number =>
+  Number(time / NANOSECONDS) + Number(time % NANOSECONDS) / 1e6;
+
+/** What both kinds of a status tell. */
+abstract class Times {
+  abstract readonly mode: number | bigint;
+  abstract readonly atimeMs: number | bigint;
+  abstract readonly mtimeMs: number | bigint;
+  abstract readonly ctimeMs: number | bigint;
+  abstract readonly birthtimeMs: number | bigint;
 
   get atime(): Date {
-    return new Date(this.atimeMs);
+    return new Date(Number(this.atimeMs));
   }
   get mtime(): Date {
-    return new Date(this.mtimeMs);
+    return new Date(Number(this.mtimeMs));
   }
   get ctime(): Date {
-    return new Date(this.ctimeMs);
+    return new Date(Number(this.ctimeMs));
   }
   get birthtime(): Date {
-    return new Date(this.birthtimeMs);
+    return new Date(Number(this.birthtimeMs));
   }
 
   isFile(): boolean {
@@ -80,7 +79,91 @@ export class Status implements FileStatus {
   }
 
   private is(type: number): boolean {
-    return (this.mode & constants.S_IFMT) === type;
+    return (Number(this.mode) & constants.S_IFMT) === type;
+  }
+}
+
+/** The FileStatus of lib/api.ts. */
+class Status extends Times implements FileStatus {
+  readonly size: number;
+  readonly blocks: number;
+  readonly ino: number;
+  readonly dev: number;
+  readonly nlink: number;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly blksize: number;
+  readonly atimeMs: number;
+  readonly mtimeMs: number;
+  readonly ctimeMs: number;
+  readonly birthtimeMs: number;
+
+  constructor(field: Fields) {
+    super();
+    const number = (which: Field): number => Number(field(which));
+    this.size = number(Field.Size);
+    this.blocks = number(Field.Blocks);
+    this.ino = number(Field.Ino);
+    this.dev = number(Field.Dev);
+    this.nlink = number(Field.Nlink);
+    this.mode = number(Field.Mode);
+    this.uid = number(Field.Uid);
+    this.gid = number(Field.Gid);
+    this.blksize = number(Field.Blksize);
+    this.atimeMs = milliseconds(field(Field.Atime));
+    this.mtimeMs = milliseconds(field(Field.Mtime));
+    this.ctimeMs = milliseconds(field(Field.Ctime));
+    this.birthtimeMs = milliseconds(field(Field.Birthtime));
+  }
+}
+
+/** The BigIntFileStatus of lib/api.ts. */
+class BigIntStatus extends Times implements BigIntFileStatus {
+  readonly size: bigint;
+  readonly blocks: bigint;
+  readonly ino: bigint;
+  readonly dev: bigint;
+  readonly nlink: bigint;
+  readonly mode: bigint;
+  readonly uid: bigint;
+  readonly gid: bigint;
+  readonly blksize: bigint;
+  readonly atimeNs: bigint;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+  readonly birthtimeNs: bigint;
+
+  constructor(field: Fields) {
+    super();
+    // Those that have all 64 bits.
+    const unsigned = (which: Field): bigint => BigInt.asUintN(64, field(which));
+    this.size = unsigned(Field.Size);
+    this.blocks = unsigned(Field.Blocks);
+    this.ino = unsigned(Field.Ino);
+    this.dev = unsigned(Field.Dev);
+    this.nlink = unsigned(Field.Nlink);
+    this.mode = field(Field.Mode);
+    this.uid = field(Field.Uid);
+    this.gid = field(Field.Gid);
+    this.blksize = field(Field.Blksize);
+    this.atimeNs = field(Field.Atime);
+    this.mtimeNs = field(Field.Mtime);
+    this.ctimeNs = field(Field.Ctime);
+    this.birthtimeNs = field(Field.Birthtime);
+  }
+
+  get atimeMs(): bigint {
+    return this.atimeNs / NANOSECONDS;
+  }
+  get mtimeMs(): bigint {
+    return this.mtimeNs / NANOSECONDS;
+  }
+  get ctimeMs(): bigint {
+    return this.ctimeNs / NANOSECONDS;
+  }
+  get birthtimeMs(): bigint {
+    return this.birthtimeNs / NANOSECONDS;
   }
 }
 
@@ -97,8 +180,10 @@ export class StatusBlock implements Aftermath {
     this.start = lane.memory.start;
   }
 
-  read(): FileStatus {
-    return new Status(this.lane.memory.bytes(this.chunk), this.start);
+  read(bigint: boolean): FileStatus | BigIntFileStatus {
+    const bytes = this.lane.memory.bytes(this.chunk);
+    const field: Fields = (which) => bytes.readBigInt64LE(this.start + which * 8);
+    return bigint ? new BigIntStatus(field) : new Status(field);
   }
 
   after(): void {

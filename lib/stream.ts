@@ -6,7 +6,9 @@
  * more promises for each value.
  */
 import type { AsyncLoop } from './api';
-import { abortError, invalidState } from './errors';
+import { LibraryError, type Kind } from './binding';
+import { abortError, ECANCELED, failure, invalidState } from './errors';
+import type { Handle, Style } from './handle';
 import type { Entry, Lane } from './lane';
 import { Watch, type OperationOptions, type Stoppable } from './operation';
 import * as validate from './validate';
@@ -16,6 +18,9 @@ type Result<T> = IteratorResult<T, undefined>;
 export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
   protected readonly lane: Lane;
   protected readonly options: OperationOptions;
+  /** What it goes over, by operations of this kind. */
+  protected readonly handle: Handle<Style>;
+  protected readonly kind: Kind;
   /** What the iterator ends with, once everything is back. */
   protected failure: Error | undefined = undefined;
   /** Nothing more is submitted. */
@@ -30,8 +35,10 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
     this.resolve = resolve;
   };
 
-  constructor(lane: Lane, options: OperationOptions) {
-    this.lane = lane;
+  constructor(handle: Handle<Style>, kind: Kind, options: OperationOptions) {
+    this.lane = handle.lane;
+    this.handle = handle;
+    this.kind = kind;
     this.options = options;
     this.signal = validate.signal(options.signal);
   }
@@ -42,6 +49,7 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
     }
     if (this.finished) return Promise.resolve({ done: true, value: undefined });
     this.heed();
+    if (this.lane.closed) this.ended(LibraryError.PortClosed);
     try {
       this.proceed();
     } catch (error) {
@@ -101,6 +109,20 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
   protected fail(error: Error | undefined): void {
     this.failure ??= error;
     this.ending = true;
+  }
+
+  /**
+   * An operation of the loop has failed. Whoever has closed the handle, or left its port, knows: the
+   * loop ends. Everything else it throws.
+   */
+  protected ended(error: number): void {
+    const { lane, handle } = this;
+    const own =
+      error === (LibraryError.PortClosed as number)
+        ? lane.left
+        : handle.closed && (error === ECANCELED || error === (LibraryError.HandleClosed as number));
+    if (own) this.ending = true;
+    else this.fail(failure(error, this.kind, handle.subject()));
   }
 
   /** Something has changed: answers whoever waits, if that is possible now. */

@@ -4,7 +4,7 @@
 import type * as api from './api';
 import type { TimerStartOptions } from './api';
 import { Kind, NO_CHUNK } from './binding';
-import { ECANCELED, failure, invalidState, type Subject } from './errors';
+import { invalidState, type Subject } from './errors';
 import { asNothing, Handle, type Answer, type Style } from './handle';
 import type { OperationOptions } from './operation';
 import { Stream } from './stream';
@@ -28,11 +28,6 @@ export class Timer<S extends Style = Style> extends Handle<S> {
     return this.request(Kind.Timer, asNothing, options, milliseconds(delay, 'delay'));
   }
 
-  /**
-   * `for await (const count of timer.every(100))`: a turn each `interval` milliseconds; `count` is
-   * how often the timer has fired since the last turn, more than 1 when the loop was late. Ends
-   * when the timer is closed, and with `signal`; a timeout is refused.
-   */
   every(this: Timer<'await'>, interval: number, options?: OperationOptions): api.AsyncLoop<number> {
     this.assertStyle('await', 'every()');
     const time = milliseconds(interval, 'interval');
@@ -40,7 +35,6 @@ export class Timer<S extends Style = Style> extends Handle<S> {
     return new Ticks(this, time, options);
   }
 
-  /** Packet style: a `fired` packet after `delay` milliseconds, and again with `repeat`. */
   start(this: Timer<'packet'>, delay: number, options: TimerStartOptions = {}): void {
     this.assertStyle('packet', 'start()');
     validate.options(options);
@@ -53,7 +47,6 @@ export class Timer<S extends Style = Style> extends Handle<S> {
     this.request(Kind.Timer, asNothing, undefined, first, repeat === false ? 0 : interval);
   }
 
-  /** Packet style: stops it; the last packet has the code `ECANCELED`. */
   stop(this: Timer<'packet'>): void {
     this.cancel();
   }
@@ -88,15 +81,14 @@ class Ticks extends Stream<number> {
     if (options.timeout !== undefined) {
       throw validate.invalidValue('options.timeout', 'is not for a timer', options.timeout);
     }
-    super(timer.lane, options);
+    super(timer, Kind.Timer, options);
     this.timer = timer;
     this.interval = interval;
   }
 
   override answered(error: number, result: number, _at: number, more: boolean): void {
     if (error === 0) this.count += result;
-    else if (error === ECANCELED && this.timer.closed) this.ending = true;
-    else this.fail(failure(error, Kind.Timer, this.timer.subject()));
+    else this.ended(error);
     if (!more) {
       this.token = -1;
       this.inFlight--;

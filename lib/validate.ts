@@ -66,6 +66,10 @@ export function boolean(value: unknown, name: string): boolean {
   return value;
 }
 
+export function list(value: unknown, name: string): void {
+  if (!Array.isArray(value)) throw invalidType(name, 'an instance of Array', value);
+}
+
 export function callback(value: unknown, name: string): void {
   if (typeof value !== 'function') throw invalidType(name, 'of type function', value);
 }

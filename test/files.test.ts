@@ -309,6 +309,12 @@ test('stat, allocate', async () => {
     false,
     true,
   ]);
+  const [exact, exactly] = [await file.stat({ bigint: true }), statSync(name, { bigint: true })];
+  for (const key of ['size', 'ino', 'dev', 'mode', 'blksize', 'mtimeMs', 'mtimeNs'] as const) {
+    expect(exact[key]).toBe(exactly[key]);
+  }
+  expect([exact.isFile(), exact.isFIFO(), exact.mtime]).toEqual([true, false, exactly.mtime]);
+  expect(() => file.stat({ bigint: 1 as never })).toThrow(TypeError);
   const grown = await port.open(name, 'r+');
   const refused = await grown.allocate(0, 100_000).then(() => undefined, codeOf);
   if (refused) expect(refused).toBe(windows ? 'ENOTSUP' : 'EOPNOTSUPP');

@@ -1,8 +1,13 @@
-import { describe, expect, test } from 'vitest';
+import { fstatSync, statSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { writtenFifo } from './support/fifo';
 import {
+  codeOf,
   connectedPair,
   drivers,
   failureOf,
+  library,
   newPort,
   newSeed,
   pattern,
@@ -12,6 +17,7 @@ import {
   temporaryFile,
   turns,
   until,
+  windows,
   withRawPeer,
   type CompletionPort,
 } from './support/harness';
@@ -214,6 +220,121 @@ test('loops end when the program itself closes what they go over', async () => {
     await timer.close();
   }
   expect(ticks).toBeGreaterThan(0);
+});
+
+test('loops end when the program itself leaves the port, and closes it, but not when another does', async () => {
+  for (const end of ['detach', 'close'] as const) {
+    const port = newPort();
+    const { server } = await connectedPair(port);
+    const listener = await port.listen({ host: '127.0.0.1', port: 0 });
+    const fifo = await port.open((await writtenFifo()).name);
+    const [timer, other] = [port.timer(), port.timer()];
+    const loops: AsyncIterable<unknown>[] = [
+      server,
+      listener,
+      fifo.chunks(),
+      timer.every(3_600_000),
+      port.packets(),
+    ];
+    const waiting = loops.map(async (loop) => {
+      for await (const turn of loop) expect(turn).toBeUndefined();
+    });
+    // One that is in a turn meanwhile ends with the next, or after what had come by then.
+    const late = other.every(1);
+    expect((await late.next()).done).toBe(false);
+    await turns(2);
+    await port[end]();
+    await Promise.all(waiting);
+    const [last, next] = [await late.next(), await late.next()];
+    expect([last.done, next.done]).toContain(true);
+  }
+  const port = newPort();
+  const { client, server } = await connectedPair(port);
+  const late = server.chunks();
+  await client.send('x');
+  expect((await late.next()).done).toBe(false);
+  const waiting = (async () => {
+    for await (const bytes of client) expect(bytes).toBeUndefined();
+  })();
+  await turns(2);
+  const code = `import(${JSON.stringify(library)}).then(({ CompletionPort }) =>
+    CompletionPort.attach(require('node:worker_threads').workerData).close());`;
+  const worker = new Worker(code, { eval: true, workerData: port.token, execArgv: [] });
+  onTestFinished(async () => void (await worker.terminate()));
+  // Whoever closes a port closes its handles first.
+  expect(['ECANCELED', 'ERR_PORT_CLOSED']).toContain(codeOf(await failureOf(() => waiting)));
+  await until(() => port.closed);
+  expect(codeOf(await failureOf(() => late.next()))).toBe('ERR_PORT_CLOSED');
+});
+
+test('reset() closes with a reset, and throws away what was not sent', async () => {
+  const port = newPort();
+  const { client, server } = await connectedPair(port);
+  const reading = failureOf(() => client.receive());
+  await turns(1);
+  await server.reset();
+  expect(codeOf(await reading)).toBe('ECONNRESET');
+  expect(server.closed).toBe(true);
+  await server.reset();
+  const keyed = await connectedPair(port);
+  const { port: number } = (await port.listen({ host: '127.0.0.1', port: 0, key: 9 })).address()!;
+  const peer = await port.connect({ host: '127.0.0.1', port: number });
+  const types: string[] = [];
+  while (!types.includes('closed')) {
+    for (const packet of port.get(8)) {
+      types.push(packet.type);
+      if (packet.type === 'accepted') packet.accepted!.reset();
+    }
+  }
+  expect(codeOf(await failureOf(() => peer.receive()))).toBe('ECONNRESET');
+  await keyed.client.close();
+});
+
+test('fd: the descriptor, until it is closed', async () => {
+  const port = newPort();
+  const { client, server } = await connectedPair(port);
+  const name = temporaryFile('some bytes');
+  const file = await port.open(name);
+  const listener = await port.listen({ host: '127.0.0.1', port: 0 });
+  const handles = [client, server, file, listener];
+  if (windows) {
+    expect(handles.map(({ fd }) => fd)).toEqual([-1, -1, -1, -1]);
+    return;
+  }
+  expect(new Set(handles.map(({ fd }) => fd)).size).toBe(4);
+  expect(fstatSync(file.fd).ino).toBe(statSync(name).ino);
+  expect(fstatSync(server.fd).isSocket()).toBe(true);
+  for (const handle of handles) {
+    const closing = handle.close();
+    expect(handle.fd).toBe(-1);
+    await closing;
+  }
+});
+
+test('families of both ends', async () => {
+  const port = newPort();
+  const { client, server } = await connectedPair(port);
+  expect([client.localFamily, client.remoteFamily, server.remoteFamily]).toEqual([
+    'IPv4',
+    'IPv4',
+    'IPv4',
+  ]);
+  await client.close();
+  await server.close();
+  expect(server.localFamily).toBe(undefined);
+});
+
+test("a timeout of the program's own says so; the system's does not", async () => {
+  const port = newPort();
+  const { client } = await connectedPair(port);
+  const error = await failureOf(() => client.receive({ timeout: 1 }));
+  expect(error).toMatchObject({ code: 'ETIMEDOUT', syscall: 'read', timeout: true });
+  expect((error as NodeJS.ErrnoException).errno).toBeLessThan(0);
+  const timer = port.timer();
+  const late = await failureOf(() => timer.wait(3_600_000, { timeout: 1 }));
+  expect(late).toMatchObject({ code: 'ETIMEDOUT', timeout: true });
+  const refused = await failureOf(() => port.connect({ host: '127.0.0.1', port: 1 }));
+  expect('timeout' in refused).toBe(false);
 });
 
 test.each([

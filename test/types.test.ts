@@ -61,6 +61,26 @@ const right: Record<string, string> = {
     const either: cp.ListenerHandle | cp.KeyedListener = await port.listen({ port: 1, key: maybe });
     if (either.style === 'packet') either.handOff(port);
     void [connected, awaited, packets];`,
+  'a file is read and written whole': `
+    const bytes: Buffer = await file.readFile();
+    const text: string = await file.readFile('utf8');
+    const also: string = await file.readFile({ encoding: 'latin1', signal, timeout: 5 });
+    await file.writeFile(['a', bytes], { flush: true });
+    await file.appendFile((async function* () { yield 'x'; })());
+    const { mtimeNs }: cp.BigIntFileStatus = await file.stat({ bigint: true });
+    const size: number = (await file.stat()).size;
+    const fd: number = keyedFile.fd + listener.fd + socket.fd;
+    void [text, also, mtimeNs, size, fd];`,
+  'a connection is reset': `
+    await socket.reset();
+    const nothing: void = keyed.reset();
+    void nothing;`,
+  'memory is leased': `
+    using lease = port.lease(4096);
+    await socket.send(lease.bytes.subarray(0, 5));`,
+  'a pipeline is waited for': `
+    await pipeline.ready({ signal, timeout: 1000 });
+    await pipeline.listen('work', { port: 0, timeout: 1000 });`,
   'a packet is told apart by its type': `
     function step(packet: cp.Packet): void {
       if (packet.type === 'accepted') packet.accepted?.receive();
@@ -117,6 +137,11 @@ const right: Record<string, string> = {
 
 /** Programs that must not compile; what the compiler has to say. */
 const wrong: Record<string, readonly [program: string, message: RegExp]> = {
+  'a keyed file read whole': ['void keyedFile.readFile();', /'readFile' does not exist/],
+  'a pipeline that is awaited as a property': [
+    'await pipeline.ready.then();',
+    /'then' does not exist/,
+  ],
   'a loop over a keyed socket': ['for await (const x of keyed) x;', /asyncIterator/],
   'chunks of a keyed socket': ['keyed.chunks();', /'chunks' does not exist/],
   'a signal for a keyed send': ["keyed.send('x', { signal });", /'signal' does not exist/],

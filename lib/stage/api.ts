@@ -6,6 +6,7 @@
  */
 import type { EventEmitter } from 'node:events';
 import type {
+  AwaitOptions,
   BufferOptions,
   Data,
   DriverName,
@@ -451,7 +452,7 @@ export interface PipelineOptions {
 }
 
 /** Where a stage listens; `signal` closes the listener when it is aborted. */
-export type StageListenOptions = Omit<ListenOptions, 'key' | 'timeout'>;
+export type StageListenOptions = Omit<ListenOptions, 'key'>;
 
 /** A listener of a pipeline's stage. */
 export interface StageListener extends ListenerAddress, AsyncDisposable {
@@ -617,8 +618,11 @@ export interface PipelineEvents {
  */
 export interface Pipeline<N extends string = string>
   extends EventEmitter<PipelineEvents>, AsyncDisposable {
-  /** Resolves when all threads take packets; rejects with the first failure to load a stage. */
-  readonly ready: Promise<void>;
+  /**
+   * Resolves when all threads take packets; rejects with the first failure to load a stage. `signal`
+   * and `timeout` end the waiting alone.
+   */
+  ready(options?: AwaitOptions): Promise<void>;
   /** Names of the stages. */
   readonly stages: readonly N[];
   /** What carries operations out here. */
@@ -627,7 +631,8 @@ export interface Pipeline<N extends string = string>
   readonly closed: boolean;
   /**
    * Has a stage accept TCP connections: resolves to the listener, with its address. Rejects as
-   * `port.listen` does (`EADDRINUSE`, …). `signal` closes the listener when it is aborted.
+   * `port.listen` does (`EADDRINUSE`, …). `signal` closes the listener when it is aborted; `timeout`
+   * is for setting up, the time until the stages are ready among it.
    */
   listen(stage: N, options: StageListenOptions): Promise<StageListener>;
   /**

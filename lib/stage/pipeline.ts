@@ -7,10 +7,12 @@ import { inspect } from 'node:util';
 import { binding } from '../binding';
 import { abortError, connectionLimit, invalidState, queueFull, systemError } from '../errors';
 import { checkListenOptions, listen as openListener } from '../opening';
-import type { DriverName, ListenerAddress, PortOptions } from '../api';
+import { AWAIT_OPTIONS } from '../operation';
+import type { AwaitOptions, DriverName, ListenerAddress, PortOptions } from '../api';
 import { CompletionPort } from '../port';
 import { now, setTimeout } from '../timers';
 import * as validate from '../validate';
+import { waitFor } from '../wait';
 import { Counter, newCounters, newMeasures, summarize, type Measures } from './counters';
 import type * as api from './api';
 import type {
@@ -70,7 +72,7 @@ const MOST_RECORD_BYTES = 2 ** 32;
 
 /** The Pipeline of lib/stage/api.ts. */
 export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeline {
-  readonly ready: Promise<void>;
+  private readonly opened: Promise<void>;
   private readonly sites: Site[] = [];
   private readonly limit: number;
   private readonly control = new SharedArrayBuffer(4 * Control.COUNT);
@@ -95,8 +97,8 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
       void this.abandon();
       throw error;
     }
-    this.ready = this.open();
-    this.ready.catch(() => undefined);
+    this.opened = this.open();
+    this.opened.catch(() => undefined);
   }
 
   get stages(): readonly string[] {
@@ -111,11 +113,22 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     return this.phase >= Phase.Closing;
   }
 
+  async ready(options: AwaitOptions = {}): Promise<void> {
+    validate.options(options);
+    validate.known(options, 'options', AWAIT_OPTIONS);
+    return waitFor(this.opened, 'ready', options);
+  }
+
   async listen(stage: string, options: StageListenOptions): Promise<StageListener> {
     const site = stageNamed(this.sites, stage);
     checkListenOptions(options);
-    const signal = validate.signal(options.signal);
-    await this.ready;
+    const listening = this.listenAt(site, options);
+    return waitFor(listening, 'listen', options, (late) => void late.close());
+  }
+
+  private async listenAt(site: Site, options: StageListenOptions): Promise<StageListener> {
+    const { signal } = options;
+    await this.opened;
     this.assertOpen();
     if (signal?.aborted) throw abortError(signal.reason);
     const id = await (site.frames?.listen(site.port.lane.native, options) ??
@@ -132,7 +145,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   /** The handle of a listener that one of the stage's threads takes up. */
   private async listenHere(site: Site, options: StageListenOptions): Promise<number> {
     const { lane } = site.port;
-    const setUp = { ...options, signal: undefined, key: LISTENER };
+    const setUp = { ...options, signal: undefined, timeout: undefined, key: LISTENER };
     const { id } = await openListener(lane, setUp, false);
     lane.flush();
     // One of the stage's threads takes it up with this packet.

@@ -17,7 +17,6 @@ import {
   setHandle,
   SubmissionFlag,
 } from '../binding';
-import { ETIMEDOUT } from '../errno';
 import { ECANCELED, failure } from '../errors';
 import type { Consumer } from '../lane';
 import { now } from '../timers';
@@ -307,7 +306,7 @@ export class Runner implements Consumer {
       case Kind.Timer:
         return closeForGood(thread, c);
       case Kind.Shutdown:
-        if (error === ETIMEDOUT) return giveUp(thread, c);
+        if (error === (LibraryError.TimedOut as number)) return giveUp(thread, c);
         return error === 0 ? linger(thread, c) : closeForGood(thread, c);
       case Kind.Receive: {
         const over = error !== 0 || this.words[at + Slot.CHUNK / 4] === NO_CHUNK;

@@ -57,6 +57,8 @@ enum LibraryError : std::int32_t {
   kErrorOperationsPending = -20007,
   kErrorNotOverlapped = -20008,  ///< driver::kNotOverlapped
   kErrorBufferReleased = -20009,
+  kErrorTimedOut =
+      -20010,  ///< the time given with the operation is over; the system says ETIMEDOUT
 };
 
 struct Packet {

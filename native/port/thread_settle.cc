@@ -54,24 +54,17 @@ std::int64_t honest_end(std::int64_t result, const Request& request, Handle& han
   return handle.reset ? -ECONNRESET : 0;
 }
 
-/// lib/file.ts reads these: numbers in this order, times in milliseconds.
+/// lib/status.ts reads these: integers of 64 bits in this order, times in nanoseconds.
 void report_status(Request& request) {
   const driver::FileStatus& s = *request.status;
-  const double values[] = {static_cast<double>(s.size),
-                           static_cast<double>(s.blocks),
-                           static_cast<double>(s.inode),
-                           static_cast<double>(s.device),
-                           static_cast<double>(s.links),
-                           static_cast<double>(s.mode),
-                           static_cast<double>(s.uid),
-                           static_cast<double>(s.gid),
-                           static_cast<double>(s.block_size),
-                           static_cast<double>(s.accessed) / 1e6,
-                           static_cast<double>(s.modified) / 1e6,
-                           static_cast<double>(s.changed) / 1e6,
-                           static_cast<double>(s.created) / 1e6};
+  const auto plain = [](std::uint64_t value) { return static_cast<std::int64_t>(value); };
+  const std::int64_t values[] = {plain(s.size),  plain(s.blocks), plain(s.inode), plain(s.device),
+                                 plain(s.links), s.mode,          s.uid,          s.gid,
+                                 s.block_size,   s.accessed,      s.modified,     s.changed,
+                                 s.created};
   if (request.memory.empty() || request.memory[0].length < sizeof values) return;
-  std::copy(std::begin(values), std::end(values), static_cast<double*>(request.memory[0].base));
+  std::copy(std::begin(values), std::end(values),
+            static_cast<std::int64_t*>(request.memory[0].base));
 }
 
 }  // namespace
@@ -252,7 +245,7 @@ void Thread::deliver(const driver::Completion& completion, bool more, Handle* ha
   }
   const bool not_a_result = result == -ENOBUFS || result == -EINTR || result == -EAGAIN;
   if (request->end != Request::End::kNatural && not_a_result) result = -ECANCELED;
-  if (result == -ECANCELED && request->end == Request::End::kTimedOut) result = -ETIMEDOUT;
+  if (result == -ECANCELED && request->end == Request::End::kTimedOut) result = kErrorTimedOut;
   if (result < 0) {
     packet.error = static_cast<std::int32_t>(result);
     packet.result = static_cast<double>(request->done);

@@ -82,7 +82,7 @@ async function awaiting(serve) {
 const pipeline = async (first, stages, options) => {
   const made = new Pipeline(stages, options);
   const { port: number } = await made.listen(first, listening);
-  await made.ready;
+  await made.ready();
   const stats = () => Object.values(made.stats().stages).map((stage) => stage.port);
   return { number, stats };
 };

@@ -391,3 +391,32 @@ test('allocate: aligned, at least as long as asked for, the same in each thread'
   port.post(1);
   expect(await take(port, 1)).toHaveLength(1);
 });
+
+describe('M2: a lease is released when its scope ends', () => {
+  test('memory that it takes, and memory that is there', async () => {
+    const port = newPort();
+    const lease = port.lease(5000);
+    expect([lease.bytes.length, port.stats().allocatedBytes > 0]).toEqual([5000, true]);
+    lease[Symbol.dispose]();
+    expect([lease.bytes.length, port.stats().allocatedBytes]).toEqual([0, 0]);
+    lease.release(); // no effect
+    const buffer = port.allocate(100);
+    const over = port.lease(buffer);
+    expect(over.bytes).toBe(buffer);
+    port.release(buffer);
+    over.release(); // no effect either
+    const late = port.lease(1);
+    await port.close();
+    late[Symbol.dispose]();
+  });
+
+  test('not twice, and not what is lent or somebody else’s', () => {
+    const port = newPort();
+    const released = port.allocate(10);
+    port.release(released);
+    expect(codeOf(failureNow(() => port.lease(released)))).toBe('ERR_BUFFER_RELEASED');
+    expect(codeOf(failureNow(() => port.lease(Buffer.alloc(5))))).toBe('ERR_INVALID_ARG_VALUE');
+    expect(codeOf(failureNow(() => port.lease('5' as never)))).toBe('ERR_INVALID_ARG_TYPE');
+    expect(codeOf(failureNow(() => port.lease(0)))).toBe('ERR_OUT_OF_RANGE');
+  });
+});

@@ -204,7 +204,7 @@ PORT_TEST("D5 connections are accepted, timers fire and operations time out for 
     REQUIRE(peer.connected);
     CHECK(helper.expect(PacketKind::kAccept).error == 0);
   }
-  CHECK(helper.expect(PacketKind::kReceive).error == -ETIMEDOUT);
+  CHECK(helper.expect(PacketKind::kReceive).error == kErrorTimedOut);
 }
 
 PORT_TEST("O4 an operation in the lane of a busy thread can be cancelled, and its handle closed") {

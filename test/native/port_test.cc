@@ -1594,7 +1594,7 @@ PORT_TEST(
     }
     if (way == 1) member.thread->cancel_handle(c.handle);
     if (way == 3) c.peer.reset();
-    if (way == 2) CHECK(next_of(member, PacketKind::kSendFile).error == -ETIMEDOUT);
+    if (way == 2) CHECK(next_of(member, PacketKind::kSendFile).error == kErrorTimedOut);
     if (way == 3) {
       const std::int32_t error = next_of(member, PacketKind::kSendFile).error;
       // Windows may see only that there is no connection any more.

@@ -315,14 +315,14 @@ PORT_TEST("O6 an operation with a timeout ends with ETIMEDOUT") {
     member.receive(c.handle, true, 0, 20);
     const Packet packet = member.next();
     CHECK(packet.kind == PacketKind::kReceive);
-    CHECK(packet.error == -ETIMEDOUT);
+    CHECK(packet.error == kErrorTimedOut);
   }
   SUBCASE("one that waits behind another") {
     member.receive(c.handle, false);
     member.receive(c.handle, false, 3, 20);
     Packet packet = member.next();
     CHECK(packet.token == 3);
-    CHECK(packet.error == -ETIMEDOUT);
+    CHECK(packet.error == kErrorTimedOut);
     REQUIRE(c.peer.write("x"));
     packet = member.next();
     CHECK(packet.error == 0);
@@ -332,7 +332,7 @@ PORT_TEST("O6 an operation with a timeout ends with ETIMEDOUT") {
     member.send(c.handle, std::string(30'000'000, 'x'), 0, 50);
     const Packet packet = member.next();
     CHECK(packet.kind == PacketKind::kSend);
-    CHECK(packet.error == -ETIMEDOUT);
+    CHECK(packet.error == kErrorTimedOut);
     CHECK(packet.result < 30'000'000);
   }
   SUBCASE("but not when it was in time") {
@@ -359,7 +359,7 @@ PORT_TEST("O6 a timer that fires as its timeout passes ends once") {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     const Packet packet = member.next();
     CHECK(packet.kind == PacketKind::kTimer);
-    CHECK((packet.error == 0 || packet.error == -ETIMEDOUT));
+    CHECK((packet.error == 0 || packet.error == kErrorTimedOut));
     CHECK(member.next(0).kind == PacketKind::kNone);
     CHECK(Port::look_up(id).in_flight == 0);
     member.close(id);
@@ -411,7 +411,7 @@ PORT_TEST("O9 a send that ended early cancels the shutdown linked to it") {
   send->timeout = 50;
   send->chain = request(PacketKind::kShutdown, 2);
   member.thread->submit(send, c.handle);
-  CHECK(member.next().error == -ETIMEDOUT);
+  CHECK(member.next().error == kErrorTimedOut);
   const Packet packet = member.next();
   CHECK(packet.token == 2);
   CHECK(packet.error == -ECANCELED);

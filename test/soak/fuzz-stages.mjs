@@ -180,7 +180,7 @@ async function round(directory, documents) {
   pipeline.on('failed', ({ event, error }) => {
     if (!EXPLAINED.has(error.code)) fail(`a handler of ${event}`, error);
   });
-  await pipeline.ready;
+  await pipeline.ready();
   const before = allocated(pipeline);
   const { port } = await pipeline.listen('spool', { host: '127.0.0.1', port: 0 });
   left = documents;

@@ -130,7 +130,7 @@ describe('hand-off under load', () => {
 
   test('a task goes to and fro thousands of times', async () => {
     const pipeline = relays();
-    await pipeline.ready;
+    await pipeline.ready();
     for (let i = 0; i < 8; i++) pipeline.start('ping', 2000);
     await empty(pipeline);
     const { ping, pong } = pipeline.stats().stages as Record<string, { handedOff: number }>;
@@ -144,7 +144,7 @@ describe('hand-off under load', () => {
       data: { to },
     });
     const pipeline = newPipeline({ ping: stage('pong'), pong: stage('ping') });
-    await pipeline.ready;
+    await pipeline.ready();
     for (let i = 0; i < 8; i++) pipeline.start('ping', 500);
     await empty(pipeline);
   });

@@ -41,9 +41,62 @@ test('records that no view could show, 4 GiB and more, are refused with what wou
   });
   const stages = { large: { stage: large, threads: 0 } };
   const pipeline = newPipeline(stages, { maxConnections: 1_000_000 });
-  const error = await failureOf(() => pipeline.ready);
+  const error = await failureOf(() => pipeline.ready());
   expect(codeOf(error)).toBe('ERR_OUT_OF_RANGE');
   expect(error.message).toMatch(/options\.maxConnections.*at most \d+, with records of \d+ bytes/);
+});
+
+describe('waiting for a pipeline', () => {
+  /** A stage whose module is not there before it is let. */
+  const late = (): { pipeline: Pipeline; let: () => void } => {
+    const gate = new Int32Array(new SharedArrayBuffer(4));
+    const stage = fixture('late.mjs');
+    const pipeline = newPipeline({ late: { stage, threads: 1, data: { gate } } });
+    const open = (): void => {
+      Atomics.store(gate, 0, 1);
+      Atomics.notify(gate, 0);
+    };
+    onTestFinished(open);
+    return { pipeline, let: open };
+  };
+
+  test('ends with a signal, or a timeout, and leaves the pipeline alone', async () => {
+    const { pipeline, let: open } = late();
+    const controller = new AbortController();
+    const { signal } = controller;
+    const where = { host: '127.0.0.1', port: 0 };
+    const waiting = [
+      failureOf(() => pipeline.ready({ signal })),
+      failureOf(() => pipeline.listen('late', { ...where, signal })),
+    ];
+    const late1 = await failureOf(() => pipeline.ready({ timeout: 1 }));
+    const late2 = await failureOf(() => pipeline.listen('late', { ...where, timeout: 1 }));
+    expect([late1, late2]).toMatchObject([
+      { code: 'ETIMEDOUT', timeout: true },
+      { code: 'ETIMEDOUT', timeout: true },
+    ]);
+    controller.abort();
+    expect((await Promise.all(waiting)).map(({ name }) => name)).toEqual([
+      'AbortError',
+      'AbortError',
+    ]);
+    open();
+    await pipeline.ready({ timeout: 60_000, signal: new AbortController().signal });
+    // What was given up listens nowhere.
+    await until(() => pipeline.stats().stages['late']!.port.handles === 0);
+    const { port } = await pipeline.listen('late', where);
+    new Client(port).socket.destroy();
+    expect((await failureOf(() => pipeline.ready({ signal }))).name).toBe('AbortError');
+  });
+
+  test('wrong options are refused', async () => {
+    const { pipeline } = late();
+    const code = async (fn: () => unknown): Promise<string | undefined> =>
+      codeOf(await failureOf(fn));
+    expect(await code(() => pipeline.ready({ timeout: -1 }))).toBe('ERR_OUT_OF_RANGE');
+    expect(await code(() => pipeline.ready({ tag: 1 } as never))).toBe('ERR_INVALID_ARG_VALUE');
+    expect(await code(() => pipeline.ready({ signal: 1 as never }))).toBe('ERR_INVALID_ARG_TYPE');
+  });
 });
 
 describe('tasks and messages', () => {
@@ -68,7 +121,7 @@ describe('tasks and messages', () => {
       },
     });
     const pipeline = newPipeline({ idle: { stage, threads: 0 } });
-    await pipeline.ready;
+    await pipeline.ready();
     for (let i = 0; i < 4; i++) pipeline.start('idle');
     await until(() => kept.length === 4);
     expect(codes).toEqual(new Array(6).fill('ERR_CONNECTION_RELEASED'));
@@ -104,7 +157,7 @@ describe('tasks and messages', () => {
       },
     });
     const pipeline = newPipeline({ only: { stage, threads: 0 } });
-    await pipeline.ready;
+    await pipeline.ready();
     pipeline.start('only');
     await empty(pipeline);
     expect([visited, failures]).toEqual([['second', 'third'], ['ERR_UNKNOWN_STATE']]);
@@ -138,7 +191,7 @@ describe('tasks and messages', () => {
 
   test('Q2: a full queue is an error of post(), and false from tryPost()', async () => {
     const pipeline = newPipeline({ here: { stage: here, threads: 0, queueLimit: 4 } });
-    await pipeline.ready;
+    await pipeline.ready();
     const key = pipeline.start('here', -1);
     for (let i = 0; i < 3; i++) pipeline.post(key, -1);
     expect(pipeline.tryPost(key, -1)).toBe(false);
@@ -151,7 +204,7 @@ describe('tasks and messages', () => {
 
   test('start() fails when all records are in use', async () => {
     const pipeline = newPipeline({ here: { stage: here, threads: 0 } }, { maxConnections: 2 });
-    await pipeline.ready;
+    await pipeline.ready();
     const keys = [pipeline.start('here', -1), pipeline.start('here', -1)];
     expect(codeOf(await failureOf(() => pipeline.start('here')))).toBe('ERR_CONNECTION_LIMIT');
     for (const key of keys) pipeline.post(key);
@@ -183,7 +236,7 @@ describe('where a stage runs', () => {
     for (const stage of modules) {
       const data = { loads: new SharedArrayBuffer(4), after: 9 };
       const pipeline = newPipeline({ it: { stage, threads: 1, data } });
-      await pipeline.ready;
+      await pipeline.ready();
       pipeline.start('it', 1);
       await empty(pipeline);
     }
@@ -227,7 +280,7 @@ describe('where a stage runs', () => {
       it: { stage, threads: 0, order: 'state' },
       turn: { stage: turn, threads: 0 },
     });
-    await pipeline.ready;
+    await pipeline.ready();
     const keys = [0, 1, 0, 1].map((value) => pipeline.start('turn', value));
     await until(() => pipeline.connections().every(({ state }) => state === 'a' || state === 'b'));
     // Posted in turns to the one and the other. A thread that was slow just now takes fewer at a time.
@@ -251,7 +304,7 @@ describe('where a stage runs', () => {
       const stage = new URL(${JSON.stringify(fixture('fragile.mjs').href)});
       const data = { loads: new SharedArrayBuffer(4), after: 9 };
       const pipeline = new Pipeline({ it: { stage, threads: 2, data } }, ${JSON.stringify({ driver })});
-      await pipeline.ready;
+      await pipeline.ready();
       setTimeout(async () => { await pipeline.close(); console.log('closed'); }, 50);
     `);
     expect(output).toBe('closed');
@@ -509,7 +562,7 @@ describe('bad input', () => {
       a: { stage: here, threads: 0 },
       b: { stage: other, threads: 0 },
     });
-    const error = await failureOf(() => pipeline.ready);
+    const error = await failureOf(() => pipeline.ready());
     expect(codeOf(error)).toBe('ERR_STAGE_RECORD');
   });
 });

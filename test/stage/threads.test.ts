@@ -175,7 +175,7 @@ describe('a module that does not load', () => {
     const pipeline = newPipeline({
       fragile: { stage: fixture('fragile.mjs'), threads: 2, data: { loads: loads(), how } },
     });
-    const error = await failureOf(() => pipeline.ready);
+    const error = await failureOf(() => pipeline.ready());
     const codes: Record<string, string | undefined> = {
       throw: 'FRAGILE',
       exit: 'ERR_STAGE_THREAD_EXIT',
@@ -199,7 +199,7 @@ describe('a module that does not load', () => {
       },
     });
     const failed = new Promise<Error>((resolve) => pipeline.once('error', resolve));
-    await pipeline.ready;
+    await pipeline.ready();
     pipeline.start('fragile', 99);
     expect(codeOf(await failed)).toBe('FRAGILE');
     await pipeline.close();

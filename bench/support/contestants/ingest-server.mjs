@@ -80,7 +80,7 @@ async function byFrames({ file, driver }) {
     },
     { driver },
   );
-  await pipeline.ready;
+  await pipeline.ready();
   return (await pipeline.listen('spool', where)).port;
 }
 

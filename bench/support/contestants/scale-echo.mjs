@@ -45,7 +45,7 @@ async function divide({ driver, threads }) {
 async function pipe({ driver, threads }) {
   assertDriver(driver);
   const pipeline = new Pipeline({ echo: { stage, threads } }, { driver });
-  await pipeline.ready;
+  await pipeline.ready();
   return (await pipeline.listen('echo', where)).port;
 }
 

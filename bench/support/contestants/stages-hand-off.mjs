@@ -31,7 +31,7 @@ async function main() {
   pipeline.on('failed', ({ error }) => {
     throw error;
   });
-  await pipeline.ready;
+  await pipeline.ready();
   if (sockets) await connect(pipeline, keys);
   else for (let i = 0; i < keys; i++) pipeline.start('a');
   report(await observe({ ...times, count: () => hops(pipeline) }));

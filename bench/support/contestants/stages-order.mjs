@@ -14,7 +14,7 @@ async function main() {
   pipeline.on('failed', ({ error }) => {
     throw error;
   });
-  await pipeline.ready;
+  await pipeline.ready();
   // So that each goes ways of its own.
   for (let i = 0; i < TASKS; i++) pipeline.start('work', i);
   report(await observe({ ...times, count: () => pipeline.stats().stages.work.packets }));

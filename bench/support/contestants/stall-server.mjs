@@ -31,7 +31,7 @@ async function inWorkers({ driver, threads, style, kind, amount }) {
 async function inStage({ driver, threads, kind, amount }) {
   assertDriver(driver);
   const pipeline = new Pipeline({ echo: { stage, threads, data: { kind, amount } } }, { driver });
-  await pipeline.ready;
+  await pipeline.ready();
   return (await pipeline.listen('echo', where)).port;
 }
 
