@@ -377,13 +377,13 @@ PORT_TEST("O9 linked operations run in order, a failure cancels the rest") {
     member.allocate("linked", 6, *write);
     write->chain = request(PacketKind::kSync, 2);
     write->chain->chain = request(PacketKind::kStat, 3);
-    member.allocate(nullptr, 13 * sizeof(double), *write->chain->chain);
-    double* status = static_cast<double*>(write->chain->chain->memory[0].base);
+    member.allocate(nullptr, 13 * sizeof(std::int64_t), *write->chain->chain);
+    std::int64_t* status = static_cast<std::int64_t*>(write->chain->chain->memory[0].base);
     member.thread->submit(write, id);
     return status;
   };
   SUBCASE("success") {
-    const double* status = chain(open_file(member, file.path(), driver::kOpenWrite));
+    const std::int64_t* status = chain(open_file(member, file.path(), driver::kOpenWrite));
     for (const std::uint32_t token : {1u, 2u, 3u}) {
       const Packet packet = member.next();
       CHECK(packet.token == token);
