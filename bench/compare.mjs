@@ -52,6 +52,12 @@ const chunks = ['io_uring', 'epoll'].map((driver) => ({
   },
 }));
 
+const loading = {
+  name: 'loading the main entry',
+  measure: (folder, { warmUp, seconds }) =>
+    run(script('load-ours.mjs', { warmUp, seconds }, folder)),
+};
+
 const now = 'now';
 const before = 'before';
 
@@ -63,7 +69,7 @@ export default {
   /** Differences of a few percent are looked for. */
   rounds: 10,
   metrics: ['rate', 'cpu'],
-  rows: [...echoes, ...posts, ...reads, ...chunks],
+  rows: [...echoes, ...posts, ...reads, ...chunks, loading],
   contestants: {
     [before]: { folder: ({ baseline }) => baseline },
     [now]: { folder: () => undefined },

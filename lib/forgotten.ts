@@ -8,6 +8,8 @@ import { checks } from './checks';
 /** Read when the library is loaded: what is not checked costs nothing. */
 export const checksHandles = checks('handles');
 
+/** The library's folder: in a bundle for ES modules there is no `__dirname`. */
+const here = typeof __dirname === 'string' ? __dirname : undefined;
 /** Frames looked at: those of the library come first. */
 const DEPTH = 30;
 
@@ -39,7 +41,7 @@ function stackOf(above: (...args: never[]) => unknown): string {
   Error.captureStackTrace(holder, above);
   Error.stackTraceLimit = stackTraceLimit;
   const [, ...lines] = holder.stack.split('\n');
-  const own = lines.findIndex((line) => !line.includes(__dirname));
+  const own = lines.findIndex((line) => here === undefined || !line.includes(here));
   return `\n${lines.slice(Math.max(own, 0)).join('\n')}`;
 }
 

@@ -98,14 +98,14 @@ export class Operation<T> extends Promise<T> implements Entry {
 
   /** @internal An operation that failed before it was submitted. */
   static failed<T>(lane: Lane, kind: Kind, error: Error): Operation<T> {
-    const operation = new Operation<T>(lane, kind, {}, undefined);
+    const operation = ofNothing<T>(lane, kind);
     operation.fail(error);
     return operation;
   }
 
   /** @internal An operation that had nothing to do. */
   static done<T>(lane: Lane, kind: Kind, value: T): Operation<T> {
-    const operation = new Operation<T>(lane, kind, {}, undefined);
+    const operation = ofNothing<T>(lane, kind);
     operation.fulfil(value);
     return operation;
   }
@@ -172,6 +172,11 @@ export class Operation<T> extends Promise<T> implements Entry {
     if (this.abandoned) void this.then(undefined, ignore);
     this.reject(error);
   }
+}
+
+/** One that is never submitted. (A class that names itself is renamed by the bundler.) */
+function ofNothing<T>(lane: Lane, kind: Kind): Operation<T> {
+  return new Operation<T>(lane, kind, {}, undefined);
 }
 
 /** Anything a signal can stop. */

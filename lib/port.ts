@@ -97,8 +97,7 @@ export class CompletionPort implements api.CompletionPort {
     const { concurrency = binding.availableParallelism() } = tokenOf(port);
     const known = attached.get(id);
     if (known !== undefined) return known;
-    const native = laneOf(() => binding.attachPort(id), 'attach');
-    return new CompletionPort(undefined, native, concurrency);
+    return attachedTo(id, concurrency);
   }
 
   get token(): PortToken {
@@ -337,6 +336,12 @@ export class CompletionPort implements api.CompletionPort {
       if (lane.closed) return;
     }
   }
+}
+
+/** This thread's part of a port. (A class that names itself is renamed by the bundler.) */
+function attachedTo(id: number, concurrency: number): CompletionPort {
+  const native = laneOf(() => binding.attachPort(id), 'attach');
+  return new CompletionPort(undefined, native, concurrency);
 }
 
 /** `K` says which style was asked for; the key that was given, which the operation makes. */

@@ -36,7 +36,6 @@ const heavy = ['http', '_http_server', 'net', 'dns', 'worker_threads', 'internal
 
 test('the main entry loads no stages, no pools, no inspector and no modules for the network', async () => {
   const { files, modules } = await loadedBy('dist/index.js');
-  expect(files).toContain('port.js');
   expect(files.filter((file) => /^(stage\/|stages|doctor|cli)/.test(file))).toEqual([]);
   expect(modules.filter((name) => heavy.includes(name))).toEqual([]);
 });
@@ -60,4 +59,23 @@ test('each entry exports its own values, and no others', async () => {
   const values = (entry: object): string[] => named(entry).filter((n) => n !== 'module.exports');
   expect(values(main).sort()).toEqual(['CompletionPort']);
   expect(values(stages).sort()).toEqual(['Pipeline', 'defineStage', 'frames']);
+});
+
+test('the main entry is one file, whose modules other entries share; names stay', async () => {
+  const { files } = await loadedBy('dist/index.js');
+  expect(files.sort()).toEqual(['core.js', 'index.js', 'loader.js']);
+  const output = await outputOf(
+    `
+    import { createRequire } from 'node:module';
+    import path from 'node:path';
+    const require = createRequire(path.resolve('x.js'));
+    const { CompletionPort } = require('./dist/index.js');
+    const { Lane } = require('./dist/lane.js');
+    const port = new CompletionPort();
+    const error = (() => { try { port.post('x'); } catch (error) { return error; } })();
+    console.log(port.lane instanceof Lane, CompletionPort.name, error.stack.includes('CompletionPort.post'));
+    await port.close();`,
+    { bare: true },
+  );
+  expect(output).toBe('true CompletionPort true');
 });
