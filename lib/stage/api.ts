@@ -8,6 +8,7 @@ import type { EventEmitter } from 'node:events';
 import type {
   AwaitOptions,
   BufferOptions,
+  CompletionPort,
   Data,
   DriverName,
   FileChunkOptions,
@@ -259,6 +260,16 @@ export interface Handlers<C, S extends string> {
   failed?(this: void, c: C, error: Error): Result<S>;
 }
 
+/** What `setup` and `teardown` of a stage are given: the same object in both. */
+export interface StageContext {
+  /** The stage's port, to which this thread is attached. Its handles without a key are this thread's. */
+  readonly port: CompletionPort;
+  /** The name of the stage. */
+  readonly stage: string;
+  /** Which of the stage's threads it is: 0 and up. */
+  readonly thread: number;
+}
+
 /** What `defineStage` takes. */
 export interface StageDefinition<R extends RecordFields, S extends string, L> {
   /** The fields this stage uses, shared by name with the pipeline's other stages. */
@@ -268,6 +279,19 @@ export interface StageDefinition<R extends RecordFields, S extends string, L> {
    * connection then stays with that thread as long as it is at this stage.
    */
   local?(this: void, c: Connection<R, S, undefined>): L;
+  /**
+   * Opens what the handlers of one thread share, with the thread's port: a log, a file to send from.
+   * Runs in each thread of the stage before it takes packets, in those that take the place of dead
+   * ones as well; a promise is waited for. What it throws ends the pipeline: `ready()` rejects with
+   * it, or `error` tells it.
+   */
+  setup?(this: void, context: StageContext): void | Promise<void>;
+  /**
+   * Ends what `setup` began: writes what is left, closes files. Runs in each thread when the pipeline
+   * closes, after its last packet and before it leaves the port; not in a thread that dies. It has 10
+   * seconds. `close()` rejects with what it throws, when all else is closed.
+   */
+  teardown?(this: void, context: StageContext): void | Promise<void>;
   /** The state a connection begins in. Default: the first of `states`. */
   readonly initial?: NoInfer<S>;
   readonly states: { readonly [K in S]: Handlers<Connection<R, S, L>, NoInfer<S>> };

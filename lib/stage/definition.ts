@@ -4,7 +4,7 @@
  */
 import { coded } from '../errors';
 import * as validate from '../validate';
-import type { HandlerResult, RecordFields, Stage, StageDefinition } from './api';
+import type { HandlerResult, RecordFields, Stage, StageContext, StageDefinition } from './api';
 import type { Connection } from './connection';
 import { checkFields } from './fields';
 
@@ -40,6 +40,8 @@ export interface Machine {
   readonly indexes: ReadonlyMap<string, State>;
   readonly initial: State;
   readonly local: ((c: AnyConnection) => unknown) | undefined;
+  readonly setup: ((context: StageContext) => void | Promise<void>) | undefined;
+  readonly teardown: ((context: StageContext) => void | Promise<void>) | undefined;
 }
 
 /** Bit 7 of a record's state says something else. */
@@ -81,7 +83,7 @@ export function defineStage<
   if (typeof definition !== 'object' || definition === null) {
     throw validate.invalidType('definition', 'of type object', definition);
   }
-  const known = ['record', 'local', 'initial', 'states', 'otherwise'];
+  const known = ['record', 'local', 'setup', 'teardown', 'initial', 'states', 'otherwise'];
   for (const name of Object.keys(definition)) {
     if (!known.includes(name)) throw unknownName(`definition.${name}`, known, name);
   }
@@ -99,6 +101,8 @@ export function machineOf(stage: unknown): Machine | undefined {
 interface Untyped {
   readonly record?: unknown;
   readonly local?: unknown;
+  readonly setup?: unknown;
+  readonly teardown?: unknown;
   readonly initial?: unknown;
   readonly states?: unknown;
   readonly otherwise?: unknown;
@@ -106,8 +110,10 @@ interface Untyped {
 
 function compile(definition: Untyped): Machine {
   const record = checkFields(definition.record);
-  const { local, states, otherwise = {} } = definition;
-  if (local !== undefined) validate.callback(local, 'definition.local');
+  const { local, setup, teardown, states, otherwise = {} } = definition;
+  for (const [name, given] of Object.entries({ local, setup, teardown })) {
+    if (given !== undefined) validate.callback(given, `definition.${name}`);
+  }
   if (typeof states !== 'object' || states === null) {
     throw validate.invalidType('definition.states', 'of type object', states);
   }
@@ -132,6 +138,8 @@ function compile(definition: Untyped): Machine {
     indexes: new Map(compiled.map((state) => [state.name, state])),
     initial: first,
     local: local as Machine['local'],
+    setup: setup as Machine['setup'],
+    teardown: teardown as Machine['teardown'],
   };
 }
 

@@ -11,6 +11,8 @@ export interface WorkerOptions {
   readonly stage: string;
   /** Index of the stage. */
   readonly index: number;
+  /** Which of its threads this is. */
+  readonly thread: number;
   /** URL of the stage's module. */
   readonly module: string;
   /** Given to a module that exports a function. */
@@ -30,7 +32,13 @@ export interface FailureMessage {
 
 /** From a worker. */
 export type FromWorker =
-  | { readonly type: 'loaded'; readonly fields: RecordFields; readonly states: readonly string[] }
+  | {
+      readonly type: 'loaded';
+      readonly fields: RecordFields;
+      readonly states: readonly string[];
+      /** Whether the stage has a `teardown`. */
+      readonly tearsDown: boolean;
+    }
   | { readonly type: 'refused'; readonly error: PlainError }
   | {
       readonly type: 'ready';
@@ -38,7 +46,8 @@ export type FromWorker =
       readonly handling: RecordableHistogram;
     }
   | { readonly type: 'failures'; readonly failures: readonly FailureMessage[] }
-  | { readonly type: 'left' };
+  /** It has left the port. `error`: what its `teardown` threw. */
+  | { readonly type: 'left'; readonly error: PlainError | undefined };
 
 /** To a worker. */
 export type ToWorker = { readonly type: 'plan'; readonly plan: Plan } | { readonly type: 'leave' };

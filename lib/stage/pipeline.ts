@@ -31,13 +31,13 @@ import type {
   StageStats,
 } from './api';
 import { machineOf } from './definition';
-import { pipelineClosed, publish } from './failures';
+import { asError, pipelineClosed, publish } from './failures';
 import { layOut } from './fields';
 import { Frames, frameStates } from './frames';
 import { countConnections, countStates, eachRecord, listConnections } from './inspect';
 import { checkStages, MOST_CONNECTIONS, stageNamed, type StageSpecification } from './options';
 import { StageListener } from './listener';
-import { Pool, type Loaded } from './pool';
+import { Pool, TEARDOWN, type Loaded } from './pool';
 import { Header, LISTENER, Records } from './record';
 import { Runner } from './runner';
 import { Control, StageThread, type Plan, type StageInfo } from './thread';
@@ -53,6 +53,8 @@ interface Site {
   readonly listeners: Set<StageListener>;
   /** Of a native stage, once it runs. */
   frames: Frames | undefined;
+  /** Of a stage that runs here, once its `setup` is done. */
+  teardown: (() => Promise<void>) | undefined;
 }
 
 const enum Phase {
@@ -247,6 +249,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
       measures,
       listeners: new Set<StageListener>(),
       frames: undefined,
+      teardown: undefined,
     };
     const base = { name, specification, port, ...own };
     if (specification.threads === 0 || specification.native !== undefined) {
@@ -276,7 +279,8 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
       if (this.closed) throw pipelineClosed();
       this.phase = Phase.Open;
     } catch (error) {
-      if (!this.closed) this.closing ??= this.shutDown(0);
+      if (this.closed) throw pipelineClosed();
+      this.close().catch(ignored);
       throw error;
     }
   }
@@ -317,11 +321,16 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
       site.frames = new Frames(native, own, following, plan.records, threads, cpus);
       return;
     }
+    const machine = machineOf(site.specification.here)!;
+    const context = { port: site.port, stage: site.name, thread: 0 };
+    await machine.setup?.(context);
+    if (this.closed) return;
+    site.teardown = async () => machine.teardown?.(context);
     const thread = new StageThread({
       port: site.port,
-      machine: machineOf(site.specification.here)!,
+      machine,
       plan,
-      index: site.specification.index,
+      index,
       memory: this.records!.memory,
       counters: site.counters,
       measures: site.measures,
@@ -356,7 +365,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
 
   private broken(error: Error): void {
     if (this.closed) return;
-    void this.close();
+    this.close().catch(ignored);
     this.emit('error', error);
   }
 
@@ -386,10 +395,11 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     for (const site of this.sites) site.frames?.closeConnections();
     await this.empty(GRACE, () => this.closeConnections());
     await Promise.all(this.inspectors.map((inspector) => inspector.close()));
-    await this.abandon();
+    const failures = await this.abandon();
     if (this.recordsId !== 0) binding.closeRecords(this.recordsId);
     this.phase = Phase.Closed;
     this.emit('close');
+    if (failures.length > 0) throw failures[0]!;
   }
 
   private stopListening(): void {
@@ -418,12 +428,26 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     });
   }
 
-  /** Whatever is left goes with the threads and the ports. */
-  private async abandon(): Promise<void> {
-    await Promise.all(this.sites.map(async (site) => site.pool?.leave()));
+  /** Whatever is left goes with the threads and the ports. What the stages' `teardown` threw. */
+  private async abandon(): Promise<Error[]> {
+    const left = await Promise.allSettled(this.sites.map((site) => leave(site)));
     for (const site of this.sites) site.frames?.close();
     await Promise.all(this.sites.map((site) => site.port.close()));
+    return left.flatMap((one) => (one.status === 'rejected' ? [one.reason as Error] : []));
   }
+}
+
+/** Something else went wrong before, and is told. */
+function ignored(): void {
+  // A `teardown` failed as well.
+}
+
+async function leave(site: Site): Promise<void> {
+  await site.pool?.leave();
+  if (site.teardown === undefined) return;
+  await waitFor(site.teardown(), 'teardown', { timeout: TEARDOWN }).catch((error: unknown) => {
+    throw asError(error);
+  });
 }
 
 function portOptions(stage: StageSpecification, options: PipelineOptions): PortOptions {

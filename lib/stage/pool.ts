@@ -9,15 +9,16 @@ import type { CompletionPort } from '../port';
 import { now, setTimeout } from '../timers';
 import { Counter, newCounters } from './counters';
 import type { RecordFields, StageFailure } from './api';
-import { asError, fromPlain } from './failures';
+import { asError, fromPlain, pipelineClosed } from './failures';
 import type { FromWorker, ToWorker, WorkerOptions } from './messages';
 import type { Plan } from './thread';
 
 /** So many deaths in so many milliseconds without a packet handled in between are too many. */
 const MOST_DEATHS = 5;
 const DEATHS_WITHIN = 10_000;
-/** How long a thread has for leaving by itself, in milliseconds. */
+/** How long a thread has for leaving by itself, without and with a `teardown`, in milliseconds. */
 const LEAVING = 1000;
+export const TEARDOWN = 10_000;
 
 /** Looked up when it is wanted: in a bundle for ES modules there is no `__dirname`. */
 const program = (): string => path.join(__dirname, 'worker.js');
@@ -56,6 +57,8 @@ interface Seat {
   loaded: Deferred<Loaded>;
   ready: Deferred<void>;
   left: Deferred<void>;
+  /** It, or one before it, has taken packets. */
+  started: boolean;
 }
 
 export class Pool {
@@ -65,6 +68,8 @@ export class Pool {
   private readonly deaths: { readonly at: number; readonly packets: number }[] = [];
   private plan: Plan | undefined = undefined;
   private leaving = false;
+  /** Whether the stage has a `teardown`. */
+  private tearsDown = false;
 
   constructor(options: PoolOptions) {
     this.options = options;
@@ -84,16 +89,24 @@ export class Pool {
     await Promise.all(this.seats.map((seat) => seat.ready.promise));
   }
 
-  /** The threads leave the port and end; one that does not in time is ended. */
+  /**
+   * The threads leave the port and end; one that does not in time is ended. Rejects with what a
+   * `teardown` threw, when all have ended.
+   */
   async leave(): Promise<void> {
     this.leaving = true;
-    await Promise.all(
-      this.seats.map(async (seat) => {
-        say(seat, { type: 'leave' });
-        await Promise.race([seat.left.promise, after(LEAVING)]);
-        await seat.worker.terminate();
-      }),
-    );
+    const left = await Promise.allSettled(this.seats.map((seat) => this.vacate(seat)));
+    for (const one of left) if (one.status === 'rejected') throw one.reason;
+  }
+
+  private async vacate(seat: Seat): Promise<void> {
+    seat.ready.reject(pipelineClosed());
+    say(seat, { type: 'leave' });
+    try {
+      await Promise.race([seat.left.promise, after(this.tearsDown ? TEARDOWN : LEAVING)]);
+    } finally {
+      await seat.worker.terminate();
+    }
   }
 
   get threads(): number {
@@ -138,6 +151,7 @@ export class Pool {
       loaded: deferred(),
       ready: deferred(),
       left: deferred(),
+      started: false,
     };
     this.listen(seat);
     return seat;
@@ -149,6 +163,7 @@ export class Pool {
       token: port.token,
       stage,
       index: this.options.index,
+      thread: index,
       module,
       data,
       cpu: cpus.length > 0 ? cpus[index % cpus.length] : undefined,
@@ -178,6 +193,7 @@ export class Pool {
   private heard(seat: Seat, message: FromWorker): void {
     switch (message.type) {
       case 'loaded':
+        this.tearsDown = message.tearsDown;
         seat.loaded.resolve({ fields: message.fields, states: message.states });
         if (this.plan !== undefined) say(seat, { type: 'plan', plan: this.plan });
         break;
@@ -187,6 +203,7 @@ export class Pool {
       case 'ready':
         seat.queueing = message.queueing;
         seat.handling = message.handling;
+        seat.started = true;
         seat.ready.resolve();
         break;
       case 'failures':
@@ -199,14 +216,15 @@ export class Pool {
         }
         break;
       case 'left':
-        seat.left.resolve();
+        if (message.error === undefined) seat.left.resolve();
+        else seat.left.reject(fromPlain(message.error));
     }
   }
 
-  /** The module could be loaded before: a replacement that can't is as good as dead. */
+  /** Its module can't be loaded, or its `setup` fails, which those of another thread did not. */
   private refused(seat: Seat, error: Error): void {
     Object.assign(error, { stage: this.options.stage });
-    if (this.plan !== undefined) this.options.onBroken(error);
+    if (seat.started) this.options.onBroken(error);
     seat.loaded.reject(error);
     seat.ready.reject(error);
   }

@@ -9,8 +9,8 @@ import { CompletionPort } from '../port';
 import { setImmediate } from '../timers';
 import { newMeasures } from './counters';
 import { machineOf, type Machine } from './definition';
-import type { StageFailure } from './api';
-import { asError, toPlain } from './failures';
+import type { StageContext, StageFailure } from './api';
+import { asError, toPlain, type PlainError } from './failures';
 import type { FailureMessage, FromWorker, ToWorker, WorkerOptions } from './messages';
 import { loadStage } from './module';
 import { Runner } from './runner';
@@ -43,39 +43,85 @@ function bindToCpu(cpu: number): void {
   if (error < 0) throw systemError(error, 'sched_setaffinity', {});
 }
 
-function run(machine: Machine, plan: Plan): CompletionPort {
-  const port = CompletionPort.attach(options.token);
-  const measures = newMeasures();
-  const thread = new StageThread({
-    port,
-    machine,
-    plan,
-    index: options.index,
-    memory: binding.recordMemory(plan.records),
-    counters: new Float64Array(options.counters),
-    measures,
-    byState: options.byState,
-    onFailure,
-  });
-  new Runner(thread, () => undefined);
-  tell({ type: 'ready', ...measures });
-  return port;
+/** The stage's port, and what runs it here. */
+class Seat {
+  private readonly context: StageContext = {
+    port: CompletionPort.attach(options.token),
+    stage: options.stage,
+    thread: options.thread,
+  };
+  private readonly machine: Machine;
+  /** What `setup` began is to be ended. */
+  private settled = false;
+  private leaving = false;
+
+  constructor(machine: Machine) {
+    this.machine = machine;
+  }
+
+  async run(plan: Plan): Promise<void> {
+    await this.machine.setup?.(this.context);
+    if (this.leaving) return;
+    this.settled = true;
+    const measures = newMeasures();
+    const thread = new StageThread({
+      port: this.context.port as CompletionPort,
+      machine: this.machine,
+      plan,
+      index: options.index,
+      memory: binding.recordMemory(plan.records),
+      counters: new Float64Array(options.counters),
+      measures,
+      byState: options.byState,
+      onFailure,
+    });
+    new Runner(thread, () => undefined);
+    tell({ type: 'ready', ...measures });
+  }
+
+  async leave(): Promise<void> {
+    this.leaving = true;
+    let thrown: PlainError | undefined;
+    if (this.settled && this.machine.teardown !== undefined) {
+      try {
+        await this.machine.teardown(this.context);
+      } catch (error) {
+        thrown = toPlain(asError(error));
+      }
+    }
+    this.context.port.detach();
+    tell({ type: 'left', error: thrown });
+  }
+
+  /** Whether what went wrong concerns nobody any more. */
+  get over(): boolean {
+    return this.leaving;
+  }
+}
+
+function refuse(error: unknown): void {
+  tell({ type: 'refused', error: toPlain(asError(error)) });
 }
 
 async function main(): Promise<void> {
   if (options.cpu !== undefined) bindToCpu(options.cpu);
   const stage = await loadStage(options.stage, options.module, options.data);
   const machine = machineOf(stage)!;
-  let port: CompletionPort | undefined;
+  let seat: Seat | undefined;
   pipeline.on('message', (message: ToWorker) => {
     if (message.type === 'plan') {
-      port = run(machine, message.plan);
+      const taken = (seat = new Seat(machine));
+      taken.run(message.plan).catch((error: unknown) => {
+        if (!taken.over) refuse(error);
+      });
+    } else if (seat === undefined) {
+      tell({ type: 'left', error: undefined });
     } else {
-      port?.detach();
-      tell({ type: 'left' });
+      void seat.leave();
     }
   });
-  tell({ type: 'loaded', fields: stage.record, states: stage.states });
+  const tearsDown = machine.teardown !== undefined;
+  tell({ type: 'loaded', fields: stage.record, states: stage.states, tearsDown });
 }
 
-main().catch((error: unknown) => tell({ type: 'refused', error: toPlain(asError(error)) }));
+main().catch(refuse);

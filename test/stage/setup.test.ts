@@ -1,0 +1,94 @@
+/** `setup` and `teardown`: what the handlers of one thread share. */
+import { readFileSync } from 'node:fs';
+import { expect, onTestFinished, test } from 'vitest';
+import { codeOf, failureOf, temporaryFile, until } from '../support/harness';
+import { fixture, Pipeline } from '../support/stages';
+import { prepared } from './fixtures/prepared.mjs';
+
+interface Options {
+  readonly fails?: string;
+  readonly hangs?: boolean;
+}
+
+function begun(threads: number, options: Options = {}): { pipeline: Pipeline; lines(): string[] } {
+  const log = temporaryFile('');
+  const data = { log, ...options };
+  const stage = threads === 0 ? prepared(data) : fixture('prepared.mjs');
+  const pipeline = new Pipeline({
+    work: { stage, threads, data: threads === 0 ? undefined : data },
+  });
+  onTestFinished(() => pipeline.close().catch(() => undefined));
+  return { pipeline, lines: () => readFileSync(log, 'utf8').trim().split('\n') };
+}
+
+const starts = (all: string[], what: RegExp): string[] => all.filter((line) => what.test(line));
+
+test.each([0, 1, 3])('run once in each of %d threads, around its packets', async (threads) => {
+  const { pipeline, lines } = begun(threads);
+  await pipeline.ready();
+  const names = Array.from({ length: Math.max(1, threads) }, (_, i) => `work ${i}`);
+  expect(lines().sort()).toEqual(names.map((name) => `${name} begins`));
+  for (let i = 0; i < 20; i++) pipeline.start('work', 100 + i);
+  await until(() => pipeline.stats().connections === 0);
+  await pipeline.close();
+  const all = lines();
+  expect(starts(all, /writes/)).toHaveLength(20);
+  expect(starts(all, /ends/).sort()).toEqual(names.map((name) => `${name} ends`));
+  for (const name of names) {
+    const own = all.filter((line) => line.startsWith(name));
+    expect([own[0], own.at(-1)]).toEqual([`${name} begins`, `${name} ends`]);
+  }
+});
+
+test.each([0, 2])('a setup that throws: ready() rejects with it (%d threads)', async (threads) => {
+  const { pipeline, lines } = begun(threads, { fails: 'setup' });
+  const error = await failureOf(() => pipeline.ready());
+  expect([codeOf(error), error.message]).toEqual(['NOT_TODAY', 'not today']);
+  await pipeline.close();
+  // What did not begin does not end.
+  expect(starts(lines(), /ends/)).toEqual([]);
+});
+
+test.each([0, 2])(
+  'a teardown that throws: all is closed, then close() rejects (%d threads)',
+  async (threads) => {
+    const { pipeline, lines } = begun(threads, { fails: 'teardown' });
+    await pipeline.ready();
+    let closed = 0;
+    pipeline.on('close', () => closed++);
+    const closing = pipeline.close();
+    expect((await failureOf(() => closing)).message).toBe('no good end');
+    expect([closed, pipeline.closed, pipeline.close() === closing]).toEqual([1, true, true]);
+    expect(starts(lines(), /ends/)).toHaveLength(Math.max(1, threads));
+  },
+);
+
+test.each([0, 1])('a pipeline can be closed while a setup waits (%d threads)', async (threads) => {
+  const { pipeline, lines } = begun(threads, { hangs: true });
+  const ready = failureOf(() => pipeline.ready());
+  await until(() => lines().includes('work 0 begins'));
+  await pipeline.close();
+  await ready;
+  expect(lines()).toEqual(['work 0 begins']);
+});
+
+test('a thread that takes the place of a dead one runs setup; the dead one no teardown', async () => {
+  const { pipeline, lines } = begun(1);
+  await pipeline.ready();
+  pipeline.start('work', 13);
+  await until(() => starts(lines(), /begins/).length === 2);
+  pipeline.start('work', 7);
+  await until(() => lines().includes('work 0 writes 7'));
+  await pipeline.close();
+  expect(lines()).toEqual(['work 0 begins', 'work 0 begins', 'work 0 writes 7', 'work 0 ends']);
+});
+
+test('a replacement whose setup throws ends the pipeline with an error', async () => {
+  const { pipeline } = begun(1, { fails: 'second setup' });
+  await pipeline.ready();
+  const failed = new Promise<Error>((resolve) => pipeline.on('error', resolve));
+  const closed = new Promise<void>((resolve) => pipeline.on('close', () => resolve()));
+  pipeline.start('work', 13);
+  expect((await failed).message).toBe('not today');
+  await closed;
+});
