@@ -402,8 +402,10 @@ export interface NativeLane {
   watchDeadline(key: number): void;
   /** Puts received bytes, a packet's, behind those the connection brings along already; they are no longer this thread's. False (and released) when `key` names no record. */
   stash(key: number, chunk: number, start: number, length: number): boolean;
-  /** Takes the first of them out: where they are is in `place`. How many; 0 when there are none; a negative errno, and nothing is taken, when there is no memory to show them in. */
-  unstash(key: number): number;
+  /** Takes the first of them out, or the first two (`joined`) as one: where they are is in `place`. How many; 0 when there are none; a negative errno, and nothing is taken, when there is no memory to show them in. */
+  unstash(key: number, joined: boolean): number;
+  /** Copies `bytes`, and puts them in front of those that the connection brings along; `merges`: they are one with the first of them. 0 or a negative errno. */
+  unread(key: number, bytes: Uint8Array, merges: boolean): number;
   /** Start, from the document's own, and length of each document that came with the one of `key`; undefined where it came alone. */
   documentParts(key: number): Uint32Array | undefined;
   /** 2 to the 32nd times their number, and how many bytes they all are with their delimiters; 0 bytes where they have none, or lie in a file. */

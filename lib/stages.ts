@@ -41,6 +41,7 @@ export type {
   Reply,
   Stage,
   StageBatch,
+  StageContext,
   StageDefinition,
   StageDocument,
   StageFailure,

@@ -187,6 +187,13 @@ export interface Connection<
   send(data: Data | readonly Data[]): boolean;
   /** Sends `data`, if any, and then the end of the stream; receiving goes on. False as from `send`. */
   end(data?: Data | readonly Data[]): boolean;
+  /**
+   * Gives back bytes that are not a whole message yet: `received` is called with them in front of
+   * what follows, on whichever thread that is. When the connection goes to another state or stage,
+   * they are there at once. A copy; 64 KiB at most, `ERR_OUT_OF_RANGE`: `frames` is for longer
+   * messages. `ERR_MEMORY_LIMIT` when the port's memory is used up.
+   */
+  unread(bytes: ArrayBufferView): void;
   /** A `posted` event for this connection, after what waits already. `ERR_QUEUE_FULL`. */
   post(value?: number): void;
   /**
@@ -236,8 +243,8 @@ export interface Handlers<C, S extends string> {
    * such handler nothing is received, and what has arrived waits with the connection.
    */
   received?(this: void, c: C, bytes: Buffer): Result<S>;
-  /** The peer sends no more. Default: close. */
-  ended?(this: void, c: C): Result<S>;
+  /** The peer sends no more. `rest`: what `c.unread` gave back, if anything. Default: close. */
+  ended?(this: void, c: C, rest: Buffer | undefined): Result<S>;
   /** So many bytes of one `c.send` are with the kernel. */
   sent?(this: void, c: C, bytes: number): Result<S>;
   /**

@@ -60,6 +60,8 @@ export const enum Event {
 }
 
 const TRANSITION = Object.freeze({}) as Transition;
+/** Each packet that follows is joined to what was given back: its cost has a bound. */
+const MOST_UNREAD = 65_536;
 /** Some 24 days: what other timers of Node.js can wait at most. */
 const LONGEST = 2 ** 31 - 1;
 
@@ -219,6 +221,26 @@ export class Connection<
     const { lane } = this.thread;
     lane.submit(Kind.Shutdown, SubmissionFlag.Quiet, handle, 0, 0, 0, 0, NO_CHUNK, 0, 0);
     return lane.outgoing.isBelow(handle);
+  }
+
+  unread(bytes: ArrayBufferView): void {
+    this.socket('unread');
+    const { lane, native, records } = this.thread;
+    lane.memory.check(validate.view(bytes, 'bytes'));
+    const { buffer, byteOffset, byteLength } = bytes;
+    if (byteLength === 0) return;
+    const { words } = records;
+    const [stashed, held] = [(this.at + Header.STASHED) >>> 2, (this.at + Header.HELD) >>> 2];
+    const all = words[held]! + byteLength;
+    if (all > MOST_UNREAD) {
+      const about = `at most ${MOST_UNREAD} bytes, those given back before among them`;
+      throw validate.outOfRange('bytes', about, all);
+    }
+    const view = new Uint8Array(buffer, byteOffset, byteLength);
+    const result = native.unread(this.name, view, words[held]! > 0);
+    if (result < 0) throw outOfBuffers();
+    words[stashed] = words[stashed]! + byteLength;
+    words[held] = all;
   }
 
   post(value = 0): void {

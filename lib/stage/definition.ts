@@ -23,7 +23,7 @@ export interface State {
   readonly entered: ((c: AnyConnection) => AnyResult) | undefined;
   readonly handedOff: ((c: AnyConnection, from: string) => AnyResult) | undefined;
   readonly received: ((c: AnyConnection, bytes: Buffer) => AnyResult) | undefined;
-  readonly ended: ((c: AnyConnection) => AnyResult) | undefined;
+  readonly ended: ((c: AnyConnection, rest: Buffer | undefined) => AnyResult) | undefined;
   readonly sent: ((c: AnyConnection, bytes: number) => AnyResult) | undefined;
   readonly drain: ((c: AnyConnection) => AnyResult) | undefined;
   readonly posted: ((c: AnyConnection, value: number) => AnyResult) | undefined;

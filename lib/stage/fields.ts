@@ -24,7 +24,7 @@ export interface Layout {
 }
 
 /** Bytes before the first field: lib/stage/record.ts. */
-export const HEADER_SIZE = 72;
+export const HEADER_SIZE = 80;
 const LINE = 64;
 /** So that the longest record is no longer than a receive buffer commonly is. */
 const MOST_BYTES = 32768;

@@ -9,7 +9,7 @@ import { TEXT_PREFIX, type Field, type Layout } from './fields';
 
 /** The header of a record. Offsets in bytes. native/stage/record_table.h asserts the same. */
 export const enum Header {
-  SIZE = 72,
+  SIZE = 80,
   /** u32, the key of the connection: 20 bits of index, 12 of generation; 0: the record is free */
   NAME = 0,
   /** u32, id of the port it is at */
@@ -42,6 +42,8 @@ export const enum Header {
   STASHED = 64,
   /** u32, when the deadline is looked at next, in ticks: see `setDeadline`; 0: never */
   WATCHED = 68,
+  /** u32, of STASHED, in front: what `unread` gave back, which waits for what follows it */
+  HELD = 72,
 }
 
 export const enum RecordFlag {

@@ -90,11 +90,17 @@ function waiting(thread: StageThread, c: Connection): Event {
   const { records } = thread;
   const flags = records.bytes[c.at + Header.FLAGS]!;
   const stashed = records.words[(c.at + Header.STASHED) >>> 2]!;
+  const held = records.words[(c.at + Header.HELD) >>> 2]!;
   if ((flags & RecordFlag.Closing) !== 0) return Event.None;
   if (c.brought && takeMessage(thread, c)) return Event.Posted;
   if (!c.now.listens || isVisiting(thread, c)) return Event.None;
-  if (stashed > 0) return c.now.received === undefined ? Event.None : unstash(thread, c, stashed);
+  if (stashed > held) {
+    if (c.now.received === undefined) return Event.None;
+    return unstash(thread, c, held > 0) ? Event.Received : nextEvent(thread, c);
+  }
   if ((flags & RecordFlag.Ended) === 0 || (flags & RecordFlag.EndTold) !== 0) return Event.None;
+  // What was held for more is all there is.
+  if (held > 0 && !unstash(thread, c, false)) return nextEvent(thread, c);
   records.bytes[c.at + Header.FLAGS] = flags | RecordFlag.EndTold;
   return Event.Ended;
 }
@@ -110,23 +116,34 @@ function takeMessage(thread: StageThread, c: Connection): boolean {
   return true;
 }
 
-function unstash(thread: StageThread, c: Connection, stashed: number): Event {
-  const place = (c.at + Header.STASHED) >>> 2;
-  const length = thread.native.unstash(c.name);
+/**
+ * Takes out what came first of what waits, `joined` with what follows. False, and `failed` is to be
+ * called, where there is no memory to show it in.
+ */
+function unstash(thread: StageThread, c: Connection, joined: boolean): boolean {
+  const { place: piece } = thread;
+  const { words } = thread.records;
+  const [stashed, held] = [(c.at + Header.STASHED) >>> 2, (c.at + Header.HELD) >>> 2];
+  const length = thread.native.unstash(c.name, joined);
   if (length < 0) {
     fail(thread, c, names[Event.Received], outOfBuffers());
-    return nextEvent(thread, c);
+    return false;
   }
+  words[held] = 0;
   if (length === 0) {
-    thread.records.words[place] = 0;
-    return Event.None;
+    words[stashed] = 0;
+    return false;
   }
-  const { place: piece } = thread;
   c.chunk = piece[0]!;
   c.start = piece[1]!;
   c.length = piece[2]!;
-  thread.records.words[place] = stashed - c.length;
-  return Event.Received;
+  words[stashed] = words[stashed]! - c.length;
+  return true;
+}
+
+/** What was given back is for another state, or stage: it need not wait for more. */
+function letHeldGo(thread: StageThread, c: Connection): void {
+  thread.records.words[(c.at + Header.HELD) >>> 2] = 0;
 }
 
 // ---- calling
@@ -150,7 +167,7 @@ function call(thread: StageThread, c: Connection, event: Event): unknown {
     case Event.Posted:
       return state.posted?.(c, c.value);
     case Event.Ended:
-      return state.ended === undefined ? closeNow(c) : state.ended(c);
+      return state.ended === undefined ? closeNow(c) : state.ended(c, restOf(c));
     case Event.Timeout:
       return state.timeout === undefined ? failTimeout(thread, c) : state.timeout(c);
     case Event.Abandoned:
@@ -166,6 +183,11 @@ function call(thread: StageThread, c: Connection, event: Event): unknown {
 
 function nameOfOrigin(thread: StageThread, c: Connection): string {
   return thread.stages[thread.records.bytes[c.at + Header.FROM]!]?.name ?? '';
+}
+
+/** What was given back and nothing followed. */
+function restOf(c: Connection): Buffer | undefined {
+  return c.chunk === NO_CHUNK ? undefined : c.bytesAtHand();
 }
 
 /** The state, or the stage, has changed since the packet was looked at. */
@@ -215,7 +237,7 @@ function done(thread: StageThread, c: Connection, event: Event, result: unknown)
 
 /** What was lent to the handler is taken back. */
 function finish(thread: StageThread, c: Connection, event: Event): void {
-  if (c.chunk !== NO_CHUNK && event === Event.Received) {
+  if (c.chunk !== NO_CHUNK && (event === Event.Received || event === Event.Ended)) {
     thread.release(c.chunk, c.start);
     c.chunk = NO_CHUNK;
   }
@@ -227,6 +249,7 @@ function goTo(thread: StageThread, c: Connection, next: State): void {
   const { records } = thread;
   if (isVisiting(thread, c)) records.bytes[c.at + Header.FROM] = NONE; // it stays
   c.now = next;
+  letHeldGo(thread, c);
   records.bytes[c.at + Header.STATE] = next.index;
   records.numbers[(c.at + Header.SINCE) >>> 3] = monotonic();
   if (next.entered !== undefined) c.todo |= Todo.Entered;
@@ -299,11 +322,16 @@ function rest(thread: StageThread, c: Connection): void {
   if (!c.now.listens) return;
   const { bytes, words } = thread.records;
   const flags = bytes[c.at + Header.FLAGS]!;
-  if ((flags & NOT_RECEIVING) !== 0 || words[(c.at + Header.STASHED) >>> 2] !== 0) return;
+  if ((flags & NOT_RECEIVING) !== 0 || hasMore(words, c)) return;
   const handle = handleAt(words, (c.at + Header.HANDLE) >>> 2);
   if (handle === 0) return;
   bytes[c.at + Header.FLAGS] = flags | RecordFlag.Receiving;
   thread.lane.submit(Kind.Receive, 0, handle, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+}
+
+/** Whether more is there than what waits for what follows it. */
+function hasMore(words: Uint32Array, c: Connection): boolean {
+  return words[(c.at + Header.STASHED) >>> 2] !== words[(c.at + Header.HELD) >>> 2];
 }
 
 /**
@@ -423,6 +451,7 @@ function handOff(thread: StageThread, c: Connection): void {
   numbers[(c.at + Header.DEADLINE) >>> 3] = 0;
   numbers[(c.at + Header.SINCE) >>> 3] = monotonic();
   thread.dropLocal(c.name);
+  letHeldGo(thread, c);
   if (handle !== 0) thread.lane.handles.get(handle)?.gone();
   thread.count(Counter.HandedOff);
   if (c.chunk !== NO_CHUNK) unwanted(thread, c);

@@ -70,6 +70,7 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
                       InstanceMethod<&NativeLane::release_record>("releaseRecord"),
                       InstanceMethod<&NativeLane::watch_deadline>("watchDeadline"),
                       InstanceMethod<&NativeLane::stash>("stash"),
+                      InstanceMethod<&NativeLane::unread>("unread"),
                       InstanceMethod<&NativeLane::unstash>("unstash"),
                       InstanceMethod<&NativeLane::take_message>("takeMessage"),
                       InstanceMethod<&NativeLane::document_parts>("documentParts"),

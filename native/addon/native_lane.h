@@ -85,6 +85,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane>, private Outbox {
   Napi::Value release_record(Info info);
   Napi::Value watch_deadline(Info info);
   Napi::Value stash(Info info);
+  Napi::Value unread(Info info);
   Napi::Value unstash(Info info);
   Napi::Value take_message(Info info);
   Napi::Value document_parts(Info info);

@@ -69,23 +69,50 @@ Napi::Value NativeLane::stash(Info info) {
   return Napi::Boolean::New(Env(), true);
 }
 
+Napi::Value NativeLane::unread(Info info) {
+  stage::Cargo* cargo = records().cargo(u32(info[0]));
+  if (cargo == nullptr) return Napi::Number::New(Env(), kErrorHandleClosed);
+  const auto view = info[1].As<Napi::Uint8Array>();
+  const auto length = static_cast<std::uint32_t>(view.ByteLength());
+  const bool merges = info[2].ToBoolean() && !cargo->stash.empty();
+  const std::uint32_t behind = merges ? cargo->stash.front().size() : 0;
+  Place place;
+  if (!thread().allocate(length + behind, place)) return Napi::Number::New(Env(), -ENOMEM);
+  std::uint8_t* out = Chunk::find(place.chunk)->base() + place.offset;
+  std::memcpy(out, view.Data(), length);
+  if (merges) {
+    std::memcpy(out + length, cargo->stash.front().bytes(), behind);
+    cargo->stash.pop_front();
+  }
+  stage::Received bytes(stage::Piece{place, length + behind});
+  bytes.set_aside();
+  cargo->stash.push_front(std::move(bytes));
+  return Napi::Number::New(Env(), 0);
+}
+
 Napi::Value NativeLane::unstash(Info info) {
   stage::Cargo* cargo = records().cargo(u32(info[0]));
-  if (cargo == nullptr || cargo->stash.empty()) return Napi::Number::New(Env(), 0);
-  stage::Received& bytes = cargo->stash.front();
-  const std::uint32_t length = bytes.size();
-  Place place = bytes.place();
-  if (place.chunk == driver::kNoChunk) {
+  const std::size_t count = info[1].ToBoolean() ? 2 : 1;
+  if (cargo == nullptr || cargo->stash.size() < count) return Napi::Number::New(Env(), 0);
+  std::uint32_t length = 0;
+  for (std::size_t i = 0; i < count; ++i) length += cargo->stash[i].size();
+  Place place = cargo->stash.front().place();
+  if (count > 1 || place.chunk == driver::kNoChunk) {
     if (!thread().allocate(length, place)) return Napi::Number::New(Env(), -ENOMEM);
     const Chunk& chunk = *Chunk::find(place.chunk);
-    std::memcpy(chunk.base() + place.offset, bytes.bytes(), length);
+    std::uint8_t* out = chunk.base() + place.offset;
+    for (std::size_t i = 0; i < count; ++i) {
+      const stage::Received& bytes = cargo->stash[i];
+      std::memcpy(out, bytes.bytes(), bytes.size());
+      out += bytes.size();
+    }
     // JavaScript is lent the block: nothing of who had it before.
-    std::memset(chunk.base() + place.offset + length, 0, chunk.block_size() - length);
+    std::memset(out, 0, chunk.block_size() - length);
   } else {
-    place = bytes.let_go();
+    place = cargo->stash.front().let_go();
     BufferPool::assign(place, thread().number());
   }
-  cargo->stash.pop_front();
+  for (std::size_t i = 0; i < count; ++i) cargo->stash.pop_front();
   arrays_->place[0] = place.chunk;
   arrays_->place[1] = place.offset;
   arrays_->place[2] = length;

@@ -176,7 +176,7 @@ void RecordTable::clear(RecordHeader* header) const {
   header->flags = 0;
   header->since = header->document_length = header->received = 0;
   header->document.memory = {driver::kNoChunk, 0};
-  header->number = header->stashed = 0;
+  header->number = header->stashed = header->held = 0;
   std::fill_n(reinterpret_cast<std::uint8_t*>(header + 1), stride_ - sizeof(RecordHeader),
               std::uint8_t{0});
 }
