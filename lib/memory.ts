@@ -16,6 +16,7 @@ import type { Data } from './api';
 import { COPY_BLOCK, NO_CHUNK, type NativeLane } from './binding';
 import { bufferReleased, outOfBuffers } from './errors';
 import type { Lane } from './lane';
+import { ReadMemory } from './reads';
 import * as validate from './validate';
 import { KeptBuffers } from './warnings';
 
@@ -58,6 +59,8 @@ const HIGH = 2 ** 32;
 export const LARGEST_COPY = 64 * 1024 * 1024;
 /** Greatest copy that shares a block with others: a larger one takes a block of its own. */
 const LARGEST_SHARED = COPY_BLOCK / 4;
+/** Blocks of the pool are of this size, or it doubled so many times. */
+const SMALLEST_BLOCK = 4096;
 /** What copies in a shared block begin at a multiple of. */
 const ALIGNMENT = 8;
 /** As many slices as one operation of the kernel takes (IOV_MAX). */
@@ -94,6 +97,8 @@ export class Memory {
   pending = false;
 
   readonly lane: Lane;
+  /** For reads of files, which wait for it. */
+  readonly reads = new ReadMemory(this);
   private readonly native: NativeLane;
   private readonly chunks: (Chunk | undefined)[] = [];
   private readonly owned = new Set<Block>();
@@ -133,6 +138,12 @@ export class Memory {
     this.chunk = Math.floor(place / HIGH);
     this.start = place % HIGH;
     return true;
+  }
+
+  /** Whether `size` bytes are within the memory limit by themselves. */
+  mayEverTake(size: number): boolean {
+    const block = 2 ** Math.ceil(Math.log2(Math.max(size, SMALLEST_BLOCK)));
+    return block <= this.native.memoryLimit;
   }
 
   /** Gives back what no program has seen and no operation uses. */
@@ -186,12 +197,6 @@ export class Memory {
     return view;
   }
 
-  /** Takes `size` bytes to be lent, all at one time. Undefined when the memory limit is reached. */
-  takeToLend(size: number): Block | undefined {
-    if (!this.take(size)) return undefined;
-    return this.exposeExactly(this.chunk, this.start, size);
-  }
-
   /** Lends no more than `length` bytes, until `endLoan`. */
   exposeExactly(chunk: number, start: number, length: number): Block {
     const memory = Buffer.from(this.native.expose(chunk, start, length));
@@ -223,8 +228,8 @@ export class Memory {
   // ---- what the program owns
 
   allocate(size: number): Buffer {
-    const block = this.takeToLend(size);
-    if (block === undefined) throw outOfBuffers();
+    if (!this.take(size)) throw outOfBuffers();
+    const block = this.exposeExactly(this.chunk, this.start, size);
     this.own(block);
     return block.bytes;
   }
