@@ -59,6 +59,10 @@ const HIGH = 2 ** 32;
 export const LARGEST_COPY = 64 * 1024 * 1024;
 /** Greatest copy that shares a block with others: a larger one takes a block of its own. */
 const LARGEST_SHARED = COPY_BLOCK / 4;
+/** Blocks up to this size keep their ArrayBuffers when documents in them are lent, */
+const LARGEST_KEPT = 256 * 1024;
+/** as long as they are no more than this together. */
+const MOST_KEPT = 32 * 1024 * 1024;
 /** Blocks of the pool are of this size, or it doubled so many times. */
 const SMALLEST_BLOCK = 4096;
 /** What copies in a shared block begin at a multiple of. */
@@ -105,6 +109,8 @@ export class Memory {
   private readonly kept = new KeptBuffers();
   /** `COMPLETION_PORT_CHECK=memory`: what was lent is revoked. */
   private readonly checked: boolean;
+  /** Of ArrayBuffers that blocks of documents keep. */
+  private keptBytes = 0;
   private lastBuffer: ArrayBufferLike | undefined;
   private lastBlock: Block | undefined;
 
@@ -201,6 +207,29 @@ export class Memory {
   exposeExactly(chunk: number, start: number, length: number): Block {
     const memory = Buffer.from(this.native.expose(chunk, start, length));
     return new Block(this, chunk, start, memory);
+  }
+
+  /**
+   * The same, from the beginning of a block. Small blocks keep their ArrayBuffer, which holds nothing
+   * behind the bytes: with a new one for each, V8 marks its whole heap again and again to have
+   * the old ones freed, since it counts their bytes as memory that they keep.
+   */
+  lendFirst(index: number, start: number, length: number): Block {
+    const chunk = this.chunks[index] ?? this.load(index);
+    const { blockSize, lent } = chunk;
+    if (this.checked || start % blockSize !== 0 || blockSize > LARGEST_KEPT) {
+      return this.exposeExactly(index, start, length);
+    }
+    const at = start / blockSize;
+    let block = lent[at];
+    if (block === undefined) {
+      if (this.keptBytes + blockSize > MOST_KEPT) return this.exposeExactly(index, start, length);
+      this.keptBytes += blockSize;
+      block = lent[at] = this.exposeExactly(index, start, blockSize);
+    }
+    block.bytes.fill(0, length);
+    block.live = true;
+    return block;
   }
 
   /** What was lent may not be used any more. */
