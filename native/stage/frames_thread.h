@@ -53,7 +53,7 @@ struct Frame {
 
   double gives_up = 0;         ///< milliseconds, 0: never; its deadline without regard to others
   double window_end = 0;       ///< milliseconds; then its rate is looked at
-  std::int64_t window_at = 0;  ///< how far it was when the window began
+  std::int64_t window_at = 0;  ///< how far it was when the window began, where that is known
 
   bool idle() const { return (phase == Phase::kHead || phase == Phase::kBody) && began == 0; }
   FrameState state() const;
