@@ -105,6 +105,7 @@ void FramesThread::run() {
       handle(slot);
       state.store(kSlotDone);
     }
+    tell_next();
   }
 }
 
