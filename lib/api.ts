@@ -318,7 +318,9 @@ export interface FileHandle extends AwaitHandle {
   /**
    * Reads into `target`; resolves to the number of bytes, which may be less than asked for, and is
    * 0 at the end of the file (rule O8). Without a position: goes on where the last read or write
-   * without one ended; several in flight follow each other.
+   * without one ended; several in flight follow each other. Memory that is not the port's is copied
+   * to: where `memoryLimit` is reached that waits its turn, and `ERR_MEMORY_LIMIT` is what a read of
+   * more than the limit gives, one in a chain, and one of a FIFO (rule M7).
    */
   read(target: ArrayBufferView, options?: ReadOptions): Operation<number>;
   read(
@@ -395,7 +397,8 @@ export interface FileHandle extends AwaitHandle {
    * cancels what is in flight; the file stays open.
    *
    * Ends at the end of the file; every chunk but the last has `size` bytes, except of a file
-   * without positions (a FIFO, a terminal), which gives what there is.
+   * without positions (a FIFO, a terminal), which gives what there is. Where `memoryLimit` is
+   * reached the loop reads on one chunk at a time, in turn with others (rule M7).
    */
   chunks(options?: FileChunkOptions): AsyncLoop<Buffer>;
 }
@@ -873,7 +876,8 @@ export interface PortOptions {
   /**
    * Bytes that `allocate`, copies of a program's own memory and documents of native stages may take.
    * What is released is kept for the next of its size, within the same limit. Connections share it:
-   * those that have little to send may go beyond it (rule M7). Default: 1 GiB.
+   * those that have little to send may go beyond it, and so may one read of a file for each thread
+   * (rule M7). Default: 1 GiB.
    */
   readonly memoryLimit?: number | undefined;
   /** Whether packets of one key are held by one thread at a time (rule D8). Default: true. */

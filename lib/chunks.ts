@@ -2,13 +2,15 @@
  * Reading a file in order with several reads in flight ahead of the loop.
  */
 import type { FileChunkOptions } from './api';
-import { Kind, NO_CHUNK } from './binding';
-import { outOfBuffers } from './errors';
+import { Kind, LibraryError, NO_CHUNK } from './binding';
+import { ECANCELED } from './errors';
 import type { File } from './file';
 import type { Entry } from './lane';
 import type { Block, Memory } from './memory';
 import { AWAIT_OPTIONS } from './operation';
+import type { WaitingRead } from './reads';
 import { Stream } from './stream';
+import { queueMicrotask } from './timers';
 import * as validate from './validate';
 
 const CHUNK_OPTIONS = ['size', 'depth', 'position', 'length', 'lend', ...AWAIT_OPTIONS];
@@ -56,25 +58,27 @@ export class FileChunks extends Stream<Buffer> {
     throw new Error('a slot takes the answers');
   }
 
+  /** A read waits for its memory: it is in flight as one that the kernel has. */
+  waits(): void {
+    this.inFlight++;
+  }
+
   /** One of the reads is back. */
-  arrived(slot: Slot): void {
+  arrived(): void {
     this.inFlight--;
+  }
+
+  /** One has all of its bytes, or failed. */
+  landed(slot: Slot): void {
     if (slot === this.slots[this.head] || this.ending) this.wake();
   }
 
-  /** The rest of a read that came back short. */
-  resubmit(slot: Slot): void {
-    this.inFlight--;
-    if (!this.ending && !this.file.closed && !this.lane.closed) {
-      this.submit(slot);
-      return;
-    }
-    slot.flying = false;
-    slot.filled = true;
-    this.wake();
+  /** Whether the rest of a read that came back short is wanted. */
+  get goesOn(): boolean {
+    return !this.ending && !this.file.closed && !this.lane.closed;
   }
 
-  submit(slot: Slot): void {
+  submit(slot: Slot, timeout = validate.timeout(this.options.timeout)): void {
     this.inFlight++;
     slot.token = this.lane.add(slot);
     // Direct I/O wants whole blocks; what lies behind `end` is cut off when the chunk is given out.
@@ -85,7 +89,7 @@ export class FileChunks extends Stream<Buffer> {
       0,
       this.file.id,
       slot.token,
-      validate.timeout(this.options.timeout),
+      timeout,
       slot.offset + slot.got,
       0,
       slot.chunk,
@@ -98,7 +102,9 @@ export class FileChunks extends Stream<Buffer> {
     if (this.slots.length === 0 && !this.ending) this.begin();
     const { lent } = this;
     this.lent = undefined;
-    if (lent !== undefined && lent.renew()) this.refill(lent);
+    if (lent === undefined) return;
+    lent.renew();
+    this.refill(lent);
   }
 
   protected override take(): Buffer | undefined {
@@ -121,7 +127,10 @@ export class FileChunks extends Stream<Buffer> {
   }
 
   protected override cancel(): void {
-    for (const slot of this.slots) if (slot.flying) this.lane.cancel(slot.token);
+    for (const slot of this.slots) {
+      if (slot.waits) slot.leave();
+      else if (slot.flying) this.lane.cancel(slot.token);
+    }
   }
 
   protected override finish(): void {
@@ -136,8 +145,7 @@ export class FileChunks extends Stream<Buffer> {
       this.end === Infinity ? this.depth : Math.ceil((this.end - this.offset) / this.size);
     for (let i = 0; i < Math.min(this.depth, needed); i++) {
       const slot = new Slot(this, this.lane.memory, this.size, this.lends);
-      if (slot.take()) this.slots.push(slot);
-      else if (i === 0) this.fail(outOfBuffers());
+      if (slot.take() || i === 0) this.slots.push(slot);
     }
     if (needed === 0) this.ending = true;
     for (const slot of this.slots) this.refill(slot);
@@ -165,10 +173,16 @@ export class FileChunks extends Stream<Buffer> {
     slot.got = slot.error = 0;
     slot.last = false;
     slot.flying = true;
-    this.submit(slot);
+    if (slot.ready) this.submit(slot);
+    else slot.wait(this.file.isStream, validate.timeout(this.options.timeout));
   }
 
   private giveOut(slot: Slot, bytes: number): Buffer {
+    const { copy } = slot;
+    if (copy !== undefined) {
+      this.refill(slot);
+      return copy.subarray(0, bytes);
+    }
     if (this.lends) {
       this.lent = slot;
       return slot.lend(bytes);
@@ -176,11 +190,6 @@ export class FileChunks extends Stream<Buffer> {
     const own = this.lane.memory.copyOut(slot.chunk, slot.start, bytes);
     this.refill(slot);
     return own;
-  }
-
-  /** There is no memory to read on into. */
-  exhausted(): void {
-    this.fail(outOfBuffers());
   }
 
   /** Reads further ahead may still be under way. */
@@ -191,15 +200,21 @@ export class FileChunks extends Stream<Buffer> {
   }
 }
 
-/** One of the reads, and its memory. */
-class Slot implements Entry {
+/**
+ * One of the reads, and its memory. What it reads beyond the memory limit it copies and gives back
+ * at once, however long the program takes with it.
+ */
+class Slot implements Entry, WaitingRead {
   token = -1;
   /** Where in the file, and how much of it. */
   offset = 0;
   wanted = 0;
   got = 0;
   error = 0;
+  /** Its read is under way, or waits for memory. */
   flying = false;
+  /** It waits for memory. */
+  waits = false;
   /** Holds a chunk that was not given out yet. */
   filled = false;
   /** The file ends with it. */
@@ -207,6 +222,10 @@ class Slot implements Entry {
 
   chunk = NO_CHUNK;
   start = 0;
+  /** What was read beyond the limit. */
+  copy: Buffer | undefined = undefined;
+  /** Its memory lies beyond the limit. */
+  private beyond = false;
   /** As the program sees it, when it is lent. */
   private block: Block | undefined = undefined;
   /** How much of it may hold bytes. */
@@ -215,18 +234,58 @@ class Slot implements Entry {
   constructor(
     private readonly chunks: FileChunks,
     private readonly memory: Memory,
-    private readonly size: number,
+    readonly bytes: number,
     private readonly lends: boolean,
   ) {}
 
+  get file(): File<'await'> {
+    return this.chunks.file;
+  }
+
+  get ready(): boolean {
+    return this.chunk !== NO_CHUNK;
+  }
+
   /** Takes its memory; false when there is none. */
   take(): boolean {
-    if (this.lends) this.block = this.memory.takeToLend(this.size);
-    const taken = this.lends ? this.block !== undefined : this.memory.take(this.size);
-    this.chunk = taken ? this.memory.chunk : NO_CHUNK;
-    this.start = this.memory.start;
-    this.dirty = this.size;
+    const taken = this.memory.reads.take(this.bytes);
+    if (taken) this.takeOver();
     return taken;
+  }
+
+  /** `endless`: the kernel may have to wait for ever, and others would wait as long. */
+  wait(endless: boolean, timeout: number): void {
+    if (this.take()) {
+      this.chunks.submit(this);
+      return;
+    }
+    this.waits = true;
+    this.chunks.waits();
+    if (endless) this.ended(LibraryError.OutOfBuffers);
+    else this.memory.reads.wait(this, timeout);
+  }
+
+  begin(beyond: boolean, timeout: number): void {
+    this.waits = false;
+    this.beyond = beyond;
+    this.chunks.arrived();
+    this.takeOver();
+    this.chunks.submit(this, timeout);
+  }
+
+  /** Answered later, as from the kernel: the loop may be about to give a chunk out. */
+  ended(error: number): void {
+    this.waits = false;
+    this.error = error;
+    queueMicrotask(() => {
+      this.chunks.arrived();
+      this.land();
+    });
+  }
+
+  leave(): void {
+    this.memory.reads.leave(this);
+    this.ended(ECANCELED);
   }
 
   /** Its bytes; what lies behind them is nothing that a clone of the view could show. */
@@ -241,14 +300,10 @@ class Slot implements Entry {
 
   /**
    * The program is done with what was lent. An operation may not be: its bytes stay as they are, and
-   * the slot goes on with other memory. False when there is none.
+   * the slot goes on with other memory.
    */
-  renew(): boolean {
-    if (this.memory.mayReuse(this.block!)) return true;
-    this.drop();
-    if (this.take()) return true;
-    this.chunks.exhausted();
-    return false;
+  renew(): void {
+    if (!this.memory.mayReuse(this.block!)) this.drop();
   }
 
   drop(): void {
@@ -261,13 +316,36 @@ class Slot implements Entry {
   answered(error: number, result: number): void {
     this.got += result;
     this.error = error;
-    if (this.continues(error, result)) {
-      this.chunks.resubmit(this);
-      return;
-    }
+    this.chunks.arrived();
+    if (this.continues(error, result) && this.chunks.goesOn) this.chunks.submit(this);
+    else this.land();
+  }
+
+  private land(): void {
     this.flying = false;
     this.filled = true;
-    this.chunks.arrived(this);
+    if (this.beyond) this.copyAndGiveBack();
+    this.chunks.landed(this);
+  }
+
+  private copyAndGiveBack(): void {
+    const { memory, chunk, start } = this;
+    this.beyond = false;
+    if (memory.lane.closed) this.got = 0;
+    this.copy = this.got > 0 ? memory.copyOut(chunk, start, this.got) : undefined;
+    this.chunk = NO_CHUNK;
+    memory.give(chunk, start);
+    memory.reads.over();
+  }
+
+  private takeOver(): void {
+    const { memory } = this;
+    this.chunk = memory.chunk;
+    this.start = memory.start;
+    this.copy = undefined;
+    if (!this.lends || this.beyond) return;
+    this.block = memory.exposeExactly(this.chunk, this.start, this.bytes);
+    this.dirty = this.bytes;
   }
 
   /** A short read is no end: only a read of 0 is (rule O8). */

@@ -13,11 +13,12 @@ import type {
 } from './api';
 import { FileChunks } from './chunks';
 import { invalidState, outOfBuffers, type Subject } from './errors';
-import { asNothing, asNumber, Handle, type Answer, type Style } from './handle';
+import { answer, asNothing, asNumber, Handle, type Answer, type Style } from './handle';
 import type { Lane } from './lane';
 import { CopyBack } from './copy-back';
 import { LARGEST_COPY } from './memory';
-import type { Aftermath, Decode, OperationOptions } from './operation';
+import { watchSignal, type Aftermath, type Decode, type OperationOptions } from './operation';
+import { LateRead, type ReadBlock } from './reads';
 import { StatusBlock, STATUS_BYTES } from './status';
 import * as validate from './validate';
 import { readFile, writeFile } from './whole-file';
@@ -86,8 +87,7 @@ export class File<S extends Style = Style> extends Handle<S> {
     if (memory.locate(target)) return this.readAt(asNumber, at, length, options, undefined);
     this.assertOwnMemoryAllowed();
     const copied = Math.min(length, LARGEST_COPY);
-    if (!memory.take(copied)) return this.refuse(Kind.Read, outOfBuffers());
-    return this.readAt(asNumber, at, copied, options, new CopyBack(this.lane, [target]));
+    return this.readCopied(justBytes, at, copied, options, [target]);
   }
 
   readv(
@@ -101,19 +101,15 @@ export class File<S extends Style = Style> extends Handle<S> {
     for (const target of targets) memory.check(validate.view(target, 'targets'));
     const at = this.place(position);
     if (!this.admits(options)) return this.aborted(Kind.Read, options);
-    let aftermath: Aftermath | undefined;
     if (!memory.stageInPlace(targets)) {
       this.assertOwnMemoryAllowed();
       const bytes = targets.reduce((sum, target) => sum + target.byteLength, 0);
       if (bytes === 0) return this.transferNothing(Kind.Read, options);
       const copied = Math.min(bytes, LARGEST_COPY);
-      memory.resetStage();
-      if (!memory.take(copied)) return this.refuse(Kind.Read, outOfBuffers());
-      memory.addSlice(copied);
-      aftermath = new CopyBack(this.lane, targets);
+      return this.readCopied(justBytes, at, copied, options, targets);
     }
     if (memory.stagedBytes === 0) return this.transferNothing(Kind.Read, options);
-    return this.transferStaged(Kind.Read, at, options, aftermath);
+    return this.transferStaged(Kind.Read, at, options, undefined);
   }
 
   write(data: Data | readonly Data[], options?: WriteOptions): Answer<S, number>;
@@ -190,11 +186,17 @@ export class File<S extends Style = Style> extends Handle<S> {
     this.assertAwaited('stat');
     const bigint = validate.boolean(options?.bigint ?? false, 'options.bigint');
     if (!this.admits(options)) return this.aborted(Kind.Stat, options);
-    if (!this.lane.memory.take(STATUS_BYTES)) return this.refuse(Kind.Stat, outOfBuffers());
-    const block = new StatusBlock(this.lane);
+    const { lane } = this;
+    const decode = (_: number, block: StatusBlock): FileStatus | BigIntFileStatus =>
+      block.read(bigint);
+    if (!lane.memory.reads.take(STATUS_BYTES)) {
+      const block = (): StatusBlock => new StatusBlock(lane);
+      return this.readLater(Kind.Stat, decode, 0, STATUS_BYTES, options, block);
+    }
+    const block = new StatusBlock(lane);
     const { chunk, start } = block;
-    const decode = (): FileStatus | BigIntFileStatus => block.read(bigint);
-    return this.request(Kind.Stat, decode, options, 0, 0, chunk, start, STATUS_BYTES, 0, block);
+    const read = (): FileStatus | BigIntFileStatus => block.read(bigint);
+    return this.request(Kind.Stat, read, options, 0, 0, chunk, start, STATUS_BYTES, 0, block);
   }
 
   readFile(
@@ -249,6 +251,10 @@ export class File<S extends Style = Style> extends Handle<S> {
     return this.traits.fileKind === 'stream';
   }
 
+  protected override forget(): void {
+    this.lane.memory.reads.cancel(this);
+  }
+
   protected override describe(): Record<string, unknown> {
     return { path: this.path, ...super.describe() };
   }
@@ -264,10 +270,57 @@ export class File<S extends Style = Style> extends Handle<S> {
     const at = this.place(options.position);
     if (!this.admits(options)) return this.aborted(Kind.Read, options);
     if (length === 0) return this.answerNow(Kind.Read, Buffer.alloc(0));
-    if (!memory.take(length)) return this.refuse(Kind.Read, outOfBuffers());
-    const block = new CopyBack(this.lane, []);
-    const decode = (bytes: number): Buffer => memory.copyOut(block.chunk, block.start, bytes);
-    return this.readAt(decode, at, length, options, block);
+    const decode = (bytes: number, block: CopyBack): Buffer =>
+      memory.copyOut(block.chunk, block.start, bytes);
+    return this.readCopied(decode, at, length, options, []);
+  }
+
+  /** Reads into memory of the port's, and from there to where the program wants it. */
+  private readCopied<T>(
+    decode: (bytes: number, block: CopyBack) => T,
+    at: number | undefined,
+    length: number,
+    options: OperationOptions | undefined,
+    targets: readonly ArrayBufferView[],
+  ): Answer<S, T> {
+    const { lane } = this;
+    if (!lane.memory.reads.take(length)) {
+      const block = (): CopyBack => new CopyBack(lane, targets);
+      return this.readLater(Kind.Read, decode, at, length, options, block);
+    }
+    const block = new CopyBack(lane, targets);
+    return this.readAt((bytes) => decode(bytes, block), at, length, options, block);
+  }
+
+  /**
+   * A read that begins when there is memory for it. Not in a chain, whose members are submitted
+   * together; nor of a FIFO or a terminal, for which the kernel may have to wait for ever: others
+   * would wait as long.
+   */
+  private readLater<T, B extends ReadBlock>(
+    kind: Kind,
+    decode: (bytes: number, block: B) => T,
+    at: number | undefined,
+    length: number,
+    options: OperationOptions | undefined,
+    takeOver: () => B,
+  ): Answer<S, T> {
+    const { lane } = this;
+    if (lane.chaining || this.isStream) return this.refuse(kind, outOfBuffers());
+    let block: B | undefined;
+    const back: Aftermath = { after: (error, result) => block?.after(error, result) };
+    const aftermath = at === undefined ? this.advance(length, back) : back;
+    const offset = at ?? this.position - length;
+    const submit = (timeout: number): void => {
+      const { chunk, start } = (block = takeOver());
+      lane.submit(kind, 0, this.id, read.token, timeout, offset, 0, chunk, start, length);
+    };
+    const read = new LateRead<T>(this, kind, length, (bytes) => decode(bytes, block!), submit);
+    read.aftermath = aftermath;
+    if (watchSignal(read, options ?? {})) {
+      lane.memory.reads.wait(read, validate.timeout(options?.timeout));
+    }
+    return answer<S, T>(read);
   }
 
   /** Reads into the memory located or taken last. */
@@ -335,6 +388,10 @@ export class File<S extends Style = Style> extends Handle<S> {
     this.assertOpen();
     if (this.style === 'packet') throw invalidState(`${what} is for files without a key`);
   }
+}
+
+function justBytes(bytes: number): number {
+  return bytes;
 }
 
 /** The modern form of node:fs, where the position is an option. */

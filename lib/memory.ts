@@ -16,6 +16,7 @@ import type { Data } from './api';
 import { COPY_BLOCK, NO_CHUNK, type NativeLane } from './binding';
 import { bufferReleased, outOfBuffers } from './errors';
 import type { Lane } from './lane';
+import { ReadMemory } from './reads';
 import * as validate from './validate';
 import { KeptBuffers } from './warnings';
 
@@ -58,6 +59,12 @@ const HIGH = 2 ** 32;
 export const LARGEST_COPY = 64 * 1024 * 1024;
 /** Greatest copy that shares a block with others: a larger one takes a block of its own. */
 const LARGEST_SHARED = COPY_BLOCK / 4;
+/** Blocks up to this size keep their ArrayBuffers when documents in them are lent, */
+const LARGEST_KEPT = 256 * 1024;
+/** as long as they are no more than this together. */
+const MOST_KEPT = 32 * 1024 * 1024;
+/** Blocks of the pool are of this size, or it doubled so many times. */
+const SMALLEST_BLOCK = 4096;
 /** What copies in a shared block begin at a multiple of. */
 const ALIGNMENT = 8;
 /** As many slices as one operation of the kernel takes (IOV_MAX). */
@@ -94,12 +101,16 @@ export class Memory {
   pending = false;
 
   readonly lane: Lane;
+  /** For reads of files, which wait for it. */
+  readonly reads = new ReadMemory(this);
   private readonly native: NativeLane;
   private readonly chunks: (Chunk | undefined)[] = [];
   private readonly owned = new Set<Block>();
   private readonly kept = new KeptBuffers();
   /** `COMPLETION_PORT_CHECK=memory`: what was lent is revoked. */
   private readonly checked: boolean;
+  /** Of ArrayBuffers that blocks of documents keep. */
+  private keptBytes = 0;
   private lastBuffer: ArrayBufferLike | undefined;
   private lastBlock: Block | undefined;
 
@@ -133,6 +144,12 @@ export class Memory {
     this.chunk = Math.floor(place / HIGH);
     this.start = place % HIGH;
     return true;
+  }
+
+  /** Whether `size` bytes are within the memory limit by themselves. */
+  mayEverTake(size: number): boolean {
+    const block = 2 ** Math.ceil(Math.log2(Math.max(size, SMALLEST_BLOCK)));
+    return block <= this.native.memoryLimit;
   }
 
   /** Gives back what no program has seen and no operation uses. */
@@ -186,16 +203,33 @@ export class Memory {
     return view;
   }
 
-  /** Takes `size` bytes to be lent, all at one time. Undefined when the memory limit is reached. */
-  takeToLend(size: number): Block | undefined {
-    if (!this.take(size)) return undefined;
-    return this.exposeExactly(this.chunk, this.start, size);
-  }
-
   /** Lends no more than `length` bytes, until `endLoan`. */
   exposeExactly(chunk: number, start: number, length: number): Block {
     const memory = Buffer.from(this.native.expose(chunk, start, length));
     return new Block(this, chunk, start, memory);
+  }
+
+  /**
+   * The same, from the beginning of a block. Small blocks keep their ArrayBuffer, which holds nothing
+   * behind the bytes: with a new one for each, V8 marks its whole heap again and again to have
+   * the old ones freed, since it counts their bytes as memory that they keep.
+   */
+  lendFirst(index: number, start: number, length: number): Block {
+    const chunk = this.chunks[index] ?? this.load(index);
+    const { blockSize, lent } = chunk;
+    if (this.checked || start % blockSize !== 0 || blockSize > LARGEST_KEPT) {
+      return this.exposeExactly(index, start, length);
+    }
+    const at = start / blockSize;
+    let block = lent[at];
+    if (block === undefined) {
+      if (this.keptBytes + blockSize > MOST_KEPT) return this.exposeExactly(index, start, length);
+      this.keptBytes += blockSize;
+      block = lent[at] = this.exposeExactly(index, start, blockSize);
+    }
+    block.bytes.fill(0, length);
+    block.live = true;
+    return block;
   }
 
   /** What was lent may not be used any more. */
@@ -223,8 +257,8 @@ export class Memory {
   // ---- what the program owns
 
   allocate(size: number): Buffer {
-    const block = this.takeToLend(size);
-    if (block === undefined) throw outOfBuffers();
+    if (!this.take(size)) throw outOfBuffers();
+    const block = this.exposeExactly(this.chunk, this.start, size);
     this.own(block);
     return block.bytes;
   }

@@ -50,7 +50,7 @@ function ignore(): void {
  * `await` takes a promise as it is only where that says that `Promise` made it. Any other it wraps in
  * one more, whose `then` makes one more again: three objects and a microtask for each operation.
  */
-function awaitedAsItIs(prototype: object): void {
+export function awaitedAsItIs(prototype: object): void {
   Object.defineProperty(prototype, 'constructor', { value: Promise, configurable: true });
 }
 

@@ -106,6 +106,20 @@ test('a handler of consume() that goes on later finds its packet gone', async ()
   for (const packet of kept) expect(() => packet.key).toThrow(released);
 });
 
+test('a packet that was kept of a full batch is not at hand again at its place in the next', () => {
+  const port = newPort();
+  const before: Packet[] = [];
+  for (let i = 0; i < 128; i++) port.post(i, i);
+  for (const packet of port.get(64, 0)) before.push(packet);
+  let at = 0;
+  for (const packet of port.get(64, 0)) {
+    expect(packet.value).toBe(64 + at);
+    expect(() => before[at]!.value).toThrow(released);
+    at++;
+  }
+  expect([before.length, at]).toEqual([64, 64]);
+});
+
 test('packets() gives an object for each packet', async () => {
   const port = newPort();
   for (let i = 0; i < 40; i++) port.post(i, i * 10);

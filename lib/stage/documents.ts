@@ -116,18 +116,19 @@ export class StageDocument implements api.StageDocument {
   /** @internal The first `length` bytes of the block. */
   together(length: number): Buffer {
     this.check();
-    return this.lend().bytes.subarray(0, length);
+    return this.lend(length).bytes.subarray(0, length);
   }
 
-  /** Of documents that came together all at once. */
-  private lend(): Block {
+  /** Of documents that came together all at once. `all`: how long they are, where that is known. */
+  private lend(all?: number): Block {
     const { connection: c, chunk, block } = this;
     const { memory } = c.thread.lane;
     const lent = c.documentBlock;
     if (lent?.chunk === chunk && lent.start === block) return lent;
     if (lent !== undefined) memory.endLoan(lent);
-    const length = Math.max(this.blockLength, c.thread.native.documentBatch(c.name) % TWO_32);
-    return (c.documentBlock = memory.exposeExactly(chunk, block, length));
+    const size = all ?? c.thread.native.documentBatch(c.name) % TWO_32;
+    const length = Math.max(this.blockLength, size);
+    return (c.documentBlock = memory.lendFirst(chunk, block, length));
   }
 
   /** Throws when the handler is over, or there are no bytes. */

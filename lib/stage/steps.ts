@@ -297,14 +297,10 @@ function resume(thread: StageThread, c: Connection, event: Event, settle: () => 
   const key = c.name;
   settle();
   if (event !== Event.Closed && !advance(thread, c)) return;
-  thread.kept.delete(key);
   c.unbind();
-  // A hand-off must have happened when others may have the key.
-  thread.lane.flush();
-  thread.native.letGo(key);
+  thread.letGo(key);
   const took = now() - c.began;
   thread.measures.handling.record(Math.max(1, Math.round(took * 1000)));
-  thread.lane.schedule();
 }
 
 // ---- resting and leaving

@@ -5,6 +5,7 @@ import { Kind, LibraryError, NO_CHUNK, type NativeLane } from '../binding';
 import { invalidState, systemError } from '../errors';
 import type { Lane } from '../lane';
 import type { CompletionPort } from '../port';
+import { nextTick } from '../timers';
 import type { Reply, StageFailure } from './api';
 import { Connection } from './connection';
 import { Counter, type Measures } from './counters';
@@ -74,7 +75,7 @@ export class StageThread {
   readonly pipelined: boolean;
   /** Whether a batch is run state by state. */
   readonly byState: boolean;
-  /** Keys whose handlers have returned a promise. */
+  /** Keys that a promise holds, or held until this turn. */
   readonly kept = new Map<number, Connection>();
   /** Keys handed on since the last call to native code, which does not know yet. */
   readonly going = new Set<number>();
@@ -82,6 +83,19 @@ export class StageThread {
   ended = false;
   /** What `native.unstash` took out: chunk, start, length. */
   readonly place: Uint32Array;
+  /** Keys that no promise holds any more. */
+  private readonly settled: number[] = [];
+  /** A hand-off must have happened when others may have the key. */
+  private readonly letGoAll = (): void => {
+    const keys = this.settled.splice(0);
+    if (this.lane.closed) return;
+    this.lane.flush();
+    for (const key of keys) {
+      this.kept.delete(key);
+      this.native.letGo(key);
+    }
+    this.lane.schedule();
+  };
   private readonly control: Int32Array;
   private readonly locals = new Map<number, unknown>();
   private readonly onFailure: (failure: StageFailure) => void;
@@ -113,6 +127,14 @@ export class StageThread {
   /** Whether the pipeline closes what is left. */
   get closing(): boolean {
     return this.control[Control.Closing] !== 0;
+  }
+
+  /**
+   * A promise no longer holds the key. What many of them settle at one time, a log that has written
+   * all that waited for it, goes out with one call.
+   */
+  letGo(key: number): void {
+    if (this.settled.push(key) === 1) nextTick(this.letGoAll);
   }
 
   /** An object that stands for no connection. */

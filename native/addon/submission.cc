@@ -123,16 +123,39 @@ void tell_refused(Port& here, const Submission& record, std::int32_t error) {
   here.dispatcher().push(notice, nullptr);
 }
 
+/// The port to which connections were handed that no thread was told of: one wake-up is enough for
+/// all that one call hands over, and a thread that is woken by the first would take the processor
+/// from the one that hands over the rest.
+class Arrivals {
+ public:
+  ~Arrivals() { tell(); }
+  Port* at(std::uint32_t number) {
+    if (port_ && port_->id() == number) return &*port_;
+    tell();
+    port_ = Port::find(number);
+    return port_ ? &*port_ : nullptr;
+  }
+
+ private:
+  void tell() const {
+    if (port_) port_->tell_of_arrivals();
+  }
+  PortHold port_;
+};
+
 /// `token`: the key of a connection; `tag`: the number of the port it goes to. One that is gone, or
 /// was handed on before, is left alone. One that can't go is told so where it is.
-void hand_off(Thread& thread, const Submission& record, stage::RecordTable* table) {
-  const PortHold target = Port::find(record.tag);
+void hand_off(Thread& thread, const Submission& record, stage::RecordTable* table,
+              Arrivals& arrivals) {
+  constexpr auto kLater = Dispatcher::Tell::kLater;
+  Port* target = arrivals.at(record.tag);
   stage::RecordHeader* header = table == nullptr ? nullptr : table->header(record.token);
-  if (!target || header == nullptr) return;
+  if (target == nullptr || header == nullptr) return;
   Port& here = thread.port();
   const std::int32_t error =
-      record.handle == 0 ? here.hand_off_key(*target, record.token, header->port)
-                         : here.hand_off(record.handle, *target, record.token, &header->port);
+      record.handle == 0
+          ? here.hand_off_key(*target, record.token, header->port, kLater)
+          : here.hand_off(record.handle, *target, record.token, &header->port, kLater);
   if (error != 0 && header->port == here.id()) tell_refused(here, record, error);
 }
 
@@ -144,7 +167,7 @@ void forward(const Submission& record) {
 
 /// One record, with those linked to it and those its slices take; returns how many.
 std::size_t submit_next(Thread& thread, const Submission* records, std::size_t count,
-                        stage::RecordTable* table) {
+                        stage::RecordTable* table, Arrivals& arrivals) {
   const Submission& record = records[0];
   switch (static_cast<PacketKind>(record.kind)) {
     case PacketKind::kCancelToken:
@@ -154,7 +177,7 @@ std::size_t submit_next(Thread& thread, const Submission* records, std::size_t c
       thread.cancel_handle_held(record.handle);
       return 1;
     case PacketKind::kHandOff:
-      hand_off(thread, record, table);
+      hand_off(thread, record, table, arrivals);
       return 1;
     case PacketKind::kPosted:
       forward(record);
@@ -171,7 +194,10 @@ std::size_t submit_next(Thread& thread, const Submission* records, std::size_t c
 
 void submit_all(Thread& thread, const Submission* records, std::size_t count,
                 stage::RecordTable* table) {
-  for (std::size_t i = 0; i < count;) i += submit_next(thread, records + i, count - i, table);
+  Arrivals arrivals;
+  for (std::size_t i = 0; i < count;) {
+    i += submit_next(thread, records + i, count - i, table, arrivals);
+  }
 }
 
 bool may_begin_early(const Submission& record) {
@@ -180,9 +206,10 @@ bool may_begin_early(const Submission& record) {
 }
 
 std::size_t submit_early(Thread& thread, const Submission* records, std::size_t count) {
+  Arrivals none;
   std::size_t i = 0;
   while (i < count && may_begin_early(records[i])) {
-    i += submit_next(thread, records + i, count - i, nullptr);
+    i += submit_next(thread, records + i, count - i, nullptr, none);
   }
   return i;
 }

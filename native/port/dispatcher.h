@@ -210,9 +210,14 @@ class Dispatcher {
 
   // ---- queueing: dispatcher_queue.cc
 
+  /// When a thread that waits is told of what was queued: by `push`, or by the caller, who has more
+  /// to queue and then calls `tell`.
+  enum class Tell : std::uint8_t { kNow, kLater };
   /// Queues a completion. `from`: the thread that calls and will come to `take` by itself. False
   /// when nobody takes any more (`drain`): the packet stays the caller's.
-  bool push(const Packet& packet, Consumer* from);
+  bool push(const Packet& packet, Consumer* from, Tell tell = Tell::kNow);
+  /// Who goes to sleep between `push` and this looks for what is queued before: nothing is missed.
+  void tell() { wake_if_idle(); }
 
   /// Queues a posted message; false when the queue is full (rule Q2) or the port closed. One that
   /// was let into another queue before is not `bounded`.

@@ -31,7 +31,7 @@ Consumer* Dispatcher::target_of(const Cell& cell) {
 /// A packet whose key another thread holds waits for that: the release queues it. Any other one has
 /// an entry of its own, also behind others of its key, so that one thread alone takes the packets
 /// of all keys as they came.
-bool Dispatcher::push(const Packet& arrived, Consumer* from) {
+bool Dispatcher::push(const Packet& arrived, Consumer* from, Tell tell) {
   Packet packet = arrived;
   packet.queued_at = clock(from);
   if (packet.awaited()) return push_awaited(packet, from);
@@ -49,7 +49,7 @@ bool Dispatcher::push(const Packet& arrived, Consumer* from) {
     target = packet.target != nullptr && !packet.target->gone.load() ? packet.target : cell->pinned;
   }
   queue_ready({cell, packet.queued_at}, target, from);
-  if (target == nullptr && from == nullptr) wake_if_idle();
+  if (target == nullptr && from == nullptr && tell == Tell::kNow) wake_if_idle();
   return true;
 }
 

@@ -240,17 +240,18 @@ void Port::adopt(Handle& handle, driver::Driver& driver, driver::Descriptor desc
 }
 
 std::int32_t Port::hand_off(HandleId id, Port& target, std::uint32_t key,
-                            std::atomic<std::uint32_t>* where) {
+                            std::atomic<std::uint32_t>* where, Dispatcher::Tell tell) {
   Handle* handle = HandleTable::instance().find(id);
   if (handle == nullptr) return kErrorHandleClosed;
   std::vector<Packet> orphans;
-  const std::int32_t error = move(*handle, id, target, key, where, orphans);
+  const std::int32_t error = move(*handle, id, target, key, where, tell, orphans);
   dispose(orphans, *driver_);
   return error;
 }
 
 std::int32_t Port::move(Handle& handle, HandleId id, Port& target, std::uint32_t key,
-                        std::atomic<std::uint32_t>* where, std::vector<Packet>& orphans) {
+                        std::atomic<std::uint32_t>* where, Dispatcher::Tell tell,
+                        std::vector<Packet>& orphans) {
   // Packets of the handle are queued with its mutex held: nothing reaches the new port before the
   // notice, and nothing the old one after it.
   std::lock_guard lock(handle.mutex);
@@ -269,7 +270,7 @@ std::int32_t Port::move(Handle& handle, HandleId id, Port& target, std::uint32_t
   notice.kind = PacketKind::kHandOff;
   notice.key = key;
   notice.handle = id;
-  if (!target.dispatcher_.push(notice, nullptr)) {
+  if (!target.dispatcher_.push(notice, nullptr, tell)) {
     // The target has ended in between, and may have looked for its handles before this one was.
     target.handle_list_.remove(handle);
     handle.port.store(this);
@@ -282,20 +283,20 @@ std::int32_t Port::move(Handle& handle, HandleId id, Port& target, std::uint32_t
   for (Packet& packet : moved) {
     packet.key = key;
     packet.target = nullptr;
-    if (!target.dispatcher_.push(packet, nullptr)) orphans.push_back(packet);
+    if (!target.dispatcher_.push(packet, nullptr, tell)) orphans.push_back(packet);
   }
   Thread::start_stranded(handle, target);
   return 0;
 }
 
-std::int32_t Port::hand_off_key(Port& target, std::uint32_t key,
-                                std::atomic<std::uint32_t>& where) {
+std::int32_t Port::hand_off_key(Port& target, std::uint32_t key, std::atomic<std::uint32_t>& where,
+                                Dispatcher::Tell tell) {
   Packet notice;
   notice.kind = PacketKind::kHandOff;
   notice.key = key;
   if (target.dispatcher_.closed()) return kErrorPortClosed;
   where.store(target.id_);
-  if (target.dispatcher_.push(notice, nullptr)) return 0;
+  if (target.dispatcher_.push(notice, nullptr, tell)) return 0;
   where.store(id_);
   return kErrorPortClosed;
 }

@@ -137,10 +137,14 @@ class Port {
 
   /// Moves a handle with its packets to `target` (rule A3). 0 or a LibraryError. `where`, if any,
   /// is set to the target's number before any packet can be taken there.
+  /// With Tell::kLater the caller calls `tell_of_arrivals` of the target soon.
   std::int32_t hand_off(HandleId handle, Port& target, std::uint32_t key,
-                        std::atomic<std::uint32_t>* where = nullptr);
+                        std::atomic<std::uint32_t>* where = nullptr,
+                        Dispatcher::Tell tell = Dispatcher::Tell::kNow);
   /// The same for something that has a key, but no handle.
-  std::int32_t hand_off_key(Port& target, std::uint32_t key, std::atomic<std::uint32_t>& where);
+  std::int32_t hand_off_key(Port& target, std::uint32_t key, std::atomic<std::uint32_t>& where,
+                            Dispatcher::Tell tell = Dispatcher::Tell::kNow);
+  void tell_of_arrivals() { dispatcher_.tell(); }
 
   /// Every thread is told; nothing is delivered any more (rule D10).
   void close();
@@ -185,7 +189,8 @@ class Port {
   friend class HandleList;
   Port(const PortOptions& options, std::unique_ptr<driver::Driver> driver, BufferPool* pool);
   std::int32_t move(Handle& handle, HandleId id, Port& target, std::uint32_t key,
-                    std::atomic<std::uint32_t>* where, std::vector<Packet>& orphans);
+                    std::atomic<std::uint32_t>* where, Dispatcher::Tell tell,
+                    std::vector<Packet>& orphans);
   void hold(std::uint32_t times = 1) { holders_.fetch_add(times, std::memory_order_relaxed); }
   /// The last one frees it.
   void let_go();

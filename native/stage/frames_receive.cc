@@ -23,6 +23,8 @@ constexpr std::uint8_t kWrites = 4;
 /// The longest receive straight into a document's memory: one packet for each, and a deadline that
 /// moves with it.
 constexpr std::uint64_t kLongestReceive = 1u << 20;
+/// Connections handed to the next stage before that is told of them.
+constexpr std::uint32_t kHandedAtOnce = 16;
 /// Of a receive's tag: counts those of one thread. The rest is the thread's.
 constexpr unsigned kTagBits = 20;
 
@@ -466,9 +468,19 @@ bool FramesThread::go_to_next(Connection& c) {
   header.state = kNoStage;
   header.since = now();
   const HandleId handle = header.handle;
-  if (options().port->hand_off(handle, *options().next, c.key, &header.port) >= 0) return true;
+  constexpr auto kLater = Dispatcher::Tell::kLater;
+  if (options().port->hand_off(handle, *options().next, c.key, &header.port, kLater) >= 0) {
+    if (++handed_ == kHandedAtOnce) tell_next();
+    return true;
+  }
   header.stage = options().stage;
   return false;
+}
+
+/// A thread that is woken by the first of several connections may take the processor from this one,
+/// and finds one where there could be many.
+void FramesThread::tell_next() {
+  if (std::exchange(handed_, 0) > 0) options().next->tell_of_arrivals();
 }
 
 }  // namespace cp::stage

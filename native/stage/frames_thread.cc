@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <limits>
 #include <system_error>
 #include <utility>
 
@@ -18,6 +19,8 @@ constexpr std::size_t kMostMessages = 65536;
 
 /// Milliseconds in which a client's rate is measured.
 constexpr double kWindow = 2000;
+/// Of an answer: how far it is was not asked yet.
+constexpr std::int64_t kNotAsked = std::numeric_limits<std::int64_t>::min();
 /// Who can't have this much has to wait.
 constexpr std::uint64_t kLittleMemory = 1u << 20;
 
@@ -102,6 +105,7 @@ void FramesThread::run() {
       handle(slot);
       state.store(kSlotDone);
     }
+    tell_next();
   }
 }
 
@@ -284,7 +288,9 @@ void FramesThread::set_deadline(Connection& c) {
   arm(c);
 }
 
-/// Its deadline, or the end of the window in which its rate is measured, whichever comes first.
+/// Its deadline, or the end of the window in which its rate is measured, whichever comes first. How
+/// far an answer is the system would have to be asked: that is for the end of a first window, which
+/// most answers do not live to see.
 void FramesThread::arm(Connection& c) {
   Frame& frame = c.frame;
   const bool in_document =
@@ -293,7 +299,7 @@ void FramesThread::arm(Connection& c) {
   if (options().min_rate > 0 && (in_document || frame.phase == Phase::kReply)) {
     if (frame.window_end == 0) {
       frame.window_end = now() + kWindow;
-      frame.window_at = progress(c);
+      frame.window_at = in_document ? progress(c) : kNotAsked;
     }
     if (deadline == 0 || frame.window_end < deadline) deadline = frame.window_end;
   }
@@ -303,6 +309,11 @@ void FramesThread::arm(Connection& c) {
 /// A client that is slow is as good as any while nobody waits for what it keeps.
 void FramesThread::judge(Connection& c) {
   const std::int64_t at = progress(c);
+  if (c.frame.window_at == kNotAsked) {
+    c.frame.window_end = now() + kWindow;
+    c.frame.window_at = at;
+    return arm(c);
+  }
   const auto moved = static_cast<double>(at - c.frame.window_at);
   const bool slow = at >= 0 && moved < options().min_rate * kWindow / 1000;
   if (slow && others_wait()) {

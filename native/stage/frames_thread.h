@@ -53,7 +53,7 @@ struct Frame {
 
   double gives_up = 0;         ///< milliseconds, 0: never; its deadline without regard to others
   double window_end = 0;       ///< milliseconds; then its rate is looked at
-  std::int64_t window_at = 0;  ///< how far it was when the window began
+  std::int64_t window_at = 0;  ///< how far it was when the window began, where that is known
 
   bool idle() const { return (phase == Phase::kHead || phase == Phase::kBody) && began == 0; }
   FrameState state() const;
@@ -123,6 +123,7 @@ class FramesThread {
   void deliver(Connection& c, std::unique_ptr<Lease> lease);
   void visit(Connection& c);
   bool go_to_next(Connection& c);
+  void tell_next();
 
   // Documents that are handed over together: frames_gather.cc
   struct Batch;
@@ -165,6 +166,7 @@ class FramesThread {
   Thread* thread_ = nullptr;
   std::thread system_thread_;
   std::uint32_t receives_ = 0;  ///< submitted so far
+  std::uint32_t handed_ = 0;    ///< connections of which the next stage was not told
 
   std::mutex mutex_;  ///< guards what follows
   driver::Condition attached_;

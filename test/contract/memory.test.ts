@@ -261,7 +261,7 @@ describe('M2', () => {
     expect(codeOf(failureNow(() => port.release(late!)))).toBe('ERR_BUFFER_RELEASED');
   });
 
-  test('M7: at the limit file operations fail at once, and work when there is memory again', async () => {
+  test('M7: at the limit writes fail at once, and work when there is memory again', async () => {
     const port = newPort({ memoryLimit: 1 << 20 });
     const file = await port.open(temporaryFile('limit'), 'w+');
     const all = port.allocate(1 << 20);
@@ -269,12 +269,11 @@ describe('M2', () => {
     for (const operation of [
       () => file.write(Buffer.alloc(8192), 0),
       () => file.writev([Buffer.alloc(8192), Buffer.alloc(1)], 0),
-      () => file.read(Buffer.alloc(8192), 0),
       () => port.allocate(4096),
     ]) {
       codes.push(codeOf(await failureOf(operation)));
     }
-    expect(codes).toEqual(Array.from({ length: 4 }, () => 'ERR_MEMORY_LIMIT'));
+    expect(codes).toEqual(Array.from({ length: 3 }, () => 'ERR_MEMORY_LIMIT'));
     port.release(all);
     expect(await file.write(Buffer.alloc(8192, 'x'), 0)).toBe(8192);
     expect(String(await file.read({ length: 3, position: 0 }))).toBe('xxx');

@@ -149,6 +149,27 @@ TEST_CASE("D2 waiting threads are woken last in, first out") {
   CHECK(c.wakes() == 1);
 }
 
+TEST_CASE("D2 who queues several packets may tell of them at the end") {
+  constexpr auto kLater = Dispatcher::Tell::kLater;
+  Dispatcher dispatcher({1, 65536, true});
+  FakeThread waits(dispatcher), comes(dispatcher);
+  REQUIRE(waits.take_or_park() == 0);
+  for (std::uint32_t i = 1; i <= 3; ++i) {
+    REQUIRE(dispatcher.push(completed(i, 70 + i, i), nullptr, kLater));
+  }
+  CHECK(dispatcher.wake_ups() == 0);
+  SUBCASE("one thread is woken for all of them") {
+    dispatcher.tell();
+    CHECK(waits.wakes() == 1);
+    CHECK(waits.take() == 3);
+  }
+  SUBCASE("a thread that comes before takes them, and nobody is woken in vain") {
+    CHECK(comes.take_or_park() == 3);
+    dispatcher.tell();
+    CHECK(waits.wakes() == 0);
+  }
+}
+
 TEST_CASE("D2 the thread that waited last runs again and again") {
   Dispatcher dispatcher({2, 65536, true});
   FakeThread cold(dispatcher), warm(dispatcher);

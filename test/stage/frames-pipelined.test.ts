@@ -1,6 +1,6 @@
 /** Documents of one connection that are handed over together. */
 import { expect, test } from 'vitest';
-import { frames, type FramesOptions } from '../../dist/stages.js';
+import { defineStage, frames, type FramesOptions } from '../../dist/stages.js';
 import { codeOf, failureOf, newSeed, pattern, Random, until } from '../support/harness';
 import { Client, fixture, newPipeline, type Pipeline } from '../support/stages';
 
@@ -139,4 +139,35 @@ test.each([
 ])('frames(%o): %s', async (options, code) => {
   const error = await failureOf(() => frames({ length: 'u8', ...options }));
   expect(codeOf(error)).toBe(code);
+});
+
+test('M5: documents in a block that other documents were in show nothing of those', async () => {
+  const seen: { bytes: string; block: number; foreign: number }[] = [];
+  const work = defineStage({
+    states: {
+      open: {
+        handedOff(c) {
+          const { length, bytes } = c.batch!;
+          const all = Buffer.from(bytes!.buffer);
+          const foreign = all.filter((byte) => byte !== 0 && !bytes!.includes(byte)).length;
+          seen.push({ bytes: String(bytes), block: all.length, foreign });
+          return c.reply('.'.repeat(length));
+        },
+      },
+    },
+  });
+  const pipeline = newPipeline({
+    spool: { native: frames({ pipelined: 1000, delimiter: '\n' }), next: 'work' },
+    work: { stage: work, threads: 0 },
+  });
+  const { port } = await pipeline.listen('spool', { host: '127.0.0.1', port: 0 });
+  const texts = [`${'a'.repeat(9000)}\n${'b'.repeat(4000)}\n`, 'c\nd\n', `${'e'.repeat(13_500)}\n`];
+  for (const text of texts) {
+    const client = new Client(port);
+    client.write(text);
+    await until(() => client.text.length > 0);
+    client.socket.destroy();
+  }
+  expect(seen.map(({ bytes }) => bytes).join('')).toBe(texts.join(''));
+  expect(seen.map(({ foreign }) => foreign)).toEqual(seen.map(() => 0));
 });
