@@ -203,8 +203,9 @@ const runs: Record<string, Record<string, Run>> = {
           }),
     'stages.mjs': async (start) => {
       const program = start();
-      if (!windows) return endsInOrder(program, 'one\n', '3\n', (client) => client.end());
-      await new Client(await program.port()).ask('one\n', '3\n');
+      if (!windows)
+        return endsInOrder(program, 'one\n', 'line 1: 3 bytes\n', (client) => client.end());
+      await new Client(await program.port()).ask('one\n', 'line 1: 3 bytes\n');
     },
     'orderly.mjs': async (start) => expect(await start().output()).toBe('5050\n'),
   },
