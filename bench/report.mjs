@@ -1,5 +1,5 @@
 /**
- * Puts what `npm run bench` has measured into README.md and docs/performance.md.
+ * Puts what `npm run bench` has measured into docs/performance.md.
  *
  *     npm run bench:report              # writes between the markers
  *     npm run bench:report -- --check   # fails when that would change something
@@ -11,6 +11,7 @@ import { metrics, showSpread } from './support/metrics.mjs';
 
 const root = new URL('../', import.meta.url);
 const latest = new URL('bench/results/latest.json', root);
+const document = 'docs/performance.md';
 
 function table(header, rows) {
   const line = (cells) => `| ${cells.join(' | ')} |`;
@@ -107,18 +108,18 @@ export function fill(text, report) {
 function main() {
   const { values } = parseArgs({ options: { check: { type: 'boolean', default: false } } });
   const report = JSON.parse(fs.readFileSync(latest, 'utf8'));
-  for (const name of ['README.md', 'docs/performance.md']) {
-    const file = new URL(name, root);
-    const before = fs.readFileSync(file, 'utf8');
-    const after = fill(before, report);
-    if (before === after) continue;
-    if (!values.check) {
-      fs.writeFileSync(file, after);
-      continue;
-    }
-    process.stderr.write(`${name} tells other figures than bench/results: npm run bench:report\n`);
-    process.exitCode = 1;
+  const file = new URL(document, root);
+  const before = fs.readFileSync(file, 'utf8');
+  const after = fill(before, report);
+  if (before === after) return;
+  if (!values.check) {
+    fs.writeFileSync(file, after);
+    return;
   }
+  process.stderr.write(
+    `${document} tells other figures than bench/results: npm run bench:report\n`,
+  );
+  process.exitCode = 1;
 }
 
 main();

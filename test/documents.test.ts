@@ -2,19 +2,15 @@
  * Each block of code of each document compiles, and leaves no promise unawaited. A block that begins
  * with `// name.ts` is a file of that name, which others of its document may import.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { compiled, floatingPromises } from './support/compiler';
+import * as written from './support/documents';
+import { documents, guides, textOf } from './support/documents';
 import { root, wine } from './support/harness';
 
-const documents = [
-  'README.md',
-  'CONTRIBUTING.md',
-  ...readdirSync(path.join(root, 'docs'))
-    .filter((name) => name.endsWith('.md'))
-    .map((name) => `docs/${name}`),
-];
+const { files } = JSON.parse(textOf('package.json')) as { files: string[] };
 
 /** What blocks import and no block is. */
 const supplied = {
@@ -29,19 +25,13 @@ interface Block {
 }
 
 function blocksOf(document: string): Block[] {
-  const text = readFileSync(path.join(root, document), 'utf8');
-  return [...text.matchAll(/^```(js|ts)\n([^]*?)^```$/gm)].map((match, index) => {
-    const [, language, code] = match as unknown as [string, 'js' | 'ts', string];
-    const line = text.slice(0, match.index).split('\n').length + 1;
-    const named = /^\/\/ ([\w.-]+\.m?[jt]s)/.exec(code)?.[1];
+  return written.blocksOf(document).map(({ line, language, file, text }, index) => ({
+    line,
+    language,
+    name: file ?? `block${index}.${language}`,
     // A block without imports is a module all the same.
-    return {
-      line,
-      language,
-      name: named ?? `block${index}.${language}`,
-      text: `${code}\nexport {};\n`,
-    };
-  });
+    text: `${text}\nexport {};\n`,
+  }));
 }
 
 /** Blocks of one name are one after the other: each goes with those before it. */
@@ -76,4 +66,46 @@ describe.skipIf(wine).each(withBlocks)('%s', (document) => {
       }
     }, 240_000);
   }
+});
+
+/** The headings of a document, as the names of links to them. */
+function headingsOf(document: string): string[] {
+  return [...textOf(document).matchAll(/^#+ (.+)$/gm)].map(([, heading]) =>
+    heading!
+      .toLowerCase()
+      .replace(/[^\w\s-]/g, '')
+      .replace(/ /g, '-'),
+  );
+}
+
+/** Files that a document links to, or shows, with the part after the hash. */
+function linksOf(document: string): { file: string; heading: string | undefined }[] {
+  const prose = textOf(document).replace(/^```[^]*?^```$/gm, '');
+  return [...prose.matchAll(/\]\(([^)\s]+)\)/g)]
+    .map(([, link]) => link!)
+    .filter((link) => !/^[a-z]+:/.test(link))
+    .map((link) => {
+      const [file, heading] = link.split('#') as [string, string | undefined];
+      return { file: file === '' ? document : path.posix.join(document, '..', file), heading };
+    });
+}
+
+describe('links', () => {
+  test.each(documents)('of %s lead somewhere', (document) => {
+    const dead = linksOf(document).filter(
+      ({ file, heading }) =>
+        !existsSync(path.join(root, file)) ||
+        (heading !== undefined && !headingsOf(file).includes(heading)),
+    );
+    expect(dead).toEqual([]);
+  });
+
+  // npm adds the first three by itself.
+  const brought = ['README.md', 'LICENSE', 'package.json', ...files];
+  test.each(['README.md', ...guides])('of %s lead to what the package brings', (document) => {
+    const missing = linksOf(document).filter(
+      ({ file }) => !brought.some((name) => file === name || file.startsWith(`${name}/`)),
+    );
+    expect(missing).toEqual([]);
+  });
 });
