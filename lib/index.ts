@@ -69,8 +69,10 @@ export type {
   SocketChunkOptions,
   SocketHandle,
   SocketState,
+  Suspended,
   TimerHandle,
   TimerOptions,
   TimerStartOptions,
+  Waitable,
   WriteOptions,
 } from './api';
