@@ -274,9 +274,14 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
 
   /** An Error that is made here has the stack of the generators that wait. */
   private failureHere(): unknown {
-    if (this.outcome === undefined) return (this.outcome = this.errorOf(this.errorNumber));
     // eslint-disable-next-line @typescript-eslint/unbound-method -- names where the stack begins
-    return running.thread?.traced(this.outcome, this.next) ?? this.outcome;
+    const { next } = this;
+    if (this.outcome !== undefined) {
+      return running.thread?.traced(this.outcome, next) ?? this.outcome;
+    }
+    const error = this.errorOf(this.errorNumber);
+    Error.captureStackTrace(error, next);
+    return (this.outcome = error);
   }
 
   /** A micro-thread waits, and nobody else: it makes the Error. */

@@ -187,7 +187,7 @@ export interface Scope {
 
 /** What `select` gives: which of its cases it is, and the value of that. */
 export type Selected<T> = {
-  [Which in keyof T]: { readonly which: Which; readonly value: T[Which] };
+  [Which in keyof T]-?: { readonly which: Which; readonly value: T[Which] };
 }[keyof T];
 
 export interface ParallelMapOptions {

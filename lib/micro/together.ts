@@ -290,14 +290,28 @@ class Group extends Wait<void> {
     // Whoever leaves it says what becomes of the parts.
   }
 
+  /** It has enough, before anybody is told. */
+  protected decided(): void {
+    // Only a selection lets go of the others at once.
+  }
+
   private look(): void {
-    if (!this.done && this.enough(this)) this.fulfil();
+    if (this.done || !this.enough(this)) return;
+    this.decided();
+    this.fulfil();
   }
 
   private cancelPart(index: number): void {
     const part = this.parts[index]!;
     if (part instanceof MicroThread) part.cancel();
     else if (part.abandon(this.branches[index]!)) this.partIsOver(index);
+  }
+}
+
+/** One of several: what another channel has, from now on, is for others. */
+class Selection extends Group {
+  protected override decided(): void {
+    this.leaveOthers();
   }
 }
 
@@ -368,7 +382,7 @@ export function* select<T extends object>(cases: {
   const names = Object.keys(cases) as (keyof T)[];
   if (names.length === 0) throw validate.invalidValue('cases', 'must not be empty', cases);
   const parts = names.map((name) => caseOf(cases[name], String(name)));
-  const group = new Group('select', parts, oneOver).start();
+  const group = new Selection('select', parts, oneOver).start();
   try {
     yield* group;
   } finally {
