@@ -47,7 +47,7 @@ export interface MicroThread<T> extends PromiseLike<T>, Waitable<T>, AsyncDispos
   readonly id: number;
   readonly name: string;
   readonly state: MicroThreadState;
-  /** The micro-thread that spawned it. */
+  /** The micro-thread that spawned it, or whose scope it is in; undefined when that has ended. */
   readonly parent: MicroThread<unknown> | undefined;
   /**
    * Ends it as `return` does where it waits: its `finally` blocks run, its `catch` blocks do not.

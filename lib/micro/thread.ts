@@ -50,6 +50,8 @@ const portIsGone = ['ERR_PORT_CLOSED', 'ERR_HANDLE_CLOSED', 'ECANCELED'];
 
 /** Who is told first that a micro-thread begins and ends, and has joined it by that. */
 export interface Parent {
+  /** The micro-thread that waits for all of them. */
+  readonly owner: MicroThread<unknown> | undefined;
   began(thread: MicroThread<unknown>): void;
   ended(thread: MicroThread<unknown>): void;
 }
@@ -99,10 +101,10 @@ export class MicroThread<T>
 {
   readonly id = ++latestId;
   readonly name: string;
-  parent: MicroThread<unknown> | undefined;
   /** Loops of `each` that it is in, the innermost last. */
   loops: InnerLoop[] | undefined = undefined;
 
+  private spawner: MicroThread<unknown> | undefined;
   private readonly generator: Generated;
   private readonly context: AsyncResource;
   /** Where it was spawned; the function that did, until somebody may want to know. */
@@ -131,7 +133,7 @@ export class MicroThread<T>
     this.grace = settings.grace;
     this.scope = settings.scope;
     this.site = above;
-    this.parent = MicroThread.current;
+    this.spawner = settings.scope === undefined ? MicroThread.current : settings.scope.owner;
     this.context = new AsyncResource('MicroThread');
     enlist(this);
     if (!watchesExit) watchExit();
@@ -147,6 +149,10 @@ export class MicroThread<T>
     const infos: api.MicroThreadInfo[] = [];
     for (let one = oldest; one !== undefined; one = one.younger) infos.push(one.info());
     return infos;
+  }
+
+  get parent(): MicroThread<unknown> | undefined {
+    return this.spawner?.over === false ? this.spawner : undefined;
   }
 
   get state(): api.MicroThreadState {
@@ -369,7 +375,7 @@ export class MicroThread<T>
   private finish(status: State, outcome: unknown): void {
     this.status = status;
     this.outcome = outcome;
-    this.awaited = this.loops = this.parent = undefined;
+    this.awaited = this.loops = this.spawner = undefined;
     delist(this);
     if (this.seldom !== undefined) this.finishSeldom(this.seldom);
     if (this.scope !== undefined) this.scope.ended(this);

@@ -56,6 +56,7 @@ export function* within<T>(
 
 /** What lives in a scope; it is over when nothing does. */
 class Scope extends Wait<void> implements api.Scope, Parent {
+  readonly owner = MicroThread.current;
   private readonly living = new Set<MicroThread<unknown>>();
   private readonly errors: unknown[] = [];
   /** All of it is to end, what is spawned meanwhile as well. */

@@ -11,12 +11,20 @@ import {
   each,
   MicroThread,
   race,
+  scope,
   sleep,
   spawn,
   wait,
   type Micro,
 } from '../../dist/micro.js';
-import { connectedPair, newPort, outputOf, temporaryDirectory, turns } from '../support/harness';
+import {
+  connectedPair,
+  newPort,
+  outputOf,
+  temporaryDirectory,
+  turns,
+  until,
+} from '../support/harness';
 
 describe('MicroThread.list()', () => {
   test('name, state, what it waits for and since when, parent, place of the spawn', async () => {
@@ -75,6 +83,27 @@ describe('MicroThread.list()', () => {
     expect(parent.parent).toBeUndefined();
     expect(children.map((child) => child.parent)).toEqual(children.map(() => undefined));
   });
+
+  test('what is in a scope is a child of whoever waits for the scope', async () => {
+    const waiting = spawn(function* waiting() {
+      yield* scope(function* (s) {
+        s.spawn(function* () {
+          s.spawn(longSleep());
+          yield* sleep(0);
+        });
+        yield* sleep(0);
+      });
+    });
+    await until(() => MicroThread.list().length === 2);
+    const [, child] = MicroThread.list();
+    expect([child!.name, child!.parent === waiting]).toEqual(['', true]);
+    waiting.cancel();
+    await Promise.allSettled([waiting]);
+  });
+
+  function* longSleep(): Micro<void> {
+    yield* sleep(1_000_000);
+  }
 
   test('one that cleans up is ending, one that runs is running', async () => {
     const thread = spawn(function* () {
