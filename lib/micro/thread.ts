@@ -285,7 +285,6 @@ export class MicroThread<T>
   /** It has yielded: whether it waits. */
   private stays(): boolean {
     this.status = State.Waiting;
-    if (typeof this.site === 'function') this.findSite();
     if (this.cancelState === Cancel.None) return true;
     if (this.cancelState === Cancel.Told && !this.expired) {
       this.startGrace();
@@ -343,14 +342,16 @@ export class MicroThread<T>
   }
 
   /**
-   * While it runs for the first time, the function that spawned it is on the stack. To look takes
-   * longer than all the rest, and one that never waits can do without.
+   * While it runs for the first time, and after, the function that spawned it is on the stack. To
+   * look takes longer than all the rest: one that never waits does without, and the others look when
+   * they wait, and the stack is short again.
    */
-  private findSite(): void {
+  findSite(): void {
+    if (typeof this.site !== 'function' || this.status === State.Done) return;
     const site: Site = {}; // with a property of that name it would take 100 bytes more
     const limit = Error.stackTraceLimit;
     Error.stackTraceLimit = 1;
-    Error.captureStackTrace(site, this.site as Above);
+    Error.captureStackTrace(site, this.site);
     Error.stackTraceLimit = limit;
     this.site = site;
   }
@@ -365,7 +366,7 @@ export class MicroThread<T>
   }
 
   private threw(error: unknown): void {
-    if (typeof this.site === 'function') this.findSite();
+    this.findSite();
     const code = (error as { code?: unknown } | null | undefined)?.code;
     const gone = this.seldom?.byPort === true && portIsGone.includes(code as string);
     if (gone && this.cancelState === Cancel.Told) this.finish(State.Cancelled, undefined);
@@ -436,6 +437,7 @@ export class MicroThread<T>
 
   private info(): api.MicroThreadInfo {
     const { id, name, state, parent, awaited } = this;
+    if (this === running.thread) this.findSite();
     return {
       id,
       name,
@@ -568,6 +570,7 @@ export function start<T>(
 ): MicroThread<T> {
   const thread = new MicroThread<T>(generator, settings, above);
   thread.resume();
+  thread.findSite();
   runOthers();
   return thread;
 }

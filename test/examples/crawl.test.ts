@@ -1,7 +1,14 @@
 import { mkdirSync, readdirSync, readlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
-import { ended, pattern, skipOnWindows, sleep, temporaryDirectory, until } from '../support/harness';
+import {
+  ended,
+  pattern,
+  skipOnWindows,
+  sleep,
+  temporaryDirectory,
+  until,
+} from '../support/harness';
 import { describeDrivers, NO_SIGNALS, runExample, startExample } from '../support/examples';
 
 test('crawl --help tells the options', async () => {
