@@ -53,7 +53,7 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: [
-            ...['contract', 'stage', 'examples', 'package', 'windows'].map(
+            ...['contract', 'stage', 'micro', 'examples', 'package', 'windows'].map(
               (folder) => `test/${folder}/**`,
             ),
             'test/bench.test.ts',
@@ -74,7 +74,7 @@ export default defineConfig({
         test: {
           ...shared,
           name: `contract ${driver}`,
-          include: ['test/contract/**/*.test.ts', 'test/stage/**/*.test.ts'],
+          include: ['contract', 'stage', 'micro'].map((folder) => `test/${folder}/**/*.test.ts`),
           env: { COMPLETION_PORT_DRIVER: driver },
         },
       })),

@@ -23,7 +23,7 @@ import { runRows } from './support/rounds.mjs';
 const names = [
   ...['echo', 'latency', 'accepts', 'idle-connections'],
   ...['random-reads', 'awaited-reads', 'sequential-reads', 'durable-writes', 'send-file'],
-  ...['posts', 'hand-off', 'order', 'pin', 'spool', 'ingest', 'scale', 'stall'],
+  ...['micro', 'spawns', 'posts', 'hand-off', 'order', 'pin', 'spool', 'ingest', 'scale', 'stall'],
 ];
 /** On demand only: they want an argument. */
 const others = ['compare'];

@@ -13,13 +13,29 @@
 
 // ---- operations
 
+declare const suspended: unique symbol;
+
+/** What a micro-thread yields while it waits. Only this library makes it: use `yield*`. */
+export interface Suspended {
+  readonly [suspended]: never;
+}
+
+/**
+ * What `yield*` waits for in a micro-thread (`completion-port/micro`), and gives the result of. A
+ * generator that yields nothing else is one itself. Outside of micro-threads its iterator throws
+ * `ERR_INVALID_STATE` where it would have to wait.
+ */
+export interface Waitable<T> {
+  [Symbol.iterator](): Iterator<Suspended, T, unknown>;
+}
+
 /**
  * An operation under way: a promise that can be cancelled. The context of AsyncLocalStorage follows
  * from `await` and `then` to what runs after them. A failed operation that nobody has attached to is
  * reported as an `unhandledRejection`, as any promise is, unless it failed because of its own
- * `cancel()`.
+ * `cancel()`. In a micro-thread `yield*` waits for it without a promise.
  */
-export interface Operation<T> extends Promise<T> {
+export interface Operation<T> extends Promise<T>, Waitable<T> {
   /** Whether it has neither succeeded nor failed yet. */
   readonly pending: boolean;
   /**
@@ -1188,6 +1204,7 @@ export type ErrorCode =
   | 'ERR_ACCESS_DENIED'
   | 'ERR_ALREADY_ASSOCIATED'
   | 'ERR_BUFFER_RELEASED'
+  | 'ERR_CHANNEL_CLOSED'
   | 'ERR_COMPLETION_PORT_BINDING'
   | 'ERR_CONNECTION_GONE'
   | 'ERR_CONNECTION_LIMIT'

@@ -59,7 +59,7 @@ export class FileChunks extends Stream<Buffer> {
   }
 
   /** A read waits for its memory: it is in flight as one that the kernel has. */
-  waits(): void {
+  queued(): void {
     this.inFlight++;
   }
 
@@ -260,7 +260,7 @@ class Slot implements Entry, WaitingRead {
       return;
     }
     this.waits = true;
-    this.chunks.waits();
+    this.chunks.queued();
     if (endless) this.ended(LibraryError.OutOfBuffers);
     else this.memory.reads.wait(this, timeout);
   }

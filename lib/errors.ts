@@ -21,7 +21,7 @@ export type CodedError = Error & { code: string };
 const LARGEST_LIBRARY_ERROR: number = LibraryError.HandleClosed;
 
 /** Names as Node.js reports them: socket reads and writes are 'read' and 'write'. */
-function syscallOf(kind: Kind): string {
+export function syscallOf(kind: Kind): string {
   switch (kind) {
     case Kind.Open:
       return 'open';
@@ -192,4 +192,10 @@ export function abortError(reason: unknown): CodedError {
 export function accessDenied(permission: string, resource: string): CodedError {
   const error = coded(new Error('Access to this API has been restricted'), 'ERR_ACCESS_DENIED');
   return Object.assign(error, { permission, resource });
+}
+
+/** A promise that is rejected with whatever a program has thrown. */
+export function rejected(reason: unknown): Promise<never> {
+  // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors
+  return Promise.reject(reason);
 }

@@ -18,6 +18,7 @@ import type { Lane } from './lane';
 import type { TcpListener } from './listener';
 import {
   Operation,
+  operationOf,
   PairedOperation,
   type Aftermath,
   type Decode,
@@ -118,7 +119,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
       this.lane.submit(Kind.Close, flags, this.id, this.signedKey!, 0, 0, 0, NO_CHUNK, 0, 0);
       return answer<S, void>(undefined);
     }
-    const operation = new Operation<void>(this.lane, Kind.Close, this.subject(), asNothing);
+    const operation = operationOf<void>(this.lane, Kind.Close, this.subject(), asNothing, this);
     operation.aftermath = this;
     operation.token = this.lane.add(operation);
     this.lane.submit(Kind.Close, 0, this.id, operation.token, 0, 0, 0, NO_CHUNK, 0, 0);
@@ -428,7 +429,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     options: OperationOptions,
     aftermath: Aftermath | undefined,
   ): Operation<T> {
-    const operation = new Operation<T>(this.lane, kind, this.subject(), decode);
+    const operation = operationOf<T>(this.lane, kind, this.subject(), decode, this);
     operation.aftermath = aftermath;
     if (this.admitted(operation, options)) operation.token = this.lane.add(operation);
     else aftermath?.after(ECANCELED, 0);

@@ -74,9 +74,11 @@ export type {
   SocketHandle,
   SocketState,
   StatOptions,
+  Suspended,
   TimerHandle,
   TimerOptions,
   TimerStartOptions,
+  Waitable,
   WriteFileOptions,
   WriteOptions,
 } from './api';

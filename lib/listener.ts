@@ -135,14 +135,11 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
     this.timeout = validate.timeout(options.timeout);
   }
 
-  override next(): Promise<IteratorResult<TcpSocket<'await'>, undefined>> {
-    const answer = super.next();
-    if (this.timeout > 0 && this.waiting) {
-      this.alarm = new Alarm(this.timeout, () =>
-        this.stop(timedOut('accept', this.listener.subject())),
-      );
-    }
-    return answer;
+  protected override waits(): void {
+    if (this.timeout === 0) return;
+    this.alarm = new Alarm(this.timeout, () =>
+      this.stop(timedOut('accept', this.listener.subject())),
+    );
   }
 
   override answered(error: number, _result: number, at: number, more: boolean): void {

@@ -15,8 +15,10 @@ import { TcpListener } from './listener';
 import {
   ComposedOperation,
   Operation,
+  operationOf,
   AWAIT_OPTIONS,
   watchSignal,
+  type Decode,
   type OperationOptions,
 } from './operation';
 import { HIGH_WATER_MARK, setHighWaterMark } from './outgoing';
@@ -63,10 +65,11 @@ function systemPath(path: Buffer): Buffer {
 export function openPath(lane: Lane, request: OpenRequest): Operation<File> {
   const { key, traits } = request;
   const subject = { path: traits.path };
-  const operation = new Operation<File>(lane, Kind.Open, subject, (_result, at) => {
+  const decode: Decode<File> = (_result, at) => {
     const id = handleAt(lane.words, at + Slot.HANDLE / 4);
     return openedFile(lane, id, key, traits);
-  });
+  };
+  const operation = operationOf(lane, Kind.Open, subject, decode, undefined);
   const timeout = validate.timeout(request.timeout);
   if (!watchSignal(operation, request)) return operation;
   begin(lane, operation, (token) => {

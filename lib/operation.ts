@@ -3,11 +3,29 @@
  */
 import { inspect } from 'node:util';
 import { LibraryError, type Kind } from './binding';
+import type * as api from './api';
 import type { AwaitOptions, PacketOptions } from './api';
-import { abortError, cancelled, ECANCELED, failure, timedOut, type Subject } from './errors';
+import {
+  abortError,
+  cancelled,
+  ECANCELED,
+  failure,
+  rejected,
+  syscallOf,
+  timedOut,
+  type Subject,
+} from './errors';
 import { begins, checksHandles, gives } from './forgotten';
 import type { Entry, Lane } from './lane';
 import { Alarm } from './timers';
+import {
+  running,
+  waitFor,
+  withoutWaiter,
+  withWaiter,
+  type Suspension,
+  type Waiter,
+} from './suspension';
 import * as validate from './validate';
 
 /** Options of an operation of either style; lib/api.ts tells them apart. */
@@ -62,7 +80,7 @@ export function awaitedAsItIs(prototype: object): void {
  *
  * What its public members do stands in lib/api.ts.
  */
-export class Operation<T> extends Promise<T> implements Entry {
+export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry, Suspension {
   static {
     awaitedAsItIs(this.prototype);
   }
@@ -81,8 +99,14 @@ export class Operation<T> extends Promise<T> implements Entry {
   private readonly decode: Decode<T> | undefined;
   private state = State.Pending;
   private abandoned = false;
-  private readonly resolve: Resolve;
-  private readonly reject: Reject;
+  /** Undefined where there is no promise to settle. */
+  private resolve: Resolve | undefined;
+  private reject: Reject | undefined;
+  /** The value, or the Error; undefined in place of one that is not made yet. */
+  private outcome: unknown = undefined;
+  /** Of an Error that is not made yet. */
+  private errorNumber = 0;
+  private waiter: Waiter | undefined = undefined;
 
   /** @internal */
   constructor(lane: Lane, kind: Kind, subject: Subject, decode: Decode<T> | undefined) {
@@ -98,14 +122,14 @@ export class Operation<T> extends Promise<T> implements Entry {
 
   /** @internal An operation that failed before it was submitted. */
   static failed<T>(lane: Lane, kind: Kind, error: Error): Operation<T> {
-    const operation = ofNothing<T>(lane, kind);
+    const operation = operationOf<T>(lane, kind, {}, undefined, undefined);
     operation.fail(error);
     return operation;
   }
 
   /** @internal An operation that had nothing to do. */
   static done<T>(lane: Lane, kind: Kind, value: T): Operation<T> {
-    const operation = ofNothing<T>(lane, kind);
+    const operation = operationOf<T>(lane, kind, {}, undefined, undefined);
     operation.fulfil(value);
     return operation;
   }
@@ -135,12 +159,82 @@ export class Operation<T> extends Promise<T> implements Entry {
     const value = error === 0 ? this.decode!(result, at, this) : undefined;
     this.aftermath?.after(error, result);
     if (error === 0) this.fulfil(value as T);
+    else if (this.reject === undefined && this.waiter !== undefined) this.failLater(error);
     else this.fail(this.errorOf(error));
   }
 
   /** @internal */
   dropped(): void {
     this.abandoned = true;
+  }
+
+  // ---- for micro-threads: it is its own iterator, and the result of that
+
+  [Symbol.iterator](): Iterator<api.Suspended, T, unknown> {
+    return this as unknown as Iterator<api.Suspended, T, unknown>;
+  }
+
+  /** @internal */
+  get done(): boolean {
+    return this.state === State.Fulfilled;
+  }
+
+  /** @internal */
+  get value(): unknown {
+    return this.outcome;
+  }
+
+  /** @internal */
+  get failed(): boolean {
+    return this.state === State.Rejected;
+  }
+
+  /** @internal */
+  get gone(): boolean {
+    return this.lane.closed || this.lane.closing;
+  }
+
+  /** @internal */
+  next(): this {
+    if (this.state === State.Pending) waitFor(this);
+    else if (this.state === State.Rejected) {
+      this.silence();
+      throw this.failureHere();
+    }
+    return this;
+  }
+
+  /** @internal */
+  hear(waiter: Waiter): void {
+    if (this.state === State.Pending) this.waiter = withWaiter(this.waiter, waiter);
+    else waiter.wake();
+  }
+
+  /** @internal */
+  leave(waiter: Waiter): void {
+    this.waiter = withoutWaiter(this.waiter, waiter);
+  }
+
+  /** @internal */
+  abandon(waiter: Waiter): boolean {
+    if (this.waiter === waiter) {
+      this.cancel();
+      return false;
+    }
+    this.leave(waiter);
+    return true;
+  }
+
+  /** @internal */
+  get what(): string {
+    const { path, address, port } = this.subject;
+    const about = path ?? (address === undefined ? '' : `${address}:${port}`);
+    return about === '' ? syscallOf(this.kind) : `${syscallOf(this.kind)} ${about}`;
+  }
+
+  /** @internal Its failure, if any, is somebody's business. */
+  silence(): void {
+    void this.then(undefined, ignore);
   }
 
   /** @internal */
@@ -159,24 +253,135 @@ export class Operation<T> extends Promise<T> implements Entry {
   fulfil(value: T): void {
     if (this.state !== State.Pending) return;
     this.state = State.Fulfilled;
+    this.outcome = value;
     if (checksHandles) gives(this, value);
     if (this.watch !== undefined) this.watch.end();
-    this.resolve(value as never);
+    if (this.resolve !== undefined) this.resolve(value as never);
+    if (this.waiter !== undefined) this.waiter.wake();
   }
 
   /** @internal */
   fail(error: Error): void {
     if (this.state !== State.Pending) return;
     this.state = State.Rejected;
+    this.outcome = error;
     if (this.watch !== undefined) this.watch.end();
-    if (this.abandoned) void this.then(undefined, ignore);
-    this.reject(error);
+    this.rejectPromise(error);
+    if (this.abandoned || this.waiter !== undefined) this.silence();
+    if (this.waiter !== undefined) this.waiter.wake();
+  }
+
+  /** An Error that is made here has the stack of the generators that wait. */
+  private failureHere(): unknown {
+    // eslint-disable-next-line @typescript-eslint/unbound-method -- names where the stack begins
+    const { next } = this;
+    if (this.outcome !== undefined) {
+      return running.thread?.traced(this.outcome, next) ?? this.outcome;
+    }
+    const error = this.errorOf(this.errorNumber);
+    Error.captureStackTrace(error, next);
+    return (this.outcome = error);
+  }
+
+  /** A micro-thread waits, and nobody else: it makes the Error. */
+  private failLater(error: number): void {
+    this.state = State.Rejected;
+    this.errorNumber = error;
+    if (this.watch !== undefined) this.watch.end();
+    this.waiter!.wake();
+  }
+
+  /** @internal */
+  rejectPromise(error: Error): void {
+    this.reject!(error);
   }
 }
 
-/** One that is never submitted. (A class that names itself is renamed by the bundler.) */
-function ofNothing<T>(lane: Lane, kind: Kind): Operation<T> {
-  return new Operation<T>(lane, kind, {}, undefined);
+/**
+ * An operation that a micro-thread began: it has a promise when somebody asks for one, with `then`
+ * as `await` does. It has the fields of `Operation`, and its methods by way of its prototype, but
+ * was not made by the constructor of Promise, which costs as much as all the rest.
+ */
+class LightOperation<T> {
+  readonly lane: Lane;
+  token = -1;
+  aftermath: Aftermath | undefined = undefined;
+  watch: Watch | undefined = undefined;
+  readonly kind: Kind;
+  subject: Subject;
+  readonly decode: Decode<T> | undefined;
+  state = State.Pending;
+  abandoned = false;
+  resolve: Resolve | undefined = undefined;
+  reject: Reject | undefined = undefined;
+  outcome: unknown = undefined;
+  errorNumber = 0;
+  waiter: Waiter | undefined = undefined;
+  readonly owner: object | undefined;
+  private promise: Promise<T> | undefined = undefined;
+
+  constructor(
+    lane: Lane,
+    kind: Kind,
+    subject: Subject,
+    decode: Decode<T> | undefined,
+    owner: object | undefined,
+  ) {
+    this.lane = lane;
+    this.kind = kind;
+    this.subject = subject;
+    this.decode = decode;
+    this.owner = owner;
+    if (checksHandles) begins(this);
+  }
+
+  then<A, B>(
+    fulfilled?: ((value: T) => A | PromiseLike<A>) | null,
+    rejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    this.promise ??= this.promised();
+    return this.promise.then(fulfilled, rejected);
+  }
+
+  silence(): void {
+    if (this.promise !== undefined) void this.promise.then(undefined, ignore);
+  }
+
+  /** One that nobody waits for is reported as an unhandled rejection. */
+  rejectPromise(error: Error): void {
+    if (this.reject !== undefined) this.reject(error);
+    else if (this.waiter === undefined && !this.abandoned) this.promise = Promise.reject(error);
+  }
+
+  private promised(): Promise<T> {
+    if (this.state === State.Fulfilled) return Promise.resolve(this.outcome as T);
+    if (this.state === State.Rejected) {
+      const error = (this.outcome ??= this.asOperation().errorOf(this.errorNumber));
+      return rejected(error);
+    }
+    const promise = new Promise<T>(capture);
+    this.resolve = resolving;
+    this.reject = rejecting;
+    return promise;
+  }
+
+  private asOperation(): Operation<T> {
+    return this as unknown as Operation<T>;
+  }
+}
+Object.setPrototypeOf(LightOperation.prototype, Operation.prototype);
+awaitedAsItIs(LightOperation.prototype);
+
+/** What a method of a handle returns; `owner`: the handle. */
+export function operationOf<T>(
+  lane: Lane,
+  kind: Kind,
+  subject: Subject,
+  decode: Decode<T> | undefined,
+  owner: object | undefined,
+): Operation<T> {
+  if (running.thread === undefined) return new Operation<T>(lane, kind, subject, decode);
+  return new LightOperation<T>(lane, kind, subject, decode, owner) as unknown as Operation<T>;
 }
 
 /** Anything a signal can stop. */

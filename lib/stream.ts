@@ -11,6 +11,7 @@ import { abortError, ECANCELED, failure, invalidState } from './errors';
 import type { Handle, Style } from './handle';
 import type { Entry, Lane } from './lane';
 import { Watch, type OperationOptions, type Stoppable } from './operation';
+import type { Waiter } from './suspension';
 import * as validate from './validate';
 
 type Result<T> = IteratorResult<T, undefined>;
@@ -30,6 +31,8 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
   private signal: AbortSignal | undefined;
   private watch: Watch | undefined = undefined;
   private resolve: ((result: Result<T> | Promise<Result<T>>) => void) | undefined = undefined;
+  /** A micro-thread that waits for the next value. */
+  private puller: Waiter | undefined = undefined;
   private readonly idle: (() => void)[] = [];
   private readonly executor = (resolve: (result: Result<T> | Promise<Result<T>>) => void): void => {
     this.resolve = resolve;
@@ -48,6 +51,18 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
       return Promise.reject(invalidState('next() was called before the last one had answered'));
     }
     if (this.finished) return Promise.resolve({ done: true, value: undefined });
+    this.ask();
+    const value = this.take();
+    if (value !== undefined) return Promise.resolve({ done: false, value });
+    if (this.ending && this.inFlight === 0) return this.conclude();
+    const promise = new Promise<Result<T>>(this.executor);
+    this.waits();
+    return promise;
+  }
+
+  /** @internal The last value is no longer used, and the next is wanted. */
+  ask(): void {
+    if (this.finished) return;
     this.heed();
     if (this.lane.closed) this.ended(LibraryError.PortClosed);
     try {
@@ -55,10 +70,23 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
     } catch (error) {
       this.fail(error as Error);
     }
+  }
+
+  /** @internal For a micro-thread: what `next()` gives; undefined where it has to wait. */
+  look(): Result<T> | undefined {
+    if (this.finished) return { done: true, value: undefined };
     const value = this.take();
-    if (value !== undefined) return Promise.resolve({ done: false, value });
-    if (this.ending && this.inFlight === 0) return this.conclude();
-    return new Promise<Result<T>>(this.executor);
+    if (value !== undefined) return { done: false, value };
+    if (!this.ending || this.inFlight > 0) return undefined;
+    this.close();
+    if (this.failure !== undefined) throw this.failure;
+    return { done: true, value: undefined };
+  }
+
+  /** @internal Wakes `puller` whenever there may be something to look at. */
+  tell(puller: Waiter | undefined): void {
+    this.puller = puller;
+    if (puller !== undefined) this.waits();
   }
 
   /** Whether it has given out its last value, or was left. */
@@ -66,9 +94,9 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
     return this.finished;
   }
 
-  /** Whether somebody waits for a value. */
-  protected get waiting(): boolean {
-    return this.resolve !== undefined;
+  /** Somebody begins to wait for a value. */
+  protected waits(): void {
+    // Only a listener's loop has a time for that.
   }
 
   async return(): Promise<Result<T>> {
@@ -128,6 +156,7 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
   /** Something has changed: answers whoever waits, if that is possible now. */
   protected wake(): void {
     if (this.inFlight === 0) for (const resolve of this.idle.splice(0)) resolve();
+    if (this.puller !== undefined) this.puller.wake();
     if (this.resolve === undefined) return;
     const value = this.take();
     if (value !== undefined) this.settle({ done: false, value });

@@ -13,6 +13,7 @@ const report = path.join(root, 'docs', 'api-report.md');
 const entries = [
   { name: 'completion-port', entry: 'lib/index.ts', types: 'lib/api.ts' },
   { name: 'completion-port/stages', entry: 'lib/stages.ts', types: 'lib/stage/api.ts' },
+  { name: 'completion-port/micro', entry: 'lib/micro.ts', types: 'lib/micro/api.ts' },
 ];
 
 const printer = ts.createPrinter({ removeComments: true });

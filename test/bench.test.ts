@@ -11,6 +11,7 @@ test.each([
   ['order', 6, ''],
   ['pin', 4, ''],
   ['send-file', 15, ''],
+  ['spawns', 6, ''],
   ['spool', 8, ''],
   ['stall', 12, 'one in a loop'],
 ])('bench %s: each contestant works', { timeout: 240_000 }, async (name, count, rows) => {

@@ -34,9 +34,9 @@ async function loadedBy(entry: string, more = ''): Promise<Loaded> {
 
 const heavy = ['http', '_http_server', 'net', 'dns', 'worker_threads', 'internal/worker', 'stream'];
 
-test('the main entry loads no stages, no pools, no inspector and no modules for the network', async () => {
+test('the main entry loads no stages, no micro-threads, no pools, no inspector and no modules for the network', async () => {
   const { files, modules } = await loadedBy('dist/index.js');
-  expect(files.filter((file) => /^(stage\/|stages|doctor|cli)/.test(file))).toEqual([]);
+  expect(files.filter((file) => /^(stage\/|stages|micro|doctor|cli)/.test(file))).toEqual([]);
   expect(modules.filter((name) => heavy.includes(name))).toEqual([]);
 });
 
@@ -52,6 +52,13 @@ test('stages load no inspector and no web server', async () => {
   expect(modules).not.toContain('http');
 });
 
+test('micro-threads load no stages, and no modules for the network', async () => {
+  const { files, modules } = await loadedBy('dist/micro.js');
+  expect(files).toContain('micro/thread.js');
+  expect(files.filter((file) => /^(stage\/|stages|doctor|cli)|api/.test(file))).toEqual([]);
+  expect(modules.filter((name) => heavy.includes(name))).toEqual([]);
+});
+
 test('each entry exports its own values, and no others', async () => {
   const main = await import('../dist/index.js');
   const stages = await import('../dist/stages.js');
@@ -59,6 +66,10 @@ test('each entry exports its own values, and no others', async () => {
   const values = (entry: object): string[] => named(entry).filter((n) => n !== 'module.exports');
   expect(values(main).sort()).toEqual(['CompletionPort']);
   expect(values(stages).sort()).toEqual(['Pipeline', 'defineStage', 'frames']);
+  const micro = await import('../dist/micro.js');
+  const threads = ['MicroThread', 'exclusive', 'sleep', 'spawn', 'wait', 'within'];
+  const together = ['Channel', 'all', 'each', 'parallelMap', 'race', 'scope', 'select'];
+  expect(values(micro).sort()).toEqual([...threads, ...together].sort());
 });
 
 test('the main entry is one file, whose modules other entries share; names stay', async () => {

@@ -13,6 +13,7 @@ import { CompletionPort } from 'completion-port';
 import type * as cp from 'completion-port';
 import { defineStage, frames, Pipeline } from 'completion-port/stages';
 import type * as st from 'completion-port/stages';
+import * as micro from 'completion-port/micro';
 declare const port: CompletionPort;
 declare const file: cp.FileHandle;
 declare const keyedFile: cp.KeyedFile;
@@ -31,6 +32,65 @@ declare const pipeline: st.Pipeline<'spool' | 'work'>;
 
 /** Programs that have to compile. */
 const right: Record<string, string> = {
+  'what a micro-thread waits for has a type': `
+    function* work(): micro.Micro<number> {
+      const bytes: Buffer = yield* socket.receive();
+      const count: number = yield* socket.receive(new Uint8Array(1));
+      const opened: cp.FileHandle = yield* port.open('x');
+      const text: string = yield* micro.wait(Promise.resolve('text'));
+      const nothing: void = yield* micro.sleep(1);
+      const limited: Buffer = yield* micro.within(5, socket.receive());
+      const held: number = yield* micro.exclusive(socket, () => socket.send('x'));
+      for (const accepted of yield* micro.each(listener)) {
+        const one: cp.SocketHandle = accepted;
+        yield* micro.each.next();
+        void one;
+      }
+      for (const chunk of yield* micro.each(socket)) chunk.length.toFixed();
+      void [bytes, opened, text, nothing, limited];
+      return count + held;
+    }
+    const thread: micro.MicroThread<number> = micro.spawn(work, { name: 'x', signal, grace: 5 });
+    const joined: number = await thread;
+    const inferred: micro.MicroThread<string> = micro.spawn(function* () {
+      return String(yield* thread);
+    });
+    const waitable: cp.Waitable<number> = thread;
+    const infos: micro.MicroThreadInfo[] = micro.MicroThread.list();
+    void [joined, inferred, waitable, infos];`,
+  'several together have the types of each': `
+    declare const channel: micro.Channel<bigint>;
+    micro.spawn(function* () {
+      const [a, b, c] = yield* micro.all([socket.receive(), socket.send('x'), micro.sleep(1)]);
+      const both: [Buffer, number, void] = [a, b, c];
+      const first: Buffer | number = yield* micro.race<Buffer | number>([
+        socket.receive(),
+        socket.send('x'),
+      ]);
+      const chosen = yield* micro.select({ channel, socket: socket.receive(), time: micro.sleep(1) });
+      if (chosen.which === 'channel') chosen.value.toString(16);
+      else if (chosen.which === 'socket') chosen.value.readUInt8();
+      const lengths: number[] = yield* micro.parallelMap(
+        ['a', 'b'],
+        function* (name, index) {
+          return name.length + index + (yield* socket.send(name));
+        },
+        { concurrency: 2 },
+      );
+      const scoped: string = yield* micro.scope(function* (s) {
+        const child: micro.MicroThread<number> = s.spawn(function* () {
+          return (yield* socket.receive()).length;
+        });
+        return String(yield* child);
+      });
+      const piped: micro.ReadonlyChannel<string> = channel.pipe(function* (
+        input,
+        output: micro.Channel<string>,
+      ) {
+        yield* output.put((yield* input.take()).toString());
+      });
+      void [both, first, lengths, scoped, piped];
+    });`,
   'a handle without a key is awaited': `
     const opened: cp.FileHandle = await port.open('x');
     const connected: cp.SocketHandle = await port.connect({ port: 1 });
@@ -141,6 +201,26 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a pipeline that is awaited as a property': [
     'await pipeline.ready.then();',
     /'then' does not exist/,
+  'yield without the star': [
+    'micro.spawn(function* () { yield socket.receive(); });',
+    /not assignable to .*Suspended|\[suspended\]/,
+  ],
+  'what a keyed handle answers is not waited for': [
+    'micro.spawn(function* () { yield* keyed.close(); });',
+    /Symbol\.iterator/,
+  ],
+  'an async function is no micro-thread': ['micro.spawn(async () => 5);', /Generator|Micro/],
+  'each over what is no channel': [
+    'micro.spawn(function* () { yield* micro.each([1]); });',
+    /not assignable/,
+  ],
+  'a channel of another type': [
+    "new micro.Channel<number>(1).tryPut('x');",
+    /'string' is not assignable to .*'number'/,
+  ],
+  'parallelMap without a bound': [
+    'micro.spawn(micro.parallelMap([1], () => micro.sleep(1)));',
+    /3 arguments/,
   ],
   'a loop over a keyed socket': ['for await (const x of keyed) x;', /asyncIterator/],
   'chunks of a keyed socket': ['keyed.chunks();', /'chunks' does not exist/],

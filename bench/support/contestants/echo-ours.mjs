@@ -8,6 +8,7 @@ import { serve } from '../server.mjs';
 
 const { driver, style } = readOptions();
 const port = makePort({ driver, concurrency: 1 });
+const micro = style === 'micro' ? await import('completion-port/micro') : undefined;
 
 /** `copies`: bytes that stay, which are the program's own and are copied when they are sent. */
 async function echo(socket) {
@@ -24,8 +25,30 @@ async function acceptAll(listener) {
   for await (const socket of listener) void echo(socket);
 }
 
+function* microEcho(socket) {
+  const { each } = micro;
+  try {
+    for (const bytes of yield* each(socket.chunks({ lend: true }))) {
+      yield* socket.send(bytes);
+      yield* each.next();
+    }
+  } catch (error) {
+    if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') throw error;
+  }
+  yield* socket.close();
+}
+
+function* microAcceptAll(listener) {
+  const { each, spawn } = micro;
+  for (const socket of yield* each(listener)) {
+    spawn(microEcho(socket));
+    yield* each.next();
+  }
+}
+
 const where = { host: '127.0.0.1', port: 0, backlog: 4096 };
 if (style === 'packets') port.consume(echoStep);
 const listener = await port.listen(style === 'packets' ? { ...where, key: 1 } : where);
-if (style !== 'packets') void acceptAll(listener);
+if (style === 'micro') micro.spawn(microAcceptAll(listener));
+else if (style !== 'packets') void acceptAll(listener);
 serve(listener.address().port, () => port.stats());

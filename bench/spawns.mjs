@@ -1,0 +1,23 @@
+/**
+ * What a micro-thread costs by itself: CPU time from its spawn to its end, and memory while it sleeps.
+ */
+import { run, script } from './support/children.mjs';
+
+const kinds = { 'spawn, run and end': 'empty', 'spawn, wait and end': 'waits' };
+
+export default {
+  name: 'spawns',
+  title: 'Micro-threads and async functions',
+  metrics: ['cpu', 'resident'],
+  picture: 'cpu',
+  unit: 'CPU µs',
+  scriptsOnly: true,
+  rows: [
+    ...Object.entries(kinds).map(([name, kind]) => ({ name, kind })),
+    { name: '100,000 asleep', kind: 'asleep' },
+  ],
+  contestants: { 'micro-threads': { style: 'micro' }, 'async functions': { style: 'async' } },
+  targets: [],
+  measure: ({ style }, { kind }, { warmUp, seconds }) =>
+    run(script('spawns.mjs', { style, kind, warmUp, seconds })),
+};

@@ -1,0 +1,17 @@
+/** What `import` gets: the same as `require`. */
+export {
+  all,
+  Channel,
+  each,
+  exclusive,
+  MicroThread,
+  parallelMap,
+  race,
+  scope,
+  select,
+  sleep,
+  spawn,
+  wait,
+  within,
+} from './micro.js';
+export type * from './micro.js';

@@ -1,0 +1,281 @@
+/**
+ * Loops of micro-threads: `for (const socket of yield* each(listener))`.
+ */
+import type { Suspended, Waitable } from '../api';
+import { invalidState } from '../errors';
+import { Stream } from '../stream';
+import { waitFor, type Suspension, type Waiter } from '../suspension';
+import * as validate from '../validate';
+import type * as api from './api';
+import { Channel, Take } from './channel';
+import { MicroThread, type InnerLoop } from './thread';
+import { trace } from './trace';
+import { wait } from './wait';
+
+/** Where the values of a loop come from. */
+interface Source<T> {
+  readonly what: string;
+  readonly owner: object;
+  /** The last value is no longer used. */
+  ask(): void;
+  /** The next value or the end, if it is there. */
+  look(): IteratorResult<T, undefined> | undefined;
+  hear(waiter: Waiter): void;
+  leave(waiter: Waiter): void;
+  /** The loop was left early. */
+  close(): void;
+}
+
+/** What is of no use any more, whose failure is nobody's business. */
+function ignore(promise: Promise<unknown> | undefined): void {
+  promise?.catch(() => undefined);
+}
+
+class StreamSource<T> implements Source<T> {
+  readonly owner: object;
+  readonly what = 'each';
+  private readonly stream: Stream<T>;
+
+  constructor(owner: object, stream: Stream<T>) {
+    this.owner = owner;
+    this.stream = stream;
+  }
+
+  ask(): void {
+    this.stream.ask();
+  }
+
+  look(): IteratorResult<T, undefined> | undefined {
+    return this.stream.look();
+  }
+
+  hear(waiter: Waiter): void {
+    this.stream.tell(waiter);
+  }
+
+  leave(): void {
+    this.stream.tell(undefined);
+  }
+
+  close(): void {
+    ignore(this.stream.return());
+  }
+}
+
+class ChannelSource<T> implements Source<T> {
+  readonly owner: Channel<T>;
+  readonly what = 'take';
+  private taking: Take<T>;
+
+  constructor(channel: Channel<T>) {
+    this.owner = channel;
+    this.taking = new Take(channel);
+  }
+
+  ask(): void {
+    this.taking = new Take(this.owner);
+    this.owner.giveNow(this.taking);
+  }
+
+  look(): IteratorResult<T, undefined> | undefined {
+    const { taking } = this;
+    if (taking.done) return { done: false, value: taking.value as T };
+    if (taking.ended) return { done: true, value: undefined };
+    if (taking.failed) throw taking.value;
+    return undefined;
+  }
+
+  hear(waiter: Waiter): void {
+    this.taking.hear(waiter);
+  }
+
+  leave(waiter: Waiter): void {
+    this.taking.leave(waiter);
+  }
+
+  close(): void {
+    // Others may take from it.
+  }
+}
+
+class IteratorSource<T> implements Source<T> {
+  readonly owner: object;
+  readonly what = 'each';
+  private readonly iterator: AsyncIterator<T>;
+  private asked: Suspension | undefined = undefined;
+
+  constructor(iterable: object, iterator: AsyncIterator<T>) {
+    this.owner = iterable;
+    this.iterator = iterator;
+  }
+
+  ask(): void {
+    this.asked = wait(this.iterator.next()) as unknown as Suspension;
+  }
+
+  look(): IteratorResult<T, undefined> | undefined {
+    const { asked } = this;
+    if (asked!.failed) throw asked!.value;
+    return asked!.done ? (asked!.value as IteratorResult<T, undefined>) : undefined;
+  }
+
+  hear(waiter: Waiter): void {
+    this.asked!.hear(waiter);
+  }
+
+  leave(waiter: Waiter): void {
+    this.asked!.leave(waiter);
+  }
+
+  close(): void {
+    ignore(this.iterator.return?.());
+  }
+}
+
+/** Waits for the next value of a loop: the same object each time. */
+class Advance<T> implements Suspension, Waitable<void> {
+  done = false;
+  readonly failed = false;
+  readonly value = undefined;
+  /** What was waited for last. */
+  result: IteratorResult<T, undefined> | undefined = undefined;
+  private asked = false;
+  private readonly source: Source<T>;
+
+  constructor(source: Source<T>) {
+    this.source = source;
+  }
+
+  get what(): string {
+    return this.source.what;
+  }
+
+  get owner(): object {
+    return this.source.owner;
+  }
+
+  [Symbol.iterator](): Iterator<Suspended, void, unknown> {
+    return this as unknown as Iterator<Suspended, void, unknown>;
+  }
+
+  next(): this {
+    this.done = false;
+    if (!this.asked) {
+      this.source.ask();
+      this.asked = true;
+    }
+    this.result = this.look();
+    if (this.result === undefined) {
+      waitFor(this);
+      return this;
+    }
+    this.asked = false;
+    this.done = true;
+    return this;
+  }
+
+  private look(): IteratorResult<T, undefined> | undefined {
+    try {
+      return this.source.look();
+    } catch (error) {
+      // eslint-disable-next-line @typescript-eslint/unbound-method -- names where the stack begins
+      throw trace(error, this.next);
+    }
+  }
+
+  hear(waiter: Waiter): void {
+    this.source.hear(waiter);
+  }
+
+  leave(waiter: Waiter): void {
+    this.source.leave(waiter);
+  }
+
+  abandon(waiter: Waiter): boolean {
+    this.leave(waiter);
+    return true;
+  }
+}
+
+class Loop<T> implements IterableIterator<T, undefined>, InnerLoop {
+  readonly advance: Advance<T>;
+  private readonly source: Source<T>;
+  private readonly thread: MicroThread<unknown>;
+  private over = false;
+
+  constructor(source: Source<T>, thread: MicroThread<unknown>) {
+    this.source = source;
+    this.advance = new Advance(source);
+    this.thread = thread;
+    thread.loops ??= [];
+    thread.loops.push(this);
+  }
+
+  [Symbol.iterator](): this {
+    return this;
+  }
+
+  next(): IteratorResult<T, undefined> {
+    const { result } = this.advance;
+    if (result === undefined) {
+      this.return();
+      throw invalidState('The body of a loop over each() ends with `yield* each.next()`');
+    }
+    this.advance.result = undefined;
+    if (result.done) this.end();
+    return result;
+  }
+
+  return(): IteratorResult<T, undefined> {
+    if (!this.over) this.source.close();
+    this.end();
+    return { done: true, value: undefined };
+  }
+
+  /** The innermost loop is the one around it again. */
+  end(): void {
+    if (this.over) return;
+    this.over = true;
+    const { loops } = this.thread;
+    const at = loops?.lastIndexOf(this) ?? -1;
+    if (at >= 0) loops!.length = at;
+  }
+}
+
+function sourceOf<T>(source: api.EachSource<T>): Source<T> {
+  if (source instanceof Channel) return new ChannelSource(source as Channel<T>);
+  if (source instanceof Stream) return new StreamSource(source, source);
+  if (typeof (source as Partial<AsyncIterable<T>> | null)?.[Symbol.asyncIterator] !== 'function') {
+    throw validate.invalidType('source', 'a channel or an async iterable', source);
+  }
+  const iterator = (source as AsyncIterable<T>)[Symbol.asyncIterator]();
+  if (iterator instanceof Stream) return new StreamSource(source, iterator as Stream<T>);
+  return new IteratorSource(source, iterator);
+}
+
+function here(): MicroThread<unknown> {
+  const thread = MicroThread.current;
+  if (thread !== undefined) return thread;
+  throw invalidState('each() is for micro-threads: use for await');
+}
+
+function* goOver<T>(source: api.EachSource<T>): api.Micro<Iterable<T>> {
+  const loop = new Loop(sourceOf(source), here());
+  let begun = false;
+  try {
+    yield* loop.advance;
+    begun = true;
+    return loop;
+  } finally {
+    if (!begun) loop.return();
+  }
+}
+
+function next(): Waitable<void> {
+  const loop = here().loops?.at(-1);
+  if (loop === undefined) throw invalidState('each.next() is for the body of a loop over each()');
+  return loop.advance as Advance<unknown>;
+}
+
+/** `each` of lib/micro/api.ts. */
+export const each: api.Each = Object.assign(goOver, { next });

@@ -1,0 +1,43 @@
+/**
+ * One micro-thread at a time.
+ */
+import type { Handle, Waitable } from '../api';
+import { invalidState } from '../errors';
+import * as validate from '../validate';
+import type { Micro } from './api';
+import { Channel } from './channel';
+import { MicroThread } from './thread';
+
+interface Lock {
+  /** Has one value while somebody has the handle. */
+  readonly place: Channel<true>;
+  holder: object | undefined;
+}
+
+const locks = new WeakMap<object, Lock>();
+
+/**
+ * Runs `fn` while no other micro-thread of this thread runs one for `handle`: what it sends is not
+ * torn by others that do so, too. They wait in the order in which they came; one that is cancelled
+ * leaves the queue. Inside of `fn` another `exclusive` for the same handle throws `ERR_INVALID_STATE`.
+ */
+export function* exclusive<T>(handle: Handle, fn: () => Waitable<T>): Micro<T> {
+  if (typeof handle !== 'object' || handle === null) {
+    throw validate.invalidType('handle', 'a handle', handle);
+  }
+  validate.callback(fn, 'fn');
+  let lock = locks.get(handle);
+  if (lock === undefined) locks.set(handle, (lock = { place: new Channel(1), holder: undefined }));
+  const { current } = MicroThread;
+  if (current !== undefined && lock.holder === current) {
+    throw invalidState('The micro-thread has the handle to itself already');
+  }
+  yield* lock.place.put(true);
+  lock.holder = current;
+  try {
+    return yield* fn();
+  } finally {
+    lock.holder = undefined;
+    lock.place.tryTake();
+  }
+}

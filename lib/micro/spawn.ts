@@ -1,0 +1,124 @@
+/**
+ * Starting micro-threads, and waiting for their end.
+ */
+import type { Suspended, Waitable } from '../api';
+import { coded } from '../errors';
+import type { Waiter } from '../suspension';
+import * as validate from '../validate';
+import type * as api from './api';
+import { MicroThread, start, type Parent } from './thread';
+import { milliseconds, Wait } from './wait';
+
+/** Milliseconds. */
+const GRACE = 5000;
+const OPTIONS = ['name', 'signal', 'grace'];
+const noOptions: api.SpawnOptions = {};
+const never = undefined as never;
+
+/**
+ * Starts a micro-thread, which runs until it first waits before this returns. `body` is a generator
+ * function without arguments, or a generator: `spawn(serve(socket), { name: 'serve' })`.
+ */
+export function spawn<T>(
+  body: (() => api.Micro<T>) | api.Micro<T>,
+  options: api.SpawnOptions = noOptions,
+): api.MicroThread<T> {
+  return spawnFor(undefined, body, options, spawn);
+}
+
+/** `scope` is told of its end. */
+export function spawnFor<T>(
+  scope: Parent | undefined,
+  body: (() => api.Micro<T>) | api.Micro<T>,
+  options: api.SpawnOptions,
+  above: (...args: never[]) => unknown,
+): MicroThread<T> {
+  validate.options(options);
+  if (typeof body !== 'function' && !isGenerator(body)) {
+    throw validate.invalidType('body', 'a generator function or a generator', body);
+  }
+  const settings = settingsOf(options, scope, typeof body === 'function' ? body.name : '');
+  // What is cancelled before it begins runs nothing: not even a function that is no generator's.
+  const generator = settings.signal?.aborted ? through<T>(never) : generatorOf(body);
+  return start(generator, settings, above);
+}
+
+function settingsOf(
+  options: api.SpawnOptions,
+  scope: Parent | undefined,
+  name: string,
+): ConstructorParameters<typeof MicroThread>[1] {
+  if (options === noOptions) return { name, signal: undefined, grace: GRACE, scope };
+  validate.known(options, 'options', OPTIONS);
+  return {
+    name: validate.string(options.name ?? name, 'options.name'),
+    signal: validate.signal(options.signal),
+    grace: milliseconds(options.grace ?? GRACE, 'options.grace'),
+    scope,
+  };
+}
+
+function isGenerator(value: unknown): value is Generator {
+  const generator = value as Partial<Generator> | null | undefined;
+  return typeof generator?.next === 'function' && typeof generator.return === 'function';
+}
+
+function generatorOf<T>(body: (() => api.Micro<T>) | api.Micro<T>): api.Micro<T> {
+  if (typeof body !== 'function') return body;
+  const generator = body();
+  if (isGenerator(generator)) return generator;
+  throw coded(
+    new TypeError(`${body.name || 'The body'} returned no generator: write it as function*`),
+    'ERR_INVALID_RETURN_VALUE',
+  );
+}
+
+function* through<T>(waitable: Waitable<T>): Generator<Suspended, T, unknown> {
+  return yield* waitable;
+}
+
+/** A micro-thread that waits for `waitable`, for one that does more than that. */
+export function spawnInside<T>(
+  waitable: Waitable<T>,
+  scope: Parent | undefined,
+  above: (...args: never[]) => unknown,
+): MicroThread<T> {
+  const name = MicroThread.current?.name ?? '';
+  const settings = { name, signal: undefined, grace: GRACE, scope };
+  const generator = isGenerator(waitable) ? (waitable as api.Micro<T>) : through(waitable);
+  return start(generator, settings, above);
+}
+
+/** The end of a micro-thread, whatever it is. */
+class End extends Wait<void> implements Waiter {
+  private readonly thread: MicroThread<unknown>;
+
+  constructor(thread: MicroThread<unknown>) {
+    super();
+    this.thread = thread;
+  }
+
+  override get what(): string {
+    return this.thread.what;
+  }
+
+  wake(): void {
+    this.fulfil();
+  }
+
+  protected override begin(): void {
+    this.thread.hear(this);
+  }
+
+  protected override stop(): void {
+    this.thread.leave(this);
+  }
+}
+
+/** For `finally`: cancels `thread`, and waits for its end. Throws what its clean-up throws. */
+export function* cancelled<T>(thread: MicroThread<T>): api.Micro<void> {
+  if (thread.done || thread.failed) return;
+  thread.cancel();
+  yield* new End(thread);
+  if (thread.threwError) yield* thread;
+}

@@ -1,0 +1,404 @@
+/**
+ * Several things at one time: scopes, and waiting for all of them, for the first, or for one of them.
+ */
+import type { Waitable } from '../api';
+import { invalidState, timedOut } from '../errors';
+import { Operation } from '../operation';
+import type { Suspension, Waiter } from '../suspension';
+import { clearTimeout, now, setTimeout } from '../timers';
+import * as validate from '../validate';
+import type * as api from './api';
+import { Channel, Take } from './channel';
+import { each } from './each';
+import { cancelled, spawnFor, spawnInside } from './spawn';
+import { MicroThread, type Parent } from './thread';
+import { milliseconds, Wait } from './wait';
+
+const LARGEST = 2 ** 31 - 1;
+
+// ---- within
+
+/**
+ * Waits for `waitable` for `delay` milliseconds at most: then that is cancelled, and `ETIMEDOUT` is
+ * thrown. An operation whose natural result comes first all the same gives that (rule O4). A generator
+ * ends as a cancelled micro-thread does, and is waited for. 0 and Infinity: no limit.
+ */
+export function* within<T>(
+  delay: number,
+  waitable: Waitable<T>,
+  options: api.WithinOptions = {},
+): api.Micro<T> {
+  const limit = milliseconds(delay, 'delay');
+  validate.options(options);
+  validate.known(options, 'options', ['name']);
+  if (limit === 0 || limit === Infinity) return yield* waitable;
+  const inner = waitable instanceof Operation ? waitable : spawnInside(waitable, undefined, within);
+  const alarm = { rung: false };
+  const timer = setTimeout(() => {
+    now();
+    alarm.rung = true;
+    inner.cancel();
+  }, limit);
+  try {
+    return yield* inner as Waitable<T>;
+  } catch (error) {
+    if (alarm.rung && (error as { code?: unknown } | null)?.code === 'ECANCELED') {
+      throw timedOut(options.name ?? 'within', {});
+    }
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    if (inner instanceof MicroThread) yield* cancelled(inner);
+  }
+}
+
+// ---- scopes
+
+/** What lives in a scope; it is over when nothing does. */
+class Scope extends Wait<void> implements api.Scope, Parent {
+  readonly owner = MicroThread.current;
+  private readonly living = new Set<MicroThread<unknown>>();
+  private readonly errors: unknown[] = [];
+  /** All of it is to end, what is spawned meanwhile as well. */
+  private ending = false;
+
+  override get what(): string {
+    return 'scope';
+  }
+
+  spawn<T>(
+    body: (() => api.Micro<T>) | api.Micro<T>,
+    options: api.SpawnOptions = {},
+  ): MicroThread<T> {
+    if (this.done) throw invalidState('The scope has ended');
+    // eslint-disable-next-line @typescript-eslint/unbound-method -- names the caller
+    const thread = spawnFor(this, body, options, this.spawn);
+    if (this.ending) thread.cancel();
+    return thread;
+  }
+
+  cancel(reason?: unknown): void {
+    for (const thread of [...this.living]) {
+      if (thread !== MicroThread.current) thread.cancel(reason);
+    }
+  }
+
+  /** @internal */
+  began(thread: MicroThread<unknown>): void {
+    this.living.add(thread);
+  }
+
+  /** @internal */
+  ended(thread: MicroThread<unknown>): void {
+    this.living.delete(thread);
+    if (thread.threwError) {
+      this.errors.push(thread.failure());
+      this.end();
+    }
+    if (this.living.size === 0) this.fulfil();
+  }
+
+  /** @internal Nothing in it goes on. */
+  end(): void {
+    if (this.ending) return;
+    this.ending = true;
+    this.cancel();
+  }
+
+  /** @internal Its clean-up waits no longer. */
+  expire(): void {
+    for (const thread of [...this.living]) thread.expire();
+  }
+
+  /** @internal The first failure, with the others in `errors`. */
+  rethrow(): void {
+    if (this.errors.length === 0) return;
+    const [first, ...others] = this.errors;
+    if (others.length > 0 && typeof first === 'object' && first !== null) {
+      Object.assign(first, { errors: others });
+    }
+    throw first;
+  }
+
+  protected override begin(): void {
+    // It has begun with its first micro-thread.
+  }
+
+  protected override stop(): void {
+    // Whoever leaves it ends it.
+  }
+}
+
+/**
+ * Runs `body`, which spawns micro-threads that live no longer than the scope: it waits for them, and
+ * gives what `body` returns. The first failure cancels all others, `body` too, and is thrown, with
+ * those of the others in its `errors`.
+ */
+export function* scope<T>(body: (scope: api.Scope) => api.Micro<T>): api.Micro<T> {
+  validate.callback(body, 'body');
+  const inside = new Scope();
+  const main = inside.spawn(() => body(inside), { name: body.name });
+  try {
+    yield* inside;
+  } finally {
+    try {
+      if (!inside.done) {
+        inside.end();
+        yield* inside;
+      }
+    } finally {
+      inside.expire();
+    }
+    inside.rethrow();
+  }
+  return yield* main;
+}
+
+/**
+ * What `fn` makes of each of `items`, in their order; `concurrency` of them are worked on at one
+ * time, and the next one is asked for when there is room for it. The first failure cancels the others.
+ */
+export function* parallelMap<T, R>(
+  items: Iterable<T> | api.EachSource<T>,
+  fn: (item: T, index: number) => Waitable<R>,
+  options: api.ParallelMapOptions,
+): api.Micro<R[]> {
+  validate.callback(fn, 'fn');
+  validate.given(options);
+  validate.known(options, 'options', ['concurrency']);
+  const places = new Channel<true>(
+    validate.integer(options.concurrency, 'options.concurrency', 1, LARGEST),
+  );
+  const results: R[] = [];
+  let count = 0;
+  function* work(item: T, index: number): api.Micro<void> {
+    try {
+      results[index] = yield* fn(item, index);
+    } finally {
+      places.tryTake();
+    }
+  }
+  yield* scope(function* workers(inside) {
+    const begin = (item: T): void => void inside.spawn(work(item, count++), { name: fn.name });
+    yield* places.put(true);
+    if (Symbol.iterator in items) {
+      for (const item of items) {
+        begin(item);
+        yield* places.put(true);
+      }
+      return;
+    }
+    for (const item of yield* each(items)) {
+      begin(item);
+      yield* places.put(true);
+      yield* each.next();
+    }
+  });
+  return results;
+}
+
+// ---- groups
+
+/** One of a group. */
+class Branch implements Waiter {
+  private readonly group: Group;
+  private readonly index: number;
+
+  constructor(group: Group, index: number) {
+    this.group = group;
+    this.index = index;
+  }
+
+  wake(): void {
+    this.group.partIsOver(this.index);
+  }
+}
+
+const allOver = (group: Group): boolean => group.pending === 0;
+const oneOver = (group: Group): boolean => group.winner >= 0;
+const allOverOrOneFailed = (group: Group): boolean => group.pending === 0 || group.failure >= 0;
+
+/** Several that are waited for; `enough` says for how long. */
+class Group extends Wait<void> {
+  readonly what: string;
+  readonly parts: readonly Suspension[];
+  pending: number;
+  /** Which was over first, and which of those that failed; -1: none. */
+  winner = -1;
+  failure = -1;
+  private enough: (group: Group) => boolean;
+  private readonly branches: Branch[] = [];
+  private readonly over: boolean[] = [];
+
+  constructor(what: string, parts: readonly Suspension[], enough: (group: Group) => boolean) {
+    super();
+    this.what = what;
+    this.parts = parts;
+    this.pending = parts.length;
+    this.enough = enough;
+  }
+
+  /** Begins to wait for them, up to where it has enough. */
+  start(): this {
+    this.look();
+    for (let i = 0; i < this.parts.length && !this.done; i++) {
+      this.branches.push(new Branch(this, i));
+      this.parts[i]!.hear(this.branches[i]!);
+    }
+    return this;
+  }
+
+  partIsOver(index: number): void {
+    if (this.over[index]) return;
+    this.over[index] = true;
+    this.pending--;
+    if (this.winner < 0) this.winner = index;
+    if (this.failure < 0 && this.parts[index]!.failed) this.failure = index;
+    this.look();
+  }
+
+  /** Lets the others go on without it. */
+  leaveOthers(): void {
+    for (let i = 0; i < this.branches.length; i++) {
+      if (!this.over[i]) this.parts[i]!.leave(this.branches[i]!);
+    }
+  }
+
+  /** Cancels those that are not over, and waits for their end. */
+  *cancelOthers(): api.Micro<void> {
+    const others = this.parts.filter((_, i) => !this.over[i]);
+    for (let i = 0; i < this.branches.length; i++) if (!this.over[i]) this.cancelPart(i);
+    this.enough = allOver;
+    this.done = false;
+    this.pending -= this.parts.length - this.branches.length; // those it never heard of
+    this.look();
+    yield* this;
+    for (const part of others) if (part instanceof MicroThread && part.threwError) part.report();
+  }
+
+  /** The value of one that is over; throws where it failed. */
+  result(index: number): unknown {
+    const part = this.parts[index]!;
+    part.next();
+    return part.value;
+  }
+
+  protected override begin(): void {
+    // See start().
+  }
+
+  protected override stop(): void {
+    // Whoever leaves it says what becomes of the parts.
+  }
+
+  /** It has enough, before anybody is told. */
+  protected decided(): void {
+    // Only a selection lets go of the others at once.
+  }
+
+  private look(): void {
+    if (this.done || !this.enough(this)) return;
+    this.decided();
+    this.fulfil();
+  }
+
+  private cancelPart(index: number): void {
+    const part = this.parts[index]!;
+    if (part instanceof MicroThread) part.cancel();
+    else if (part.abandon(this.branches[index]!)) this.partIsOver(index);
+  }
+}
+
+/** One of several: what another channel has, from now on, is for others. */
+class Selection extends Group {
+  protected override decided(): void {
+    this.leaveOthers();
+  }
+}
+
+/** A generator becomes a micro-thread. */
+function partOf(waitable: Waitable<unknown>, above: (...args: never[]) => unknown): Suspension {
+  const part = waitable as Partial<Suspension> | null | undefined;
+  if (typeof part?.hear === 'function') return part as Suspension;
+  if (typeof (part as Partial<Waitable<unknown>>)?.[Symbol.iterator] !== 'function') {
+    throw validate.invalidType('waitables', 'what yield* waits for', waitable);
+  }
+  return spawnInside(waitable, undefined, above);
+}
+
+function partsOf(
+  waitables: readonly Waitable<unknown>[],
+  above: (...args: never[]) => unknown,
+): Suspension[] {
+  if (!Array.isArray(waitables)) {
+    throw validate.invalidType('waitables', 'an instance of Array', waitables);
+  }
+  return waitables.map((waitable: Waitable<unknown>) => partOf(waitable, above));
+}
+
+/**
+ * Waits for all, generators among them side by side, and gives their values in the same order. The
+ * first failure cancels the others, and is thrown when they have ended.
+ */
+export function* all<T extends readonly unknown[] | []>(
+  waitables: readonly [...{ [K in keyof T]: Waitable<T[K]> }],
+): api.Micro<T> {
+  const group = new Group('all', partsOf(waitables, all), allOverOrOneFailed).start();
+  try {
+    yield* group;
+  } finally {
+    yield* group.cancelOthers();
+  }
+  if (group.failure >= 0) group.result(group.failure);
+  return group.parts.map((_, i) => group.result(i)) as readonly unknown[] as T;
+}
+
+/**
+ * Waits for the first that is over, generators among them side by side: gives its value, or throws
+ * its failure. The others are cancelled, and have ended then.
+ */
+export function* race<T>(waitables: readonly Waitable<T>[]): api.Micro<T> {
+  const parts = partsOf(waitables, race);
+  if (parts.length === 0) {
+    throw validate.invalidValue('waitables', 'must not be empty', waitables);
+  }
+  const group = new Group('race', parts, oneOver).start();
+  try {
+    yield* group;
+  } finally {
+    yield* group.cancelOthers();
+  }
+  return group.result(group.winner) as T;
+}
+
+/**
+ * Waits for one of several cases: a channel that has a value, an operation, a micro-thread, `sleep`…
+ * Gives which it is, and its value; where several are there, the first of them in `cases`. The others
+ * go on: nothing is taken from their channels, and their operations are not cancelled, so that the
+ * next `select` may have them again.
+ */
+export function* select<T extends object>(cases: {
+  readonly [K in keyof T]: Waitable<T[K]> | api.ReadonlyChannel<T[K]>;
+}): api.Micro<api.Selected<T>> {
+  const names = Object.keys(cases) as (keyof T)[];
+  if (names.length === 0) throw validate.invalidValue('cases', 'must not be empty', cases);
+  const parts = names.map((name) => caseOf(cases[name], String(name)));
+  const group = new Selection('select', parts, oneOver).start();
+  try {
+    yield* group;
+  } finally {
+    group.leaveOthers();
+  }
+  return {
+    which: names[group.winner]!,
+    value: group.result(group.winner),
+  } as api.Selected<T>;
+}
+
+function caseOf(one: unknown, name: string): Suspension {
+  if (one instanceof Channel) return new Take(one);
+  if (typeof (one as Partial<Suspension> | null | undefined)?.hear === 'function') {
+    return one as Suspension;
+  }
+  throw validate.invalidType(`cases.${name}`, 'a channel, an operation or a micro-thread', one);
+}
