@@ -201,6 +201,7 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a pipeline that is awaited as a property': [
     'await pipeline.ready.then();',
     /'then' does not exist/,
+  ],
   'yield without the star': [
     'micro.spawn(function* () { yield socket.receive(); });',
     /not assignable to .*Suspended|\[suspended\]/,
