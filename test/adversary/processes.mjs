@@ -1,6 +1,7 @@
 /** Programs of this folder as processes of their own, which are asked one thing at a time. */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const alive = new Set();
@@ -22,6 +23,17 @@ async function answer(child, name) {
   }
 }
 
+/** Ticks of a hundredth of a second that `child` has computed; NaN where /proc does not tell. */
+export function cpuTicks(child) {
+  try {
+    const [, rest] = readFileSync(`/proc/${child.pid}/stat`, 'latin1').split(/\) (.*)/s);
+    const fields = rest.split(' ');
+    return Number(fields[11]) + Number(fields[12]);
+  } catch {
+    return NaN;
+  }
+}
+
 /** Resolves when it has said its first message, which is `ready`. */
 export async function start(name, args = [], env = {}) {
   const file = fileURLToPath(new URL(name, import.meta.url));
@@ -30,6 +42,7 @@ export async function start(name, args = [], env = {}) {
   const exited = new Promise((resolve) => child.once('exit', resolve));
   void exited.then(() => alive.delete(child));
   return {
+    pid: child.pid,
     ready: await answer(child, name),
     ask(question) {
       child.send(question);

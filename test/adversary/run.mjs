@@ -6,14 +6,15 @@
  *
  * Servers, honest and hostile clients are processes of their own. In each round the honest clients
  * are alone first, and then beside hostile ones; a ratio is taken round by round, and the median
- * counts. Every byte that the honest clients get is looked at. Ends with 1 when one of them was
+ * counts. What the server and the hostile clients compute meanwhile, in percent of one processor, is
+ * shown: where the hostile clients compute on the same processors, that is not the server's doing. Every byte that the honest clients get is looked at. Ends with 1 when one of them was
  * refused or got a wrong byte, when the server held more than it may or did not give it back, and,
  * without `--short`, when their p99 was more than twice that of the quiet run. `--short` asserts no
  * times: all attacks at once on each server, a few clients each.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { start } from './processes.mjs';
+import { cpuTicks, start } from './processes.mjs';
 
 const SERVERS = ['await', 'lending', 'packets', 'threads', 'proxy', 'stage', 'frames', 'pipelined'];
 const ATTACKS = [
@@ -72,7 +73,7 @@ const ms = (time) => (time === undefined ? '-' : time.toFixed(time < 10 ? 2 : 1)
 const mib = (bytes) => (bytes / MiB).toFixed(1);
 
 function print(cells) {
-  const widths = [9, 10, 20, 9, 9, 9, 11, 8, 16, 18, 6];
+  const widths = [9, 10, 20, 9, 9, 9, 11, 8, 16, 18, 6, 11];
   console.log(
     cells
       .map((cell, i) => `${cell}`.padEnd(widths[i]))
@@ -112,10 +113,16 @@ async function atRest(server, before) {
   }
 }
 
-async function besides(attacks, port, framed, work) {
-  const hostile = await start('hostile.mjs', [port, framed, scale, ...attacks]);
+/** What `work` resolves to, and how busy the server and the hostile clients were meanwhile. */
+async function besides(attacks, server, framed, work) {
+  const hostile = await start('hostile.mjs', [server.ready, framed, scale, ...attacks]);
   try {
-    return await work();
+    const began = performance.now();
+    const before = [server, hostile].map(cpuTicks);
+    const result = await work();
+    const ticks = [server, hostile].map((child, i) => cpuTicks(child) - before[i]);
+    const busy = ticks.map((count) => (count * 1000) / (performance.now() - began));
+    return { ...result, busy };
   } finally {
     await hostile.kill();
   }
@@ -125,7 +132,7 @@ async function besides(attacks, port, framed, work) {
 async function round({ server, honest, framed, before }, attacks) {
   const quiet = await honest.ask(load);
   const [beside, most] = await watched(server, () =>
-    besides(attacks, server.ready, framed, () => honest.ask(load)),
+    besides(attacks, server, framed, () => honest.ask(load)),
   );
   return { quiet, beside, most, after: await atRest(server, before) };
 }
@@ -171,12 +178,13 @@ async function attack(driver, style, attacks) {
     ...[`${ratio?.toFixed(2)}`, refused, `${mib(before.resident)} ${mib(after.resident)}`],
     `${mib(Math.max(...results.map(({ most }) => most.allocated)))} ${mib(after.allocated)}`,
     Math.min(...results.map(({ most }) => most.free)),
+    [0, 1].map((of) => median(results.map(({ beside }) => beside.busy[of])).toFixed(0)).join(' '),
   ]);
 }
 
 print([
   ...['driver', 'server', 'attack', 'p50 ms', 'p99 ms', 'p99 then', '× (median)', 'refused'],
-  ...['RSS MiB, after', 'held MiB, after', 'free'],
+  ...['RSS MiB, after', 'held MiB, after', 'free', 'CPU %, theirs'],
 ]);
 for (const driver of values.driver) {
   for (const style of values.server) {
