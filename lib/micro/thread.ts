@@ -347,9 +347,9 @@ export class MicroThread<T>
    * they wait, and the stack is short again.
    */
   findSite(): void {
-    if (typeof this.site !== 'function' || this.status === State.Done) return;
-    const site: Site = {}; // with a property of that name it would take 100 bytes more
     const limit = Error.stackTraceLimit;
+    if (typeof this.site !== 'function' || this.status === State.Done || limit === 0) return;
+    const site: Site = {}; // with a property of that name it would take 100 bytes more
     Error.stackTraceLimit = 1;
     Error.captureStackTrace(site, this.site);
     Error.stackTraceLimit = limit;
