@@ -136,7 +136,7 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
   }
 
   protected override waits(): void {
-    if (this.timeout === 0) return;
+    if (this.timeout === 0 || this.alarm !== undefined) return;
     this.alarm = new Alarm(this.timeout, () =>
       this.stop(timedOut('accept', this.listener.subject())),
     );
@@ -162,7 +162,9 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
 
   protected override take(): TcpSocket<'await'> | undefined {
     const socket = this.queue.shift();
-    if (socket !== undefined) this.alarm?.cancel();
+    if (socket === undefined) return undefined;
+    this.alarm?.cancel();
+    this.alarm = undefined;
     return socket;
   }
 

@@ -83,7 +83,7 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
     return { done: true, value: undefined };
   }
 
-  /** @internal Wakes `puller` whenever there may be something to look at. */
+  /** @internal Wakes `puller`, once, when there may be something to look at. */
   tell(puller: Waiter | undefined): void {
     this.puller = puller;
     if (puller !== undefined) this.waits();
@@ -156,7 +156,11 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
   /** Something has changed: answers whoever waits, if that is possible now. */
   protected wake(): void {
     if (this.inFlight === 0) for (const resolve of this.idle.splice(0)) resolve();
-    if (this.puller !== undefined) this.puller.wake();
+    const { puller } = this;
+    if (puller !== undefined) {
+      this.puller = undefined; // it may wait for something else by the time of the next one
+      puller.wake();
+    }
     if (this.resolve === undefined) return;
     const value = this.take();
     if (value !== undefined) this.settle({ done: false, value });

@@ -1,7 +1,7 @@
 /**
  * Micro-threads: generators that run until they wait, and go on when what they wait for is there.
  */
-import { AsyncResource } from 'node:async_hooks';
+import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
 import type { Suspended } from '../api';
 import { abortError, cancelled, invalidState, rejected } from '../errors';
@@ -89,6 +89,20 @@ interface Site {
   stack?: string;
 }
 
+/**
+ * Whether an AsyncResource keeps what `enterWith` made of its context: from Node.js 24 on it has
+ * that of its making for ever.
+ */
+function keepsWhatIsEntered(): boolean {
+  const storage = new AsyncLocalStorage<boolean>();
+  const resource = new AsyncResource('MicroThread');
+  resource.runInAsyncScope(() => storage.enterWith(true));
+  const kept = resource.runInAsyncScope(() => storage.getStore() === true);
+  storage.disable();
+  return kept;
+}
+const keepsEntered = keepsWhatIsEntered();
+
 let latestId = 0;
 /** The ends of the list of those that live. */
 let oldest: MicroThread<unknown> | undefined;
@@ -106,7 +120,7 @@ export class MicroThread<T>
 
   private spawner: MicroThread<unknown> | undefined;
   private readonly generator: Generated;
-  private readonly context: AsyncResource;
+  private context: AsyncResource;
   /** Where it was spawned; the function that did, until somebody may want to know. */
   private site: Site | Above;
   private readonly grace: number;
@@ -244,8 +258,10 @@ export class MicroThread<T>
             invalidState('A micro-thread waits with yield*, not yield'),
           );
         } else if (this.woken) result = this.enter();
-        else if (this.stays()) return;
-        else result = this.tellEnd();
+        else if (this.stays()) {
+          if (!keepsEntered) this.context = new AsyncResource('MicroThread');
+          return;
+        } else result = this.tellEnd();
       }
       this.returned(result.value);
     } catch (error) {
@@ -347,9 +363,9 @@ export class MicroThread<T>
    * they wait, and the stack is short again.
    */
   findSite(): void {
-    if (typeof this.site !== 'function' || this.status === State.Done) return;
-    const site: Site = {}; // with a property of that name it would take 100 bytes more
     const limit = Error.stackTraceLimit;
+    if (typeof this.site !== 'function' || this.status === State.Done || limit === 0) return;
+    const site: Site = {}; // with a property of that name it would take 100 bytes more
     Error.stackTraceLimit = 1;
     Error.captureStackTrace(site, this.site);
     Error.stackTraceLimit = limit;
