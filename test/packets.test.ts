@@ -120,6 +120,31 @@ test('a packet that was kept of a full batch is not at hand again at its place i
   expect([before.length, at]).toEqual([64, 64]);
 });
 
+test('COMPLETION_PORT_CHECK=memory: a packet that was kept is told, however many came since', async () => {
+  const output = await outputOf(
+    `const port = new CompletionPort();
+    for (let i = 0; i < 1000; i++) port.post(i, i);
+    const codes = new Set();
+    let kept;
+    for (let taken = 0; taken < 1000;) {
+      for (const packet of port.get(256, 0)) {
+        taken++;
+        kept ??= packet;
+        if (packet === kept && taken === 1) continue;
+        try {
+          codes.add(kept.value);
+        } catch (error) {
+          codes.add(error.code);
+        }
+      }
+    }
+    console.log([...codes].join());
+    await port.close();`,
+    { env: { COMPLETION_PORT_CHECK: 'memory' } },
+  );
+  expect(output).toBe('ERR_PACKET_RELEASED');
+});
+
 test('packets() gives an object for each packet', async () => {
   const port = newPort();
   for (let i = 0; i < 40; i++) port.post(i, i * 10);
