@@ -4,7 +4,7 @@ import { build } from 'esbuild';
 import { copyFileSync, mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { fileURLToPath } from 'node:url';
 
 const require = createRequire(import.meta.url);
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -33,5 +33,3 @@ export async function buildPage() {
   });
   copyFileSync(path.join(from, 'index.html'), path.join(to, 'index.html'));
 }
-
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) await buildPage();

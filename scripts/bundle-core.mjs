@@ -45,13 +45,15 @@ module.exports = require("./core.js")[${JSON.stringify(name)}];
 0 && (module.exports = { ${exportsOf(name).join(', ')} });
 `;
 
-const names = await modules();
-const contents = names
-  .map((name) => `exports[${JSON.stringify(name)}] = require(${JSON.stringify(`./${name}.js`)});`)
-  .join('\n');
-const stdin = { contents, resolveDir: dist, sourcefile: 'modules.cjs' };
-await build({ ...options, stdin, outfile: path.join(dist, 'core.js') });
-for (const name of names) {
-  writeFileSync(path.join(dist, `${name}.js`), view(name));
-  rmSync(path.join(dist, `${name}.js.map`));
+export async function bundleCore() {
+  const names = await modules();
+  const contents = names
+    .map((name) => `exports[${JSON.stringify(name)}] = require(${JSON.stringify(`./${name}.js`)});`)
+    .join('\n');
+  const stdin = { contents, resolveDir: dist, sourcefile: 'modules.cjs' };
+  await build({ ...options, stdin, outfile: path.join(dist, 'core.js') });
+  for (const name of names) {
+    writeFileSync(path.join(dist, `${name}.js`), view(name));
+    rmSync(path.join(dist, `${name}.js.map`));
+  }
 }

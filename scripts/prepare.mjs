@@ -2,22 +2,11 @@
 // there is a binary that loads and is newer than its sources. npm runs it for the root project only
 // (`npm install`, `npm ci`, `npm pack`), never for those who install the package from a registry.
 import { spawnSync } from 'node:child_process';
-import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { buildNative, builtIsCurrent } from './build-native.mjs';
-import { buildPage } from './build-page.mjs';
+import { buildTypeScript } from './build-ts.mjs';
 
-const require = createRequire(import.meta.url);
 const root = fileURLToPath(new URL('..', import.meta.url));
-
-function compileTypeScript() {
-  const tsc = require.resolve('typescript/bin/tsc');
-  const result = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.json'], {
-    cwd: root,
-    stdio: 'inherit',
-  });
-  if (result.status !== 0) throw new Error('the TypeScript sources do not compile.');
-}
 
 /** In a process of its own: a library that was loaded can't be replaced on Windows. */
 function binaryLoads() {
@@ -26,8 +15,7 @@ function binaryLoads() {
 }
 
 try {
-  compileTypeScript();
-  await buildPage();
+  await buildTypeScript();
   if (process.env.COMPLETION_PORT_SKIP_NATIVE !== '1') {
     const forced = process.env.npm_config_build_from_source === 'true';
     // One that loads but was not built here may be older than the sources: prebuilds/ of another day.
