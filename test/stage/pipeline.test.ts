@@ -435,6 +435,8 @@ describe('looking on', () => {
     const client = new Client(port);
     await client.ask('say 12345;go careful', '12345');
     const task = pipeline.start('second', 1);
+    // What it says may be there before it has gone.
+    await until(() => pipeline.connections()[0]?.state === 'careful');
     await until(() => pipeline.connections().every(({ state }) => state !== ''));
     const [connection, other] = pipeline.connections();
     const { localAddress, localPort } = client.socket;
