@@ -279,6 +279,7 @@ test('reset() closes with a reset, and throws away what was not sent', async () 
   const keyed = await connectedPair(port);
   const { port: number } = (await port.listen({ host: '127.0.0.1', port: 0, key: 9 })).address()!;
   const peer = await port.connect({ host: '127.0.0.1', port: number });
+  const receiving = failureOf(() => peer.receive());
   const types: string[] = [];
   while (!types.includes('closed')) {
     for (const packet of port.get(8)) {
@@ -286,7 +287,7 @@ test('reset() closes with a reset, and throws away what was not sent', async () 
       if (packet.type === 'accepted') packet.accepted!.reset();
     }
   }
-  expect(codeOf(await failureOf(() => peer.receive()))).toBe('ECONNRESET');
+  expect(codeOf(await receiving)).toBe('ECONNRESET');
   await keyed.client.close();
 });
 
