@@ -4,12 +4,11 @@
  * the garbage collector has found the object.
  */
 import { checks } from './checks';
+import { isOfLibrary } from './frames';
 
 /** Read when the library is loaded: what is not checked costs nothing. */
 export const checksHandles = checks('handles');
 
-/** The library's folder: in a bundle for ES modules there is no `__dirname`. */
-const here = typeof __dirname === 'string' ? __dirname : undefined;
 /** Frames looked at: those of the library come first. */
 const DEPTH = 30;
 
@@ -41,7 +40,7 @@ function stackOf(above: (...args: never[]) => unknown): string {
   Error.captureStackTrace(holder, above);
   Error.stackTraceLimit = stackTraceLimit;
   const [, ...lines] = holder.stack.split('\n');
-  const own = lines.findIndex((line) => here === undefined || !line.includes(here));
+  const own = lines.findIndex((line) => !isOfLibrary(line));
   return `\n${lines.slice(Math.max(own, 0)).join('\n')}`;
 }
 

@@ -29,11 +29,12 @@ const enum Field {
 /** Little-endian integers of 64 bits at `start` of `bytes`; times in nanoseconds. */
 type Fields = (field: Field) => bigint;
 
-const NANOSECONDS = 1_000_000n;
+/** Nanoseconds. */
+const PER_MILLISECOND = 1_000_000n;
 
 /** Milliseconds with their fraction, as exact as a double can be. */
 const milliseconds = (time: bigint): number =>
-  Number(time / NANOSECONDS) + Number(time % NANOSECONDS) / 1e6;
+  Number(time / PER_MILLISECOND) + Number(time % PER_MILLISECOND) / 1e6;
 
 /** What both kinds of a status tell. */
 abstract class Times {
@@ -154,16 +155,16 @@ class BigIntStatus extends Times implements BigIntFileStatus {
   }
 
   get atimeMs(): bigint {
-    return this.atimeNs / NANOSECONDS;
+    return this.atimeNs / PER_MILLISECOND;
   }
   get mtimeMs(): bigint {
-    return this.mtimeNs / NANOSECONDS;
+    return this.mtimeNs / PER_MILLISECOND;
   }
   get ctimeMs(): bigint {
-    return this.ctimeNs / NANOSECONDS;
+    return this.ctimeNs / PER_MILLISECOND;
   }
   get birthtimeMs(): bigint {
-    return this.birthtimeNs / NANOSECONDS;
+    return this.birthtimeNs / PER_MILLISECOND;
   }
 }
 

@@ -2,12 +2,13 @@
  * Stacks of errors that were made elsewhere: what waited for them is added, as Node.js does where
  * they are awaited.
  */
+import { isOfLibrary } from '../frames';
 
 const traced = new WeakSet<object>();
 
 /** Of the generators of a program, not of this library, nor of V8's between two of them. */
 function isOfProgram(line: string): boolean {
-  return !line.includes(__dirname) && !line.includes('<anonymous>') && !line.includes('node:');
+  return !isOfLibrary(line) && !line.includes('<anonymous>') && !line.includes('node:');
 }
 
 /** Adds those that wait now; `above`: the function of the library that they called. */

@@ -4,7 +4,7 @@
 import { inspect } from 'node:util';
 import { handleAt, Kind, NO_CHUNK, SubmissionFlag } from '../binding';
 import { invalidState, outOfBuffers, queueFull } from '../errors';
-import type { Block, Data } from '../memory';
+import { asBytes, type Block, type Data } from '../memory';
 import type { Operation } from '../operation';
 import type { FileHandle, FileOptions, KeyedSocket } from '../api';
 import type { TcpSocket } from '../socket';
@@ -227,7 +227,7 @@ export class Connection<
     this.socket('unread');
     const { lane, native, records } = this.thread;
     lane.memory.check(validate.view(bytes, 'bytes'));
-    const { buffer, byteOffset, byteLength } = bytes;
+    const { byteLength } = bytes;
     if (byteLength === 0) return;
     const { words } = records;
     const [stashed, held] = [(this.at + Header.STASHED) >>> 2, (this.at + Header.HELD) >>> 2];
@@ -236,8 +236,7 @@ export class Connection<
       const about = `at most ${MOST_UNREAD} bytes, those given back before among them`;
       throw validate.outOfRange('bytes', about, all);
     }
-    const view = new Uint8Array(buffer, byteOffset, byteLength);
-    const result = native.unread(this.name, view, words[held]! > 0);
+    const result = native.unread(this.name, asBytes(bytes), words[held]! > 0);
     if (result < 0) throw outOfBuffers();
     words[stashed] = words[stashed]! + byteLength;
     words[held] = all;

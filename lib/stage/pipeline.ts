@@ -12,7 +12,7 @@ import type { AwaitOptions, DriverName, ListenerAddress, PortOptions } from '../
 import { CompletionPort } from '../port';
 import { now, setTimeout } from '../timers';
 import * as validate from '../validate';
-import { waitFor } from '../wait';
+import { abandonable } from '../abandonable';
 import { Counter, newCounters, newMeasures, summarize, type Measures } from './counters';
 import type * as api from './api';
 import type {
@@ -118,14 +118,14 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   async ready(options: AwaitOptions = {}): Promise<void> {
     validate.options(options);
     validate.known(options, 'options', AWAIT_OPTIONS);
-    return waitFor(this.opened, 'ready', options);
+    return abandonable(this.opened, 'ready', options);
   }
 
   async listen(stage: string, options: StageListenOptions): Promise<StageListener> {
     const site = stageNamed(this.sites, stage);
     checkListenOptions(options);
     const listening = this.listenAt(site, options);
-    return waitFor(listening, 'listen', options, (late) => void late.close());
+    return abandonable(listening, 'listen', options, (late) => void late.close());
   }
 
   private async listenAt(site: Site, options: StageListenOptions): Promise<StageListener> {
@@ -445,7 +445,7 @@ function ignored(): void {
 async function leave(site: Site): Promise<void> {
   await site.pool?.leave();
   if (site.teardown === undefined) return;
-  await waitFor(site.teardown(), 'teardown', { timeout: TEARDOWN }).catch((error: unknown) => {
+  await abandonable(site.teardown(), 'teardown', { timeout: TEARDOWN }).catch((error: unknown) => {
     throw asError(error);
   });
 }

@@ -60,6 +60,28 @@ class Seat {
   }
 
   async run(plan: Plan): Promise<void> {
+    try {
+      await this.begin(plan);
+    } catch (error) {
+      if (!this.leaving) refuse(error);
+    }
+  }
+
+  async leave(): Promise<void> {
+    this.leaving = true;
+    let thrown: PlainError | undefined;
+    if (this.settled && this.machine.teardown !== undefined) {
+      try {
+        await this.machine.teardown(this.context);
+      } catch (error) {
+        thrown = toPlain(asError(error));
+      }
+    }
+    this.context.port.detach();
+    tell({ type: 'left', error: thrown });
+  }
+
+  private async begin(plan: Plan): Promise<void> {
     await this.machine.setup?.(this.context);
     if (this.leaving) return;
     this.settled = true;
@@ -78,25 +100,6 @@ class Seat {
     new Runner(thread, () => undefined);
     tell({ type: 'ready', ...measures });
   }
-
-  async leave(): Promise<void> {
-    this.leaving = true;
-    let thrown: PlainError | undefined;
-    if (this.settled && this.machine.teardown !== undefined) {
-      try {
-        await this.machine.teardown(this.context);
-      } catch (error) {
-        thrown = toPlain(asError(error));
-      }
-    }
-    this.context.port.detach();
-    tell({ type: 'left', error: thrown });
-  }
-
-  /** Whether what went wrong concerns nobody any more. */
-  get over(): boolean {
-    return this.leaving;
-  }
 }
 
 function refuse(error: unknown): void {
@@ -110,10 +113,8 @@ async function main(): Promise<void> {
   let seat: Seat | undefined;
   pipeline.on('message', (message: ToWorker) => {
     if (message.type === 'plan') {
-      const taken = (seat = new Seat(machine));
-      taken.run(message.plan).catch((error: unknown) => {
-        if (!taken.over) refuse(error);
-      });
+      seat = new Seat(machine);
+      void seat.run(message.plan);
     } else if (seat === undefined) {
       tell({ type: 'left', error: undefined });
     } else {

@@ -10,7 +10,7 @@ import * as validate from './validate';
  * Settles as `promise` does, unless the signal is aborted or the time is over first. `what` names it
  * in the text of a timeout; `discard` takes what comes after that.
  */
-export function waitFor<T>(
+export function abandonable<T>(
   promise: Promise<T>,
   what: string,
   options: AwaitOptions,
