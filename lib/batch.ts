@@ -7,7 +7,7 @@
  */
 import { Packet as Slot, PacketFlag, PacketState } from './binding';
 import { checks } from './checks';
-import type { Lane } from './lane';
+import type { HeldBatch, Lane } from './lane';
 import { Packet } from './packet';
 
 const SLOT_WORDS = Slot.SIZE / 4;
@@ -24,10 +24,10 @@ const AWAITED = PacketFlag.Awaited << ((Slot.FLAGS - Slot.KIND) * 8);
 const OBJECTS = 61;
 const tellsAlways = checks('memory');
 
-export class Batch implements IterableIterator<Packet> {
+export class Batch implements HeldBatch, IterableIterator<Packet> {
   /** The packet at hand, or the last one. */
   packet: Packet;
-  private readonly lane: Lane;
+  readonly lane: Lane;
   private readonly objects: readonly Packet[];
   private object = 0;
   private readonly result: { done: false; value: Packet };
@@ -44,6 +44,10 @@ export class Batch implements IterableIterator<Packet> {
     this.objects = Array.from({ length: OBJECTS }, () => new Packet(lane));
     this.packet = this.objects[0]!;
     this.result = { done: false, value: this.packet };
+  }
+
+  get feeder(): number {
+    return this.packet.feeder;
   }
 
   /** Whether a packet is being handled or others are waiting to be. */

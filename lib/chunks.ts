@@ -4,7 +4,7 @@
 import type { FileChunkOptions } from './api';
 import { Kind, LibraryError, NO_CHUNK } from './binding';
 import { ECANCELED } from './errors';
-import type { File } from './file';
+import type { Handle } from './handle';
 import type { Entry } from './lane';
 import type { Block, Memory } from './memory';
 import { AWAIT_OPTIONS } from './operation';
@@ -22,8 +22,14 @@ const BLOCK = 4096;
 /** A direct read that ended at no multiple of this was cut off by the end of the file. */
 const SECTOR = 512;
 
+/** The file: lib/file.ts. */
+type ReadFrom = Handle<'await'> & {
+  readonly isStream: boolean;
+  readonly traits: { readonly direct: boolean };
+};
+
 export class FileChunks extends Stream<Buffer> {
-  readonly file: File<'await'>;
+  readonly file: ReadFrom;
   readonly direct: boolean;
   private readonly size: number;
   private readonly end: number;
@@ -34,7 +40,7 @@ export class FileChunks extends Stream<Buffer> {
   private head = 0;
   private lent: Slot | undefined = undefined;
 
-  constructor(file: File<'await'>, options: FileChunkOptions = {}) {
+  constructor(file: ReadFrom, options: FileChunkOptions = {}) {
     validate.options(options);
     validate.known(options, 'options', CHUNK_OPTIONS);
     validate.timeout(options.timeout);
@@ -238,7 +244,7 @@ class Slot implements Entry, WaitingRead {
     private readonly lends: boolean,
   ) {}
 
-  get file(): File<'await'> {
+  get file(): ReadFrom {
     return this.chunks.file;
   }
 

@@ -3,6 +3,7 @@
  */
 import type { AsyncLoop, AwaitOptions, Consumer, Packet } from './api';
 import { abortError, coded, invalidState, timedOut } from './errors';
+import type { Batch } from './batch';
 import { takenAlready, type Consumer as Taker, type Lane } from './lane';
 import { AWAIT_OPTIONS, Watch, type Stoppable } from './operation';
 import { Alarm } from './timers';
@@ -11,15 +12,17 @@ import * as validate from './validate';
 const MOST = 256;
 
 export class HandlerConsumer implements Taker, Consumer {
+  private readonly batch: Batch;
   private readonly lane: Lane;
   private readonly handler: (packet: Packet) => unknown;
   /** Whether the handler was told that it must not be async. */
   private refused = false;
 
-  constructor(lane: Lane, handler: (packet: Packet) => void) {
-    this.lane = lane;
+  constructor(batch: Batch, handler: (packet: Packet) => void) {
+    this.batch = batch;
+    this.lane = batch.lane;
     this.handler = handler;
-    begin(lane, this);
+    begin(this.lane, this);
   }
 
   stop(): void {
@@ -35,7 +38,7 @@ export class HandlerConsumer implements Taker, Consumer {
   }
 
   take(count: number): void {
-    const { batch } = this.lane;
+    const { batch } = this;
     if (!batch.begin(count, true)) return;
     // When the handler throws, its packet stays claimed until the next call to native code.
     do {
@@ -69,6 +72,7 @@ export class HandlerConsumer implements Taker, Consumer {
 
 /** The packets of an async loop, each an object of its own. */
 export class PacketStream implements Taker, Stoppable, AsyncLoop<Packet> {
+  private readonly batch: Batch;
   private readonly lane: Lane;
   private resolve: ((result: IteratorResult<Packet, undefined>) => void) | undefined = undefined;
   private reject: ((error: Error) => void) | undefined = undefined;
@@ -82,13 +86,14 @@ export class PacketStream implements Taker, Stoppable, AsyncLoop<Packet> {
   private watch: Watch | undefined = undefined;
   private alarm: Alarm | undefined = undefined;
 
-  constructor(lane: Lane, options: AwaitOptions = {}) {
+  constructor(batch: Batch, options: AwaitOptions = {}) {
     validate.options(options);
     validate.known(options, 'options', AWAIT_OPTIONS);
-    this.lane = lane;
+    this.batch = batch;
+    this.lane = batch.lane;
     this.signal = validate.signal(options.signal);
     this.timeout = validate.timeout(options.timeout);
-    begin(lane, this);
+    begin(this.lane, this);
     if (this.signal?.aborted) this.stop(abortError(this.signal.reason));
     else if (this.signal) this.watch = new Watch(this.signal, this);
   }
@@ -102,8 +107,8 @@ export class PacketStream implements Taker, Stoppable, AsyncLoop<Packet> {
     if (this.resolve !== undefined) {
       return Promise.reject(invalidState('next() was called before the last one had answered'));
     }
-    if (this.lane.batch.advance()) return Promise.resolve(this.current());
-    if (this.lane.batch.interrupted) this.appetite = 1;
+    if (this.batch.advance()) return Promise.resolve(this.current());
+    if (this.batch.interrupted) this.appetite = 1;
     else this.appetite = Math.min(MOST, this.appetite * 2);
     this.lane.schedule();
     return new Promise((resolve, reject) => {
@@ -142,8 +147,8 @@ export class PacketStream implements Taker, Stoppable, AsyncLoop<Packet> {
   }
 
   take(count: number): void {
-    if (this.resolve === undefined || !this.lane.batch.begin(count, false)) return;
-    this.lane.batch.unprime();
+    if (this.resolve === undefined || !this.batch.begin(count, false)) return;
+    this.batch.unprime();
     const { resolve } = this;
     this.resolve = this.reject = undefined;
     this.alarm?.cancel();
@@ -182,14 +187,14 @@ export class PacketStream implements Taker, Stoppable, AsyncLoop<Packet> {
   }
 
   private current(): IteratorYieldResult<Packet> {
-    return { done: false, value: this.lane.batch.packet as unknown as Packet };
+    return { done: false, value: this.batch.packet as unknown as Packet };
   }
 
   private finish(): void {
     if (this.done) return;
     this.over();
     if (this.lane.consumer !== this) return;
-    this.lane.batch.drop();
+    this.batch.drop();
     this.lane.setConsumer(undefined);
     // What was not taken goes back to the queue with the next call.
     this.lane.schedule();

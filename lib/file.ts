@@ -18,7 +18,7 @@ import type { Lane } from './lane';
 import { CopyBack } from './copy-back';
 import { LARGEST_COPY } from './memory';
 import { watchSignal, type Aftermath, type Decode, type OperationOptions } from './operation';
-import { LateRead, type ReadBlock } from './reads';
+import { LateRead, type ReadBlock } from './late-read';
 import { StatusBlock, STATUS_BYTES } from './status';
 import * as validate from './validate';
 import { readFile, writeFile } from './whole-file';

@@ -13,9 +13,8 @@ import {
   systemError,
   type Subject,
 } from './errors';
-import type { File } from './file';
+import type { Style, ThreadHandle } from './handles';
 import type { Lane } from './lane';
-import type { TcpListener } from './listener';
 import {
   Operation,
   operationOf,
@@ -25,8 +24,6 @@ import {
   watchSignal,
   type OperationOptions,
 } from './operation';
-import type { TcpSocket } from './socket';
-import type { Timer } from './timer';
 import * as validate from './validate';
 
 /**
@@ -34,7 +31,7 @@ import * as validate from './validate';
  * belong to the thread that called; `'packet'`, opened with a key: its methods return nothing, and
  * the results arrive as packets, at whichever thread of the port takes them.
  */
-export type Style = 'await' | 'packet';
+export type { Style };
 
 /** What a method of a handle returns. */
 export type Answer<S extends Style, T> = S extends 'packet' ? void : Operation<T>;
@@ -44,10 +41,6 @@ export type Answer<S extends Style, T> = S extends 'packet' ? void : Operation<T
  * `highWaterMark`; after false, a `drain` packet comes when most of it is out.
  */
 export type SendAnswer<S extends Style, T> = S extends 'packet' ? boolean : Operation<T>;
-
-/** A handle of any kind; `kind` tells which. */
-export type AnyHandle<S extends Style = 'packet'> =
-  File<S> | TcpListener<S> | TcpSocket<S> | Timer<S>;
 
 const noOptions: OperationOptions = {};
 
@@ -66,7 +59,7 @@ const enum Life {
  * An open file, listener, socket or timer.
  * What its public members do stands in lib/api.ts.
  */
-export abstract class Handle<S extends Style> implements AsyncDisposable, Aftermath {
+export abstract class Handle<S extends Style> implements AsyncDisposable, Aftermath, ThreadHandle {
   abstract get kind(): 'file' | 'listener' | 'socket' | 'timer';
   readonly id: number;
 

@@ -2,27 +2,36 @@
  * The handles a thread has an object for.
  */
 import { follow, unfollow } from './forgotten';
-import type { Handle, Style } from './handle';
+
+/** How a handle answers: lib/handle.ts has the meaning. */
+export type Style = 'await' | 'packet';
+
+/** What a thread knows of a handle that it has an object for. */
+export interface ThreadHandle {
+  readonly id: number;
+  readonly kind: string;
+  readonly style: Style;
+  /** It does not exist any more, as far as this thread is concerned. */
+  gone(): void;
+}
 
 /** A handle's name ends with its place in the table of the process: see native/port/handle.h. */
 const PLACE = (1 << 20) - 1;
 
-type Any = Handle<Style>;
-
 /** By name, as a Map would have them, in a fifth of the memory. */
-export class Handles implements Iterable<Any> {
+export class Handles implements Iterable<ThreadHandle> {
   size = 0;
-  private readonly places: (Any | undefined)[] = [];
+  private readonly places: (ThreadHandle | undefined)[] = [];
   /** Those that came while the last handle of the same place was still remembered. */
-  private readonly others = new Map<number, Any>();
+  private readonly others = new Map<number, ThreadHandle>();
 
-  get(id: number): Any | undefined {
+  get(id: number): ThreadHandle | undefined {
     const handle = this.places[id & PLACE];
     if (handle?.id === id) return handle;
     return this.others.size > 0 ? this.others.get(id) : undefined;
   }
 
-  add(handle: Any): void {
+  add(handle: ThreadHandle): void {
     const { id } = handle;
     if (this.get(id) === undefined) this.size++;
     const there = this.places[id & PLACE];
@@ -31,14 +40,14 @@ export class Handles implements Iterable<Any> {
   }
 
   /** Forgets it, unless another object stands for the same handle by now. */
-  delete(handle: Any): void {
+  delete(handle: ThreadHandle): void {
     const { id } = handle;
     if (this.get(id) !== handle) return;
     this.size--;
     if (!this.others.delete(id)) this.places[id & PLACE] = undefined;
   }
 
-  *[Symbol.iterator](): IterableIterator<Any> {
+  *[Symbol.iterator](): IterableIterator<ThreadHandle> {
     for (const handle of this.places) if (handle !== undefined) yield handle;
     yield* this.others.values();
   }
@@ -46,13 +55,13 @@ export class Handles implements Iterable<Any> {
 
 /** The same, but a handle of await style that the program has lost is not kept, so that it is found. */
 export class FollowedHandles extends Handles {
-  private readonly followed = new Map<number, WeakRef<Any>>();
+  private readonly followed = new Map<number, WeakRef<ThreadHandle>>();
 
-  override get(id: number): Any | undefined {
+  override get(id: number): ThreadHandle | undefined {
     return this.followed.get(id)?.deref() ?? super.get(id);
   }
 
-  override add(handle: Any): void {
+  override add(handle: ThreadHandle): void {
     if (handle.style === 'packet') return super.add(handle);
     const { id } = handle;
     const reference = new WeakRef(handle);
@@ -63,13 +72,13 @@ export class FollowedHandles extends Handles {
     });
   }
 
-  override delete(handle: Any): void {
+  override delete(handle: ThreadHandle): void {
     if (handle.style === 'packet') return super.delete(handle);
     unfollow(handle);
     if (this.followed.get(handle.id)?.deref() === handle) this.followed.delete(handle.id);
   }
 
-  override *[Symbol.iterator](): IterableIterator<Any> {
+  override *[Symbol.iterator](): IterableIterator<ThreadHandle> {
     yield* super[Symbol.iterator]();
     for (const reference of this.followed.values()) {
       const handle = reference.deref();

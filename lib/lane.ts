@@ -7,6 +7,7 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
+import type { CompletionPort } from './api';
 import {
   Idle,
   Kind,
@@ -21,14 +22,11 @@ import {
   setHandle,
   type NativeLane,
 } from './binding';
-import { Batch } from './batch';
 import { ECANCELED, invalidState, portClosed } from './errors';
 import { checksHandles } from './forgotten';
-import { FollowedHandles, Handles } from './handles';
-import type { Handle, Style } from './handle';
+import { FollowedHandles, Handles, type ThreadHandle } from './handles';
 import { Memory, SLICES_IN_RECORD } from './memory';
 import { Outgoing } from './outgoing';
-import type { CompletionPort } from './port';
 import { clearInterval, nextTick, now, queueMicrotask, setImmediate, setInterval } from './timers';
 import { outOfRange } from './validate';
 import { Unattended } from './warnings';
@@ -51,6 +49,24 @@ export interface Consumer {
   take(count: number): void;
   /** The port is gone; `here`: because this thread has closed or left it. */
   ended(error: Error, here: boolean): void;
+}
+
+/** The keyed packets of one call to native code, as the program goes through them: lib/batch.ts. */
+export interface HeldBatch {
+  /** Whether a packet is being handled or others are waiting to be. */
+  readonly active: boolean;
+  /** Whether a turn ended in the middle of a packet. */
+  readonly heldInTurn: boolean;
+  /** The handle whose received bytes the packet at hand holds; 0: none. */
+  readonly feeder: number;
+  /** `count` packets have come; false when there is none for this thread. */
+  begin(count: number, inTurn: boolean): boolean;
+  /** Ends the current packet. */
+  finish(): void;
+  /** Native code is about to reuse the array. */
+  interrupt(): void;
+  /** Gives back what was not given out yet. */
+  drop(): void;
 }
 
 /** A loop over what a socket receives. */
@@ -89,7 +105,7 @@ export class Lane {
   readonly states: Int32Array;
   readonly bytes: Uint8Array;
   readonly numbers: Float64Array;
-  readonly batch: Batch;
+  readonly batch: HeldBatch;
   /** Handles this thread has an object for. */
   readonly handles: Handles = checksHandles ? new FollowedHandles() : new Handles();
   /** Whoever gave received bytes last, if the loop has not asked for more. */
@@ -115,7 +131,7 @@ export class Lane {
   /** Messages that may be written before room has to be asked for again (rule Q2). */
   private room = 0;
   /** The handle whose operations are being linked. */
-  private chained: Handle<Style> | undefined = undefined;
+  private chained: ThreadHandle | undefined = undefined;
   private lastRecord = -1;
   /** A member of the chain was refused: those behind it are cancelled. */
   private broken = false;
@@ -154,7 +170,7 @@ export class Lane {
   private holds = 0;
   private referenced = false;
   private consumerHolds = true;
-  private readonly foreign = new Set<Handle<Style>>();
+  private readonly foreign = new Set<ThreadHandle>();
   private sweeper: NodeJS.Timeout | undefined = undefined;
   /** Looks whether its packets are taken; undefined where whoever has the port sees to that. */
   private unattended: Unattended | undefined = new Unattended();
@@ -165,7 +181,13 @@ export class Lane {
     requireManualDestroy: true,
   });
 
-  constructor(port: CompletionPort, native: NativeLane, affine: boolean, onDown: () => void) {
+  constructor(
+    port: CompletionPort,
+    native: NativeLane,
+    affine: boolean,
+    batchFor: (lane: Lane) => HeldBatch,
+    onDown: () => void,
+  ) {
     this.port = port;
     this.affine = affine;
     this.native = native;
@@ -183,7 +205,7 @@ export class Lane {
     this.postNumbers = new Float64Array(native.posts);
     this.postsTail = new Int32Array(native.postsTail);
     this.idle = new Int32Array(native.idle);
-    this.batch = new Batch(this);
+    this.batch = batchFor(this);
   }
 
   // ---- submitting
@@ -322,7 +344,7 @@ export class Lane {
    * Submissions of `handle` made inside `fn` become a chain (rule O9). Nothing of it is submitted
    * when `fn` throws.
    */
-  link<T>(handle: Handle<Style>, fn: () => T): T {
+  link<T>(handle: ThreadHandle, fn: () => T): T {
     if (this.chained) throw invalidState('A chain is being described already');
     this.flush();
     this.chained = handle;
@@ -450,12 +472,12 @@ export class Lane {
   }
 
   /** A keyed handle that keeps the process alive: its end may be seen by another thread only. */
-  watch(handle: Handle<Style>): void {
+  watch(handle: ThreadHandle): void {
     this.foreign.add(handle);
     this.sweeper ??= setInterval(() => this.lookAfter(), SWEEP_INTERVAL).unref();
   }
 
-  unwatch(handle: Handle<Style>): void {
+  unwatch(handle: ThreadHandle): void {
     this.foreign.delete(handle);
     if (this.foreign.size > 0) return;
     clearInterval(this.sweeper);
@@ -516,7 +538,7 @@ export class Lane {
   }
 
   /** Whether `handle` may submit now: not while a chain of another one is described. */
-  assertUnchained(handle?: Handle<Style>): void {
+  assertUnchained(handle?: ThreadHandle): void {
     if (this.chained === undefined || this.chained === handle) return;
     throw invalidState('Only operations of one open handle can be linked');
   }

@@ -15,7 +15,6 @@
 import type { Data } from './api';
 import { COPY_BLOCK, NO_CHUNK, type NativeLane } from './binding';
 import { bufferReleased, outOfBuffers } from './errors';
-import type { Lane } from './lane';
 import { ReadMemory } from './reads';
 import * as validate from './validate';
 import { KeptBuffers } from './warnings';
@@ -28,6 +27,14 @@ interface Chunk {
   readonly blockSize: number;
   /** Blocks that are, or were, lent to the program, by their place in the chunk. */
   readonly lent: (Block | undefined)[];
+}
+
+/** The thread whose memory it is: lib/lane.ts. */
+interface Owner {
+  readonly native: NativeLane;
+  readonly closed: boolean;
+  /** Releases pool memory after what was submitted before. */
+  release(chunk: number, start: number): void;
 }
 
 /** A block, or the first part of one, as the program sees it. */
@@ -100,7 +107,7 @@ export class Memory {
    */
   pending = false;
 
-  readonly lane: Lane;
+  readonly lane: Owner;
   /** For reads of files, which wait for it. */
   readonly reads = new ReadMemory(this);
   private readonly native: NativeLane;
@@ -114,7 +121,7 @@ export class Memory {
   private lastBuffer: ArrayBufferLike | undefined;
   private lastBlock: Block | undefined;
 
-  constructor(lane: Lane) {
+  constructor(lane: Owner) {
     this.lane = lane;
     this.native = lane.native;
     this.checked = lane.native.checked;

@@ -5,12 +5,11 @@ import { inspect } from 'node:util';
 import { handleAt, Kind, NO_CHUNK, Packet as Slot, PacketFlag, type LibraryError } from './binding';
 import { bufferReleased, codeOf, failure, invalidState, packetReleased } from './errors';
 import type { KeyedSocket, Operation, PacketObject, PacketType, SocketHandle } from './api';
-import type { AnyHandle } from './handle';
 import type { Lane } from './lane';
 import type { OperationOptions } from './operation';
 import type { TcpSocket } from './socket';
 import { invalidType } from './validate';
-import { acceptedSocket, handleFor } from './wrap';
+import { acceptedSocket, handleFor, type AnyHandle } from './wrap';
 
 /** As the table has them; 'none' for what no program gets to see. */
 type Name = PacketType | 'none';

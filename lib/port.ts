@@ -26,12 +26,13 @@ import type {
   TimerHandle,
   TimerOptions,
 } from './api';
+import { Batch } from './batch';
 import { checks } from './checks';
 import { connect } from './connecting';
 import { HandlerConsumer, PacketStream } from './consumers';
 import { invalidState, queueFull, systemError } from './errors';
 import { openFlags } from './flags';
-import { closeHandle, keyOf, portIdOf, tokenOf, type Style } from './handle';
+import { closeHandle, keyOf, portIdOf, tokenOf, type Handle, type Style } from './handle';
 import { Lane } from './lane';
 import { Lease } from './lease';
 import { listen, openDescriptor, openPath, pathBytes } from './opening';
@@ -70,6 +71,7 @@ export class CompletionPort implements api.CompletionPort {
 
   /** @internal */
   readonly lane: Lane;
+  private batch!: Batch;
   private readonly ownToken: PortToken;
   /** Whether no other thread can attach: this one made the port, and has told nobody its name. */
   private alone: boolean;
@@ -88,7 +90,13 @@ export class CompletionPort implements api.CompletionPort {
       concurrency: this.concurrency,
     });
     const affine = options.dispatch === 'affine';
-    this.lane = new Lane(this, native, affine, () => attached.delete(native.portId));
+    this.lane = new Lane(
+      this,
+      native,
+      affine,
+      (lane) => (this.batch = new Batch(lane)),
+      () => attached.delete(native.portId),
+    );
     attached.set(native.portId, this);
   }
 
@@ -229,18 +237,18 @@ export class CompletionPort implements api.CompletionPort {
       );
     }
     this.lane.get(max, timeout);
-    return this.lane.batch as Iterator<unknown> as IterableIterator<api.Packet, undefined>;
+    return this.batch as Iterator<unknown> as IterableIterator<api.Packet, undefined>;
   }
 
   consume(handler: (packet: api.Packet) => void): Consumer {
     this.lane.assertOpen();
     validate.callback(handler, 'handler');
-    return new HandlerConsumer(this.lane, handler);
+    return new HandlerConsumer(this.batch, handler);
   }
 
   packets(options?: AwaitOptions): api.AsyncLoop<api.Packet> {
     this.lane.assertOpen();
-    return new PacketStream(this.lane, options);
+    return new PacketStream(this.batch, options);
   }
 
   blocking<T>(fn: () => T): T {
@@ -323,12 +331,12 @@ export class CompletionPort implements api.CompletionPort {
     const { lane } = this;
     for (;;) {
       const closing: Operation<void>[] = [];
-      for (const handle of lane.handles) {
+      for (const handle of lane.handles as Iterable<Handle<Style>>) {
         const operation = handle.closed ? handle.whenClosed() : undefined;
         if (operation !== undefined) closing.push(operation);
       }
       for (const id of lane.native.handles()) {
-        const handle = lane.handles.get(id);
+        const handle = lane.handles.get(id) as Handle<Style> | undefined;
         closing.push(handle?.closed === false ? handle.closeForPort() : closeHandle(lane, id));
       }
       if (closing.length === 0) return;

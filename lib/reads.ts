@@ -6,14 +6,11 @@
  */
 import { LibraryError } from './binding';
 import { ECANCELED } from './errno';
-import type { Handle, Style } from './handle';
-import type { Memory } from './memory';
-import { awaitedAsItIs, Operation, type Aftermath } from './operation';
 import { Alarm, now } from './timers';
 
 /** A read that waits for its memory. */
 export interface WaitingRead {
-  readonly file: Handle<Style>;
+  readonly file: object;
   readonly bytes: number;
   /**
    * `memory` took it last. `beyond` the limit: `over` is to be called when it was given back, which
@@ -24,19 +21,26 @@ export interface WaitingRead {
   ended(error: number): void;
 }
 
+/** The port's memory, as reads see it: lib/memory.ts. */
+interface Source {
+  take(size: number, beyond?: boolean): boolean;
+  mayEverTake(size: number): boolean;
+  readonly lane: { readonly closed: boolean };
+}
+
 interface Limit {
   readonly deadline: number;
   readonly alarm: Alarm;
 }
 
 export class ReadMemory {
-  private readonly memory: Memory;
+  private readonly memory: Source;
   /** In the order they came. */
   private readonly waiting = new Map<WaitingRead, Limit | undefined>();
   /** Whether one has gone beyond the limit. While any waits, one has. */
   private beyond = false;
 
-  constructor(memory: Memory) {
+  constructor(memory: Source) {
     this.memory = memory;
   }
 
@@ -65,7 +69,7 @@ export class ReadMemory {
   }
 
   /** What is in flight of a file is cancelled. */
-  cancel(file: Handle<Style>): void {
+  cancel(file: object): void {
     if (this.waiting.size === 0) return;
     const error = this.memory.lane.closed ? LibraryError.PortClosed : ECANCELED;
     for (const read of [...this.waiting.keys()]) if (read.file === file) this.end(read, error);
@@ -96,66 +100,5 @@ export class ReadMemory {
   private end(read: WaitingRead, error: number): void {
     this.leave(read);
     read.ended(error);
-  }
-}
-
-/** Pool memory that an operation has until its end. */
-export interface ReadBlock extends Aftermath {
-  readonly chunk: number;
-  readonly start: number;
-}
-
-/** A read of await style that is submitted when there is memory for it. */
-export class LateRead<T> extends Operation<T> implements WaitingRead {
-  static {
-    awaitedAsItIs(this.prototype);
-  }
-
-  private begun = false;
-  private readonly submit: (timeout: number) => void;
-
-  /** @internal `submit` takes over the memory that was taken last, and submits it under the token. */
-  constructor(
-    readonly file: Handle<Style>,
-    kind: ConstructorParameters<typeof Operation>[1],
-    readonly bytes: number,
-    decode: (bytes: number) => T,
-    submit: (timeout: number) => void,
-  ) {
-    super(file.lane, kind, file.subject(), decode);
-    this.submit = submit;
-  }
-
-  begin(beyond: boolean, timeout: number): void {
-    this.begun = true;
-    if (beyond) this.tellWhenOver();
-    this.token = this.lane.add(this);
-    this.submit(timeout);
-  }
-
-  ended(error: number): void {
-    this.fail(this.errorOf(error));
-  }
-
-  /** @internal */
-  override stop(reason: Error | undefined): void {
-    if (!this.begun) this.lane.memory.reads.leave(this);
-    super.stop(reason);
-  }
-
-  /** @internal */
-  override fail(error: Error): void {
-    if (this.pending && !this.begun) this.aftermath?.after(ECANCELED, 0);
-    super.fail(error);
-  }
-
-  private tellWhenOver(): void {
-    const { aftermath, lane } = this;
-    this.aftermath = {
-      after: (error, result) => {
-        aftermath?.after(error, result);
-        lane.memory.reads.over();
-      },
-    };
   }
 }

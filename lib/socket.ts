@@ -330,7 +330,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   /** Where what is staged was received from, if that is at hand: 0, not known. */
   private feederOf(data: Data | readonly Data[]): number {
     if (this.style === 'await') return this.loopOf(data)?.id ?? 0;
-    const { feeder } = this.lane.batch.packet;
+    const { feeder } = this.lane.batch;
     return feeder === this.id ? feeder : 0;
   }
 

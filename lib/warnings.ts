@@ -3,7 +3,6 @@
  * thread.
  */
 import type { NativeLane } from './binding';
-import type { Lane } from './lane';
 import { setTimeout } from './timers';
 
 /** A second, in milliseconds: what is so for longer is no passing state. */
@@ -54,7 +53,7 @@ export class KeptBuffers {
   private looking = false;
 
   /** One more is kept, by a thread that is attached. */
-  add(lane: Lane): void {
+  add(lane: { readonly native: NativeLane; readonly closed: boolean }): void {
     this.count++;
     // Few are seldom all there are, and to ask costs as much as to keep one.
     if (this.looking || this.count < 4 || (this.count > 64 && this.count % 64 !== 0)) return;

@@ -1,13 +1,21 @@
 /**
  * Files read, and written, in one piece: `file.readFile()`, `file.writeFile()`.
  */
-import type { FileContents, ReadFileOptions, WriteFileOptions } from './api';
+import type { Data, FileContents, FileStatus, ReadFileOptions, WriteFileOptions } from './api';
 import { Kind } from './binding';
-import type { File } from './file';
+import type { Handle } from './handle';
 import { AWAIT_OPTIONS, ComposedOperation, type Operation, type Steps } from './operation';
 import * as validate from './validate';
 
-type AwaitedFile = File<'await'>;
+/** The file: lib/file.ts. */
+type AwaitedFile = Handle<'await'> & {
+  /** Where its next read or write without a position begins. */
+  readonly position: number;
+  stat(): Operation<FileStatus>;
+  read(buffer: Buffer): Operation<number>;
+  write(data: Data): Operation<number>;
+  sync(): Operation<void>;
+};
 
 /** Bytes of one read, as node:fs reads. */
 const PIECE = 512 * 1024;

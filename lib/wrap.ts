@@ -3,12 +3,16 @@
  */
 import { Kind, type HandleInfo } from './binding';
 import { File } from './file';
-import type { AnyHandle } from './handle';
+import type { Style } from './handle';
 import type { Lane } from './lane';
 import { TcpListener } from './listener';
 import { plainPath } from './opening';
 import { TcpSocket } from './socket';
 import { Timer } from './timer';
+
+/** A handle of any kind; `kind` tells which. */
+export type AnyHandle<S extends Style = 'packet'> =
+  File<S> | TcpListener<S> | TcpSocket<S> | Timer<S>;
 
 /** How many objects a lane keeps before it looks which of them are still needed. */
 const SWEEP_AT = 4096;

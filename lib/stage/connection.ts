@@ -5,8 +5,8 @@ import { inspect } from 'node:util';
 import { handleAt, Kind, NO_CHUNK, SubmissionFlag } from '../binding';
 import { invalidState, outOfBuffers, queueFull } from '../errors';
 import { asBytes, type Block, type Data } from '../memory';
-import type { Operation } from '../operation';
-import type { FileHandle, FileOptions, KeyedSocket } from '../api';
+
+import type { FileHandle, FileOptions, KeyedSocket, Operation } from '../api';
 import type { TcpSocket } from '../socket';
 import * as validate from '../validate';
 import { handleFor } from '../wrap';
@@ -14,7 +14,7 @@ import { monotonic } from './clock';
 import { setDeadline } from './deadline';
 import type { HandOffOptions, RecordFields, RecordOf, Reply, Transition } from './api';
 import type { State } from './definition';
-import { StageBatch, StageDocument } from './documents';
+import { giveReply, StageBatch, StageDocument } from './documents';
 import { unknownStage, unknownState } from './failures';
 import {
   connectionReleased,
@@ -279,7 +279,7 @@ export class Connection<
 
   reply(answer: Reply): Transition {
     this.leaving('reply');
-    this.target = this.thread.reply(this, answer);
+    this.target = giveReply(this, answer);
     this.targetState = NONE;
     this.action = Action.HandOff;
     return TRANSITION;

@@ -2,9 +2,8 @@
  * The deadline of a connection, which stands in its record and is looked at by a clock in native
  * code: native/stage/record_table.cc has the other side of this.
  */
-import type { Connection } from './connection';
-import { Header } from './record';
-import type { StageThread } from './thread';
+import type { NativeLane } from '../binding';
+import { Header, type Records } from './record';
 
 /** Milliseconds: the clock looks at whole ticks. */
 const TICK = 16;
@@ -15,7 +14,11 @@ const TICK = 16;
  * not, then reads the deadline: one of both sees the other. It is mostly put off before it passes,
  * and then nothing else is to be done.
  */
-export function setDeadline(thread: StageThread, c: Connection, deadline: number): void {
+export function setDeadline(
+  thread: { readonly records: Records; readonly native: NativeLane },
+  c: { readonly at: number; readonly name: number },
+  deadline: number,
+): void {
   const { words, numbers } = thread.records;
   numbers[(c.at + Header.DEADLINE) >>> 3] = deadline;
   if (deadline === 0) return;

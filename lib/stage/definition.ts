@@ -4,8 +4,14 @@
  */
 import { coded } from '../errors';
 import * as validate from '../validate';
-import type { HandlerResult, RecordFields, Stage, StageContext, StageDefinition } from './api';
-import type { Connection } from './connection';
+import type {
+  Connection,
+  HandlerResult,
+  RecordFields,
+  Stage,
+  StageContext,
+  StageDefinition,
+} from './api';
 import { checkFields } from './fields';
 
 const brand: unique symbol = Symbol('completion-port.stage');

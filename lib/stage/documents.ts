@@ -11,11 +11,24 @@ import { asBytes, type Block, type Data } from '../memory';
 import * as validate from '../validate';
 import type * as api from './api';
 import type { Reply } from './api';
-import type { Connection } from './connection';
 import { connectionReleased, Header, RecordFlag } from './record';
+import type { StageInfo, StageThread } from './thread';
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
-type AnyConnection = Connection<any, any, any>;
+/** The connection whose document it is: lib/stage/connection.ts. */
+interface Owner {
+  readonly thread: StageThread;
+  readonly name: number;
+  /** Where its record begins. */
+  readonly at: number;
+  /** Its record's flags. */
+  readonly flags: number;
+  /** How often the object has stood for a connection. */
+  readonly turn: number;
+  /** Its key; throws where the object stands for none. */
+  readonly key: number;
+  /** The document's memory, where a handler has seen it. */
+  documentBlock: Block | undefined;
+}
 
 /** The StageDocument of lib/stage/api.ts. */
 export class StageDocument implements api.StageDocument {
@@ -29,11 +42,11 @@ export class StageDocument implements api.StageDocument {
   private readonly block: number;
   private readonly blockLength: number;
   private readonly file: number;
-  private readonly connection: AnyConnection;
+  private readonly connection: Owner;
   private readonly turn: number;
 
   /** `parts`: start and length of those that came together; `index`: of this one among them. */
-  private constructor(c: AnyConnection, flags: number, parts?: Uint32Array, index = 0) {
+  private constructor(c: Owner, flags: number, parts?: Uint32Array, index = 0) {
     const { words, numbers } = c.thread.records;
     this.connection = c;
     this.turn = c.turn;
@@ -56,20 +69,20 @@ export class StageDocument implements api.StageDocument {
   }
 
   /** @internal The first one. */
-  static of(c: AnyConnection): StageDocument | undefined {
+  static of(c: Owner): StageDocument | undefined {
     const { flags } = c;
     if ((flags & RecordFlag.HasDocument) === 0) return undefined;
     return new StageDocument(c, flags, partsOfDocument(c));
   }
 
   /** @internal The same, whatever came with it. */
-  static first(c: AnyConnection): StageDocument | undefined {
+  static first(c: Owner): StageDocument | undefined {
     const { flags } = c;
     return (flags & RecordFlag.HasDocument) === 0 ? undefined : new StageDocument(c, flags);
   }
 
   /** @internal All that came together. */
-  static all(c: AnyConnection): StageDocument[] {
+  static all(c: Owner): StageDocument[] {
     const { flags } = c;
     if ((flags & RecordFlag.HasDocument) === 0) return [];
     const parts = partsOfDocument(c);
@@ -159,7 +172,7 @@ export class StageBatch implements api.StageBatch {
   }
 
   /** @internal */
-  static of(c: AnyConnection): StageBatch | undefined {
+  static of(c: Owner): StageBatch | undefined {
     const first = StageDocument.first(c);
     return first && new StageBatch(first, c.thread.native.documentBatch(c.name));
   }
@@ -170,7 +183,7 @@ export class StageBatch implements api.StageBatch {
 }
 
 /** Undefined where a document comes alone. */
-function partsOfDocument(c: AnyConnection): Uint32Array | undefined {
+function partsOfDocument(c: Owner): Uint32Array | undefined {
   return c.thread.pipelined ? c.thread.native.documentParts(c.name) : undefined;
 }
 
@@ -178,8 +191,8 @@ function fileGone(): Error {
   return invalidState('The document does not lie in a file');
 }
 
-/** Gives native code the answer that goes out when the connection is back; what `reply` returns. */
-export function giveReply(c: AnyConnection, reply: Reply): number {
+/** Gives native code the answer that goes out when the connection is back; the stage that sends it. */
+export function giveReply(c: Owner, reply: Reply): StageInfo {
   const [header, file] = partsOf(c, reply);
   const { lane, native } = c.thread;
   if (ArrayBuffer.isView(header)) lane.memory.check(header);
@@ -194,11 +207,15 @@ export function giveReply(c: AnyConnection, reply: Reply): number {
   const chunk = length > 0 ? lane.memory.chunk : NO_CHUNK;
   const start = length > 0 ? lane.memory.start : 0;
   const result = native.reply(c.name, chunk, start, length, file?.id ?? 0, 0, size);
-  if (result >= 0) file?.closeQuietly();
-  return result;
+  if (result === (LibraryError.NotSupported as number)) {
+    throw invalidState('Only a connection with the document of a native stage has a reply');
+  }
+  if (result < 0) throw systemError(result, 'reply', {});
+  file?.closeQuietly();
+  return c.thread.stages[result]!;
 }
 
-function partsOf(c: AnyConnection, reply: Reply): [Data | undefined, File<'await'> | undefined] {
+function partsOf(c: Owner, reply: Reply): [Data | undefined, File<'await'> | undefined] {
   if (Array.isArray(reply)) {
     if (c.thread.pipelined && !reply.some((part) => part instanceof File)) {
       return [eachOf(c, reply as readonly Data[]), undefined];
@@ -211,7 +228,7 @@ function partsOf(c: AnyConnection, reply: Reply): [Data | undefined, File<'await
 }
 
 /** The answers to documents that came together, in their order. */
-function eachOf(c: AnyConnection, answers: readonly Data[]): Uint8Array {
+function eachOf(c: Owner, answers: readonly Data[]): Uint8Array {
   const wanted = (partsOfDocument(c)?.length ?? 2) / 2;
   if (answers.length !== wanted) {
     throw validate.invalidValue('answer', `must have one part for each of ${wanted}`, answers);

@@ -21,6 +21,7 @@ import { ECANCELED, failure } from '../errors';
 import type { Consumer } from '../lane';
 import { now } from '../timers';
 import { Action, Event, Todo, type Connection } from './connection';
+import { Connections } from './connections';
 import { Counter } from './counters';
 import { EXPIRED, Header, IN_TRANSIT, LISTENER, NONE, RecordFlag, type Records } from './record';
 import {
@@ -52,6 +53,7 @@ const NO_STATE = 0;
 
 export class Runner implements Consumer {
   private readonly thread: StageThread;
+  private readonly connections: Connections;
   private readonly records: Records;
   private readonly words: Uint32Array;
   private readonly states: Int32Array;
@@ -65,6 +67,7 @@ export class Runner implements Consumer {
 
   constructor(thread: StageThread, onEnded: () => void) {
     this.thread = thread;
+    this.connections = new Connections(thread);
     this.records = thread.records;
     this.words = thread.lane.words;
     this.states = thread.lane.states;
@@ -161,11 +164,11 @@ export class Runner implements Consumer {
       this.runElsewhere(at, kind, key, port);
       return true;
     }
-    const c = thread.take();
+    const c = this.connections.take();
     c.bind(key, record);
     c.began = began;
     const over = !this.meet(c, at, kind) || advance(thread, c);
-    if (over) thread.giveBack(c);
+    if (over) this.connections.giveBack(c);
     return over;
   }
 

@@ -285,7 +285,7 @@ function suspend(
   event: Event,
   promise: PromiseLike<unknown>,
 ): void {
-  thread.kept.set(c.name, c);
+  thread.kept.add(c.name);
   promise.then(
     (result) => resume(thread, c, event, () => done(thread, c, event, result)),
     (error: unknown) => resume(thread, c, event, () => failed(thread, c, event, error)),

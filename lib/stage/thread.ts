@@ -1,16 +1,13 @@
 /**
  * One thread's part of a stage: what the connection at hand, the steps and the runner share.
  */
-import { Kind, LibraryError, NO_CHUNK, type NativeLane } from '../binding';
-import { invalidState, systemError } from '../errors';
+import { Kind, NO_CHUNK, type NativeLane } from '../binding';
 import type { Lane } from '../lane';
 import type { CompletionPort } from '../port';
 import { nextTick } from '../timers';
-import type { Reply, StageFailure } from './api';
-import { Connection } from './connection';
+import type { StageFailure } from './api';
 import { Counter, type Measures } from './counters';
 import type { Machine } from './definition';
-import { giveReply } from './documents';
 import { publish } from './failures';
 import type { Layout } from './fields';
 import { Header, recordClass, Records, type RecordClass } from './record';
@@ -58,7 +55,13 @@ export interface StageThreadOptions {
   readonly onFailure: (failure: StageFailure) => void;
 }
 
-const SPARES = 8;
+/** The connection at hand: lib/stage/connection.ts. */
+interface AtHand {
+  readonly name: number;
+  readonly handleId: number;
+  /** The state it is in. */
+  readonly now: { readonly name: string };
+}
 
 export class StageThread {
   readonly stage: StageInfo;
@@ -76,7 +79,7 @@ export class StageThread {
   /** Whether a batch is run state by state. */
   readonly byState: boolean;
   /** Keys that a promise holds, or held until this turn. */
-  readonly kept = new Map<number, Connection>();
+  readonly kept = new Set<number>();
   /** Keys handed on since the last call to native code, which does not know yet. */
   readonly going = new Set<number>();
   /** The port is gone: nothing is called any more. */
@@ -99,11 +102,6 @@ export class StageThread {
   private readonly control: Int32Array;
   private readonly locals = new Map<number, unknown>();
   private readonly onFailure: (failure: StageFailure) => void;
-  /** Objects for packets, used in turn: one that a program kept stands for nothing at first. */
-  private readonly spares: (Connection | undefined)[] = new Array<undefined>(SPARES).fill(
-    undefined,
-  );
-  private spare = 0;
 
   constructor(options: StageThreadOptions) {
     const { plan, index } = options;
@@ -137,23 +135,6 @@ export class StageThread {
     if (this.settled.push(key) === 1) nextTick(this.letGoAll);
   }
 
-  /** An object that stands for no connection. */
-  take(): Connection {
-    const c = this.spares[this.spare] ?? new Connection(this);
-    this.spares[this.spare] = undefined;
-    return c;
-  }
-
-  /**
-   * The object may stand for another connection. Not one that a promise was given: whoever kept
-   * that one would meet a stranger's connection in it.
-   */
-  giveBack(c: Connection): void {
-    c.unbind();
-    this.spares[this.spare] = c;
-    this.spare = (this.spare + 1) % SPARES;
-  }
-
   find(name: string): StageInfo | undefined {
     return this.stages.find((stage) => stage.name === name);
   }
@@ -168,12 +149,11 @@ export class StageThread {
 
   // ---- objects of this thread
 
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any
-  localOf(c: Connection<any, any, any>): unknown {
+  localOf(c: AtHand): unknown {
     const { local } = this.machine;
     if (local === undefined) return undefined;
     if (this.locals.has(c.name)) return this.locals.get(c.name);
-    const made = local(c);
+    const made = local(c as never);
     this.locals.set(c.name, made);
     this.native.pinKey(c.name, c.handleId, true);
     return made;
@@ -187,7 +167,7 @@ export class StageThread {
 
   // ---- failures
 
-  fail(c: Connection, event: string, error: Error): void {
+  fail(c: AtHand, event: string, error: Error): void {
     this.count(Counter.Failures);
     const failure = {
       stage: this.stage.name,
@@ -237,15 +217,5 @@ export class StageThread {
   /** Before native code may release memory that operations submitted before use. */
   private tellOfUses(): void {
     if (this.lane.memory.pending) this.lane.flush();
-  }
-
-  /** The stage that sends the answer. */
-  reply(c: Connection, answer: Reply): StageInfo {
-    const result = giveReply(c, answer);
-    if (result === (LibraryError.NotSupported as number)) {
-      throw invalidState('Only a connection with the document of a native stage has a reply');
-    }
-    if (result < 0) throw systemError(result, 'reply', {});
-    return this.stages[result]!;
   }
 }
