@@ -2,7 +2,12 @@
  * The completion port, as one thread sees it.
  */
 import { inspect } from 'node:util';
-import { binding, Kind, type NativeLane, type PortOptions as NativeOptions } from './binding';
+import {
+  binding,
+  Kind,
+  type NativeLane,
+  type PortOptions as NativeOptions,
+} from './native/binding';
 import type * as api from './api';
 import type {
   AwaitOptions,
@@ -26,20 +31,20 @@ import type {
   TimerHandle,
   TimerOptions,
 } from './api';
-import { Batch } from './batch';
-import { checks } from './checks';
-import { connect } from './connecting';
-import { HandlerConsumer, PacketStream } from './consumers';
-import { invalidState, queueFull, systemError } from './errors';
-import { openFlags } from './flags';
-import { closeHandle, keyOf, portIdOf, tokenOf, type Handle, type Style } from './handle';
-import { Lane } from './lane';
-import { Lease } from './lease';
-import { listen, openDescriptor, openPath, pathBytes } from './opening';
-import { AWAIT_OPTIONS, NoticeOperation, type Operation } from './operation';
-import { mayOpen } from './permission';
-import { Timer } from './timer';
-import * as validate from './validate';
+import { Batch } from './packets/batch';
+import { checks } from './support/checks';
+import { connect } from './handles/connecting';
+import { HandlerConsumer, PacketStream } from './packets/consumers';
+import { invalidState, queueFull, systemError } from './support/errors';
+import { openFlags } from './handles/open-flags';
+import { closeHandle, keyOf, portIdOf, tokenOf, type Handle, type Style } from './handles/handle';
+import { Lane } from './thread/lane';
+import { Lease } from './thread/lease';
+import { listen, openDescriptor, openPath, pathBytes } from './handles/opening';
+import { AWAIT_OPTIONS, NoticeOperation, type Operation } from './await/operation';
+import { mayOpen } from './support/permission';
+import { Timer } from './handles/timer';
+import * as validate from './support/validate';
 
 const PORT_OPTIONS = [
   'concurrency',

@@ -3,7 +3,7 @@
  * here, when it is asked for: not being able to is one of the answers.
  */
 import { getSystemErrorName } from 'node:util';
-import type * as binding from '../binding';
+import type * as binding from '../native/binding';
 import type * as port from '../port';
 import { platformName, type LoadError } from '../loader';
 import { advise } from './advice';
@@ -21,7 +21,7 @@ type Binding = typeof binding;
 function loadBinary(): { loaded: Binding | undefined; finding: BinaryFinding } {
   const platform = platformName();
   try {
-    const loaded = require('../binding') as Binding;
+    const loaded = require('../native/binding') as Binding;
     const { bindingFile: file, bindingOrigin: origin, ABI: abi } = loaded;
     return { loaded, finding: { platform, file, origin, abi, tried: [] } };
   } catch (error) {
