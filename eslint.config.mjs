@@ -8,8 +8,8 @@ const unusedVariables = [
   { argsIgnorePattern: '^_', varsIgnorePattern: '^_', ignoreRestSiblings: true },
 ];
 
-/** Tests of programs replace these; `lib/timers.ts` has the ones that stay. */
-const replaced = 'Take it from lib/timers.ts';
+/** Tests of programs replace these; `lib/support/timers.ts` has the ones that stay. */
+const replaced = 'Take it from lib/support/timers.ts';
 const clocks = [
   ...['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'setImmediate'],
   ...['clearImmediate', 'queueMicrotask', 'performance'],
@@ -38,7 +38,7 @@ export default defineConfig(
     },
   },
   {
-    files: ['lib/timers.ts', 'lib/stage/clock.ts'],
+    files: ['lib/support/timers.ts', 'lib/stage/record/clock.ts'],
     rules: {
       'no-restricted-globals': 'off',
       'no-restricted-properties': 'off',
@@ -61,11 +61,11 @@ export default defineConfig(
   },
   {
     files: ['**/*.{js,mjs}'],
-    ignores: ['lib/stage/page/'],
+    ignores: ['lib/stage/inspector/page/'],
     languageOptions: { globals: globals.nodeBuiltin },
   },
   {
-    files: ['lib/stage/page/*.mjs'],
+    files: ['lib/stage/inspector/page/*.mjs'],
     languageOptions: { globals: globals.browser },
   },
   {

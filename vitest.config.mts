@@ -10,7 +10,7 @@ function drivers(): string[] {
   if (wanted) return wanted.split(',');
   if (process.platform === 'win32') return ['iocp'];
   const { COMPLETION_PORT_DRIVER: _, ...env } = process.env;
-  const script = 'console.log(require("./dist/binding.js").binding.defaultDriver().name)';
+  const script = 'console.log(require("./dist/native/binding.js").binding.defaultDriver().name)';
   const probe = spawnSync(process.execPath, ['-e', script], { env, encoding: 'utf8' });
   if (probe.stdout?.trim() !== 'epoll') return ['io_uring', 'epoll'];
   console.warn('io_uring is not available here: the contract suite runs on epoll only.');

@@ -2,12 +2,12 @@
  * Holds the classes to the types that lib/api.ts promises. Nothing of it is there at run time.
  */
 import type * as api from './api';
-import type { File } from './file';
-import type { TcpListener } from './listener';
-import type { Operation } from './operation';
-import type { Packet } from './packet';
-import type { TcpSocket } from './socket';
-import type { Timer } from './timer';
+import type { File } from './handles/file';
+import type { TcpListener } from './handles/listener';
+import type { Operation } from './await/operation';
+import type { Packet } from './packets/packet';
+import type { TcpSocket } from './handles/socket';
+import type { Timer } from './handles/timer';
 
 /** `Class` has whatever `Promised` says. */
 type Implements<Class extends Promised, Promised> = [Class, Promised];

@@ -3,7 +3,8 @@
  * The command `completion-port`.
  */
 import { parseArgs } from 'node:util';
-import { diagnose, type Diagnosis } from './doctor/diagnosis';
+import { diagnose } from './doctor/diagnosis';
+import type { Diagnosis } from './doctor/findings';
 import { libraryVersion } from './doctor/facts';
 import { report } from './doctor/report';
 

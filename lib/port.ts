@@ -2,7 +2,12 @@
  * The completion port, as one thread sees it.
  */
 import { inspect } from 'node:util';
-import { binding, Kind, type NativeLane, type PortOptions as NativeOptions } from './binding';
+import {
+  binding,
+  Kind,
+  type NativeLane,
+  type PortOptions as NativeOptions,
+} from './native/binding';
 import type * as api from './api';
 import type {
   AwaitOptions,
@@ -26,19 +31,20 @@ import type {
   TimerHandle,
   TimerOptions,
 } from './api';
-import { checks } from './checks';
-import { connect } from './connecting';
-import { HandlerConsumer, PacketStream } from './consumers';
-import { invalidState, queueFull, systemError } from './errors';
-import { openFlags } from './flags';
-import { closeHandle, keyOf, portIdOf, tokenOf, type Style } from './handle';
-import { Lane } from './lane';
-import { Lease } from './lease';
-import { listen, openDescriptor, openPath, pathBytes } from './opening';
-import { AWAIT_OPTIONS, NoticeOperation, type Operation } from './operation';
-import { mayOpen } from './permission';
-import { Timer } from './timer';
-import * as validate from './validate';
+import { Batch } from './packets/batch';
+import { checks } from './support/checks';
+import { connect } from './handles/connecting';
+import { HandlerConsumer, PacketStream } from './packets/consumers';
+import { invalidState, queueFull, systemError } from './support/errors';
+import { openFlags } from './handles/open-flags';
+import { closeHandle, keyOf, portIdOf, tokenOf, type Handle, type Style } from './handles/handle';
+import { Lane } from './thread/lane';
+import { Lease } from './thread/lease';
+import { listen, openDescriptor, openPath, pathBytes } from './handles/opening';
+import { AWAIT_OPTIONS, NoticeOperation, type Operation } from './await/operation';
+import { mayOpen } from './support/permission';
+import { Timer } from './handles/timer';
+import * as validate from './support/validate';
 
 const PORT_OPTIONS = [
   'concurrency',
@@ -70,6 +76,7 @@ export class CompletionPort implements api.CompletionPort {
 
   /** @internal */
   readonly lane: Lane;
+  private batch!: Batch;
   private readonly ownToken: PortToken;
   /** Whether no other thread can attach: this one made the port, and has told nobody its name. */
   private alone: boolean;
@@ -88,7 +95,13 @@ export class CompletionPort implements api.CompletionPort {
       concurrency: this.concurrency,
     });
     const affine = options.dispatch === 'affine';
-    this.lane = new Lane(this, native, affine, () => attached.delete(native.portId));
+    this.lane = new Lane(
+      this,
+      native,
+      affine,
+      (lane) => (this.batch = new Batch(lane)),
+      () => attached.delete(native.portId),
+    );
     attached.set(native.portId, this);
   }
 
@@ -229,18 +242,18 @@ export class CompletionPort implements api.CompletionPort {
       );
     }
     this.lane.get(max, timeout);
-    return this.lane.batch as Iterator<unknown> as IterableIterator<api.Packet, undefined>;
+    return this.batch as Iterator<unknown> as IterableIterator<api.Packet, undefined>;
   }
 
   consume(handler: (packet: api.Packet) => void): Consumer {
     this.lane.assertOpen();
     validate.callback(handler, 'handler');
-    return new HandlerConsumer(this.lane, handler);
+    return new HandlerConsumer(this.batch, handler);
   }
 
   packets(options?: AwaitOptions): api.AsyncLoop<api.Packet> {
     this.lane.assertOpen();
-    return new PacketStream(this.lane, options);
+    return new PacketStream(this.batch, options);
   }
 
   blocking<T>(fn: () => T): T {
@@ -323,12 +336,12 @@ export class CompletionPort implements api.CompletionPort {
     const { lane } = this;
     for (;;) {
       const closing: Operation<void>[] = [];
-      for (const handle of lane.handles) {
+      for (const handle of lane.handles as Iterable<Handle<Style>>) {
         const operation = handle.closed ? handle.whenClosed() : undefined;
         if (operation !== undefined) closing.push(operation);
       }
       for (const id of lane.native.handles()) {
-        const handle = lane.handles.get(id);
+        const handle = lane.handles.get(id) as Handle<Style> | undefined;
         closing.push(handle?.closed === false ? handle.closeForPort() : closeHandle(lane, id));
       }
       if (closing.length === 0) return;

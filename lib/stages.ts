@@ -4,10 +4,10 @@
  * @module completion-port/stages
  */
 import type * as api from './stage/api';
-import { Pipeline as Stages } from './stage/pipeline';
+import { Pipeline as Stages } from './stage/pool/pipeline';
 
-export { defineStage } from './stage/definition';
-export { frames } from './stage/frames';
+export { defineStage } from './stage/definition/definition';
+export { frames } from './stage/definition/frames';
 /** The pipeline: lib/stage/api.ts says what it has. */
 export const Pipeline = Stages as unknown as api.PipelineConstructor;
 export type Pipeline<N extends string = string> = api.Pipeline<N>;

@@ -1,4 +1,4 @@
-// Builds the inspector's page, lib/stage/page, into dist/stage/page: one script and one style sheet,
+// Builds the inspector's page, lib/stage/inspector/page, into dist/stage/inspector/page: one script and one style sheet,
 // with the plotting library and its licence in them, so that nothing is fetched from elsewhere.
 import { build } from 'esbuild';
 import { copyFileSync, mkdirSync, readFileSync } from 'node:fs';
@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url';
 
 const require = createRequire(import.meta.url);
 const root = fileURLToPath(new URL('..', import.meta.url));
-const from = path.join(root, 'lib', 'stage', 'page');
-const to = path.join(root, 'dist', 'stage', 'page');
+const from = path.join(root, 'lib', 'stage', 'inspector', 'page');
+const to = path.join(root, 'dist', 'stage', 'inspector', 'page');
 
 function licenceOf(name) {
   const folder = path.dirname(require.resolve(`${name}/package.json`));

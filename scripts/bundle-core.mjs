@@ -10,13 +10,21 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const dist = path.join(root, 'dist');
 
+/** As dist/core.js has to name it, whichever module asks. */
+const loaderStaysAFile = {
+  name: 'loader',
+  setup({ onResolve }) {
+    onResolve({ filter: /\/loader$/ }, () => ({ path: './loader', external: true }));
+  },
+};
+
 const options = {
   absWorkingDir: root,
   bundle: true,
   platform: 'node',
   format: 'cjs',
   target: 'node20',
-  external: ['./loader'],
+  plugins: [loaderStaysAFile],
   sourcemap: true,
   sourcesContent: false,
   logLevel: 'warning',
@@ -40,8 +48,11 @@ function exportsOf(name) {
   return [...new Set(names)].filter((exported) => exported !== '__esModule');
 }
 
+/** From the folder of module `name`. */
+const pathToCore = (name) => `${'../'.repeat(name.split('/').length - 1) || './'}core.js`;
+
 const view = (name) => `"use strict";
-module.exports = require("./core.js")[${JSON.stringify(name)}];
+module.exports = require(${JSON.stringify(pathToCore(name))})[${JSON.stringify(name)}];
 0 && (module.exports = { ${exportsOf(name).join(', ')} });
 `;
 

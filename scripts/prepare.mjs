@@ -10,7 +10,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** In a process of its own: a library that was loaded can't be replaced on Windows. */
 function binaryLoads() {
-  const args = ['-e', 'require("./dist/binding.js")'];
+  const args = ['-e', 'require("./dist/native/binding.js")'];
   return spawnSync(process.execPath, args, { cwd: root, stdio: 'ignore' }).status === 0;
 }
 

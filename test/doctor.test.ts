@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { advise } from '../dist/doctor/advice.js';
-import type { Diagnosis } from '../dist/doctor/diagnosis.js';
+import type { Diagnosis } from '../dist/doctor/findings.js';
 import {
   ended,
   root,

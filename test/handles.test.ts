@@ -2,7 +2,7 @@
  * The table of a thread's handles.
  */
 import { expect, test } from 'vitest';
-import { Handles } from '../dist/handles.js';
+import { Handles } from '../dist/thread/handle-table.js';
 
 const named = (id: number) => ({ id }) as Parameters<Handles['add']>[0];
 const PLACES = 1 << 20;

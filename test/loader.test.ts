@@ -34,7 +34,7 @@ function packageWith(files: Record<string, 'binary' | 'text'>): string {
 }
 
 function load(folder: string, before = ''): Promise<Ended> {
-  const file = JSON.stringify(path.join(folder, 'dist', 'binding.js'));
+  const file = JSON.stringify(path.join(folder, 'dist', 'native', 'binding.js'));
   const code = `${before}; const { bindingFile, bindingOrigin } = require(${file});
     console.log(bindingOrigin, bindingFile);`;
   return ended(startProcess(['-e', code], { env: { COMPLETION_PORT_BINDING: undefined } }));

@@ -47,8 +47,8 @@ test('an interface is no module: nothing of lib/api.ts is loaded', async () => {
 
 test('stages load no inspector and no web server', async () => {
   const { files, modules } = await loadedBy('dist/stages.js');
-  expect(files).toContain('stage/pipeline.js');
-  expect(files).not.toContain('stage/inspector.js');
+  expect(files).toContain('stage/pool/pipeline.js');
+  expect(files).not.toContain('stage/inspector/inspector.js');
   expect(modules).not.toContain('http');
 });
 
@@ -81,7 +81,7 @@ test('the main entry is one file, whose modules other entries share; names stay'
     import path from 'node:path';
     const require = createRequire(path.resolve('x.js'));
     const { CompletionPort } = require('./dist/index.js');
-    const { Lane } = require('./dist/lane.js');
+    const { Lane } = require('./dist/thread/lane.js');
     const port = new CompletionPort();
     const error = (() => { try { port.post('x'); } catch (error) { return error; } })();
     console.log(port.lane instanceof Lane, CompletionPort.name, error.stack.includes('CompletionPort.post'));

@@ -2,7 +2,7 @@
  * A diagnosis as text for a terminal.
  */
 import { styleText } from 'node:util';
-import type { CapabilityFinding, Diagnosis } from './diagnosis';
+import type { CapabilityFinding, Diagnosis } from './findings';
 import type { Limit } from './facts';
 
 type Style = 'bold' | 'dim' | 'green' | 'yellow' | 'red';

@@ -3,8 +3,8 @@
  */
 import { inspect } from 'node:util';
 import type { Waitable } from '../api';
-import { cancelled, coded } from '../errors';
-import * as validate from '../validate';
+import { cancelled, coded } from '../support/errors';
+import * as validate from '../support/validate';
 import type * as api from './api';
 import { spawn } from './spawn';
 import { Wait } from './wait';

@@ -2,10 +2,10 @@
  * Loops of micro-threads: `for (const socket of yield* each(listener))`.
  */
 import type { Suspended, Waitable } from '../api';
-import { invalidState } from '../errors';
-import { Stream } from '../stream';
-import { waitFor, type Suspension, type Waiter } from '../suspension';
-import * as validate from '../validate';
+import { invalidState } from '../support/errors';
+import { Stream } from '../await/stream';
+import { waitFor, type Suspension, type Waiter } from '../await/suspension';
+import * as validate from '../support/validate';
 import type * as api from './api';
 import { Channel, Take } from './channel';
 import { MicroThread, type InnerLoop } from './thread';

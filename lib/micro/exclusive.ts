@@ -2,8 +2,8 @@
  * One micro-thread at a time.
  */
 import type { Handle, Waitable } from '../api';
-import { invalidState } from '../errors';
-import * as validate from '../validate';
+import { invalidState } from '../support/errors';
+import * as validate from '../support/validate';
 import type { Micro } from './api';
 import { Channel } from './channel';
 import { MicroThread } from './thread';

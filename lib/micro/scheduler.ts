@@ -2,8 +2,8 @@
  * Which micro-thread runs next. A completion resumes its own at once; those that another one woke,
  * which runs meanwhile, follow when that waits, in the order in which they were woken.
  */
-import { running } from '../suspension';
-import { now, setImmediate } from '../timers';
+import { running } from '../await/suspension';
+import { now, setImmediate } from '../support/timers';
 
 /** A micro-thread, for the scheduler. */
 export interface Resumable {

@@ -2,9 +2,9 @@
  * Starting micro-threads, and waiting for their end.
  */
 import type { Suspended, Waitable } from '../api';
-import { coded } from '../errors';
-import type { Waiter } from '../suspension';
-import * as validate from '../validate';
+import { coded } from '../support/errors';
+import type { Waiter } from '../await/suspension';
+import * as validate from '../support/validate';
 import type * as api from './api';
 import { MicroThread, start, type Parent } from './thread';
 import { milliseconds, Wait } from './wait';

@@ -4,8 +4,8 @@
 import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
 import type { Suspended } from '../api';
-import { abortError, cancelled, invalidState, rejected } from '../errors';
-import { Watch, type Stoppable } from '../operation';
+import { abortError, cancelled, invalidState, rejected } from '../support/errors';
+import { Watch, type Stoppable } from '../await/operation';
 import {
   running,
   waitFor,
@@ -14,8 +14,8 @@ import {
   type Runner,
   type Suspension,
   type Waiter,
-} from '../suspension';
-import { clearTimeout, clock, setTimeout } from '../timers';
+} from '../await/suspension';
+import { clearTimeout, clock, setTimeout } from '../support/timers';
 import type * as api from './api';
 import { makeReady, runOthers, type Resumable } from './scheduler';
 import { trace } from './trace';

@@ -2,11 +2,11 @@
  * Several things at one time: scopes, and waiting for all of them, for the first, or for one of them.
  */
 import type { Waitable } from '../api';
-import { invalidState, timedOut } from '../errors';
-import { Operation } from '../operation';
-import type { Suspension, Waiter } from '../suspension';
-import { clearTimeout, now, setTimeout } from '../timers';
-import * as validate from '../validate';
+import { invalidState, timedOut } from '../support/errors';
+import { Operation } from '../await/operation';
+import type { Suspension, Waiter } from '../await/suspension';
+import { clearTimeout, now, setTimeout } from '../support/timers';
+import * as validate from '../support/validate';
 import type * as api from './api';
 import { Channel, Take } from './channel';
 import { each } from './each';

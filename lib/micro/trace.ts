@@ -2,7 +2,7 @@
  * Stacks of errors that were made elsewhere: what waited for them is added, as Node.js does where
  * they are awaited.
  */
-import { isOfLibrary } from '../frames';
+import { isOfLibrary } from '../support/stack';
 
 const traced = new WeakSet<object>();
 

@@ -2,9 +2,15 @@
  * What a micro-thread waits for beside operations: time, and promises.
  */
 import type { Suspended, Waitable } from '../api';
-import { waitFor, withoutWaiter, withWaiter, type Suspension, type Waiter } from '../suspension';
-import { clearTimeout, now, setTimeout } from '../timers';
-import * as validate from '../validate';
+import {
+  waitFor,
+  withoutWaiter,
+  withWaiter,
+  type Suspension,
+  type Waiter,
+} from '../await/suspension';
+import { clearTimeout, now, setTimeout } from '../support/timers';
+import * as validate from '../support/validate';
 import { trace } from './trace';
 
 /** Something that gives a value, or fails, once. */

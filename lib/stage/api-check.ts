@@ -2,11 +2,11 @@
  * Holds the classes to the types that lib/stage/api.ts promises. Nothing of it is there at run time.
  */
 import type * as api from './api';
-import type { Connection } from './connection';
-import type { StageDocument } from './documents';
-import type { InspectorServer } from './inspector';
-import type { StageListener } from './listener';
-import type { Pipeline } from './pipeline';
+import type { Connection } from './run/connection';
+import type { StageDocument } from './run/documents';
+import type { InspectorServer } from './inspector/inspector';
+import type { StageListener } from './pool/listener';
+import type { Pipeline } from './pool/pipeline';
 
 /** `Class` has whatever `Promised` says. */
 type Implements<Class extends Promised, Promised> = [Class, Promised];

@@ -4,7 +4,7 @@
  */
 import diagnostics = require('node:diagnostics_channel');
 import { inspect } from 'node:util';
-import { coded, type CodedError } from '../errors';
+import { coded, type CodedError } from '../support/errors';
 import type { StageFailure } from './api';
 
 const channel = diagnostics.channel('completion-port:stage:failed');

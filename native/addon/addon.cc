@@ -1,4 +1,4 @@
-// The addon's entry: what lib/binding.ts calls Binding.
+// The addon's entry: what lib/native/binding.ts calls Binding.
 #include <napi.h>
 
 #if defined(__linux__)

@@ -16,7 +16,7 @@ Napi::Error coded(Napi::Env env, const std::string& message, const char* code) {
   return error;
 }
 
-/// An error of the system: lib/errors.ts completes it from `errno`.
+/// An error of the system: lib/support/errors.ts completes it from `errno`.
 Napi::Error system_error(Napi::Env env, std::int64_t number, const std::string& reason) {
   Napi::Error error = Napi::Error::New(env, reason);
   error.Set("errno", static_cast<double>(number));
@@ -131,7 +131,7 @@ void NativeLane::attach(Napi::Env env, Port& port) {
   }
 }
 
-/// What lib/binding.ts sees of it.
+/// What lib/native/binding.ts sees of it.
 void NativeLane::describe(Napi::Env env, Port& port) {
   Napi::Object self = Value();
   self.Set("portId", port.id());

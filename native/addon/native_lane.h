@@ -1,4 +1,4 @@
-// One JavaScript environment attached to one port: the object lib/binding.ts calls NativeLane.
+// One JavaScript environment attached to one port: the object lib/native/binding.ts calls NativeLane.
 #pragma once
 
 #include <napi.h>

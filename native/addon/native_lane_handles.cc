@@ -1,4 +1,4 @@
-// Handles and memory, for lib/binding.ts. Not on the path of a packet.
+// Handles and memory, for lib/native/binding.ts. Not on the path of a packet.
 #include <string>
 #include <string_view>
 #include <vector>

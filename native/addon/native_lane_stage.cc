@@ -1,4 +1,4 @@
-// What a thread of a stage asks for, for lib/binding.ts: keys that stay with it, and what travels
+// What a thread of a stage asks for, for lib/native/binding.ts: keys that stay with it, and what travels
 // with a connection.
 #include <algorithm>
 #include <cstring>

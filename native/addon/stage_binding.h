@@ -1,4 +1,4 @@
-// The native half of stages, for lib/binding.ts: records, frames, threads and their CPUs.
+// The native half of stages, for lib/native/binding.ts: records, frames, threads and their CPUs.
 #pragma once
 
 #include <napi.h>

@@ -1,4 +1,4 @@
-// The submission array: how JavaScript writes down what it wants. lib/binding.ts has the same
+// The submission array: how JavaScript writes down what it wants. lib/native/binding.ts has the same
 // layout; its ABI number changes with this file.
 #pragma once
 

@@ -140,7 +140,7 @@ struct Consumer {
   std::uint32_t unread() {
     return std::atomic_ref<std::uint32_t>(ring_tail).load() - ring_head.load();
   }
-  /// What lib/lane.ts does to post: `Dispatcher::tell_idle` is next.
+  /// What lib/thread/lane.ts does to post: `Dispatcher::tell_idle` is next.
   void write_post(std::uint32_t key, double value) {
     const std::atomic_ref<std::uint32_t> tail(ring_tail);
     const std::uint32_t at = tail.load(std::memory_order_relaxed);
@@ -315,7 +315,7 @@ class Dispatcher {
   /// after the ring's tail was stored.
   std::uint32_t& idle() { return idle_; }
   const SharedWordKeeper& idle_keeper() const { return idle_keeper_; }
-  /// What a writer does after it has stored its ring's tail, as lib/lane.ts does; true when it is
+  /// What a writer does after it has stored its ring's tail, as lib/thread/lane.ts does; true when it is
   /// to call `accept_posts`.
   bool tell_idle() {
     const std::atomic_ref<std::uint32_t> word(idle_);

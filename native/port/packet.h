@@ -12,7 +12,7 @@ struct Consumer;
 /// holds exactly: see HandleTable.
 using HandleId = std::uint64_t;
 
-/// What a packet answers. The numbers are part of the boundary (lib/binding.ts, Kind).
+/// What a packet answers. The numbers are part of the boundary (lib/native/binding.ts, Kind).
 enum class PacketKind : std::uint8_t {
   kNone = 0,
   kOpen = 1,

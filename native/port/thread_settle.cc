@@ -54,7 +54,7 @@ std::int64_t honest_end(std::int64_t result, const Request& request, Handle& han
   return handle.reset ? -ECONNRESET : 0;
 }
 
-/// lib/status.ts reads these: integers of 64 bits in this order, times in nanoseconds.
+/// lib/handles/file-status.ts reads these: integers of 64 bits in this order, times in nanoseconds.
 void report_status(Request& request) {
   const driver::FileStatus& s = *request.status;
   const auto plain = [](std::uint64_t value) { return static_cast<std::int64_t>(value); };

@@ -50,7 +50,7 @@ struct FramesOptions {
   std::vector<std::uint8_t> too_large, timed_out, failed;
 };
 
-/// What a connection's record says of its state: lib/stage/frames.ts has the names.
+/// What a connection's record says of its state: lib/stage/definition/frames.ts has the names.
 enum class FrameState : std::uint8_t {
   kIdle,       ///< between documents
   kReceiving,  ///< in a document

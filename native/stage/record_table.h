@@ -21,7 +21,7 @@
 
 namespace cp::stage {
 
-/// The beginning of each record (lib/stage/record.ts: Header).
+/// The beginning of each record (lib/stage/record/record.ts: Header).
 struct RecordHeader {
   std::atomic<std::uint32_t> name;  ///< the key; 0: free
   std::atomic<std::uint32_t> port;
@@ -111,7 +111,7 @@ class RecordTable final : public KeySource {
   static std::uint32_t index_of(std::uint32_t key) { return key & (kMostRecords - 1); }
 
   /// A packet of kind kTimer comes at `deadline`, a few milliseconds late, if it has not been set
-  /// anew by then; 0: none does. What lib/stage/deadline.ts does.
+  /// anew by then; 0: none does. What lib/stage/record/deadline.ts does.
   void set_deadline(std::uint32_t key, RecordHeader& header, double deadline);
   /// Has the clock look at the deadline of `key` in time.
   void watch(std::uint32_t key);

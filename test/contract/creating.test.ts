@@ -3,7 +3,7 @@ import { copyFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { bindingFile } from '../../dist/binding.js';
+import { bindingFile } from '../../dist/native/binding.js';
 import {
   CompletionPort,
   driver,

@@ -15,8 +15,8 @@ import {
   type CompletionPort,
 } from '../support/harness';
 import { Client, newPipeline } from '../support/stages';
-import { codeOf as codeOfErrno } from '../../dist/errors.js';
-import { ReadMemory, type WaitingRead } from '../../dist/reads.js';
+import { codeOf as codeOfErrno } from '../../dist/support/errors.js';
+import { ReadMemory, type WaitingRead } from '../../dist/thread/read-memory.js';
 
 const LIMIT = 1 << 20;
 const BLOCK = 65536;

@@ -1048,7 +1048,7 @@ PORT_TEST("messages to a connection that rests reach the next stage (rule Q2)") 
       posted.push_back(round * kMessages + i);
       it.port->post(key, posted.back());
     }
-    // As lib/stage/runner.ts does: one that comes when the connection is gone follows it.
+    // As lib/stage/run/runner.ts does: one that comes when the connection is gone follows it.
     while (told.size() < posted.size()) {
       const Packet packet = it.member->next();
       REQUIRE(packet.kind != PacketKind::kNone);

@@ -6,9 +6,9 @@ import {
   type RecordOf,
   type Transition,
 } from '../../dist/stages.js';
-import { layOut } from '../../dist/stage/fields.js';
+import { layOut } from '../../dist/stage/definition/fields.js';
 import type { RecordFields } from '../../dist/stages.js';
-import { recordClass, Records, type RecordView } from '../../dist/stage/record.js';
+import { recordClass, Records, type RecordView } from '../../dist/stage/record/record.js';
 import { codeOf, failureOf } from '../support/harness';
 
 describe('defineStage: bad input', () => {

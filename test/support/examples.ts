@@ -22,7 +22,7 @@ export const stopped = windows
 const { COMPLETION_PORT_DRIVER: _, ...environment } = process.env;
 
 function defaultDriver(): string {
-  const script = 'console.log(require("./dist/binding.js").binding.defaultDriver().name)';
+  const script = 'console.log(require("./dist/native/binding.js").binding.defaultDriver().name)';
   const how = { cwd: root, env: environment, encoding: 'utf8' } as const;
   return spawnSync(process.execPath, ['-e', script], how).stdout.trim();
 }

@@ -112,7 +112,7 @@ class FramesPipeline {
     }
   }
 
-  /// What a record says of its document, read as lib/stage/documents.ts does.
+  /// What a record says of its document, read as lib/stage/run/documents.ts does.
   Arrival arrival(std::uint32_t key) const {
     const stage::RecordHeader& record = *records->header(key);
     Arrival it;

@@ -1,0 +1,208 @@
+/**
+ * The common part of the async iterators over operations: chunks of a file, received bytes,
+ * accepted sockets, ticks of a timer.
+ *
+ * Written by hand rather than as async generators, which cost two more turns of microtasks and two
+ * more promises for each value.
+ */
+import type { AsyncLoop } from '../api';
+import { LibraryError, type Kind } from '../native/binding';
+import { abortError, ECANCELED, failure, invalidState, type Subject } from '../support/errors';
+import type { Entry, Lane } from '../thread/lane';
+import { Watch, type OperationOptions, type Stoppable } from './operation';
+import type { Waiter } from './suspension';
+import * as validate from '../support/validate';
+
+/** The handle that a loop goes over: lib/handles/handle.ts. */
+export interface Source {
+  readonly lane: Lane;
+  readonly closed: boolean;
+  /** What an error of one of its operations is about. */
+  subject(): Subject;
+}
+
+type Result<T> = IteratorResult<T, undefined>;
+
+export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
+  protected readonly lane: Lane;
+  protected readonly options: OperationOptions;
+  /** What it goes over, by operations of this kind. */
+  protected readonly handle: Source;
+  protected readonly kind: Kind;
+  /** What the iterator ends with, once everything is back. */
+  protected failure: Error | undefined = undefined;
+  /** Nothing more is submitted. */
+  protected ending = false;
+  protected inFlight = 0;
+  private finished = false;
+  private signal: AbortSignal | undefined;
+  private watch: Watch | undefined = undefined;
+  private resolve: ((result: Result<T> | Promise<Result<T>>) => void) | undefined = undefined;
+  /** A micro-thread that waits for the next value. */
+  private puller: Waiter | undefined = undefined;
+  private readonly idle: (() => void)[] = [];
+  private readonly executor = (resolve: (result: Result<T> | Promise<Result<T>>) => void): void => {
+    this.resolve = resolve;
+  };
+
+  constructor(handle: Source, kind: Kind, options: OperationOptions) {
+    this.lane = handle.lane;
+    this.handle = handle;
+    this.kind = kind;
+    this.options = options;
+    this.signal = validate.signal(options.signal);
+  }
+
+  next(): Promise<Result<T>> {
+    if (this.resolve !== undefined) {
+      return Promise.reject(invalidState('next() was called before the last one had answered'));
+    }
+    if (this.finished) return Promise.resolve({ done: true, value: undefined });
+    this.ask();
+    const value = this.take();
+    if (value !== undefined) return Promise.resolve({ done: false, value });
+    if (this.ending && this.inFlight === 0) return this.conclude();
+    const promise = new Promise<Result<T>>(this.executor);
+    this.waits();
+    return promise;
+  }
+
+  /** @internal The last value is no longer used, and the next is wanted. */
+  ask(): void {
+    if (this.finished) return;
+    this.heed();
+    if (this.lane.closed) this.ended(LibraryError.PortClosed);
+    try {
+      this.proceed();
+    } catch (error) {
+      this.fail(error as Error);
+    }
+  }
+
+  /** @internal For a micro-thread: what `next()` gives; undefined where it has to wait. */
+  look(): Result<T> | undefined {
+    if (this.finished) return { done: true, value: undefined };
+    const value = this.take();
+    if (value !== undefined) return { done: false, value };
+    if (!this.ending || this.inFlight > 0) return undefined;
+    this.close();
+    if (this.failure !== undefined) throw this.failure;
+    return { done: true, value: undefined };
+  }
+
+  /** @internal Wakes `puller`, once, when there may be something to look at. */
+  tell(puller: Waiter | undefined): void {
+    this.puller = puller;
+    if (puller !== undefined) this.waits();
+  }
+
+  /** Whether it has given out its last value, or was left. */
+  protected get over(): boolean {
+    return this.finished;
+  }
+
+  /** Somebody begins to wait for a value. */
+  protected waits(): void {
+    // Only a listener's loop has a time for that.
+  }
+
+  async return(): Promise<Result<T>> {
+    if (this.finished) return { done: true, value: undefined };
+    this.proceedNoMore();
+    if (this.inFlight > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
+    this.close();
+    return { done: true, value: undefined };
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
+  }
+
+  /** @internal The signal was aborted. */
+  stop(reason: Error | undefined): void {
+    this.fail(reason);
+    this.proceedNoMore();
+    this.wake();
+  }
+
+  /** @internal */
+  abstract answered(error: number, result: number, at: number, more: boolean): void;
+
+  /** The last value is no longer used: release it, submit what is to be submitted. */
+  protected abstract proceed(): void;
+  /** The next value, when it is there. */
+  protected abstract take(): T | undefined;
+  /** Asks for an early end of what is in flight. */
+  protected abstract cancel(): void;
+  /** Nothing is in flight any more and no value is used: give everything back. */
+  protected abstract finish(): void;
+
+  protected fail(error: Error | undefined): void {
+    this.failure ??= error;
+    this.ending = true;
+  }
+
+  /**
+   * An operation of the loop has failed. Whoever has closed the handle, or left its port, knows: the
+   * loop ends. Everything else it throws.
+   */
+  protected ended(error: number): void {
+    const { lane, handle } = this;
+    const own =
+      error === (LibraryError.PortClosed as number)
+        ? lane.left
+        : handle.closed && (error === ECANCELED || error === (LibraryError.HandleClosed as number));
+    if (own) this.ending = true;
+    else this.fail(failure(error, this.kind, handle.subject()));
+  }
+
+  /** Something has changed: answers whoever waits, if that is possible now. */
+  protected wake(): void {
+    if (this.inFlight === 0) for (const resolve of this.idle.splice(0)) resolve();
+    const { puller } = this;
+    if (puller !== undefined) {
+      this.puller = undefined; // it may wait for something else by the time of the next one
+      puller.wake();
+    }
+    if (this.resolve === undefined) return;
+    const value = this.take();
+    if (value !== undefined) this.settle({ done: false, value });
+    else if (this.ending && this.inFlight === 0) this.settle(this.conclude());
+  }
+
+  /** From the first turn on: a loop that is never run listens to nothing. */
+  private heed(): void {
+    const { signal } = this;
+    this.signal = undefined;
+    if (signal?.aborted) this.fail(abortError(signal.reason));
+    else if (signal) this.watch = new Watch(signal, this);
+  }
+
+  private settle(result: Result<T> | Promise<Result<T>>): void {
+    const { resolve } = this;
+    this.resolve = undefined;
+    resolve!(result);
+  }
+
+  private proceedNoMore(): void {
+    this.ending = true;
+    if (this.inFlight > 0) this.cancel();
+  }
+
+  private conclude(): Promise<Result<T>> {
+    this.close();
+    if (this.failure !== undefined) return Promise.reject(this.failure);
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  private close(): void {
+    if (this.finished) return;
+    this.finished = true;
+    this.watch?.end();
+    this.finish();
+  }
+}

@@ -1,0 +1,410 @@
+/**
+ * Files.
+ */
+import { Kind } from '../native/binding';
+import type * as api from '../api';
+import type {
+  BigIntFileStatus,
+  Data,
+  FileChunkOptions,
+  FileStatus,
+  OwnedReadOptions,
+  Position,
+} from '../api';
+import { FileChunks } from './file-chunks';
+import { invalidState, outOfBuffers, type Subject } from '../support/errors';
+import { answer, asNothing, asNumber, Handle, type Answer, type Style } from './handle';
+import type { Lane } from '../thread/lane';
+import { CopyBack } from '../await/copy-back';
+import { LARGEST_COPY } from '../thread/memory';
+import {
+  watchSignal,
+  type Aftermath,
+  type Decode,
+  type OperationOptions,
+} from '../await/operation';
+import { LateRead, type ReadBlock } from './late-read';
+import { StatusBlock, STATUS_BYTES } from './file-status';
+import * as validate from '../support/validate';
+import { readFile, writeFile } from './whole-file';
+
+/** Options of either style; lib/api.ts tells them apart. */
+type ReadOptions = api.ReadOptions & api.KeyedReadOptions;
+type WriteOptions = api.WriteOptions & api.KeyedWriteOptions;
+
+/** What is known of a file when it is opened. */
+export interface FileTraits {
+  readonly path: string | undefined;
+  readonly append: boolean;
+  readonly direct: boolean;
+  /** 'regular', 'directory', 'stream', 'device' */
+  readonly fileKind: string;
+}
+
+/**
+ * An open file: `port.open()`. Operations run on io_uring's READ, WRITE, FSYNC… | on a small pool
+ * of native threads under epoll | as overlapped I/O on Windows.
+ *
+ * The memory of a read or a write is the operation's until its end, whatever happens (rule O2).
+ * Memory of `port.allocate()` is used in place, and may be released as soon as the operation is
+ * submitted; a program's own is copied, since it could be detached meanwhile.
+ *
+ * What its public members do stands in lib/api.ts.
+ */
+export class File<S extends Style = Style> extends Handle<S> {
+  readonly path: string | undefined;
+  /** @internal */
+  readonly traits: FileTraits;
+  private readonly about: Subject;
+  /** @internal Where reads and writes without a position go on. */
+  position = 0;
+
+  /** @internal */
+  constructor(lane: Lane, id: number, key: number | undefined, holds: boolean, traits: FileTraits) {
+    super(lane, id, key, holds);
+    this.path = traits.path;
+    this.traits = traits;
+    this.about = { path: traits.path };
+  }
+
+  get kind(): 'file' {
+    return 'file';
+  }
+
+  read(target: ArrayBufferView, options?: ReadOptions): Answer<S, number>;
+  read(target: ArrayBufferView, position?: Position, options?: ReadOptions): Answer<S, number>;
+  read(this: File<'await'>, options: OwnedReadOptions): Answer<'await', Buffer>;
+  read(
+    target: ArrayBufferView | OwnedReadOptions,
+    where?: Position | ReadOptions,
+    more?: ReadOptions,
+  ): unknown {
+    this.assertOpen();
+    if (!ArrayBuffer.isView(target)) return this.readOwned(target);
+    const options = isOptions(where) ? where : more;
+    const position = isOptions(where) ? where.position : where;
+    const { memory } = this.lane;
+    memory.check(target);
+    const length = lengthOf(target, options);
+    const at = this.place(position);
+    if (!this.admits(options)) return this.aborted(Kind.Read, options);
+    if (length === 0) return this.transferNothing(Kind.Read, options);
+    if (memory.locate(target)) return this.readAt(asNumber, at, length, options, undefined);
+    this.assertOwnMemoryAllowed();
+    const copied = Math.min(length, LARGEST_COPY);
+    return this.readCopied(justBytes, at, copied, options, [target]);
+  }
+
+  readv(
+    targets: readonly ArrayBufferView[],
+    position?: Position,
+    options?: OperationOptions,
+  ): Answer<S, number> {
+    this.assertOpen();
+    validate.list(targets, 'targets');
+    const { memory } = this.lane;
+    for (const target of targets) memory.check(validate.view(target, 'targets'));
+    const at = this.place(position);
+    if (!this.admits(options)) return this.aborted(Kind.Read, options);
+    if (!memory.stageInPlace(targets)) {
+      this.assertOwnMemoryAllowed();
+      const bytes = targets.reduce((sum, target) => sum + target.byteLength, 0);
+      if (bytes === 0) return this.transferNothing(Kind.Read, options);
+      const copied = Math.min(bytes, LARGEST_COPY);
+      return this.readCopied(justBytes, at, copied, options, targets);
+    }
+    if (memory.stagedBytes === 0) return this.transferNothing(Kind.Read, options);
+    return this.transferStaged(Kind.Read, at, options, undefined);
+  }
+
+  write(data: Data | readonly Data[], options?: WriteOptions): Answer<S, number>;
+  write(
+    data: Data | readonly Data[],
+    position?: Position,
+    options?: WriteOptions,
+  ): Answer<S, number>;
+  write(
+    data: Data | readonly Data[],
+    where?: Position | WriteOptions,
+    more?: WriteOptions,
+  ): Answer<S, number> {
+    this.assertOpen();
+    const options = isOptions(where) ? where : more;
+    const position = isOptions(where) ? where.position : where;
+    validate.data(data, 'data');
+    const at = this.traits.append ? 0 : this.place(position);
+    if (!this.admits(options)) return this.aborted(Kind.Write, options);
+    if (!this.lane.memory.stage(data, this.traits.direct)) {
+      return this.refuse(Kind.Write, outOfBuffers());
+    }
+    if (this.lane.memory.stagedBytes === 0 && options?.sync !== true) {
+      return this.transferNothing(Kind.Write, options);
+    }
+    return this.transferStaged(Kind.Write, at, options, undefined);
+  }
+
+  writev(data: readonly Data[], options?: WriteOptions): Answer<S, number>;
+  writev(data: readonly Data[], position?: Position, options?: WriteOptions): Answer<S, number>;
+  writev(
+    data: readonly Data[],
+    where?: Position | WriteOptions,
+    options?: WriteOptions,
+  ): Answer<S, number> {
+    return this.write(data, where as Position, options);
+  }
+
+  sync(options?: OperationOptions): Answer<S, void> {
+    this.assertOpen();
+    return this.request(Kind.Sync, asNothing, options);
+  }
+
+  datasync(options?: OperationOptions): Answer<S, void> {
+    this.assertOpen();
+    return this.request(Kind.DataSync, asNothing, options);
+  }
+
+  truncate(length = 0, options?: OperationOptions): Answer<S, void> {
+    this.assertOpen();
+    validate.integer(length, 'length', 0, Number.MAX_SAFE_INTEGER);
+    return this.request(Kind.Truncate, asNothing, options, length);
+  }
+
+  allocate(position: number, length: number, options?: OperationOptions): Answer<S, void> {
+    this.assertOpen();
+    validate.integer(position, 'position', 0, Number.MAX_SAFE_INTEGER);
+    validate.integer(length, 'length', 1, Number.MAX_SAFE_INTEGER);
+    return this.request(Kind.Allocate, asNothing, options, position, length);
+  }
+
+  stat(
+    this: File<'await'>,
+    options?: OperationOptions & { readonly bigint?: false | undefined },
+  ): Answer<'await', FileStatus>;
+  stat(
+    this: File<'await'>,
+    options: OperationOptions & { readonly bigint: true },
+  ): Answer<'await', BigIntFileStatus>;
+  stat(
+    this: File<'await'>,
+    options?: OperationOptions & { readonly bigint?: boolean | undefined },
+  ): Answer<'await', FileStatus | BigIntFileStatus> {
+    this.assertAwaited('stat');
+    const bigint = validate.boolean(options?.bigint ?? false, 'options.bigint');
+    if (!this.admits(options)) return this.aborted(Kind.Stat, options);
+    const { lane } = this;
+    const decode = (_: number, block: StatusBlock): FileStatus | BigIntFileStatus =>
+      block.read(bigint);
+    if (!lane.memory.reads.take(STATUS_BYTES)) {
+      const block = (): StatusBlock => new StatusBlock(lane);
+      return this.readLater(Kind.Stat, decode, 0, STATUS_BYTES, options, block);
+    }
+    const block = new StatusBlock(lane);
+    const { chunk, start } = block;
+    const read = (): FileStatus | BigIntFileStatus => block.read(bigint);
+    return this.request(Kind.Stat, read, options, 0, 0, chunk, start, STATUS_BYTES, 0, block);
+  }
+
+  readFile(
+    this: File<'await'>,
+    options?: api.ReadFileOptions & { readonly encoding?: null | undefined },
+  ): Answer<'await', Buffer>;
+  readFile(
+    this: File<'await'>,
+    options: BufferEncoding | (api.ReadFileOptions & { readonly encoding: BufferEncoding }),
+  ): Answer<'await', string>;
+  readFile(
+    this: File<'await'>,
+    options?: api.ReadFileOptions | BufferEncoding | null,
+  ): Answer<'await', Buffer | string>;
+  readFile(
+    this: File<'await'>,
+    options?: api.ReadFileOptions | BufferEncoding | null,
+  ): Answer<'await', Buffer | string> {
+    this.assertAwaited('readFile');
+    return readFile(this, options);
+  }
+
+  writeFile(
+    this: File<'await'>,
+    data: api.FileContents,
+    options?: api.WriteFileOptions | BufferEncoding,
+  ): Answer<'await', void> {
+    this.assertAwaited('writeFile');
+    return writeFile(this, data, options);
+  }
+
+  appendFile(
+    this: File<'await'>,
+    data: api.FileContents,
+    options?: api.WriteFileOptions | BufferEncoding,
+  ): Answer<'await', void> {
+    return this.writeFile(data, options);
+  }
+
+  chunks(this: File<'await'>, options?: FileChunkOptions): api.AsyncLoop<Buffer> {
+    this.assertAwaited('chunks');
+    return new FileChunks(this, options);
+  }
+
+  /** @internal */
+  override subject(): Subject {
+    return this.about;
+  }
+
+  /** @internal Whether it has no positions. */
+  get isStream(): boolean {
+    return this.traits.fileKind === 'stream';
+  }
+
+  protected override forget(): void {
+    this.lane.memory.reads.cancel(this);
+  }
+
+  protected override describe(): Record<string, unknown> {
+    return { path: this.path, ...super.describe() };
+  }
+
+  private readOwned(options: OwnedReadOptions): Answer<S, Buffer> {
+    if (typeof options !== 'object' || options === null) {
+      const expected = 'an instance of Buffer, TypedArray, or DataView, or options';
+      throw validate.invalidType('target', expected, options);
+    }
+    const { memory } = this.lane;
+    const length = validate.integer(options.length, 'options.length', 0, 2 ** 31);
+    this.assertAwaited('read() without memory');
+    const at = this.place(options.position);
+    if (!this.admits(options)) return this.aborted(Kind.Read, options);
+    if (length === 0) return this.answerNow(Kind.Read, Buffer.alloc(0));
+    const decode = (bytes: number, block: CopyBack): Buffer =>
+      memory.copyOut(block.chunk, block.start, bytes);
+    return this.readCopied(decode, at, length, options, []);
+  }
+
+  /** Reads into memory of the port's, and from there to where the program wants it. */
+  private readCopied<T>(
+    decode: (bytes: number, block: CopyBack) => T,
+    at: number | undefined,
+    length: number,
+    options: OperationOptions | undefined,
+    targets: readonly ArrayBufferView[],
+  ): Answer<S, T> {
+    const { lane } = this;
+    if (!lane.memory.reads.take(length)) {
+      const block = (): CopyBack => new CopyBack(lane, targets);
+      return this.readLater(Kind.Read, decode, at, length, options, block);
+    }
+    const block = new CopyBack(lane, targets);
+    return this.readAt((bytes) => decode(bytes, block), at, length, options, block);
+  }
+
+  /**
+   * A read that begins when there is memory for it. Not in a chain, whose members are submitted
+   * together; nor of a FIFO or a terminal, for which the kernel may have to wait for ever: others
+   * would wait as long.
+   */
+  private readLater<T, B extends ReadBlock>(
+    kind: Kind,
+    decode: (bytes: number, block: B) => T,
+    at: number | undefined,
+    length: number,
+    options: OperationOptions | undefined,
+    takeOver: () => B,
+  ): Answer<S, T> {
+    const { lane } = this;
+    if (lane.chaining || this.isStream) return this.refuse(kind, outOfBuffers());
+    let block: B | undefined;
+    const back: Aftermath = { after: (error, result) => block?.after(error, result) };
+    const aftermath = at === undefined ? this.advance(length, back) : back;
+    const offset = at ?? this.position - length;
+    const submit = (timeout: number): void => {
+      const { chunk, start } = (block = takeOver());
+      lane.submit(kind, 0, this.id, read.token, timeout, offset, 0, chunk, start, length);
+    };
+    const read = new LateRead<T>(this, kind, length, (bytes) => decode(bytes, block!), submit);
+    read.aftermath = aftermath;
+    if (watchSignal(read, options ?? {})) {
+      lane.memory.reads.wait(read, validate.timeout(options?.timeout));
+    }
+    return answer<S, T>(read);
+  }
+
+  /** Reads into the memory located or taken last. */
+  private readAt<T>(
+    decode: Decode<T>,
+    at: number | undefined,
+    length: number,
+    options: OperationOptions | undefined,
+    aftermath: Aftermath | undefined,
+  ): Answer<S, T> {
+    const { chunk, start } = this.lane.memory;
+    const after = at === undefined ? this.advance(length, aftermath) : aftermath;
+    const offset = at ?? this.position - length;
+    return this.request(Kind.Read, decode, options, offset, 0, chunk, start, length, 0, after);
+  }
+
+  private transferStaged(
+    kind: Kind,
+    at: number | undefined,
+    options: WriteOptions | undefined,
+    aftermath: Aftermath | undefined,
+  ): Answer<S, number> {
+    const bytes = this.lane.memory.stagedBytes;
+    const after = at === undefined ? this.advance(bytes, aftermath) : aftermath;
+    const offset = at ?? this.position - bytes;
+    if (options?.sync !== true) return this.requestStaged(kind, options, offset, after);
+    return this.requestPair(kind, Kind.DataSync, (bytes) => bytes, options, offset, after);
+  }
+
+  /** The position to use; undefined: the file's own. */
+  private place(position: Position): number | undefined {
+    if (this.isStream) return 0;
+    const at = validate.position(position);
+    if (at === undefined && this.style === 'packet') {
+      throw validate.invalidValue('position', 'is needed for a file with a key', position);
+    }
+    return at;
+  }
+
+  /** Moves the file's own position over what is about to be transferred. */
+  private advance(bytes: number, inner: Aftermath | undefined): Aftermath {
+    const from = this.position;
+    this.position = from + bytes;
+    return {
+      after: (error, result) => {
+        inner?.after(error, result);
+        // Fewer bytes than expected: go back, unless something else has moved the position on.
+        if (this.position === from + bytes) this.position = from + (error === 0 ? result : 0);
+      },
+    };
+  }
+
+  private transferNothing(kind: Kind, options: OperationOptions | undefined): Answer<S, number> {
+    if (this.style === 'await') return this.answerNow(kind, 0);
+    this.lane.memory.resetStage();
+    return this.requestStaged(kind, options);
+  }
+
+  private assertOwnMemoryAllowed(): void {
+    if (this.style === 'await') return;
+    throw invalidState('A file with a key reads into memory of port.allocate() only');
+  }
+
+  private assertAwaited(what: string): void {
+    this.assertOpen();
+    if (this.style === 'packet') throw invalidState(`${what} is for files without a key`);
+  }
+}
+
+function justBytes(bytes: number): number {
+  return bytes;
+}
+
+/** The modern form of node:fs, where the position is an option. */
+function isOptions<O extends object>(where: Position | O): where is O {
+  return typeof where === 'object' && where !== null;
+}
+
+function lengthOf(target: ArrayBufferView, options: ReadOptions | undefined): number {
+  if (options?.length === undefined) return target.byteLength;
+  return validate.integer(options.length, 'options.length', 0, target.byteLength);
+}

@@ -1,0 +1,108 @@
+/**
+ * Objects for handles that this thread did not open itself but meets in packets.
+ */
+import { Kind, type HandleInfo } from '../native/binding';
+import { File } from './file';
+import type { Style } from './handle';
+import type { Lane } from '../thread/lane';
+import { TcpListener } from './listener';
+import { plainPath } from './opening';
+import { TcpSocket } from './socket';
+import { Timer } from './timer';
+
+/** A handle of any kind; `kind` tells which. */
+export type AnyHandle<S extends Style = 'packet'> =
+  File<S> | TcpListener<S> | TcpSocket<S> | Timer<S>;
+
+/** How many objects a lane keeps before it looks which of them are still needed. */
+const SWEEP_AT = 4096;
+const sweepAt = new WeakMap<Lane, number>();
+
+/**
+ * The object for the handle of a packet, the same each time. A handle can be gone before its last
+ * packets are taken: its object is then closed, and undefined where not even its kind is known.
+ */
+export function handleFor(
+  lane: Lane,
+  id: number,
+  key: number,
+  packet: Kind,
+): AnyHandle | undefined {
+  const known = lane.handles.get(id);
+  if (known !== undefined) return known as AnyHandle;
+  const info = lane.closed ? undefined : lane.native.handleInfo(id);
+  if (info === undefined) return closedHandle(lane, id, key, packet);
+  makeRoom(lane);
+  return make(lane, id, info.key, info.kind, info);
+}
+
+export function acceptedSocket(lane: Lane, id: number, key: number): TcpSocket<'packet'> {
+  const known = lane.handles.get(id);
+  if (known !== undefined) return known as TcpSocket<'packet'>;
+  makeRoom(lane);
+  return new TcpSocket<'packet'>(lane, id, key, false);
+}
+
+function closedHandle(lane: Lane, id: number, key: number, packet: Kind): AnyHandle | undefined {
+  const kind = kindOf(packet);
+  if (kind === undefined) return undefined;
+  const handle = make(lane, id, key, kind, undefined);
+  handle.gone();
+  return handle;
+}
+
+/** Which handles give packets of this kind. */
+function kindOf(packet: Kind): HandleInfo['kind'] | undefined {
+  switch (packet) {
+    case Kind.Read:
+    case Kind.Write:
+    case Kind.Sync:
+    case Kind.DataSync:
+    case Kind.Truncate:
+    case Kind.Allocate:
+      return 'file';
+    case Kind.Accept:
+      return 'listener';
+    case Kind.Receive:
+    case Kind.Send:
+    case Kind.SendFile:
+    case Kind.Shutdown:
+    case Kind.Drain:
+      return 'socket';
+    case Kind.Timer:
+      return 'timer';
+    default:
+      return undefined;
+  }
+}
+
+function make(
+  lane: Lane,
+  id: number,
+  key: number,
+  kind: HandleInfo['kind'],
+  info: HandleInfo | undefined,
+): AnyHandle {
+  switch (kind) {
+    case 'file':
+      return new File<'packet'>(lane, id, key, false, {
+        path: info?.path === undefined ? undefined : plainPath(info.path),
+        append: info?.append ?? false,
+        direct: info?.direct ?? false,
+        fileKind: info?.fileKind ?? '',
+      });
+    case 'listener':
+      return new TcpListener<'packet'>(lane, id, key, false);
+    case 'socket':
+      return new TcpSocket<'packet'>(lane, id, key, false);
+    case 'timer':
+      return new Timer<'packet'>(lane, id, key, false);
+  }
+}
+
+/** Handles whose `closed` packet went to another thread are never heard of again here. */
+function makeRoom(lane: Lane): void {
+  if (lane.handles.size < (sweepAt.get(lane) ?? SWEEP_AT)) return;
+  lane.sweep();
+  sweepAt.set(lane, Math.max(SWEEP_AT, lane.handles.size * 2));
+}

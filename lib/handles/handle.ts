@@ -1,0 +1,484 @@
+/**
+ * What files, listeners, sockets and timers have in common.
+ */
+import { inspect } from 'node:util';
+import type { CompletionPort, KeyOption, PortToken } from '../api';
+import { binding, Kind, NO_CHUNK, SubmissionFlag } from '../native/binding';
+import {
+  abortError,
+  ECANCELED,
+  handleClosed,
+  invalidState,
+  portForeign,
+  systemError,
+  type Subject,
+} from '../support/errors';
+import type { Style, ThreadHandle } from '../thread/handle-table';
+import type { Lane } from '../thread/lane';
+import {
+  Operation,
+  operationOf,
+  PairedOperation,
+  type Aftermath,
+  type Decode,
+  watchSignal,
+  type OperationOptions,
+} from '../await/operation';
+import * as validate from '../support/validate';
+
+/**
+ * How a handle answers: `'await'`, opened without a key: its methods return operations, which
+ * belong to the thread that called; `'packet'`, opened with a key: its methods return nothing, and
+ * the results arrive as packets, at whichever thread of the port takes them.
+ */
+export type { Style };
+
+/** What a method of a handle returns. */
+export type Answer<S extends Style, T> = S extends 'packet' ? void : Operation<T>;
+
+/**
+ * What a method that sends returns: in packet style, whether there is less to send than
+ * `highWaterMark`; after false, a `drain` packet comes when most of it is out.
+ */
+export type SendAnswer<S extends Style, T> = S extends 'packet' ? boolean : Operation<T>;
+
+const noOptions: OperationOptions = {};
+
+/** Results that are the packet's own number. */
+export const asNumber: Decode<number> = (result) => result;
+export const asNothing: Decode<void> = () => undefined;
+
+const enum Life {
+  Open,
+  Closing,
+  /** Closed, handed to another port, or the port is gone. */
+  Gone,
+}
+
+/**
+ * An open file, listener, socket or timer.
+ * What its public members do stands in lib/api.ts.
+ */
+export abstract class Handle<S extends Style> implements AsyncDisposable, Aftermath, ThreadHandle {
+  abstract get kind(): 'file' | 'listener' | 'socket' | 'timer';
+  readonly id: number;
+
+  /** @internal */
+  readonly lane: Lane;
+  private life = Life.Open;
+  private holding = false;
+  private closing: Operation<void> | undefined = undefined;
+  /** The key as a signed number: V8 keeps those in the field itself, and others in an object. */
+  private readonly signedKey: number | undefined;
+
+  /** @internal `key` undefined: await style. `holds`: keeps the process alive. */
+  constructor(lane: Lane, id: number, key: number | undefined, holds: boolean) {
+    this.lane = lane;
+    this.id = id;
+    this.signedKey = key === undefined ? undefined : key | 0;
+    lane.handles.add(this);
+    if (holds) this.ref();
+  }
+
+  get style(): S {
+    return (this.signedKey === undefined ? 'await' : 'packet') as S;
+  }
+
+  get key(): S extends 'packet' ? number : undefined {
+    const key = this.signedKey === undefined ? undefined : this.signedKey >>> 0;
+    return key as S extends 'packet' ? number : undefined;
+  }
+
+  get port(): CompletionPort {
+    return this.lane.port;
+  }
+
+  get closed(): boolean {
+    return this.life !== Life.Open;
+  }
+
+  get fd(): number {
+    if (this.closed || this.lane.closed || process.platform === 'win32') return -1;
+    return this.lane.native.handleInfo(this.id)?.descriptor ?? -1;
+  }
+
+  close(): Answer<S, void> {
+    if (this.life !== Life.Open || this.lane.closed) return answer<S, void>(this.whenClosed());
+    this.lane.assertUnchained();
+    this.life = Life.Closing;
+    this.forget();
+    if (this.style === 'packet') {
+      const flags = SubmissionFlag.Keyed;
+      this.lane.submit(Kind.Close, flags, this.id, this.signedKey!, 0, 0, 0, NO_CHUNK, 0, 0);
+      return answer<S, void>(undefined);
+    }
+    const operation = operationOf<void>(this.lane, Kind.Close, this.subject(), asNothing, this);
+    operation.aftermath = this;
+    operation.token = this.lane.add(operation);
+    this.lane.submit(Kind.Close, 0, this.id, operation.token, 0, 0, 0, NO_CHUNK, 0, 0);
+    this.closing = operation;
+    return answer<S, void>(operation);
+  }
+
+  cancel(): void {
+    this.assertOpen();
+    this.lane.assertUnchained();
+    this.forget();
+    this.lane.submit(Kind.CancelHandle, 0, this.id, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+  }
+
+  link<T>(fn: () => T): T {
+    validate.callback(fn, 'fn');
+    this.assertOpen();
+    return this.lane.link(this, fn);
+  }
+
+  ref(): this {
+    if (this.life === Life.Gone || this.holding) return this;
+    this.holding = true;
+    this.lane.hold(1);
+    if (this.style === 'packet') this.lane.watch(this);
+    return this;
+  }
+
+  unref(): this {
+    if (!this.holding) return this;
+    this.holding = false;
+    this.lane.hold(-1);
+    this.lane.unwatch(this);
+    return this;
+  }
+
+  handOff(target: CompletionPort | PortToken, key?: KeyOption): void {
+    this.assertOpen();
+    if (this.style === 'await') throw invalidState('Only a handle with a key can be handed off');
+    const { native } = this.lane;
+    const port = portIdOf(target);
+    const newKey = keyOf(this.lane, key) ?? Number(this.key);
+    this.lane.flush();
+    const result = native.handOff(this.id, port, newKey);
+    if (result < 0) throw systemError(result, 'handOff', this.subject());
+    this.gone();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await (this.close() as Operation<void> | undefined);
+  }
+
+  [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    return `${this.typeName} ${show(this.describe(), options)}`;
+  }
+
+  /** As lib/api.ts calls it. */
+  private get typeName(): string {
+    const kind = this.kind[0]!.toUpperCase() + this.kind.slice(1);
+    return this.style === 'packet' ? `Keyed${kind}` : `${kind}Handle`;
+  }
+
+  /** @internal What an error of one of its operations is about. */
+  abstract subject(): Subject;
+
+  /** @internal The close is answered. */
+  after(): void {
+    this.gone();
+  }
+
+  /**
+   * @internal Closes a handle nobody has heard of: no packet tells of it, whatever the style, and
+   * nobody is interested in a failure either.
+   */
+  closeQuietly(): void {
+    this.closeForPort().catch(() => undefined);
+  }
+
+  /** @internal Resolves when a handle of await style that was closed is gone. */
+  whenClosed(): Operation<void> | undefined {
+    if (this.style === 'packet') return undefined;
+    return this.closing ?? Operation.done(this.lane, Kind.Close, undefined);
+  }
+
+  /** @internal The port closes it: a close that is answered to this thread, whatever the style. */
+  closeForPort(): Operation<void> {
+    if (this.style === 'await') return this.close() as Operation<void>;
+    this.life = Life.Closing;
+    const closing = closeHandle(this.lane, this.id);
+    closing.aftermath = this;
+    return closing;
+  }
+
+  /** @internal The handle does not exist any more, as far as this thread is concerned. */
+  gone(): void {
+    if (this.life === Life.Gone) return;
+    this.unref();
+    this.forget();
+    this.life = Life.Gone;
+    this.lane.handles.delete(this);
+  }
+
+  /** @internal */
+  assertOpen(): void {
+    this.lane.assertOpen();
+    if (this.life !== Life.Open) throw handleClosed();
+    this.lane.assertUnchained(this);
+  }
+
+  /** What was begun and not submitted yet will not be. */
+  protected forget(): void {
+    // Only sockets hold anything back.
+  }
+
+  /** What `util.inspect` shows. */
+  protected describe(): Record<string, unknown> {
+    const info = this.lane.closed ? undefined : this.lane.native.handleInfo(this.id);
+    return {
+      key: this.key,
+      descriptor: info?.descriptor,
+      inFlight: info?.inFlight ?? 0,
+      state: ['open', 'closing', 'closed'][this.life],
+    };
+  }
+
+  /** Submits an operation with at most one slice of pool memory. */
+  protected request<T>(
+    kind: Kind,
+    decode: Decode<T>,
+    options: OperationOptions = noOptions,
+    offset = 0,
+    length = 0,
+    chunk = NO_CHUNK,
+    start = 0,
+    bytes = 0,
+    flags = 0,
+    aftermath?: Aftermath,
+    feeder = 0,
+  ): Answer<S, T> {
+    const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
+    if (this.lane.chaining) this.makeRoomInChain(1, aftermath);
+    if (this.style === 'packet') {
+      refuseSignal(options);
+      const { lane, id } = this;
+      const key = this.signedKey!;
+      const tag = tagOf(options);
+      const how = flags | SubmissionFlag.Keyed | quietOf(options);
+      lane.submit(kind, how, id, key, timeout, offset, length, chunk, start, bytes, tag, feeder);
+      return answer<S, T>(undefined);
+    }
+    const operation = this.begin(kind, decode, options, aftermath);
+    if (operation.token >= 0) {
+      const { lane, id } = this;
+      const { token } = operation;
+      lane.submit(kind, flags, id, token, timeout, offset, length, chunk, start, bytes, 0, feeder);
+    }
+    return answer<S, T>(operation);
+  }
+
+  /** Submits an operation with the slices staged in the lane's memory. */
+  protected requestStaged(
+    kind: Kind,
+    options: OperationOptions = noOptions,
+    offset = 0,
+    aftermath?: Aftermath,
+    flags = 0,
+    feeder = 0,
+  ): Answer<S, number> {
+    const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
+    const { memory } = this.lane;
+    if (this.lane.chaining) this.makeRoomInChain(memory.stagedRecords, aftermath);
+    if (this.style === 'packet') {
+      refuseSignal(options);
+      const { lane, id } = this;
+      const how = flags | SubmissionFlag.Keyed | quietOf(options);
+      lane.submitStaged(kind, how, id, this.signedKey!, timeout, offset, tagOf(options), feeder);
+      return answer<S, number>(undefined);
+    }
+    const operation = this.begin(kind, asNumber, options, aftermath);
+    if (operation.token < 0) memory.unstage();
+    else this.lane.submitStaged(kind, flags, this.id, operation.token, timeout, offset, 0, feeder);
+    return answer<S, number>(operation);
+  }
+
+  /** Submits the slices staged, and then `second` (rule O9), answered as one operation. */
+  protected requestPair<T>(
+    kind: Kind,
+    second: Kind,
+    finish: (first: number) => T,
+    options: OperationOptions = noOptions,
+    offset = 0,
+    aftermath?: Aftermath,
+    flags = 0,
+  ): Answer<S, T> {
+    const { lane, id } = this;
+    const timeout = validate.timeout(options.timeout);
+    const records = lane.memory.stagedRecords + 1;
+    if (lane.chaining) this.makeRoomInChain(records, aftermath);
+    else lane.ensure(records);
+    if (this.style === 'packet') {
+      refuseSignal(options);
+      const tag = tagOf(options);
+      const key = this.signedKey!;
+      const how = SubmissionFlag.Keyed | quietOf(options);
+      lane.submitStaged(kind, flags | how | SubmissionFlag.Linked, id, key, timeout, offset, tag);
+      lane.submit(second, how, id, key, timeout, 0, 0, NO_CHUNK, 0, 0, tag);
+      return answer<S, T>(undefined);
+    }
+    const pair = new PairedOperation<T>(lane, kind, this.subject(), finish);
+    pair.aftermath = aftermath;
+    if (!this.admitted(pair, options)) {
+      lane.memory.unstage();
+      aftermath?.after(ECANCELED, 0);
+      return answer<S, T>(pair);
+    }
+    this.submitPair(pair, kind, second, timeout, offset, flags);
+    return answer<S, T>(pair);
+  }
+
+  protected submitPair(
+    pair: PairedOperation<unknown>,
+    kind: Kind,
+    second: Kind,
+    timeout: number,
+    offset: number,
+    flags: number,
+  ): void {
+    const { lane, id } = this;
+    const { first } = pair;
+    lane.ensure(lane.memory.stagedRecords + 1);
+    first.token = lane.add(first);
+    pair.token = lane.add(pair);
+    lane.submitStaged(kind, flags | SubmissionFlag.Linked, id, first.token, timeout, offset);
+    lane.submit(second, 0, id, pair.token, timeout, 0, 0, NO_CHUNK, 0, 0);
+  }
+
+  /**
+   * Checks `options`, before memory is taken for the operation; false when their signal is aborted
+   * already.
+   */
+  protected admits(options: OperationOptions | undefined): boolean {
+    if (options === undefined) return true;
+    validate.options(options);
+    validate.timeout(options.timeout);
+    if (this.style === 'packet') {
+      refuseSignal(options);
+      tagOf(options);
+      quietOf(options);
+    }
+    return !validate.signal(options.signal)?.aborted;
+  }
+
+  /** The answer when the signal is aborted already. */
+  protected aborted<T>(kind: Kind, options: OperationOptions | undefined): Answer<S, T> {
+    return this.refuse(kind, abortError(options?.signal?.reason));
+  }
+
+  /** An answer that needs no kernel. */
+  protected answerNow<T>(kind: Kind, value: T): Answer<S, T> {
+    return answer<S, T>(Operation.done(this.lane, kind, value));
+  }
+
+  /** Await style: an operation that rejects; packet style has nothing to reject, so it throws. */
+  protected refuse<T>(kind: Kind, error: Error): Answer<S, T> {
+    this.lane.breakChain();
+    if (this.style === 'packet') throw error;
+    return answer<S, T>(Operation.failed<T>(this.lane, kind, error));
+  }
+
+  /**
+   * Throws when the chain that is described has no room for so many records, or, in packet style, a
+   * member of it was refused. What was taken for the operation goes back.
+   */
+  protected makeRoomInChain(records: number, aftermath: Aftermath | undefined): void {
+    const { lane } = this;
+    try {
+      lane.ensure(records);
+      if (this.style === 'packet' && lane.chainBroken) {
+        throw invalidState('An operation of the chain was refused');
+      }
+    } catch (error) {
+      lane.memory.unstage();
+      aftermath?.after(ECANCELED, 0);
+      throw error;
+    }
+  }
+
+  /**
+   * False when the operation has failed before it was submitted: its signal is aborted, or a member
+   * of its chain before it was refused.
+   */
+  private admitted(operation: Operation<unknown>, options: OperationOptions): boolean {
+    const { lane } = this;
+    if (lane.chainBroken) {
+      operation.fail(operation.errorOf(ECANCELED));
+      return false;
+    }
+    if (options.signal === undefined || watchSignal(operation, options)) return true;
+    lane.breakChain();
+    return false;
+  }
+
+  /** A new operation, in flight under a token unless its signal is aborted already. */
+  private begin<T>(
+    kind: Kind,
+    decode: Decode<T>,
+    options: OperationOptions,
+    aftermath: Aftermath | undefined,
+  ): Operation<T> {
+    const operation = operationOf<T>(this.lane, kind, this.subject(), decode, this);
+    operation.aftermath = aftermath;
+    if (this.admitted(operation, options)) operation.token = this.lane.add(operation);
+    else aftermath?.after(ECANCELED, 0);
+    return operation;
+  }
+}
+
+function tagOf(options: OperationOptions): number {
+  return options.tag === undefined ? 0 : validate.u32(options.tag, 'options.tag');
+}
+
+function quietOf(options: OperationOptions): number {
+  if (options.quiet === undefined) return 0;
+  return validate.boolean(options.quiet, 'options.quiet') ? SubmissionFlag.Quiet : 0;
+}
+
+/** Closes a handle; the answer comes to this thread. */
+export function closeHandle(lane: Lane, id: number): Operation<void> {
+  const operation = new Operation<void>(lane, Kind.Close, {}, asNothing);
+  operation.token = lane.add(operation);
+  lane.submit(Kind.Close, 0, id, operation.token, 0, 0, 0, NO_CHUNK, 0, 0);
+  return operation;
+}
+
+/** The one place where the two styles are told apart without the compiler's help. */
+export function answer<S extends Style, T>(operation: Operation<T> | undefined): Answer<S, T> {
+  return operation as Answer<S, T>;
+}
+
+/** A signal cancels one operation, which only the thread that awaits it can name. */
+function refuseSignal(options: OperationOptions): void {
+  if (options.signal === undefined) return;
+  throw validate.invalidValue(
+    'options.signal',
+    'is for handles without a key; use handle.cancel()',
+    options.signal,
+  );
+}
+
+/** The number of a key option; undefined when none was given. */
+export function keyOf(lane: Lane, key: KeyOption | undefined): number | undefined {
+  if (key === undefined) return undefined;
+  return key === 'unique' ? lane.native.uniqueKey() : validate.u32(key, 'key');
+}
+
+/** The number of a port of this process; throws for what is none, or another copy's. */
+export function portIdOf(target: CompletionPort | PortToken, name = 'target'): number {
+  if (typeof target !== 'object' || target === null) {
+    throw validate.invalidType(name, 'a CompletionPort or its token', target);
+  }
+  const { completionPort, instance } = tokenOf(target);
+  const id = validate.u32(completionPort, `${name}.completionPort`);
+  if (validate.string(instance, `${name}.instance`) === binding.instance) return id;
+  throw portForeign();
+}
+
+export function tokenOf(target: CompletionPort | PortToken): PortToken {
+  return 'token' in target ? target.token : target;
+}

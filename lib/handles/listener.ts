@@ -1,0 +1,196 @@
+/**
+ * Listening TCP sockets.
+ */
+import type * as api from '../api';
+import type { ListenerAddress } from '../api';
+import { handleAt, Kind, NO_CHUNK, Packet as Slot, SubmissionFlag } from '../native/binding';
+import { ECANCELED, invalidState, timedOut, type Subject } from '../support/errors';
+import { Handle, type Answer, type Style } from './handle';
+import type { Lane } from '../thread/lane';
+import type { Operation, OperationOptions } from '../await/operation';
+import { TcpSocket } from './socket';
+import { Stream } from '../await/stream';
+import { Alarm } from '../support/timers';
+import * as validate from '../support/validate';
+
+type AcceptOptions = api.AcceptOptions & OperationOptions;
+
+/** Connections accepted ahead of the loop. */
+const BACKLOG = 64;
+
+/**
+ * A listening socket: `port.listen()`. Accepting runs on io_uring's multishot ACCEPT | on accept4
+ * when the socket is ready under epoll | on AcceptEx.
+ *
+ * With a key, `accepted` packets come by themselves from the start; `packet.accepted` is the
+ * connection, with a unique key of its own. When one comes with an error and without `more`,
+ * `accept({ multishot: true })` starts again.
+ *
+ * What its public members do stands in lib/api.ts.
+ */
+export class TcpListener<S extends Style = Style> extends Handle<S> {
+  private known: ListenerAddress | undefined = undefined;
+  private signal: AbortSignal | undefined = undefined;
+  private readonly about: { net: true; address?: string; port?: number } = { net: true };
+
+  get kind(): 'listener' {
+    return 'listener';
+  }
+
+  address(): ListenerAddress | undefined {
+    if (this.known !== undefined) return this.known;
+    if (this.closed || this.lane.closed) return undefined;
+    const address = this.lane.native.address(this.id, false);
+    if (typeof address === 'number') return undefined;
+    this.known = address;
+    return address;
+  }
+
+  accept(options?: AcceptOptions): Answer<S, TcpSocket<'await'>> {
+    this.assertOpen();
+    if (options?.multishot !== true) {
+      return this.request(Kind.Accept, (_result, at) => acceptedAt(this.lane, at), options);
+    }
+    if (this.style === 'await') throw invalidState('multishot is for listeners with a key');
+    const flags = SubmissionFlag.Multishot;
+    return this.request<TcpSocket<'await'>>(
+      Kind.Accept,
+      (_result, at) => acceptedAt(this.lane, at),
+      options,
+      0,
+      0,
+      NO_CHUNK,
+      0,
+      0,
+      flags,
+    );
+  }
+
+  [Symbol.asyncIterator](this: TcpListener<'await'>): api.AsyncLoop<TcpSocket<'await'>> {
+    return this.sockets();
+  }
+
+  sockets(
+    this: TcpListener<'await'>,
+    options?: OperationOptions,
+  ): api.AsyncLoop<TcpSocket<'await'>> {
+    this.assertOpen();
+    if ((this.style as Style) === 'packet') {
+      throw invalidState('A listener with a key answers in packets');
+    }
+    return new AcceptedSockets(this, options);
+  }
+
+  /** @internal Closes it when the signal is aborted, as a signal given to `net.Server` does. */
+  closeOn(signal: AbortSignal): void {
+    this.signal = signal;
+    signal.addEventListener('abort', this);
+  }
+
+  /** @internal The signal was aborted. */
+  handleEvent(): void {
+    if (this.closed || this.lane.closed) return;
+    const closing = this.close() as Operation<void> | undefined;
+    closing?.catch(() => undefined);
+  }
+
+  /** @internal */
+  override gone(): void {
+    super.gone();
+    this.signal?.removeEventListener('abort', this);
+    this.signal = undefined;
+  }
+
+  /** @internal */
+  override subject(): Subject {
+    return this.about;
+  }
+
+  protected override describe(): Record<string, unknown> {
+    return { ...super.describe(), address: this.address() };
+  }
+}
+
+function acceptedAt(lane: Lane, at: number): TcpSocket<'await'> {
+  return new TcpSocket<'await'>(
+    lane,
+    handleAt(lane.words, at + Slot.ACCEPTED / 4),
+    undefined,
+    true,
+  );
+}
+
+class AcceptedSockets extends Stream<TcpSocket<'await'>> {
+  private readonly listener: TcpListener<'await'>;
+  private readonly queue: TcpSocket<'await'>[] = [];
+  private token = -1;
+  private pausing = false;
+  private readonly timeout: number;
+  private alarm: Alarm | undefined = undefined;
+
+  constructor(listener: TcpListener<'await'>, options: OperationOptions = {}) {
+    validate.options(options);
+    super(listener, Kind.Accept, options);
+    this.listener = listener;
+    this.timeout = validate.timeout(options.timeout);
+  }
+
+  protected override waits(): void {
+    if (this.timeout === 0 || this.alarm !== undefined) return;
+    this.alarm = new Alarm(this.timeout, () =>
+      this.stop(timedOut('accept', this.listener.subject())),
+    );
+  }
+
+  override answered(error: number, _result: number, at: number, more: boolean): void {
+    if (error === 0) this.queue.push(acceptedAt(this.lane, at));
+    if (!more) this.disarmed(error);
+    else if (this.queue.length >= BACKLOG) this.pause();
+    this.wake();
+  }
+
+  protected override proceed(): void {
+    if (this.ending || this.token >= 0 || this.queue.length > 0) return;
+    this.listener.assertOpen();
+    this.token = this.lane.add(this);
+    this.inFlight++;
+    this.pausing = false;
+    const { id } = this.listener;
+    const flags = SubmissionFlag.Multishot;
+    this.lane.submit(Kind.Accept, flags, id, this.token, 0, 0, 0, NO_CHUNK, 0, 0);
+  }
+
+  protected override take(): TcpSocket<'await'> | undefined {
+    const socket = this.queue.shift();
+    if (socket === undefined) return undefined;
+    this.alarm?.cancel();
+    this.alarm = undefined;
+    return socket;
+  }
+
+  protected override cancel(): void {
+    if (this.token >= 0) this.lane.cancel(this.token);
+  }
+
+  protected override finish(): void {
+    this.alarm?.cancel();
+    for (const socket of this.queue.splice(0)) socket.closeQuietly();
+  }
+
+  /** The loop is behind: connections wait in the kernel's backlog meanwhile. */
+  private pause(): void {
+    if (this.pausing) return;
+    this.pausing = true;
+    this.cancel();
+  }
+
+  private disarmed(error: number): void {
+    this.token = -1;
+    this.inFlight--;
+    // A cancelled accept is a pause, the end of the loop, or the end of the listener.
+    const gone = this.listener.closed || this.lane.closed;
+    const paused = (error === ECANCELED || error === 0) && !gone;
+    if (!paused) this.ended(error || ECANCELED);
+    else if (!this.ending) this.proceed();
+  }
+}

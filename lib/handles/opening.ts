@@ -1,0 +1,266 @@
+/**
+ * How handles come about: opening files, listening.
+ */
+import { toNamespacedPath } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { addressesOf } from '../support/addresses';
+import type * as api from '../api';
+import type { KeyOption } from '../api';
+import { handleAt, Kind, Packet as Slot, SocketOption, type NativeLane } from '../native/binding';
+import { EADDRNOTAVAIL, EAFNOSUPPORT, systemError } from '../support/errors';
+import { File, type FileTraits } from './file';
+import { keyOf, type Style } from './handle';
+import type { Lane } from '../thread/lane';
+import { TcpListener } from './listener';
+import {
+  ComposedOperation,
+  Operation,
+  operationOf,
+  AWAIT_OPTIONS,
+  watchSignal,
+  type Decode,
+  type OperationOptions,
+} from '../await/operation';
+import { HIGH_WATER_MARK, setHighWaterMark } from '../thread/outgoing';
+import { mayUseNet } from '../support/permission';
+import { secondsOf, type TcpSocket } from './socket';
+import * as validate from '../support/validate';
+
+/** Of either style. */
+export type ListenOptions = api.ListenOptions<KeyOption | undefined>;
+
+export interface OpenRequest extends OperationOptions {
+  readonly path: Buffer;
+  readonly flags: number;
+  readonly mode: number;
+  readonly key: number | undefined;
+  readonly traits: Omit<FileTraits, 'fileKind'>;
+}
+
+export function pathBytes(path: unknown): Buffer {
+  const plain = path instanceof URL ? fileURLToPath(path) : path;
+  if (typeof plain !== 'string' && !Buffer.isBuffer(plain)) {
+    throw validate.invalidType('path', 'of type string or an instance of Buffer or URL', path);
+  }
+  const bytes = Buffer.from(plain as string);
+  if (bytes.includes(0)) throw validate.invalidValue('path', 'must be without null bytes', path);
+  return bytes;
+}
+
+/** The path that `systemPath` was made of, but for being absolute then. */
+export function plainPath(path: string): string {
+  if (process.platform !== 'win32') return path;
+  return path.replace(/^\\\\\?\\UNC\\/, '\\\\').replace(/^\\\\\?\\/, '');
+}
+
+/**
+ * As the system wants it. Windows takes paths beyond 260 characters, and names that MS-DOS
+ * reserved, only in the namespace `\\\\?\\`; Node.js does the same for node:fs.
+ */
+function systemPath(path: Buffer): Buffer {
+  if (process.platform !== 'win32') return path;
+  return Buffer.from(toNamespacedPath(path.toString()));
+}
+
+export function openPath(lane: Lane, request: OpenRequest): Operation<File> {
+  const { key, traits } = request;
+  const subject = { path: traits.path };
+  const decode: Decode<File> = (_result, at) => {
+    const id = handleAt(lane.words, at + Slot.HANDLE / 4);
+    return openedFile(lane, id, key, traits);
+  };
+  const operation = operationOf(lane, Kind.Open, subject, decode, undefined);
+  const timeout = validate.timeout(request.timeout);
+  if (!watchSignal(operation, request)) return operation;
+  begin(lane, operation, (token) => {
+    const { path, flags, mode } = request;
+    return lane.native.open(systemPath(path), flags, mode, key ?? -1, token, timeout);
+  });
+  return operation;
+}
+
+export function openDescriptor(
+  lane: Lane,
+  descriptor: number,
+  key: number | undefined,
+  traits: Omit<FileTraits, 'fileKind'>,
+): Operation<File> {
+  validate.integer(descriptor, 'path', 0, 0x7fffffff);
+  lane.flush();
+  return duplicated(lane, lane.native.openDescriptor(descriptor, key ?? -1), key, traits);
+}
+
+/** Another handle for a file that one of the process's ports has open, for reading. */
+export function reopen(lane: Lane, handle: number): Operation<File> {
+  lane.flush();
+  const traits = { path: undefined, append: false, direct: false };
+  return duplicated(lane, lane.native.reopen(handle, -1), undefined, traits);
+}
+
+function duplicated(
+  lane: Lane,
+  id: number,
+  key: number | undefined,
+  traits: Omit<FileTraits, 'fileKind'>,
+): Operation<File> {
+  if (id < 0) return Operation.failed(lane, Kind.Open, systemError(id, 'dup', {}));
+  return Operation.done(lane, Kind.Open, openedFile(lane, id, key, traits));
+}
+
+/** `accepts` false: somebody else is going to accept. */
+export function listen(lane: Lane, options: ListenOptions, accepts = true): Operation<TcpListener> {
+  checkListenOptions(options);
+  const key = keyOf(lane, options.key);
+  const highWaterMark = markOf(options);
+  mayUseNet(options.host || '::');
+  const run = async (): Promise<TcpListener> => {
+    const { backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
+    const port = Number(options.port);
+    const keyed = key !== undefined;
+    const id = await listenOnFirst(options, (address) => {
+      lane.assertOpen();
+      const { native } = lane;
+      const name = key ?? -1;
+      return native.listen(address, port, backlog, reusePort, ipv6Only, name, keyed, noDelay);
+    });
+    setHighWaterMark(id, highWaterMark);
+    return listening(lane, id, key, accepts, options);
+  };
+  return new ComposedOperation(lane, Kind.Accept, 'listen', options, run, discard);
+}
+
+const LISTEN_OPTIONS = [
+  'host',
+  'port',
+  'key',
+  'backlog',
+  'reusePort',
+  'ipv6Only',
+  'noDelay',
+  'keepAlive',
+  'keepAliveInitialDelay',
+  'highWaterMark',
+  ...AWAIT_OPTIONS,
+];
+
+export function checkListenOptions(options: ListenOptions): void {
+  validate.given(options);
+  validate.known(options, 'options', LISTEN_OPTIONS);
+  validate.tcpPort(options.port, 'options.port');
+  const { host, backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
+  if (host !== undefined) validate.string(host, 'options.host');
+  validate.integer(backlog, 'options.backlog', 1, 0x7fffffff);
+  validate.boolean(reusePort, 'options.reusePort');
+  validate.boolean(ipv6Only, 'options.ipv6Only');
+  validate.boolean(noDelay, 'options.noDelay');
+  keepAliveOf(options);
+  markOf(options);
+}
+
+/** Milliseconds before the first probe; undefined: there are none. */
+export function keepAliveOf(
+  options: Pick<ListenOptions, 'keepAlive' | 'keepAliveInitialDelay'>,
+): number | undefined {
+  const { keepAlive = false, keepAliveInitialDelay = 0 } = options;
+  validate.keepAlive(keepAliveInitialDelay, 'options.keepAliveInitialDelay');
+  return validate.boolean(keepAlive, 'options.keepAlive') ? keepAliveInitialDelay : undefined;
+}
+
+/** Has the connections of a listener probed while they are idle. */
+export function probeConnections(
+  native: NativeLane,
+  listener: number,
+  options: ListenOptions,
+): void {
+  const delay = keepAliveOf(options);
+  if (delay === undefined) return;
+  const result = native.setOption(listener, SocketOption.KeepAlive, secondsOf(delay));
+  if (result < 0) throw systemError(result, 'setsockopt', { net: true });
+}
+
+export function markOf(options: Pick<ListenOptions, 'highWaterMark'>): number {
+  return validate.highWaterMark(options.highWaterMark ?? HIGH_WATER_MARK, 'options.highWaterMark');
+}
+
+/**
+ * The handle of a listener on the first address that `listenOn` can have one on, of those that the
+ * options mean.
+ */
+export async function listenOnFirst(
+  options: ListenOptions,
+  listenOn: (address: string) => number,
+): Promise<number> {
+  const { host = '' } = options;
+  // As node:net takes an empty name.
+  const addresses = host === '' ? ['::', '0.0.0.0'] : (await addressesOf(host)).slice(0, 1);
+  let result = 0;
+  let last = '';
+  for (const address of addresses) {
+    last = address;
+    result = listenOn(address);
+    if (result >= 0) return result;
+    if (result !== EAFNOSUPPORT && result !== EADDRNOTAVAIL) break;
+  }
+  throw systemError(result, 'listen', { net: true, address: last, port: Number(options.port) });
+}
+
+/** Has native code begin an operation that makes a handle, answered under a token. */
+export function begin(
+  lane: Lane,
+  operation: Operation<unknown>,
+  start: (token: number) => number,
+): void {
+  lane.flush();
+  operation.token = lane.add(operation);
+  const result = start(operation.token);
+  if (result < 0) {
+    lane.remove(operation.token);
+    operation.token = -1;
+    operation.fail(operation.errorOf(result));
+    return;
+  }
+  lane.hold(1);
+  operation.aftermath = { after: () => lane.hold(-1) };
+  lane.schedule();
+}
+
+function openedFile(
+  lane: Lane,
+  id: number,
+  key: number | undefined,
+  traits: Omit<FileTraits, 'fileKind'>,
+): File {
+  const info = lane.native.handleInfo(id);
+  return new File<Style>(lane, id, key, true, {
+    path: traits.path,
+    // Of a descriptor only the system knows.
+    append: traits.append || (info?.append ?? false),
+    direct: traits.direct || (info?.direct ?? false),
+    fileKind: info?.fileKind ?? 'regular',
+  });
+}
+
+function listening(
+  lane: Lane,
+  id: number,
+  key: number | undefined,
+  accepts: boolean,
+  options: ListenOptions,
+): TcpListener {
+  const listener = new TcpListener<Style>(lane, id, key, true);
+  try {
+    probeConnections(lane.native, id, options);
+  } catch (error) {
+    listener.closeQuietly();
+    throw error;
+  }
+  if (options.signal !== undefined) listener.closeOn(options.signal);
+  if (key !== undefined && accepts) void listener.accept({ multishot: true });
+  lane.schedule();
+  return listener;
+}
+
+/** What came after its operation was given up. */
+export function discard(late: TcpListener | TcpSocket): void {
+  late.closeQuietly();
+}

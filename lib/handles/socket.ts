@@ -1,0 +1,585 @@
+/**
+ * TCP connections.
+ */
+import type * as api from '../api';
+import type { Data, SocketChunkOptions } from '../api';
+import { Kind, NO_CHUNK, Packet as Slot, SocketOption, SubmissionFlag } from '../native/binding';
+import { ECANCELED } from '../support/errno';
+import {
+  handleClosed,
+  invalidState,
+  outOfBuffers,
+  systemError,
+  type Subject,
+} from '../support/errors';
+import { File } from './file';
+import { asNothing, asNumber, Handle, type Answer, type SendAnswer, type Style } from './handle';
+import { HeldSends } from '../await/held-sends';
+import type { Lender } from '../thread/lane';
+import { LARGEST_COPY } from '../thread/memory';
+import {
+  AWAIT_OPTIONS,
+  Operation,
+  PairedOperation,
+  watchSignal,
+  type Aftermath,
+  type Decode,
+  type OperationOptions,
+} from '../await/operation';
+import { highWaterMark, OF_FILE, setHighWaterMark } from '../thread/outgoing';
+import { Stream } from '../await/stream';
+import { CopyBack } from '../await/copy-back';
+import * as validate from '../support/validate';
+
+/** Options of either style; lib/api.ts tells them apart. */
+type ReceiveOptions = api.ReceiveOptions & api.KeyedReceiveOptions;
+type SendOptions = api.SendOptions & api.KeyedSendOptions;
+type SendFileOptions = api.SendFileOptions & api.KeyedSendFileOptions;
+
+type Address = api.ListenerAddress;
+
+const about: Subject = { net: true };
+/** What Linux waits before the first probe when nothing else was said. */
+const DEFAULT_KEEP_ALIVE = 7200;
+
+/**
+ * A TCP connection: `port.connect()`, or accepted by a listener. Operations run on io_uring's RECV
+ * and SEND | on recv and sendmsg when the socket is ready under epoll | on WSARecv and WSASend.
+ *
+ * A loop and an await give Buffers that stay; `chunks({ lend: true })` and packets lend theirs.
+ *
+ * What its public members do stands in lib/api.ts.
+ */
+export class TcpSocket<S extends Style = Style> extends Handle<S> {
+  /** Its addresses, when they have been asked for. */
+  private ends: { local?: Address | undefined; remote?: Address | undefined } | undefined =
+    undefined;
+
+  /** Sends that wait; made when the first one made the socket full. */
+  private held: HeldSends | undefined = undefined;
+  /** @internal The loop over what is received, while that waits for what it gave to be sent. */
+  waiting: ReceivedChunks | undefined = undefined;
+
+  get kind(): 'socket' {
+    return 'socket';
+  }
+
+  receive(options?: ReceiveOptions & { into?: undefined }): Answer<S, Buffer>;
+  receive(into: ArrayBufferView, options?: OperationOptions): Answer<S, number>;
+  receive(options: ReceiveOptions & { into: ArrayBufferView }): Answer<S, number>;
+  receive(target?: ArrayBufferView | ReceiveOptions, more?: OperationOptions): unknown {
+    this.assertOpen();
+    const isView = ArrayBuffer.isView(target);
+    const options: ReceiveOptions | undefined = isView ? more : target;
+    const into = isView ? target : target?.into;
+    if (!this.admits(options)) return this.aborted(Kind.Receive, options);
+    if (into !== undefined) return this.receiveInto(validate.view(into, 'options.into'), options);
+    const flags = this.multishotFlag(options);
+    return this.request(Kind.Receive, takeBytes, options, 0, 0, NO_CHUNK, 0, 0, flags);
+  }
+
+  get bufferedAmount(): number {
+    return this.lane.outgoing.bytes(this.id) + (this.held?.bytes ?? 0);
+  }
+
+  get highWaterMark(): number {
+    return highWaterMark(this.id);
+  }
+
+  set highWaterMark(bytes: number) {
+    this.assertOpen();
+    setHighWaterMark(this.id, validate.highWaterMark(bytes, 'highWaterMark'));
+  }
+
+  send(data: Data | readonly Data[], options?: SendOptions): SendAnswer<S, number> {
+    this.assertOpen();
+    validate.data(data, 'data');
+    if (!this.admits(options)) return this.told(true, this.aborted(Kind.Send, options));
+    if (this.holds()) return this.sendLater(data, options);
+    const { memory } = this.lane;
+    if (!this.stage(data)) return this.told(true, this.refuse(Kind.Send, outOfBuffers()));
+    if (memory.stagedBytes === 0 && this.style === 'await') {
+      return this.told(true, this.answerNow(Kind.Send, 0));
+    }
+    const feeder = this.feederOf(data);
+    const below = this.counts(memory.stagedBytes, memory.stagedRecords);
+    const flags = below ? 0 : SubmissionFlag.Full;
+    const answer = this.requestStaged(Kind.Send, options, 0, undefined, flags, feeder);
+    if (options?.release === true) memory.releaseAll(data);
+    return this.told(below, answer);
+  }
+
+  sendFile(file: api.FileHandle | api.KeyedFile, options?: SendFileOptions): SendAnswer<S, number> {
+    this.assertOpen();
+    const source = sendable(file);
+    if (!this.admits(options)) return this.told(true, this.aborted(Kind.SendFile, options));
+    const position = validate.position(options?.position, 'options.position') ?? 0;
+    const most = Number.MAX_SAFE_INTEGER;
+    const length = validate.integer(options?.length ?? most, 'options.length', 0, most);
+    this.held?.releaseAll(); // the file may be closed afterwards
+    const below = this.counts(Math.min(length, OF_FILE), 1);
+    const flags = below ? 0 : SubmissionFlag.Full;
+    // In the place of memory: the two words of the file's name.
+    const high = source / 2 ** 32;
+    return this.told(
+      below,
+      this.request(
+        Kind.SendFile,
+        asNumber,
+        options,
+        position,
+        length,
+        NO_CHUNK,
+        source,
+        high,
+        flags,
+      ),
+    );
+  }
+
+  end(data?: Data | readonly Data[], options?: OperationOptions): SendAnswer<S, void> {
+    this.assertOpen();
+    if (data !== undefined) validate.data(data, 'data');
+    if (!this.admits(options)) return this.told(true, this.aborted(Kind.Send, options));
+    if (this.holds()) return this.endLater(data, options);
+    const { memory } = this.lane;
+    if (!this.stage(data ?? '')) return this.told(true, this.refuse(Kind.Send, outOfBuffers()));
+    const below = this.counts(memory.stagedBytes, memory.stagedRecords + 1);
+    if (memory.stagedBytes === 0) {
+      return this.told(below, this.request(Kind.Shutdown, asNothing, options));
+    }
+    const flags = below ? 0 : SubmissionFlag.Full;
+    return this.told(
+      below,
+      this.requestPair(Kind.Send, Kind.Shutdown, nothing, options, 0, undefined, flags),
+    );
+  }
+
+  override link<T>(fn: () => T): T {
+    if (this.held?.any) throw invalidState('Sends of this socket wait for their turn: await them');
+    return super.link(fn);
+  }
+
+  [Symbol.asyncIterator](this: TcpSocket<'await'>): api.AsyncLoop<Buffer> {
+    return this.chunks();
+  }
+
+  chunks(this: TcpSocket<'await'>, options?: SocketChunkOptions): api.AsyncLoop<Buffer> {
+    this.assertOpen();
+    if ((this.style as Style) === 'packet') {
+      throw invalidState('A socket with a key answers in packets');
+    }
+    return new ReceivedChunks(this, options);
+  }
+
+  setNoDelay(noDelay = true): this {
+    return this.setOption(SocketOption.NoDelay, validate.boolean(noDelay, 'noDelay') ? 1 : 0);
+  }
+
+  setKeepAlive(enable = true, initialDelay = 0): this {
+    validate.boolean(enable, 'enable');
+    validate.keepAlive(initialDelay, 'initialDelay');
+    return this.setOption(SocketOption.KeepAlive, enable ? secondsOf(initialDelay) : 0);
+  }
+
+  get localAddress(): string | undefined {
+    return this.localEnd()?.address;
+  }
+
+  get localPort(): number | undefined {
+    return this.localEnd()?.port;
+  }
+
+  get localFamily(): 'IPv4' | 'IPv6' | undefined {
+    return this.localEnd()?.family;
+  }
+
+  get remoteAddress(): string | undefined {
+    return this.remoteEnd()?.address;
+  }
+
+  get remotePort(): number | undefined {
+    return this.remoteEnd()?.port;
+  }
+
+  get remoteFamily(): 'IPv4' | 'IPv6' | undefined {
+    return this.remoteEnd()?.family;
+  }
+
+  reset(): Answer<S, void> {
+    if (!this.closed) this.setOption(SocketOption.Reset, 0);
+    return this.close();
+  }
+
+  /** @internal Sends a received buffer of `feeder`, which is released when it is sent. */
+  forward(
+    chunk: number,
+    start: number,
+    bytes: number,
+    feeder: number,
+    options: OperationOptions | undefined,
+  ): SendAnswer<S, number> {
+    this.assertOpen();
+    // Native code sees to it that what feeds this one receives no more: it needs not wait here.
+    this.held?.releaseAll();
+    const below = this.counts(bytes, 1);
+    const flags = SubmissionFlag.Release | (below ? 0 : SubmissionFlag.Full);
+    return this.told(
+      below,
+      this.request(
+        Kind.Send,
+        asNumber,
+        options,
+        0,
+        0,
+        chunk,
+        start,
+        bytes,
+        flags,
+        undefined,
+        feeder,
+      ),
+    );
+  }
+
+  /** @internal */
+  override subject(): Subject {
+    return about;
+  }
+
+  protected override describe(): Record<string, unknown> {
+    const show = (end: Address | undefined): string | undefined =>
+      end &&
+      (end.address.includes(':') ? `[${end.address}]:${end.port}` : `${end.address}:${end.port}`);
+    return { ...super.describe(), local: show(this.localEnd()), remote: show(this.remoteEnd()) };
+  }
+
+  protected override forget(): void {
+    this.held?.cancelAll();
+    this.waiting?.cancelled();
+  }
+
+  // ---- as much as is enough
+
+  /** Prepares what is sent next; false where it has enough to send and the port's memory is used up. */
+  private stage(data: Data | readonly Data[]): boolean {
+    const { memory, outgoing } = this.lane;
+    return memory.stage(data, false, outgoing.mayExceed(this.id));
+  }
+
+  /** Counts bytes that are submitted next, in `records`; whether there is less to send than enough. */
+  private counts(bytes: number, records: number): boolean {
+    const { lane } = this;
+    // What makes room for them hands over what was counted before.
+    if (lane.chaining) this.makeRoomInChain(records, undefined);
+    else lane.ensure(records);
+    return lane.outgoing.add(this.id, bytes);
+  }
+
+  /** The answer of a send; after one that makes it full others wait. */
+  private told<T>(below: boolean, answer: Answer<S, T>): SendAnswer<S, T> {
+    if (this.style === 'packet') return below as SendAnswer<S, T>;
+    if (!below) {
+      this.held ??= new HeldSends(
+        () => this.lane.outgoing.isBelow(this.id),
+        () => highWaterMark(this.id),
+      );
+      this.held.follow(answer as Operation<T>);
+    }
+    return answer as unknown as SendAnswer<S, T>;
+  }
+
+  /** Whether what is sent now has to wait. A chain does not: it was refused if it had to. */
+  private holds(): boolean {
+    return this.held !== undefined && this.held.full && !this.lane.chaining;
+  }
+
+  private sendLater(
+    data: Data | readonly Data[],
+    options: SendOptions | undefined,
+  ): SendAnswer<S, number> {
+    const { lane, held } = this;
+    const copy = lane.memory.copyOf(data);
+    const loop = this.loopOf(data);
+    if (options?.release === true) lane.memory.releaseAll(data);
+    const operation = new Operation<number>(lane, Kind.Send, about, asNumber);
+    const begin = (timeout: number): void => {
+      if (!this.stage(copy)) return operation.fail(outOfBuffers());
+      this.counts(copy.length, 1);
+      operation.token = lane.add(operation);
+      const { token } = operation;
+      lane.submitStaged(Kind.Send, 0, this.id, token, timeout, 0, 0, loop?.id);
+    };
+    if (watchSignal(operation, options ?? {})) {
+      held!.add(operation, copy.length, validate.timeout(options?.timeout), begin, loop);
+    }
+    return operation as unknown as SendAnswer<S, number>;
+  }
+
+  private endLater(
+    data: Data | readonly Data[] | undefined,
+    options: OperationOptions | undefined,
+  ): SendAnswer<S, void> {
+    const { lane, held } = this;
+    const copy = lane.memory.copyOf(data ?? '');
+    const pair = new PairedOperation<void>(lane, Kind.Send, about, nothing);
+    if (watchSignal(pair, options ?? {})) {
+      held!.add(pair, copy.length, validate.timeout(options?.timeout), (timeout) => {
+        if (!this.stage(copy)) return pair.fail(outOfBuffers());
+        this.counts(copy.length, 2);
+        this.submitPair(pair, Kind.Send, Kind.Shutdown, timeout, 0, 0);
+      });
+    }
+    return pair as unknown as SendAnswer<S, void>;
+  }
+
+  /** Where what is staged was received from, if that is at hand: 0, not known. */
+  private feederOf(data: Data | readonly Data[]): number {
+    if (this.style === 'await') return this.loopOf(data)?.id ?? 0;
+    const { feeder } = this.lane.batch;
+    return feeder === this.id ? feeder : 0;
+  }
+
+  /** The loop that gave `data` and has not been asked for more. */
+  private loopOf(data: Data | readonly Data[]): Lender | undefined {
+    const first = Array.isArray(data) ? (data as readonly Data[])[0] : (data as Data);
+    const { lender } = this.lane;
+    return lender !== undefined && ArrayBuffer.isView(first) && lender.gave(first)
+      ? lender
+      : undefined;
+  }
+
+  private receiveInto(
+    into: ArrayBufferView,
+    options: OperationOptions | undefined,
+  ): Answer<S, number> {
+    const { memory } = this.lane;
+    const here = memory.locate(into);
+    const bytes = into.byteLength;
+    if (bytes === 0) throw validate.invalidValue('into', 'must not be empty', into);
+    if (here) return this.receiveAt(bytes, options, undefined);
+    if (this.style === 'packet') {
+      throw invalidState('A socket with a key receives into memory of port.allocate() only');
+    }
+    const copied = Math.min(bytes, LARGEST_COPY);
+    if (!memory.take(copied)) return this.refuse(Kind.Receive, outOfBuffers());
+    return this.receiveAt(copied, options, new CopyBack(this.lane, [into]));
+  }
+
+  private receiveAt(
+    bytes: number,
+    options: OperationOptions | undefined,
+    aftermath: Aftermath | undefined,
+  ): Answer<S, number> {
+    const { chunk, start } = this.lane.memory;
+    return this.request(Kind.Receive, asNumber, options, 0, 0, chunk, start, bytes, 0, aftermath);
+  }
+
+  private multishotFlag(options: ReceiveOptions | undefined): number {
+    if (options?.multishot !== true) return 0;
+    if (this.style === 'packet') return SubmissionFlag.Multishot;
+    throw invalidState('multishot is for sockets with a key; use for await');
+  }
+
+  private setOption(option: SocketOption, value: number): this {
+    this.assertOpen();
+    const result = this.lane.native.setOption(this.id, option, value);
+    if (result < 0) throw systemError(result, 'setsockopt', about);
+    return this;
+  }
+
+  private localEnd(): Address | undefined {
+    this.ends ??= {};
+    return (this.ends.local ??= this.ask(false));
+  }
+
+  private remoteEnd(): Address | undefined {
+    this.ends ??= {};
+    return (this.ends.remote ??= this.ask(true));
+  }
+
+  private ask(peer: boolean): Address | undefined {
+    if (this.closed || this.lane.closed) return undefined;
+    const address = this.lane.native.address(this.id, peer);
+    return typeof address === 'number' ? undefined : address;
+  }
+}
+
+/** Before the first probe of an idle connection, as the system is told. */
+export function secondsOf(initialDelay: number): number {
+  return Math.ceil(initialDelay / 1000) || DEFAULT_KEEP_ALIVE;
+}
+
+/** The name of a file that can be sent from. */
+function sendable(file: unknown): number {
+  if (!(file instanceof File)) throw validate.invalidType('file', 'an open file', file);
+  if (file.closed) throw handleClosed();
+  const { fileKind, direct } = file.traits;
+  if (fileKind !== 'regular') throw validate.invalidValue('file', 'must be a regular file', file);
+  if (direct) throw validate.invalidValue('file', 'must not be open with direct', file);
+  return file.id;
+}
+
+const nothing = (): undefined => undefined;
+
+/** A Buffer that stays; the port's goes back at once. */
+const takeBytes: Decode<Buffer> = (result, at, operation: Operation<unknown>): Buffer => {
+  const { words, memory } = operation.lane;
+  const chunk = words[at + Slot.CHUNK / 4]!;
+  if (chunk === NO_CHUNK) return Buffer.alloc(0);
+  const start = words[at + Slot.START / 4]!;
+  const bytes = memory.copyOut(chunk, start, result);
+  memory.give(chunk, start);
+  return bytes;
+};
+
+const CHUNK_OPTIONS = ['lend', 'closeOnReturn', ...AWAIT_OPTIONS];
+
+class ReceivedChunks extends Stream<Buffer> implements Lender {
+  /** The socket's name: whose bytes the loop has. */
+  readonly id: number;
+  private readonly socket: TcpSocket<'await'>;
+  private readonly lends: boolean;
+  private readonly timeout: number;
+  private readonly closesOnReturn: boolean;
+  private token = -1;
+  /** The buffer that is here, given out or not. */
+  private chunk = NO_CHUNK;
+  private start = 0;
+  private bytes = 0;
+  private lent = false;
+  /** Of what was given out last. */
+  private latest: ArrayBufferLike | undefined = undefined;
+  /** Sends of what it gave that wait for their turn. */
+  private unsent = 0;
+
+  constructor(socket: TcpSocket<'await'>, options: SocketChunkOptions = {}) {
+    validate.options(options);
+    validate.known(options, 'options', CHUNK_OPTIONS);
+    super(socket, Kind.Receive, options);
+    this.socket = socket;
+    this.id = socket.id;
+    this.lends = validate.boolean(options.lend ?? false, 'options.lend');
+    const closes = options.closeOnReturn ?? true;
+    this.closesOnReturn = validate.boolean(closes, 'options.closeOnReturn');
+    this.timeout = validate.timeout(options.timeout);
+  }
+
+  /** A loop that is left early closes the socket, as those over streams of Node.js do. */
+  override async return(): Promise<IteratorResult<Buffer, undefined>> {
+    const { over } = this;
+    const result = await super.return();
+    if (!over && this.closesOnReturn && !this.socket.closed && !this.lane.closed) {
+      await this.socket.close();
+    }
+    return result;
+  }
+
+  override answered(error: number, result: number, at: number): void {
+    this.token = -1;
+    this.inFlight--;
+    const { words } = this.lane;
+    if (error !== 0) this.ended(error);
+    else if (result === 0) this.ending = true;
+    else {
+      this.chunk = words[at + Slot.CHUNK / 4]!;
+      this.start = words[at + Slot.START / 4]!;
+      this.bytes = result;
+    }
+    this.wake();
+  }
+
+  /** @internal Whether the bytes are those that the loop has. */
+  gave(bytes: ArrayBufferView): boolean {
+    return bytes.buffer === this.latest;
+  }
+
+  /** @internal */
+  holdBack(): void {
+    this.unsent++;
+  }
+
+  /** @internal */
+  letReceive(): void {
+    if (--this.unsent > 0 || this.socket.waiting !== this) return;
+    this.socket.waiting = undefined;
+    try {
+      this.proceed();
+    } catch (error) {
+      this.fail(error as Error);
+    }
+    this.wake();
+  }
+
+  /** @internal While nothing is in flight that could be cancelled. */
+  cancelled(): void {
+    this.socket.waiting = undefined;
+    this.ended(ECANCELED);
+    this.wake();
+  }
+
+  protected override proceed(): void {
+    this.forgetLatest();
+    if (this.ending || (this.chunk !== NO_CHUNK && !this.lent)) return;
+    if (this.socket.closed) {
+      this.ending = true;
+      return;
+    }
+    this.socket.assertOpen();
+    if (this.unsent > 0) {
+      if (this.lent) this.giveBack();
+      this.socket.waiting = this;
+      return;
+    }
+    const token = this.lane.add(this);
+    // What was lent goes back with the next receive rather than with a call of its own.
+    const { chunk, start, timeout } = this;
+    if (this.lent) this.lane.memory.forget(chunk, start);
+    const flags = chunk === NO_CHUNK ? 0 : SubmissionFlag.Release;
+    this.lane.submit(Kind.Receive, flags, this.socket.id, token, timeout, 0, 0, chunk, start, 0);
+    this.token = token;
+    this.inFlight++;
+    this.chunk = NO_CHUNK;
+    this.lent = false;
+  }
+
+  protected override take(): Buffer | undefined {
+    if (this.chunk === NO_CHUNK || this.lent) return undefined;
+    const { memory } = this.lane;
+    if (this.lends) {
+      this.lent = true;
+      return this.given(memory.lend(this.chunk, this.start, this.bytes));
+    }
+    const own = memory.copyOut(this.chunk, this.start, this.bytes);
+    this.giveBack();
+    return this.given(own);
+  }
+
+  protected override cancel(): void {
+    if (this.token >= 0) this.lane.cancel(this.token);
+  }
+
+  protected override finish(): void {
+    if (this.chunk !== NO_CHUNK) this.giveBack();
+    this.forgetLatest();
+  }
+
+  /** Until the loop asks for more, whoever sends them sends this socket's. */
+  private given(bytes: Buffer): Buffer {
+    this.latest = bytes.buffer;
+    this.lane.lender = this;
+    return bytes;
+  }
+
+  private forgetLatest(): void {
+    this.latest = undefined;
+    if (this.lane.lender === this) this.lane.lender = undefined;
+  }
+
+  private giveBack(): void {
+    if (this.lent) this.lane.memory.takeBack(this.chunk, this.start);
+    else this.lane.memory.give(this.chunk, this.start);
+    this.chunk = NO_CHUNK;
+    this.lent = false;
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * Timers that answer through the port.
+ */
+import type * as api from '../api';
+import type { TimerStartOptions } from '../api';
+import { Kind, NO_CHUNK } from '../native/binding';
+import { invalidState, type Subject } from '../support/errors';
+import { asNothing, Handle, type Answer, type Style } from './handle';
+import type { OperationOptions } from '../await/operation';
+import { Stream } from '../await/stream';
+import * as validate from '../support/validate';
+
+const about: Subject = {};
+/** Ten thousand years. */
+const LONGEST = 10_000 * 365 * 24 * 3600 * 1000;
+
+/**
+ * A timer: `port.timer()`. Times are in milliseconds. The lane's own deadlines on every driver.
+ * What its public members do stands in lib/api.ts.
+ */
+export class Timer<S extends Style = Style> extends Handle<S> {
+  get kind(): 'timer' {
+    return 'timer';
+  }
+
+  wait(this: Timer<'await'>, delay: number, options?: OperationOptions): Answer<'await', void> {
+    this.assertStyle('await', 'wait()');
+    return this.request(Kind.Timer, asNothing, options, milliseconds(delay, 'delay'));
+  }
+
+  every(this: Timer<'await'>, interval: number, options?: OperationOptions): api.AsyncLoop<number> {
+    this.assertStyle('await', 'every()');
+    const time = milliseconds(interval, 'interval');
+    if (time === 0) throw validate.outOfRange('interval', '> 0', interval);
+    return new Ticks(this, time, options);
+  }
+
+  start(this: Timer<'packet'>, delay: number, options: TimerStartOptions = {}): void {
+    this.assertStyle('packet', 'start()');
+    validate.options(options);
+    const { repeat = false } = options;
+    const first = milliseconds(delay, 'delay');
+    const interval = typeof repeat === 'boolean' ? first : milliseconds(repeat, 'options.repeat');
+    if (repeat !== false && interval === 0) {
+      throw validate.outOfRange('options.repeat', '> 0', repeat);
+    }
+    this.request(Kind.Timer, asNothing, undefined, first, repeat === false ? 0 : interval);
+  }
+
+  stop(this: Timer<'packet'>): void {
+    this.cancel();
+  }
+
+  /** @internal */
+  override subject(): Subject {
+    return about;
+  }
+
+  private assertStyle(style: Style, what: string): void {
+    this.assertOpen();
+    if (this.style === style) return;
+    throw invalidState(`${what} is for timers ${style === 'await' ? 'without' : 'with'} a key`);
+  }
+}
+
+function milliseconds(value: unknown, name: string): number {
+  const time = validate.number(value, name);
+  if (!(time >= 0 && time <= LONGEST))
+    throw validate.outOfRange(name, `>= 0 && <= ${LONGEST}`, value);
+  return time;
+}
+
+class Ticks extends Stream<number> {
+  private readonly timer: Timer<'await'>;
+  private readonly interval: number;
+  private token = -1;
+  private count = 0;
+
+  constructor(timer: Timer<'await'>, interval: number, options: OperationOptions = {}) {
+    validate.options(options);
+    if (options.timeout !== undefined) {
+      throw validate.invalidValue('options.timeout', 'is not for a timer', options.timeout);
+    }
+    super(timer, Kind.Timer, options);
+    this.timer = timer;
+    this.interval = interval;
+  }
+
+  override answered(error: number, result: number, _at: number, more: boolean): void {
+    if (error === 0) this.count += result;
+    else this.ended(error);
+    if (!more) {
+      this.token = -1;
+      this.inFlight--;
+    }
+    this.wake();
+  }
+
+  protected override proceed(): void {
+    if (this.ending || this.token >= 0) return;
+    this.timer.assertOpen();
+    this.token = this.lane.add(this);
+    this.inFlight++;
+    const { token, interval } = this;
+    this.lane.submit(Kind.Timer, 0, this.timer.id, token, 0, interval, interval, NO_CHUNK, 0, 0);
+  }
+
+  protected override take(): number | undefined {
+    if (this.count === 0) return undefined;
+    const { count } = this;
+    this.count = 0;
+    return count;
+  }
+
+  protected override cancel(): void {
+    if (this.token >= 0) this.lane.cancel(this.token);
+  }
+
+  protected override finish(): void {
+    // Nothing is held.
+  }
+}

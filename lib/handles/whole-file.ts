@@ -1,0 +1,100 @@
+/**
+ * Files read, and written, in one piece: `file.readFile()`, `file.writeFile()`.
+ */
+import type { Data, FileContents, FileStatus, ReadFileOptions, WriteFileOptions } from '../api';
+import { Kind } from '../native/binding';
+import type { Handle } from './handle';
+import { AWAIT_OPTIONS, ComposedOperation, type Operation, type Steps } from '../await/operation';
+import * as validate from '../support/validate';
+
+/** The file: lib/handles/file.ts. */
+type AwaitedFile = Handle<'await'> & {
+  /** Where its next read or write without a position begins. */
+  readonly position: number;
+  stat(): Operation<FileStatus>;
+  read(buffer: Buffer): Operation<number>;
+  write(data: Data): Operation<number>;
+  sync(): Operation<void>;
+};
+
+/** Bytes of one read, as node:fs reads. */
+const PIECE = 512 * 1024;
+const SMALLEST = 4096;
+
+export function readFile(
+  file: AwaitedFile,
+  given: ReadFileOptions | BufferEncoding | null = {},
+): Operation<Buffer | string> {
+  const options = withEncoding(given, [...AWAIT_OPTIONS]);
+  const { encoding } = options;
+  const run = async (steps: Steps): Promise<Buffer | string> => {
+    steps.subject = file.subject();
+    const bytes = await readToEnd(file, steps);
+    return encoding === undefined ? bytes : bytes.toString(encoding);
+  };
+  return new ComposedOperation(file.lane, Kind.Read, 'read', options, run, nothing);
+}
+
+export function writeFile(
+  file: AwaitedFile,
+  data: FileContents,
+  given: WriteFileOptions | BufferEncoding | null = {},
+): Operation<void> {
+  const options = withEncoding(given, ['flush', ...AWAIT_OPTIONS]);
+  const flush = validate.boolean((options as WriteFileOptions).flush ?? false, 'options.flush');
+  const { encoding = 'utf8' } = options;
+  const single = typeof data === 'string' || ArrayBuffer.isView(data);
+  if (!single && !isIterable(data)) {
+    const kinds = 'of type string or an instance of Buffer, TypedArray, DataView, or an iterable';
+    throw validate.invalidType('data', kinds, data);
+  }
+  const run = async (steps: Steps): Promise<void> => {
+    steps.subject = file.subject();
+    for await (const part of single ? [data] : data) {
+      if (steps.stopped) return;
+      validate.data(part, 'data');
+      await steps.step(file.write(typeof part === 'string' ? Buffer.from(part, encoding) : part));
+    }
+    if (flush && !steps.stopped) await steps.step(file.sync());
+  };
+  return new ComposedOperation(file.lane, Kind.Write, 'write', options, run, nothing);
+}
+
+/** What there is from where the file's reads go on. */
+async function readToEnd(file: AwaitedFile, steps: Steps): Promise<Buffer> {
+  // A device or a FIFO has no size, and files of /proc say that they have none.
+  const { size } = await steps.step(file.stat());
+  const expected = Math.max(0, size - file.position);
+  const parts: Buffer[] = [];
+  for (let length = 0; ;) {
+    const wanted = Math.max(expected - length, length, SMALLEST);
+    const piece = Buffer.allocUnsafeSlow(Math.min(PIECE, wanted));
+    const bytes = await steps.step(file.read(piece));
+    if (bytes === 0) return parts.length === 1 ? parts[0]! : Buffer.concat(parts, length);
+    parts.push(piece.subarray(0, bytes));
+    length += bytes;
+  }
+}
+
+function withEncoding<O extends { readonly encoding?: BufferEncoding | null | undefined }>(
+  given: O | BufferEncoding | null,
+  names: readonly string[],
+): Omit<O, 'encoding'> & { readonly encoding: BufferEncoding | undefined } {
+  const options = (typeof given === 'string' ? { encoding: given } : (given ?? {})) as O;
+  validate.options(options);
+  validate.known(options, 'options', ['encoding', ...names]);
+  const encoding = options.encoding ?? undefined;
+  if (encoding !== undefined && !Buffer.isEncoding(encoding)) {
+    throw validate.invalidValue('options.encoding', 'is not an encoding', encoding);
+  }
+  return { ...options, encoding };
+}
+
+function isIterable(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return Symbol.iterator in value || Symbol.asyncIterator in value;
+}
+
+function nothing(): void {
+  // A result that came too late needs no care.
+}

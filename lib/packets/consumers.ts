@@ -1,0 +1,209 @@
+/**
+ * Taking packets on the event loop: one after another with a handler, or in an async loop.
+ */
+import type { AsyncLoop, AwaitOptions, Consumer, Packet } from '../api';
+import { abortError, coded, invalidState, timedOut } from '../support/errors';
+import type { Batch } from './batch';
+import { takenAlready, type Consumer as Taker, type Lane } from '../thread/lane';
+import { AWAIT_OPTIONS, Watch, type Stoppable } from '../await/operation';
+import { Alarm } from '../support/timers';
+import * as validate from '../support/validate';
+
+const MOST = 256;
+
+export class HandlerConsumer implements Taker, Consumer {
+  private readonly batch: Batch;
+  private readonly lane: Lane;
+  private readonly handler: (packet: Packet) => unknown;
+  /** Whether the handler was told that it must not be async. */
+  private refused = false;
+
+  constructor(batch: Batch, handler: (packet: Packet) => void) {
+    this.batch = batch;
+    this.lane = batch.lane;
+    this.handler = handler;
+    begin(this.lane, this);
+  }
+
+  stop(): void {
+    if (this.lane.consumer === this) this.lane.setConsumer(undefined);
+  }
+
+  [Symbol.dispose](): void {
+    this.stop();
+  }
+
+  wanted(): number {
+    return MOST;
+  }
+
+  take(count: number): void {
+    const { batch } = this;
+    if (!batch.begin(count, true)) return;
+    // When the handler throws, its packet stays claimed until the next call to native code.
+    do {
+      const answer = this.handler(batch.packet as unknown as Packet);
+      if (answer !== undefined) this.refuse(answer);
+    } while (this.lane.consumer === this && batch.advance());
+    batch.drop();
+  }
+
+  ended(): void {
+    // The handler is not called any more.
+  }
+
+  /**
+   * A promise would have its handler go on when the packet is no longer at hand. Told once: a program
+   * that goes on after an uncaught exception is not to be told for each packet.
+   */
+  private refuse(answer: unknown): void {
+    if (this.refused || typeof (answer as { then?: unknown } | null)?.then !== 'function') return;
+    this.refused = true;
+    throw coded(
+      new TypeError(
+        'The handler of consume() returned a promise, but a packet is at hand only until the handler ' +
+          'returns. Use `for await (const packet of port.packets())`, or have the handler read ' +
+          'what it needs, packet.toObject() perhaps, before it calls an async function',
+      ),
+      'ERR_INVALID_RETURN_VALUE',
+    );
+  }
+}
+
+/** The packets of an async loop, each an object of its own. */
+export class PacketStream implements Taker, Stoppable, AsyncLoop<Packet> {
+  private readonly batch: Batch;
+  private readonly lane: Lane;
+  private resolve: ((result: IteratorResult<Packet, undefined>) => void) | undefined = undefined;
+  private reject: ((error: Error) => void) | undefined = undefined;
+  private failure: Error | undefined = undefined;
+  private done = false;
+  /** Shrinks when the loop awaits in the middle of a batch, whose rest then goes back. */
+  private appetite = MOST;
+
+  private readonly signal: AbortSignal | undefined;
+  private readonly timeout: number;
+  private watch: Watch | undefined = undefined;
+  private alarm: Alarm | undefined = undefined;
+
+  constructor(batch: Batch, options: AwaitOptions = {}) {
+    validate.options(options);
+    validate.known(options, 'options', AWAIT_OPTIONS);
+    this.batch = batch;
+    this.lane = batch.lane;
+    this.signal = validate.signal(options.signal);
+    this.timeout = validate.timeout(options.timeout);
+    begin(this.lane, this);
+    if (this.signal?.aborted) this.stop(abortError(this.signal.reason));
+    else if (this.signal) this.watch = new Watch(this.signal, this);
+  }
+
+  next(): Promise<IteratorResult<Packet, undefined>> {
+    if (this.failure !== undefined) {
+      this.finish();
+      return Promise.reject(this.takeFailure());
+    }
+    if (this.done) return Promise.resolve({ done: true, value: undefined });
+    if (this.resolve !== undefined) {
+      return Promise.reject(invalidState('next() was called before the last one had answered'));
+    }
+    if (this.batch.advance()) return Promise.resolve(this.current());
+    if (this.batch.interrupted) this.appetite = 1;
+    else this.appetite = Math.min(MOST, this.appetite * 2);
+    this.lane.schedule();
+    return new Promise((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+      if (this.timeout > 0) this.alarm = new Alarm(this.timeout, () => this.expire());
+    });
+  }
+
+  return(): Promise<IteratorResult<Packet, undefined>> {
+    this.finish();
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
+  }
+
+  /** @internal The signal was aborted, or no packet came in time. */
+  stop(reason: Error | undefined): void {
+    if (this.done) return;
+    this.failure = reason;
+    const { reject } = this;
+    if (reject === undefined) return; // the loop has a packet at hand: told when it asks for the next
+    this.resolve = this.reject = undefined;
+    this.finish();
+    reject(this.takeFailure());
+  }
+
+  wanted(): number {
+    return this.resolve === undefined ? 0 : this.appetite;
+  }
+
+  take(count: number): void {
+    if (this.resolve === undefined || !this.batch.begin(count, false)) return;
+    this.batch.unprime();
+    const { resolve } = this;
+    this.resolve = this.reject = undefined;
+    this.alarm?.cancel();
+    resolve(this.current());
+  }
+
+  /** Whoever closes the port itself knows: its loop ends. Another thread's is told (rule D10). */
+  ended(error: Error, here: boolean): void {
+    const { resolve, reject } = this;
+    this.resolve = this.reject = undefined;
+    this.over();
+    if (here) {
+      resolve?.({ done: true, value: undefined });
+      return;
+    }
+    this.failure = error;
+    if (reject !== undefined) reject(this.takeFailure());
+  }
+
+  private expire(): void {
+    this.stop(timedOut('packets', {}));
+  }
+
+  /** An iterator fails once, and has ended then. */
+  private takeFailure(): Error {
+    const failure = this.failure!;
+    this.failure = undefined;
+    return failure;
+  }
+
+  /** No more packets are to come. */
+  private over(): void {
+    this.done = true;
+    this.watch?.end();
+    this.alarm?.cancel();
+  }
+
+  private current(): IteratorYieldResult<Packet> {
+    return { done: false, value: this.batch.packet as unknown as Packet };
+  }
+
+  private finish(): void {
+    if (this.done) return;
+    this.over();
+    if (this.lane.consumer !== this) return;
+    this.batch.drop();
+    this.lane.setConsumer(undefined);
+    // What was not taken goes back to the queue with the next call.
+    this.lane.schedule();
+    this.resolve?.({ done: true, value: undefined });
+    this.resolve = this.reject = undefined;
+  }
+}
+
+function begin(lane: Lane, consumer: Taker): void {
+  if (lane.consumer !== undefined) throw takenAlready(lane.consumer);
+  lane.setConsumer(consumer);
+}

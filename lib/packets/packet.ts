@@ -1,0 +1,278 @@
+/**
+ * The packet at hand: one object for each thread, which looks into the completion array.
+ */
+import { inspect } from 'node:util';
+import {
+  handleAt,
+  Kind,
+  NO_CHUNK,
+  Packet as Slot,
+  PacketFlag,
+  type LibraryError,
+} from '../native/binding';
+import { bufferReleased, codeOf, failure, invalidState, packetReleased } from '../support/errors';
+import type { KeyedSocket, Operation, PacketObject, PacketType, SocketHandle } from '../api';
+import type { Lane } from '../thread/lane';
+import type { OperationOptions } from '../await/operation';
+import type { TcpSocket } from '../handles/socket';
+import { invalidType } from '../support/validate';
+import { acceptedSocket, handleFor, type AnyHandle } from '../handles/from-packet';
+
+/** As the table has them; 'none' for what no program gets to see. */
+type Name = PacketType | 'none';
+
+const types: readonly Name[] = [
+  'none',
+  'none',
+  'closed',
+  'read',
+  'written',
+  'synced',
+  'synced',
+  'truncated',
+  'allocated',
+  'none',
+  'accepted',
+  'none',
+  'received',
+  'sent',
+  'ended',
+  'fired',
+  'posted',
+  'none',
+  'none',
+  'handedOff',
+  'abandoned',
+  'none',
+  'none',
+  'sent',
+  'drain',
+];
+
+const SLOT_WORDS = Slot.SIZE / 4;
+/** In place of an index: the object shows no packet. */
+const NOTHING = -1;
+
+/**
+ * One completion, or one posted message. **It is valid while the packet is at hand**: until the next
+ * packet is asked for, or, in a handler of `consume`, until the handler returns. To read it later
+ * throws `ERR_PACKET_RELEASED`; `toObject()` makes a copy that stays valid.
+ *
+ * `packets()` gives an object for each packet. `get` and `consume`, whose packets are dealt with
+ * without awaiting anything, use a few objects in turn: one that was kept for later shows no packet,
+ * or, where it has come round, the one at hand.
+ *
+ * The bytes of a `received` packet are lent in the same way: their buffer returns to the port when
+ * the loop moves on, unless `keep()` or `sendTo()` was called. Operations that were submitted with
+ * them have them until their end.
+ *
+ * What its public members do stands in lib/api.ts.
+ */
+export class Packet {
+  private readonly lane: Lane;
+  private words: Uint32Array;
+  private numbers: Float64Array;
+  /** Where the packet at hand begins; NOTHING: none is. */
+  private at = NOTHING;
+  /** Whether the buffer of received bytes is to be released when the loop moves on. */
+  private lends = false;
+  /** The received bytes, once they are the program's. */
+  private kept: Buffer | undefined = undefined;
+  private cachedError: Error | undefined = undefined;
+  private ownWords: Uint32Array | undefined;
+  private ownNumbers: Float64Array | undefined;
+
+  /** @internal */
+  constructor(lane: Lane) {
+    this.lane = lane;
+    this.words = lane.words;
+    this.numbers = lane.numbers;
+  }
+
+  get type(): Name {
+    return types[this.kind] ?? 'none';
+  }
+
+  get key(): number {
+    return this.word(Slot.KEY / 4);
+  }
+
+  get handle(): AnyHandle | undefined {
+    const { kind } = this;
+    const id = handleAt(this.words, this.at + Slot.HANDLE / 4);
+    return id === 0 ? undefined : handleFor(this.lane, id, this.key, kind);
+  }
+
+  get bytes(): number {
+    return this.result;
+  }
+
+  get value(): number {
+    return this.result;
+  }
+
+  get failed(): boolean {
+    return this.errorNumber !== 0;
+  }
+
+  get code(): string | undefined {
+    const error = this.errorNumber;
+    return error === 0 ? undefined : codeOf(error);
+  }
+
+  get error(): Error | undefined {
+    const error = this.errorNumber;
+    if (error === 0) return undefined;
+    const handle = this.handle;
+    this.cachedError ??= failure(error, this.kind, handle ? handle.subject() : {});
+    return this.cachedError;
+  }
+
+  get tag(): number {
+    return this.word(Slot.TAG / 4);
+  }
+
+  get more(): boolean {
+    return (this.flags & PacketFlag.More) !== 0;
+  }
+
+  get accepted(): TcpSocket<'packet'> | undefined {
+    if (this.kind !== Kind.Accept) return undefined;
+    const id = handleAt(this.words, this.at + Slot.ACCEPTED / 4);
+    if (id === 0) return undefined;
+    return acceptedSocket(this.lane, id, this.words[this.at + Slot.ACCEPTED_KEY / 4]!);
+  }
+
+  get data(): Buffer | undefined {
+    const chunk = this.chunk;
+    if (chunk === NO_CHUNK) return undefined;
+    if (this.kept !== undefined) return this.kept;
+    if (!this.lends) throw bufferReleased();
+    return this.lane.memory.lend(chunk, this.start, this.bytes);
+  }
+
+  keep(): Buffer {
+    if (this.chunk === NO_CHUNK) throw invalidState('The packet holds no received bytes');
+    if (!this.lends) throw bufferReleased();
+    this.lends = false;
+    return (this.kept = this.lane.memory.keep(this.chunk, this.start, this.bytes));
+  }
+
+  release(): void {
+    if (this.chunk === NO_CHUNK) return;
+    if (!this.lends) throw bufferReleased();
+    this.lends = false;
+    this.lane.memory.takeBack(this.chunk, this.start);
+  }
+
+  sendTo(socket: KeyedSocket, options?: OperationOptions): boolean;
+  sendTo(socket: SocketHandle, options?: OperationOptions): Operation<number>;
+  sendTo(
+    socket: KeyedSocket | SocketHandle,
+    options?: OperationOptions,
+  ): boolean | Operation<number> {
+    if (this.chunk === NO_CHUNK) throw invalidState('The packet holds no received bytes');
+    if (!this.lends) throw bufferReleased();
+    if (typeof (socket as Partial<TcpSocket> | undefined)?.forward !== 'function') {
+      throw invalidType('socket', 'a socket of this port', socket);
+    }
+    const { chunk, start, bytes, feeder } = this;
+    const answer = (socket as TcpSocket).forward(chunk, start, bytes, feeder, options);
+    this.lends = false;
+    this.lane.memory.forget(this.chunk, this.start);
+    return answer;
+  }
+
+  toObject(): PacketObject {
+    const { type, key, handle, value, tag, error, more, accepted } = this;
+    const data = this.lends || this.kept !== undefined ? this.data : undefined;
+    return {
+      type: type as PacketType,
+      key,
+      handle,
+      value,
+      tag,
+      error,
+      more,
+      accepted,
+      data: data === undefined ? undefined : Buffer.from(data),
+    };
+  }
+
+  [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    if (this.at === NOTHING) return 'Packet { released }';
+    const { type, key, bytes, code, more } = this;
+    const result = code ?? bytes;
+    return `Packet ${show({ type, key, result, more }, options)}`;
+  }
+
+  /** @internal The handle whose bytes the packet holds; 0: it holds none. */
+  get feeder(): number {
+    if (this.at === NOTHING || this.chunk === NO_CHUNK) return 0;
+    return handleAt(this.words, this.at + Slot.HANDLE / 4);
+  }
+
+  /** @internal Shows the packet at `at` of the completion array. */
+  enter(at: number): void {
+    const { words } = this.lane;
+    if (this.words !== words) {
+      this.words = words;
+      this.numbers = this.lane.numbers;
+    }
+    this.at = at;
+    if (this.cachedError !== undefined) this.cachedError = undefined;
+    this.lends = words[at + Slot.CHUNK / 4] !== NO_CHUNK;
+    if (this.kept !== undefined) this.kept = undefined;
+  }
+
+  /** @internal The program is done with the packet: from now on the object shows none. */
+  leave(): void {
+    if (this.at === NOTHING) return;
+    if (this.lends) this.lane.memory.takeBack(this.chunk, this.start);
+    this.lends = false;
+    if (this.kind === Kind.Close)
+      this.lane.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.gone();
+    this.at = NOTHING;
+  }
+
+  /** @internal The completion array is about to be reused. */
+  copyOut(): void {
+    this.ownWords ??= new Uint32Array(SLOT_WORDS);
+    this.ownNumbers ??= new Float64Array(this.ownWords.buffer);
+    this.ownWords.set(this.words.subarray(this.at, this.at + SLOT_WORDS));
+    this.words = this.ownWords;
+    this.numbers = this.ownNumbers;
+    this.at = 0;
+  }
+
+  /** A word of the packet; throws when that is no longer at hand. */
+  private word(index: number): number {
+    if (this.at === NOTHING) throw packetReleased();
+    return this.words[this.at + index]!;
+  }
+
+  private get result(): number {
+    if (this.at === NOTHING) throw packetReleased();
+    return this.numbers[this.at / 2 + Slot.RESULT / 8]!;
+  }
+
+  private get kind(): Kind {
+    return this.word(Slot.KIND / 4) & 0xff;
+  }
+
+  private get flags(): number {
+    return (this.word(Slot.KIND / 4) >>> 8) & 0xff;
+  }
+
+  private get errorNumber(): LibraryError | number {
+    return this.word(Slot.ERROR / 4) | 0;
+  }
+
+  private get chunk(): number {
+    return this.word(Slot.CHUNK / 4);
+  }
+
+  private get start(): number {
+    return this.word(Slot.START / 4);
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * Where a stage listens.
+ */
+import { inspect } from 'node:util';
+import { closeHandle } from '../../handles/handle';
+import type { Lane } from '../../thread/lane';
+import type { ListenerAddress } from '../../api';
+
+/**
+ * A listener of a pipeline's stage: `await pipeline.listen(stage, { port })`.
+ * What its public members do stands in lib/stage/api.ts.
+ */
+export class StageListener implements ListenerAddress, AsyncDisposable {
+  readonly address: string;
+  readonly port: number;
+  readonly family: 'IPv4' | 'IPv6';
+  private readonly lane: Lane;
+  private readonly id: number;
+  private readonly onClosed: (listener: StageListener) => void;
+  private closing: Promise<void> | undefined = undefined;
+  private signal: AbortSignal | undefined = undefined;
+
+  /** @internal `id`: its handle, of the stage's port. */
+  constructor(
+    lane: Lane,
+    id: number,
+    address: ListenerAddress,
+    onClosed: (listener: StageListener) => void,
+  ) {
+    this.address = address.address;
+    this.port = address.port;
+    this.family = address.family;
+    this.lane = lane;
+    this.id = id;
+    this.onClosed = onClosed;
+  }
+
+  get closed(): boolean {
+    return this.closing !== undefined || this.lane.closed;
+  }
+
+  close(): Promise<void> {
+    return (this.closing ??= this.end());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** @internal Closes it when the signal is aborted. */
+  closeOn(signal: AbortSignal): void {
+    if (signal.aborted) void this.close();
+    this.signal = signal;
+    signal.addEventListener('abort', this);
+  }
+
+  /** @internal The signal was aborted. */
+  handleEvent(): void {
+    void this.close();
+  }
+
+  [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    const { address, port, family, closed } = this;
+    return `StageListener ${show({ address, port, family, closed }, options)}`;
+  }
+
+  private async end(): Promise<void> {
+    this.signal?.removeEventListener('abort', this);
+    this.onClosed(this);
+    if (this.lane.closed) return;
+    this.lane.handles.get(this.id)?.gone();
+    // One that is closed already, or whose port is, is as closed as it can be.
+    await closeHandle(this.lane, this.id).catch(() => undefined);
+  }
+}

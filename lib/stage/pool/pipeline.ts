@@ -1,0 +1,511 @@
+/**
+ * A pipeline: stages, each on its port with a small pool of threads, and the connections that move
+ * between them.
+ */
+import { EventEmitter } from 'node:events';
+import { inspect } from 'node:util';
+import { binding } from '../../native/binding';
+import {
+  abortError,
+  connectionLimit,
+  invalidState,
+  queueFull,
+  systemError,
+} from '../../support/errors';
+import { checkListenOptions, listen as openListener } from '../../handles/opening';
+import { AWAIT_OPTIONS } from '../../await/operation';
+import type { AwaitOptions, DriverName, ListenerAddress, PortOptions } from '../../api';
+import { CompletionPort } from '../../port';
+import { now, setTimeout } from '../../support/timers';
+import * as validate from '../../support/validate';
+import { abandonable } from '../../support/abandonable';
+import { Counter, newCounters, newMeasures, summarize, type Measures } from '../record/counters';
+import type * as api from '../api';
+import type {
+  CloseOptions,
+  ConnectionInfo,
+  ConnectionsOptions,
+  Inspector,
+  InspectorOptions,
+  PipelineEvents,
+  PipelineOptions,
+  PipelineStats,
+  Stage,
+  StageFailure,
+  StageListenOptions,
+  StageOptions,
+  StageStats,
+} from '../api';
+import { machineOf } from '../definition/definition';
+import { asError, pipelineClosed, publish } from '../failures';
+import { layOut } from '../definition/fields';
+import { Frames, frameStates } from '../definition/frames';
+import { countConnections, countStates, eachRecord, listConnections } from '../inspector/inspect';
+import { checkStages, MOST_CONNECTIONS, stageNamed, type StageSpecification } from './options';
+import { StageListener } from './listener';
+import { Pool, TEARDOWN, type Loaded } from './pool';
+import { Header, LISTENER, Records } from '../record/record';
+import { Runner } from '../run/runner';
+import { Control, type Plan, type StageInfo } from '../definition/plan';
+import { StageThread } from '../run/thread';
+
+/** A stage with what the pipeline has for it. */
+interface Site {
+  readonly name: string;
+  readonly specification: StageSpecification;
+  readonly port: CompletionPort;
+  readonly pool: Pool | undefined;
+  readonly counters: Float64Array;
+  readonly measures: Measures;
+  readonly listeners: Set<StageListener>;
+  /** Of a native stage, once it runs. */
+  frames: Frames | undefined;
+  /** Of a stage that runs here, once its `setup` is done. */
+  teardown: (() => Promise<void>) | undefined;
+}
+
+const enum Phase {
+  Starting,
+  Open,
+  Closing,
+  Closed,
+}
+
+/** How often connections are looked at while the pipeline waits for their end, in milliseconds. */
+const LOOK = 10;
+/** What handlers have for ending when the pipeline closes, beyond `grace`. */
+const GRACE = 2000;
+
+/** As much as one view of the records' memory can show in every version of Node.js. */
+const MOST_RECORD_BYTES = 2 ** 32;
+
+/** The Pipeline of lib/stage/api.ts. */
+export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeline {
+  private readonly opened: Promise<void>;
+  private readonly sites: Site[] = [];
+  private readonly limit: number;
+  private readonly control = new SharedArrayBuffer(4 * Control.COUNT);
+  private phase = Phase.Starting;
+  private recordsId = 0;
+  private plan: Plan | undefined = undefined;
+  private records: Records | undefined = undefined;
+  private readonly inspectors: Inspector[] = [];
+  private closing: Promise<void> | undefined = undefined;
+
+  constructor(stages: Readonly<Record<string, StageOptions>>, options: PipelineOptions = {}) {
+    super();
+    const specifications = checkStages(stages);
+    validate.options(options);
+    validate.known(options, 'options', ['driver', 'maxConnections', 'buffers', 'memoryLimit']);
+    const { maxConnections = 65536 } = options;
+    this.limit = validate.integer(maxConnections, 'options.maxConnections', 1, MOST_CONNECTIONS);
+    try {
+      for (const specification of specifications)
+        this.sites.push(this.site(specification, options));
+    } catch (error) {
+      void this.abandon();
+      throw error;
+    }
+    this.opened = this.open();
+    this.opened.catch(() => undefined);
+  }
+
+  get stages(): readonly string[] {
+    return this.sites.map((site) => site.name);
+  }
+
+  get driver(): DriverName {
+    return this.sites[0]!.port.driver;
+  }
+
+  get closed(): boolean {
+    return this.phase >= Phase.Closing;
+  }
+
+  async ready(options: AwaitOptions = {}): Promise<void> {
+    validate.options(options);
+    validate.known(options, 'options', AWAIT_OPTIONS);
+    return abandonable(this.opened, 'ready', options);
+  }
+
+  async listen(stage: string, options: StageListenOptions): Promise<StageListener> {
+    const site = stageNamed(this.sites, stage);
+    checkListenOptions(options);
+    const listening = this.listenAt(site, options);
+    return abandonable(listening, 'listen', options, (late) => void late.close());
+  }
+
+  private async listenAt(site: Site, options: StageListenOptions): Promise<StageListener> {
+    const { signal } = options;
+    await this.opened;
+    this.assertOpen();
+    if (signal?.aborted) throw abortError(signal.reason);
+    const id = await (site.frames?.listen(site.port.lane.native, options) ??
+      this.listenHere(site, options));
+    const { lane } = site.port;
+    const address = lane.native.address(id, false) as ListenerAddress;
+    const listener = new StageListener(lane, id, address, (over) => site.listeners.delete(over));
+    site.listeners.add(listener);
+    if (signal !== undefined) listener.closeOn(signal);
+    if (this.closed) void listener.close();
+    return listener;
+  }
+
+  /** The handle of a listener that one of the stage's threads takes up. */
+  private async listenHere(site: Site, options: StageListenOptions): Promise<number> {
+    const { lane } = site.port;
+    const setUp = { ...options, signal: undefined, timeout: undefined, key: LISTENER };
+    const { id } = await openListener(lane, setUp, false);
+    lane.flush();
+    // One of the stage's threads takes it up with this packet.
+    const result = lane.native.handOff(id, lane.native.portId, LISTENER);
+    if (result < 0) throw systemError(result, 'listen', { net: true });
+    return id;
+  }
+
+  start(stage: string, value = 0): number {
+    const site = stageNamed(this.sites, stage);
+    validate.number(value, 'value');
+    if (site.specification.native !== undefined) {
+      throw validate.invalidValue('stage', 'is a native one, which has no tasks', stage);
+    }
+    this.assertOpen();
+    if (this.phase !== Phase.Open) throw invalidState('The pipeline is not ready yet');
+    const { lane } = site.port;
+    const key = binding.createRecord(this.recordsId, lane.native.portId);
+    if (key === 0) throw connectionLimit();
+    if (lane.post(key, value)) return key;
+    lane.native.releaseRecord(key);
+    throw queueFull();
+  }
+
+  post(key: number, value = 0): void {
+    const result = this.deliver(key, value);
+    if (result === undefined) throw connectionGone(key);
+    if (!result) throw queueFull();
+  }
+
+  tryPost(key: number, value = 0): boolean {
+    return this.deliver(key, value) ?? false;
+  }
+
+  stats(): PipelineStats {
+    this.assertUsable();
+    const states = this.records === undefined ? [] : countStates(this.records, this.plan!.stages);
+    const all = this.sites.map((site, index) => [site.name, statsOf(site, states[index])] as const);
+    const sum = (pick: (stats: StageStats) => number): number =>
+      all.reduce((total, [, stats]) => total + pick(stats), 0);
+    return {
+      stages: Object.fromEntries(all),
+      connections: this.records === undefined ? 0 : countConnections(this.records),
+      refused: sum((stats) => stats.refused),
+      restarts: sum((stats) => stats.restarts),
+    };
+  }
+
+  connections(options: ConnectionsOptions = {}): ConnectionInfo[] {
+    this.assertUsable();
+    validate.options(options);
+    validate.known(options, 'options', ['stage', 'state', 'limit']);
+    const { stage, state, limit = MOST_CONNECTIONS } = options;
+    if (stage !== undefined) stageNamed(this.sites, stage);
+    if (state !== undefined) validate.string(state, 'options.state');
+    validate.integer(limit, 'options.limit', 0, MOST_CONNECTIONS);
+    if (this.records === undefined) return [];
+    const remote = (handle: number): string | undefined => this.remote(handle);
+    return listConnections(this.records, this.plan!.stages, remote, { stage, state, limit });
+  }
+
+  async inspector(options: InspectorOptions = {}): Promise<Inspector> {
+    this.assertOpen();
+    // Loads a web server: only for those who ask for one.
+    const { startInspector } = await import('../inspector/inspector.js');
+    const inspector = await startInspector(this, options);
+    this.inspectors.push(inspector);
+    if (!this.closed) return inspector;
+    await inspector.close();
+    throw pipelineClosed();
+  }
+
+  close(options: CloseOptions = {}): Promise<void> {
+    validate.options(options);
+    const grace = validate.integer(options.grace ?? 0, 'options.grace', 0, 2 ** 31 - 1);
+    this.closing ??= this.shutDown(grace);
+    return this.closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    const state = ['starting', 'open', 'closing', 'closed'][this.phase];
+    const connections = this.records === undefined ? 0 : countConnections(this.records);
+    return `Pipeline ${show({ state, stages: this.stages, connections }, options)}`;
+  }
+
+  // ---- starting
+
+  private site(specification: StageSpecification, options: PipelineOptions): Site {
+    const { name, index } = specification;
+    const port = new CompletionPort(portOptions(specification, options));
+    port.lane.leaveToOthers();
+    const measures = newMeasures();
+    const own = {
+      counters: newCounters(),
+      measures,
+      listeners: new Set<StageListener>(),
+      frames: undefined,
+      teardown: undefined,
+    };
+    const base = { name, specification, port, ...own };
+    if (specification.threads === 0 || specification.native !== undefined) {
+      return { ...base, pool: undefined };
+    }
+    const pool = new Pool({
+      stage: name,
+      index,
+      port,
+      threads: specification.threads,
+      module: specification.module,
+      data: specification.data,
+      cpus: specification.pin ? binding.allowedCpus() : [],
+      byState: specification.order === 'state',
+      onFailure: (failure) => this.failed(failure),
+      onDeath: (thread, error) => this.emit('threadExit', { stage: name, index: thread, error }),
+      onBroken: (error) => this.broken(error),
+    });
+    return { ...base, pool };
+  }
+
+  private async open(): Promise<void> {
+    try {
+      const loaded = await Promise.all(this.sites.map((site) => loadedOf(site)));
+      if (this.closed) throw pipelineClosed();
+      await this.begin(loaded);
+      if (this.closed) throw pipelineClosed();
+      this.phase = Phase.Open;
+    } catch (error) {
+      if (this.closed) throw pipelineClosed();
+      this.close().catch(ignored);
+      throw error;
+    }
+  }
+
+  /** All stages are known: their records get a layout, and their threads begin. */
+  private async begin(loaded: readonly Loaded[]): Promise<void> {
+    const layout = layOut(
+      loaded.map(({ fields }, index) => ({ stage: this.sites[index]!.name, fields })),
+    );
+    const most = Math.floor((MOST_RECORD_BYTES - 1) / layout.stride);
+    if (this.limit > most) {
+      const about = `at most ${most}, with records of ${layout.stride} bytes each`;
+      throw validate.outOfRange('options.maxConnections', about, this.limit);
+    }
+    const records = binding.createRecords(this.limit, layout.stride);
+    if (records < 0) throw systemError(records, 'mmap', {});
+    this.recordsId = records;
+    const stages = this.sites.map(({ name, port }, index): StageInfo => {
+      const { states } = loaded[index]!;
+      const settings = this.sites[index]!.specification.native;
+      const [native, pipelined] = [settings !== undefined, (settings?.pipelined ?? 1) > 1];
+      return { name, index, port: port.lane.native.portId, states, native, pipelined };
+    });
+    this.plan = { stages, layout, records, control: this.control };
+    this.records = new Records(binding.recordMemory(records), layout.stride);
+    await Promise.all(this.sites.map((site) => this.run(site, this.plan!)));
+  }
+
+  private async run(site: Site, plan: Plan): Promise<void> {
+    site.port.lane.native.useRecords(plan.records);
+    // While the only thread of a pool is being replaced, what it had begun is this thread's to do.
+    site.port.lane.schedule();
+    if (site.pool !== undefined) return site.pool.run(plan);
+    const { native, next, index, threads, pin } = site.specification;
+    if (native !== undefined) {
+      const cpus = pin ? binding.allowedCpus() : [];
+      const [own, following] = [plan.stages[index]!, plan.stages[next]!];
+      site.frames = new Frames(native, own, following, plan.records, threads, cpus);
+      return;
+    }
+    const machine = machineOf(site.specification.here)!;
+    const context = { port: site.port, stage: site.name, thread: 0 };
+    await machine.setup?.(context);
+    if (this.closed) return;
+    site.teardown = async () => machine.teardown?.(context);
+    const thread = new StageThread({
+      port: site.port,
+      machine,
+      plan,
+      index,
+      memory: this.records!.memory,
+      counters: site.counters,
+      measures: site.measures,
+      byState: site.specification.order === 'state',
+      onFailure: (failure) => this.emitFailure(failure),
+    });
+    new Runner(thread, () => undefined);
+  }
+
+  // ---- while it runs
+
+  private deliver(key: number, value: number): boolean | undefined {
+    validate.u32(key, 'key');
+    validate.number(value, 'value');
+    this.assertOpen();
+    const { records } = this;
+    if (records === undefined || !records.live(key)) return undefined;
+    const id = records.words[(records.offset(key) + Header.PORT) >>> 2];
+    const site = this.sites.find(({ port }) => port.lane.native.portId === id);
+    return site?.port.lane.post(key, value);
+  }
+
+  /** Of a worker, whose own subscribers know already. */
+  private failed(failure: StageFailure): void {
+    publish(failure);
+    this.emitFailure(failure);
+  }
+
+  private emitFailure(failure: StageFailure): void {
+    this.emit('failed', failure);
+  }
+
+  private broken(error: Error): void {
+    if (this.closed) return;
+    this.close().catch(ignored);
+    this.emit('error', error);
+  }
+
+  private remote(handle: number): string | undefined {
+    const address = this.sites[0]!.port.lane.native.address(handle, true);
+    if (typeof address === 'number') return undefined;
+    const host = address.family === 'IPv6' ? `[${address.address}]` : address.address;
+    return `${host}:${address.port}`;
+  }
+
+  private assertOpen(): void {
+    if (this.closed) throw pipelineClosed();
+  }
+
+  private assertUsable(): void {
+    if (this.phase === Phase.Closed) throw pipelineClosed();
+  }
+
+  // ---- ending
+
+  private async shutDown(grace: number): Promise<void> {
+    this.phase = Phase.Closing;
+    this.stopListening();
+    for (const site of this.sites) site.frames?.endConnections();
+    await this.empty(grace);
+    Atomics.store(new Int32Array(this.control), Control.Closing, 1);
+    for (const site of this.sites) site.frames?.closeConnections();
+    await this.empty(GRACE, () => this.closeConnections());
+    await Promise.all(this.inspectors.map((inspector) => inspector.close()));
+    const failures = await this.abandon();
+    if (this.recordsId !== 0) binding.closeRecords(this.recordsId);
+    this.phase = Phase.Closed;
+    this.emit('close');
+    if (failures.length > 0) throw failures[0]!;
+  }
+
+  private stopListening(): void {
+    for (const site of this.sites) {
+      site.frames?.stopListening();
+      for (const listener of site.listeners) void listener.close();
+    }
+  }
+
+  /** Resolves when there is no connection left, or `limit` milliseconds have passed. */
+  private async empty(limit: number, meanwhile?: () => void): Promise<void> {
+    const end = now() + limit;
+    while (this.records !== undefined && countConnections(this.records) > 0) {
+      if (now() >= end) return;
+      meanwhile?.();
+      await new Promise((resolve) => setTimeout(resolve, LOOK));
+    }
+  }
+
+  /** A message to each: whoever takes it closes the connection. Again until all have heard. */
+  private closeConnections(): void {
+    const { records } = this;
+    const lanes = new Map(this.sites.map(({ port }) => [port.lane.native.portId, port.lane]));
+    eachRecord(records!, (at, key) => {
+      lanes.get(records!.words[(at + Header.PORT) >>> 2]!)?.post(key, 0);
+    });
+  }
+
+  /** Whatever is left goes with the threads and the ports. What the stages' `teardown` threw. */
+  private async abandon(): Promise<Error[]> {
+    const left = await Promise.allSettled(this.sites.map((site) => leave(site)));
+    for (const site of this.sites) site.frames?.close();
+    await Promise.all(this.sites.map((site) => site.port.close()));
+    return left.flatMap((one) => (one.status === 'rejected' ? [one.reason as Error] : []));
+  }
+}
+
+/** Something else went wrong before, and is told. */
+function ignored(): void {
+  // A `teardown` failed as well.
+}
+
+async function leave(site: Site): Promise<void> {
+  await site.pool?.leave();
+  if (site.teardown === undefined) return;
+  await abandonable(site.teardown(), 'teardown', { timeout: TEARDOWN }).catch((error: unknown) => {
+    throw asError(error);
+  });
+}
+
+function portOptions(stage: StageSpecification, options: PipelineOptions): PortOptions {
+  return {
+    driver: options.driver,
+    buffers: options.buffers,
+    memoryLimit: options.memoryLimit,
+    concurrency: stage.concurrency,
+    dispatch: stage.dispatch,
+    queueLimit: stage.queue,
+  };
+}
+
+function loadedOf(site: Site): Promise<Loaded> {
+  if (site.pool !== undefined) return site.pool.loaded();
+  if (site.specification.native !== undefined) {
+    return Promise.resolve({ fields: {}, states: frameStates });
+  }
+  const { record, states } = site.specification.here as Stage;
+  return Promise.resolve({ fields: record, states });
+}
+
+function statsOf(site: Site, states: Readonly<Record<string, number>> = {}): StageStats {
+  const { pool, counters, measures } = site;
+  const port = site.port.stats();
+  const frames = site.frames?.stats();
+  const count = (counter: Counter): number => pool?.sum(counter) ?? counters[counter]!;
+  return {
+    threads: pool?.threads ?? Math.max(1, site.specification.threads),
+    running: port.running,
+    waiting: port.waiting,
+    queueDepth: port.queueDepth,
+    connections: Object.values(states).reduce((sum, number) => sum + number, 0),
+    states,
+    packets: frames?.packets ?? count(Counter.Packets),
+    arrived: count(Counter.Arrived),
+    documents: count(Counter.Documents),
+    handedOff: frames?.documents ?? count(Counter.HandedOff),
+    closed: count(Counter.Closed),
+    failures: frames?.failed ?? count(Counter.Failures),
+    restarts: pool?.restarts ?? 0,
+    refused: port.refused,
+    queueing: summarize(pool?.queueing() ?? [measures.queueing]),
+    handling: summarize(pool?.handling() ?? [measures.handling]),
+    port,
+    frames,
+  };
+}
+
+function connectionGone(key: number): Error {
+  return Object.assign(new Error(`There is no connection ${key}, or no longer`), {
+    code: 'ERR_CONNECTION_GONE',
+  });
+}

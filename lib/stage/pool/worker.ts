@@ -1,0 +1,129 @@
+/**
+ * A thread of a pool: loads the stage's module, tells what the stage is like, and runs it when it
+ * has heard what the others are like. Started by lib/stage/pool/pool.ts.
+ */
+import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
+import { binding } from '../../native/binding';
+import { systemError } from '../../support/errors';
+import { CompletionPort } from '../../port';
+import { setImmediate } from '../../support/timers';
+import { newMeasures } from '../record/counters';
+import { machineOf, type Machine } from '../definition/definition';
+import type { StageContext, StageFailure } from '../api';
+import { asError, toPlain, type PlainError } from '../failures';
+import type { FailureMessage, FromWorker, ToWorker, WorkerOptions } from './messages';
+import { loadStage } from '../definition/module';
+import { Runner } from '../run/runner';
+import type { Plan } from '../definition/plan';
+import { StageThread } from '../run/thread';
+
+/** Failures told at one time at most: a flood of resets is counted, not reported one by one. */
+const MOST_FAILURES = 64;
+
+const options = workerData as WorkerOptions;
+const pipeline = parentPort as MessagePort;
+
+function tell(message: FromWorker): void {
+  pipeline.postMessage(message);
+}
+
+/** Failures of one turn of the event loop are told together. */
+const pending: FailureMessage[] = [];
+function onFailure({ state, key, event, error }: StageFailure): void {
+  if (pending.length >= MOST_FAILURES) return;
+  if (pending.length === 0) setImmediate(tellFailures);
+  pending.push({ state, key, event, error: toPlain(error) });
+}
+
+function tellFailures(): void {
+  tell({ type: 'failures', failures: pending.splice(0) });
+}
+
+function bindToCpu(cpu: number): void {
+  const error = binding.pinThread(cpu);
+  if (error < 0) throw systemError(error, 'sched_setaffinity', {});
+}
+
+/** The stage's port, and what runs it here. */
+class Seat {
+  private readonly context: StageContext = {
+    port: CompletionPort.attach(options.token),
+    stage: options.stage,
+    thread: options.thread,
+  };
+  private readonly machine: Machine;
+  /** What `setup` began is to be ended. */
+  private settled = false;
+  private leaving = false;
+
+  constructor(machine: Machine) {
+    this.machine = machine;
+  }
+
+  async run(plan: Plan): Promise<void> {
+    try {
+      await this.begin(plan);
+    } catch (error) {
+      if (!this.leaving) refuse(error);
+    }
+  }
+
+  async leave(): Promise<void> {
+    this.leaving = true;
+    let thrown: PlainError | undefined;
+    if (this.settled && this.machine.teardown !== undefined) {
+      try {
+        await this.machine.teardown(this.context);
+      } catch (error) {
+        thrown = toPlain(asError(error));
+      }
+    }
+    this.context.port.detach();
+    tell({ type: 'left', error: thrown });
+  }
+
+  private async begin(plan: Plan): Promise<void> {
+    await this.machine.setup?.(this.context);
+    if (this.leaving) return;
+    this.settled = true;
+    const measures = newMeasures();
+    const thread = new StageThread({
+      port: this.context.port as CompletionPort,
+      machine: this.machine,
+      plan,
+      index: options.index,
+      memory: binding.recordMemory(plan.records),
+      counters: new Float64Array(options.counters),
+      measures,
+      byState: options.byState,
+      onFailure,
+    });
+    new Runner(thread, () => undefined);
+    tell({ type: 'ready', ...measures });
+  }
+}
+
+function refuse(error: unknown): void {
+  tell({ type: 'refused', error: toPlain(asError(error)) });
+}
+
+async function main(): Promise<void> {
+  if (options.cpu !== undefined) bindToCpu(options.cpu);
+  const stage = await loadStage(options.stage, options.module, options.data);
+  const machine = machineOf(stage)!;
+  let seat: Seat | undefined;
+  pipeline.on('message', (message: ToWorker) => {
+    if (message.type === 'plan') {
+      seat = new Seat(machine);
+      void seat.run(message.plan);
+    } else if (seat === undefined) {
+      tell({ type: 'left', error: undefined });
+    } else {
+      void seat.leave();
+    }
+  });
+  const tearsDown = machine.teardown !== undefined;
+  tell({ type: 'loaded', fields: stage.record, states: stage.states, tearsDown });
+}
+
+main().catch(refuse);

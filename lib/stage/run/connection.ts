@@ -1,0 +1,379 @@
+/**
+ * The connection at hand, as a handler sees it.
+ */
+import { inspect } from 'node:util';
+import { handleAt, Kind, NO_CHUNK, SubmissionFlag } from '../../native/binding';
+import { invalidState, outOfBuffers, queueFull } from '../../support/errors';
+import { asBytes, type Block, type Data } from '../../thread/memory';
+
+import type { FileHandle, FileOptions, KeyedSocket, Operation } from '../../api';
+import type { TcpSocket } from '../../handles/socket';
+import * as validate from '../../support/validate';
+import { handleFor } from '../../handles/from-packet';
+import { monotonic } from '../record/clock';
+import { setDeadline } from '../record/deadline';
+import type { HandOffOptions, RecordFields, RecordOf, Reply, Transition } from '../api';
+import type { State } from '../definition/definition';
+import { giveReply, StageBatch, StageDocument } from './documents';
+import { unknownStage, unknownState } from '../failures';
+import {
+  connectionReleased,
+  Header,
+  IN_TRANSIT,
+  NONE,
+  RecordFlag,
+  type RecordView,
+} from '../record/record';
+import type { StageInfo } from '../definition/plan';
+import type { StageThread } from './thread';
+
+/** How a connection leaves its state other than for another one. */
+export const enum Action {
+  None,
+  Close,
+  HandOff,
+  /** Stays, in another state. */
+  Enter,
+}
+
+/** What is called for a packet, in this order. */
+export const enum Todo {
+  Failed = 1,
+  Entered = 2,
+  HandedOff = 4,
+  /** The packet's own event. */
+  Event = 8,
+}
+
+export const enum Event {
+  None,
+  Entered,
+  HandedOff,
+  Received,
+  Ended,
+  Sent,
+  Drain,
+  Posted,
+  Timeout,
+  Closed,
+  Abandoned,
+  Failed,
+}
+
+const TRANSITION = Object.freeze({}) as Transition;
+/** Each packet that follows is joined to what was given back: its cost has a bound. */
+const MOST_UNREAD = 65_536;
+/** Some 24 days: what other timers of Node.js can wait at most. */
+const LONGEST = 2 ** 31 - 1;
+
+/**
+ * The connection, or task, that a handler is called for. **It is valid until the handler returns**,
+ * or the promise that it returned is settled: the object is used again for the next packet, and
+ * throws `ERR_CONNECTION_RELEASED` in between. What has to outlast the handler belongs into
+ * `record`; `key` names the connection as long as it lives.
+ *
+ * What its public members do stands in lib/stage/api.ts.
+ */
+export class Connection<
+  R extends RecordFields = RecordFields,
+  S extends string = string,
+  L = unknown,
+> {
+  /** @internal */
+  readonly thread: StageThread;
+  /** @internal Its key; -1 while the object stands for none. */
+  name = -1;
+  /** @internal How often the object has stood for a connection. */
+  turn = 0;
+  /** @internal Where its record begins. */
+  at = 0;
+  /** @internal */
+  now: State;
+  /** @internal */
+  todo = 0;
+  /** @internal The packet's own event. */
+  event = Event.None;
+  /** @internal The number of `sent` and `posted`. */
+  value = 0;
+  /** @internal The error of `failed`. */
+  error: Error | undefined = undefined;
+  /** @internal Bytes at hand: where they are. */
+  chunk = NO_CHUNK;
+  /** @internal */
+  start = 0;
+  /** @internal */
+  length = 0;
+  /** @internal */
+  action = Action.None;
+  /** @internal Where it is handed to. */
+  target: StageInfo | undefined = undefined;
+  /** @internal */
+  targetState = NONE;
+  /** @internal Where it goes with Action.Enter. */
+  next: State | undefined = undefined;
+  /** @internal Its document, where a handler has seen it. */
+  documentBlock: Block | undefined = undefined;
+  /** @internal Handlers called since its packet was taken. */
+  calls = 0;
+  /** @internal A native stage may have brought messages that nobody was told yet. */
+  brought = false;
+  /** @internal */
+  began = 0;
+
+  private readonly view: RecordView;
+
+  /** @internal */
+  constructor(thread: StageThread) {
+    this.thread = thread;
+    this.now = thread.machine.initial;
+    this.view = new thread.View();
+  }
+
+  get key(): number {
+    this.check();
+    return this.name;
+  }
+
+  get state(): S {
+    this.check();
+    return this.now.name as S;
+  }
+
+  get stage(): string {
+    this.check();
+    return this.thread.stage.name;
+  }
+
+  get record(): RecordOf<R> {
+    this.check();
+    return this.view as unknown as RecordOf<R>;
+  }
+
+  get local(): L {
+    this.check();
+    return this.thread.localOf(this) as L;
+  }
+
+  get handle(): KeyedSocket | undefined {
+    const id = this.handleId;
+    if (id === 0) return undefined;
+    return handleFor(this.thread.lane, id, this.name, Kind.Receive) as TcpSocket<'packet'>;
+  }
+
+  get remoteAddress(): string | undefined {
+    return this.remote()?.address;
+  }
+
+  get remotePort(): number | undefined {
+    return this.remote()?.port;
+  }
+
+  get document(): StageDocument | undefined {
+    this.check();
+    return StageDocument.of(this);
+  }
+
+  get documents(): StageDocument[] {
+    this.check();
+    return StageDocument.all(this);
+  }
+
+  get batch(): StageBatch | undefined {
+    this.check();
+    return StageBatch.of(this);
+  }
+
+  open(
+    path: string | Buffer | URL | number,
+    flags: string | number = 'r',
+    options: FileOptions = {},
+  ): Operation<FileHandle> {
+    this.check();
+    return this.thread.lane.port.open(path, flags, { ...options, key: undefined });
+  }
+
+  get bufferedAmount(): number {
+    const handle = this.handleId;
+    return handle === 0 ? 0 : this.thread.lane.outgoing.bytes(handle);
+  }
+
+  send(data: Data | readonly Data[]): boolean {
+    const handle = this.socket('send');
+    validate.data(data, 'data');
+    const { lane } = this.thread;
+    const { memory, outgoing } = lane;
+    if (!memory.stage(data, false, outgoing.mayExceed(handle))) throw outOfBuffers();
+    if (memory.stagedBytes === 0) return outgoing.isBelow(handle);
+    lane.ensure(memory.stagedRecords);
+    const below = outgoing.add(handle, memory.stagedBytes);
+    const quiet = this.now.sent === undefined ? SubmissionFlag.Quiet : 0;
+    const flags = below ? quiet : quiet | SubmissionFlag.Full;
+    const feeder = this.event === Event.Received ? handle : 0;
+    lane.submitStaged(Kind.Send, flags, handle, 0, 0, 0, 0, feeder);
+    const { bytes } = this.thread.records;
+    const place = this.at + Header.FLAGS;
+    bytes[place] = bytes[place]! | RecordFlag.Sent;
+    return below;
+  }
+
+  end(data?: Data | readonly Data[]): boolean {
+    if (data !== undefined) this.send(data);
+    const handle = this.socket('end');
+    const { lane } = this.thread;
+    lane.submit(Kind.Shutdown, SubmissionFlag.Quiet, handle, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+    return lane.outgoing.isBelow(handle);
+  }
+
+  unread(bytes: ArrayBufferView): void {
+    this.socket('unread');
+    const { lane, native, records } = this.thread;
+    lane.memory.check(validate.view(bytes, 'bytes'));
+    const { byteLength } = bytes;
+    if (byteLength === 0) return;
+    const { words } = records;
+    const [stashed, held] = [(this.at + Header.STASHED) >>> 2, (this.at + Header.HELD) >>> 2];
+    const all = words[held]! + byteLength;
+    if (all > MOST_UNREAD) {
+      const about = `at most ${MOST_UNREAD} bytes, those given back before among them`;
+      throw validate.outOfRange('bytes', about, all);
+    }
+    const result = native.unread(this.name, asBytes(bytes), words[held]! > 0);
+    if (result < 0) throw outOfBuffers();
+    words[stashed] = words[stashed]! + byteLength;
+    words[held] = all;
+  }
+
+  post(value = 0): void {
+    this.check();
+    validate.number(value, 'value');
+    if (!this.thread.lane.post(this.name, value)) throw queueFull();
+  }
+
+  timeout(milliseconds: number): void {
+    this.check();
+    if (!(validate.number(milliseconds, 'milliseconds') >= 0 && milliseconds <= LONGEST)) {
+      throw validate.outOfRange('milliseconds', `>= 0 && <= ${LONGEST}`, milliseconds);
+    }
+    setDeadline(this.thread, this, milliseconds === 0 ? 0 : monotonic() + milliseconds);
+  }
+
+  enter(state: NoInfer<S>): Transition {
+    this.leaving('enter');
+    const { machine, stage } = this.thread;
+    const next = machine.indexes.get(validate.string(state, 'state'));
+    if (next === undefined) throw unknownState(stage.name, this.now.name, this.name, state);
+    this.next = next;
+    this.action = Action.Enter;
+    return TRANSITION;
+  }
+
+  handOff(stage: string, options: HandOffOptions = {}): Transition {
+    this.leaving('handOff');
+    validate.options(options);
+    const target = this.thread.find(validate.string(stage, 'stage'));
+    if (target === undefined) throw unknownStage(stage, this.thread.stageNames());
+    this.targetState = stateIndex(this, target, options.state);
+    this.target = target;
+    this.action = Action.HandOff;
+    return TRANSITION;
+  }
+
+  reply(answer: Reply): Transition {
+    this.leaving('reply');
+    this.target = giveReply(this, answer);
+    this.targetState = NONE;
+    this.action = Action.HandOff;
+    return TRANSITION;
+  }
+
+  close(): Transition {
+    this.leaving('close');
+    this.action = Action.Close;
+    return TRANSITION;
+  }
+
+  [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    if (this.name < 0) return 'Connection {}';
+    const { key, stage, state } = this;
+    return `Connection ${show({ key, stage, state }, options)}`;
+  }
+
+  // ---- for the thread
+
+  /** @internal Stands for the connection of that name from now on. */
+  bind(key: number, at: number): void {
+    this.turn++;
+    this.name = key;
+    this.at = at;
+    this.view.key = key;
+    this.view.at = at;
+    this.todo = 0;
+    this.event = Event.None;
+    this.calls = 0;
+    this.brought = false;
+    this.action = Action.None;
+    this.error = undefined;
+  }
+
+  /** @internal Stands for none. */
+  unbind(): void {
+    this.name = -1;
+    this.view.key = -1;
+    this.target = undefined;
+    this.error = undefined;
+    if (this.documentBlock === undefined) return;
+    this.thread.lane.memory.endLoan(this.documentBlock);
+    this.documentBlock = undefined;
+  }
+
+  /** @internal The bytes at hand. */
+  bytesAtHand(): Buffer {
+    return this.thread.lane.memory.lend(this.chunk, this.start, this.length);
+  }
+
+  /** @internal */
+  get flags(): number {
+    return this.thread.records.bytes[this.at + Header.FLAGS]!;
+  }
+
+  /** @internal */
+  get handleId(): number {
+    this.check();
+    return handleAt(this.thread.records.words, (this.at + Header.HANDLE) >>> 2);
+  }
+
+  private check(): void {
+    if (this.thread.records.words[this.at >>> 2] !== this.name) throw connectionReleased();
+  }
+
+  private socket(what: string): number {
+    const handle = this.handleId;
+    if ((this.flags & RecordFlag.Closing) !== 0) throw invalidState('The connection is closed');
+    if (handle === 0) throw invalidState(`${what}() is for connections; this is a task`);
+    return handle;
+  }
+
+  private leaving(what: string): void {
+    this.check();
+    if ((this.flags & RecordFlag.Closing) !== 0) throw invalidState('The connection is closed');
+    if (this.action === Action.None) return;
+    throw invalidState(
+      `${what}() comes after enter(), handOff(), reply() or close() in the same handler`,
+    );
+  }
+
+  private remote(): { address: string; port: number } | undefined {
+    const handle = this.handleId;
+    if (handle === 0) return undefined;
+    const address = this.thread.native.address(handle, true);
+    return typeof address === 'number' ? undefined : address;
+  }
+}
+
+/** What the record's STATE says while the connection is on its way. */
+function stateIndex(c: Connection, target: StageInfo, state: string | undefined): number {
+  if (state === undefined) return NONE;
+  const index = target.states.indexOf(validate.string(state, 'options.state'));
+  if (index < 0 || target.native) throw unknownState(target.name, '(handOff)', c.name, state);
+  return IN_TRANSIT | index;
+}

@@ -1,0 +1,258 @@
+/**
+ * Documents that a native stage brings, and the answers it takes back.
+ */
+import { handleAt, LibraryError, NO_CHUNK } from '../../native/binding';
+import { invalidState, outOfBuffers, systemError } from '../../support/errors';
+import type { FileChunkOptions } from '../../api';
+import { File } from '../../handles/file';
+import { reopen } from '../../handles/opening';
+import type { Operation } from '../../await/operation';
+import { asBytes, type Block, type Data } from '../../thread/memory';
+import * as validate from '../../support/validate';
+import type * as api from '../api';
+import type { Reply } from '../api';
+import { connectionReleased, Header, RecordFlag } from '../record/record';
+import type { StageInfo } from '../definition/plan';
+import type { StageThread } from './thread';
+
+/** The connection whose document it is: lib/stage/run/connection.ts. */
+interface Owner {
+  readonly thread: StageThread;
+  readonly name: number;
+  /** Where its record begins. */
+  readonly at: number;
+  /** Its record's flags. */
+  readonly flags: number;
+  /** How often the object has stood for a connection. */
+  readonly turn: number;
+  /** Its key; throws where the object stands for none. */
+  readonly key: number;
+  /** The document's memory, where a handler has seen it. */
+  documentBlock: Block | undefined;
+}
+
+/** The StageDocument of lib/stage/api.ts. */
+export class StageDocument implements api.StageDocument {
+  readonly length: number;
+  readonly number: number;
+  readonly inFile: boolean;
+  readonly error: Error | undefined;
+  private readonly chunk: number;
+  private readonly start: number;
+  /** Where it, or the first of those that came together, begins, and how long they all are. */
+  private readonly block: number;
+  private readonly blockLength: number;
+  private readonly file: number;
+  private readonly connection: Owner;
+  private readonly turn: number;
+
+  /** `parts`: start and length of those that came together; `index`: of this one among them. */
+  private constructor(c: Owner, flags: number, parts?: Uint32Array, index = 0) {
+    const { words, numbers } = c.thread.records;
+    this.connection = c;
+    this.turn = c.turn;
+    this.inFile = (flags & RecordFlag.DocumentInFile) !== 0;
+    this.length = numbers[(c.at + Header.DOCUMENT_LENGTH) >>> 3]!;
+    this.number = words[(c.at + Header.NUMBER) >>> 2]!;
+    this.chunk = words[(c.at + Header.DOCUMENT_CHUNK) >>> 2]!;
+    this.start = words[(c.at + Header.DOCUMENT_START) >>> 2]!;
+    this.file = handleAt(words, (c.at + Header.DOCUMENT_CHUNK) >>> 2);
+    const lost = !this.inFile && this.chunk === NO_CHUNK && this.start !== 0;
+    this.error = lost ? systemError(-this.start, 'write', {}) : undefined;
+    this.block = this.start;
+    this.blockLength = this.length;
+    if (parts === undefined) return;
+    const last = parts.length - 2;
+    this.number -= last / 2 - index;
+    this.start += parts[2 * index]!;
+    this.length = parts[2 * index + 1]!;
+    this.blockLength = parts[last]! + parts[last + 1]!;
+  }
+
+  /** @internal The first one. */
+  static of(c: Owner): StageDocument | undefined {
+    const { flags } = c;
+    if ((flags & RecordFlag.HasDocument) === 0) return undefined;
+    return new StageDocument(c, flags, partsOfDocument(c));
+  }
+
+  /** @internal The same, whatever came with it. */
+  static first(c: Owner): StageDocument | undefined {
+    const { flags } = c;
+    return (flags & RecordFlag.HasDocument) === 0 ? undefined : new StageDocument(c, flags);
+  }
+
+  /** @internal All that came together. */
+  static all(c: Owner): StageDocument[] {
+    const { flags } = c;
+    if ((flags & RecordFlag.HasDocument) === 0) return [];
+    const parts = partsOfDocument(c);
+    return Array.from(
+      { length: parts === undefined ? 1 : parts.length / 2 },
+      (_, index) => new StageDocument(c, flags, parts, index),
+    );
+  }
+
+  get bytes(): Buffer | undefined {
+    this.check();
+    if (this.inFile) return undefined;
+    if (this.length === 0) return Buffer.alloc(0);
+    const offset = this.start - this.block;
+    return this.lend().bytes.subarray(offset, offset + this.length);
+  }
+
+  open(): Operation<File<'await'>> {
+    this.check();
+    const { lane, native } = this.connection.thread;
+    const open = this.inFile && native.handleInfo(this.file) !== undefined;
+    if (!open) throw fileGone();
+    return reopen(lane, this.file) as Operation<File<'await'>>;
+  }
+
+  async *chunks(options: FileChunkOptions = {}): AsyncGenerator<Buffer, void, undefined> {
+    if (!this.inFile) {
+      this.check();
+      if (this.length === 0) return;
+      const { memory } = this.connection.thread.lane;
+      yield options.lend === true
+        ? this.bytes!
+        : memory.copyOut(this.chunk, this.start, this.length);
+      return;
+    }
+    const file = await this.open();
+    try {
+      yield* file.chunks({ length: this.length, ...options });
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** @internal The first `length` bytes of the block. */
+  together(length: number): Buffer {
+    this.check();
+    return this.lend(length).bytes.subarray(0, length);
+  }
+
+  /** Of documents that came together all at once. `all`: how long they are, where that is known. */
+  private lend(all?: number): Block {
+    const { connection: c, chunk, block } = this;
+    const { memory } = c.thread.lane;
+    const lent = c.documentBlock;
+    if (lent?.chunk === chunk && lent.start === block) return lent;
+    if (lent !== undefined) memory.endLoan(lent);
+    const size = all ?? c.thread.native.documentBatch(c.name) % TWO_32;
+    const length = Math.max(this.blockLength, size);
+    return (c.documentBlock = memory.lendFirst(chunk, block, length));
+  }
+
+  /** Throws when the handler is over, or there are no bytes. */
+  private check(): void {
+    void this.connection.key;
+    if (this.connection.turn !== this.turn) throw connectionReleased();
+    if (this.error !== undefined) throw this.error;
+  }
+}
+
+/** 2 to the 32nd: a number above it is beside one below. */
+const TWO_32 = 0x1_0000_0000;
+
+/**
+ * Documents that came together, as one. Valid as long as their connection's handler.
+ * What its public members do stands in lib/stage/api.ts.
+ */
+export class StageBatch implements api.StageBatch {
+  readonly length: number;
+  private readonly size: number;
+
+  private constructor(
+    private readonly first: StageDocument,
+    counted: number,
+  ) {
+    this.length = Math.floor(counted / TWO_32);
+    this.size = counted % TWO_32;
+  }
+
+  /** @internal */
+  static of(c: Owner): StageBatch | undefined {
+    const first = StageDocument.first(c);
+    return first && new StageBatch(first, c.thread.native.documentBatch(c.name));
+  }
+
+  get bytes(): Buffer | undefined {
+    return this.size === 0 ? undefined : this.first.together(this.size);
+  }
+}
+
+/** Undefined where a document comes alone. */
+function partsOfDocument(c: Owner): Uint32Array | undefined {
+  return c.thread.pipelined ? c.thread.native.documentParts(c.name) : undefined;
+}
+
+function fileGone(): Error {
+  return invalidState('The document does not lie in a file');
+}
+
+/** Gives native code the answer that goes out when the connection is back; the stage that sends it. */
+export function giveReply(c: Owner, reply: Reply): StageInfo {
+  const [header, file] = partsOf(c, reply);
+  const { lane, native } = c.thread;
+  if (ArrayBuffer.isView(header)) lane.memory.check(header);
+  const bytes = header === undefined ? undefined : bytesOf(header);
+  const length = bytes?.byteLength ?? 0;
+  const size = file === undefined ? 0 : sizeOf(file);
+  if (length > 0) {
+    // A connection has one answer at a time: those of others are no reason to refuse it (rule M7).
+    if (!lane.memory.take(length, true)) throw outOfBuffers();
+    lane.memory.bytes(lane.memory.chunk).set(bytes!, lane.memory.start);
+  }
+  const chunk = length > 0 ? lane.memory.chunk : NO_CHUNK;
+  const start = length > 0 ? lane.memory.start : 0;
+  const result = native.reply(c.name, chunk, start, length, file?.id ?? 0, 0, size);
+  if (result === (LibraryError.NotSupported as number)) {
+    throw invalidState('Only a connection with the document of a native stage has a reply');
+  }
+  if (result < 0) throw systemError(result, 'reply', {});
+  file?.closeQuietly();
+  return c.thread.stages[result]!;
+}
+
+function partsOf(c: Owner, reply: Reply): [Data | undefined, File<'await'> | undefined] {
+  if (Array.isArray(reply)) {
+    if (c.thread.pipelined && !reply.some((part) => part instanceof File)) {
+      return [eachOf(c, reply as readonly Data[]), undefined];
+    }
+    const [header, file] = reply as unknown as readonly [Data, File<'await'>];
+    return [header, checkFile(file)];
+  }
+  if (reply instanceof File) return [undefined, checkFile(reply)];
+  return [reply as Data, undefined];
+}
+
+/** The answers to documents that came together, in their order. */
+function eachOf(c: Owner, answers: readonly Data[]): Uint8Array {
+  const wanted = (partsOfDocument(c)?.length ?? 2) / 2;
+  if (answers.length !== wanted) {
+    throw validate.invalidValue('answer', `must have one part for each of ${wanted}`, answers);
+  }
+  const { memory } = c.thread.lane;
+  for (const answer of answers) if (ArrayBuffer.isView(answer)) memory.check(answer);
+  return Buffer.concat(answers.map(bytesOf));
+}
+
+function checkFile(file: unknown): File<'await'> {
+  if (!(file instanceof File)) throw validate.invalidType('answer', 'an open File', file);
+  file.assertOpen();
+  return file as File<'await'>;
+}
+
+function bytesOf(data: Data): Uint8Array {
+  validate.data(data, 'answer');
+  return typeof data === 'string' ? Buffer.from(data) : asBytes(data);
+}
+
+function sizeOf(file: File<'await'>): number {
+  const size = file.lane.native.fileSize(file.id);
+  if (size === (LibraryError.HandleClosed as number)) throw invalidState('The file is closed');
+  if (size < 0) throw validate.invalidValue('answer', 'must be a regular file', file);
+  return size;
+}

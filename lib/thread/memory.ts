@@ -1,0 +1,513 @@
+/**
+ * The port's memory as this thread sees it: blocks of the pool as ArrayBuffers, and the copies a
+ * program's own memory needs.
+ *
+ * The kernel only ever touches pool memory (rule O2). `ArrayBuffer.prototype.transfer()` and the
+ * transfer list of `postMessage` can detach a program's own memory while the kernel writes to it,
+ * and no Node-API call can forbid that; pool memory can't be transferred.
+ *
+ * What the program sees is one ArrayBuffer for each block, never for a chunk: whoever clones
+ * `view.buffer` gets no bytes of another connection. Blocks that are lent over and over keep theirs,
+ * because a new external ArrayBuffer costs 1 µs and its collection as much again; one that the
+ * program owns has its own, which is detached when it is released, so that no late write reaches
+ * the next owner.
+ */
+import type { Data } from '../api';
+import { COPY_BLOCK, NO_CHUNK, type NativeLane } from '../native/binding';
+import { bufferReleased, outOfBuffers } from '../support/errors';
+import { ReadMemory } from './read-memory';
+import * as validate from '../support/validate';
+import { KeptBuffers } from '../support/warnings';
+
+export type { Data };
+
+interface Chunk {
+  /** All of it, for copies in and out: no program ever sees it. */
+  readonly bytes: Buffer;
+  readonly blockSize: number;
+  /** Blocks that are, or were, lent to the program, by their place in the chunk. */
+  readonly lent: (Block | undefined)[];
+}
+
+/** The thread whose memory it is: lib/thread/lane.ts. */
+interface Owner {
+  readonly native: NativeLane;
+  readonly closed: boolean;
+  /** Releases pool memory after what was submitted before. */
+  release(chunk: number, start: number): void;
+}
+
+/** A block, or the first part of one, as the program sees it. */
+export class Block {
+  /** Whether the program may use it: it is lent, or the program's own. */
+  live = true;
+  /** Given out by `allocate` or `keep`: the program is to release it. */
+  owned = false;
+  /** A receive buffer that the program keeps. */
+  kept = false;
+  /** Whether an operation was given some of it. */
+  used = false;
+
+  constructor(
+    readonly memory: Memory,
+    readonly chunk: number,
+    readonly start: number,
+    readonly bytes: Buffer,
+  ) {
+    blocks.set(bytes.buffer, this);
+  }
+}
+
+/** Of all ports: memory of one is copied before another one sends it. */
+const blocks = new WeakMap<ArrayBufferLike, Block>();
+
+const HIGH = 2 ** 32;
+/** Greatest piece of own memory copied at once. */
+export const LARGEST_COPY = 64 * 1024 * 1024;
+/** Greatest copy that shares a block with others: a larger one takes a block of its own. */
+const LARGEST_SHARED = COPY_BLOCK / 4;
+/** Blocks up to this size keep their ArrayBuffers when documents in them are lent, */
+const LARGEST_KEPT = 256 * 1024;
+/** as long as they are no more than this together. */
+const MOST_KEPT = 32 * 1024 * 1024;
+/** Blocks of the pool are of this size, or it doubled so many times. */
+const SMALLEST_BLOCK = 4096;
+/** What copies in a shared block begin at a multiple of. */
+const ALIGNMENT = 8;
+/** As many slices as one operation of the kernel takes (IOV_MAX). */
+const MOST_SLICES = 1024;
+/** Slices in a record behind the first. */
+export const SLICES_IN_RECORD = 5;
+
+export class Memory {
+  /** Where the memory that was last located, allocated or staged is. */
+  chunk = 0;
+  start = 0;
+
+  /** Slices staged for the next submission: chunk, start, bytes of each. */
+  readonly slices = new Uint32Array(3 * MOST_SLICES);
+  sliceCount = 0;
+  stagedBytes = 0;
+  /**
+   * Whether the staged slices are copies in blocks of their own, which the native side releases with
+   * the final packet.
+   */
+  stagedCopy = false;
+
+  /** The block that small copies share, and how much of it is taken. */
+  private copyChunk = NO_CHUNK;
+  private copyStart = 0;
+  private copied = COPY_BLOCK;
+  /** Whether what is staged may be copied beyond the memory limit. */
+  private beyond = false;
+
+  /**
+   * Whether submissions name pool memory that native code has not been told of yet. It takes their
+   * use of it when it is; until then nothing may be released that they could mean (rule O2).
+   */
+  pending = false;
+
+  readonly lane: Owner;
+  /** For reads of files, which wait for it. */
+  readonly reads = new ReadMemory(this);
+  private readonly native: NativeLane;
+  private readonly chunks: (Chunk | undefined)[] = [];
+  private readonly owned = new Set<Block>();
+  private readonly kept = new KeptBuffers();
+  /** `COMPLETION_PORT_CHECK=memory`: what was lent is revoked. */
+  private readonly checked: boolean;
+  /** Of ArrayBuffers that blocks of documents keep. */
+  private keptBytes = 0;
+  private lastBuffer: ArrayBufferLike | undefined;
+  private lastBlock: Block | undefined;
+
+  constructor(lane: Owner) {
+    this.lane = lane;
+    this.native = lane.native;
+    this.checked = lane.native.checked;
+  }
+
+  // ---- what no program sees
+
+  /** All bytes of a chunk: to copy from and to, never to be given out. */
+  bytes(index: number): Buffer {
+    return (this.chunks[index] ?? this.load(index)).bytes;
+  }
+
+  /** A Buffer of its own: not from Node's pool either, whose memory small Buffers share. */
+  copyOut(chunk: number, start: number, length: number): Buffer {
+    const own = Buffer.allocUnsafeSlow(length);
+    own.set(this.bytes(chunk).subarray(start, start + length));
+    return own;
+  }
+
+  /**
+   * Takes `size` bytes; false when the memory limit is reached. `beyond`: it is no reason, unless
+   * that is more by itself (rule M7).
+   */
+  take(size: number, beyond = false): boolean {
+    const place = this.native.allocate(size, beyond);
+    if (place < 0) return false;
+    this.chunk = Math.floor(place / HIGH);
+    this.start = place % HIGH;
+    return true;
+  }
+
+  /** Whether `size` bytes are within the memory limit by themselves. */
+  mayEverTake(size: number): boolean {
+    const block = 2 ** Math.ceil(Math.log2(Math.max(size, SMALLEST_BLOCK)));
+    return block <= this.native.memoryLimit;
+  }
+
+  /** Gives back what no program has seen and no operation uses. */
+  give(chunk: number, start: number): void {
+    if (!this.lane.closed) this.native.release(chunk, start);
+  }
+
+  // ---- lending
+
+  /** Lends a part of a block that the port has filled, until `takeBack`. */
+  lend(index: number, start: number, length: number): Buffer {
+    const chunk = this.chunks[index] ?? this.load(index);
+    const at = Math.floor(start / chunk.blockSize);
+    const block = (chunk.lent[at] ??= this.exposeExactly(
+      index,
+      at * chunk.blockSize,
+      chunk.blockSize,
+    ));
+    block.live = true;
+    const from = start - block.start;
+    return block.bytes.subarray(from, from + length);
+  }
+
+  /** The program's time with it is over: operations that were given it go on. */
+  takeBack(chunk: number, start: number): void {
+    this.forget(chunk, start);
+    this.lane.release(chunk, start);
+  }
+
+  /** The same, where the block itself has gone on to an operation or another thread. */
+  forget(index: number, start: number): void {
+    const chunk = this.chunks[index];
+    if (chunk === undefined) return;
+    const at = Math.floor(start / chunk.blockSize);
+    const block = chunk.lent[at];
+    if (block === undefined) return;
+    if (this.checked) chunk.lent[at] = undefined;
+    this.endLoan(block);
+  }
+
+  /** What is lent becomes the program's own. */
+  keep(index: number, start: number, length: number): Buffer {
+    const view = this.lend(index, start, length);
+    const block = blocks.get(view.buffer)!;
+    const { blockSize, lent } = this.chunks[index]!;
+    // Its ArrayBuffer ends with the release, and is not lent again.
+    lent[Math.floor(start / blockSize)] = undefined;
+    this.own(block);
+    block.kept = true;
+    this.kept.add(this.lane);
+    return view;
+  }
+
+  /** Lends no more than `length` bytes, until `endLoan`. */
+  exposeExactly(chunk: number, start: number, length: number): Block {
+    const memory = Buffer.from(this.native.expose(chunk, start, length));
+    return new Block(this, chunk, start, memory);
+  }
+
+  /**
+   * The same, from the beginning of a block. Small blocks keep their ArrayBuffer, which holds nothing
+   * behind the bytes: with a new one for each, V8 marks its whole heap again and again to have
+   * the old ones freed, since it counts their bytes as memory that they keep.
+   */
+  lendFirst(index: number, start: number, length: number): Block {
+    const chunk = this.chunks[index] ?? this.load(index);
+    const { blockSize, lent } = chunk;
+    if (this.checked || start % blockSize !== 0 || blockSize > LARGEST_KEPT) {
+      return this.exposeExactly(index, start, length);
+    }
+    const at = start / blockSize;
+    let block = lent[at];
+    if (block === undefined) {
+      if (this.keptBytes + blockSize > MOST_KEPT) return this.exposeExactly(index, start, length);
+      this.keptBytes += blockSize;
+      block = lent[at] = this.exposeExactly(index, start, blockSize);
+    }
+    block.bytes.fill(0, length);
+    block.live = true;
+    return block;
+  }
+
+  /** What was lent may not be used any more. */
+  endLoan(block: Block): void {
+    block.live = false;
+    if (this.checked) this.revoke(block);
+  }
+
+  /**
+   * The program may not use it any more; and can't. V8 compiles loops over typed arrays on the
+   * assumption that no ArrayBuffer of the thread was ever detached, and they take half as long again
+   * from the first time on: hence only for what the program owned.
+   */
+  private revoke(block: Block): void {
+    block.live = false;
+    if (!this.lane.closed) this.native.revoke(block.bytes.buffer);
+  }
+
+  /** Whether what was lent may be written to again: no operation was given it, or none has it now. */
+  mayReuse(block: Block): boolean {
+    if (this.checked) return false;
+    return !block.used || (!this.pending && !this.native.isUsed(block.chunk, block.start));
+  }
+
+  // ---- what the program owns
+
+  allocate(size: number): Buffer {
+    if (!this.take(size)) throw outOfBuffers();
+    const block = this.exposeExactly(this.chunk, this.start, size);
+    this.own(block);
+    return block.bytes;
+  }
+
+  release(view: ArrayBufferView): void {
+    const block = this.ownBlock(view);
+    this.disown(block);
+    this.lane.release(block.chunk, block.start);
+  }
+
+  /** The block of memory that is the program's own; throws for any other. */
+  ownBlock(view: ArrayBufferView): Block {
+    const block = blocks.get(view.buffer);
+    if (block === undefined || block.memory !== this) {
+      throw validate.invalidValue('buffer', 'is not memory of this completion port', view);
+    }
+    if (!block.live) throw bufferReleased();
+    if (!block.owned) {
+      throw validate.invalidValue('buffer', 'is lent, and goes back by itself', view);
+    }
+    return block;
+  }
+
+  /** Gives back what of `data` is the program's own, after the operations submitted before. */
+  releaseAll(data: Data | readonly Data[]): void {
+    for (const part of Array.isArray(data) ? (data as readonly Data[]) : [data as Data]) {
+      const block = ArrayBuffer.isView(part) ? blocks.get(part.buffer) : undefined;
+      if (block?.memory === this && block.live && block.owned)
+        this.release(part as ArrayBufferView);
+    }
+  }
+
+  /** The thread leaves, and the port goes on: others get what was this thread's. */
+  revokeAll(): void {
+    for (const block of this.owned) this.disown(block);
+  }
+
+  private own(block: Block): void {
+    block.owned = true;
+    this.owned.add(block);
+  }
+
+  private disown(block: Block): void {
+    block.owned = false;
+    if (block.kept) this.kept.count--;
+    this.owned.delete(block);
+    this.revoke(block);
+  }
+
+  // ---- submitting
+
+  /** Throws for memory that was released. */
+  check(view: ArrayBufferView): void {
+    const block = blocks.get(view.buffer);
+    if (block !== undefined && !block.live) throw bufferReleased();
+  }
+
+  /**
+   * Whether `view` lies in this port's memory; sets `chunk` and `start`. Throws for memory that was
+   * released. What is found is for an operation that is submitted now.
+   */
+  locate(view: ArrayBufferView): boolean {
+    const memory = view.buffer;
+    if (memory !== this.lastBuffer) {
+      const block = blocks.get(memory);
+      if (block === undefined) return false;
+      this.lastBuffer = memory;
+      this.lastBlock = block;
+    }
+    const block = this.lastBlock!;
+    if (!block.live) throw bufferReleased();
+    if (block.memory !== this) return false;
+    block.used = true;
+    this.chunk = block.chunk;
+    this.start = block.start + view.byteOffset;
+    return true;
+  }
+
+  /** Records the staged slices take in the submission array. */
+  get stagedRecords(): number {
+    return 1 + Math.max(0, Math.ceil((this.sliceCount - 1) / SLICES_IN_RECORD));
+  }
+
+  /**
+   * Prepares the slices of one submission: pool memory as it is; when any of `data` is the
+   * program's own, a copy of all of it. False when there is no memory for the copy. `aligned`: a copy
+   * is to begin at a multiple of 4,096. `beyond`: as of `take`.
+   */
+  stage(data: Data | readonly Data[], aligned = false, beyond = false): boolean {
+    this.beyond = beyond;
+    this.sliceCount = 0;
+    this.stagedBytes = 0;
+    this.stagedCopy = false;
+    const shared = aligned ? 0 : LARGEST_SHARED;
+    if (!Array.isArray(data)) return this.stageOne(data as Data, shared);
+    for (const part of data as readonly Data[]) {
+      if (!ArrayBuffer.isView(part) || !this.locate(part)) return this.copyAll(data, shared);
+      if (this.sliceCount === MOST_SLICES) return this.copyAll(data, shared);
+      if (part.byteLength > 0) this.addSlice(part.byteLength);
+    }
+    return true;
+  }
+
+  /** A copy outside of the port's memory: the program may change its own, or release the port's. */
+  copyOf(data: Data | readonly Data[]): Buffer {
+    const parts = (Array.isArray(data) ? data : [data]) as readonly Data[];
+    const copied = parts.map((part) => {
+      if (typeof part === 'string') return Buffer.from(part);
+      this.check(part);
+      return asBytes(part);
+    });
+    return Buffer.concat(copied);
+  }
+
+  /** Prepares memory to read into; false when any of it is not the pool's, or it is too much. */
+  stageInPlace(views: readonly ArrayBufferView[]): boolean {
+    this.resetStage();
+    for (const view of views) {
+      if (this.sliceCount === MOST_SLICES || !this.locate(view)) return false;
+      if (view.byteLength > 0) this.addSlice(view.byteLength);
+    }
+    return true;
+  }
+
+  /** Prepares one slice at `chunk` and `start`. */
+  addSlice(bytes: number): void {
+    const at = this.sliceCount++ * 3;
+    this.slices[at] = this.chunk;
+    this.slices[at + 1] = this.start;
+    this.slices[at + 2] = bytes;
+    this.stagedBytes += bytes;
+  }
+
+  resetStage(): void {
+    this.sliceCount = 0;
+    this.stagedBytes = 0;
+    this.stagedCopy = false;
+  }
+
+  /** Nothing of what is staged is submitted: copies go back. */
+  unstage(): false {
+    for (let at = 0; this.stagedCopy && at < this.sliceCount * 3; at += 3) {
+      this.give(this.slices[at]!, this.slices[at + 1]!);
+    }
+    this.resetStage();
+    return false;
+  }
+
+  /** `shared`: greatest copy that shares a block. */
+  private stageOne(data: Data, shared: number): boolean {
+    if (typeof data === 'string') return this.copyString(data, shared);
+    const here = this.locate(data);
+    const bytes = data.byteLength;
+    if (bytes === 0) return true;
+    if (!here) return bytes > LARGEST_COPY ? this.copyAll([data], shared) : this.copy(data, shared);
+    this.addSlice(bytes);
+    return true;
+  }
+
+  private copy(data: ArrayBufferView, shared: number): boolean {
+    if (!this.takeCopy(data.byteLength, shared)) return false;
+    this.bytes(this.chunk).set(asBytes(data), this.start);
+    return true;
+  }
+
+  private copyString(data: string, shared: number): boolean {
+    const bytes = Buffer.byteLength(data);
+    if (bytes === 0) return true;
+    if (bytes > LARGEST_COPY) return this.copyAll([Buffer.from(data)], shared);
+    if (!this.takeCopy(bytes, shared)) return false;
+    this.bytes(this.chunk).write(data, this.start, bytes);
+    return true;
+  }
+
+  private copyAll(data: readonly Data[], shared: number): boolean {
+    this.resetStage();
+    const parts = data.map((part) => (typeof part === 'string' ? Buffer.from(part) : part));
+    for (const part of parts) this.check(part);
+    let left = parts.reduce((sum, part) => sum + part.byteLength, 0);
+    this.beyond &&= left <= this.native.memoryLimit;
+    // Either all pieces have blocks of their own, or the only one shares one.
+    const most = left > shared ? 0 : shared;
+    let room = 0;
+    for (const part of parts) {
+      const source = asBytes(part);
+      for (let from = 0; from < source.length;) {
+        if (room === 0) {
+          room = Math.min(left, LARGEST_COPY);
+          if (!this.takeCopy(room, most)) return this.unstage();
+        }
+        const piece = source.subarray(from, from + room);
+        this.bytes(this.chunk).set(piece, this.start);
+        this.start += piece.length;
+        from += piece.length;
+        room -= piece.length;
+        left -= piece.length;
+      }
+    }
+    return true;
+  }
+
+  private takeCopy(bytes: number, shared: number): boolean {
+    const own = bytes > shared;
+    if (!(own ? this.take(bytes, this.beyond) : this.share(bytes))) return false;
+    this.addSlice(bytes);
+    this.stagedCopy = own;
+    return true;
+  }
+
+  /**
+   * Takes `bytes` of the block that small copies share. Whoever has a part of it uses the block, so
+   * it goes back when the last of them is done, and the copies follow their size.
+   */
+  private share(bytes: number): boolean {
+    if (this.copied + bytes > COPY_BLOCK && !this.nextCopyBlock()) return false;
+    this.chunk = this.copyChunk;
+    this.start = this.copyStart + this.copied;
+    this.copied += Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+    return true;
+  }
+
+  private nextCopyBlock(): boolean {
+    const { copyChunk, copyStart } = this;
+    const place = this.native.copyBlock(this.pending, this.beyond);
+    if (place < 0) return false;
+    this.copyChunk = Math.floor(place / HIGH);
+    this.copyStart = place % HIGH;
+    this.copied = 0;
+    const another = this.copyChunk !== copyChunk || this.copyStart !== copyStart;
+    if (another && copyChunk !== NO_CHUNK) this.lane.release(copyChunk, copyStart);
+    return true;
+  }
+
+  private load(index: number): Chunk {
+    const { memory, blockSize } = this.native.chunk(index);
+    const chunk: Chunk = { blockSize, bytes: Buffer.from(memory), lent: [] };
+    this.chunks[index] = chunk;
+    return chunk;
+  }
+}
+
+export function asBytes(view: ArrayBufferView): Uint8Array {
+  if (view instanceof Uint8Array) return view;
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}
