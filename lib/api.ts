@@ -218,6 +218,22 @@ export interface FileChunkOptions extends AwaitOptions {
   readonly lend?: boolean | undefined;
 }
 
+/** What `file.readLines` takes; `timeout` is for each read. */
+export interface ReadLinesOptions extends AwaitOptions {
+  /** Of the file. Default: `'utf8'`. */
+  readonly encoding?: BufferEncoding | null | undefined;
+  /** Where in the file to begin. Default: where the last read or write without a position ended. */
+  readonly position?: number | bigint | undefined;
+  /** Bytes to read at most. Default: up to the end of the file. */
+  readonly length?: number | undefined;
+  /**
+   * The greatest `length` of a line, in the units of strings; 1 to 536870888. The loop throws
+   * `ERR_LINE_TOO_LONG` where a longer one begins, and has no more of it in memory than that and one
+   * chunk. Default: 16777216.
+   */
+  readonly maxLength?: number | undefined;
+}
+
 /** The status of a file, as `fs.Stats` has it; times have fractions of milliseconds. */
 export interface FileStatus {
   /** Bytes. */
@@ -417,6 +433,15 @@ export interface FileHandle extends AwaitHandle {
    * reached the loop reads on one chunk at a time, in turn with others (rule M7).
    */
   chunks(options?: FileChunkOptions): AsyncLoop<Buffer>;
+  /**
+   * Reads the file line by line: `for await (const line of file.readLines())`. As FileHandle's
+   * readLines, lines come without the `\n`, `\r\n` or `\r` that ends them, and the last one needs no
+   * end. U+2028 and U+2029, which may stand in JSON, end no line; Node.js 24 takes them for ends.
+   * Unlike node:fs' it leaves the file open, and a line has a bound, `maxLength`.
+   *
+   * Reads ahead as `chunks` does, 4 times 64 KiB. Reads without a position go on where they were.
+   */
+  readLines(options?: ReadLinesOptions): AsyncLoop<string>;
 }
 
 /**
@@ -1217,6 +1242,7 @@ export type ErrorCode =
   | 'ERR_INVALID_ARG_VALUE'
   | 'ERR_INVALID_RETURN_VALUE'
   | 'ERR_INVALID_STATE'
+  | 'ERR_LINE_TOO_LONG'
   | 'ERR_MEMORY_LIMIT'
   | 'ERR_NOT_OVERLAPPED'
   | 'ERR_NOT_SUPPORTED'

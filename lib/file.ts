@@ -15,6 +15,7 @@ import { FileChunks } from './chunks';
 import { invalidState, outOfBuffers, type Subject } from './errors';
 import { answer, asNothing, asNumber, Handle, type Answer, type Style } from './handle';
 import type { Lane } from './lane';
+import { FileLines } from './lines';
 import { CopyBack } from './copy-back';
 import { LARGEST_COPY } from './memory';
 import { watchSignal, type Aftermath, type Decode, type OperationOptions } from './operation';
@@ -239,6 +240,11 @@ export class File<S extends Style = Style> extends Handle<S> {
   chunks(this: File<'await'>, options?: FileChunkOptions): api.AsyncLoop<Buffer> {
     this.assertAwaited('chunks');
     return new FileChunks(this, options);
+  }
+
+  readLines(this: File<'await'>, options?: api.ReadLinesOptions): api.AsyncLoop<string> {
+    this.assertAwaited('readLines');
+    return new FileLines(this, options);
   }
 
   /** @internal */

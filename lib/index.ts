@@ -64,6 +64,7 @@ export type {
   PositionOptions,
   PostedPacket,
   ReadFileOptions,
+  ReadLinesOptions,
   ReadOptions,
   ReceivedPacket,
   ReceiveOptions,

@@ -99,6 +99,11 @@ export function oneOf<T>(value: T, name: string, allowed: readonly T[]): T {
   throw invalidValue(name, `must be one of: ${allowed.map((a) => inspect(a)).join(', ')}`, value);
 }
 
+export function encoding(value: unknown, name: string): BufferEncoding {
+  if (typeof value === 'string' && Buffer.isEncoding(value)) return value;
+  throw invalidValue(name, 'is not an encoding', value);
+}
+
 export function signal(value: unknown): AbortSignal | undefined {
   if (value === undefined) return undefined;
   if (typeof value !== 'object' || value === null || !('aborted' in value)) {

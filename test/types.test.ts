@@ -131,6 +131,12 @@ const right: Record<string, string> = {
     const size: number = (await file.stat()).size;
     const fd: number = keyedFile.fd + listener.fd + socket.fd;
     void [text, also, mtimeNs, size, fd];`,
+  'a file is read line by line': `
+    for await (const line of file.readLines({ encoding: 'latin1', maxLength: 80, position: 5n, signal })) {
+      line.toUpperCase();
+    }
+    await using lines: cp.AsyncLoop<string> = file.readLines();
+    void lines;`,
   'a connection is reset': `
     await socket.reset();
     const nothing: void = keyed.reset();
@@ -198,6 +204,8 @@ const right: Record<string, string> = {
 /** Programs that must not compile; what the compiler has to say. */
 const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a keyed file read whole': ['void keyedFile.readFile();', /'readFile' does not exist/],
+  'lines of a keyed file': ['keyedFile.readLines();', /'readLines' does not exist/],
+  'lines that are lent': ['file.readLines({ lend: true });', /'lend' does not exist/],
   'a pipeline that is awaited as a property': [
     'await pipeline.ready.then();',
     /'then' does not exist/,
