@@ -307,6 +307,9 @@ export interface BigIntFileStatus extends Pick<
   readonly birthtimeNs: bigint;
 }
 
+/** A time: a Date, or seconds since 1970, as a string too. Negative ones are before that. */
+export type FileTime = Date | number | string;
+
 /** What `file.stat` takes. */
 export interface StatOptions extends AwaitOptions {
   /** Whether the numbers are bigints, and the times in nanoseconds as well. Default: false. */
@@ -341,7 +344,7 @@ export type FileContents = Data | Iterable<Data> | AsyncIterable<Data>;
 export interface FileHandle extends AwaitHandle {
   readonly kind: 'file';
   /**
-   * The descriptor, for what node:fs alone can (`fs.fchmodSync(file.fd, 0o600)`); the file stays the
+   * The descriptor, for what other packages alone can, such as locks; the file stays the
    * port's. -1 when it is closed, and on Windows, where files of a port have none.
    */
   readonly fd: number;
@@ -400,6 +403,23 @@ export interface FileHandle extends AwaitHandle {
    * Reserves space on the device for `length` bytes from `position`, and lengthens the file to it.
    */
   allocate(position: number, length: number, options?: AwaitOptions): Operation<void>;
+  /**
+   * Sets the permission bits: a number, or octal digits. On Windows whether the owner may write is
+   * all there is, as for node:fs. fchmod on the pool, io_uring having none | fchmod |
+   * SetFileInformationByHandle. Like `chown` and `utimes` it is `ERR_ACCESS_DENIED` under Node.js's
+   * permission model.
+   */
+  chmod(mode: number | string, options?: AwaitOptions): Operation<void>;
+  /**
+   * Sets the owner and the group; -1 leaves one as it is. On Windows it succeeds and changes nothing,
+   * as for node:fs: there are no such numbers. fchown | fchown | nothing.
+   */
+  chown(uid: number, gid: number, options?: AwaitOptions): Operation<void>;
+  /**
+   * Sets when it was accessed and modified, to the microsecond as far as the file system has them.
+   * futimens | futimens | SetFileInformationByHandle.
+   */
+  utimes(atime: FileTime, mtime: FileTime, options?: AwaitOptions): Operation<void>;
   /** Size, times, owner, type: as `fs.Stats`, or `fs.BigIntStats`. */
   stat(options?: StatOptions & { readonly bigint?: false | undefined }): Operation<FileStatus>;
   stat(options: StatOptions & { readonly bigint: true }): Operation<BigIntFileStatus>;
@@ -486,6 +506,12 @@ export interface KeyedFile extends KeyedHandle {
   truncate(length?: number, options?: PacketOptions): void;
   /** An `allocated` packet answers. */
   allocate(position: number, length: number, options?: PacketOptions): void;
+  /** A `changed` packet answers. */
+  chmod(mode: number | string, options?: PacketOptions): void;
+  /** A `changed` packet answers. */
+  chown(uid: number, gid: number, options?: PacketOptions): void;
+  /** A `changed` packet answers. */
+  utimes(atime: FileTime, mtime: FileTime, options?: PacketOptions): void;
 }
 
 // ---- sockets
@@ -788,7 +814,7 @@ interface BasePacket<Type extends string> {
 
 /** An operation of a file is done. */
 export interface FilePacket extends BasePacket<
-  'read' | 'written' | 'synced' | 'truncated' | 'allocated'
+  'read' | 'written' | 'synced' | 'truncated' | 'allocated' | 'changed'
 > {
   readonly handle: KeyedFile;
   readonly accepted: undefined;

@@ -21,6 +21,7 @@ import { LARGEST_COPY } from './memory';
 import { watchSignal, type Aftermath, type Decode, type OperationOptions } from './operation';
 import { LateRead, type ReadBlock } from './reads';
 import { StatusBlock, STATUS_BYTES } from './status';
+import { mayChange } from './permission';
 import * as validate from './validate';
 import { readFile, writeFile } from './whole-file';
 
@@ -172,6 +173,21 @@ export class File<S extends Style = Style> extends Handle<S> {
     return this.request(Kind.Allocate, asNothing, options, position, length);
   }
 
+  chmod(mode: number | string, options?: OperationOptions): Answer<S, void> {
+    const bits = validate.fileMode(mode, 'mode');
+    return this.change(Kind.SetMode, options, bits);
+  }
+
+  chown(uid: number, gid: number, options?: OperationOptions): Answer<S, void> {
+    const [user, group] = [validate.owner(uid, 'uid'), validate.owner(gid, 'gid')];
+    return this.change(Kind.SetOwner, options, user, group);
+  }
+
+  utimes(atime: api.FileTime, mtime: api.FileTime, options?: OperationOptions): Answer<S, void> {
+    const accessed = validate.fileTime(atime, 'atime');
+    return this.change(Kind.SetTimes, options, accessed, validate.fileTime(mtime, 'mtime'));
+  }
+
   stat(
     this: File<'await'>,
     options?: OperationOptions & { readonly bigint?: false | undefined },
@@ -263,6 +279,17 @@ export class File<S extends Style = Style> extends Handle<S> {
 
   protected override describe(): Record<string, unknown> {
     return { path: this.path, ...super.describe() };
+  }
+
+  private change(
+    kind: Kind,
+    options: OperationOptions | undefined,
+    first: number,
+    second?: number,
+  ): Answer<S, void> {
+    this.assertOpen();
+    mayChange(this.path);
+    return this.request(kind, asNothing, options, first, second);
   }
 
   private readOwned(options: OwnedReadOptions): Answer<S, Buffer> {

@@ -33,6 +33,7 @@ export type {
   FileOptions,
   FilePacket,
   FileStatus,
+  FileTime,
   FiredPacket,
   Handle,
   HandlePacket,

@@ -131,6 +131,15 @@ const right: Record<string, string> = {
     const size: number = (await file.stat()).size;
     const fd: number = keyedFile.fd + listener.fd + socket.fd;
     void [text, also, mtimeNs, size, fd];`,
+  'what is known of a file is changed': `
+    await file.chmod('600', { signal, timeout: 5 });
+    await file.chown(-1, 5);
+    const time: cp.FileTime = new Date();
+    await file.utimes(time, 5.5);
+    const nothing: void = keyedFile.utimes('5', time, { tag: 5, quiet: true });
+    keyedFile.chmod(0o600);
+    keyedFile.chown(0, 0);
+    void nothing;`,
   'a file is read line by line': `
     for await (const line of file.readLines({ encoding: 'latin1', maxLength: 80, position: 5n, signal })) {
       line.toUpperCase();
@@ -162,7 +171,7 @@ const right: Record<string, string> = {
     for await (const packet of port.packets({ signal, timeout: 5 })) step(packet);`,
   'the types of packets can be listed': `
     const all: Record<cp.PacketType, true> = { accepted: true, read: true, written: true,
-      synced: true, truncated: true, allocated: true, closed: true, handedOff: true, abandoned: true,
+      synced: true, truncated: true, allocated: true, changed: true, closed: true, handedOff: true, abandoned: true,
       fired: true, posted: true, received: true, sent: true, ended: true, drain: true };
     void all;`,
   'an operation is a promise': `
@@ -204,6 +213,8 @@ const right: Record<string, string> = {
 /** Programs that must not compile; what the compiler has to say. */
 const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a keyed file read whole': ['void keyedFile.readFile();', /'readFile' does not exist/],
+  'a signal for a keyed chmod': ['keyedFile.chmod(0o600, { signal });', /'signal' does not exist/],
+  'a time in nanoseconds': ['void file.utimes(5n, 5n);', /'bigint' is not assignable/],
   'lines of a keyed file': ['keyedFile.readLines();', /'readLines' does not exist/],
   'lines that are lent': ['file.readLines({ lend: true });', /'lend' does not exist/],
   'a pipeline that is awaited as a property': [
