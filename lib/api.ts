@@ -574,6 +574,14 @@ export interface SocketState {
   /** Bytes that were given to `send` and its like and are not with the kernel yet. */
   readonly bufferedAmount: number;
   /**
+   * Bytes received by the connection, and bytes that the kernel took to be sent; what waits to be is
+   * `bufferedAmount`. They are the connection's: of all threads and ports that have had it. On a
+   * handle that is closed, or was handed off, what they were when this thread did that, or asked
+   * last where another did.
+   */
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  /**
    * `bufferedAmount` from which on it has enough to send: 1 MiB where `connect` or `listen` was told
    * nothing else. 4,096 sends are enough, too. The same in each thread.
    */
@@ -643,7 +651,9 @@ export interface SocketHandle extends AwaitHandle, SocketState {
   sendFile(file: FileHandle | KeyedFile, options?: SendFileOptions): Operation<number>;
   /**
    * Sends `data`, if any, and ends the sending side when everything queued before is sent; the peer
-   * then receives the end. Receiving goes on. shutdown(SHUT_WR).
+   * then receives the end. Receiving goes on. shutdown(SHUT_WR). Nothing else ends a side: where the
+   * peer has ended its own, the connection stays open until this is closed, as with `allowHalfOpen` of
+   * node:net.
    */
   end(data?: Data | readonly Data[], options?: AwaitOptions): Operation<void>;
   /**
@@ -694,11 +704,33 @@ export interface ListenerAddress {
   readonly family: 'IPv4' | 'IPv6';
 }
 
+/** What a listener has in both styles. */
+export interface ListenerState {
+  readonly kind: 'listener';
+  /** Whether it listens: until this thread closes it, or hands it off. */
+  readonly listening: boolean;
+  /**
+   * Connections that it has accepted and that are open, wherever they are: in other threads, at other
+   * ports, not taken by the program yet. One whose thread has died is closed, or another thread's.
+   * Throws `ERR_HANDLE_CLOSED` when the listener is closed.
+   */
+  readonly connections: number;
+  /**
+   * As many as there may be at one time, in all threads; what comes beyond that is accepted and
+   * closed at once, as by `net.Server`, and counted in `port.stats().refused`. So a client hears at
+   * once that it has to go elsewhere, rather than wait in the backlog for its own timeout. To let it
+   * wait there, `accept()` one by one, and the next when there is room. Infinity: no limit. 0: all are
+   * closed. A lower number closes none that is open. Default: what `listen` was told. Throws
+   * `ERR_HANDLE_CLOSED` when the listener is closed.
+   */
+  maxConnections: number;
+}
+
 /**
  * A listening socket: `await port.listen({ port })`. Accepting runs on io_uring's multishot ACCEPT |
  * on accept4 when the socket is ready under epoll | on AcceptEx.
  */
-export interface ListenerHandle extends AwaitHandle {
+export interface ListenerHandle extends AwaitHandle, ListenerState {
   readonly kind: 'listener';
   /** The descriptor; -1 when it is closed, and on Windows. The socket stays the port's. */
   readonly fd: number;
@@ -728,7 +760,7 @@ export interface AcceptOptions extends PacketOptions {
  * `packet.accepted` is the connection, with a unique key of its own. When one comes with an error and
  * without `more`, `accept({ multishot: true })` starts again.
  */
-export interface KeyedListener extends KeyedHandle {
+export interface KeyedListener extends KeyedHandle, ListenerState {
   readonly kind: 'listener';
   /** The descriptor; -1 when it is closed, and on Windows. The socket stays the port's. */
   readonly fd: number;
@@ -1037,6 +1069,8 @@ interface ListenSettings extends ConnectionOptions {
   readonly reusePort?: boolean | undefined;
   /** IPV6_V6ONLY. Default: false. */
   readonly ipv6Only?: boolean | undefined;
+  /** Connections that may be open at one time: see `ListenerState`. Default: Infinity, no limit. */
+  readonly maxConnections?: number | undefined;
   /** Ends setting up, and closes the listener, when it is aborted. */
   readonly signal?: AbortSignal | undefined;
   /** Milliseconds for setting up. Default, and for 0: no limit. */
@@ -1101,7 +1135,10 @@ export interface PortStats {
   readonly handles: number;
   /** Bytes `allocate` has given out. */
   readonly allocatedBytes: number;
-  /** Connections closed at once because a pipeline had no record for them. */
+  /**
+   * Connections closed as they came: beyond `maxConnections` of their listener, or because a pipeline
+   * had no record for them.
+   */
   readonly refused: number;
 }
 

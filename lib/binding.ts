@@ -193,6 +193,8 @@ export const enum Idle {
 
 /** Bytes of a block for copies that share one. */
 export const COPY_BLOCK = 4096;
+/** Of the connections of a listener. */
+export const NO_LIMIT = 0xffffffff;
 /** No pool memory. */
 export const NO_CHUNK = 0xffffffff;
 
@@ -287,7 +289,7 @@ export interface NativeStats {
   waiting: number;
   handles: number;
   allocatedBytes: number;
-  /** Connections closed at once because there was no record for them. */
+  /** Connections closed as they came: beyond a listener's limit, or because there was no record for them. */
   refused: number;
 }
 
@@ -360,6 +362,12 @@ export interface NativeLane {
     peer: boolean,
   ): { address: string; port: number; family: 'IPv4' | 'IPv6' } | number;
   handleInfo(handle: number): HandleInfo | undefined;
+  /** Bytes that a connection has received, or `sent`, so far; HandleClosed. */
+  bytesMoved(handle: number, sent: boolean): number;
+  /** Open connections that a listener has accepted; HandleClosed. */
+  connections(listener: number): number;
+  /** How many it may have, from now on `most`: NO_LIMIT or fewer; HandleClosed. More are closed as they come. */
+  mostConnections(listener: number, most?: number): number;
   /** A key nobody has (rule A2). */
   uniqueKey(): number;
 

@@ -51,6 +51,7 @@ export type {
   Lease,
   ListenerAddress,
   ListenerHandle,
+  ListenerState,
   ListenOptions,
   Operation,
   OwnedReadOptions,

@@ -180,6 +180,10 @@ export function data(value: unknown, name: string): void {
   }
 }
 
+export function maxConnections(value: unknown, name: string): number {
+  return value === Infinity ? Infinity : integer(value, name, 0, U32 - 1);
+}
+
 export function highWaterMark(value: unknown, name: string): number {
   return integer(value, name, 1, 2 ** 32 - 1);
 }

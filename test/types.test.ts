@@ -146,6 +146,13 @@ const right: Record<string, string> = {
     }
     await using lines: cp.AsyncLoop<string> = file.readLines();
     void lines;`,
+  'a listener counts its connections': `
+    const bounded = await port.listen({ port: 0, key: 1, maxConnections: 5 });
+    if (bounded.listening && bounded.connections >= bounded.maxConnections) bounded.maxConnections *= 2;
+    const state: cp.ListenerState = listener;
+    await pipeline.listen('work', { port: 0, maxConnections: 100 });
+    const bytes: number = socket.bytesRead + keyed.bytesWritten;
+    void [state, bytes];`,
   'a connection is reset': `
     await socket.reset();
     const nothing: void = keyed.reset();
@@ -215,6 +222,11 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a keyed file read whole': ['void keyedFile.readFile();', /'readFile' does not exist/],
   'a signal for a keyed chmod': ['keyedFile.chmod(0o600, { signal });', /'signal' does not exist/],
   'a time in nanoseconds': ['void file.utimes(5n, 5n);', /'bigint' is not assignable/],
+  'connections that are counted by the program': [
+    'listener.connections = 5;',
+    /'connections' because it is a read-only property/,
+  ],
+  'the count of node:net': ['listener.getConnections(() => 5);', /'getConnections' does not exist/],
   'lines of a keyed file': ['keyedFile.readLines();', /'readLines' does not exist/],
   'lines that are lent': ['file.readLines({ lend: true });', /'lend' does not exist/],
   'a pipeline that is awaited as a property': [
