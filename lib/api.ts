@@ -218,6 +218,22 @@ export interface FileChunkOptions extends AwaitOptions {
   readonly lend?: boolean | undefined;
 }
 
+/** What `file.readLines` takes; `timeout` is for each read. */
+export interface ReadLinesOptions extends AwaitOptions {
+  /** Of the file. Default: `'utf8'`. */
+  readonly encoding?: BufferEncoding | null | undefined;
+  /** Where in the file to begin. Default: where the last read or write without a position ended. */
+  readonly position?: number | bigint | undefined;
+  /** Bytes to read at most. Default: up to the end of the file. */
+  readonly length?: number | undefined;
+  /**
+   * The greatest `length` of a line, in the units of strings; 1 to 536870888. The loop throws
+   * `ERR_LINE_TOO_LONG` where a longer one begins, and has no more of it in memory than that and one
+   * chunk. Default: 16777216.
+   */
+  readonly maxLength?: number | undefined;
+}
+
 /** The status of a file, as `fs.Stats` has it; times have fractions of milliseconds. */
 export interface FileStatus {
   /** Bytes. */
@@ -291,6 +307,9 @@ export interface BigIntFileStatus extends Pick<
   readonly birthtimeNs: bigint;
 }
 
+/** A time: a Date, or seconds since 1970, as a string too. Negative ones are before that. */
+export type FileTime = Date | number | string;
+
 /** What `file.stat` takes. */
 export interface StatOptions extends AwaitOptions {
   /** Whether the numbers are bigints, and the times in nanoseconds as well. Default: false. */
@@ -325,7 +344,7 @@ export type FileContents = Data | Iterable<Data> | AsyncIterable<Data>;
 export interface FileHandle extends AwaitHandle {
   readonly kind: 'file';
   /**
-   * The descriptor, for what node:fs alone can (`fs.fchmodSync(file.fd, 0o600)`); the file stays the
+   * The descriptor, for what other packages alone can, such as locks; the file stays the
    * port's. -1 when it is closed, and on Windows, where files of a port have none.
    */
   readonly fd: number;
@@ -384,6 +403,23 @@ export interface FileHandle extends AwaitHandle {
    * Reserves space on the device for `length` bytes from `position`, and lengthens the file to it.
    */
   allocate(position: number, length: number, options?: AwaitOptions): Operation<void>;
+  /**
+   * Sets the permission bits: a number, or octal digits. On Windows whether the owner may write is
+   * all there is, as for node:fs. fchmod on the pool, io_uring having none | fchmod |
+   * SetFileInformationByHandle. Like `chown` and `utimes` it is `ERR_ACCESS_DENIED` under Node.js's
+   * permission model.
+   */
+  chmod(mode: number | string, options?: AwaitOptions): Operation<void>;
+  /**
+   * Sets the owner and the group; -1 leaves one as it is. On Windows it succeeds and changes nothing,
+   * as for node:fs: there are no such numbers. fchown | fchown | nothing.
+   */
+  chown(uid: number, gid: number, options?: AwaitOptions): Operation<void>;
+  /**
+   * Sets when it was accessed and modified, to the microsecond as far as the file system has them.
+   * futimens | futimens | SetFileInformationByHandle.
+   */
+  utimes(atime: FileTime, mtime: FileTime, options?: AwaitOptions): Operation<void>;
   /** Size, times, owner, type: as `fs.Stats`, or `fs.BigIntStats`. */
   stat(options?: StatOptions & { readonly bigint?: false | undefined }): Operation<FileStatus>;
   stat(options: StatOptions & { readonly bigint: true }): Operation<BigIntFileStatus>;
@@ -417,6 +453,15 @@ export interface FileHandle extends AwaitHandle {
    * reached the loop reads on one chunk at a time, in turn with others (rule M7).
    */
   chunks(options?: FileChunkOptions): AsyncLoop<Buffer>;
+  /**
+   * Reads the file line by line: `for await (const line of file.readLines())`. As FileHandle's
+   * readLines, lines come without the `\n`, `\r\n` or `\r` that ends them, and the last one needs no
+   * end. U+2028 and U+2029, which may stand in JSON, end no line; Node.js 24 takes them for ends.
+   * Unlike node:fs' it leaves the file open, and a line has a bound, `maxLength`.
+   *
+   * Reads ahead as `chunks` does, 4 times 64 KiB. Reads without a position go on where they were.
+   */
+  readLines(options?: ReadLinesOptions): AsyncLoop<string>;
 }
 
 /**
@@ -461,6 +506,12 @@ export interface KeyedFile extends KeyedHandle {
   truncate(length?: number, options?: PacketOptions): void;
   /** An `allocated` packet answers. */
   allocate(position: number, length: number, options?: PacketOptions): void;
+  /** A `changed` packet answers. */
+  chmod(mode: number | string, options?: PacketOptions): void;
+  /** A `changed` packet answers. */
+  chown(uid: number, gid: number, options?: PacketOptions): void;
+  /** A `changed` packet answers. */
+  utimes(atime: FileTime, mtime: FileTime, options?: PacketOptions): void;
 }
 
 // ---- sockets
@@ -522,6 +573,14 @@ export interface SocketState {
   readonly kind: 'socket';
   /** Bytes that were given to `send` and its like and are not with the kernel yet. */
   readonly bufferedAmount: number;
+  /**
+   * Bytes received by the connection, and bytes that the kernel took to be sent; what waits to be is
+   * `bufferedAmount`. They are the connection's: of all threads and ports that have had it. On a
+   * handle that is closed, or was handed off, what they were when this thread did that, or asked
+   * last where another did.
+   */
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
   /**
    * `bufferedAmount` from which on it has enough to send: 1 MiB where `connect` or `listen` was told
    * nothing else. 4,096 sends are enough, too. The same in each thread.
@@ -592,7 +651,9 @@ export interface SocketHandle extends AwaitHandle, SocketState {
   sendFile(file: FileHandle | KeyedFile, options?: SendFileOptions): Operation<number>;
   /**
    * Sends `data`, if any, and ends the sending side when everything queued before is sent; the peer
-   * then receives the end. Receiving goes on. shutdown(SHUT_WR).
+   * then receives the end. Receiving goes on. shutdown(SHUT_WR). Nothing else ends a side: where the
+   * peer has ended its own, the connection stays open until this is closed, as with `allowHalfOpen` of
+   * node:net.
    */
   end(data?: Data | readonly Data[], options?: AwaitOptions): Operation<void>;
   /**
@@ -643,11 +704,33 @@ export interface ListenerAddress {
   readonly family: 'IPv4' | 'IPv6';
 }
 
+/** What a listener has in both styles. */
+export interface ListenerState {
+  readonly kind: 'listener';
+  /** Whether it listens: until this thread closes it, or hands it off. */
+  readonly listening: boolean;
+  /**
+   * Connections that it has accepted and that are open, wherever they are: in other threads, at other
+   * ports, not taken by the program yet. One whose thread has died is closed, or another thread's.
+   * Throws `ERR_HANDLE_CLOSED` when the listener is closed.
+   */
+  readonly connections: number;
+  /**
+   * As many as there may be at one time, in all threads; what comes beyond that is accepted and
+   * closed at once, as by `net.Server`, and counted in `port.stats().refused`. So a client hears at
+   * once that it has to go elsewhere, rather than wait in the backlog for its own timeout. To let it
+   * wait there, `accept()` one by one, and the next when there is room. Infinity: no limit. 0: all are
+   * closed. A lower number closes none that is open. Default: what `listen` was told. Throws
+   * `ERR_HANDLE_CLOSED` when the listener is closed.
+   */
+  maxConnections: number;
+}
+
 /**
  * A listening socket: `await port.listen({ port })`. Accepting runs on io_uring's multishot ACCEPT |
  * on accept4 when the socket is ready under epoll | on AcceptEx.
  */
-export interface ListenerHandle extends AwaitHandle {
+export interface ListenerHandle extends AwaitHandle, ListenerState {
   readonly kind: 'listener';
   /** The descriptor; -1 when it is closed, and on Windows. The socket stays the port's. */
   readonly fd: number;
@@ -677,7 +760,7 @@ export interface AcceptOptions extends PacketOptions {
  * `packet.accepted` is the connection, with a unique key of its own. When one comes with an error and
  * without `more`, `accept({ multishot: true })` starts again.
  */
-export interface KeyedListener extends KeyedHandle {
+export interface KeyedListener extends KeyedHandle, ListenerState {
   readonly kind: 'listener';
   /** The descriptor; -1 when it is closed, and on Windows. The socket stays the port's. */
   readonly fd: number;
@@ -763,7 +846,7 @@ interface BasePacket<Type extends string> {
 
 /** An operation of a file is done. */
 export interface FilePacket extends BasePacket<
-  'read' | 'written' | 'synced' | 'truncated' | 'allocated'
+  'read' | 'written' | 'synced' | 'truncated' | 'allocated' | 'changed'
 > {
   readonly handle: KeyedFile;
   readonly accepted: undefined;
@@ -986,6 +1069,8 @@ interface ListenSettings extends ConnectionOptions {
   readonly reusePort?: boolean | undefined;
   /** IPV6_V6ONLY. Default: false. */
   readonly ipv6Only?: boolean | undefined;
+  /** Connections that may be open at one time: see `ListenerState`. Default: Infinity, no limit. */
+  readonly maxConnections?: number | undefined;
   /** Ends setting up, and closes the listener, when it is aborted. */
   readonly signal?: AbortSignal | undefined;
   /** Milliseconds for setting up. Default, and for 0: no limit. */
@@ -1050,7 +1135,10 @@ export interface PortStats {
   readonly handles: number;
   /** Bytes `allocate` has given out. */
   readonly allocatedBytes: number;
-  /** Connections closed at once because a pipeline had no record for them. */
+  /**
+   * Connections closed as they came: beyond `maxConnections` of their listener, or because a pipeline
+   * had no record for them.
+   */
   readonly refused: number;
 }
 
@@ -1217,6 +1305,7 @@ export type ErrorCode =
   | 'ERR_INVALID_ARG_VALUE'
   | 'ERR_INVALID_RETURN_VALUE'
   | 'ERR_INVALID_STATE'
+  | 'ERR_LINE_TOO_LONG'
   | 'ERR_MEMORY_LIMIT'
   | 'ERR_NOT_OVERLAPPED'
   | 'ERR_NOT_SUPPORTED'

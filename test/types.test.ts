@@ -131,6 +131,28 @@ const right: Record<string, string> = {
     const size: number = (await file.stat()).size;
     const fd: number = keyedFile.fd + listener.fd + socket.fd;
     void [text, also, mtimeNs, size, fd];`,
+  'what is known of a file is changed': `
+    await file.chmod('600', { signal, timeout: 5 });
+    await file.chown(-1, 5);
+    const time: cp.FileTime = new Date();
+    await file.utimes(time, 5.5);
+    const nothing: void = keyedFile.utimes('5', time, { tag: 5, quiet: true });
+    keyedFile.chmod(0o600);
+    keyedFile.chown(0, 0);
+    void nothing;`,
+  'a file is read line by line': `
+    for await (const line of file.readLines({ encoding: 'latin1', maxLength: 80, position: 5n, signal })) {
+      line.toUpperCase();
+    }
+    await using lines: cp.AsyncLoop<string> = file.readLines();
+    void lines;`,
+  'a listener counts its connections': `
+    const bounded = await port.listen({ port: 0, key: 1, maxConnections: 5 });
+    if (bounded.listening && bounded.connections >= bounded.maxConnections) bounded.maxConnections *= 2;
+    const state: cp.ListenerState = listener;
+    await pipeline.listen('work', { port: 0, maxConnections: 100 });
+    const bytes: number = socket.bytesRead + keyed.bytesWritten;
+    void [state, bytes];`,
   'a connection is reset': `
     await socket.reset();
     const nothing: void = keyed.reset();
@@ -156,7 +178,7 @@ const right: Record<string, string> = {
     for await (const packet of port.packets({ signal, timeout: 5 })) step(packet);`,
   'the types of packets can be listed': `
     const all: Record<cp.PacketType, true> = { accepted: true, read: true, written: true,
-      synced: true, truncated: true, allocated: true, closed: true, handedOff: true, abandoned: true,
+      synced: true, truncated: true, allocated: true, changed: true, closed: true, handedOff: true, abandoned: true,
       fired: true, posted: true, received: true, sent: true, ended: true, drain: true };
     void all;`,
   'an operation is a promise': `
@@ -198,6 +220,15 @@ const right: Record<string, string> = {
 /** Programs that must not compile; what the compiler has to say. */
 const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a keyed file read whole': ['void keyedFile.readFile();', /'readFile' does not exist/],
+  'a signal for a keyed chmod': ['keyedFile.chmod(0o600, { signal });', /'signal' does not exist/],
+  'a time in nanoseconds': ['void file.utimes(5n, 5n);', /'bigint' is not assignable/],
+  'connections that are counted by the program': [
+    'listener.connections = 5;',
+    /'connections' because it is a read-only property/,
+  ],
+  'the count of node:net': ['listener.getConnections(() => 5);', /'getConnections' does not exist/],
+  'lines of a keyed file': ['keyedFile.readLines();', /'readLines' does not exist/],
+  'lines that are lent': ['file.readLines({ lend: true });', /'lend' does not exist/],
   'a pipeline that is awaited as a property': [
     'await pipeline.ready.then();',
     /'then' does not exist/,

@@ -15,6 +15,7 @@ import { FileChunks } from './file-chunks';
 import { invalidState, outOfBuffers, type Subject } from '../support/errors';
 import { answer, asNothing, asNumber, Handle, type Answer, type Style } from './handle';
 import type { Lane } from '../thread/lane';
+import { FileLines } from './file-lines';
 import { CopyBack } from '../await/copy-back';
 import { LARGEST_COPY } from '../thread/memory';
 import {
@@ -23,8 +24,9 @@ import {
   type Decode,
   type OperationOptions,
 } from '../await/operation';
-import { LateRead, type ReadBlock } from './late-read';
+import { LateRead, type ReadBlock } from '../thread/read-memory';
 import { StatusBlock, STATUS_BYTES } from './file-status';
+import { mayChange } from '../support/permission';
 import * as validate from '../support/validate';
 import { readFile, writeFile } from './whole-file';
 
@@ -176,6 +178,21 @@ export class File<S extends Style = Style> extends Handle<S> {
     return this.request(Kind.Allocate, asNothing, options, position, length);
   }
 
+  chmod(mode: number | string, options?: OperationOptions): Answer<S, void> {
+    const bits = validate.fileMode(mode, 'mode');
+    return this.change(Kind.SetMode, options, bits);
+  }
+
+  chown(uid: number, gid: number, options?: OperationOptions): Answer<S, void> {
+    const [user, group] = [validate.owner(uid, 'uid'), validate.owner(gid, 'gid')];
+    return this.change(Kind.SetOwner, options, user, group);
+  }
+
+  utimes(atime: api.FileTime, mtime: api.FileTime, options?: OperationOptions): Answer<S, void> {
+    const accessed = validate.fileTime(atime, 'atime');
+    return this.change(Kind.SetTimes, options, accessed, validate.fileTime(mtime, 'mtime'));
+  }
+
   stat(
     this: File<'await'>,
     options?: OperationOptions & { readonly bigint?: false | undefined },
@@ -246,6 +263,11 @@ export class File<S extends Style = Style> extends Handle<S> {
     return new FileChunks(this, options);
   }
 
+  readLines(this: File<'await'>, options?: api.ReadLinesOptions): api.AsyncLoop<string> {
+    this.assertAwaited('readLines');
+    return new FileLines(this, options);
+  }
+
   /** @internal */
   override subject(): Subject {
     return this.about;
@@ -262,6 +284,17 @@ export class File<S extends Style = Style> extends Handle<S> {
 
   protected override describe(): Record<string, unknown> {
     return { path: this.path, ...super.describe() };
+  }
+
+  private change(
+    kind: Kind,
+    options: OperationOptions | undefined,
+    first: number,
+    second?: number,
+  ): Answer<S, void> {
+    this.assertOpen();
+    mayChange(this.path);
+    return this.request(kind, asNothing, options, first, second);
   }
 
   private readOwned(options: OwnedReadOptions): Answer<S, Buffer> {

@@ -60,6 +60,9 @@ function kindOf(packet: Kind): HandleInfo['kind'] | undefined {
     case Kind.DataSync:
     case Kind.Truncate:
     case Kind.Allocate:
+    case Kind.SetMode:
+    case Kind.SetOwner:
+    case Kind.SetTimes:
       return 'file';
     case Kind.Accept:
       return 'listener';

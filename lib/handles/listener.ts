@@ -3,8 +3,15 @@
  */
 import type * as api from '../api';
 import type { ListenerAddress } from '../api';
-import { handleAt, Kind, NO_CHUNK, Packet as Slot, SubmissionFlag } from '../native/binding';
-import { ECANCELED, invalidState, timedOut, type Subject } from '../support/errors';
+import {
+  handleAt,
+  Kind,
+  NO_CHUNK,
+  NO_LIMIT,
+  Packet as Slot,
+  SubmissionFlag,
+} from '../native/binding';
+import { ECANCELED, handleClosed, invalidState, timedOut, type Subject } from '../support/errors';
 import { Handle, type Answer, type Style } from './handle';
 import type { Lane } from '../thread/lane';
 import type { Operation, OperationOptions } from '../await/operation';
@@ -44,6 +51,27 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
     if (typeof address === 'number') return undefined;
     this.known = address;
     return address;
+  }
+
+  get listening(): boolean {
+    return !this.closed && !this.lane.closed;
+  }
+
+  get connections(): number {
+    this.lane.assertOpen();
+    return counted(this.lane.native.connections(this.id));
+  }
+
+  get maxConnections(): number {
+    this.lane.assertOpen();
+    const most = counted(this.lane.native.mostConnections(this.id));
+    return most === NO_LIMIT ? Infinity : most;
+  }
+
+  set maxConnections(most: number) {
+    this.assertOpen();
+    validate.maxConnections(most, 'maxConnections');
+    counted(this.lane.native.mostConnections(this.id, Math.min(most, NO_LIMIT)));
   }
 
   accept(options?: AcceptOptions): Answer<S, TcpSocket<'await'>> {
@@ -107,8 +135,15 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
   }
 
   protected override describe(): Record<string, unknown> {
-    return { ...super.describe(), address: this.address() };
+    const connections = this.listening ? this.connections : undefined;
+    return { ...super.describe(), address: this.address(), connections };
   }
+}
+
+/** A number of the listener, which another thread may have closed. */
+function counted(number: number): number {
+  if (number < 0) throw handleClosed();
+  return number;
 }
 
 function acceptedAt(lane: Lane, at: number): TcpSocket<'await'> {

@@ -140,6 +140,7 @@ const LISTEN_OPTIONS = [
   'keepAlive',
   'keepAliveInitialDelay',
   'highWaterMark',
+  'maxConnections',
   ...AWAIT_OPTIONS,
 ];
 
@@ -148,6 +149,7 @@ export function checkListenOptions(options: ListenOptions): void {
   validate.known(options, 'options', LISTEN_OPTIONS);
   validate.tcpPort(options.port, 'options.port');
   const { host, backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
+  const { maxConnections = Infinity } = options;
   if (host !== undefined) validate.string(host, 'options.host');
   validate.integer(backlog, 'options.backlog', 1, 0x7fffffff);
   validate.boolean(reusePort, 'options.reusePort');
@@ -155,6 +157,7 @@ export function checkListenOptions(options: ListenOptions): void {
   validate.boolean(noDelay, 'options.noDelay');
   keepAliveOf(options);
   markOf(options);
+  validate.maxConnections(maxConnections, 'options.maxConnections');
 }
 
 /** Milliseconds before the first probe; undefined: there are none. */
@@ -254,6 +257,8 @@ function listening(
     listener.closeQuietly();
     throw error;
   }
+  const { maxConnections = Infinity } = options;
+  if (maxConnections !== Infinity) listener.maxConnections = maxConnections;
   if (options.signal !== undefined) listener.closeOn(options.signal);
   if (key !== undefined && accepts) void listener.accept({ multishot: true });
   lane.schedule();

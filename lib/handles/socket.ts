@@ -55,6 +55,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   private ends: { local?: Address | undefined; remote?: Address | undefined } | undefined =
     undefined;
 
+  /** Bytes received and sent, when they were last asked for. */
+  private known: readonly [received: number, sent: number] | undefined = undefined;
+
   /** Sends that wait; made when the first one made the socket full. */
   private held: HeldSends | undefined = undefined;
   /** @internal The loop over what is received, while that waits for what it gave to be sent. */
@@ -155,6 +158,16 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     );
   }
 
+  override close(): Answer<S, void> {
+    this.moved();
+    return super.close();
+  }
+
+  override handOff(target: api.CompletionPort | api.PortToken, key?: api.KeyOption): void {
+    this.moved();
+    super.handOff(target, key);
+  }
+
   override link<T>(fn: () => T): T {
     if (this.held?.any) throw invalidState('Sends of this socket wait for their turn: await them');
     return super.link(fn);
@@ -180,6 +193,14 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     validate.boolean(enable, 'enable');
     validate.keepAlive(initialDelay, 'initialDelay');
     return this.setOption(SocketOption.KeepAlive, enable ? secondsOf(initialDelay) : 0);
+  }
+
+  get bytesRead(): number {
+    return this.moved()[0];
+  }
+
+  get bytesWritten(): number {
+    return this.moved()[1];
   }
 
   get localAddress(): string | undefined {
@@ -251,7 +272,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     const show = (end: Address | undefined): string | undefined =>
       end &&
       (end.address.includes(':') ? `[${end.address}]:${end.port}` : `${end.address}:${end.port}`);
-    return { ...super.describe(), local: show(this.localEnd()), remote: show(this.remoteEnd()) };
+    const { bytesRead, bytesWritten } = this;
+    const ends = { local: show(this.localEnd()), remote: show(this.remoteEnd()) };
+    return { ...super.describe(), ...ends, bytesRead, bytesWritten };
   }
 
   protected override forget(): void {
@@ -386,6 +409,15 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     const result = this.lane.native.setOption(this.id, option, value);
     if (result < 0) throw systemError(result, 'setsockopt', about);
     return this;
+  }
+
+  /** Bytes that it has received and sent: where it is gone, what was known last. */
+  private moved(): readonly [received: number, sent: number] {
+    const { lane } = this;
+    if (this.closed || lane.closed) return (this.known ??= [0, 0]);
+    const received = lane.native.bytesMoved(this.id, false);
+    if (received < 0) return (this.known ??= [0, 0]);
+    return (this.known = [received, Math.max(0, lane.native.bytesMoved(this.id, true))]);
   }
 
   private localEnd(): Address | undefined {

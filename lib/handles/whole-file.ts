@@ -84,9 +84,7 @@ function withEncoding<O extends { readonly encoding?: BufferEncoding | null | un
   validate.options(options);
   validate.known(options, 'options', ['encoding', ...names]);
   const encoding = options.encoding ?? undefined;
-  if (encoding !== undefined && !Buffer.isEncoding(encoding)) {
-    throw validate.invalidValue('options.encoding', 'is not an encoding', encoding);
-  }
+  if (encoding !== undefined) validate.encoding(encoding, 'options.encoding');
   return { ...options, encoding };
 }
 

@@ -9,7 +9,7 @@
 import { loadBinding } from '../loader';
 
 /** Version of the layouts and functions below. */
-export const ABI = 13;
+export const ABI = 14;
 
 /** What a submission asks for and what a packet answers (one numbering for both). */
 export const enum Kind {
@@ -46,6 +46,9 @@ export const enum Kind {
   SendFile = 23,
   /** Most of what was queued on a socket is with the kernel: follows a submission with `Full`. */
   Drain = 24,
+  SetMode = 25,
+  SetOwner = 26,
+  SetTimes = 27,
 }
 
 /** One submission: 64 bytes, little-endian. Offsets in bytes. */
@@ -61,9 +64,9 @@ export const enum Submission {
   TOKEN = 8,
   /** u32, milliseconds; 0: none (rule O6) */
   TIMEOUT = 12,
-  /** f64: position in the file, also SendFile's (ignored for streams); new length of Truncate; milliseconds until a Timer fires first */
+  /** f64: position in the file, also SendFile's (ignored for streams); new length of Truncate; bits of SetMode; user of SetOwner, u32; microseconds since 1970 when the file was accessed; milliseconds until a Timer fires first */
   OFFSET = 16,
-  /** f64: bytes of Allocate, of SendFile at most; milliseconds between a repeating Timer's later firings, 0: once */
+  /** f64: bytes of Allocate, of SendFile at most; group of SetOwner; microseconds since 1970 when the file was modified; milliseconds between a repeating Timer's later firings, 0: once */
   LENGTH = 24,
   /** u32, first slice: chunk of the pool, NO_CHUNK: no memory (Receive: the port's own buffer) */
   CHUNK = 32,
@@ -190,6 +193,8 @@ export const enum Idle {
 
 /** Bytes of a block for copies that share one. */
 export const COPY_BLOCK = 4096;
+/** Of the connections of a listener. */
+export const NO_LIMIT = 0xffffffff;
 /** No pool memory. */
 export const NO_CHUNK = 0xffffffff;
 
@@ -284,7 +289,7 @@ export interface NativeStats {
   waiting: number;
   handles: number;
   allocatedBytes: number;
-  /** Connections closed at once because there was no record for them. */
+  /** Connections closed as they came: beyond a listener's limit, or because there was no record for them. */
   refused: number;
 }
 
@@ -357,6 +362,12 @@ export interface NativeLane {
     peer: boolean,
   ): { address: string; port: number; family: 'IPv4' | 'IPv6' } | number;
   handleInfo(handle: number): HandleInfo | undefined;
+  /** Bytes that a connection has received, or `sent`, so far; HandleClosed. */
+  bytesMoved(handle: number, sent: boolean): number;
+  /** Open connections that a listener has accepted; HandleClosed. */
+  connections(listener: number): number;
+  /** How many it may have, from now on `most`: NO_LIMIT or fewer; HandleClosed. More are closed as they come. */
+  mostConnections(listener: number, most?: number): number;
   /** A key nobody has (rule A2). */
   uniqueKey(): number;
 

@@ -47,6 +47,9 @@ const types: readonly Name[] = [
   'none',
   'sent',
   'drain',
+  'changed',
+  'changed',
+  'changed',
 ];
 
 const SLOT_WORDS = Slot.SIZE / 4;

@@ -43,6 +43,12 @@ export function syscallOf(kind: Kind): string {
       return 'ftruncate';
     case Kind.Allocate:
       return 'fallocate';
+    case Kind.SetMode:
+      return 'fchmod';
+    case Kind.SetOwner:
+      return 'fchown';
+    case Kind.SetTimes:
+      return 'futime';
     case Kind.Stat:
       return 'fstat';
     case Kind.Accept:

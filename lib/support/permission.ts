@@ -24,6 +24,15 @@ export function mayOpen(file: string, flags: number): void {
   }
 }
 
+/**
+ * Throws `ERR_ACCESS_DENIED` under the permission model: as in Node.js, which checks paths, and not
+ * what a descriptor stands for.
+ */
+export function mayChange(file: string | undefined): void {
+  if (permission === undefined) return;
+  throw accessDenied('FileSystemWrite', file ?? '');
+}
+
 /** Throws `ERR_ACCESS_DENIED` when the program may not use the network. */
 export function mayUseNet(host: string): void {
   if (permission === undefined || permission.has('net')) return;

@@ -99,6 +99,11 @@ export function oneOf<T>(value: T, name: string, allowed: readonly T[]): T {
   throw invalidValue(name, `must be one of: ${allowed.map((a) => inspect(a)).join(', ')}`, value);
 }
 
+export function encoding(value: unknown, name: string): BufferEncoding {
+  if (typeof value === 'string' && Buffer.isEncoding(value)) return value;
+  throw invalidValue(name, 'is not an encoding', value);
+}
+
 export function signal(value: unknown): AbortSignal | undefined {
   if (value === undefined) return undefined;
   if (typeof value !== 'object' || value === null || !('aborted' in value)) {
@@ -115,6 +120,34 @@ export function timeout(value: unknown): number {
     throw outOfRange('options.timeout', `>= 0 && <= ${U32}`, value);
   }
   return Math.ceil(value);
+}
+
+/** Permission bits: a number, or octal digits, as node:fs takes them. */
+export function fileMode(value: unknown, name: string): number {
+  if (typeof value !== 'string') return u32(value, name);
+  if (/^[0-7]+$/.test(value)) return u32(parseInt(value, 8), name);
+  throw invalidValue(name, 'must be a 32-bit unsigned integer or an octal string', value);
+}
+
+/** A user or group as the kernel has it, where -1 leaves it as it is. */
+export function owner(value: unknown, name: string): number {
+  return integer(value, name, -1, U32) >>> 0;
+}
+
+/** Microseconds since 1970: of seconds, also as a string, or of a Date, as node:fs takes them. */
+export function fileTime(value: unknown, name: string): number {
+  const seconds = value instanceof Date ? value.getTime() / 1000 : secondsOf(value);
+  if (seconds === undefined) throw invalidType(name, 'a Date or a time in seconds', value);
+  // The range of a Date.
+  if (Math.abs(seconds) <= 8.64e12) return Math.round(seconds * 1e6);
+  throw outOfRange(name, '>= -8.64e12 && <= 8.64e12 seconds since 1970', value);
+}
+
+function secondsOf(value: unknown): number | undefined {
+  if (typeof value === 'number') return value;
+  if (typeof value !== 'string' || value.trim() === '') return undefined;
+  const seconds = Number(value);
+  return Number.isNaN(seconds) ? undefined : seconds;
 }
 
 /** A position in a file; undefined: none was given. */
@@ -145,6 +178,10 @@ export function data(value: unknown, name: string): void {
       part,
     );
   }
+}
+
+export function maxConnections(value: unknown, name: string): number {
+  return value === Infinity ? Infinity : integer(value, name, 0, U32 - 1);
 }
 
 export function highWaterMark(value: unknown, name: string): number {

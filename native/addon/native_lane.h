@@ -67,6 +67,9 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane>, private Outbox {
   Napi::Value set_option(Info info);
   Napi::Value address(Info info);
   Napi::Value handle_info(Info info);
+  Napi::Value bytes_moved(Info info);
+  Napi::Value connections(Info info);
+  Napi::Value most_connections(Info info);
   Napi::Value unique_key(Info info);
   Napi::Value allocate(Info info);
   Napi::Value copy_block(Info info);

@@ -162,6 +162,23 @@ Napi::Value NativeLane::handle_info(Info info) {
   return out;
 }
 
+Napi::Value NativeLane::bytes_moved(Info info) {
+  return number(Env(), Port::bytes_moved(handle_id(info[0]), info[1].ToBoolean()));
+}
+
+Napi::Value NativeLane::connections(Info info) {
+  const auto connections = Port::connections_of(handle_id(info[0]));
+  if (!connections) return number(Env(), kErrorHandleClosed);
+  return number(Env(), connections->open.load());
+}
+
+Napi::Value NativeLane::most_connections(Info info) {
+  const auto connections = Port::connections_of(handle_id(info[0]));
+  if (!connections) return number(Env(), kErrorHandleClosed);
+  if (info[1].IsNumber()) connections->most.store(u32(info[1]));
+  return number(Env(), connections->most.load());
+}
+
 Napi::Value NativeLane::unique_key(Info) { return number(Env(), cp::unique_key()); }
 
 Napi::Value NativeLane::hand_off(Info info) {

@@ -66,7 +66,9 @@ Request* read(const Submission& record, bool& usable) {
     request->multishot = record.length > 0;
   } else {
     request->offset = static_cast<std::int64_t>(record.offset);
-    request->length = static_cast<std::uint64_t>(std::max(0.0, record.length));
+    const bool dated = request->kind == PacketKind::kSetTimes;  // before 1970, too
+    const double length = dated ? record.length : std::max(0.0, record.length);
+    request->length = static_cast<std::uint64_t>(static_cast<std::int64_t>(length));
   }
   if (request->kind == PacketKind::kSendFile) {
     request->source = static_cast<HandleId>(record.bytes) << 32 | record.start;

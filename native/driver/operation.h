@@ -23,6 +23,9 @@ enum class Opcode : std::uint8_t {
   kDataSync,  ///< FSYNC with DATASYNC | pool: fdatasync | pool: FlushFileBuffers
   kTruncate,  ///< pool: ftruncate | pool: ftruncate | pool: SetFileInformationByHandle
   kAllocate,  ///< FALLOCATE | pool: fallocate | pool: SetFileInformationByHandle
+  kSetMode,   ///< pool: fchmod (all three; io_uring has none) | SetFileInformationByHandle
+  kSetOwner,  ///< pool: fchown | pool: fchown | pool: nothing, Windows has no such owner
+  kSetTimes,  ///< pool: futimens | pool: futimens | pool: SetFileInformationByHandle
   kStat,      ///< STATX | pool: fstat | pool: GetFileInformationByHandle
   kAccept,    ///< ACCEPT, multishot | accept4 when ready | AcceptEx
   kConnect,   ///< socket, CONNECT | socket, connect, wait for writable | ConnectEx
@@ -113,10 +116,13 @@ struct Operation {
   /// Tells two descriptors with the same number apart (never 0 for an open handle).
   std::uint64_t descriptor_id = 0;
 
-  /// kRead, kWrite, kAllocate, kSendFile: byte position. kTruncate: the new length.
+  /// kRead, kWrite, kAllocate, kSendFile: byte position. kTruncate: the new length. kSetMode: the
+  /// bits. kSetOwner: the user, all bits of 32 for none. kSetTimes: when it was accessed,
+  /// microseconds since 1970.
   std::int64_t offset = 0;
-  /// kAllocate: bytes. kSendFile: bytes at most; a lane sends a part of them at a time, and its
-  /// result is 0 at the end of the file. kReceive without slices: ignored (the pool's buffer size).
+  /// kSetOwner: the group. kSetTimes: when it was modified, a signed number. kAllocate: bytes.
+  /// kSendFile: bytes at most; a lane sends a part of them at a time, and its result is 0 at the
+  /// end of the file. kReceive without slices: ignored (the pool's buffer size).
   std::uint64_t length = 0;
   /// kRead, kWrite, kSend: the memory. kReceive: one slice, or none: then the lane takes a buffer
   /// from its BufferSource when data is there (contract M3).

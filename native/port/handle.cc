@@ -38,6 +38,17 @@ bool Direction::remove(Request* request) {
   return true;
 }
 
+void Handle::count_among(const std::shared_ptr<Connections>& accepted) {
+  connections = accepted;
+  connections->open.fetch_add(1);
+}
+
+void Handle::leave_listener() {
+  if (connections == nullptr) return;
+  if (kind != HandleKind::kListener) connections->open.fetch_sub(1);
+  connections.reset();
+}
+
 void Handle::link(Request* request) {
   request->handle = this;
   request->handle_previous = nullptr;
@@ -267,7 +278,7 @@ Handle* HandleTable::create(HandleId& name) {
   handle->descriptor = driver::kNoDescriptor;
   handle->descriptor_id = 0;
   handle->key = 0;
-  handle->received = 0;
+  handle->received = handle->sent = 0;
   handle->port.store(nullptr);
   handle->owner = 0;
   handle->in_flight = 0;
@@ -287,6 +298,7 @@ void HandleTable::free(Handle* handle) {
 }
 
 void HandleTable::take_back(Handle* handle) {
+  handle->leave_listener();
   if (Port* port = handle->port.exchange(nullptr)) port->handle_list().remove(*handle);
   if (handle->uses == UINT32_MAX) return;  // its names are used up
   if (places.freed_count == kMostGivenBack) give_back(kPlacesTogether);

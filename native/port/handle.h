@@ -93,6 +93,18 @@ struct Outgoing {
 static_assert(sizeof(Outgoing) == 16 && offsetof(Outgoing, sends) == 8 &&
               offsetof(Outgoing, mark) == 12);
 
+/// What a listener has accepted and nobody has closed yet: the listener holds this, and so does
+/// each of those connections, wherever it goes and whoever closes it. Counted up under the
+/// listener's mutex, so that there are never more than `most`.
+struct Connections {
+  static constexpr std::uint32_t kNoLimit = UINT32_MAX;
+
+  std::atomic<std::uint32_t> open{0};
+  std::atomic<std::uint32_t> most{kNoLimit};
+
+  bool full() const { return open.load() >= most.load(); }
+};
+
 struct Handle {
   std::mutex mutex;  ///< guards everything below; no other lock of the port's is held outside of it
 
@@ -112,6 +124,7 @@ struct Handle {
   /// Written with the mutex; read without it by whoever looks which keys are in use.
   std::atomic<std::uint32_t> key{0};
   std::uint64_t received = 0;  ///< bytes taken from the socket so far
+  std::uint64_t sent = 0;      ///< bytes that the kernel took so far
   /// Changed by a hand-off alone.
   std::atomic<Port*> port{nullptr};
   /// Number of the thread that awaits a handle, which is closed when that one ends. 0: none.
@@ -123,6 +136,9 @@ struct Handle {
   Direction in, out;
   SharedFile* shared = nullptr;       ///< of a file that something was sent from
   std::unique_ptr<std::string> path;  ///< it was opened with; kept for a keyed file
+
+  /// Of a listener its own, of what was accepted its listener's, else null.
+  std::shared_ptr<Connections> connections;
 
   Outgoing* outgoing = nullptr;
   bool wants_drain = false;  ///< the program was told that it is full, and is to hear of its end
@@ -136,6 +152,9 @@ struct Handle {
   std::uint32_t place = 0;
   std::uint32_t uses = 0;
 
+  void count_among(const std::shared_ptr<Connections>& accepted);
+  /// Its listener counts it no more. A second time without effect.
+  void leave_listener();
   void link(Request* request);
   void unlink(Request* request);
   /// The descriptor for one more send.

@@ -39,6 +39,9 @@ enum class PacketKind : std::uint8_t {
   kRelease = 22,
   kSendFile = 23,
   kDrain = 24,
+  kSetMode = 25,
+  kSetOwner = 26,
+  kSetTimes = 27,
 };
 
 enum PacketFlag : std::uint8_t {

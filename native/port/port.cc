@@ -228,6 +228,7 @@ Handle* Port::create_handle(HandleKind kind, bool keyed, std::uint32_t key, Thre
   handle->key = key;
   handle->owner = keyed || owner == nullptr ? 0 : owner->number();
   handle->port.store(this);
+  if (kind == HandleKind::kListener) handle->connections = std::make_shared<Connections>();
   handle_list_.add(*handle);
   return handle;
 }
@@ -326,6 +327,22 @@ HandleView Port::look_up(HandleId id) {
           handle->append,
           handle->direct,
           handle->path ? *handle->path : ""};
+}
+
+std::int64_t Port::bytes_moved(HandleId id, bool sent) {
+  Handle* handle = HandleTable::instance().find(id);
+  if (handle == nullptr) return kErrorHandleClosed;
+  std::lock_guard lock(handle->mutex);
+  if (handle->id != id) return kErrorHandleClosed;
+  return static_cast<std::int64_t>(sent ? handle->sent : handle->received);
+}
+
+std::shared_ptr<Connections> Port::connections_of(HandleId id) {
+  Handle* handle = HandleTable::instance().find(id);
+  if (handle == nullptr) return nullptr;
+  std::lock_guard lock(handle->mutex);
+  const bool listens = handle->id == id && handle->kind == HandleKind::kListener;
+  return listens ? handle->connections : nullptr;
 }
 
 PortStats Port::stats() {

@@ -160,6 +160,10 @@ class Port {
     const bool usable = handle->id == id && handle->descriptor != driver::kNoDescriptor;
     return usable ? use(handle->descriptor) : static_cast<driver::Result>(kErrorHandleClosed);
   }
+  /// Bytes received or sent by a connection so far, or kErrorHandleClosed.
+  static std::int64_t bytes_moved(HandleId handle, bool sent);
+  /// Of a listener; null when it is gone.
+  static std::shared_ptr<Connections> connections_of(HandleId listener);
   /// What has come for a connection, into memory of the caller's: bytes, 0 at its end, or a
   /// negative errno or LibraryError. -EAGAIN when there is nothing, or a receive is under way or
   /// waits. For whoever holds the key: the bytes have no packet.
@@ -212,7 +216,7 @@ class Port {
   Dispatcher dispatcher_;
   HandleList handle_list_{*this};
   std::atomic<KeySource*> key_source_{nullptr};
-  std::atomic<std::uint64_t> refused_{0};  ///< connections the key source had no name for
+  std::atomic<std::uint64_t> refused_{0};  ///< connections closed as they came
   /// A handle's requests wait for a thread to come. Set while the dispatcher's members are locked.
   std::atomic<bool> any_stranded_{false};
 

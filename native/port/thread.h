@@ -202,6 +202,7 @@ class Thread final : public Consumer {
   void remember_token(Request* request, Handle* handle);
   void arm_timeout(Request* request);
   std::int64_t progress(const Handle& handle);
+  bool turns_away(driver::Completion& completion, const Handle& listener, Port& port);
   void start(Request* request);
   void start_sent(Request* request);
   void run_on(Thread* runner, Request* request);

@@ -101,7 +101,14 @@ void Thread::settle(driver::Completion completion, Handle* handle, Port& port) {
   if (request->kind == PacketKind::kReceive && completion.result > 0) {
     handle->received += static_cast<std::uint64_t>(completion.result);
   }
+  if (request->sends() && completion.result > 0) {
+    handle->sent += static_cast<std::uint64_t>(completion.result);
+  }
+  // Whoever hears that it is closed finds it counted no more.
+  if (request->kind == PacketKind::kClose) handle->leave_listener();
+  const bool turned_away = turns_away(completion, *handle, port);
   if (completion.more) {
+    if (turned_away) return;
     deliver(completion, true, handle, port);
     return;
   }
@@ -120,6 +127,18 @@ void Thread::settle(driver::Completion completion, Handle* handle, Port& port) {
   if (request->kind == PacketKind::kStat && succeeded) report_status(*request);
   deliver(completion, false, handle, port);
   finish(request, *handle, succeeded, port);
+}
+
+/// A connection beyond what the listener may have: closed at once, and the accept goes on as one
+/// that a signal has interrupted.
+bool Thread::turns_away(driver::Completion& completion, const Handle& listener, Port& port) {
+  const auto* request = static_cast<const Request*>(completion.operation);
+  if (request->kind != PacketKind::kAccept || completion.result < 0) return false;
+  if (!listener.connections->full()) return false;
+  port.refused_.fetch_add(1, std::memory_order_relaxed);
+  port_.driver().discard(completion.result);  // the peer hears of it: counted by then
+  completion.result = -EINTR;
+  return true;
 }
 
 /// Whether the operation is not over although the driver is done with it for now.
@@ -309,6 +328,7 @@ void Thread::accept(Packet& packet, driver::Descriptor descriptor, Request* requ
   }
   Port::adopt(*handle, port_.driver(), descriptor);
   handle->outgoing->mark.store(listener.outgoing->mark.load());
+  handle->count_among(listener.connections);
   packet.accepted = name;
   packet.accepted_key = handle->key;
   Port::publish(*handle, name);

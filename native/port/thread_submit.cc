@@ -22,6 +22,9 @@ bool fits(PacketKind kind, HandleKind handle) {
     case PacketKind::kTruncate:
     case PacketKind::kAllocate:
     case PacketKind::kStat:
+    case PacketKind::kSetMode:
+    case PacketKind::kSetOwner:
+    case PacketKind::kSetTimes:
       return handle == HandleKind::kFile;
     case PacketKind::kAccept:
       return handle == HandleKind::kListener;
@@ -57,6 +60,12 @@ Opcode opcode(PacketKind kind) {
       return Opcode::kAllocate;
     case PacketKind::kStat:
       return Opcode::kStat;
+    case PacketKind::kSetMode:
+      return Opcode::kSetMode;
+    case PacketKind::kSetOwner:
+      return Opcode::kSetOwner;
+    case PacketKind::kSetTimes:
+      return Opcode::kSetTimes;
     case PacketKind::kAccept:
       return Opcode::kAccept;
     case PacketKind::kConnect:

@@ -71,7 +71,7 @@ describe('O1', () => {
     for (let round = 0; round < 200; round++) {
       for (let i = random.below(20); i >= 0; i--) {
         const length = 1 + random.below(60_000);
-        switch (random.below(6)) {
+        switch (random.below(7)) {
           case 0:
             file.read(memory.subarray(0, length), random.below(120_000));
             count('read');
@@ -87,6 +87,10 @@ describe('O1', () => {
           case 3:
             file.truncate(random.below(150_000));
             count('truncated');
+            break;
+          case 5:
+            file.utimes(i, i, { timeout: random.below(3) });
+            count('changed');
             break;
           case 4:
             file.link(() => {

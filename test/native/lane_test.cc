@@ -440,7 +440,7 @@ TEST_SUITE_BEGIN("lane");
 
 // ---- files --------------------------------------------------------------------------------------
 
-LANE_TEST("a file is written, synced, read, truncated, allocated, described and closed") {
+LANE_TEST("a file is written, synced, read, truncated, changed, allocated, described and closed") {
   LANE(lane);
   TemporaryDirectory directory;
   const std::string path = directory.file("file");
@@ -474,6 +474,21 @@ LANE_TEST("a file is written, synced, read, truncated, allocated, described and 
   CHECK(status.links == 1);
   CHECK(S_ISREG(status.mode));
   CHECK(status.modified > 1'000'000'000'000'000'000);
+
+  Operation mode = on(file, Opcode::kSetMode);
+  mode.offset = 0400;
+  CHECK(lane.run(mode) == 0);
+  Operation owner = on(file, Opcode::kSetOwner);
+  owner.offset = owner.length = UINT32_MAX;
+  CHECK(lane.run(owner) == 0);
+  Operation times = on(file, Opcode::kSetTimes);
+  times.offset = 1'000'002;
+  times.length = static_cast<std::uint64_t>(std::int64_t{-3});
+  CHECK(lane.run(times) == 0);
+  CHECK(lane.run(stat) == 0);
+  CHECK((status.mode & 0777) == 0400);
+  CHECK(status.accessed == 1'000'002'000);
+  CHECK(status.modified == -3000);
 
   Operation allocate = on(file, Opcode::kAllocate);
   allocate.offset = 0;

@@ -146,6 +146,8 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     const address = lane.native.address(id, false) as ListenerAddress;
     const listener = new StageListener(lane, id, address, (over) => site.listeners.delete(over));
     site.listeners.add(listener);
+    const { maxConnections = Infinity } = options;
+    if (maxConnections !== Infinity) lane.native.mostConnections(id, maxConnections);
     if (signal !== undefined) listener.closeOn(signal);
     if (this.closed) void listener.close();
     return listener;

@@ -126,6 +126,21 @@ Result transfer_stream(const Operation& operation) {
   return poll_and_transfer(operation);
 }
 
+struct timespec time_of(std::int64_t microseconds) {
+  constexpr std::int64_t kSecond = 1'000'000;
+  const std::int64_t rest = (microseconds % kSecond + kSecond) % kSecond;  // also before 1970
+  struct timespec time = {};
+  time.tv_sec = static_cast<time_t>((microseconds - rest) / kSecond);
+  time.tv_nsec = static_cast<long>(rest * 1000);
+  return time;
+}
+
+Result set_times(const Operation& operation) {
+  const struct timespec times[] = {time_of(operation.offset),
+                                   time_of(static_cast<std::int64_t>(operation.length))};
+  return retried([&] { return ::futimens(fd_of(operation), times); });
+}
+
 std::int64_t nanoseconds(const struct statx_timestamp& time) {
   return time.tv_sec * 1'000'000'000 + time.tv_nsec;
 }
@@ -179,6 +194,15 @@ Result run_blocking(Operation& operation) {
       return retried([&] {
         return ::fallocate(fd, 0, operation.offset, static_cast<off_t>(operation.length));
       });
+    case Opcode::kSetMode:
+      return retried([&] { return ::fchmod(fd, static_cast<mode_t>(operation.offset)); });
+    case Opcode::kSetOwner:
+      return retried([&] {
+        return ::fchown(fd, static_cast<uid_t>(operation.offset),
+                        static_cast<gid_t>(operation.length));
+      });
+    case Opcode::kSetTimes:
+      return set_times(operation);
     case Opcode::kStat:
       return file_status(operation);
     case Opcode::kSendFile: {

@@ -2,6 +2,7 @@
 // winsock2.h comes before windows.h, which would bring the sockets of 1993.
 #include <windows.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cwchar>
 #include <string>
@@ -102,6 +103,48 @@ Result allocate(const Operation& operation) {
   return end > present.EndOfFile.QuadPart ? set_end(handle, end) : 0;
 }
 
+/// A file that was opened for reading alone has no right to change what is known of it: another
+/// handle may have, as it does on Linux.
+Result set_basics(const Operation& operation, FILE_BASIC_INFO& basics) {
+  constexpr DWORD kShare = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+  HANDLE handle =
+      ::ReOpenFile(handle_of(operation), FILE_WRITE_ATTRIBUTES, kShare, FILE_FLAG_BACKUP_SEMANTICS);
+  if (handle == INVALID_HANDLE_VALUE) return last_error();
+  const Result result =
+      result_of(::SetFileInformationByHandle(handle, FileBasicInfo, &basics, sizeof basics));
+  ::CloseHandle(handle);
+  return result;
+}
+
+/// As Node.js: whether the owner may write is all there is.
+Result set_mode(const Operation& operation) {
+  FILE_BASIC_INFO basics;
+  if (!::GetFileInformationByHandleEx(handle_of(operation), FileBasicInfo, &basics,
+                                      sizeof basics)) {
+    return last_error();
+  }
+  const bool writable = (operation.offset & kModeOwnerWrites) != 0;
+  FILE_BASIC_INFO wanted = {};  // times of 0 stay as they are
+  wanted.FileAttributes = writable ? basics.FileAttributes & ~DWORD{FILE_ATTRIBUTE_READONLY}
+                                   : basics.FileAttributes | FILE_ATTRIBUTE_READONLY;
+  // No attribute at all would be none to change.
+  if (wanted.FileAttributes == 0) wanted.FileAttributes = FILE_ATTRIBUTE_NORMAL;
+  return set_basics(operation, wanted);
+}
+
+Result set_times(const Operation& operation) {
+  constexpr std::int64_t kMicrosecondsBefore1970 = 11'644'473'600'000'000;
+  const auto units = [](std::int64_t microseconds) {
+    LARGE_INTEGER time;  // 0 and -1 would mean to leave it as it is
+    time.QuadPart = std::max<std::int64_t>(1, (microseconds + kMicrosecondsBefore1970) * 10);
+    return time;
+  };
+  FILE_BASIC_INFO wanted = {};
+  wanted.LastAccessTime = units(operation.offset);
+  wanted.LastWriteTime = units(static_cast<std::int64_t>(operation.length));
+  return set_basics(operation, wanted);
+}
+
 /// Nanoseconds since 1970 from units of 100 since 1601.
 std::int64_t nanoseconds(const LARGE_INTEGER& time) {
   constexpr std::int64_t kUnitsBefore1970 = 116'444'736'000'000'000;
@@ -180,6 +223,12 @@ Result run_blocking(Operation& operation) {
       return set_end(handle_of(operation), operation.offset);
     case Opcode::kAllocate:
       return allocate(operation);
+    case Opcode::kSetMode:
+      return set_mode(operation);
+    case Opcode::kSetOwner:
+      return 0;
+    case Opcode::kSetTimes:
+      return set_times(operation);
     case Opcode::kStat:
       return file_status(operation);
     case Opcode::kRead:

@@ -99,6 +99,9 @@ void EpollLane::attempt(Operation* operation, Batch& out) {
     case Opcode::kDataSync:
     case Opcode::kTruncate:
     case Opcode::kAllocate:
+    case Opcode::kSetMode:
+    case Opcode::kSetOwner:
+    case Opcode::kSetTimes:
     case Opcode::kStat:
       return hand_to_pool(operation);
   }

@@ -122,6 +122,9 @@ void IocpLane::start(Operation* operation) {
     case Opcode::kDataSync:
     case Opcode::kTruncate:
     case Opcode::kAllocate:
+    case Opcode::kSetMode:
+    case Opcode::kSetOwner:
+    case Opcode::kSetTimes:
     case Opcode::kStat:
       return hand_to_pool(operation);
   }

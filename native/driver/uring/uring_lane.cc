@@ -137,6 +137,9 @@ void UringLane::submit(Operation* operation) {
   switch (operation->code) {
     case Opcode::kStat:      // STATX would always go to a kernel thread
     case Opcode::kTruncate:  // FTRUNCATE is newer than what we ask for (6.9)
+    case Opcode::kSetMode:   // these three the ring does not know
+    case Opcode::kSetOwner:
+    case Opcode::kSetTimes:
       return to_pool(operation);
     case Opcode::kShutdown: {  // never blocks; SHUTDOWN would go to a kernel thread
       count_call();
