@@ -23,7 +23,7 @@ const BLOCK = 4096;
 const SECTOR = 512;
 
 /** The file: lib/handles/file.ts. */
-type ReadFrom = Handle<'await'> & {
+export type ReadFrom = Handle<'await'> & {
   readonly isStream: boolean;
   readonly traits: { readonly direct: boolean };
 };

@@ -3,9 +3,8 @@
  */
 import type { StringDecoder } from 'node:string_decoder';
 import type { AsyncLoop, ReadLinesOptions } from '../api';
-import { FileChunks } from './file-chunks';
+import { FileChunks, type ReadFrom } from './file-chunks';
 import { coded, invalidState } from '../support/errors';
-import type { File } from './file';
 import { AWAIT_OPTIONS } from '../await/operation';
 import * as validate from '../support/validate';
 
@@ -22,7 +21,7 @@ const LINE_ENDS = /\r\n|[\n\r]/;
 /** Lines are cut a chunk at a time, and given one by one. */
 export class FileLines implements AsyncLoop<string> {
   private readonly chunks: FileChunks;
-  private readonly file: File<'await'>;
+  private readonly file: ReadFrom;
   private readonly signal: AbortSignal | undefined;
   private readonly maxLength: number;
   private readonly decoder: StringDecoder;
@@ -38,7 +37,7 @@ export class FileLines implements AsyncLoop<string> {
   private asking = false;
   private over = false;
 
-  constructor(file: File<'await'>, options: ReadLinesOptions = {}) {
+  constructor(file: ReadFrom, options: ReadLinesOptions = {}) {
     validate.options(options);
     validate.known(options, 'options', LINE_OPTIONS);
     const { position = file.position, length, signal, timeout } = options;

@@ -24,7 +24,7 @@ import {
   type Decode,
   type OperationOptions,
 } from '../await/operation';
-import { LateRead, type ReadBlock } from '../thread/read-memory';
+import { LateRead, type ReadBlock } from './late-read';
 import { StatusBlock, STATUS_BYTES } from './file-status';
 import { mayChange } from '../support/permission';
 import * as validate from '../support/validate';
