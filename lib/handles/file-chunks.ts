@@ -25,6 +25,8 @@ const SECTOR = 512;
 /** The file: lib/handles/file.ts. */
 export type ReadFrom = Handle<'await'> & {
   readonly isStream: boolean;
+  /** Where its next read without a position begins. */
+  readonly position: number;
   readonly traits: { readonly direct: boolean };
 };
 
