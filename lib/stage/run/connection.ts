@@ -5,7 +5,6 @@ import { inspect } from 'node:util';
 import { handleAt, Kind, NO_CHUNK, SubmissionFlag } from '../../native/binding';
 import { invalidState, outOfBuffers, queueFull } from '../../support/errors';
 import { asBytes, type Block, type Data } from '../../thread/memory';
-
 import type { FileHandle, FileOptions, KeyedSocket, Operation } from '../../api';
 import type { TcpSocket } from '../../handles/socket';
 import * as validate from '../../support/validate';
