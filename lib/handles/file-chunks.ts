@@ -92,14 +92,11 @@ export class FileChunks extends Stream<Buffer> {
     // Direct I/O wants whole blocks; what lies behind `end` is cut off when the chunk is given out.
     const left = slot.wanted - slot.got;
     const bytes = this.direct ? Math.min(this.size - slot.got, roundUp(left)) : left;
-    this.lane.submit(
-      Kind.Read,
-      0,
+    this.lane.submissions.read(
       this.file.id,
       slot.token,
       timeout,
       slot.offset + slot.got,
-      0,
       slot.chunk,
       slot.start + slot.got,
       bytes,

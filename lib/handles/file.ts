@@ -344,14 +344,25 @@ export class File<S extends Style = Style> extends Handle<S> {
     takeOver: () => B,
   ): Answer<S, T> {
     const { lane } = this;
-    if (lane.chaining || this.isStream) return this.refuse(kind, outOfBuffers());
+    if (lane.submissions.chaining || this.isStream) return this.refuse(kind, outOfBuffers());
     let block: B | undefined;
     const back: Aftermath = { after: (error, result) => block?.after(error, result) };
     const aftermath = at === undefined ? this.advance(length, back) : back;
     const offset = at ?? this.position - length;
     const submit = (timeout: number): void => {
       const { chunk, start } = (block = takeOver());
-      lane.submit(kind, 0, this.id, read.token, timeout, offset, 0, chunk, start, length);
+      lane.submissions.submit(
+        kind,
+        0,
+        this.id,
+        read.token,
+        timeout,
+        offset,
+        0,
+        chunk,
+        start,
+        length,
+      );
     };
     const read = new LateRead<T>(this, kind, length, (bytes) => decode(bytes, block!), submit);
     read.aftermath = aftermath;

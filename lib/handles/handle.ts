@@ -104,33 +104,32 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
 
   close(): Answer<S, void> {
     if (this.life !== Life.Open || this.lane.closed) return answer<S, void>(this.whenClosed());
-    this.lane.assertUnchained();
+    this.lane.submissions.assertUnchained();
     this.life = Life.Closing;
     this.forget();
     if (this.style === 'packet') {
-      const flags = SubmissionFlag.Keyed;
-      this.lane.submit(Kind.Close, flags, this.id, this.signedKey!, 0, 0, 0, NO_CHUNK, 0, 0);
+      this.lane.submissions.close(this.id, this.signedKey!, SubmissionFlag.Keyed);
       return answer<S, void>(undefined);
     }
     const operation = operationOf<void>(this.lane, Kind.Close, this.subject(), asNothing, this);
     operation.aftermath = this;
     operation.token = this.lane.add(operation);
-    this.lane.submit(Kind.Close, 0, this.id, operation.token, 0, 0, 0, NO_CHUNK, 0, 0);
+    this.lane.submissions.close(this.id, operation.token);
     this.closing = operation;
     return answer<S, void>(operation);
   }
 
   cancel(): void {
     this.assertOpen();
-    this.lane.assertUnchained();
+    this.lane.submissions.assertUnchained();
     this.forget();
-    this.lane.submit(Kind.CancelHandle, 0, this.id, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+    this.lane.submissions.cancelHandle(this.id);
   }
 
   link<T>(fn: () => T): T {
     validate.callback(fn, 'fn');
     this.assertOpen();
-    return this.lane.link(this, fn);
+    return this.lane.submissions.link(this, fn);
   }
 
   ref(): this {
@@ -219,7 +218,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   assertOpen(): void {
     this.lane.assertOpen();
     if (this.life !== Life.Open) throw handleClosed();
-    this.lane.assertUnchained(this);
+    this.lane.submissions.assertUnchained(this);
   }
 
   /** What was begun and not submitted yet will not be. */
@@ -253,21 +252,47 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     feeder = 0,
   ): Answer<S, T> {
     const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
-    if (this.lane.chaining) this.makeRoomInChain(1, aftermath);
+    if (this.lane.submissions.chaining) this.makeRoomInChain(1, aftermath);
     if (this.style === 'packet') {
       refuseSignal(options);
       const { lane, id } = this;
       const key = this.signedKey!;
       const tag = tagOf(options);
       const how = flags | SubmissionFlag.Keyed | quietOf(options);
-      lane.submit(kind, how, id, key, timeout, offset, length, chunk, start, bytes, tag, feeder);
+      lane.submissions.submit(
+        kind,
+        how,
+        id,
+        key,
+        timeout,
+        offset,
+        length,
+        chunk,
+        start,
+        bytes,
+        tag,
+        feeder,
+      );
       return answer<S, T>(undefined);
     }
     const operation = this.begin(kind, decode, options, aftermath);
     if (operation.token >= 0) {
       const { lane, id } = this;
       const { token } = operation;
-      lane.submit(kind, flags, id, token, timeout, offset, length, chunk, start, bytes, 0, feeder);
+      lane.submissions.submit(
+        kind,
+        flags,
+        id,
+        token,
+        timeout,
+        offset,
+        length,
+        chunk,
+        start,
+        bytes,
+        0,
+        feeder,
+      );
     }
     return answer<S, T>(operation);
   }
@@ -283,17 +308,36 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   ): Answer<S, number> {
     const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
     const { memory } = this.lane;
-    if (this.lane.chaining) this.makeRoomInChain(memory.stagedRecords, aftermath);
+    if (this.lane.submissions.chaining) this.makeRoomInChain(memory.stagedRecords, aftermath);
     if (this.style === 'packet') {
       refuseSignal(options);
       const { lane, id } = this;
       const how = flags | SubmissionFlag.Keyed | quietOf(options);
-      lane.submitStaged(kind, how, id, this.signedKey!, timeout, offset, tagOf(options), feeder);
+      lane.submissions.submitStaged(
+        kind,
+        how,
+        id,
+        this.signedKey!,
+        timeout,
+        offset,
+        tagOf(options),
+        feeder,
+      );
       return answer<S, number>(undefined);
     }
     const operation = this.begin(kind, asNumber, options, aftermath);
     if (operation.token < 0) memory.unstage();
-    else this.lane.submitStaged(kind, flags, this.id, operation.token, timeout, offset, 0, feeder);
+    else
+      this.lane.submissions.submitStaged(
+        kind,
+        flags,
+        this.id,
+        operation.token,
+        timeout,
+        offset,
+        0,
+        feeder,
+      );
     return answer<S, number>(operation);
   }
 
@@ -310,15 +354,23 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     const { lane, id } = this;
     const timeout = validate.timeout(options.timeout);
     const records = lane.memory.stagedRecords + 1;
-    if (lane.chaining) this.makeRoomInChain(records, aftermath);
-    else lane.ensure(records);
+    if (lane.submissions.chaining) this.makeRoomInChain(records, aftermath);
+    else lane.submissions.ensure(records);
     if (this.style === 'packet') {
       refuseSignal(options);
       const tag = tagOf(options);
       const key = this.signedKey!;
       const how = SubmissionFlag.Keyed | quietOf(options);
-      lane.submitStaged(kind, flags | how | SubmissionFlag.Linked, id, key, timeout, offset, tag);
-      lane.submit(second, how, id, key, timeout, 0, 0, NO_CHUNK, 0, 0, tag);
+      lane.submissions.submitStaged(
+        kind,
+        flags | how | SubmissionFlag.Linked,
+        id,
+        key,
+        timeout,
+        offset,
+        tag,
+      );
+      lane.submissions.submit(second, how, id, key, timeout, 0, 0, NO_CHUNK, 0, 0, tag);
       return answer<S, T>(undefined);
     }
     const pair = new PairedOperation<T>(lane, kind, this.subject(), finish);
@@ -342,11 +394,18 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   ): void {
     const { lane, id } = this;
     const { first } = pair;
-    lane.ensure(lane.memory.stagedRecords + 1);
+    lane.submissions.ensure(lane.memory.stagedRecords + 1);
     first.token = lane.add(first);
     pair.token = lane.add(pair);
-    lane.submitStaged(kind, flags | SubmissionFlag.Linked, id, first.token, timeout, offset);
-    lane.submit(second, 0, id, pair.token, timeout, 0, 0, NO_CHUNK, 0, 0);
+    lane.submissions.submitStaged(
+      kind,
+      flags | SubmissionFlag.Linked,
+      id,
+      first.token,
+      timeout,
+      offset,
+    );
+    lane.submissions.submit(second, 0, id, pair.token, timeout, 0, 0, NO_CHUNK, 0, 0);
   }
 
   /**
@@ -377,7 +436,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
 
   /** Await style: an operation that rejects; packet style has nothing to reject, so it throws. */
   protected refuse<T>(kind: Kind, error: Error): Answer<S, T> {
-    this.lane.breakChain();
+    this.lane.submissions.breakChain();
     if (this.style === 'packet') throw error;
     return answer<S, T>(Operation.failed<T>(this.lane, kind, error));
   }
@@ -389,8 +448,8 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   protected makeRoomInChain(records: number, aftermath: Aftermath | undefined): void {
     const { lane } = this;
     try {
-      lane.ensure(records);
-      if (this.style === 'packet' && lane.chainBroken) {
+      lane.submissions.ensure(records);
+      if (this.style === 'packet' && lane.submissions.chainBroken) {
         throw invalidState('An operation of the chain was refused');
       }
     } catch (error) {
@@ -406,12 +465,12 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
    */
   private admitted(operation: Operation<unknown>, options: OperationOptions): boolean {
     const { lane } = this;
-    if (lane.chainBroken) {
+    if (lane.submissions.chainBroken) {
       operation.fail(operation.errorOf(ECANCELED));
       return false;
     }
     if (options.signal === undefined || watchSignal(operation, options)) return true;
-    lane.breakChain();
+    lane.submissions.breakChain();
     return false;
   }
 
@@ -443,7 +502,7 @@ function quietOf(options: OperationOptions): number {
 export function closeHandle(lane: Lane, id: number): Operation<void> {
   const operation = new Operation<void>(lane, Kind.Close, {}, asNothing);
   operation.token = lane.add(operation);
-  lane.submit(Kind.Close, 0, id, operation.token, 0, 0, 0, NO_CHUNK, 0, 0);
+  lane.submissions.close(id, operation.token);
   return operation;
 }
 

@@ -192,7 +192,7 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
     this.pausing = false;
     const { id } = this.listener;
     const flags = SubmissionFlag.Multishot;
-    this.lane.submit(Kind.Accept, flags, id, this.token, 0, 0, 0, NO_CHUNK, 0, 0);
+    this.lane.submissions.accept(id, this.token, flags);
   }
 
   protected override take(): TcpSocket<'await'> | undefined {

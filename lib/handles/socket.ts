@@ -294,8 +294,8 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   private counts(bytes: number, records: number): boolean {
     const { lane } = this;
     // What makes room for them hands over what was counted before.
-    if (lane.chaining) this.makeRoomInChain(records, undefined);
-    else lane.ensure(records);
+    if (lane.submissions.chaining) this.makeRoomInChain(records, undefined);
+    else lane.submissions.ensure(records);
     return lane.outgoing.add(this.id, bytes);
   }
 
@@ -314,7 +314,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   /** Whether what is sent now has to wait. A chain does not: it was refused if it had to. */
   private holds(): boolean {
-    return this.held !== undefined && this.held.full && !this.lane.chaining;
+    return this.held !== undefined && this.held.full && !this.lane.submissions.chaining;
   }
 
   private sendLater(
@@ -331,7 +331,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
       this.counts(copy.length, 1);
       operation.token = lane.add(operation);
       const { token } = operation;
-      lane.submitStaged(Kind.Send, 0, this.id, token, timeout, 0, 0, loop?.id);
+      lane.submissions.submitStaged(Kind.Send, 0, this.id, token, timeout, 0, 0, loop?.id);
     };
     if (watchSignal(operation, options ?? {})) {
       held!.add(operation, copy.length, validate.timeout(options?.timeout), begin, loop);
@@ -568,7 +568,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
     const { chunk, start, timeout } = this;
     if (this.lent) this.lane.memory.forget(chunk, start);
     const flags = chunk === NO_CHUNK ? 0 : SubmissionFlag.Release;
-    this.lane.submit(Kind.Receive, flags, this.socket.id, token, timeout, 0, 0, chunk, start, 0);
+    this.lane.submissions.receive(this.socket.id, token, flags, timeout, chunk, start);
     this.token = token;
     this.inFlight++;
     this.chunk = NO_CHUNK;

@@ -3,7 +3,7 @@
  */
 import type * as api from '../api';
 import type { TimerStartOptions } from '../api';
-import { Kind, NO_CHUNK } from '../native/binding';
+import { Kind } from '../native/binding';
 import { invalidState, type Subject } from '../support/errors';
 import { asNothing, Handle, type Answer, type Style } from './handle';
 import type { OperationOptions } from '../await/operation';
@@ -102,7 +102,7 @@ class Ticks extends Stream<number> {
     this.token = this.lane.add(this);
     this.inFlight++;
     const { token, interval } = this;
-    this.lane.submit(Kind.Timer, 0, this.timer.id, token, 0, interval, interval, NO_CHUNK, 0, 0);
+    this.lane.submissions.startTimer(this.timer.id, token, interval);
   }
 
   protected override take(): number | undefined {

@@ -203,12 +203,12 @@ export class Connection<
     const { memory, outgoing } = lane;
     if (!memory.stage(data, false, outgoing.mayExceed(handle))) throw outOfBuffers();
     if (memory.stagedBytes === 0) return outgoing.isBelow(handle);
-    lane.ensure(memory.stagedRecords);
+    lane.submissions.ensure(memory.stagedRecords);
     const below = outgoing.add(handle, memory.stagedBytes);
     const quiet = this.now.sent === undefined ? SubmissionFlag.Quiet : 0;
     const flags = below ? quiet : quiet | SubmissionFlag.Full;
     const feeder = this.event === Event.Received ? handle : 0;
-    lane.submitStaged(Kind.Send, flags, handle, 0, 0, 0, 0, feeder);
+    lane.submissions.submitStaged(Kind.Send, flags, handle, 0, 0, 0, 0, feeder);
     const { bytes } = this.thread.records;
     const place = this.at + Header.FLAGS;
     bytes[place] = bytes[place]! | RecordFlag.Sent;
@@ -219,7 +219,7 @@ export class Connection<
     if (data !== undefined) this.send(data);
     const handle = this.socket('end');
     const { lane } = this.thread;
-    lane.submit(Kind.Shutdown, SubmissionFlag.Quiet, handle, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+    lane.submissions.shutdown(handle, SubmissionFlag.Quiet);
     return lane.outgoing.isBelow(handle);
   }
 

@@ -428,7 +428,7 @@ export class Runner implements Consumer {
     const info = this.thread.native.handleInfo(handle);
     if (info === undefined || info.closing || info.kind !== 'listener') return;
     const flags = SubmissionFlag.Multishot;
-    this.thread.lane.submit(Kind.Accept, flags, handle, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+    this.thread.lane.submissions.accept(handle, 0, flags);
   }
 
   /** A thread died when it had accepted connections that nobody was told of. */

@@ -2,7 +2,7 @@
  * What a packet means for its connection, step by step: the handlers that are called, what follows
  * from what they return, and how the connection rests or leaves afterwards.
  */
-import { handleAt, Kind, NO_CHUNK, SocketOption, SubmissionFlag } from '../../native/binding';
+import { handleAt, NO_CHUNK, SocketOption, SubmissionFlag } from '../../native/binding';
 import { outOfBuffers, timedOut } from '../../support/errors';
 import { now } from '../../support/timers';
 import { monotonic } from '../record/clock';
@@ -322,7 +322,7 @@ function rest(thread: StageThread, c: Connection): void {
   const handle = handleAt(words, (c.at + Header.HANDLE) >>> 2);
   if (handle === 0) return;
   bytes[c.at + Header.FLAGS] = flags | RecordFlag.Receiving;
-  thread.lane.submit(Kind.Receive, 0, handle, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+  thread.lane.submissions.receive(handle, 0);
 }
 
 /** Whether more is there than what waits for what follows it. */
@@ -380,8 +380,7 @@ function close(thread: StageThread, c: Connection): boolean {
   if ((c.flags & RecordFlag.Sent) === 0 || thread.closing) {
     closeForGood(thread, c);
   } else {
-    const flags = SubmissionFlag.Stall;
-    thread.lane.submit(Kind.Shutdown, flags, handle, 0, FAREWELL, 0, 0, NO_CHUNK, 0, 0);
+    thread.lane.submissions.shutdown(handle, SubmissionFlag.Stall, FAREWELL);
     if ((c.flags & NOT_TO_COME) === 0) discardMore(thread, c);
   }
   return true;
@@ -397,7 +396,7 @@ const NOT_TO_COME = RecordFlag.Receiving | RecordFlag.Broken | RecordFlag.Ended;
 export function discardMore(thread: StageThread, c: Connection): void {
   const { bytes } = thread.records;
   bytes[c.at + Header.FLAGS] = c.flags | RecordFlag.Receiving;
-  thread.lane.submit(Kind.Receive, 0, c.handleId, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+  thread.lane.submissions.receive(c.handleId, 0);
 }
 
 /** All that was sent is with the kernel, and the end of it: the peer may end its side, too. */
@@ -424,7 +423,7 @@ export function closeForGood(thread: StageThread, c: Connection): void {
 /** Its answer is the connection's last packet (rule O5). */
 export function submitClose(thread: StageThread, handle: number): void {
   thread.lane.handles.get(handle)?.gone();
-  thread.lane.submit(Kind.Close, 0, handle, 0, 0, 0, 0, NO_CHUNK, 0, 0);
+  thread.lane.submissions.close(handle, 0);
 }
 
 /**

@@ -1,7 +1,7 @@
 /**
  * One thread's part of a stage: what the connection at hand, the steps and the runner share.
  */
-import { Kind, NO_CHUNK, type NativeLane } from '../../native/binding';
+import type { NativeLane } from '../../native/binding';
 import type { Lane } from '../../thread/lane';
 import type { CompletionPort } from '../../port';
 import { nextTick } from '../../support/timers';
@@ -155,18 +155,18 @@ export class StageThread {
   /** Goes to another stage: with the batch's other submissions, in their order. */
   submitHandOff(key: number, handle: number, port: number): void {
     this.going.add(key);
-    this.lane.submit(Kind.HandOff, 0, handle, key, 0, 0, 0, NO_CHUNK, 0, 0, port);
+    this.lane.submissions.handOff(handle, key, port);
   }
 
   /** A message whose connection has gone on. */
   forward(key: number, value: number, port: number): void {
-    this.lane.submit(Kind.Posted, 0, 0, key, 0, value, 0, NO_CHUNK, 0, 0, port);
+    this.lane.submissions.forward(key, value, port);
   }
 
   /** A received buffer goes back, after what was submitted before: a send of it, say. */
   release(chunk: number, start: number): void {
     this.lane.memory.forget(chunk, start);
-    this.lane.submit(Kind.Release, 0, 0, 0, 0, 0, 0, chunk, start, 0);
+    this.lane.submissions.giveBack(chunk, start);
   }
 
   stash(key: number, at: number, chunk: number, start: number, length: number): void {

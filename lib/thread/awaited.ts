@@ -1,0 +1,100 @@
+/**
+ * The operations that this thread awaits: each has a token, which its packets bring back.
+ */
+import { LibraryError, Packet as Slot, PacketFlag, PacketState } from '../native/binding';
+import { nextTick } from '../support/timers';
+
+/** Whoever waits for the packets of one token. */
+export interface Entry {
+  /** @internal `at`: index of the packet in `lane.words`; `more`: this is not the final one. */
+  answered(error: number, result: number, at: number, more: boolean): void;
+  /** @internal It was never submitted, and `answered` tells only that: nobody need hear of it. */
+  dropped?(): void;
+}
+
+const SLOT_WORDS = Slot.SIZE / 4;
+
+const noArray: never[] = [];
+
+export class Awaited {
+  private readonly words: Uint32Array;
+  private readonly states: Int32Array;
+  private readonly bytes: Uint8Array;
+  private readonly numbers: Float64Array;
+  /** By token. Token 0 means that nobody awaits the operation. */
+  private table: (Entry | undefined)[] = [undefined];
+  private readonly freeTokens: number[] = [];
+
+  /** `completions`: the completion array. */
+  constructor(completions: ArrayBuffer) {
+    this.words = new Uint32Array(completions);
+    this.states = new Int32Array(completions);
+    this.bytes = new Uint8Array(completions);
+    this.numbers = new Float64Array(completions);
+  }
+
+  /** Whether anything is awaited. */
+  get any(): boolean {
+    return this.table.length - 1 > this.freeTokens.length;
+  }
+
+  at(token: number): Entry | undefined {
+    return this.table[token];
+  }
+
+  add(entry: Entry): number {
+    const token = this.freeTokens.pop() ?? this.table.length;
+    this.table[token] = entry;
+    return token;
+  }
+
+  remove(token: number): void {
+    this.table[token] = undefined;
+    this.freeTokens.push(token);
+  }
+
+  /** Settles the awaited packets among the first `count`; the number of them. */
+  settle(count: number): number {
+    const { bytes } = this;
+    let settled = 0;
+    for (let i = 0; i < count; i++) {
+      const flags = bytes[i * Slot.SIZE + Slot.FLAGS]!;
+      if ((flags & PacketFlag.Awaited) === 0) continue;
+      this.settleOne(i * SLOT_WORDS, (flags & PacketFlag.More) !== 0);
+      settled++;
+    }
+    return settled;
+  }
+
+  /** What an entry throws is an uncaught exception, and not the end of the other entries' answers. */
+  answer(entry: Entry, error: number, result: number, at: number, more: boolean): void {
+    try {
+      entry.answered(error, result, at, more);
+    } catch (thrown) {
+      nextTick(rethrow, thrown);
+    }
+  }
+
+  /** The port is closed, or this thread has left it. */
+  end(): void {
+    const { table } = this;
+    this.table = noArray;
+    for (const entry of table) {
+      if (entry !== undefined) this.answer(entry, LibraryError.PortClosed, 0, 0, false);
+    }
+  }
+
+  private settleOne(at: number, more: boolean): void {
+    const token = this.words[at + Slot.TOKEN / 4]!;
+    const entry = this.table[token];
+    this.states[at] = PacketState.Done;
+    if (entry === undefined) return;
+    if (!more) this.remove(token);
+    const error = this.states[at + Slot.ERROR / 4]!;
+    this.answer(entry, error, this.numbers[at / 2 + Slot.RESULT / 8]!, at, more);
+  }
+}
+
+function rethrow(thrown: unknown): never {
+  throw thrown;
+}

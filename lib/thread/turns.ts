@@ -1,0 +1,140 @@
+/**
+ * When a thread on an event loop calls native code: at the end of a turn of microtasks, when native
+ * code says that something has completed, and again while there may be more.
+ */
+import type { NativeLane } from '../native/binding';
+import { nextTick, now, setImmediate } from '../support/timers';
+
+/** After so many rounds, or so much time, the event loop gets a turn. */
+const ROUNDS_IN_TURN = 64;
+const MILLISECONDS_IN_TURN = 2;
+
+/** The thread's part of the port: lib/thread/lane.ts. */
+interface Owner {
+  readonly native: NativeLane;
+  readonly closed: boolean;
+  /** The program has packets to go through. */
+  readonly busy: boolean;
+  /** Whether a turn ended in the middle of a packet. */
+  readonly heldInTurn: boolean;
+  /** Whether anything keeps the process alive. */
+  readonly referenced: boolean;
+  /** Calls native code. The number of packets that came; negative: the port is closed. */
+  enter(): number;
+  /** Settles the awaited ones among them; how many. */
+  settleAwaited(count: number): number;
+  /** Gives the others to whoever takes them. */
+  consume(count: number): void;
+  down(): void;
+}
+
+export class Turns {
+  started = false;
+  /** Native code is being called, or what came is being dealt with. */
+  driving = false;
+  private readonly owner: Owner;
+  private scheduled = false;
+  private rounds = 0;
+  private turnBegan = 0;
+  private glancing = false;
+
+  /**
+   * After an uncaught exception in a worker Node.js still runs what was scheduled for the end of
+   * the turn, but no immediates. Calling native code there would say that the packet at hand was
+   * dealt with, and nobody would be told that its key was abandoned (rule T1).
+   */
+  private readonly tick = (): void => {
+    if (this.owner.heldInTurn) this.later();
+    else this.drive();
+  };
+  private readonly turn = (): void => {
+    this.rounds = 0;
+    this.drive();
+  };
+  private readonly glance = (): void => {
+    this.glancing = false;
+    if (this.owner.busy) this.turn();
+  };
+
+  constructor(owner: Owner) {
+    this.owner = owner;
+  }
+
+  /** Calls native code soon: at the end of the current turn of microtasks. */
+  schedule(): void {
+    if (this.scheduled || this.driving || this.owner.closed) return;
+    this.scheduled = true;
+    nextTick(this.tick);
+  }
+
+  /** From now on native code tells the event loop of what has completed. */
+  start(): void {
+    if (this.started) return;
+    this.started = true;
+    const threadsafe =
+      Boolean(process.versions['bun']) || process.env['COMPLETION_PORT_NOTIFIER'] === 'threadsafe';
+    const { native, referenced } = this.owner;
+    native.start(this.turn, threadsafe);
+    if (!referenced) native.unref();
+  }
+
+  /** One call to native code, and what it brings back; again while there may be more. */
+  private drive(): void {
+    this.scheduled = false;
+    if (this.driving || this.owner.closed) return;
+    this.start();
+    this.driving = true;
+    let finished = false;
+    try {
+      finished = this.run();
+    } finally {
+      this.driving = false;
+      // A handler threw: what is left of its batch goes back at the next call.
+      if (!finished) this.later();
+    }
+  }
+
+  private run(): boolean {
+    const { owner } = this;
+    for (;;) {
+      if (this.overBudget()) {
+        this.later();
+        return true;
+      }
+      const got = owner.enter();
+      if (got < 0) owner.down();
+      if (got <= 0) return true;
+      const settled = owner.settleAwaited(got);
+      if (got > settled) owner.consume(got);
+      if (owner.closed) return true;
+      if (owner.busy) this.glanceLater();
+      // What awaits comes first: it submits more, and one call does for all of that.
+      if (settled > 0) {
+        this.scheduled = true;
+        nextTick(this.tick);
+      }
+      if (settled > 0 || owner.busy) return true;
+    }
+  }
+
+  private overBudget(): boolean {
+    const time = now();
+    if (this.rounds++ === 0) this.turnBegan = time;
+    return this.rounds > ROUNDS_IN_TURN || time - this.turnBegan > MILLISECONDS_IN_TURN;
+  }
+
+  private later(): void {
+    this.scheduled = true;
+    setImmediate(this.turn);
+  }
+
+  /**
+   * A loop has a batch to go through and asks for the next one itself. Should it await something
+   * in between, the completions of others are not to wait for it.
+   */
+  private glanceLater(): void {
+    if (this.glancing) return;
+    this.glancing = true;
+    setImmediate(this.glance);
+  }
+}
