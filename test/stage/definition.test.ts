@@ -61,9 +61,7 @@ describe('records', () => {
   const make = () => {
     const records = new Records(new ArrayBuffer(layout.stride * 4), layout.stride);
     const View = recordClass(records, layout);
-    const view = new View() as RecordView & RecordOf<typeof fields>;
-    view.at = 2 * layout.stride;
-    view.key = 0x100002;
+    const view = new View(0x100002, 2 * layout.stride) as RecordView & RecordOf<typeof fields>;
     records.words[view.at / 4] = view.key;
     return { records, view };
   };
@@ -127,6 +125,15 @@ describe('records', () => {
     const before = (view as unknown as Record<string, unknown>)[name];
     expect(codeOf(await failureOf(() => Object.assign(view, { [name]: value })))).toBe(code);
     expect((view as unknown as Record<string, unknown>)[name]).toEqual(before);
+  });
+
+  test('a name that is no field is refused, and nothing is written', async () => {
+    const { view } = make();
+    const before = Object.keys(view);
+    const error = await failureOf(() => Object.assign(view, { prot: 80 }));
+    expect(codeOf(error)).toBe('ERR_INVALID_ARG_VALUE');
+    expect(String(error)).toContain("no field 'prot'");
+    expect(Object.keys(view)).toEqual(before);
   });
 
   test('a record that was released throws, whatever is asked of it', async () => {

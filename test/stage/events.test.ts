@@ -243,11 +243,14 @@ describe('the connection object', () => {
     const client = new Client(port);
     await client.ask('keep;say x', 'x');
     const other = new Client(port);
-    // In another handler of the same thread it is that handler's own.
-    await other.ask('stale', '');
-    await until(() => other.text.length > 0);
-    await client.ask('sleep 20;keep;later 1', 'later');
+    // It never stands for another connection, be that one's handler at it or asleep.
     await other.ask('stale', 'ERR_CONNECTION_RELEASED');
+    for (let i = 0; i < 20; i++) {
+      new Client(port).write('sleep 60000');
+      await other.ask(`say ${i};stale`, `${i}ERR_CONNECTION_RELEASED`);
+    }
+    await client.ask('sleep 20;keep;later 1', 'later');
+    await other.ask('say again;stale', 'againERR_CONNECTION_RELEASED');
   });
 
   test('the generation of a record changes: the next connection has another key', async () => {

@@ -114,20 +114,39 @@ export class Records {
 }
 
 /**
- * The fields of one record at a time; the properties are those of a layout: `recordClass`. Moved
- * from record to record rather than made anew: no allocation for a packet.
+ * The fields of one record; the properties are those of a layout: `recordClass`.
  */
 export abstract class RecordView {
-  /** @internal Where the record begins. */
-  at = 0;
   /** @internal The name the record has to have; -1: none has. */
-  key = -1;
+  key: number;
+  /** @internal Where the record begins. */
+  at: number;
+
+  constructor(key: number, at: number) {
+    this.key = key;
+    this.at = at;
+  }
 
   /** @internal Throws when the record is no longer that connection's. */
   abstract check(): void;
 }
 
-export type RecordClass = new () => RecordView;
+/**
+ * Behind the fields: what is written under another name, a misspelt one, would be lost with the
+ * object. Fields are found before this is looked at, so that they cost no more.
+ */
+const refusesOthers: ProxyHandler<object> = {
+  set(_target, name, value, record: object) {
+    if (typeof name === 'symbol') return Reflect.defineProperty(record, name, { value });
+    const fields = Object.keys(Object.getPrototypeOf(record) as object);
+    const known = fields.length > 0 ? fields.join(', ') : 'none';
+    const text = `The record has no field '${name}'. Its fields: ${known}`;
+    throw coded(new TypeError(text), 'ERR_INVALID_ARG_VALUE');
+  },
+};
+Object.setPrototypeOf(RecordView.prototype, new Proxy(Object.prototype, refusesOthers));
+
+export type RecordClass = new (key: number, at: number) => RecordView;
 
 /**
  * A class with an accessor for each of `names`, or for all fields. The class has one map for the

@@ -67,9 +67,10 @@ const LONGEST = 2 ** 31 - 1;
 
 /**
  * The connection, or task, that a handler is called for. **It is valid until the handler returns**,
- * or the promise that it returned is settled: the object is used again for the next packet, and
- * throws `ERR_CONNECTION_RELEASED` in between. What has to outlast the handler belongs into
- * `record`; `key` names the connection as long as it lives.
+ * or the promise that it returned is settled, and throws `ERR_CONNECTION_RELEASED` afterwards. Each
+ * packet has an object of its own: one that is used late must never stand for a stranger's
+ * connection. What has to outlast the handler belongs into `record`; `key` names the connection as
+ * long as it lives.
  *
  * What its public members do stands in lib/stage/api.ts.
  */
@@ -80,12 +81,10 @@ export class Connection<
 > {
   /** @internal */
   readonly thread: StageThread;
-  /** @internal Its key; -1 while the object stands for none. */
-  name = -1;
-  /** @internal How often the object has stood for a connection. */
-  turn = 0;
+  /** @internal Its key; -1: the handler is over. */
+  name: number;
   /** @internal Where its record begins. */
-  at = 0;
+  readonly at: number;
   /** @internal */
   now: State;
   /** @internal */
@@ -116,16 +115,19 @@ export class Connection<
   calls = 0;
   /** @internal A native stage may have brought messages that nobody was told yet. */
   brought = false;
-  /** @internal */
-  began = 0;
+  /** @internal When its packet was taken, in milliseconds. */
+  readonly began: number;
 
   private readonly view: RecordView;
 
   /** @internal */
-  constructor(thread: StageThread) {
+  constructor(thread: StageThread, key: number, at: number, began: number) {
     this.thread = thread;
+    this.name = key;
+    this.at = at;
+    this.began = began;
     this.now = thread.machine.initial;
-    this.view = new thread.View();
+    this.view = new thread.View(key, at);
   }
 
   get key(): number {
@@ -299,23 +301,8 @@ export class Connection<
 
   // ---- for the thread
 
-  /** @internal Stands for the connection of that name from now on. */
-  bind(key: number, at: number): void {
-    this.turn++;
-    this.name = key;
-    this.at = at;
-    this.view.key = key;
-    this.view.at = at;
-    this.todo = 0;
-    this.event = Event.None;
-    this.calls = 0;
-    this.brought = false;
-    this.action = Action.None;
-    this.error = undefined;
-  }
-
-  /** @internal Stands for none. */
-  unbind(): void {
+  /** @internal The handler is over: it stands for none from now on. */
+  release(): void {
     this.name = -1;
     this.view.key = -1;
     this.target = undefined;

@@ -11,7 +11,7 @@ import { asBytes, type Block, type Data } from '../../thread/memory';
 import * as validate from '../../support/validate';
 import type * as api from '../api';
 import type { Reply } from '../api';
-import { connectionReleased, Header, RecordFlag } from '../record/record';
+import { Header, RecordFlag } from '../record/record';
 import type { StageInfo } from '../definition/plan';
 import type { StageThread } from './thread';
 
@@ -23,8 +23,6 @@ interface Owner {
   readonly at: number;
   /** Its record's flags. */
   readonly flags: number;
-  /** How often the object has stood for a connection. */
-  readonly turn: number;
   /** Its key; throws where the object stands for none. */
   readonly key: number;
   /** The document's memory, where a handler has seen it. */
@@ -44,13 +42,11 @@ export class StageDocument implements api.StageDocument {
   private readonly blockLength: number;
   private readonly file: number;
   private readonly connection: Owner;
-  private readonly turn: number;
 
   /** `parts`: start and length of those that came together; `index`: of this one among them. */
   private constructor(c: Owner, flags: number, parts?: Uint32Array, index = 0) {
     const { words, numbers } = c.thread.records;
     this.connection = c;
-    this.turn = c.turn;
     this.inFile = (flags & RecordFlag.DocumentInFile) !== 0;
     this.length = numbers[(c.at + Header.DOCUMENT_LENGTH) >>> 3]!;
     this.number = words[(c.at + Header.NUMBER) >>> 2]!;
@@ -148,7 +144,6 @@ export class StageDocument implements api.StageDocument {
   /** Throws when the handler is over, or there are no bytes. */
   private check(): void {
     void this.connection.key;
-    if (this.connection.turn !== this.turn) throw connectionReleased();
     if (this.error !== undefined) throw this.error;
   }
 }

@@ -20,8 +20,7 @@ import {
 import { ECANCELED, failure } from '../../support/errors';
 import type { Consumer } from '../../thread/lane';
 import { now } from '../../support/timers';
-import { Action, Event, Todo, type Connection } from './connection';
-import { Connections } from './connections';
+import { Action, Connection, Event, Todo } from './connection';
 import { Counter } from '../record/counters';
 import {
   EXPIRED,
@@ -61,7 +60,6 @@ const NO_STATE = 0;
 
 export class Runner implements Consumer {
   private readonly thread: StageThread;
-  private readonly connections: Connections;
   private readonly records: Records;
   private readonly words: Uint32Array;
   private readonly states: Int32Array;
@@ -75,7 +73,6 @@ export class Runner implements Consumer {
 
   constructor(thread: StageThread, onEnded: () => void) {
     this.thread = thread;
-    this.connections = new Connections(thread);
     this.records = thread.records;
     this.words = thread.lane.words;
     this.states = thread.lane.states;
@@ -172,11 +169,9 @@ export class Runner implements Consumer {
       this.runElsewhere(at, kind, key, port);
       return true;
     }
-    const c = this.connections.take();
-    c.bind(key, record);
-    c.began = began;
+    const c = new Connection(thread, key, record, began);
     const over = !this.meet(c, at, kind) || advance(thread, c);
-    if (over) this.connections.giveBack(c);
+    if (over) c.release();
     return over;
   }
 

@@ -297,7 +297,7 @@ function resume(thread: StageThread, c: Connection, event: Event, settle: () => 
   const key = c.name;
   settle();
   if (event !== Event.Closed && !advance(thread, c)) return;
-  c.unbind();
+  c.release();
   thread.letGo(key);
   const took = now() - c.began;
   thread.measures.handling.record(Math.max(1, Math.round(took * 1000)));
