@@ -192,6 +192,33 @@ const right: Record<string, string> = {
     const dynamic: Record<string, st.StageOptions> = {};
     new Pipeline(dynamic).start('any');
     void [where, packets];`,
+  'stages that are handed to, by their names': `
+    defineStage({ stages: ['work', 'log'], states: {
+      a: { received: (c) => c.handOff('work', { state: 'x' }),
+        async posted(c) { await 1; return c.handOff('log'); } },
+    } });
+    defineStage({ states: { a: { received: (c) => c.handOff('any' as string) } } });
+    const stages: string[] = [];
+    defineStage({ stages, states: { a: { received: (c) => c.handOff('any') } } });
+    defineStage({ record: { n: 'u32' }, stages: ['work'], local: (c) => new Date(c.key),
+      states: { a: { received: (c) => (c.local.getTime() > c.record.n ? 'b' : c.handOff('work')) }, b: {} } });
+    function shared(c: st.Connection<{ n: 'u32' }, string, unknown, 'work'>) { return c.handOff('work'); }
+    defineStage({ record: { n: 'u32', m: 'u8' }, stages: ['work'], states: { a: { received: (c) => c.handOff('work') } } });
+    void shared;`,
+  'lengths of fields': `
+    const LENGTH = 64;
+    const some = Number('5');
+    defineStage({ record: { a: 'utf8[1]', b: 'bytes[32768]', c: \`utf8[\${LENGTH}]\`, n: 'u64' }, states: {
+      a: { posted(c) {
+        const text: string = c.record.a + c.record.c;
+        const bytes: Buffer = c.record.b;
+        c.record.n = BigInt(text.length + bytes.length);
+      } },
+    } });
+    const fields: st.RecordFields = { a: \`utf8[\${some}]\` };
+    defineStage({ record: fields, states: { a: {} } });
+    const record = { x: 'u8', y: 'utf8[10]' } as const;
+    defineStage({ record, states: { a: { posted(c) { c.record.x++; c.record.y.trim(); } } } });`,
   'framing by a delimiter': `frames({ delimiter: '\\n', pipelined: 5 });`,
 };
 
@@ -292,6 +319,30 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'the old event': ['defineStage({ states: { a: { handoff() {} } } });', /handoff/],
   'a field that there is not': ['c.record.m;', /'m' does not exist/],
   'a transition made by hand': ['const t: st.Transition = {}; void t;', /is missing/],
+  'a hand-off to a stage that is not listed': [
+    "defineStage({ stages: ['work'], states: { a: { received: (c) => c.handOff('wrok') } } });",
+    /^\d+: Argument of type '"wrok"' is not assignable to parameter of type '"work"'.$/,
+  ],
+  'a field of no length': [
+    "defineStage({ record: { a: 'utf8[0]' }, states: { a: {} } });",
+    /^\d+: Type '"utf8\[0\]"' is not assignable to type '"a length is an integer from 1 to 32768, as in utf8\[64\]"'.$/,
+  ],
+  'a field of a length with a fraction': [
+    "defineStage({ record: { a: 'bytes[1.5]' }, states: { a: {} } });",
+    /"bytes\[1\.5\]"' is not assignable to type '"a length is an integer/,
+  ],
+  'a field of a negative length': [
+    "defineStage({ record: { n: 'u8', a: 'utf8[-3]' }, states: { a: { posted: (c) => void c.record.n } } });",
+    /^\d+: Type '"utf8\[-3\]"' is not assignable to type '"a length is an integer/,
+  ],
+  'a field of a length with a zero in front': [
+    "defineStage({ record: { a: 'utf8[08]' }, states: { a: {} } });",
+    /a length is an integer/,
+  ],
+  'a field of no type': [
+    "defineStage({ record: { a: 'u7' }, states: { a: {} } });",
+    /"u7"' is not assignable/,
+  ],
   'a stage made by hand': [
     "new Pipeline({ a: { stage: { record: {}, states: ['a'] }, threads: 0 } });",
     /stage/,

@@ -15,7 +15,7 @@ import { setDeadline } from './deadline';
 import type { HandOffOptions, RecordFields, RecordOf, Reply, Transition } from './api';
 import type { State } from './definition';
 import { StageBatch, StageDocument } from './documents';
-import { unknownStage, unknownState } from './failures';
+import { unknownState } from './failures';
 import {
   connectionReleased,
   Header,
@@ -269,8 +269,7 @@ export class Connection<
   handOff(stage: string, options: HandOffOptions = {}): Transition {
     this.leaving('handOff');
     validate.options(options);
-    const target = this.thread.find(validate.string(stage, 'stage'));
-    if (target === undefined) throw unknownStage(stage, this.thread.stageNames());
+    const target = this.thread.target(validate.string(stage, 'stage'));
     this.targetState = stateIndex(this, target, options.state);
     this.target = target;
     this.action = Action.HandOff;

@@ -29,6 +29,35 @@ export function unknownStage(name: unknown, known: readonly string[]): CodedErro
   );
 }
 
+/** Of `defineStage`'s `stages`: `stage` hands to one that the pipeline does not have. */
+export function checkTargets(
+  stage: string,
+  targets: readonly string[] | undefined,
+  known: readonly string[],
+): void {
+  const missing = targets?.find((name) => !known.includes(name));
+  if (missing === undefined) return;
+  const stages = known.map((name) => `'${name}'`).join(', ');
+  throw coded(
+    new Error(
+      `Stage '${stage}' hands over to '${missing}' (definition.stages), which is not in this ` +
+        `pipeline; it has ${stages}`,
+    ),
+    'ERR_UNKNOWN_STAGE',
+  );
+}
+
+/** Of a hand-off to a stage that is not among those which the definition names. */
+export function unlistedStage(stage: string, name: string, targets: readonly string[]): CodedError {
+  const stages = targets.map((target) => `'${target}'`).join(', ') || 'none';
+  return coded(
+    new Error(
+      `Stage '${stage}' does not hand over to '${name}': definition.stages names ${stages}`,
+    ),
+    'ERR_UNKNOWN_STAGE',
+  );
+}
+
 export function endlessTransitions(stage: string, state: string, key: number): CodedError {
   return coded(
     new Error(`Stage '${stage}', state '${state}', key ${key}: transitions without end`),

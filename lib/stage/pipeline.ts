@@ -31,7 +31,7 @@ import type {
   StageStats,
 } from './api';
 import { machineOf } from './definition';
-import { asError, pipelineClosed, publish } from './failures';
+import { asError, checkTargets, pipelineClosed, publish } from './failures';
 import { layOut } from './fields';
 import { Frames, frameStates } from './frames';
 import { countConnections, countStates, eachRecord, listConnections } from './inspect';
@@ -287,6 +287,9 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
 
   /** All stages are known: their records get a layout, and their threads begin. */
   private async begin(loaded: readonly Loaded[]): Promise<void> {
+    loaded.forEach(({ targets }, index) =>
+      checkTargets(this.sites[index]!.name, targets, this.stages),
+    );
     const layout = layOut(
       loaded.map(({ fields }, index) => ({ stage: this.sites[index]!.name, fields })),
     );
@@ -464,10 +467,10 @@ function portOptions(stage: StageSpecification, options: PipelineOptions): PortO
 function loadedOf(site: Site): Promise<Loaded> {
   if (site.pool !== undefined) return site.pool.loaded();
   if (site.specification.native !== undefined) {
-    return Promise.resolve({ fields: {}, states: frameStates });
+    return Promise.resolve({ fields: {}, states: frameStates, targets: undefined });
   }
   const { record, states } = site.specification.here as Stage;
-  return Promise.resolve({ fields: record, states });
+  return Promise.resolve({ fields: record, states, targets: undefined });
 }
 
 function statsOf(site: Site, states: Readonly<Record<string, number>> = {}): StageStats {

@@ -27,6 +27,8 @@ const program = (): string => path.join(__dirname, 'worker.js');
 export interface Loaded {
   readonly fields: RecordFields;
   readonly states: readonly string[];
+  /** Names of the stages it hands to; undefined: any, or checked already. */
+  readonly targets: readonly string[] | undefined;
 }
 
 export interface PoolOptions {
@@ -194,7 +196,7 @@ export class Pool {
     switch (message.type) {
       case 'loaded':
         this.tearsDown = message.tearsDown;
-        seat.loaded.resolve({ fields: message.fields, states: message.states });
+        seat.loaded.resolve(message);
         if (this.plan !== undefined) say(seat, { type: 'plan', plan: this.plan });
         break;
       case 'refused':

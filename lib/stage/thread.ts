@@ -11,7 +11,7 @@ import { Connection } from './connection';
 import { Counter, type Measures } from './counters';
 import type { Machine } from './definition';
 import { giveReply } from './documents';
-import { publish } from './failures';
+import { publish, unknownStage, unlistedStage } from './failures';
 import type { Layout } from './fields';
 import { Header, recordClass, Records, type RecordClass } from './record';
 
@@ -154,12 +154,20 @@ export class StageThread {
     this.spare = (this.spare + 1) % SPARES;
   }
 
-  find(name: string): StageInfo | undefined {
-    return this.stages.find((stage) => stage.name === name);
-  }
-
-  stageNames(): string[] {
-    return this.stages.map((stage) => stage.name);
+  /** The stage of that name, which a connection is handed to. */
+  target(name: string): StageInfo {
+    const { stages, machine } = this;
+    const found = stages.find((stage) => stage.name === name);
+    if (found === undefined) {
+      throw unknownStage(
+        name,
+        stages.map((stage) => stage.name),
+      );
+    }
+    if (machine.stages !== undefined && !machine.stages.includes(name)) {
+      throw unlistedStage(this.stage.name, name, machine.stages);
+    }
+    return found;
   }
 
   count(counter: Counter): void {
