@@ -27,6 +27,7 @@ import {
 } from './operation';
 import type { TcpSocket } from './socket';
 import type { Timer } from './timer';
+import { points, traces } from './tracing';
 import * as validate from './validate';
 
 /**
@@ -112,6 +113,14 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   close(): Answer<S, void> {
     if (this.life !== Life.Open || this.lane.closed) return answer<S, void>(this.whenClosed());
     this.lane.assertUnchained();
+    if (!traces.close.wanted) return this.closeNow();
+    const context = { handle: this };
+    if (this.style === 'packet') return traces.close.sync(context, () => this.closeNow());
+    const close = (): Operation<void> => this.closeNow() as Operation<void>;
+    return answer<S, void>(traces.close.follow(context, close));
+  }
+
+  private closeNow(): Answer<S, void> {
     this.life = Life.Closing;
     this.forget();
     if (this.style === 'packet') {
@@ -157,6 +166,12 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   }
 
   handOff(target: CompletionPort | PortToken, key?: KeyOption): void {
+    if (!traces.handOff.wanted) return this.handOffNow(target, key);
+    const context = { handle: this, target, key };
+    traces.handOff.sync(context, () => this.handOffNow(target, key));
+  }
+
+  private handOffNow(target: CompletionPort | PortToken, key?: KeyOption): void {
     this.assertOpen();
     if (this.style === 'await') throw invalidState('Only a handle with a key can be handed off');
     const { native } = this.lane;
@@ -187,6 +202,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
 
   /** @internal The close is answered. */
   after(): void {
+    if (points.closed.wanted) points.closed.publish({ handle: this });
     this.gone();
   }
 

@@ -134,7 +134,7 @@ export class Packet {
     if (this.kind !== Kind.Accept) return undefined;
     const id = handleAt(this.words, this.at + Slot.ACCEPTED / 4);
     if (id === 0) return undefined;
-    return acceptedSocket(this.lane, id, this.words[this.at + Slot.ACCEPTED_KEY / 4]!);
+    return acceptedSocket(this.lane, id, this.words[this.at + Slot.ACCEPTED_KEY / 4]!, this);
   }
 
   get data(): Buffer | undefined {
@@ -225,7 +225,7 @@ export class Packet {
     if (this.lends) this.lane.memory.takeBack(this.chunk, this.start);
     this.lends = false;
     if (this.kind === Kind.Close)
-      this.lane.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.gone();
+      this.lane.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.after();
     this.at = NOTHING;
   }
 

@@ -38,6 +38,7 @@ import { listen, openDescriptor, openPath, pathBytes } from './opening';
 import { AWAIT_OPTIONS, NoticeOperation, type Operation } from './operation';
 import { mayOpen } from './permission';
 import { Timer } from './timer';
+import { traces } from './tracing';
 import * as validate from './validate';
 
 const PORT_OPTIONS = [
@@ -116,6 +117,16 @@ export class CompletionPort implements api.CompletionPort {
     flags: string | number = 'r',
     options: FileOptions<K> = {},
   ): Operation<ByKey<K, FileHandle, KeyedFile>> {
+    if (!traces.open.wanted) return this.openNow(path, flags, options);
+    const context = { port: this, path, flags, options };
+    return traces.open.follow(context, () => this.openNow(path, flags, options));
+  }
+
+  private openNow<K extends KeyOption | undefined>(
+    path: string | Buffer | URL | number,
+    flags: string | number,
+    options: FileOptions<K>,
+  ): Operation<ByKey<K, FileHandle, KeyedFile>> {
     this.lane.assertOpen();
     validate.options(options);
     validate.known(options, 'options', FILE_OPTIONS);
@@ -146,15 +157,23 @@ export class CompletionPort implements api.CompletionPort {
   listen<K extends KeyOption | undefined = undefined>(
     options: ListenOptions<K>,
   ): Operation<ByKey<K, ListenerHandle, KeyedListener>> {
-    this.lane.assertOpen();
-    return byKey<K, ListenerHandle, KeyedListener>(listen(this.lane, options));
+    const begin = (): Operation<ByKey<K, ListenerHandle, KeyedListener>> => {
+      this.lane.assertOpen();
+      return byKey<K, ListenerHandle, KeyedListener>(listen(this.lane, options));
+    };
+    if (!traces.listen.wanted) return begin();
+    return traces.listen.follow({ port: this, options }, begin);
   }
 
   connect<K extends KeyOption | undefined = undefined>(
     options: ConnectOptions<K>,
   ): Operation<ByKey<K, SocketHandle, KeyedSocket>> {
-    this.lane.assertOpen();
-    return byKey<K, SocketHandle, KeyedSocket>(connect(this.lane, options));
+    const begin = (): Operation<ByKey<K, SocketHandle, KeyedSocket>> => {
+      this.lane.assertOpen();
+      return byKey<K, SocketHandle, KeyedSocket>(connect(this.lane, options));
+    };
+    if (!traces.connect.wanted) return begin();
+    return traces.connect.follow({ port: this, options }, begin);
   }
 
   timer<K extends KeyOption | undefined = undefined>(

@@ -9,6 +9,7 @@ import { TcpListener } from './listener';
 import { plainPath } from './opening';
 import { TcpSocket } from './socket';
 import { Timer } from './timer';
+import { points } from './tracing';
 
 /** How many objects a lane keeps before it looks which of them are still needed. */
 const SWEEP_AT = 4096;
@@ -32,11 +33,19 @@ export function handleFor(
   return make(lane, id, info.key, info.kind, info);
 }
 
-export function acceptedSocket(lane: Lane, id: number, key: number): TcpSocket<'packet'> {
+/** The connection of an `accepted` packet, whose handle is its listener. */
+export function acceptedSocket(
+  lane: Lane,
+  id: number,
+  key: number,
+  packet: { readonly handle: AnyHandle | undefined },
+): TcpSocket<'packet'> {
   const known = lane.handles.get(id);
   if (known !== undefined) return known as TcpSocket<'packet'>;
   makeRoom(lane);
-  return new TcpSocket<'packet'>(lane, id, key, false);
+  const socket = new TcpSocket<'packet'>(lane, id, key, false);
+  if (points.accepted.wanted) points.accepted.publish({ socket, listener: packet.handle });
+  return socket;
 }
 
 function closedHandle(lane: Lane, id: number, key: number, packet: Kind): AnyHandle | undefined {

@@ -1,6 +1,6 @@
 /**
  * Failures of connections and handlers: where they are told. A thread of a pool tells its own
- * subscribers, and the pipeline's thread, which tells its.
+ * subscribers, and the pipeline's thread, which tells its. Where else connections are told of.
  */
 import diagnostics = require('node:diagnostics_channel');
 import { inspect } from 'node:util';
@@ -8,6 +8,10 @@ import { coded, type CodedError } from '../errors';
 import type { StageFailure } from './api';
 
 const channel = diagnostics.channel('completion-port:stage:failed');
+/** Channels for what becomes of connections and tasks, in the thread that is at them. */
+export const arrived = diagnostics.channel('completion-port:connection:arrived');
+export const handedOff = diagnostics.channel('completion-port:connection:handedOff');
+export const closed = diagnostics.channel('completion-port:connection:closed');
 
 export function publish(failure: StageFailure): void {
   if (channel.hasSubscribers) channel.publish(failure);

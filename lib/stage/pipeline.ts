@@ -2,6 +2,7 @@
  * A pipeline: stages, each on its port with a small pool of threads, and the connections that move
  * between them.
  */
+import { tracingChannel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import { binding } from '../binding';
@@ -69,6 +70,8 @@ const LOOK = 10;
 /** What handlers have for ending when the pipeline closes, beyond `grace`. */
 const GRACE = 2000;
 
+const listening = tracingChannel('completion-port:stage:listen');
+
 /** As much as one view of the records' memory can show in every version of Node.js. */
 const MOST_RECORD_BYTES = 2 ** 32;
 
@@ -124,8 +127,10 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   async listen(stage: string, options: StageListenOptions): Promise<StageListener> {
     const site = stageNamed(this.sites, stage);
     checkListenOptions(options);
-    const listening = this.listenAt(site, options);
-    return abandonable(listening, 'listen', options, (late) => void late.close());
+    const begin = (): Promise<StageListener> =>
+      abandonable(this.listenAt(site, options), 'listen', options, (late) => void late.close());
+    if (!listening.hasSubscribers) return begin();
+    return listening.tracePromise(begin, { pipeline: this, stage, options });
   }
 
   private async listenAt(site: Site, options: StageListenOptions): Promise<StageListener> {
