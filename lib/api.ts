@@ -1027,6 +1027,25 @@ export interface Lease extends Disposable {
   release(): void;
 }
 
+/**
+ * How often which values came up to now, in the words of `Histogram` of node:perf_hooks. Values are
+ * known to a 32nd of their size, and exactly below 64. Of none: 0, and NaN as the mean.
+ */
+export interface Histogram {
+  /** How many values. */
+  readonly count: number;
+  readonly min: number;
+  readonly max: number;
+  readonly mean: number;
+  /**
+   * The value that so many percent are not above; `percentile` greater than 0 and at most 100, or
+   * `ERR_OUT_OF_RANGE`.
+   */
+  percentile(percentile: number): number;
+  /** The same numbers, and some percentiles. */
+  toJSON(): object;
+}
+
 /** What `port.stats()` returns. Counts are of the whole port unless said otherwise. */
 export interface PortStats {
   /** Operations submitted, and completed, so far. */
@@ -1052,6 +1071,14 @@ export interface PortStats {
   readonly allocatedBytes: number;
   /** Connections closed at once because a pipeline had no record for them. */
   readonly refused: number;
+  /**
+   * Microseconds that packets, and answers to awaited operations, were in the queue before a thread
+   * took them: in all threads, since the port was made. Each is queued when a thread fetches it from
+   * the system, so it tells how long packets wait for threads of the port rather than how long a
+   * thread is busy, which `monitorEventLoopDelay` of Node.js tells. Messages do not count: the time
+   * of a post is not looked at.
+   */
+  readonly queueWaitMicroseconds: Histogram;
 }
 
 /**

@@ -433,6 +433,8 @@ export interface NativeLane {
   /** Ends this thread's part: cancels and reaps its operations, frees its lane. */
   detach(): void;
   stats(): NativeStats;
+  /** Fills the buckets of lib/histogram.ts, and the sum behind them: microseconds that packets were queued. */
+  waits(into: Float64Array): void;
 }
 
 /** Options of a native stage that receives documents; milliseconds, 0: none. lib/stage/frames.ts checks them. */

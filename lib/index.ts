@@ -36,6 +36,7 @@ export type {
   FiredPacket,
   Handle,
   HandlePacket,
+  Histogram,
   KeyedFile,
   KeyedHandle,
   KeyedListener,

@@ -32,6 +32,7 @@ import { HandlerConsumer, PacketStream } from './consumers';
 import { invalidState, queueFull, systemError } from './errors';
 import { openFlags } from './flags';
 import { closeHandle, keyOf, portIdOf, tokenOf, type Style } from './handle';
+import { BUCKETS, Histogram } from './histogram';
 import { Lane } from './lane';
 import { Lease } from './lease';
 import { listen, openDescriptor, openPath, pathBytes } from './opening';
@@ -278,7 +279,10 @@ export class CompletionPort implements api.CompletionPort {
 
   stats(): PortStats {
     this.lane.assertOpen();
-    return this.lane.native.stats();
+    const { native } = this.lane;
+    const waits = new Float64Array(BUCKETS + 1);
+    native.waits(waits);
+    return { ...native.stats(), queueWaitMicroseconds: new Histogram(waits) };
   }
 
   ref(): this {

@@ -328,6 +328,12 @@ HandleView Port::look_up(HandleId id) {
           handle->path ? *handle->path : ""};
 }
 
+HistogramCounts Port::waits() const {
+  HistogramCounts all;
+  dispatcher_.waits(all);
+  return all;
+}
+
 PortStats Port::stats() {
   PortStats stats;
   {
