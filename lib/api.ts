@@ -11,6 +11,8 @@
  * Unions are open: a minor version may add a member, so a `switch` needs a default.
  */
 
+import type { AsyncResource } from 'node:async_hooks';
+
 // ---- operations
 
 declare const suspended: unique symbol;
@@ -145,6 +147,12 @@ export interface AwaitHandle extends Handle {
 export interface KeyedHandle extends Handle {
   readonly style: 'packet';
   readonly key: number;
+  /**
+   * The asynchronous context in which it was opened, where `asyncResource` was asked for:
+   * `packet.handle.asyncResource?.runInAsyncScope(fn)`. Undefined otherwise, in other threads, and
+   * where it came by a hand-off.
+   */
+  readonly asyncResource: AsyncResource | undefined;
   /**
    * Closes the handle: what is in flight is cancelled and answered, then the descriptor goes back
    * (rule O5). The `closed` packet is its last. No effect a second time.
@@ -933,10 +941,17 @@ type WithKey<K extends KeyOption | undefined> =
   | {
       /** Makes it answer in packets. Default: none, it is awaited. */
       readonly key: K;
+      /**
+       * Keeps the asynchronous context of the call, as `asyncResource` of the handle: packets come in
+       * the port's own. Of a listener also that in which `packet.accepted` is first read, for the
+       * connection. Default: false.
+       */
+      readonly asyncResource?: boolean | undefined;
     }
   | {
       /** Makes it answer in packets. Default: none, it is awaited. */
       readonly key?: undefined;
+      readonly asyncResource?: false | undefined;
     };
 
 interface FileSettings extends AwaitOptions {
@@ -1012,6 +1027,15 @@ export type ConnectOptions<K extends KeyOption | undefined = undefined> = Connec
 
 /** What `port.timer` takes. */
 export type TimerOptions<K extends KeyOption | undefined = undefined> = WithKey<K>;
+
+/** What `port.consume` takes. */
+export interface ConsumeOptions {
+  /**
+   * Calls the handler in the asynchronous context of the packet's handle, where that has kept one
+   * (`asyncResource` of `open`, `listen`, `connect` and `timer`). Default: false, in the port's own.
+   */
+  readonly asyncResource?: boolean | undefined;
+}
 
 /** What `port.consume` returns. */
 export interface Consumer extends Disposable {
@@ -1174,7 +1198,7 @@ export interface CompletionPort extends AsyncDisposable {
    * exception; packets go on. A handler must not be async: one that returns a promise is refused,
    * once, with `ERR_INVALID_RETURN_VALUE`, which is an uncaught exception.
    */
-  consume(handler: (packet: Packet) => void): Consumer;
+  consume(handler: (packet: Packet) => void, options?: ConsumeOptions): Consumer;
   /**
    * The packets, on the event loop: `for await (const packet of port.packets())`. The key of a
    * packet is this thread's until the loop asks for the next one, or awaits something (rule D8).

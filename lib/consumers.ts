@@ -1,7 +1,7 @@
 /**
  * Taking packets on the event loop: one after another with a handler, or in an async loop.
  */
-import type { AsyncLoop, AwaitOptions, Consumer, Packet } from './api';
+import type { AsyncLoop, AwaitOptions, ConsumeOptions, Consumer, Packet } from './api';
 import { abortError, coded, invalidState, timedOut } from './errors';
 import { takenAlready, type Consumer as Taker, type Lane } from './lane';
 import { AWAIT_OPTIONS, Watch, type Stoppable } from './operation';
@@ -13,12 +13,17 @@ const MOST = 256;
 export class HandlerConsumer implements Taker, Consumer {
   private readonly lane: Lane;
   private readonly handler: (packet: Packet) => unknown;
+  /** Whether it is called in the contexts that handles have kept. */
+  private readonly inContexts: boolean;
   /** Whether the handler was told that it must not be async. */
   private refused = false;
 
-  constructor(lane: Lane, handler: (packet: Packet) => void) {
+  constructor(lane: Lane, handler: (packet: Packet) => void, options: ConsumeOptions) {
+    validate.options(options);
+    validate.known(options, 'options', ['asyncResource']);
     this.lane = lane;
     this.handler = handler;
+    this.inContexts = validate.boolean(options.asyncResource ?? false, 'options.asyncResource');
     begin(lane, this);
   }
 
@@ -39,7 +44,7 @@ export class HandlerConsumer implements Taker, Consumer {
     if (!batch.begin(count, true)) return;
     // When the handler throws, its packet stays claimed until the next call to native code.
     do {
-      const answer = this.handler(batch.packet as unknown as Packet);
+      const answer = this.inContexts ? this.callInContext() : this.handler(batch.packet as never);
       if (answer !== undefined) this.refuse(answer);
     } while (this.lane.consumer === this && batch.advance());
     batch.drop();
@@ -47,6 +52,13 @@ export class HandlerConsumer implements Taker, Consumer {
 
   ended(): void {
     // The handler is not called any more.
+  }
+
+  private callInContext(): unknown {
+    const { packet } = this.lane.batch;
+    const { context } = packet;
+    if (context === undefined) return this.handler(packet as never);
+    return context.runInAsyncScope(this.handler, undefined, packet);
   }
 
   /**

@@ -1,6 +1,7 @@
 /**
  * What files, listeners, sockets and timers have in common.
  */
+import { AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
 import type { CompletionPort, KeyOption, PortToken } from './api';
 import { binding, Kind, NO_CHUNK, SubmissionFlag } from './binding';
@@ -71,6 +72,8 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   abstract get kind(): 'file' | 'listener' | 'socket' | 'timer';
   readonly id: number;
 
+  /** The context it was opened in; undefined where that was not to be kept. */
+  asyncResource: AsyncResource | undefined = undefined;
   /** @internal */
   readonly lane: Lane;
   private life = Life.Open;
@@ -489,6 +492,21 @@ function refuseSignal(options: OperationOptions): void {
 export function keyOf(lane: Lane, key: KeyOption | undefined): number | undefined {
   if (key === undefined) return undefined;
   return key === 'unique' ? lane.native.uniqueKey() : validate.u32(key, 'key');
+}
+
+/** The asynchronous context of the caller, for a handle under `key` that is to keep it. */
+export function contextOf(
+  lane: Lane,
+  key: number | undefined,
+  kept: boolean | undefined,
+): AsyncResource | undefined {
+  if (!validate.boolean(kept ?? false, 'options.asyncResource')) return undefined;
+  if (key === undefined) {
+    const reason = 'is for handles with a key: what is awaited keeps its context by itself';
+    throw validate.invalidValue('options.asyncResource', reason, kept);
+  }
+  lane.keepsContexts = true;
+  return new AsyncResource('CompletionPortHandle');
 }
 
 /** The number of a port of this process; throws for what is none, or another copy's. */

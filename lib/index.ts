@@ -24,6 +24,7 @@ export type {
   ConnectionOptions,
   ConnectOptions,
   Consumer,
+  ConsumeOptions,
   Data,
   DriverName,
   ErrorCode,

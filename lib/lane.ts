@@ -100,6 +100,8 @@ export class Lane {
   /** `port.close()` is under way. */
   closing = false;
   consumer: Consumer | undefined = undefined;
+  /** Whether any of its handles keeps the asynchronous context it was opened in. */
+  keepsContexts = false;
   /** Whether this thread has ever taken packets. */
   private takes = false;
 

@@ -1,6 +1,7 @@
 /**
  * The packet at hand: one object for each thread, which looks into the completion array.
  */
+import type { AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
 import { handleAt, Kind, NO_CHUNK, Packet as Slot, PacketFlag, type LibraryError } from './binding';
 import { bufferReleased, codeOf, failure, invalidState, packetReleased } from './errors';
@@ -204,6 +205,11 @@ export class Packet {
   get feeder(): number {
     if (this.at === NOTHING || this.chunk === NO_CHUNK) return 0;
     return handleAt(this.words, this.at + Slot.HANDLE / 4);
+  }
+
+  /** @internal The asynchronous context that its handle keeps. */
+  get context(): AsyncResource | undefined {
+    return this.lane.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.asyncResource;
   }
 
   /** @internal Shows the packet at `at` of the completion array. */

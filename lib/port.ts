@@ -9,6 +9,7 @@ import type {
   ByKey,
   ConnectOptions,
   Consumer,
+  ConsumeOptions,
   DriverName,
   FileHandle,
   FileOptions,
@@ -31,7 +32,7 @@ import { connect } from './connecting';
 import { HandlerConsumer, PacketStream } from './consumers';
 import { invalidState, queueFull, systemError } from './errors';
 import { openFlags } from './flags';
-import { closeHandle, keyOf, portIdOf, tokenOf, type Style } from './handle';
+import { closeHandle, contextOf, keyOf, portIdOf, tokenOf, type Style } from './handle';
 import { BUCKETS, Histogram } from './histogram';
 import { Lane } from './lane';
 import { Lease } from './lease';
@@ -52,7 +53,7 @@ const PORT_OPTIONS = [
   'spinMicroseconds',
   'dispatch',
 ];
-const FILE_OPTIONS = ['mode', 'key', 'direct', ...AWAIT_OPTIONS];
+const FILE_OPTIONS = ['mode', 'key', 'asyncResource', 'direct', ...AWAIT_OPTIONS];
 
 const MOST_PACKETS = 256;
 /** Somewhat more than a wake-up takes: two threads that wait for each other find to one another. */
@@ -135,9 +136,11 @@ export class CompletionPort implements api.CompletionPort {
     const mode = validate.u32(options.mode ?? 0o666, 'options.mode');
     const parsed = openFlags(flags, direct);
     const key = keyOf(this.lane, options.key);
+    const context = contextOf(this.lane, key, options.asyncResource);
     const traits = { append: (parsed & 4) !== 0, direct: (parsed & 64) !== 0 };
     if (typeof path === 'number') {
-      const descriptor = openDescriptor(this.lane, path, key, { ...traits, path: undefined });
+      const about = { ...traits, path: undefined };
+      const descriptor = openDescriptor(this.lane, path, key, about, context);
       return byKey<K, FileHandle, KeyedFile>(descriptor);
     }
     const bytes = pathBytes(path);
@@ -148,6 +151,7 @@ export class CompletionPort implements api.CompletionPort {
       flags: parsed,
       mode,
       key,
+      context,
       traits: { ...traits, path: name },
       signal: options.signal,
       timeout: options.timeout,
@@ -182,11 +186,13 @@ export class CompletionPort implements api.CompletionPort {
   ): ByKey<K, TimerHandle, KeyedTimer> {
     this.lane.assertOpen();
     validate.options(options);
-    validate.known(options, 'options', ['key']);
+    validate.known(options, 'options', ['key', 'asyncResource']);
     const key = keyOf(this.lane, options.key);
+    const context = contextOf(this.lane, key, options.asyncResource);
     this.lane.flush();
     const id = this.lane.native.timer(key ?? -1);
     const timer = new Timer<Style>(this.lane, id, key, true);
+    timer.asyncResource = context;
     return timer as unknown as ByKey<K, TimerHandle, KeyedTimer>;
   }
 
@@ -252,10 +258,10 @@ export class CompletionPort implements api.CompletionPort {
     return this.lane.batch as Iterator<unknown> as IterableIterator<api.Packet, undefined>;
   }
 
-  consume(handler: (packet: api.Packet) => void): Consumer {
+  consume(handler: (packet: api.Packet) => void, options: ConsumeOptions = {}): Consumer {
     this.lane.assertOpen();
     validate.callback(handler, 'handler');
-    return new HandlerConsumer(this.lane, handler);
+    return new HandlerConsumer(this.lane, handler, options);
   }
 
   packets(options?: AwaitOptions): api.AsyncLoop<api.Packet> {

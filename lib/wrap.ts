@@ -1,6 +1,7 @@
 /**
  * Objects for handles that this thread did not open itself but meets in packets.
  */
+import { AsyncResource } from 'node:async_hooks';
 import { Kind, type HandleInfo } from './binding';
 import { File } from './file';
 import type { AnyHandle } from './handle';
@@ -44,8 +45,15 @@ export function acceptedSocket(
   if (known !== undefined) return known as TcpSocket<'packet'>;
   makeRoom(lane);
   const socket = new TcpSocket<'packet'>(lane, id, key, false);
+  if (lane.keepsContexts) socket.asyncResource = contextOfAccepted(packet.handle);
   if (points.accepted.wanted) points.accepted.publish({ socket, listener: packet.handle });
   return socket;
+}
+
+/** That of whoever asks for the connection first, if its listener is one that keeps contexts. */
+function contextOfAccepted(listener: AnyHandle | undefined): AsyncResource | undefined {
+  if (listener?.asyncResource === undefined) return undefined;
+  return new AsyncResource('CompletionPortHandle');
 }
 
 function closedHandle(lane: Lane, id: number, key: number, packet: Kind): AnyHandle | undefined {

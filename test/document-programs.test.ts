@@ -217,6 +217,12 @@ const runs: Record<string, Record<string, Run>> = {
     'orderly.mjs': async (start) => expect(await start().output()).toBe('5050\n'),
   },
   'docs/guides/observability.md': {
+    'requests.mjs': async (start) => {
+      const client = new Client(await start().port());
+      await client.ask('who', /^you are client 1\n$/);
+      await client.ask('who', /^you are client 1\n$/);
+      await client.end();
+    },
     'opened.mjs': async (start) => {
       const file = path.join(temporaryDirectory(), 'file');
       writeFileSync(file, 'x');

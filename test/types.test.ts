@@ -110,6 +110,23 @@ const right: Record<string, string> = {
     connected.handOff(port);
     connected.handOff(port.token, 5);
     void [below, nothing, key];`,
+  'a context is kept where there is a key': `
+    const opened: cp.KeyedFile = await port.open('x', 'r', { key: 'unique', asyncResource: true });
+    const timed: cp.KeyedTimer = port.timer({ key: 5, asyncResource: true });
+    opened.asyncResource?.runInAsyncScope(() => timed.start(5));
+    void port.listen({ port: 0, key: 1, asyncResource: true });
+    void port.connect({ port: 1, key: 1, asyncResource: false });
+    port.consume((packet) => void packet.key, { asyncResource: true }).stop();
+    function open<K extends cp.KeyOption | undefined = undefined>(o: cp.FileOptions<K>) {
+      return port.open('x', 'r', o);
+    }
+    const keyed2: cp.KeyedFile = await open({ key: 5, asyncResource: true });
+    const awaited: cp.FileHandle = await open({ asyncResource: undefined });
+    void [keyed2, awaited];`,
+  'a histogram in the words of node:perf_hooks': `
+    const waits: cp.Histogram = port.stats().queueWaitMicroseconds;
+    const all: number = waits.count + waits.min + waits.max + waits.mean + waits.percentile(99.9);
+    void [all, pipeline.stats().stages.work.port.queueWaitMicroseconds.toJSON()];`,
   'options are typed and forwarded': `
     const options: cp.ConnectOptions = { port: 1, host: 'x' };
     const connected: cp.SocketHandle = await port.connect(options);
@@ -267,6 +284,19 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
     /'multishot' does not exist/,
   ],
   'a hand-off of an awaited handle': ['socket.handOff(port);', /'handOff' does not exist/],
+  'a context kept without a key': [
+    "void port.open('x', 'r', { asyncResource: true });",
+    /Property 'key' is missing/,
+  ],
+  'the context of an awaited handle': ['file.asyncResource;', /'asyncResource' does not exist/],
+  'an unknown option of consume': [
+    'port.consume(() => undefined, { signal });',
+    /'signal' does not exist/,
+  ],
+  'a histogram that is written': [
+    'port.stats().queueWaitMicroseconds.count = 5;',
+    /read-only property/,
+  ],
   'a promise of a keyed send': ["keyed.send('x').then();", /'then' does not exist/],
   'bytes of a keyed receive': [
     'const b: Buffer = await keyed.receive(); void b;',

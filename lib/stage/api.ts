@@ -508,7 +508,7 @@ export interface PipelineOptions {
 }
 
 /** Where a stage listens; `signal` closes the listener when it is aborted. */
-export type StageListenOptions = Omit<ListenOptions, 'key'>;
+export type StageListenOptions = Omit<ListenOptions, 'key' | 'asyncResource'>;
 
 /** A listener of a pipeline's stage. */
 export interface StageListener extends ListenerAddress, AsyncDisposable {
