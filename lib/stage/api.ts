@@ -321,7 +321,8 @@ export interface StageDefinition<
   /**
    * Ends what `setup` began: writes what is left, closes files. Runs in each thread when the pipeline
    * closes, after its last packet and before it leaves the port; not in a thread that dies. It has 10
-   * seconds. `close()` rejects with what it throws, when all else is closed.
+   * seconds. `close()` rejects with what it throws, or with `ETIMEDOUT` (whose `timeout` is true and
+   * `stage` its name) where it takes longer, when all else is closed.
    */
   teardown?(this: void, context: StageContext): void | Promise<void>;
   /** The state a connection begins in. Default: the first of `states`. */

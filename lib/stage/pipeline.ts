@@ -32,13 +32,13 @@ import type {
   StageStats,
 } from './api';
 import { machineOf } from './definition';
-import { asError, checkTargets, pipelineClosed, publish } from './failures';
+import { checkTargets, pipelineClosed, publish } from './failures';
 import { layOut } from './fields';
 import { Frames, frameStates } from './frames';
 import { countConnections, countStates, eachRecord, listConnections } from './inspect';
 import { checkStages, MOST_CONNECTIONS, stageNamed, type StageSpecification } from './options';
 import { StageListener } from './listener';
-import { Pool, TEARDOWN, type Loaded } from './pool';
+import { Pool, tornDown, type Loaded } from './pool';
 import { Header, LISTENER, Records } from './record';
 import { Runner } from './runner';
 import { Control, StageThread, type Plan, type StageInfo } from './thread';
@@ -452,10 +452,7 @@ function ignored(): void {
 
 async function leave(site: Site): Promise<void> {
   await site.pool?.leave();
-  if (site.teardown === undefined) return;
-  await abandonable(site.teardown(), 'teardown', { timeout: TEARDOWN }).catch((error: unknown) => {
-    throw asError(error);
-  });
+  if (site.teardown !== undefined) await tornDown(site.name, site.teardown());
 }
 
 function portOptions(stage: StageSpecification, options: PipelineOptions): PortOptions {
