@@ -11,6 +11,8 @@
  * Unions are open: a minor version may add a member, so a `switch` needs a default.
  */
 
+import type { AsyncResource } from 'node:async_hooks';
+
 // ---- operations
 
 declare const suspended: unique symbol;
@@ -145,6 +147,12 @@ export interface AwaitHandle extends Handle {
 export interface KeyedHandle extends Handle {
   readonly style: 'packet';
   readonly key: number;
+  /**
+   * The asynchronous context in which it was opened, where `asyncResource` was asked for:
+   * `packet.handle.asyncResource?.runInAsyncScope(fn)`. Undefined otherwise, in other threads, and
+   * where it came by a hand-off.
+   */
+  readonly asyncResource: AsyncResource | undefined;
   /**
    * Closes the handle: what is in flight is cancelled and answered, then the descriptor goes back
    * (rule O5). The `closed` packet is its last. No effect a second time.
@@ -1016,10 +1024,17 @@ type WithKey<K extends KeyOption | undefined> =
   | {
       /** Makes it answer in packets. Default: none, it is awaited. */
       readonly key: K;
+      /**
+       * Keeps the asynchronous context of the call, as `asyncResource` of the handle: packets come in
+       * the port's own. Of a listener also that in which `packet.accepted` is first read, for the
+       * connection. Default: false.
+       */
+      readonly asyncResource?: boolean | undefined;
     }
   | {
       /** Makes it answer in packets. Default: none, it is awaited. */
       readonly key?: undefined;
+      readonly asyncResource?: false | undefined;
     };
 
 interface FileSettings extends AwaitOptions {
@@ -1098,6 +1113,15 @@ export type ConnectOptions<K extends KeyOption | undefined = undefined> = Connec
 /** What `port.timer` takes. */
 export type TimerOptions<K extends KeyOption | undefined = undefined> = WithKey<K>;
 
+/** What `port.consume` takes. */
+export interface ConsumeOptions {
+  /**
+   * Calls the handler in the asynchronous context of the packet's handle, where that has kept one
+   * (`asyncResource` of `open`, `listen`, `connect` and `timer`). Default: false, in the port's own.
+   */
+  readonly asyncResource?: boolean | undefined;
+}
+
 /** What `port.consume` returns. */
 export interface Consumer extends Disposable {
   /** Takes no more packets. */
@@ -1110,6 +1134,25 @@ export interface Lease extends Disposable {
   readonly bytes: Buffer;
   /** Gives it back, as `port.release` does. No effect when it was released, or the port is closed. */
   release(): void;
+}
+
+/**
+ * How often which values came up to now, in the words of `Histogram` of node:perf_hooks. Values are
+ * known to a 32nd of their size, and exactly below 64. Of none: 0, and NaN as the mean.
+ */
+export interface Histogram {
+  /** How many values. */
+  readonly count: number;
+  readonly min: number;
+  readonly max: number;
+  readonly mean: number;
+  /**
+   * The value that so many percent are not above; `percentile` greater than 0 and at most 100, or
+   * `ERR_OUT_OF_RANGE`.
+   */
+  percentile(percentile: number): number;
+  /** The same numbers, and some percentiles. */
+  toJSON(): object;
 }
 
 /** What `port.stats()` returns. Counts are of the whole port unless said otherwise. */
@@ -1140,6 +1183,14 @@ export interface PortStats {
    * had no record for them.
    */
   readonly refused: number;
+  /**
+   * Microseconds that packets, and answers to awaited operations, were in the queue before a thread
+   * took them: in all threads, since the port was made. Each is queued when a thread fetches it from
+   * the system, so it tells how long packets wait for threads of the port rather than how long a
+   * thread is busy, which `monitorEventLoopDelay` of Node.js tells. Messages do not count: the time
+   * of a post is not looked at.
+   */
+  readonly queueWaitMicroseconds: Histogram;
 }
 
 /**
@@ -1235,7 +1286,7 @@ export interface CompletionPort extends AsyncDisposable {
    * exception; packets go on. A handler must not be async: one that returns a promise is refused,
    * once, with `ERR_INVALID_RETURN_VALUE`, which is an uncaught exception.
    */
-  consume(handler: (packet: Packet) => void): Consumer;
+  consume(handler: (packet: Packet) => void, options?: ConsumeOptions): Consumer;
   /**
    * The packets, on the event loop: `for await (const packet of port.packets())`. The key of a
    * packet is this thread's until the loop asks for the next one, or awaits something (rule D8).

@@ -14,6 +14,7 @@ import type {
   ByKey,
   ConnectOptions,
   Consumer,
+  ConsumeOptions,
   DriverName,
   FileHandle,
   FileOptions,
@@ -37,13 +38,23 @@ import { connect } from './handles/connecting';
 import { HandlerConsumer, PacketStream } from './packets/consumers';
 import { invalidState, queueFull, systemError } from './support/errors';
 import { openFlags } from './handles/open-flags';
-import { closeHandle, keyOf, portIdOf, tokenOf, type Handle, type Style } from './handles/handle';
+import {
+  closeHandle,
+  contextOf,
+  keyOf,
+  portIdOf,
+  tokenOf,
+  type Handle,
+  type Style,
+} from './handles/handle';
+import { BUCKETS, Histogram } from './support/histogram';
 import { Lane } from './thread/lane';
 import { Lease } from './thread/lease';
 import { listen, openDescriptor, openPath, pathBytes } from './handles/opening';
 import { AWAIT_OPTIONS, NoticeOperation, type Operation } from './await/operation';
 import { mayOpen } from './support/permission';
 import { Timer } from './handles/timer';
+import { traces } from './await/tracing';
 import * as validate from './support/validate';
 
 const PORT_OPTIONS = [
@@ -56,7 +67,7 @@ const PORT_OPTIONS = [
   'spinMicroseconds',
   'dispatch',
 ];
-const FILE_OPTIONS = ['mode', 'key', 'direct', ...AWAIT_OPTIONS];
+const FILE_OPTIONS = ['mode', 'key', 'asyncResource', 'direct', ...AWAIT_OPTIONS];
 
 const MOST_PACKETS = 256;
 /** Somewhat more than a wake-up takes: two threads that wait for each other find to one another. */
@@ -129,6 +140,16 @@ export class CompletionPort implements api.CompletionPort {
     flags: string | number = 'r',
     options: FileOptions<K> = {},
   ): Operation<ByKey<K, FileHandle, KeyedFile>> {
+    if (!traces.open.wanted) return this.openNow(path, flags, options);
+    const context = { port: this, path, flags, options };
+    return traces.open.follow(context, () => this.openNow(path, flags, options));
+  }
+
+  private openNow<K extends KeyOption | undefined>(
+    path: string | Buffer | URL | number,
+    flags: string | number,
+    options: FileOptions<K>,
+  ): Operation<ByKey<K, FileHandle, KeyedFile>> {
     this.lane.assertOpen();
     validate.options(options);
     validate.known(options, 'options', FILE_OPTIONS);
@@ -136,9 +157,11 @@ export class CompletionPort implements api.CompletionPort {
     const mode = validate.u32(options.mode ?? 0o666, 'options.mode');
     const parsed = openFlags(flags, direct);
     const key = keyOf(this.lane, options.key);
+    const context = contextOf(this.lane, key, options.asyncResource);
     const traits = { append: (parsed & 4) !== 0, direct: (parsed & 64) !== 0 };
     if (typeof path === 'number') {
-      const descriptor = openDescriptor(this.lane, path, key, { ...traits, path: undefined });
+      const about = { ...traits, path: undefined };
+      const descriptor = openDescriptor(this.lane, path, key, about, context);
       return byKey<K, FileHandle, KeyedFile>(descriptor);
     }
     const bytes = pathBytes(path);
@@ -149,6 +172,7 @@ export class CompletionPort implements api.CompletionPort {
       flags: parsed,
       mode,
       key,
+      context,
       traits: { ...traits, path: name },
       signal: options.signal,
       timeout: options.timeout,
@@ -159,15 +183,23 @@ export class CompletionPort implements api.CompletionPort {
   listen<K extends KeyOption | undefined = undefined>(
     options: ListenOptions<K>,
   ): Operation<ByKey<K, ListenerHandle, KeyedListener>> {
-    this.lane.assertOpen();
-    return byKey<K, ListenerHandle, KeyedListener>(listen(this.lane, options));
+    const begin = (): Operation<ByKey<K, ListenerHandle, KeyedListener>> => {
+      this.lane.assertOpen();
+      return byKey<K, ListenerHandle, KeyedListener>(listen(this.lane, options));
+    };
+    if (!traces.listen.wanted) return begin();
+    return traces.listen.follow({ port: this, options }, begin);
   }
 
   connect<K extends KeyOption | undefined = undefined>(
     options: ConnectOptions<K>,
   ): Operation<ByKey<K, SocketHandle, KeyedSocket>> {
-    this.lane.assertOpen();
-    return byKey<K, SocketHandle, KeyedSocket>(connect(this.lane, options));
+    const begin = (): Operation<ByKey<K, SocketHandle, KeyedSocket>> => {
+      this.lane.assertOpen();
+      return byKey<K, SocketHandle, KeyedSocket>(connect(this.lane, options));
+    };
+    if (!traces.connect.wanted) return begin();
+    return traces.connect.follow({ port: this, options }, begin);
   }
 
   timer<K extends KeyOption | undefined = undefined>(
@@ -175,11 +207,13 @@ export class CompletionPort implements api.CompletionPort {
   ): ByKey<K, TimerHandle, KeyedTimer> {
     this.lane.assertOpen();
     validate.options(options);
-    validate.known(options, 'options', ['key']);
+    validate.known(options, 'options', ['key', 'asyncResource']);
     const key = keyOf(this.lane, options.key);
+    const context = contextOf(this.lane, key, options.asyncResource);
     this.lane.flush();
     const id = this.lane.native.timer(key ?? -1);
     const timer = new Timer<Style>(this.lane, id, key, true);
+    timer.asyncResource = context;
     return timer as unknown as ByKey<K, TimerHandle, KeyedTimer>;
   }
 
@@ -245,10 +279,10 @@ export class CompletionPort implements api.CompletionPort {
     return this.batch as Iterator<unknown> as IterableIterator<api.Packet, undefined>;
   }
 
-  consume(handler: (packet: api.Packet) => void): Consumer {
+  consume(handler: (packet: api.Packet) => void, options: ConsumeOptions = {}): Consumer {
     this.lane.assertOpen();
     validate.callback(handler, 'handler');
-    return new HandlerConsumer(this.batch, handler);
+    return new HandlerConsumer(this.batch, handler, options);
   }
 
   packets(options?: AwaitOptions): api.AsyncLoop<api.Packet> {
@@ -272,7 +306,10 @@ export class CompletionPort implements api.CompletionPort {
 
   stats(): PortStats {
     this.lane.assertOpen();
-    return this.lane.native.stats();
+    const { native } = this.lane;
+    const waits = new Float64Array(BUCKETS + 1);
+    native.waits(waits);
+    return { ...native.stats(), queueWaitMicroseconds: new Histogram(waits) };
   }
 
   ref(): this {

@@ -13,6 +13,7 @@ export const Pipeline = Stages as unknown as api.PipelineConstructor;
 export type Pipeline<N extends string = string> = api.Pipeline<N>;
 
 export type {
+  CheckedFields,
   CloseOptions,
   Connection,
   ConnectionInfo,

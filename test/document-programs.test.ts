@@ -216,6 +216,23 @@ const runs: Record<string, Record<string, Run>> = {
     },
     'orderly.mjs': async (start) => expect(await start().output()).toBe('5050\n'),
   },
+  'docs/guides/observability.md': {
+    'requests.mjs': async (start) => {
+      const client = new Client(await start().port());
+      await client.ask('who', /^you are client 1\n$/);
+      await client.ask('who', /^you are client 1\n$/);
+      await client.end();
+    },
+    'opened.mjs': async (start) => {
+      const file = path.join(temporaryDirectory(), 'file');
+      writeFileSync(file, 'x');
+      const [first, second] = (await start({ args: [file] }).output()).split('\n');
+      expect([first, second]).toEqual([
+        expect.stringMatching(/file: opened, [\d.]+ ms$/),
+        expect.stringMatching(/file: ENOENT, [\d.]+ ms$/),
+      ]);
+    },
+  },
 };
 
 for (const document of ['README.md', ...guides]) {

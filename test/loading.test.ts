@@ -32,7 +32,16 @@ async function loadedBy(entry: string, more = ''): Promise<Loaded> {
   return JSON.parse(output) as Loaded;
 }
 
-const heavy = ['http', '_http_server', 'net', 'dns', 'worker_threads', 'internal/worker', 'stream'];
+const heavy = [
+  'http',
+  '_http_server',
+  'net',
+  'dns',
+  'worker_threads',
+  'internal/worker',
+  'stream',
+  'diagnostics_channel',
+];
 
 test('the main entry loads no stages, no micro-threads, no pools, no inspector and no modules for the network', async () => {
   const { files, modules } = await loadedBy('dist/index.js');

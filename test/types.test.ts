@@ -110,6 +110,23 @@ const right: Record<string, string> = {
     connected.handOff(port);
     connected.handOff(port.token, 5);
     void [below, nothing, key];`,
+  'a context is kept where there is a key': `
+    const opened: cp.KeyedFile = await port.open('x', 'r', { key: 'unique', asyncResource: true });
+    const timed: cp.KeyedTimer = port.timer({ key: 5, asyncResource: true });
+    opened.asyncResource?.runInAsyncScope(() => timed.start(5));
+    void port.listen({ port: 0, key: 1, asyncResource: true });
+    void port.connect({ port: 1, key: 1, asyncResource: false });
+    port.consume((packet) => void packet.key, { asyncResource: true }).stop();
+    function open<K extends cp.KeyOption | undefined = undefined>(o: cp.FileOptions<K>) {
+      return port.open('x', 'r', o);
+    }
+    const keyed2: cp.KeyedFile = await open({ key: 5, asyncResource: true });
+    const awaited: cp.FileHandle = await open({ asyncResource: undefined });
+    void [keyed2, awaited];`,
+  'a histogram in the words of node:perf_hooks': `
+    const waits: cp.Histogram = port.stats().queueWaitMicroseconds;
+    const all: number = waits.count + waits.min + waits.max + waits.mean + waits.percentile(99.9);
+    void [all, pipeline.stats().stages.work.port.queueWaitMicroseconds.toJSON()];`,
   'options are typed and forwarded': `
     const options: cp.ConnectOptions = { port: 1, host: 'x' };
     const connected: cp.SocketHandle = await port.connect(options);
@@ -214,6 +231,33 @@ const right: Record<string, string> = {
     const dynamic: Record<string, st.StageOptions> = {};
     new Pipeline(dynamic).start('any');
     void [where, packets];`,
+  'stages that are handed to, by their names': `
+    defineStage({ stages: ['work', 'log'], states: {
+      a: { received: (c) => c.handOff('work', { state: 'x' }),
+        async posted(c) { await 1; return c.handOff('log'); } },
+    } });
+    defineStage({ states: { a: { received: (c) => c.handOff('any' as string) } } });
+    const stages: string[] = [];
+    defineStage({ stages, states: { a: { received: (c) => c.handOff('any') } } });
+    defineStage({ record: { n: 'u32' }, stages: ['work'], local: (c) => new Date(c.key),
+      states: { a: { received: (c) => (c.local.getTime() > c.record.n ? 'b' : c.handOff('work')) }, b: {} } });
+    function shared(c: st.Connection<{ n: 'u32' }, string, unknown, 'work'>) { return c.handOff('work'); }
+    defineStage({ record: { n: 'u32', m: 'u8' }, stages: ['work'], states: { a: { received: (c) => c.handOff('work') } } });
+    void shared;`,
+  'lengths of fields': `
+    const LENGTH = 64;
+    const some = Number('5');
+    defineStage({ record: { a: 'utf8[1]', b: 'bytes[32768]', c: \`utf8[\${LENGTH}]\`, n: 'u64' }, states: {
+      a: { posted(c) {
+        const text: string = c.record.a + c.record.c;
+        const bytes: Buffer = c.record.b;
+        c.record.n = BigInt(text.length + bytes.length);
+      } },
+    } });
+    const fields: st.RecordFields = { a: \`utf8[\${some}]\` };
+    defineStage({ record: fields, states: { a: {} } });
+    const record = { x: 'u8', y: 'utf8[10]' } as const;
+    defineStage({ record, states: { a: { posted(c) { c.record.x++; c.record.y.trim(); } } } });`,
   'framing by a delimiter': `frames({ delimiter: '\\n', pipelined: 5 });`,
 };
 
@@ -271,6 +315,19 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
     /'multishot' does not exist/,
   ],
   'a hand-off of an awaited handle': ['socket.handOff(port);', /'handOff' does not exist/],
+  'a context kept without a key': [
+    "void port.open('x', 'r', { asyncResource: true });",
+    /Property 'key' is missing/,
+  ],
+  'the context of an awaited handle': ['file.asyncResource;', /'asyncResource' does not exist/],
+  'an unknown option of consume': [
+    'port.consume(() => undefined, { signal });',
+    /'signal' does not exist/,
+  ],
+  'a histogram that is written': [
+    'port.stats().queueWaitMicroseconds.count = 5;',
+    /read-only property/,
+  ],
   'a promise of a keyed send': ["keyed.send('x').then();", /'then' does not exist/],
   'bytes of a keyed receive': [
     'const b: Buffer = await keyed.receive(); void b;',
@@ -323,6 +380,30 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'the old event': ['defineStage({ states: { a: { handoff() {} } } });', /handoff/],
   'a field that there is not': ['c.record.m;', /'m' does not exist/],
   'a transition made by hand': ['const t: st.Transition = {}; void t;', /is missing/],
+  'a hand-off to a stage that is not listed': [
+    "defineStage({ stages: ['work'], states: { a: { received: (c) => c.handOff('wrok') } } });",
+    /^\d+: Argument of type '"wrok"' is not assignable to parameter of type '"work"'.$/,
+  ],
+  'a field of no length': [
+    "defineStage({ record: { a: 'utf8[0]' }, states: { a: {} } });",
+    /^\d+: Type '"utf8\[0\]"' is not assignable to type '"a length is an integer from 1 to 32768, as in utf8\[64\]"'.$/,
+  ],
+  'a field of a length with a fraction': [
+    "defineStage({ record: { a: 'bytes[1.5]' }, states: { a: {} } });",
+    /"bytes\[1\.5\]"' is not assignable to type '"a length is an integer/,
+  ],
+  'a field of a negative length': [
+    "defineStage({ record: { n: 'u8', a: 'utf8[-3]' }, states: { a: { posted: (c) => void c.record.n } } });",
+    /^\d+: Type '"utf8\[-3\]"' is not assignable to type '"a length is an integer/,
+  ],
+  'a field of a length with a zero in front': [
+    "defineStage({ record: { a: 'utf8[08]' }, states: { a: {} } });",
+    /a length is an integer/,
+  ],
+  'a field of no type': [
+    "defineStage({ record: { a: 'u7' }, states: { a: {} } });",
+    /"u7"' is not assignable/,
+  ],
   'a stage made by hand': [
     "new Pipeline({ a: { stage: { record: {}, states: ['a'] }, threads: 0 } });",
     /stage/,

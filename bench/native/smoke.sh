@@ -100,6 +100,7 @@ for driver in $drivers; do
       posts --mode "$mode" --driver "$driver" --seconds "$seconds"
   done
 done
+run 'waits' 'r.errors === 0 && r.ns_per_packet > 1' waits --more 2 --seconds "$seconds"
 if [ -x "$directory/echo_libuv" ]; then echo_server echo_libuv; fi
 
 dd if=/dev/zero of="$scratch/data" bs=65536 count=256 2>/dev/null

@@ -24,6 +24,7 @@ export const metrics = {
   over20: { title: '% over 20 ms', more: false, show },
   over50: { title: '% over 50 ms', more: false, show },
   cpu: { title: 'CPU µs', more: false, show },
+  nanoseconds: { title: 'ns', more: false, show },
   cpuPerMiB: { title: 'CPU µs/MiB', more: false, show },
   wakeUps: { title: 'JavaScript called', more: false, show },
   slowEffect: { title: 'p99 with slow ones / without', more: false, show },

@@ -43,6 +43,16 @@ export interface Aftermath {
   after(error: number, result: number): void;
 }
 
+/** Told when an operation has settled, just before whoever waits for it is. */
+export interface Watching {
+  /** Whether a signal has ended the operation. */
+  readonly aborted: boolean;
+  /** The signal's. */
+  readonly reason: unknown;
+  /** @internal */
+  end(): void;
+}
+
 const enum State {
   Pending,
   Fulfilled,
@@ -92,7 +102,7 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
   /** @internal */
   aftermath: Aftermath | undefined = undefined;
   /** @internal */
-  watch: Watch | undefined = undefined;
+  watch: Watching | undefined = undefined;
   private readonly kind: Kind;
   /** @internal What its error is about. */
   subject: Subject;
@@ -187,6 +197,11 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
   /** @internal */
   get failed(): boolean {
     return this.state === State.Rejected;
+  }
+
+  /** @internal Once it has failed: an Error that nobody has asked for is made now. */
+  get failure(): unknown {
+    return (this.outcome ??= this.errorOf(this.errorNumber));
   }
 
   /** @internal */
@@ -306,7 +321,7 @@ class LightOperation<T> {
   readonly lane: Lane;
   token = -1;
   aftermath: Aftermath | undefined = undefined;
-  watch: Watch | undefined = undefined;
+  watch: Watching | undefined = undefined;
   readonly kind: Kind;
   subject: Subject;
   readonly decode: Decode<T> | undefined;
@@ -391,7 +406,7 @@ export interface Stoppable {
 }
 
 /** Listens to a signal for as long as an operation is in flight. */
-export class Watch {
+export class Watch implements Watching {
   aborted = false;
   private readonly signal: AbortSignal;
   private readonly target: Stoppable;

@@ -6,7 +6,7 @@ import type * as api from '../api';
 import type { KeyOption } from '../api';
 import { handleAt, Kind, Packet as Slot } from '../native/binding';
 import type { CodedError } from '../support/errors';
-import { keyOf, type Style } from './handle';
+import { contextOf, keyOf, type Style } from './handle';
 import type { Lane } from '../thread/lane';
 import { begin, discard, keepAliveOf, markOf } from './opening';
 import { ComposedOperation, Operation, AWAIT_OPTIONS, type Steps } from '../await/operation';
@@ -23,6 +23,7 @@ const CONNECT_OPTIONS = [
   'host',
   'port',
   'key',
+  'asyncResource',
   'noDelay',
   'keepAlive',
   'keepAliveInitialDelay',
@@ -39,6 +40,7 @@ export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocke
   const host = validate.string(options.host ?? 'localhost', 'options.host') || 'localhost';
   const port = validate.tcpPort(options.port, 'options.port');
   const key = keyOf(lane, options.key);
+  const context = contextOf(lane, key, options.asyncResource);
   const { noDelay = true } = options;
   validate.boolean(noDelay, 'options.noDelay');
   const highWaterMark = markOf(options);
@@ -47,6 +49,7 @@ export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocke
   const run = async (steps: Steps): Promise<TcpSocket> => {
     const addresses = inTurns(await addressesOf(host));
     const socket = await new Race(lane, steps, addresses, port, key).run();
+    socket.asyncResource = context;
     try {
       setHighWaterMark(socket.id, highWaterMark);
       if (noDelay) socket.setNoDelay();

@@ -1,6 +1,7 @@
 /**
  * Objects for handles that this thread did not open itself but meets in packets.
  */
+import { AsyncResource } from 'node:async_hooks';
 import { Kind, type HandleInfo } from '../native/binding';
 import { File } from './file';
 import type { Style } from './handle';
@@ -9,6 +10,7 @@ import { TcpListener } from './listener';
 import { plainPath } from './opening';
 import { TcpSocket } from './socket';
 import { Timer } from './timer';
+import { points } from '../await/tracing';
 
 /** A handle of any kind; `kind` tells which. */
 export type AnyHandle<S extends Style = 'packet'> =
@@ -36,11 +38,26 @@ export function handleFor(
   return make(lane, id, info.key, info.kind, info);
 }
 
-export function acceptedSocket(lane: Lane, id: number, key: number): TcpSocket<'packet'> {
+/** The connection of an `accepted` packet, whose handle is its listener. */
+export function acceptedSocket(
+  lane: Lane,
+  id: number,
+  key: number,
+  packet: { readonly handle: AnyHandle | undefined },
+): TcpSocket<'packet'> {
   const known = lane.handles.get(id);
   if (known !== undefined) return known as TcpSocket<'packet'>;
   makeRoom(lane);
-  return new TcpSocket<'packet'>(lane, id, key, false);
+  const socket = new TcpSocket<'packet'>(lane, id, key, false);
+  if (lane.keepsContexts) socket.asyncResource = contextOfAccepted(packet.handle);
+  if (points.accepted.wanted) points.accepted.publish({ socket, listener: packet.handle });
+  return socket;
+}
+
+/** That of whoever asks for the connection first, if its listener is one that keeps contexts. */
+function contextOfAccepted(listener: AnyHandle | undefined): AsyncResource | undefined {
+  if (listener?.asyncResource === undefined) return undefined;
+  return new AsyncResource('CompletionPortHandle');
 }
 
 function closedHandle(lane: Lane, id: number, key: number, packet: Kind): AnyHandle | undefined {

@@ -1,6 +1,7 @@
 /**
  * What files, listeners, sockets and timers have in common.
  */
+import { AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
 import type { CompletionPort, KeyOption, PortToken } from '../api';
 import { binding, Kind, NO_CHUNK, SubmissionFlag } from '../native/binding';
@@ -24,6 +25,7 @@ import {
   watchSignal,
   type OperationOptions,
 } from '../await/operation';
+import { points, traces } from '../await/tracing';
 import * as validate from '../support/validate';
 
 /**
@@ -63,6 +65,8 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   abstract get kind(): 'file' | 'listener' | 'socket' | 'timer';
   readonly id: number;
 
+  /** The context it was opened in; undefined where that was not to be kept. */
+  asyncResource: AsyncResource | undefined = undefined;
   /** @internal */
   readonly lane: Lane;
   private life = Life.Open;
@@ -105,6 +109,14 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   close(): Answer<S, void> {
     if (this.life !== Life.Open || this.lane.closed) return answer<S, void>(this.whenClosed());
     this.lane.submissions.assertUnchained();
+    if (!traces.close.wanted) return this.closeNow();
+    const context = { handle: this };
+    if (this.style === 'packet') return traces.close.sync(context, () => this.closeNow());
+    const close = (): Operation<void> => this.closeNow() as Operation<void>;
+    return answer<S, void>(traces.close.follow(context, close));
+  }
+
+  private closeNow(): Answer<S, void> {
     this.life = Life.Closing;
     this.forget();
     if (this.style === 'packet') {
@@ -149,6 +161,12 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   }
 
   handOff(target: CompletionPort | PortToken, key?: KeyOption): void {
+    if (!traces.handOff.wanted) return this.handOffNow(target, key);
+    const context = { handle: this, target, key };
+    traces.handOff.sync(context, () => this.handOffNow(target, key));
+  }
+
+  private handOffNow(target: CompletionPort | PortToken, key?: KeyOption): void {
     this.assertOpen();
     if (this.style === 'await') throw invalidState('Only a handle with a key can be handed off');
     const { native } = this.lane;
@@ -179,6 +197,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
 
   /** @internal The close is answered. */
   after(): void {
+    if (points.closed.wanted) points.closed.publish({ handle: this });
     this.gone();
   }
 
@@ -525,6 +544,21 @@ function refuseSignal(options: OperationOptions): void {
 export function keyOf(lane: Lane, key: KeyOption | undefined): number | undefined {
   if (key === undefined) return undefined;
   return key === 'unique' ? lane.native.uniqueKey() : validate.u32(key, 'key');
+}
+
+/** The asynchronous context of the caller, for a handle under `key` that is to keep it. */
+export function contextOf(
+  lane: Lane,
+  key: number | undefined,
+  kept: boolean | undefined,
+): AsyncResource | undefined {
+  if (!validate.boolean(kept ?? false, 'options.asyncResource')) return undefined;
+  if (key === undefined) {
+    const reason = 'is for handles with a key: what is awaited keeps its context by itself';
+    throw validate.invalidValue('options.asyncResource', reason, kept);
+  }
+  lane.keepsContexts = true;
+  return new AsyncResource('CompletionPortHandle');
 }
 
 /** The number of a port of this process; throws for what is none, or another copy's. */

@@ -13,11 +13,11 @@ import {
 } from '../native/binding';
 import { ECANCELED, handleClosed, invalidState, timedOut, type Subject } from '../support/errors';
 import { Handle, type Answer, type Style } from './handle';
-import type { Lane } from '../thread/lane';
 import type { Operation, OperationOptions } from '../await/operation';
 import { TcpSocket } from './socket';
 import { Stream } from '../await/stream';
 import { Alarm } from '../support/timers';
+import { points } from '../await/tracing';
 import * as validate from '../support/validate';
 
 type AcceptOptions = api.AcceptOptions & OperationOptions;
@@ -77,13 +77,13 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
   accept(options?: AcceptOptions): Answer<S, TcpSocket<'await'>> {
     this.assertOpen();
     if (options?.multishot !== true) {
-      return this.request(Kind.Accept, (_result, at) => acceptedAt(this.lane, at), options);
+      return this.request(Kind.Accept, (_result, at) => acceptedAt(this, at), options);
     }
     if (this.style === 'await') throw invalidState('multishot is for listeners with a key');
     const flags = SubmissionFlag.Multishot;
     return this.request<TcpSocket<'await'>>(
       Kind.Accept,
-      (_result, at) => acceptedAt(this.lane, at),
+      (_result, at) => acceptedAt(this, at),
       options,
       0,
       0,
@@ -146,13 +146,12 @@ function counted(number: number): number {
   return number;
 }
 
-function acceptedAt(lane: Lane, at: number): TcpSocket<'await'> {
-  return new TcpSocket<'await'>(
-    lane,
-    handleAt(lane.words, at + Slot.ACCEPTED / 4),
-    undefined,
-    true,
-  );
+function acceptedAt(listener: TcpListener, at: number): TcpSocket<'await'> {
+  const { lane } = listener;
+  const id = handleAt(lane.words, at + Slot.ACCEPTED / 4);
+  const socket = new TcpSocket<'await'>(lane, id, undefined, true);
+  if (points.accepted.wanted) points.accepted.publish({ socket, listener });
+  return socket;
 }
 
 class AcceptedSockets extends Stream<TcpSocket<'await'>> {
@@ -178,7 +177,7 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
   }
 
   override answered(error: number, _result: number, at: number, more: boolean): void {
-    if (error === 0) this.queue.push(acceptedAt(this.lane, at));
+    if (error === 0) this.queue.push(acceptedAt(this.listener, at));
     if (!more) this.disarmed(error);
     else if (this.queue.length >= BACKLOG) this.pause();
     this.wake();
@@ -209,7 +208,11 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
 
   protected override finish(): void {
     this.alarm?.cancel();
-    for (const socket of this.queue.splice(0)) socket.closeQuietly();
+    const { listener } = this;
+    for (const socket of this.queue.splice(0)) {
+      if (points.dropped.wanted) points.dropped.publish({ socket, listener });
+      socket.closeQuietly();
+    }
   }
 
   /** The loop is behind: connections wait in the kernel's backlog meanwhile. */

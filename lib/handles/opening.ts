@@ -1,6 +1,7 @@
 /**
  * How handles come about: opening files, listening.
  */
+import type { AsyncResource } from 'node:async_hooks';
 import { toNamespacedPath } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { addressesOf } from '../support/addresses';
@@ -9,7 +10,7 @@ import type { KeyOption } from '../api';
 import { handleAt, Kind, Packet as Slot, SocketOption, type NativeLane } from '../native/binding';
 import { EADDRNOTAVAIL, EAFNOSUPPORT, systemError } from '../support/errors';
 import { File, type FileTraits } from './file';
-import { keyOf, type Style } from './handle';
+import { contextOf, keyOf, type Style } from './handle';
 import type { Lane } from '../thread/lane';
 import { TcpListener } from './listener';
 import {
@@ -34,6 +35,8 @@ export interface OpenRequest extends OperationOptions {
   readonly flags: number;
   readonly mode: number;
   readonly key: number | undefined;
+  /** The asynchronous context that the handle keeps. */
+  readonly context: AsyncResource | undefined;
   readonly traits: Omit<FileTraits, 'fileKind'>;
 }
 
@@ -63,11 +66,11 @@ function systemPath(path: Buffer): Buffer {
 }
 
 export function openPath(lane: Lane, request: OpenRequest): Operation<File> {
-  const { key, traits } = request;
+  const { key, context, traits } = request;
   const subject = { path: traits.path };
   const decode: Decode<File> = (_result, at) => {
     const id = handleAt(lane.words, at + Slot.HANDLE / 4);
-    return openedFile(lane, id, key, traits);
+    return openedFile(lane, id, key, traits, context);
   };
   const operation = operationOf(lane, Kind.Open, subject, decode, undefined);
   const timeout = validate.timeout(request.timeout);
@@ -84,10 +87,11 @@ export function openDescriptor(
   descriptor: number,
   key: number | undefined,
   traits: Omit<FileTraits, 'fileKind'>,
+  context?: AsyncResource,
 ): Operation<File> {
   validate.integer(descriptor, 'path', 0, 0x7fffffff);
   lane.flush();
-  return duplicated(lane, lane.native.openDescriptor(descriptor, key ?? -1), key, traits);
+  return duplicated(lane, lane.native.openDescriptor(descriptor, key ?? -1), key, traits, context);
 }
 
 /** Another handle for a file that one of the process's ports has open, for reading. */
@@ -102,15 +106,17 @@ function duplicated(
   id: number,
   key: number | undefined,
   traits: Omit<FileTraits, 'fileKind'>,
+  context?: AsyncResource,
 ): Operation<File> {
   if (id < 0) return Operation.failed(lane, Kind.Open, systemError(id, 'dup', {}));
-  return Operation.done(lane, Kind.Open, openedFile(lane, id, key, traits));
+  return Operation.done(lane, Kind.Open, openedFile(lane, id, key, traits, context));
 }
 
 /** `accepts` false: somebody else is going to accept. */
 export function listen(lane: Lane, options: ListenOptions, accepts = true): Operation<TcpListener> {
   checkListenOptions(options);
   const key = keyOf(lane, options.key);
+  const context = contextOf(lane, key, options.asyncResource);
   const highWaterMark = markOf(options);
   mayUseNet(options.host || '::');
   const run = async (): Promise<TcpListener> => {
@@ -124,7 +130,9 @@ export function listen(lane: Lane, options: ListenOptions, accepts = true): Oper
       return native.listen(address, port, backlog, reusePort, ipv6Only, name, keyed, noDelay);
     });
     setHighWaterMark(id, highWaterMark);
-    return listening(lane, id, key, accepts, options);
+    const listener = listening(lane, id, key, accepts, options);
+    listener.asyncResource = context;
+    return listener;
   };
   return new ComposedOperation(lane, Kind.Accept, 'listen', options, run, discard);
 }
@@ -133,6 +141,7 @@ const LISTEN_OPTIONS = [
   'host',
   'port',
   'key',
+  'asyncResource',
   'backlog',
   'reusePort',
   'ipv6Only',
@@ -232,15 +241,18 @@ function openedFile(
   id: number,
   key: number | undefined,
   traits: Omit<FileTraits, 'fileKind'>,
+  context: AsyncResource | undefined,
 ): File {
   const info = lane.native.handleInfo(id);
-  return new File<Style>(lane, id, key, true, {
+  const file = new File<Style>(lane, id, key, true, {
     path: traits.path,
     // Of a descriptor only the system knows.
     append: traits.append || (info?.append ?? false),
     direct: traits.direct || (info?.direct ?? false),
     fileKind: info?.fileKind ?? 'regular',
   });
+  file.asyncResource = context;
+  return file;
 }
 
 function listening(

@@ -444,6 +444,8 @@ export interface NativeLane {
   /** Ends this thread's part: cancels and reaps its operations, frees its lane. */
   detach(): void;
   stats(): NativeStats;
+  /** Fills the buckets of lib/support/histogram.ts, and the sum behind them: microseconds that packets were queued. */
+  waits(into: Float64Array): void;
 }
 
 /** Options of a native stage that receives documents; milliseconds, 0: none. lib/stage/definition/frames.ts checks them. */

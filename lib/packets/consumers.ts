@@ -1,9 +1,9 @@
 /**
  * Taking packets on the event loop: one after another with a handler, or in an async loop.
  */
-import type { AsyncLoop, AwaitOptions, Consumer, Packet } from '../api';
+import type { AsyncLoop, AwaitOptions, ConsumeOptions, Consumer, Packet } from '../api';
 import { abortError, coded, invalidState, timedOut } from '../support/errors';
-import type { Batch } from './batch';
+import type { Batch } from '../packets/batch';
 import { takenAlready, type Consumer as Taker, type Lane } from '../thread/lane';
 import { AWAIT_OPTIONS, Watch, type Stoppable } from '../await/operation';
 import { Alarm } from '../support/timers';
@@ -15,13 +15,18 @@ export class HandlerConsumer implements Taker, Consumer {
   private readonly batch: Batch;
   private readonly lane: Lane;
   private readonly handler: (packet: Packet) => unknown;
+  /** Whether it is called in the contexts that handles have kept. */
+  private readonly inContexts: boolean;
   /** Whether the handler was told that it must not be async. */
   private refused = false;
 
-  constructor(batch: Batch, handler: (packet: Packet) => void) {
+  constructor(batch: Batch, handler: (packet: Packet) => void, options: ConsumeOptions) {
+    validate.options(options);
+    validate.known(options, 'options', ['asyncResource']);
     this.batch = batch;
     this.lane = batch.lane;
     this.handler = handler;
+    this.inContexts = validate.boolean(options.asyncResource ?? false, 'options.asyncResource');
     begin(this.lane, this);
   }
 
@@ -42,7 +47,7 @@ export class HandlerConsumer implements Taker, Consumer {
     if (!batch.begin(count, true)) return;
     // When the handler throws, its packet stays claimed until the next call to native code.
     do {
-      const answer = this.handler(batch.packet as unknown as Packet);
+      const answer = this.inContexts ? this.callInContext() : this.handler(batch.packet as never);
       if (answer !== undefined) this.refuse(answer);
     } while (this.lane.consumer === this && batch.advance());
     batch.drop();
@@ -50,6 +55,13 @@ export class HandlerConsumer implements Taker, Consumer {
 
   ended(): void {
     // The handler is not called any more.
+  }
+
+  private callInContext(): unknown {
+    const { packet } = this.batch;
+    const { context } = packet;
+    if (context === undefined) return this.handler(packet as never);
+    return context.runInAsyncScope(this.handler, undefined, packet);
   }
 
   /**

@@ -1,6 +1,7 @@
 /**
  * The packet at hand: one object for each thread, which looks into the completion array.
  */
+import type { AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
 import {
   handleAt,
@@ -143,7 +144,7 @@ export class Packet {
     if (this.kind !== Kind.Accept) return undefined;
     const id = handleAt(this.words, this.at + Slot.ACCEPTED / 4);
     if (id === 0) return undefined;
-    return acceptedSocket(this.lane, id, this.words[this.at + Slot.ACCEPTED_KEY / 4]!);
+    return acceptedSocket(this.lane, id, this.words[this.at + Slot.ACCEPTED_KEY / 4]!, this);
   }
 
   get data(): Buffer | undefined {
@@ -215,6 +216,11 @@ export class Packet {
     return handleAt(this.words, this.at + Slot.HANDLE / 4);
   }
 
+  /** @internal The asynchronous context that its handle keeps. */
+  get context(): AsyncResource | undefined {
+    return this.lane.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.asyncResource;
+  }
+
   /** @internal Shows the packet at `at` of the completion array. */
   enter(at: number): void {
     const { words } = this.lane;
@@ -234,7 +240,7 @@ export class Packet {
     if (this.lends) this.lane.memory.takeBack(this.chunk, this.start);
     this.lends = false;
     if (this.kind === Kind.Close)
-      this.lane.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.gone();
+      this.lane.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.after();
     this.at = NOTHING;
   }
 

@@ -52,6 +52,18 @@ export type FieldValue<T extends FieldType> = T extends 'bool'
         ? Buffer
         : number;
 
+/**
+ * The fields of a stage, as the compiler checks them: in the place of a length that there is not, what
+ * it says.
+ */
+export type CheckedFields<R extends RecordFields> = {
+  readonly [K in keyof R]: R[K] extends `${'utf8' | 'bytes'}[${infer Length}]`
+    ? Length extends `-${string}` | `0${string}` | `${string}.${string}` | `${string}e${string}`
+      ? 'a length is an integer from 1 to 32768, as in utf8[64]'
+      : R[K]
+    : R[K];
+};
+
 /** The record of a connection: its fields, in memory that every thread of every stage shares. */
 export type RecordOf<R extends RecordFields> = { -readonly [K in keyof R]: FieldValue<R[K]> };
 
@@ -141,6 +153,7 @@ export interface Connection<
   R extends RecordFields = RecordFields,
   S extends string = string,
   L = unknown,
+  N extends string = string,
 > {
   /** Names the connection in the pipeline as long as it lives: for `pipeline.post`. */
   readonly key: number;
@@ -208,9 +221,10 @@ export interface Connection<
   enter(state: NoInfer<S>): Transition;
   /**
    * Hands the connection to another stage when the handler is done: with its record, and whatever
-   * was received and not wanted. `ERR_UNKNOWN_STAGE`, `ERR_UNKNOWN_STATE`.
+   * was received and not wanted. `ERR_UNKNOWN_STAGE` (for what is not in `stages` of the definition,
+   * too), `ERR_UNKNOWN_STATE`.
    */
-  handOff(stage: string, options?: HandOffOptions): Transition;
+  handOff(stage: NoInfer<N>, options?: HandOffOptions): Transition;
   /**
    * Answers the document of a native stage and hands the connection back to that stage, which sends
    * the answer: bytes, a file, or a header and a file. Whichever stage the document is at by now. An
@@ -278,14 +292,25 @@ export interface StageContext {
 }
 
 /** What `defineStage` takes. */
-export interface StageDefinition<R extends RecordFields, S extends string, L> {
+export interface StageDefinition<
+  R extends RecordFields,
+  S extends string,
+  L,
+  N extends string = string,
+> {
   /** The fields this stage uses, shared by name with the pipeline's other stages. */
-  readonly record?: R;
+  readonly record?: CheckedFields<R>;
+  /**
+   * Names of the stages that `c.handOff` may hand to: the compiler then knows them. A pipeline that
+   * lacks one of them is refused with `ERR_UNKNOWN_STAGE`: by `new Pipeline`, or by `ready()` where
+   * other threads load the stage. Default: whichever the pipeline has.
+   */
+  readonly stages?: readonly N[] | undefined;
   /**
    * Makes an object that lives in one thread only, for each connection that comes: `c.local`. The
    * connection then stays with that thread as long as it is at this stage.
    */
-  local?(this: void, c: Connection<R, S, undefined>): L;
+  local?(this: void, c: Connection<R, S, undefined, N>): L;
   /**
    * Opens what the handlers of one thread share, with the thread's port: a log, a file to send from.
    * Runs in each thread of the stage before it takes packets, in those that take the place of dead
@@ -296,14 +321,15 @@ export interface StageDefinition<R extends RecordFields, S extends string, L> {
   /**
    * Ends what `setup` began: writes what is left, closes files. Runs in each thread when the pipeline
    * closes, after its last packet and before it leaves the port; not in a thread that dies. It has 10
-   * seconds. `close()` rejects with what it throws, when all else is closed.
+   * seconds. `close()` rejects with what it throws, or with `ETIMEDOUT` (whose `timeout` is true and
+   * `stage` its name) where it takes longer, when all else is closed.
    */
   teardown?(this: void, context: StageContext): void | Promise<void>;
   /** The state a connection begins in. Default: the first of `states`. */
   readonly initial?: NoInfer<S>;
-  readonly states: { readonly [K in S]: Handlers<Connection<R, S, L>, NoInfer<S>> };
+  readonly states: { readonly [K in S]: Handlers<Connection<R, S, L, N>, NoInfer<S>> };
   /** Handlers of events for the states that have none of their own. */
-  readonly otherwise?: Handlers<Connection<R, S, L>, NoInfer<S>>;
+  readonly otherwise?: Handlers<Connection<R, S, L, N>, NoInfer<S>>;
 }
 
 /** Tells stages from other objects; there is no such property at run time. */
@@ -483,7 +509,7 @@ export interface PipelineOptions {
 }
 
 /** Where a stage listens; `signal` closes the listener when it is aborted. */
-export type StageListenOptions = Omit<ListenOptions, 'key'>;
+export type StageListenOptions = Omit<ListenOptions, 'key' | 'asyncResource'>;
 
 /** A listener of a pipeline's stage. */
 export interface StageListener extends ListenerAddress, AsyncDisposable {

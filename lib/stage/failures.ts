@@ -1,6 +1,6 @@
 /**
  * Failures of connections and handlers: where they are told. A thread of a pool tells its own
- * subscribers, and the pipeline's thread, which tells its.
+ * subscribers, and the pipeline's thread, which tells its. Where else connections are told of.
  */
 import diagnostics = require('node:diagnostics_channel');
 import { inspect } from 'node:util';
@@ -8,6 +8,10 @@ import { coded, type CodedError } from '../support/errors';
 import type { StageFailure } from './api';
 
 const channel = diagnostics.channel('completion-port:stage:failed');
+/** Channels for what becomes of connections and tasks, in the thread that is at them. */
+export const arrived = diagnostics.channel('completion-port:connection:arrived');
+export const handedOff = diagnostics.channel('completion-port:connection:handedOff');
+export const closed = diagnostics.channel('completion-port:connection:closed');
 
 export function publish(failure: StageFailure): void {
   if (channel.hasSubscribers) channel.publish(failure);
@@ -25,6 +29,35 @@ export function unknownStage(name: unknown, known: readonly string[]): CodedErro
   const stages = known.map((stage) => `'${stage}'`).join(', ');
   return coded(
     new Error(`There is no stage ${inspect(name)} in this pipeline; it has ${stages}`),
+    'ERR_UNKNOWN_STAGE',
+  );
+}
+
+/** Of `defineStage`'s `stages`: `stage` hands to one that the pipeline does not have. */
+export function checkTargets(
+  stage: string,
+  targets: readonly string[] | undefined,
+  known: readonly string[],
+): void {
+  const missing = targets?.find((name) => !known.includes(name));
+  if (missing === undefined) return;
+  const stages = known.map((name) => `'${name}'`).join(', ');
+  throw coded(
+    new Error(
+      `Stage '${stage}' hands over to '${missing}' (definition.stages), which is not in this ` +
+        `pipeline; it has ${stages}`,
+    ),
+    'ERR_UNKNOWN_STAGE',
+  );
+}
+
+/** Of a hand-off to a stage that is not among those which the definition names. */
+export function unlistedStage(stage: string, name: string, targets: readonly string[]): CodedError {
+  const stages = targets.map((target) => `'${target}'`).join(', ') || 'none';
+  return coded(
+    new Error(
+      `Stage '${stage}' does not hand over to '${name}': definition.stages names ${stages}`,
+    ),
     'ERR_UNKNOWN_STAGE',
   );
 }

@@ -1,6 +1,7 @@
 /**
  * The handles a thread has an object for.
  */
+import type { AsyncResource } from 'node:async_hooks';
 import { follow, unfollow } from '../support/forgotten';
 
 /** How a handle answers: lib/handles/handle.ts has the meaning. */
@@ -11,6 +12,10 @@ export interface ThreadHandle {
   readonly id: number;
   readonly kind: string;
   readonly style: Style;
+  /** The asynchronous context that it keeps for its packets. */
+  readonly asyncResource: AsyncResource | undefined;
+  /** Its close is answered. */
+  after(): void;
   /** It does not exist any more, as far as this thread is concerned. */
   gone(): void;
 }

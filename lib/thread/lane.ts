@@ -83,6 +83,8 @@ export class Lane {
   /** `port.close()` is under way. */
   closing = false;
   consumer: Consumer | undefined = undefined;
+  /** Whether any of its handles keeps the asynchronous context it was opened in. */
+  keepsContexts = false;
 
   private readonly awaited: Awaited;
   readonly submissions: Submissions;

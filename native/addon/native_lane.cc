@@ -1,5 +1,6 @@
 #include "addon/native_lane.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <limits>
@@ -79,6 +80,7 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
                       InstanceMethod<&NativeLane::close_port>("closePort"),
                       InstanceMethod<&NativeLane::detach>("detach"),
                       InstanceMethod<&NativeLane::stats>("stats"),
+                      InstanceMethod<&NativeLane::waits>("waits"),
                       InstanceMethod<&NativeLane::open>("open"),
                       InstanceMethod<&NativeLane::open_descriptor>("openDescriptor"),
                       InstanceMethod<&NativeLane::reopen>("reopen"),
@@ -395,6 +397,16 @@ Napi::Value NativeLane::stats(Info) {
   set("allocatedBytes", stats.allocated_bytes);
   set("refused", stats.refused);
   return out;
+}
+
+/// Into an array of doubles as long as there are buckets, and one more for the sum.
+Napi::Value NativeLane::waits(Info info) {
+  auto out = info[0].As<Napi::Float64Array>();
+  const HistogramCounts waits = thread().port().waits();
+  const std::size_t buckets = std::min(out.ElementLength(), HistogramCounts::kBuckets);
+  for (std::size_t i = 0; i < buckets; ++i) out[i] = static_cast<double>(waits.counts[i]);
+  if (out.ElementLength() > buckets) out[buckets] = static_cast<double>(waits.sum);
+  return Env().Undefined();
 }
 
 }  // namespace cp::addon

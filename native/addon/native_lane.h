@@ -55,6 +55,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane>, private Outbox {
   Napi::Value close_port(Info info);
   Napi::Value detach(Info info);
   Napi::Value stats(Info info);
+  Napi::Value waits(Info info);
 
   // Handles and memory: native_lane_handles.cc
   Napi::Value open(Info info);

@@ -90,6 +90,7 @@ void Dispatcher::hold(Consumer& consumer, const Packet& packet, Cell* cell) {
   slot.tag = packet.tag;
   const std::int64_t waited = std::max<std::int64_t>(0, clock(&consumer) - packet.queued_at);
   slot.age = static_cast<std::uint32_t>(waited / 1000);
+  if (packet.kind != PacketKind::kPosted) consumer.waits.record(slot.age);
   // For this thread to release, or for its end. A thief that gets the packet later writes after
   // this, since it has both locks.
   if (packet.chunk != driver::kNoChunk) {
@@ -584,6 +585,9 @@ void Dispatcher::remove(Consumer& consumer, bool died, std::vector<Packet>& orph
   consumer.blocking = false;
   give_back_place(consumer);
   end_search(consumer);
+  // What has left serves the next thread, which begins with none.
+  std::lock_guard lock(members_mutex_);
+  left_waits_.take_over(consumer.waits);
 }
 
 /// For whoever comes.
@@ -611,6 +615,11 @@ std::uint64_t Dispatcher::batches() const {
   std::uint64_t sum = 0;
   members_.for_each([&](const Consumer& consumer) { sum += consumer.batches.load(); });
   return sum + left_batches_.load();
+}
+
+void Dispatcher::waits(HistogramCounts& all) const {
+  members_.for_each([&](const Consumer& consumer) { consumer.waits.add_to(all); });
+  left_waits_.add_to(all);
 }
 
 }  // namespace cp

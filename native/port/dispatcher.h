@@ -25,6 +25,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "port/histogram.h"
 #include "port/key_cells.h"
 #include "port/packet.h"
 #include "port/packet_queue.h"
@@ -106,6 +107,8 @@ struct Consumer {
   std::uint32_t room = 0;       ///< set aside for messages that were not taken from the ring yet
   std::int32_t credit = 0;      ///< room of messages it has taken: its own until it is given back
   std::uint32_t seen_head = 0;  ///< `ring_head` when another thread last looked whether it moves
+  /// Microseconds that packets had waited when this thread took them; read by others without it.
+  Histogram waits;
 
   // ---- of the thread itself
 
@@ -338,6 +341,9 @@ class Dispatcher {
   std::uint64_t wake_ups() const { return wake_ups_.load(std::memory_order_relaxed); }
   std::uint64_t steals() const;
   std::uint64_t batches() const;
+  /// Adds how long packets have waited until they were taken, but for messages: nobody looks at the
+  /// clock when one is posted.
+  void waits(HistogramCounts& all) const;
   const Options& options() const { return options_; }
   const Members& members() const { return members_; }
   /// Held while threads come and go: a thread that is chosen with it held is there, and one that
@@ -440,6 +446,7 @@ class Dispatcher {
   std::atomic<bool> drained_{false};
   std::atomic<std::uint64_t> left_steals_{0};  ///< of threads that have left
   std::atomic<std::uint64_t> left_batches_{0};
+  Histogram left_waits_;  ///< written under the members' mutex
 
   alignas(64) SpinLock injected_lock_;
   RunQueue injected_;  ///< from whoever is no thread of this port, and from threads that have left

@@ -345,6 +345,12 @@ std::shared_ptr<Connections> Port::connections_of(HandleId id) {
   return listens ? handle->connections : nullptr;
 }
 
+HistogramCounts Port::waits() const {
+  HistogramCounts all;
+  dispatcher_.waits(all);
+  return all;
+}
+
 PortStats Port::stats() {
   PortStats stats;
   {

@@ -169,6 +169,8 @@ class Port {
   /// waits. For whoever holds the key: the bytes have no packet.
   static driver::Result receive_now(HandleId id, const driver::Slice& into);
   PortStats stats();
+  /// Microseconds that packets, but for messages, have waited until they were taken.
+  HistogramCounts waits() const;
 
   HandleList& handle_list() { return handle_list_; }
   /// Names of the handles that are open.

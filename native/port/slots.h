@@ -23,6 +23,7 @@ inline bool revoke(Consumer& consumer, std::size_t i) {
   if (expected != kSlotReady) return false;
   if (!slot_state(consumer, i).compare_exchange_strong(expected, kSlotStolen)) return false;
   const Packet& packet = consumer.batch[i];
+  if (packet.kind != PacketKind::kPosted) consumer.waits.take_back(consumer.slots[i].age);
   if (packet.chunk != driver::kNoChunk) BufferPool::assign({packet.chunk, packet.offset}, 0);
   return true;
 }

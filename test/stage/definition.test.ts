@@ -31,6 +31,8 @@ describe('defineStage: bad input', () => {
     [{ states, record: { a: 'utf8[0]' } }, 'ERR_INVALID_ARG_VALUE'],
     [{ states, record: { a: 'bytes[99999]' } }, 'ERR_INVALID_ARG_VALUE'],
     [{ states, record: { a: 8 } }, 'ERR_INVALID_ARG_VALUE'],
+    [{ states, stages: 'work' }, 'ERR_INVALID_ARG_TYPE'],
+    [{ states, stages: ['work', 7] }, 'ERR_INVALID_ARG_TYPE'],
   ])('%o: %s', async (definition, code) => {
     const error = await failureOf(() => defineStage(definition as never));
     expect(codeOf(error)).toBe(code);

@@ -7,7 +7,7 @@ import { prepared } from './fixtures/prepared.mjs';
 
 interface Options {
   readonly fails?: string;
-  readonly hangs?: boolean;
+  readonly hangs?: 'setup' | 'teardown';
 }
 
 function begun(threads: number, options: Options = {}): { pipeline: Pipeline; lines(): string[] } {
@@ -57,14 +57,33 @@ test.each([0, 2])(
     let closed = 0;
     pipeline.on('close', () => closed++);
     const closing = pipeline.close();
-    expect((await failureOf(() => closing)).message).toBe('no good end');
+    expect(await failureOf(() => closing)).toMatchObject({ message: 'no good end' });
     expect([closed, pipeline.closed, pipeline.close() === closing]).toEqual([1, true, true]);
     expect(starts(lines(), /ends/)).toHaveLength(Math.max(1, threads));
   },
 );
 
+test('a teardown that never ends: all is closed, then close() rejects with ETIMEDOUT', async () => {
+  const errors = await Promise.all(
+    [0, 2].map(async (threads) => {
+      const { pipeline, lines } = begun(threads, { hangs: 'teardown' });
+      await pipeline.ready();
+      const error = await failureOf(() => pipeline.close());
+      expect(pipeline.closed).toBe(true);
+      expect(starts(lines(), /ends/)).toHaveLength(Math.max(1, threads));
+      const { code, syscall, timeout, stage } = error as NodeJS.ErrnoException & {
+        timeout?: boolean;
+        stage?: string;
+      };
+      return { code, syscall, timeout, stage, message: error.message };
+    }),
+  );
+  expect(errors[0]).toMatchObject({ code: 'ETIMEDOUT', timeout: true, stage: 'work' });
+  expect(errors[1]).toEqual(errors[0]);
+});
+
 test.each([0, 1])('a pipeline can be closed while a setup waits (%d threads)', async (threads) => {
-  const { pipeline, lines } = begun(threads, { hangs: true });
+  const { pipeline, lines } = begun(threads, { hangs: 'setup' });
   const ready = failureOf(() => pipeline.ready());
   await until(() => lines().includes('work 0 begins'));
   await pipeline.close();

@@ -45,6 +45,8 @@ export interface Machine {
   readonly states: readonly State[];
   readonly indexes: ReadonlyMap<string, State>;
   readonly initial: State;
+  /** Names of the stages it hands to; undefined: any. */
+  readonly stages: readonly string[] | undefined;
   readonly local: ((c: AnyConnection) => unknown) | undefined;
   readonly setup: ((context: StageContext) => void | Promise<void>) | undefined;
   readonly teardown: ((context: StageContext) => void | Promise<void>) | undefined;
@@ -85,11 +87,21 @@ export function defineStage<
   const R extends RecordFields = Record<never, never>,
   S extends string = string,
   L = undefined,
->(definition: StageDefinition<R, S, L>): Stage<R, S> {
+  const N extends string = string,
+>(definition: StageDefinition<R, S, L, N>): Stage<R, S> {
   if (typeof definition !== 'object' || definition === null) {
     throw validate.invalidType('definition', 'of type object', definition);
   }
-  const known = ['record', 'local', 'setup', 'teardown', 'initial', 'states', 'otherwise'];
+  const known = [
+    'record',
+    'stages',
+    'local',
+    'setup',
+    'teardown',
+    'initial',
+    'states',
+    'otherwise',
+  ];
   for (const name of Object.keys(definition)) {
     if (!known.includes(name)) throw unknownName(`definition.${name}`, known, name);
   }
@@ -106,6 +118,7 @@ export function machineOf(stage: unknown): Machine | undefined {
 
 interface Untyped {
   readonly record?: unknown;
+  readonly stages?: unknown;
   readonly local?: unknown;
   readonly setup?: unknown;
   readonly teardown?: unknown;
@@ -143,10 +156,19 @@ function compile(definition: Untyped): Machine {
     states: compiled,
     indexes: new Map(compiled.map((state) => [state.name, state])),
     initial: first,
+    stages: checkStageNames(definition.stages),
     local: local as Machine['local'],
     setup: setup as Machine['setup'],
     teardown: teardown as Machine['teardown'],
   };
+}
+
+function checkStageNames(stages: unknown): readonly string[] | undefined {
+  if (stages === undefined) return undefined;
+  if (!Array.isArray(stages)) {
+    throw validate.invalidType('definition.stages', 'an instance of Array', stages);
+  }
+  return stages.map((name, index) => validate.string(name, `definition.stages[${index}]`));
 }
 
 function checkHandlers(handlers: unknown, name: string): void {

@@ -36,6 +36,8 @@ export type FromWorker =
       readonly type: 'loaded';
       readonly fields: RecordFields;
       readonly states: readonly string[];
+      /** Names of the stages it hands to; undefined: any. */
+      readonly targets: readonly string[] | undefined;
       /** Whether the stage has a `teardown`. */
       readonly tearsDown: boolean;
     }

@@ -7,7 +7,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import * as validate from '../../support/validate';
 import type { JavaScriptStageOptions, NativeStageOptions, Stage } from '../api';
 import { machineOf } from '../definition/definition';
-import { unknownStage } from '../failures';
+import { checkTargets, unknownStage } from '../failures';
 import { settingsOf, type Settings } from '../definition/frames';
 
 /** A stage's options, checked. */
@@ -77,6 +77,7 @@ function checkStage(
   validate.integer(threads, `${at}.threads`, 0, MOST_THREADS);
   if (concurrency !== undefined) validate.integer(concurrency, `${at}.concurrency`, 1, 1024);
   const here = hereOf(options.stage, threads, at);
+  checkTargets(name, machineOf(here)?.stages, names);
   return {
     name,
     index,

@@ -2,6 +2,7 @@
  * A pipeline: stages, each on its port with a small pool of threads, and the connections that move
  * between them.
  */
+import { tracingChannel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import { binding } from '../../native/binding';
@@ -37,13 +38,13 @@ import type {
   StageStats,
 } from '../api';
 import { machineOf } from '../definition/definition';
-import { asError, pipelineClosed, publish } from '../failures';
+import { checkTargets, pipelineClosed, publish } from '../failures';
 import { layOut } from '../definition/fields';
 import { Frames, frameStates } from '../definition/frames';
 import { countConnections, countStates, eachRecord, listConnections } from '../inspector/inspect';
 import { checkStages, MOST_CONNECTIONS, stageNamed, type StageSpecification } from './options';
 import { StageListener } from './listener';
-import { Pool, TEARDOWN, type Loaded } from './pool';
+import { Pool, tornDown, type Loaded } from './pool';
 import { Header, LISTENER, Records } from '../record/record';
 import { Runner } from '../run/runner';
 import { Control, type Plan, type StageInfo } from '../definition/plan';
@@ -75,6 +76,8 @@ const enum Phase {
 const LOOK = 10;
 /** What handlers have for ending when the pipeline closes, beyond `grace`. */
 const GRACE = 2000;
+
+const listening = tracingChannel('completion-port:stage:listen');
 
 /** As much as one view of the records' memory can show in every version of Node.js. */
 const MOST_RECORD_BYTES = 2 ** 32;
@@ -131,8 +134,10 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   async listen(stage: string, options: StageListenOptions): Promise<StageListener> {
     const site = stageNamed(this.sites, stage);
     checkListenOptions(options);
-    const listening = this.listenAt(site, options);
-    return abandonable(listening, 'listen', options, (late) => void late.close());
+    const begin = (): Promise<StageListener> =>
+      abandonable(this.listenAt(site, options), 'listen', options, (late) => void late.close());
+    if (!listening.hasSubscribers) return begin();
+    return listening.tracePromise(begin, { pipeline: this, stage, options });
   }
 
   private async listenAt(site: Site, options: StageListenOptions): Promise<StageListener> {
@@ -296,6 +301,9 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
 
   /** All stages are known: their records get a layout, and their threads begin. */
   private async begin(loaded: readonly Loaded[]): Promise<void> {
+    loaded.forEach(({ targets }, index) =>
+      checkTargets(this.sites[index]!.name, targets, this.stages),
+    );
     const layout = layOut(
       loaded.map(({ fields }, index) => ({ stage: this.sites[index]!.name, fields })),
     );
@@ -453,10 +461,7 @@ function ignored(): void {
 
 async function leave(site: Site): Promise<void> {
   await site.pool?.leave();
-  if (site.teardown === undefined) return;
-  await abandonable(site.teardown(), 'teardown', { timeout: TEARDOWN }).catch((error: unknown) => {
-    throw asError(error);
-  });
+  if (site.teardown !== undefined) await tornDown(site.name, site.teardown());
 }
 
 function portOptions(stage: StageSpecification, options: PipelineOptions): PortOptions {
@@ -473,10 +478,10 @@ function portOptions(stage: StageSpecification, options: PipelineOptions): PortO
 function loadedOf(site: Site): Promise<Loaded> {
   if (site.pool !== undefined) return site.pool.loaded();
   if (site.specification.native !== undefined) {
-    return Promise.resolve({ fields: {}, states: frameStates });
+    return Promise.resolve({ fields: {}, states: frameStates, targets: undefined });
   }
   const { record, states } = site.specification.here as Stage;
-  return Promise.resolve({ fields: record, states });
+  return Promise.resolve({ fields: record, states, targets: undefined });
 }
 
 function statsOf(site: Site, states: Readonly<Record<string, number>> = {}): StageStats {

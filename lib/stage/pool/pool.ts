@@ -4,6 +4,7 @@
 import path = require('node:path');
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 import { Worker } from 'node:worker_threads';
+import { abandonable } from '../../support/abandonable';
 import { coded } from '../../support/errors';
 import type { CompletionPort } from '../../port';
 import { now, setTimeout } from '../../support/timers';
@@ -16,9 +17,22 @@ import type { Plan } from '../definition/plan';
 /** So many deaths in so many milliseconds without a packet handled in between are too many. */
 const MOST_DEATHS = 5;
 const DEATHS_WITHIN = 10_000;
-/** How long a thread has for leaving by itself, without and with a `teardown`, in milliseconds. */
+/** How long a thread without a `teardown` has for leaving by itself, in milliseconds. */
 const LEAVING = 1000;
-export const TEARDOWN = 10_000;
+/** How long one with a `teardown` has for that. */
+const TEARDOWN = 10_000;
+
+/** What `promise` gives, or `ETIMEDOUT`, when the `teardown` of a stage takes too long. */
+export async function tornDown(stage: string, promise: Promise<void>): Promise<void> {
+  let late = true;
+  const over = promise.finally(() => (late = false));
+  try {
+    await abandonable(over, 'teardown', { timeout: TEARDOWN });
+  } catch (thrown) {
+    const error = asError(thrown);
+    throw late ? Object.assign(error, { stage }) : error;
+  }
+}
 
 /** Looked up when it is wanted: in a bundle for ES modules there is no `__dirname`. */
 const program = (): string => path.join(__dirname, 'worker.js');
@@ -27,6 +41,8 @@ const program = (): string => path.join(__dirname, 'worker.js');
 export interface Loaded {
   readonly fields: RecordFields;
   readonly states: readonly string[];
+  /** Names of the stages it hands to; undefined: any, or checked already. */
+  readonly targets: readonly string[] | undefined;
 }
 
 export interface PoolOptions {
@@ -91,7 +107,7 @@ export class Pool {
 
   /**
    * The threads leave the port and end; one that does not in time is ended. Rejects with what a
-   * `teardown` threw, when all have ended.
+   * `teardown` threw, or because it took too long, when all have ended.
    */
   async leave(): Promise<void> {
     this.leaving = true;
@@ -103,7 +119,8 @@ export class Pool {
     seat.ready.reject(pipelineClosed());
     say(seat, { type: 'leave' });
     try {
-      await Promise.race([seat.left.promise, after(this.tearsDown ? TEARDOWN : LEAVING)]);
+      if (this.tearsDown) await tornDown(this.options.stage, seat.left.promise);
+      else await Promise.race([seat.left.promise, after(LEAVING)]);
     } finally {
       await seat.worker.terminate();
     }
@@ -194,7 +211,7 @@ export class Pool {
     switch (message.type) {
       case 'loaded':
         this.tearsDown = message.tearsDown;
-        seat.loaded.resolve({ fields: message.fields, states: message.states });
+        seat.loaded.resolve(message);
         if (this.plan !== undefined) say(seat, { type: 'plan', plan: this.plan });
         break;
       case 'refused':

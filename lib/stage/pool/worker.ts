@@ -123,7 +123,8 @@ async function main(): Promise<void> {
     }
   });
   const tearsDown = machine.teardown !== undefined;
-  tell({ type: 'loaded', fields: stage.record, states: stage.states, tearsDown });
+  const { record, states } = stage;
+  tell({ type: 'loaded', fields: record, states, targets: machine.stages, tearsDown });
 }
 
 main().catch(refuse);

@@ -14,7 +14,7 @@ import { setDeadline } from '../record/deadline';
 import type { HandOffOptions, RecordFields, RecordOf, Reply, Transition } from '../api';
 import type { State } from '../definition/definition';
 import { giveReply, StageBatch, StageDocument } from './documents';
-import { unknownStage, unknownState } from '../failures';
+import { unknownState } from '../failures';
 import {
   connectionReleased,
   Header,
@@ -271,8 +271,7 @@ export class Connection<
   handOff(stage: string, options: HandOffOptions = {}): Transition {
     this.leaving('handOff');
     validate.options(options);
-    const target = this.thread.find(validate.string(stage, 'stage'));
-    if (target === undefined) throw unknownStage(stage, this.thread.stageNames());
+    const target = this.thread.target(validate.string(stage, 'stage'));
     this.targetState = stateIndex(this, target, options.state);
     this.target = target;
     this.action = Action.HandOff;

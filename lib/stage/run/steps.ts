@@ -10,7 +10,7 @@ import { Action, Event, Todo, type Connection } from './connection';
 import { Counter } from '../record/counters';
 import { setDeadline } from '../record/deadline';
 import type { State } from '../definition/definition';
-import { asError, endlessTransitions, unknownState } from '../failures';
+import { arrived, asError, closed, endlessTransitions, handedOff, unknownState } from '../failures';
 import { Header, IN_TRANSIT, NONE, RecordFlag } from '../record/record';
 import type { StageThread } from './thread';
 
@@ -449,6 +449,9 @@ function handOff(thread: StageThread, c: Connection): void {
   letHeldGo(thread, c);
   if (handle !== 0) thread.lane.handles.get(handle)?.gone();
   thread.count(Counter.HandedOff);
+  if (handedOff.hasSubscribers) {
+    handedOff.publish({ stage: thread.stage.name, key: c.name, to: target.name });
+  }
   if (c.chunk !== NO_CHUNK) unwanted(thread, c);
   thread.submitHandOff(c.name, handle, target.port);
   if ((c.todo & Todo.Event) !== 0 && c.event === Event.Posted) {
@@ -460,6 +463,7 @@ function handOff(thread: StageThread, c: Connection): void {
 function forget(thread: StageThread, c: Connection): void {
   thread.dropLocal(c.name);
   thread.count(Counter.Closed);
+  if (closed.hasSubscribers) closed.publish({ stage: thread.stage.name, key: c.name });
   thread.releaseRecord(c.name);
 }
 
@@ -474,6 +478,9 @@ export function begin(thread: StageThread, c: Connection): void {
   bytes[c.at + Header.STATE] = c.now.index;
   numbers[(c.at + Header.SINCE) >>> 3] = monotonic();
   thread.count(Counter.Arrived);
+  if (arrived.hasSubscribers) {
+    arrived.publish({ stage: thread.stage.name, key: c.name, from: nameOfOrigin(thread, c) });
+  }
   if ((bytes[c.at + Header.FLAGS]! & RecordFlag.HasDocument) !== 0) thread.count(Counter.Documents);
   c.brought = thread.stages[bytes[c.at + Header.FROM]!]?.native === true;
   if (!isVisiting(thread, c)) {

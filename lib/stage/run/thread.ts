@@ -8,7 +8,7 @@ import { nextTick } from '../../support/timers';
 import type { StageFailure } from '../api';
 import { Counter, type Measures } from '../record/counters';
 import type { Machine } from '../definition/definition';
-import { publish } from '../failures';
+import { publish, unknownStage, unlistedStage } from '../failures';
 import { Control, type Plan, type StageInfo } from '../definition/plan';
 import { Header, recordClass, Records, type RecordClass } from '../record/record';
 
@@ -105,12 +105,20 @@ export class StageThread {
     if (this.settled.push(key) === 1) nextTick(this.letGoAll);
   }
 
-  find(name: string): StageInfo | undefined {
-    return this.stages.find((stage) => stage.name === name);
-  }
-
-  stageNames(): string[] {
-    return this.stages.map((stage) => stage.name);
+  /** The stage of that name, which a connection is handed to. */
+  target(name: string): StageInfo {
+    const { stages, machine } = this;
+    const found = stages.find((stage) => stage.name === name);
+    if (found === undefined) {
+      throw unknownStage(
+        name,
+        stages.map((stage) => stage.name),
+      );
+    }
+    if (machine.stages !== undefined && !machine.stages.includes(name)) {
+      throw unlistedStage(this.stage.name, name, machine.stages);
+    }
+    return found;
   }
 
   count(counter: Counter): void {
