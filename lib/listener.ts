@@ -7,7 +7,7 @@ import { handleAt, Kind, NO_CHUNK, NO_LIMIT, Packet as Slot, SubmissionFlag } fr
 import { ECANCELED, handleClosed, invalidState, timedOut, type Subject } from './errors';
 import { Handle, type Answer, type Style } from './handle';
 import type { Lane } from './lane';
-import type { Operation, OperationOptions } from './operation';
+import { AWAIT_OPTIONS, type Operation, type OperationOptions } from './operation';
 import { TcpSocket } from './socket';
 import { Stream } from './stream';
 import { Alarm } from './timers';
@@ -69,7 +69,7 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
 
   accept(options?: AcceptOptions): Answer<S, TcpSocket<'await'>> {
     this.assertOpen();
-    if (options?.multishot !== true) {
+    if (!validate.flag(options?.multishot, 'options.multishot')) {
       return this.request(Kind.Accept, (_result, at) => acceptedAt(this.lane, at), options);
     }
     if (this.style === 'await') throw invalidState('multishot is for listeners with a key');
@@ -158,6 +158,7 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
 
   constructor(listener: TcpListener<'await'>, options: OperationOptions = {}) {
     validate.options(options);
+    validate.known(options, 'options', AWAIT_OPTIONS);
     super(listener, Kind.Accept, options);
     this.listener = listener;
     this.timeout = validate.timeout(options.timeout);

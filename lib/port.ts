@@ -115,8 +115,10 @@ export class CompletionPort implements api.CompletionPort {
     path: string | Buffer | URL | number,
     flags: string | number = 'r',
     options: FileOptions<K> = {},
+    ...more: unknown[]
   ): Operation<ByKey<K, FileHandle, KeyedFile>> {
     this.lane.assertOpen();
+    validate.noCallback([flags, options, ...more], 'port.open(…)');
     validate.options(options);
     validate.known(options, 'options', FILE_OPTIONS);
     const direct = validate.boolean(options.direct ?? false, 'options.direct');
@@ -145,15 +147,19 @@ export class CompletionPort implements api.CompletionPort {
 
   listen<K extends KeyOption | undefined = undefined>(
     options: ListenOptions<K>,
+    ...more: unknown[]
   ): Operation<ByKey<K, ListenerHandle, KeyedListener>> {
     this.lane.assertOpen();
+    validate.noCallback(more, 'port.listen(…)');
     return byKey<K, ListenerHandle, KeyedListener>(listen(this.lane, options));
   }
 
   connect<K extends KeyOption | undefined = undefined>(
     options: ConnectOptions<K>,
+    ...more: unknown[]
   ): Operation<ByKey<K, SocketHandle, KeyedSocket>> {
     this.lane.assertOpen();
+    validate.noCallback(more, 'port.connect(…)');
     return byKey<K, SocketHandle, KeyedSocket>(connect(this.lane, options));
   }
 
@@ -245,7 +251,7 @@ export class CompletionPort implements api.CompletionPort {
 
   blocking<T>(fn: () => T): T {
     this.lane.assertOpen();
-    validate.callback(fn, 'fn');
+    validate.synchronous(fn, 'fn', 'it blocks nobody while it awaits');
     const { native } = this.lane;
     native.blocking(true);
     try {
