@@ -36,7 +36,7 @@ import { Batch } from './packets/batch';
 import { checks } from './support/checks';
 import { connect } from './handles/connecting';
 import { HandlerConsumer, PacketStream } from './packets/consumers';
-import { invalidState, queueFull, systemError } from './support/errors';
+import { abortError, invalidState, queueFull, systemError } from './support/errors';
 import { openFlags } from './handles/open-flags';
 import {
   closeHandle,
@@ -51,7 +51,7 @@ import { BUCKETS, Histogram } from './support/histogram';
 import { Lane } from './thread/lane';
 import { Lease } from './thread/lease';
 import { listen, openDescriptor, openPath, pathBytes } from './handles/opening';
-import { AWAIT_OPTIONS, NoticeOperation, type Operation } from './await/operation';
+import { AWAIT_OPTIONS, NoticeOperation, Operation } from './await/operation';
 import { mayOpen } from './support/permission';
 import { Timer } from './handles/timer';
 import { traces } from './await/tracing';
@@ -139,7 +139,9 @@ export class CompletionPort implements api.CompletionPort {
     path: string | Buffer | URL | number,
     flags: string | number = 'r',
     options: FileOptions<K> = {},
+    ...more: unknown[]
   ): Operation<ByKey<K, FileHandle, KeyedFile>> {
+    validate.noCallback([flags, options, ...more], 'port.open(…)');
     if (!traces.open.wanted) return this.openNow(path, flags, options);
     const context = { port: this, path, flags, options };
     return traces.open.follow(context, () => this.openNow(path, flags, options));
@@ -153,6 +155,8 @@ export class CompletionPort implements api.CompletionPort {
     this.lane.assertOpen();
     validate.options(options);
     validate.known(options, 'options', FILE_OPTIONS);
+    const signal = validate.signal(options.signal);
+    const timeout = validate.timeout(options.timeout);
     const direct = validate.boolean(options.direct ?? false, 'options.direct');
     const mode = validate.u32(options.mode ?? 0o666, 'options.mode');
     const parsed = openFlags(flags, direct);
@@ -160,6 +164,10 @@ export class CompletionPort implements api.CompletionPort {
     const context = contextOf(this.lane, key, options.asyncResource);
     const traits = { append: (parsed & 4) !== 0, direct: (parsed & 64) !== 0 };
     if (typeof path === 'number') {
+      if (signal?.aborted) {
+        const refused = Operation.failed<never>(this.lane, Kind.Open, abortError(signal.reason));
+        return byKey<K, FileHandle, KeyedFile>(refused);
+      }
       const about = { ...traits, path: undefined };
       const descriptor = openDescriptor(this.lane, path, key, about, context);
       return byKey<K, FileHandle, KeyedFile>(descriptor);
@@ -174,17 +182,19 @@ export class CompletionPort implements api.CompletionPort {
       key,
       context,
       traits: { ...traits, path: name },
-      signal: options.signal,
-      timeout: options.timeout,
+      signal,
+      timeout,
     });
     return byKey<K, FileHandle, KeyedFile>(opening);
   }
 
   listen<K extends KeyOption | undefined = undefined>(
     options: ListenOptions<K>,
+    ...more: unknown[]
   ): Operation<ByKey<K, ListenerHandle, KeyedListener>> {
     const begin = (): Operation<ByKey<K, ListenerHandle, KeyedListener>> => {
       this.lane.assertOpen();
+      validate.noCallback(more, 'port.listen(…)');
       return byKey<K, ListenerHandle, KeyedListener>(listen(this.lane, options));
     };
     if (!traces.listen.wanted) return begin();
@@ -193,9 +203,11 @@ export class CompletionPort implements api.CompletionPort {
 
   connect<K extends KeyOption | undefined = undefined>(
     options: ConnectOptions<K>,
+    ...more: unknown[]
   ): Operation<ByKey<K, SocketHandle, KeyedSocket>> {
     const begin = (): Operation<ByKey<K, SocketHandle, KeyedSocket>> => {
       this.lane.assertOpen();
+      validate.noCallback(more, 'port.connect(…)');
       return byKey<K, SocketHandle, KeyedSocket>(connect(this.lane, options));
     };
     if (!traces.connect.wanted) return begin();
@@ -292,7 +304,7 @@ export class CompletionPort implements api.CompletionPort {
 
   blocking<T>(fn: () => T): T {
     this.lane.assertOpen();
-    validate.callback(fn, 'fn');
+    validate.synchronous(fn, 'fn', 'it blocks nobody while it awaits');
     const { native } = this.lane;
     native.blocking(true);
     try {
@@ -323,8 +335,7 @@ export class CompletionPort implements api.CompletionPort {
   }
 
   close(): Promise<void> {
-    if (this.lane.closed) return Promise.resolve();
-    this.closingPromise ??= this.shutDown();
+    this.closingPromise ??= this.lane.closed ? Promise.resolve() : this.shutDown();
     return this.closingPromise;
   }
 
@@ -360,7 +371,9 @@ export class CompletionPort implements api.CompletionPort {
     lane.stopConsumer(true);
     try {
       await this.closeHandles();
-      if (!lane.closed) lane.native.closePort();
+      if (lane.closed) return;
+      lane.memory.revokeAll();
+      lane.native.closePort();
     } finally {
       lane.down(true);
     }

@@ -158,6 +158,50 @@ describe('wrong arguments throw at once', () => {
     ['get timeout', () => port.get(1, -1), 'RangeError'],
     ['serve', () => port.consume(anything(1)), 'TypeError'],
     ['blocking', () => port.blocking(anything(1)), 'TypeError'],
+    ['blocking async', () => port.blocking(async () => Promise.resolve(1)), 'TypeError'],
+    ['attach nothing', () => CompletionPort.attach(anything({})), 'TypeError'],
+    [
+      'open callback',
+      () =>
+        port.open(
+          'x',
+          'r',
+          anything(() => 1),
+        ),
+      'TypeError',
+    ],
+    [
+      'open callback in place of flags',
+      () =>
+        port.open(
+          'x',
+          anything(() => 1),
+        ),
+      'TypeError',
+    ],
+    ['open fourth', () => Reflect.apply(port.open, port, ['x', 'r', {}, () => 1]), 'TypeError'],
+    ['open null', () => port.open('x', 'r', anything(null)), 'TypeError'],
+    ['open list', () => port.open('x', 'r', anything([])), 'TypeError'],
+    ['listen number', () => port.listen(anything(8080)), 'TypeError'],
+    [
+      'listen callback',
+      () => Reflect.apply(port.listen, port, [{ port: 0 }, () => 1]),
+      'TypeError',
+    ],
+    ['connect number', () => port.connect(anything(8080)), 'TypeError'],
+    [
+      'connect callback',
+      () => Reflect.apply(port.connect, port, [{ port: 1 }, () => 1]),
+      'TypeError',
+    ],
+    ['timer', () => port.timer(anything(5)), 'TypeError'],
+    ['post nothing', () => port.post(anything(undefined)), 'TypeError'],
+    ['room', () => port.room(anything(5)), 'TypeError'],
+    ['get options', () => port.get(anything({ timeout: 0 })), 'TypeError'],
+    ['packets', () => port.packets(anything(5)), 'TypeError'],
+    ['lease', () => port.lease(anything(undefined)), 'TypeError'],
+    ['lease of other memory', () => port.lease(Buffer.alloc(5)), 'TypeError'],
+    ['release of other memory', () => port.release(Buffer.alloc(5)), 'TypeError'],
   ];
   test.each(cases)('%s', (_name, call, name) => {
     expect(call).toThrow(
@@ -177,6 +221,31 @@ describe('wrong arguments throw at once', () => {
       [() => file.read(view, 0, { length: 5 }), 'RangeError'],
       [() => file.read({ length: -1 }), 'RangeError'],
       [() => file.readv([anything('x')]), 'TypeError'],
+      [() => file.read(anything(undefined)), 'TypeError'],
+      [() => file.read(anything([view])), 'TypeError'],
+      [() => file.read(anything(new ArrayBuffer(4))), 'TypeError'],
+      [() => file.read(view, 0, anything(4)), 'TypeError'],
+      [() => file.readv(anything(view)), 'TypeError'],
+      [() => file.writev(anything('x')), 'TypeError'],
+      [() => file.write('x', anything('utf8')), 'TypeError'],
+      [() => file.write('x', 0, anything('utf8')), 'TypeError'],
+      [() => file.write('x', { sync: anything('yes') }), 'TypeError'],
+      [() => file.write('x', anything({ tag: 1 })), 'TypeError'],
+      [() => file.sync(anything(5)), 'TypeError'],
+      [() => file.sync(anything(null)), 'TypeError'],
+      [() => file.sync(anything(() => 1)), 'TypeError'],
+      [() => file.sync(anything([])), 'TypeError'],
+      [() => file.sync(anything({ tag: 5 })), 'TypeError'],
+      [() => file.datasync(anything({ quiet: true })), 'TypeError'],
+      [() => file.truncate(anything({ length: 1 })), 'TypeError'],
+      [() => file.truncate(0, anything(5)), 'TypeError'],
+      [() => file.chmod(0o600, anything(5)), 'TypeError'],
+      [() => file.stat(anything(() => 1)), 'TypeError'],
+      [() => file.chunks(anything(null)), 'TypeError'],
+      [() => file.link(async () => Promise.resolve(1)), 'TypeError'],
+      [() => keyed.sync(anything(5)), 'TypeError'],
+      [() => keyed.sync({ quiet: anything(1) }), 'TypeError'],
+      [() => keyed.read(view, 0, { tag: -1 }), 'RangeError'],
       [() => file.write(anything(5)), 'TypeError'],
       [() => file.write([anything(5)]), 'TypeError'],
       [() => file.write('x', -1), 'RangeError'],
@@ -209,11 +278,57 @@ describe('wrong arguments throw at once', () => {
     const { socket } = await withRawPeer(port);
     const listener = await port.listen({ host: '127.0.0.1', port: 0 });
     const timer = port.timer();
+    const keyedTimer = port.timer({ key: 1 });
     const calls: [() => unknown, string][] = [
       [() => socket.send(anything(5)), 'TypeError'],
       [() => socket.send([anything(null)]), 'TypeError'],
       [() => socket.receive({ into: anything('x') }), 'TypeError'],
       [() => socket.receive(new Uint8Array(0)), 'TypeError'],
+      [() => socket.receive(anything(new ArrayBuffer(4))), 'TypeError'],
+      [() => socket.receive(anything(5)), 'TypeError'],
+      [() => socket.receive(anything(null)), 'TypeError'],
+      [() => socket.receive(anything(() => 1)), 'TypeError'],
+      [() => socket.receive(anything({ multishot: 'yes' })), 'TypeError'],
+      [() => socket.send(anything(undefined)), 'TypeError'],
+      [() => socket.send('x', anything('utf8')), 'TypeError'],
+      [
+        () =>
+          socket.send(
+            'x',
+            anything(() => 1),
+          ),
+        'TypeError',
+      ],
+      [() => socket.send('x', { release: anything('yes') }), 'TypeError'],
+      [() => socket.send('x', anything({ tag: 1 })), 'TypeError'],
+      [() => socket.sendFile(anything('name')), 'TypeError'],
+      [() => socket.end('x', anything(5)), 'TypeError'],
+      [() => listener.accept(anything(5)), 'TypeError'],
+      [() => listener.accept(anything(null)), 'TypeError'],
+      [() => listener.accept(anything(() => 1)), 'TypeError'],
+      [() => listener.accept(anything({ multishot: 1 })), 'TypeError'],
+      [() => listener.sockets(anything({ timeuot: 5 })), 'TypeError'],
+      [() => timer.wait(1, anything(5)), 'TypeError'],
+      [
+        () =>
+          timer.wait(
+            1,
+            anything(() => 1),
+          ),
+        'TypeError',
+      ],
+      [() => timer.wait(anything(() => 1)), 'TypeError'],
+      [() => timer.every(5, anything({ timeout: 5 })), 'TypeError'],
+      [() => timer.every(5, anything({ singal: 5 })), 'TypeError'],
+      [() => keyedTimer.start(5, anything({ repaet: true })), 'TypeError'],
+      [
+        () =>
+          keyedTimer.start(
+            5,
+            anything(() => 1),
+          ),
+        'TypeError',
+      ],
       [() => socket.receive({ multishot: true } as object), 'Error'],
       [() => socket.receive({ timeout: NaN }), 'RangeError'],
       [() => socket.end(anything(5)), 'TypeError'],
@@ -233,6 +348,36 @@ describe('wrong arguments throw at once', () => {
     await Promise.all([socket.close(), listener.close(), timer.close()]);
     await port.close();
   });
+});
+
+test('the text names the argument, what was received, and the call that was meant', async () => {
+  const port = newPort();
+  const file = await port.open(temporaryFile());
+  const callback = (): void => undefined;
+  for (const [call, text] of [
+    [
+      () => Reflect.apply(port.listen, port, [{ port: 0 }, callback]),
+      'The "callback" argument must be undefined: use await port.listen(…). Received function callback',
+    ],
+    [
+      () => file.link(async () => Promise.resolve()),
+      /^The argument 'fn' must not be an async function: what it submits after an await would not be linked/,
+    ],
+    [
+      () => file.sync({ tag: 5 } as object),
+      "The property 'options.tag' is for handles with a key. Received 5",
+    ],
+    [
+      () => file.read(undefined as never),
+      /^The "target" argument must be an instance of Buffer, TypedArray, or DataView, or options/,
+    ],
+    [
+      () => port.get({} as never),
+      'The "max" argument must be of type number. Received an instance of Object',
+    ],
+  ] as const) {
+    expect(call).toThrow(text);
+  }
 });
 
 test('a closed handle is ERR_HANDLE_CLOSED', async () => {

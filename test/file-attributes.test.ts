@@ -12,12 +12,16 @@ import {
   take,
   temporaryFile,
   windows,
+  wine,
 } from './support/harness';
 
 const ARGUMENT = (code: string): unknown => expect.objectContaining({ code });
 
 /** The bits that the platform has. */
 const bits = (name: string): number => statSync(name).mode & (windows ? 0o200 : 0o7777);
+
+/** Wine sets no access time, for node:fs neither. */
+const accessed = (atimeMs: number): object => (wine ? {} : { atimeMs });
 
 describe.each(drivers)('%s', (driver) => {
   test('chmod sets the permission bits: of a number, or of octal digits', async () => {
@@ -40,11 +44,12 @@ describe.each(drivers)('%s', (driver) => {
     const file = await port.open(name, 'r+');
     await file.utimes(1_700_000_000.123456, new Date(1_600_000_000_007));
     const { atimeNs, mtimeNs } = statSync(name, { bigint: true });
-    expect([atimeNs, mtimeNs]).toEqual([1_700_000_000_123_456_000n, 1_600_000_000_007_000_000n]);
+    expect(mtimeNs).toBe(1_600_000_000_007_000_000n);
+    if (!wine) expect(atimeNs).toBe(1_700_000_000_123_456_000n);
     await file.utimes('12.5', 0);
-    expect(await file.stat()).toMatchObject({ atimeMs: 12_500, mtimeMs: 0 });
+    expect(await file.stat()).toMatchObject({ ...accessed(12_500), mtimeMs: 0 });
     await file.utimes(-1.5, new Date('1969-12-31T23:59:59.999Z'));
-    expect(await file.stat()).toMatchObject({ atimeMs: -1500, mtimeMs: -1 });
+    expect(await file.stat()).toMatchObject({ ...accessed(-1500), mtimeMs: -1 });
   });
 
   test('chown changes the owner where it may, and nothing for -1; on Windows nothing', async () => {
@@ -107,7 +112,7 @@ describe.each(drivers)('%s', (driver) => {
       handle === file,
     ]);
     expect(seen).toEqual([1, 2, 3].map((tag) => ['changed', tag, 7, undefined, true]));
-    expect(statSync(name)).toMatchObject({ atimeMs: 1000, mtimeMs: 2000 });
+    expect(statSync(name)).toMatchObject({ ...accessed(1000), mtimeMs: 2000 });
   });
 
   test('wrong arguments throw at once', async () => {

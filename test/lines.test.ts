@@ -192,6 +192,41 @@ describe.each(drivers)('%s', (driver) => {
     expect(await loop.next()).toEqual({ done: true, value: undefined });
   });
 
+  test('it is over with a failure, although a line was begun', async () => {
+    const port = newPort({ driver });
+    const { name, write } = await writtenFifo();
+    const loop = (await port.open(name)).readLines({ timeout: 50 });
+    write('begun');
+    expect(await failureOf(() => loop.next())).toMatchObject({ code: 'ETIMEDOUT', timeout: true });
+    expect(await loop.next()).toEqual({ done: true, value: undefined });
+  });
+
+  test('leaving it while it waits ends it', async () => {
+    const port = newPort({ driver });
+    const { name, write } = await writtenFifo();
+    const loop = (await port.open(name)).readLines();
+    write('begun');
+    const waiting = loop.next();
+    await turns(2);
+    expect(await loop.return()).toEqual({ done: true, value: undefined });
+    expect(await waiting).toEqual({ done: true, value: undefined });
+    expect(port.stats().allocatedBytes).toBe(0);
+  });
+
+  test('a micro-thread goes over it', async () => {
+    const { each, spawn } = await import('../dist/micro.js');
+    const port = newPort({ driver });
+    const file = await port.open(temporaryFile('a\nb\nc'));
+    const lines: string[] = [];
+    await spawn(function* () {
+      for (const line of yield* each(file.readLines())) {
+        lines.push(line);
+        yield* each.next();
+      }
+    });
+    expect(lines).toEqual(['a', 'b', 'c']);
+  });
+
   test('what the read fails with; wrong arguments throw', async () => {
     const port = newPort({ driver });
     const file = await port.open(temporaryFile('x'), 'w');

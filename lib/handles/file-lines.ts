@@ -94,6 +94,10 @@ export class FileLines implements AsyncLoop<string> {
         if (!done) this.cut(this.decoder.write(value));
         else this.end();
       }
+    } catch (error) {
+      this.over = true;
+      this.lines = [];
+      throw error;
     } finally {
       this.asking = false;
     }

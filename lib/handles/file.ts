@@ -136,10 +136,11 @@ export class File<S extends Style = Style> extends Handle<S> {
     validate.data(data, 'data');
     const at = this.traits.append ? 0 : this.place(position);
     if (!this.admits(options)) return this.aborted(Kind.Write, options);
+    const syncs = validate.flag(options?.sync, 'options.sync');
     if (!this.lane.memory.stage(data, this.traits.direct)) {
       return this.refuse(Kind.Write, outOfBuffers());
     }
-    if (this.lane.memory.stagedBytes === 0 && options?.sync !== true) {
+    if (this.lane.memory.stagedBytes === 0 && !syncs) {
       return this.transferNothing(Kind.Write, options);
     }
     return this.transferStaged(Kind.Write, at, options, undefined);
@@ -152,6 +153,7 @@ export class File<S extends Style = Style> extends Handle<S> {
     where?: Position | WriteOptions,
     options?: WriteOptions,
   ): Answer<S, number> {
+    validate.list(data, 'data');
     return this.write(data, where as Position, options);
   }
 
@@ -298,7 +300,7 @@ export class File<S extends Style = Style> extends Handle<S> {
   }
 
   private readOwned(options: OwnedReadOptions): Answer<S, Buffer> {
-    if (typeof options !== 'object' || options === null) {
+    if (typeof options !== 'object' || options === null || Array.isArray(options)) {
       const expected = 'an instance of Buffer, TypedArray, or DataView, or options';
       throw validate.invalidType('target', expected, options);
     }

@@ -139,7 +139,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   }
 
   link<T>(fn: () => T): T {
-    validate.callback(fn, 'fn');
+    validate.synchronous(fn, 'fn', 'what it submits after an await would not be linked');
     this.assertOpen();
     return this.lane.submissions.link(this, fn);
   }
@@ -270,7 +270,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     aftermath?: Aftermath,
     feeder = 0,
   ): Answer<S, T> {
-    const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
+    const timeout = this.timeoutOf(options);
     if (this.lane.submissions.chaining) this.makeRoomInChain(1, aftermath);
     if (this.style === 'packet') {
       refuseSignal(options);
@@ -325,7 +325,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     flags = 0,
     feeder = 0,
   ): Answer<S, number> {
-    const timeout = options.timeout === undefined ? 0 : validate.timeout(options.timeout);
+    const timeout = this.timeoutOf(options);
     const { memory } = this.lane;
     if (this.lane.submissions.chaining) this.makeRoomInChain(memory.stagedRecords, aftermath);
     if (this.style === 'packet') {
@@ -371,7 +371,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     flags = 0,
   ): Answer<S, T> {
     const { lane, id } = this;
-    const timeout = validate.timeout(options.timeout);
+    const timeout = this.timeoutOf(options);
     const records = lane.memory.stagedRecords + 1;
     if (lane.submissions.chaining) this.makeRoomInChain(records, aftermath);
     else lane.submissions.ensure(records);
@@ -439,8 +439,18 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
       refuseSignal(options);
       tagOf(options);
       quietOf(options);
+    } else {
+      refusePacketOptions(options);
     }
     return !validate.signal(options.signal)?.aborted;
+  }
+
+  /** Checks `options`, and gives their timeout for native code. */
+  private timeoutOf(options: OperationOptions): number {
+    if (options === noOptions) return 0;
+    validate.options(options);
+    if (this.style === 'await') refusePacketOptions(options);
+    return options.timeout === undefined ? 0 : validate.timeout(options.timeout);
   }
 
   /** The answer when the signal is aborted already. */
@@ -538,6 +548,13 @@ function refuseSignal(options: OperationOptions): void {
     'is for handles without a key; use handle.cancel()',
     options.signal,
   );
+}
+
+/** Only a packet has a tag, and can be spared. */
+function refusePacketOptions({ tag, quiet }: OperationOptions): void {
+  if (tag === undefined && quiet === undefined) return;
+  const [name, value] = tag === undefined ? ['quiet', quiet] : ['tag', tag];
+  throw validate.invalidValue(`options.${name}`, 'is for handles with a key', value);
 }
 
 /** The number of a key option; undefined when none was given. */

@@ -13,7 +13,7 @@ import {
 } from '../native/binding';
 import { ECANCELED, handleClosed, invalidState, timedOut, type Subject } from '../support/errors';
 import { Handle, type Answer, type Style } from './handle';
-import type { Operation, OperationOptions } from '../await/operation';
+import { AWAIT_OPTIONS, type Operation, type OperationOptions } from '../await/operation';
 import { TcpSocket } from './socket';
 import { Stream } from '../await/stream';
 import { Alarm } from '../support/timers';
@@ -76,7 +76,7 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
 
   accept(options?: AcceptOptions): Answer<S, TcpSocket<'await'>> {
     this.assertOpen();
-    if (options?.multishot !== true) {
+    if (!validate.flag(options?.multishot, 'options.multishot')) {
       return this.request(Kind.Accept, (_result, at) => acceptedAt(this, at), options);
     }
     if (this.style === 'await') throw invalidState('multishot is for listeners with a key');
@@ -164,6 +164,7 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
 
   constructor(listener: TcpListener<'await'>, options: OperationOptions = {}) {
     validate.options(options);
+    validate.known(options, 'options', AWAIT_OPTIONS);
     super(listener, Kind.Accept, options);
     this.listener = listener;
     this.timeout = validate.timeout(options.timeout);

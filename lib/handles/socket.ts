@@ -72,6 +72,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   receive(options: ReceiveOptions & { into: ArrayBufferView }): Answer<S, number>;
   receive(target?: ArrayBufferView | ReceiveOptions, more?: OperationOptions): unknown {
     this.assertOpen();
+    if (target instanceof ArrayBuffer) validate.view(target, 'into');
     const isView = ArrayBuffer.isView(target);
     const options: ReceiveOptions | undefined = isView ? more : target;
     const into = isView ? target : target?.into;
@@ -98,6 +99,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     this.assertOpen();
     validate.data(data, 'data');
     if (!this.admits(options)) return this.told(true, this.aborted(Kind.Send, options));
+    validate.flag(options?.release, 'options.release');
     if (this.holds()) return this.sendLater(data, options);
     const { memory } = this.lane;
     if (!this.stage(data)) return this.told(true, this.refuse(Kind.Send, outOfBuffers()));
@@ -399,7 +401,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   private multishotFlag(options: ReceiveOptions | undefined): number {
-    if (options?.multishot !== true) return 0;
+    if (!validate.flag(options?.multishot, 'options.multishot')) return 0;
     if (this.style === 'packet') return SubmissionFlag.Multishot;
     throw invalidState('multishot is for sockets with a key; use for await');
   }

@@ -38,6 +38,7 @@ export class Timer<S extends Style = Style> extends Handle<S> {
   start(this: Timer<'packet'>, delay: number, options: TimerStartOptions = {}): void {
     this.assertStyle('packet', 'start()');
     validate.options(options);
+    validate.known(options, 'options', ['repeat']);
     const { repeat = false } = options;
     const first = milliseconds(delay, 'delay');
     const interval = typeof repeat === 'boolean' ? first : milliseconds(repeat, 'options.repeat');
@@ -81,6 +82,7 @@ class Ticks extends Stream<number> {
     if (options.timeout !== undefined) {
       throw validate.invalidValue('options.timeout', 'is not for a timer', options.timeout);
     }
+    validate.known(options, 'options', ['signal']);
     super(timer, Kind.Timer, options);
     this.timer = timer;
     this.interval = interval;

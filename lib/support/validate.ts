@@ -2,7 +2,7 @@
  * Checks of arguments, with the codes and the wording of Node.js (rule O3: a wrong argument throws
  * at once).
  */
-import { inspect } from 'node:util';
+import { inspect, types } from 'node:util';
 import { coded } from './errors';
 
 const U32 = 0xffffffff;
@@ -66,12 +66,31 @@ export function boolean(value: unknown, name: string): boolean {
   return value;
 }
 
+/** One that may be left out. */
+export function flag(value: unknown, name: string): boolean {
+  return value === undefined ? false : boolean(value, name);
+}
+
 export function list(value: unknown, name: string): void {
   if (!Array.isArray(value)) throw invalidType(name, 'an instance of Array', value);
 }
 
 export function callback(value: unknown, name: string): void {
   if (typeof value !== 'function') throw invalidType(name, 'of type function', value);
+}
+
+/** A function that is done when it returns; `reason`: why that matters. */
+export function synchronous(value: unknown, name: string, reason: string): void {
+  callback(value, name);
+  if (types.isAsyncFunction(value)) {
+    throw invalidValue(name, `must not be an async function: ${reason}`, value);
+  }
+}
+
+/** What `node:net` and `node:fs` take, and would never be called here. */
+export function noCallback(given: readonly unknown[], call: string): void {
+  const found = given.find((value) => typeof value === 'function');
+  if (found !== undefined) throw invalidType('callback', `undefined: use await ${call}`, found);
 }
 
 /** Options that can't be left out. */
@@ -81,7 +100,8 @@ export function given(value: unknown): void {
 }
 
 export function options(value: unknown, name = 'options'): void {
-  if (value !== undefined && (typeof value !== 'object' || value === null)) {
+  if (value === undefined) return;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalidType(name, 'of type object', value);
   }
 }

@@ -568,3 +568,32 @@ describe('bad input', () => {
     expect(codeOf(error)).toBe('ERR_STAGE_RECORD');
   });
 });
+
+test.each(['native', 'JavaScript'])(
+  'a listener of a %s stage closes what comes beyond its maxConnections',
+  async (kind) => {
+    const work = { stage: fixture('lines.mjs'), threads: 2 };
+    const pipeline =
+      kind === 'native'
+        ? newPipeline({
+            spool: { native: frames({ delimiter: '\n', pipelined: 10 }), next: 'work' },
+            work,
+          })
+        : newPipeline({ spool: { stage: fixture('echo.mjs'), threads: 2 } });
+    const where = { host: '127.0.0.1', port: 0, maxConnections: 2 };
+    const { port } = await pipeline.listen('spool', where);
+    const clients = [new Client(port), new Client(port)];
+    for (const client of clients) await client.ask('line\n', '\n');
+    const third = new Client(port);
+    await until(() => third.closed);
+    expect(pipeline.stats().stages['spool']!.refused).toBe(1);
+    clients[0]!.socket.destroy();
+    // Its record is free before its descriptor is.
+    for (let answered = false; !answered;) {
+      const next = new Client(port);
+      next.write('line\n');
+      await until(() => next.closed || next.size > 0);
+      answered = next.size > 0;
+    }
+  },
+);
