@@ -480,6 +480,8 @@ export class Pool extends OwnPolicy implements api.Pool {
     const at = this.table.at(slot);
     const generation = (at + Slot.GENERATION) >> 2;
     words[generation] = (words[generation]! + 1) % MOST_GENERATIONS;
+    // A thread may have died while it asked.
+    Atomics.store(words, (at + Slot.ASKS) >> 2, 0);
     Atomics.store(words, at >> 2, State.Free);
     if (words[(at + Slot.CAPACITY) >> 2] !== 0) {
       words[(at + Slot.CAPACITY) >> 2] = 0;
