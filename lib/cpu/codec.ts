@@ -116,20 +116,22 @@ function plainSize(values: readonly unknown[]): number {
   return size;
 }
 
+/** How values become those of a message. */
+export type ToMessage = (values: readonly unknown[], list: readonly object[]) => Frozen;
+
 /**
- * The values as they are now, but for bytes: `detach` copies those. `who` is named where they can't
- * be cloned. Moves what was to be transferred.
+ * The values as they are now, but for bytes: `detach` copies those. Throws what `toMessage` does.
  */
-export function freeze(values: readonly unknown[], who: string): Frozen {
+export function freeze(values: readonly unknown[], toMessage: ToMessage): Frozen {
   const list = listOf(values);
-  if (list !== undefined) return inMessage(values, list, who);
+  if (list !== undefined) return toMessage(values, list);
   const size = plainSize(values);
   if (size >= 0) return { form: Form.Plain, values, size };
   try {
     const bytes = serialize(values);
     return { form: Form.Serialized, bytes, size: bytes.length };
   } catch {
-    return inMessage(values, [], who);
+    return toMessage(values, []);
   }
 }
 
@@ -157,17 +159,17 @@ class Cloner {
 }
 const clones = new Cloner();
 
-/** Clones them now: shared memory, ports and the like know how to, and what can't says so. */
-function inMessage(values: readonly unknown[], list: readonly object[], who: string): Frozen {
-  try {
-    const clone = clones.of({ values, list }, list);
-    return { form: Form.Message, values: clone.values, list: clone.list };
-  } catch (error) {
-    throw cannotClone(error, who);
-  }
-}
+/** Clones them now, and moves what is transferred. */
+export const cloned: ToMessage = (values, list) => {
+  const clone = clones.of({ values, list }, list);
+  return { form: Form.Message, values: clone.values, list: clone.list };
+};
 
-function cannotClone(error: unknown, who: string): unknown {
+/** They are posted at once. */
+export const asTheyAre: ToMessage = (values, list) => ({ form: Form.Message, values, list });
+
+/** What `freeze` or `postMessage` has thrown, as a DataCloneError that names `who`. */
+export function cannotClone(error: unknown, who: string): unknown {
   const { name, code, message } = error as NodeJS.ErrnoException;
   // Node.js's own error for what can only be transferred.
   if (name !== 'DataCloneError' && !/MISSING_TRANSFER/.test(code ?? '')) return error;

@@ -19,7 +19,7 @@ import { monotonic } from '../stage/clock';
 import { clearTimeout, now, setImmediate, setTimeout } from '../timers';
 import * as validate from '../validate';
 import type * as api from './api';
-import { detach, Form, freeze, type Frozen } from './codec';
+import { cannotClone, cloned, detach, Form, freeze, type Frozen } from './codec';
 import type { Computation } from './computation';
 import { fromThrown, poolBroken, poolClosed, poolFull, workerDied, type Thrown } from './failures';
 import { checkOptions, type Settings } from './options';
@@ -182,7 +182,7 @@ export class Pool extends OwnPolicy implements api.Pool {
       return;
     }
     const { known, terminate } = call;
-    const values = freeze(call.args, `The arguments of task '${known.name}'`);
+    const values = frozen(call);
     const job = new Job(this, computation, known.name, this.numberOf(known), terminate, values);
     computation.worker = job;
     if (this.promised > 0) this.promised--;
@@ -687,6 +687,15 @@ export class Pool extends OwnPolicy implements api.Pool {
   /** The thread ends: those that are blocked in `get` are not to keep it waiting. */
   exit(): void {
     if (!this.work.closed) this.work.lane.native.closePort();
+  }
+}
+
+/** Throws a DataCloneError that names the task. */
+function frozen({ known, args }: Call): Frozen {
+  try {
+    return freeze(args, cloned);
+  } catch (error) {
+    throw cannotClone(error, `The arguments of task '${known.name}'`);
   }
 }
 

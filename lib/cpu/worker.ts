@@ -8,7 +8,7 @@ import { CompletionPort } from '../port';
 import type { PortToken } from '../api';
 import { monotonic } from '../stage/clock';
 import { now, setImmediate } from '../timers';
-import { detach, Form, freeze, type Frozen } from './codec';
+import { asTheyAre, cannotClone, detach, Form, freeze, type Frozen } from './codec';
 import { toThrown } from './failures';
 import { quiet } from './quiet';
 import {
@@ -171,26 +171,23 @@ async function settle(slot: number, task: Known, promise: PromiseLike<unknown>):
 }
 
 function returned(slot: number, task: Known, result: unknown): void {
-  let frozen: Frozen;
   try {
-    frozen = freeze([result], `The result of task '${task.name}'`);
+    done(slot, freeze([result], asTheyAre), 0);
   } catch (error) {
-    failed(slot, error);
-    return;
+    failed(slot, cannotClone(error, `The result of task '${task.name}'`));
   }
-  done(slot, frozen, 0);
 }
 
 function clones(value: unknown): boolean {
   try {
-    return freeze([value], '').form !== Form.Message;
+    return freeze([value], asTheyAre).form !== Form.Message;
   } catch {
     return false;
   }
 }
 
 function failed(slot: number, error: unknown): void {
-  done(slot, freeze([toThrown(error, clones)], 'What a task threw'), FAILED);
+  done(slot, freeze([toThrown(error, clones)], asTheyAre), FAILED);
 }
 
 function done(slot: number, frozen: Frozen, flags: number): void {
