@@ -175,8 +175,17 @@ test('threads have the flags of the process, and write to its output', async () 
     setApply(pool({ threads: 1 }));
     console.log((await cpu(tasks.execArgv)).includes('--no-deprecation'));
     console.log(await cpu(tasks.binding));
+    const { write } = process.stdout;
+    const last = new Promise((resolve) => {
+      process.stdout.write = function (text, ...more) {
+        if (String(text).includes('line 2')) resolve();
+        return write.call(this, text, ...more);
+      };
+    });
+    const alive = setInterval(() => undefined, 1000);
     await cpu(tasks.says, 'line');
-    await new Promise((done) => setTimeout(done, 200));`,
+    await last;
+    clearInterval(alive);`,
     {
       ...quiet,
       env: { ...quiet.env, COMPLETION_PORT_BINDING: `${root}/build/Release/completion_port.node` },
