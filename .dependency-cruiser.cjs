@@ -5,8 +5,9 @@
 
 /** From the top. What stands on one floor does not know its neighbours. */
 const floors = [
-  ['(index|stages|micro|cli|api-check)\\.ts', '[a-z-]*esm\\.mts'],
-  ['doctor/', 'micro/', 'stage/'],
+  ['(index|stages|micro|cpu|cli|api-check)\\.ts', '[a-z-]*esm\\.mts'],
+  ['doctor/', 'cpu/', 'stage/'],
+  ['micro/'],
   ['port\\.ts'],
   ['packets/'],
   ['handles/'],

@@ -38,7 +38,7 @@ export default defineConfig(
     },
   },
   {
-    files: ['lib/support/timers.ts', 'lib/stage/record/clock.ts'],
+    files: ['lib/support/timers.ts', 'lib/support/clock.ts'],
     rules: {
       'no-restricted-globals': 'off',
       'no-restricted-properties': 'off',

@@ -53,7 +53,7 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: [
-            ...['contract', 'stage', 'micro', 'examples', 'package', 'windows'].map(
+            ...['contract', 'stage', 'micro', 'cpu', 'examples', 'package', 'windows'].map(
               (folder) => `test/${folder}/**`,
             ),
             'test/bench.test.ts',
@@ -74,7 +74,9 @@ export default defineConfig({
         test: {
           ...shared,
           name: `contract ${driver}`,
-          include: ['contract', 'stage', 'micro'].map((folder) => `test/${folder}/**/*.test.ts`),
+          include: ['contract', 'stage', 'micro', 'cpu'].map(
+            (folder) => `test/${folder}/**/*.test.ts`,
+          ),
           env: { COMPLETION_PORT_DRIVER: driver },
         },
       })),

@@ -14,6 +14,7 @@ const entries = [
   { name: 'completion-port', entry: 'lib/index.ts', types: 'lib/api.ts' },
   { name: 'completion-port/stages', entry: 'lib/stages.ts', types: 'lib/stage/api.ts' },
   { name: 'completion-port/micro', entry: 'lib/micro.ts', types: 'lib/micro/api.ts' },
+  { name: 'completion-port/cpu', entry: 'lib/cpu.ts', types: 'lib/cpu/api.ts' },
 ];
 
 const printer = ts.createPrinter({ removeComments: true });

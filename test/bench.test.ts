@@ -10,9 +10,11 @@ test.each([
   ['hand-off', 8, ''],
   ['order', 6, ''],
   ['pin', 4, ''],
+  ['pool', 15, ''],
   ['send-file', 15, ''],
   ['spawns', 6, ''],
   ['spool', 8, ''],
+  ['sum', 6, ''],
   ['stall', 12, 'one in a loop'],
 ])('bench %s: each contestant works', { timeout: 240_000 }, async (name, count, rows) => {
   const child = spawn(process.execPath, [run, '--smoke', name, '--rows', rows]);

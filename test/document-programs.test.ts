@@ -137,6 +137,9 @@ async function freePort(): Promise<number> {
 
 type Run = (program: (options?: StartOptions) => Started) => Promise<void>;
 
+/** Sub-paths that are experimental say so. */
+const quiet: StartOptions = { env: { NODE_NO_WARNINGS: '1' } };
+
 /** What is done with each program, by document and name. */
 const runs: Record<string, Record<string, Run>> = {
   'README.md': {
@@ -233,11 +236,18 @@ const runs: Record<string, Record<string, Run>> = {
       ]);
     },
   },
+  'docs/cpu.md': {
+    'sum.mjs': async (start) => expect(await start(quiet).output()).toBe('5050\n12500002500000\n'),
+    'logged.mjs': async (start) =>
+      expect(await start(quiet).output()).toMatch(/^sumn \d+\.\d+\n500500\n$/),
+    'hashes.mjs': async (start) =>
+      expect(await start(quiet).output()).toMatch(/^30e14955[0-9a-f]{56}\n1048576 0\n$/),
+  },
 };
 
-for (const document of ['README.md', ...guides]) {
+for (const document of ['README.md', 'docs/cpu.md', ...guides]) {
   const named = blocksOf(document).flatMap(({ file }) => file ?? []);
-  const programs = named.filter((name) => !/\.(stage|worker)\.mjs$/.test(name));
+  const programs = named.filter((name) => !/\.(stage|worker|tasks)\.mjs$/.test(name));
   if (programs.length === 0) continue;
   describe.skipIf(wine)(document, () => {
     test('each program is run here', () => {

@@ -45,7 +45,7 @@ const heavy = [
 
 test('the main entry loads no stages, no micro-threads, no pools, no inspector and no modules for the network', async () => {
   const { files, modules } = await loadedBy('dist/index.js');
-  expect(files.filter((file) => /^(stage\/|stages|micro|doctor|cli)/.test(file))).toEqual([]);
+  expect(files.filter((file) => /^(stage\/|stages|micro|cpu|doctor|cli)/.test(file))).toEqual([]);
   expect(modules.filter((name) => heavy.includes(name))).toEqual([]);
 });
 
@@ -68,6 +68,15 @@ test('micro-threads load no stages, and no modules for the network', async () =>
   expect(modules.filter((name) => heavy.includes(name))).toEqual([]);
 });
 
+test('computation loads no stages, no micro-threads, and no modules for the network', async () => {
+  const { files, modules } = await loadedBy('dist/cpu.js');
+  expect(files).toContain('cpu/pool.js');
+  const others = files.filter((file) => file !== 'stage/clock.js');
+  expect(others.filter((file) => /^(stage|micro|doctor|cli)|api/.test(file))).toEqual([]);
+  const network = ['http', '_http_server', 'net', 'dns'];
+  expect(modules.filter((name) => network.includes(name))).toEqual([]);
+});
+
 test('each entry exports its own values, and no others', async () => {
   const main = await import('../dist/index.js');
   const stages = await import('../dist/stages.js');
@@ -79,6 +88,9 @@ test('each entry exports its own values, and no others', async () => {
   const threads = ['MicroThread', 'exclusive', 'sleep', 'spawn', 'wait', 'within'];
   const together = ['Channel', 'all', 'each', 'parallelMap', 'race', 'scope', 'select'];
   expect(values(micro).sort()).toEqual([...threads, ...together].sort());
+  const cpu = await import('../dist/cpu.js');
+  const policies = ['applyWith', 'inline', 'pool', 'setApply'];
+  expect(values(cpu).sort()).toEqual([...policies, 'cpu', 'defineTasks', 'transfer'].sort());
 });
 
 test('the main entry is one file, whose modules other entries share; names stay', async () => {

@@ -14,6 +14,7 @@ import type * as cp from 'completion-port';
 import { defineStage, frames, Pipeline } from 'completion-port/stages';
 import type * as st from 'completion-port/stages';
 import * as micro from 'completion-port/micro';
+import * as cpus from 'completion-port/cpu';
 declare const port: CompletionPort;
 declare const file: cp.FileHandle;
 declare const keyedFile: cp.KeyedFile;
@@ -27,6 +28,8 @@ declare const maybe: cp.KeyOption | undefined;
 declare const signal: AbortSignal;
 declare const c: st.Connection<{ n: 'u32' }, 'a' | 'b', undefined>;
 declare const stageModule: URL;
+declare const sumn: cpus.Task<(n: number) => number>;
+declare const read: cpus.Task<(name: string, more?: boolean) => Promise<Buffer>>;
 declare const pipeline: st.Pipeline<'spool' | 'work'>;
 `;
 
@@ -58,6 +61,31 @@ const right: Record<string, string> = {
     const waitable: cp.Waitable<number> = thread;
     const infos: micro.MicroThreadInfo[] = micro.MicroThread.list();
     void [joined, inferred, waitable, infos];`,
+  'a task has the types of its function': `
+    const { double, name } = cpus.defineTasks(import.meta.url, {
+      double: (n: number) => 2 * n,
+      async name(first: string, last: string) {
+        return first + last;
+      },
+    });
+    const direct: number = double(2);
+    const two: cp.Operation<number> = cpus.cpu(double, 1);
+    const text: string = await cpus.cpu(name, 'a', 'b');
+    const bytes: Buffer = await cpus.cpu.with({ signal, timeout: 5, terminate: true }, read, 'x');
+    micro.spawn(function* () {
+      const sum: number = yield* cpus.cpu(sumn, 5);
+      const inside: string = yield* cpus.applyWith(threads, function* () {
+        return yield* cpus.cpu(name, 'a', 'b');
+      });
+      void [sum, inside];
+    });
+    const threads: cpus.Pool = cpus.pool({ threads: 2, resourceLimits: { stackSizeMb: 4 } });
+    const applied: number = await threads.apply(sumn, [5], { signal });
+    const policy: cpus.Policy = { apply: (task, args) => [task.name, task.module, args.length] };
+    cpus.setApply(policy);
+    const module: string = sumn.module;
+    const moved: Uint8Array = cpus.transfer(new Uint8Array(5), []);
+    void [direct, two, text, bytes, applied, module, moved];`,
   'several together have the types of each': `
     declare const channel: micro.Channel<bigint>;
     micro.spawn(function* () {
@@ -411,6 +439,13 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a next stage that there is not': [
     "new Pipeline({ a: { native: frames({ length: 'u8' }), next: 'c' }, b: { stage: stageModule } });",
     /'"c"' is not assignable/,
+  ],
+  'a function that is no task': ['void cpus.cpu((n: number) => n, 5);', /TaskTraits|isTask/],
+  'a task with other arguments': ["void cpus.cpu(sumn, 'x');", /'string' is not assignable/],
+  'a task without its argument': ['void cpus.cpu(sumn);', /Expected 2 arguments/],
+  'an option that a call does not have': [
+    'void cpus.cpu.with({ late: 1 }, sumn, 5);',
+    /'late' does not exist/,
   ],
   'listening at a stage that there is not': [
     "void pipeline.listen('x', { port: 0 });",

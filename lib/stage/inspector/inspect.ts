@@ -4,7 +4,7 @@
  */
 import { handleAt } from '../../native/binding';
 import type { ConnectionInfo, ConnectionsOptions } from '../api';
-import { monotonic } from '../record/clock';
+import { monotonic } from '../../support/clock';
 import { Header, IN_TRANSIT, NONE, RecordFlag, type Records } from '../record/record';
 import type { StageInfo } from '../definition/plan';
 

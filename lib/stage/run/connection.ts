@@ -9,7 +9,7 @@ import type { FileHandle, FileOptions, KeyedSocket, Operation } from '../../api'
 import type { TcpSocket } from '../../handles/socket';
 import * as validate from '../../support/validate';
 import { handleFor } from '../../handles/from-packet';
-import { monotonic } from '../record/clock';
+import { monotonic } from '../../support/clock';
 import { setDeadline } from '../record/deadline';
 import type { HandOffOptions, RecordFields, RecordOf, Reply, Transition } from '../api';
 import type { State } from '../definition/definition';

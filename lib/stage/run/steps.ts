@@ -5,7 +5,7 @@
 import { handleAt, NO_CHUNK, SocketOption, SubmissionFlag } from '../../native/binding';
 import { outOfBuffers, timedOut } from '../../support/errors';
 import { now } from '../../support/timers';
-import { monotonic } from '../record/clock';
+import { monotonic } from '../../support/clock';
 import { Action, Event, Todo, type Connection } from './connection';
 import { Counter } from '../record/counters';
 import { setDeadline } from '../record/deadline';

@@ -1,5 +1,5 @@
 /** The clock that deadlines in records are read from: the same in each thread, and in C++. */
-import { now } from '../../support/timers';
+import { now } from './timers';
 
 /** `now()` counts from the beginning of its thread; half the price of `hrtime`. */
 const [seconds, nanoseconds] = process.hrtime();

@@ -1,0 +1,8 @@
+/** For tinypool, which has no way to move a result. */
+
+export function empty() {
+  // Nothing to do.
+}
+
+export const bounce = (bytes) => bytes;
+export default empty;

@@ -1,0 +1,59 @@
+/**
+ * The sum server: ours, in micro-threads, under a policy; or node:net with piscina.
+ */
+import net from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { readOptions } from '../options.mjs';
+import { serve } from '../server.mjs';
+
+const { apply, threads } = readOptions();
+
+/** What it has used so far, in µs. */
+function stats() {
+  const { user, system } = process.cpuUsage();
+  return { cpu: user + system };
+}
+
+/** Every thread has started, and V8 has seen the loop, before anything is counted. */
+const warm = (run) => Promise.all(Array.from({ length: 4 * threads }, () => run(2_000_000)));
+
+async function startOurs() {
+  const { CompletionPort } = await import('completion-port');
+  const { cpu, inline, pool, setApply } = await import('completion-port/cpu');
+  const { each, spawn } = await import('completion-port/micro');
+  const { sumn } = await import('./sum-tasks.mjs');
+  setApply(apply === 'pool' ? pool({ threads }) : inline());
+  await warm((n) => cpu(sumn, n));
+  const port = new CompletionPort();
+  const listener = await port.listen({ host: '127.0.0.1', port: 0 });
+  function* answer(socket) {
+    const bytes = yield* socket.receive();
+    yield* socket.send(String(yield* cpu(sumn, Number(bytes.toString('latin1')))));
+    yield* socket.end();
+    yield* socket.close();
+  }
+  spawn(function* () {
+    for (const socket of yield* each(listener)) {
+      spawn(answer(socket));
+      yield* each.next();
+    }
+  });
+  return listener.address().port;
+}
+
+async function startNet() {
+  const { Piscina } = await import('piscina');
+  const filename = fileURLToPath(new URL('sum-piscina.mjs', import.meta.url));
+  const pool = new Piscina({ filename, minThreads: threads, maxThreads: threads });
+  await warm((n) => pool.run(n));
+  const server = net.createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.once('data', async (bytes) => {
+      socket.end(String(await pool.run(Number(bytes.toString('latin1')))));
+    });
+  });
+  await new Promise((done) => server.listen(0, '127.0.0.1', done));
+  return server.address().port;
+}
+
+serve(await (apply === 'piscina' ? startNet() : startOurs()), stats);

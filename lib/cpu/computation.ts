@@ -1,0 +1,96 @@
+/**
+ * What `cpu` returns: an operation that no port carries out, but whatever runs the task.
+ */
+import { Kind } from '../native/binding';
+import { abortError, cancelled, timedOut } from '../support/errors';
+import type { Lane } from '../thread/lane';
+import { awaitedAsItIs, Operation, watchSignal } from '../await/operation';
+import { Alarm } from '../support/timers';
+import type { AwaitOptions } from '../api';
+
+/** Whoever is at work for a computation. */
+export interface Worker {
+  /** Nobody waits for it any more. */
+  abandoned(): void;
+}
+
+const noLane = undefined as unknown as Lane;
+
+export class Computation<T> extends Operation<T> {
+  static {
+    awaitedAsItIs(this.prototype);
+  }
+
+  /** Undefined before it begins and where nothing can be ended. */
+  worker: Worker | undefined = undefined;
+  private readonly task: string;
+  private alarm: Alarm | undefined = undefined;
+
+  constructor(task: string) {
+    super(noLane, Kind.Posted, {}, undefined);
+    this.task = task;
+  }
+
+  /** False: it was given up before it began. `timeout`: as `validate.timeout` gives it. */
+  begin(options: AwaitOptions, timeout: number): boolean {
+    if (!watchSignal(this, options)) return false;
+    if (timeout > 0) this.alarm = new Alarm(timeout, () => this.expire());
+    return true;
+  }
+
+  /** Settles as `answer` does: a value, or a promise. */
+  follow(answer: unknown): void {
+    if (typeof (answer as PromiseLike<T> | null | undefined)?.then !== 'function') {
+      this.fulfil(answer as T);
+      return;
+    }
+    (answer as PromiseLike<T>).then(
+      (value) => this.fulfil(value),
+      (error: unknown) => this.fail(error as Error),
+    );
+  }
+
+  override get gone(): boolean {
+    return false;
+  }
+
+  override get what(): string {
+    return `cpu ${this.task}`;
+  }
+
+  override errorOf(): Error {
+    const { watch } = this;
+    return watch?.aborted ? abortError(watch.reason) : cancelled('cpu', { path: this.task });
+  }
+
+  override stop(reason: Error | undefined): void {
+    this.giveUp(reason ?? this.errorOf());
+  }
+
+  override fulfil(value: T): void {
+    this.alarm?.cancel();
+    super.fulfil(value);
+  }
+
+  override fail(error: Error): void {
+    this.alarm?.cancel();
+    super.fail(error);
+  }
+
+  /** The call throws instead. */
+  refused(): void {
+    this.alarm?.cancel();
+    this.watch?.end();
+  }
+
+  private expire(): void {
+    this.giveUp(timedOut('cpu', { path: this.task }));
+  }
+
+  private giveUp(error: Error): void {
+    if (!this.pending) return;
+    const { worker } = this;
+    this.fail(error);
+    worker?.abandoned();
+  }
+}

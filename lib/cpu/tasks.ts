@@ -1,0 +1,94 @@
+/**
+ * Tasks: functions that other threads find by the module that defines them, and their names.
+ */
+import path = require('node:path');
+import { pathToFileURL } from 'node:url';
+import { coded } from '../support/errors';
+import * as validate from '../support/validate';
+import type { Task, TaskFunction, Tasks } from './api';
+
+/** A task as it is known in this thread. */
+export interface Known {
+  readonly module: string;
+  readonly name: string;
+  readonly fn: (...args: unknown[]) => unknown;
+}
+
+/** Of each module, by name. */
+const modules = new Map<string, Map<string, Known>>();
+const tasks = new WeakMap<object, Known>();
+
+/**
+ * Makes tasks of functions. `module` is that of the call, `import.meta.url` or `__filename`: other
+ * threads import it, and find the functions under the same names. Names are those of their module
+ * alone. To define a name again replaces it.
+ */
+export function defineTasks<T extends Readonly<Record<string, TaskFunction>>>(
+  module: string | URL,
+  functions: T,
+): Tasks<T> {
+  const url = urlOf(module);
+  validate.options(functions, 'functions');
+  const named = Object.entries(functions ?? {});
+  if (named.length === 0) throw validate.invalidValue('functions', 'has no function', functions);
+  for (const [name, fn] of named) validate.callback(fn, `functions.${name}`);
+  const own = modules.get(url) ?? new Map<string, Known>();
+  modules.set(url, own);
+  for (const [name, fn] of named) {
+    const known = { module: url, name, fn: fn as unknown as Known['fn'] };
+    own.set(name, known);
+    tasks.set(fn, known);
+    Object.defineProperty(fn, 'name', { value: name, configurable: true });
+    Object.defineProperty(fn, 'module', { value: url, configurable: true });
+  }
+  return { ...functions } as unknown as Tasks<T>;
+}
+
+function urlOf(module: unknown): string {
+  if (module instanceof URL) return module.href;
+  const text = validate.string(module, 'module');
+  if (/^(file|data):/.test(text)) return text;
+  if (path.isAbsolute(text)) return pathToFileURL(text).href;
+  throw validate.invalidValue('module', 'must be import.meta.url or __filename', module);
+}
+
+/** Throws for what is no task. */
+export function knownOf(task: unknown): Known {
+  const known = typeof task === 'function' ? tasks.get(task) : undefined;
+  if (known !== undefined) return known;
+  throw validate.invalidType('task', 'a function that defineTasks() returned', task);
+}
+
+/** The task with these names, in a thread that has imported its module. */
+export function findTask(module: string, name: string): Known {
+  const found = modules.get(module)?.get(name);
+  if (found !== undefined) return found;
+  const names = [...(modules.get(module)?.keys() ?? [])];
+  const has = names.length === 0 ? 'no tasks' : `only ${names.join(', ')}`;
+  throw coded(
+    new Error(
+      `Task '${name}' is not in ${module}, which defines ${has}: its defineTasks() has to be called ` +
+        'with import.meta.url, or __filename, whenever the module is imported',
+    ),
+    'ERR_TASK_MODULE',
+  );
+}
+
+/** Imports the module of a task. */
+export async function importTask(module: string, name: string): Promise<Known> {
+  if (modules.get(module)?.has(name) !== true) {
+    try {
+      await import(module);
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      const text = `The module of task '${name}', ${module}, does not load: ${reason}`;
+      throw coded(new Error(text, { cause }), 'ERR_TASK_MODULE');
+    }
+  }
+  return findTask(module, name);
+}
+
+/** The function of a known task, for policies. */
+export function taskOf(known: Known): Task {
+  return known.fn as unknown as Task;
+}

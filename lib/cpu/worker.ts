@@ -1,0 +1,310 @@
+/**
+ * A thread of a pool: takes tasks from the port, blocked there while there are none, runs them, and
+ * answers. Started by lib/cpu/seat.ts.
+ */
+import { receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads';
+import type { Lane } from '../thread/lane';
+import { CompletionPort } from '../port';
+import type { PortToken } from '../api';
+import { monotonic } from '../support/clock';
+import { now, setImmediate } from '../support/timers';
+import { asTheyAre, cannotClone, detach, Form, freeze, type Frozen } from './codec';
+import { toThrown } from './failures';
+import { quiet } from './quiet';
+import {
+  Answer,
+  ANSWERS,
+  FAILED,
+  INLINE,
+  Leave,
+  LEAVE,
+  READY,
+  SERIALIZED,
+  Slot,
+  State,
+  Table,
+} from './table';
+import { importTask, type Known } from './tasks';
+
+quiet.worker = true;
+
+/** What a thread is started with. */
+export interface Start {
+  readonly work: PortToken;
+  readonly answers: PortToken;
+  readonly seat: number;
+  /** Where the table is. */
+  readonly chunk: number;
+  readonly start: number;
+  readonly channel: MessagePort;
+  /** Counts what has been posted to `channel` for those who wait for it. */
+  readonly posted: Int32Array;
+  readonly tasks: readonly Named[];
+}
+
+/** A task of the pool. */
+export interface Named {
+  readonly module: string;
+  readonly name: string;
+}
+
+/** From the owner: one more task, or the values that were asked for. */
+export type ToWorker =
+  { readonly task: Named } | { readonly slot: number; readonly values: readonly unknown[] };
+
+/** To the owner: what does not fit into the table. */
+export interface FromWorker {
+  readonly slot: number;
+  readonly generation: number;
+  readonly values: readonly unknown[];
+}
+
+/** Packets taken at one time. Others take them away while a task runs. */
+const BATCH = 64;
+/** A thread that is never idle lets its event loop run after so many milliseconds, */
+const BUSY_TURN = 10;
+/** an idle one after so many, and as often as long as something is open in it. */
+const IDLE_TURN = 2;
+const IDLE_TURNS = 10;
+
+/** A thread that waits for values looks for so many milliseconds before it sleeps. */
+const SPIN = 0.05;
+
+const { seat, channel, posted, tasks: named, ...start } = workerData as Start;
+const work = CompletionPort.attach(start.work);
+const answers = CompletionPort.attach(start.answers);
+const lane: Lane = work.lane;
+const table = new Table(lane.memory, start.chunk, start.start);
+const { words, numbers } = table;
+const names: Named[] = [...named];
+const known: (Known | undefined)[] = [];
+/** Values that came before they were looked for. */
+const arrived = new Map<number, readonly unknown[]>();
+let leaving = false;
+
+/**
+ * Tells the owner, unless it looks by itself. Who stops looking says so, and then looks once more: one
+ * of both sees the other.
+ */
+function answer(slot: number, what: Answer): void {
+  if (what !== Answer.Freed && Atomics.load(words, table.watched) !== 0) return;
+  answers.post(slot, (words[(table.at(slot) + Slot.GENERATION) >> 2]! >>> 0) * ANSWERS + what);
+}
+
+/** Takes what is in the channel. */
+function drain(): void {
+  for (;;) {
+    const received = receiveMessageOnPort(channel);
+    if (received === undefined) return;
+    const message = received.message as ToWorker;
+    if ('task' in message) names.push(message.task);
+    else arrived.set(message.slot, message.values);
+  }
+}
+
+/** What is to be transferred stays with the owner until a thread has begun. */
+function fetch(slot: number): readonly unknown[] {
+  Atomics.store(words, (table.at(slot) + Slot.ASKS) >> 2, seat + 1);
+  answer(slot, Answer.Fetch);
+  for (const deadline = now() + SPIN; ;) {
+    const seen = Atomics.load(posted, 0);
+    drain();
+    const values = arrived.get(slot);
+    if (values !== undefined) {
+      arrived.delete(slot);
+      return values;
+    }
+    while (now() < deadline && Atomics.load(posted, 0) === seen);
+    if (now() > deadline) Atomics.wait(posted, 0, seen);
+  }
+}
+
+/** The place is this thread's: runs the task. A promise where it takes a while. */
+function run(slot: number): Promise<void> | undefined {
+  const at = table.at(slot);
+  numbers[(at + Slot.BEGAN) >> 3] = monotonic();
+  const number = words[(at + Slot.TASK) >> 2]!;
+  const task = known[number];
+  if (task === undefined) return importAndRun(slot, number);
+  return call(slot, task);
+}
+
+async function importAndRun(slot: number, number: number): Promise<void> {
+  if (names[number] === undefined) drain();
+  const { module, name } = names[number]!;
+  try {
+    known[number] = await importTask(module, name);
+  } catch (error) {
+    failed(slot, error);
+    return;
+  }
+  await call(slot, known[number]);
+}
+
+function call(slot: number, task: Known): Promise<void> | undefined {
+  const at = table.at(slot);
+  let result: unknown;
+  try {
+    const form = words[(at + Slot.FORM) >> 2] as Form;
+    const values = form === Form.Message ? fetch(slot) : table.read(at);
+    result = task.fn.apply(undefined, values as unknown[]);
+    if (typeof (result as PromiseLike<unknown> | null | undefined)?.then === 'function') {
+      return settle(slot, task, result as PromiseLike<unknown>);
+    }
+  } catch (error) {
+    failed(slot, error);
+    return undefined;
+  }
+  returned(slot, task, result);
+  return undefined;
+}
+
+async function settle(slot: number, task: Known, promise: PromiseLike<unknown>): Promise<void> {
+  let result: unknown;
+  try {
+    result = await promise;
+  } catch (error) {
+    failed(slot, error);
+    return;
+  }
+  returned(slot, task, result);
+}
+
+function returned(slot: number, task: Known, result: unknown): void {
+  try {
+    done(slot, freeze([result], asTheyAre), 0);
+  } catch (error) {
+    failed(slot, cannotClone(error, `The result of task '${task.name}'`));
+  }
+}
+
+function clones(value: unknown): boolean {
+  try {
+    return freeze([value], asTheyAre).form !== Form.Message;
+  } catch {
+    return false;
+  }
+}
+
+function failed(slot: number, error: unknown): void {
+  done(slot, freeze([toThrown(error, clones)], asTheyAre), FAILED);
+}
+
+function done(slot: number, frozen: Frozen, flags: number): void {
+  const at = table.at(slot);
+  numbers[(at + Slot.ENDED) >> 3] = monotonic();
+  const room = Math.max(INLINE, words[(at + Slot.CAPACITY) >> 2]! >>> 0);
+  if (frozen.form === Form.Message) post(slot, frozen.values, frozen.list, flags);
+  else if (frozen.size <= room) table.write(at, frozen, flags);
+  else postLarge(slot, frozen, flags);
+  const running: number = State.Running + seat;
+  if (Atomics.compareExchange(words, at >> 2, running, State.Done + seat) !== running) doomed();
+  answer(slot, Answer.Done);
+}
+
+/** The block is the owner's, and it has no room for this. */
+function postLarge(slot: number, frozen: Frozen, flags: number): void {
+  if (frozen.form === Form.Plain) {
+    const { values } = detach(frozen) as Extract<Frozen, { form: Form.Plain }>;
+    const [value] = values;
+    const list = ArrayBuffer.isView(value) ? [value.buffer as ArrayBuffer] : [];
+    post(slot, values, list, flags);
+  } else if (frozen.form === Form.Serialized) {
+    post(slot, [frozen.bytes], [], flags | SERIALIZED);
+  }
+}
+
+function post(
+  slot: number,
+  values: readonly unknown[],
+  list: readonly object[],
+  flags: number,
+): void {
+  const at = table.at(slot);
+  const generation = words[(at + Slot.GENERATION) >> 2]! >>> 0;
+  const message: FromWorker = { slot, generation, values };
+  channel.postMessage(message, list as never);
+  words[(at + Slot.FORM) >> 2] = Form.Message | flags;
+}
+
+/** The thread is about to be ended, and must not begin anything. */
+function doomed(): never {
+  for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+}
+
+/** The message may be of a thread that has died with it, or of a time when there was less to do. */
+function leave(): void {
+  const state: Leave = Atomics.compareExchange(
+    words,
+    table.leave,
+    Leave.Anybody,
+    Leave.Seat + seat,
+  );
+  if (state !== Leave.Anybody) return;
+  leaving = true;
+  answers.post(LEAVE, seat);
+}
+
+/** Something is known of a place: looks what is to be done there. */
+function step(slot: number): Promise<void> | undefined {
+  if (slot === LEAVE) {
+    leave();
+    return undefined;
+  }
+  const at = table.at(slot) >> 2;
+  const state = Atomics.compareExchange(words, at, State.Queued, State.Running + seat);
+  if (state === (State.Queued as number)) return run(slot);
+  // A message that a dead thread had taken comes twice, and its place may have another task by now.
+  if (state === (State.Cancelled as number)) answer(slot, Answer.Freed);
+  return undefined;
+}
+
+/** Whether there was a packet within so many milliseconds; a promise of a task that is not over. */
+function takeBatch(timeout: number): boolean | Promise<void> {
+  let some = false;
+  for (const packet of work.get(BATCH, timeout)) {
+    some = true;
+    const pending = step(packet.key);
+    // What is left of the batch goes to other threads.
+    if (pending !== undefined || leaving) {
+      lane.batch.drop();
+      return pending ?? true;
+    }
+    if (now() > turnAt) {
+      lane.batch.drop();
+      return true;
+    }
+  }
+  return some;
+}
+
+/** When the event loop is to run. */
+let turnAt = 0;
+
+/**
+ * Timers, promises and output of what tasks have left behind: a thread that blocks in `get` never
+ * gets to them. One that nothing is open in sleeps for good.
+ */
+async function turn(): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve));
+  turnAt = now() + BUSY_TURN;
+}
+
+const hasOpen = (): boolean => process.getActiveResourcesInfo().length > 0;
+
+async function serve(): Promise<void> {
+  answers.post(READY, seat);
+  let idle = 0;
+  while (!leaving) {
+    const wait = idle === 0 ? IDLE_TURN : hasOpen() ? IDLE_TURNS : Infinity;
+    const taken = takeBatch(wait);
+    if (typeof taken === 'object') await taken;
+    idle = taken === false ? idle + 1 : 0;
+    if (taken === false || now() > turnAt) await turn();
+  }
+}
+
+serve().catch((error: unknown) => {
+  // The pool is closed, or gone with its owner.
+  if ((error as { code?: unknown }).code !== 'ERR_PORT_CLOSED') throw error;
+});
