@@ -379,7 +379,11 @@ export interface FileHandle extends AwaitHandle {
    */
   readv(
     targets: readonly ArrayBufferView[],
-    position?: Position,
+    options?: AwaitOptions & PositionOptions,
+  ): Operation<number>;
+  readv(
+    targets: readonly ArrayBufferView[],
+    position: Position,
     options?: AwaitOptions,
   ): Operation<number>;
   /**
@@ -491,6 +495,7 @@ export interface KeyedFile extends KeyedHandle {
     options?: Omit<KeyedReadOptions, 'position'>,
   ): void;
   /** A `read` packet answers. */
+  readv(targets: readonly ArrayBufferView[], options: PacketOptions & PositionOptions): void;
   readv(targets: readonly ArrayBufferView[], position?: Position, options?: PacketOptions): void;
   /** A `written` packet answers, when all of it is written. */
   write(data: Data | readonly Data[], options: KeyedWriteOptions): void;
@@ -818,7 +823,9 @@ export type AnyKeyedHandle = KeyedFile | KeyedListener | KeyedSocket | KeyedTime
  * `ERR_PACKET_RELEASED`; `toObject()` makes a copy that stays valid.
  *
  * `packets()` gives an object for each packet. `get` and `consume`, whose packets are dealt with
- * without awaiting anything, use a few objects in turn.
+ * without awaiting anything, use 61 objects in turn: one that was kept for longer shows, every 61st
+ * packet, the one that is at hand then (rule D11). With `COMPLETION_PORT_CHECK=memory` each has its
+ * own, and every late reader is told.
  */
 interface BasePacket<Type extends string> {
   /** What happened. */

@@ -380,6 +380,15 @@ test('the text names the argument, what was received, and the call that was mean
   }
 });
 
+test('a descriptor is opened as a path is: with a timeout, and unless the signal is aborted', async () => {
+  const port = newPort();
+  const { open } = { open: (options: object) => port.open(0, 'r', options) };
+  expect(codeOf(await failureOf(() => open({ signal: 5 })))).toBe('ERR_INVALID_ARG_TYPE');
+  expect(codeOf(await failureOf(() => open({ timeout: 'x' })))).toBe('ERR_INVALID_ARG_TYPE');
+  expect(codeOf(await failureOf(() => open({ signal: AbortSignal.abort() })))).toBe('ABORT_ERR');
+  expect(port.stats().handles).toBe(0);
+});
+
 test('a closed handle is ERR_HANDLE_CLOSED', async () => {
   const port = newPort();
   const file = await port.open(temporaryFile());

@@ -211,6 +211,7 @@ test('vectored reads and writes, of own and of pool memory', async () => {
       expect(readFileSync(name).equals(all)).toBe(true);
       const targets = parts.map((part) => make(Buffer.alloc(part.length)));
       expect(await file.readv(targets, 0)).toBe(all.length);
+      expect(await file.readv(targets, { position: all.length })).toBe(0);
       expect(Buffer.concat(targets).equals(all)).toBe(true);
       if (pool) for (const part of [...parts, ...targets]) if (part.length > 0) port.release(part);
     }

@@ -30,6 +30,30 @@ export type ReadFrom = Handle<'await'> & {
   readonly traits: { readonly direct: boolean };
 };
 
+/** What is asked for, or is the default: `length` is Infinity for all that there is. */
+interface ChunkSettings {
+  readonly size: number;
+  readonly depth: number;
+  readonly position: number;
+  readonly length: number;
+  readonly lend: boolean;
+}
+
+export function checkedChunkOptions(options: FileChunkOptions): ChunkSettings {
+  validate.options(options);
+  validate.known(options, 'options', CHUNK_OPTIONS);
+  validate.timeout(options.timeout);
+  validate.signal(options.signal);
+  const { size = DEFAULT_SIZE, depth = DEFAULT_DEPTH, length = Infinity } = options;
+  validate.integer(size, 'options.size', 1, GREATEST_SIZE);
+  validate.integer(depth, 'options.depth', 1, 256);
+  const position = validate.position(options.position, 'options.position') ?? 0;
+  const most = Number.MAX_SAFE_INTEGER - position;
+  if (length !== Infinity) validate.integer(length, 'options.length', 0, most);
+  const lend = validate.boolean(options.lend ?? false, 'options.lend');
+  return { size, depth, position, length, lend };
+}
+
 export class FileChunks extends Stream<Buffer> {
   readonly file: ReadFrom;
   readonly direct: boolean;
@@ -43,23 +67,15 @@ export class FileChunks extends Stream<Buffer> {
   private lent: Slot | undefined = undefined;
 
   constructor(file: ReadFrom, options: FileChunkOptions = {}) {
-    validate.options(options);
-    validate.known(options, 'options', CHUNK_OPTIONS);
-    validate.timeout(options.timeout);
-    const { size = DEFAULT_SIZE, depth = DEFAULT_DEPTH, length = Infinity } = options;
-    validate.integer(size, 'options.size', 1, GREATEST_SIZE);
-    validate.integer(depth, 'options.depth', 1, 256);
-    const start = validate.position(options.position, 'options.position') ?? 0;
-    const most = Number.MAX_SAFE_INTEGER - start;
-    if (length !== Infinity) validate.integer(length, 'options.length', 0, most);
+    const { size, depth, position, length, lend } = checkedChunkOptions(options);
     super(file, Kind.Read, options);
     this.file = file;
     this.direct = file.traits.direct;
     this.size = this.direct ? Math.ceil(size / BLOCK) * BLOCK : size;
     this.depth = file.isStream ? 1 : depth;
-    this.offset = start;
-    this.end = start + length;
-    this.lends = validate.boolean(options.lend ?? false, 'options.lend');
+    this.offset = position;
+    this.end = position + length;
+    this.lends = lend;
   }
 
   override answered(): never {

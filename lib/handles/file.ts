@@ -19,6 +19,7 @@ import { FileLines } from './file-lines';
 import { CopyBack } from '../await/copy-back';
 import { LARGEST_COPY } from '../thread/memory';
 import {
+  AWAIT_OPTIONS,
   watchSignal,
   type Aftermath,
   type Decode,
@@ -99,11 +100,13 @@ export class File<S extends Style = Style> extends Handle<S> {
 
   readv(
     targets: readonly ArrayBufferView[],
-    position?: Position,
-    options?: OperationOptions,
+    where?: Position | ReadOptions,
+    more?: OperationOptions,
   ): Answer<S, number> {
     this.assertOpen();
     validate.list(targets, 'targets');
+    const options = isOptions(where) ? where : more;
+    const position = isOptions(where) ? where.position : where;
     const { memory } = this.lane;
     for (const target of targets) memory.check(validate.view(target, 'targets'));
     const at = this.place(position);
@@ -208,6 +211,8 @@ export class File<S extends Style = Style> extends Handle<S> {
     options?: OperationOptions & { readonly bigint?: boolean | undefined },
   ): Answer<'await', FileStatus | BigIntFileStatus> {
     this.assertAwaited('stat');
+    validate.options(options);
+    if (options !== undefined) validate.known(options, 'options', ['bigint', ...AWAIT_OPTIONS]);
     const bigint = validate.boolean(options?.bigint ?? false, 'options.bigint');
     if (!this.admits(options)) return this.aborted(Kind.Stat, options);
     const { lane } = this;

@@ -60,7 +60,9 @@ function settingsOf(
 
 function isGenerator(value: unknown): value is Generator {
   const generator = value as Partial<Generator> | null | undefined;
-  return typeof generator?.next === 'function' && typeof generator.return === 'function';
+  const steps = typeof generator?.next === 'function' && typeof generator.return === 'function';
+  // One of an async function*, whose steps are promises, is none.
+  return steps && typeof generator[Symbol.iterator] === 'function';
 }
 
 function generatorOf<T>(body: (() => api.Micro<T>) | api.Micro<T>): api.Micro<T> {

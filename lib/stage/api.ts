@@ -11,6 +11,7 @@ import type {
   CompletionPort,
   Data,
   DriverName,
+  AsyncLoop,
   FileChunkOptions,
   FileHandle,
   FileOptions,
@@ -123,7 +124,7 @@ export interface StageDocument {
    * Its bytes piece by piece, wherever they are, in Buffers that stay; `lend: true` lends them: each
    * is then valid until the loop asks for the next.
    */
-  chunks(options?: FileChunkOptions): AsyncGenerator<Buffer, void, undefined>;
+  chunks(options?: FileChunkOptions): AsyncLoop<Buffer>;
 }
 
 /** Documents that came together, as one. Valid as long as their connection's handler. */

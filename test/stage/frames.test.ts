@@ -190,6 +190,25 @@ describe('documents', () => {
       await until(() => client.text.includes('\n'));
     }
   });
+
+  test('the pieces of a document in memory are those that were asked for', async () => {
+    const { port } = await spool({ length: 'u32be' }, {}, 1);
+    const client = new Client(port);
+    for (const [options, expected] of [
+      ['{"length":6}', '<chunks>'],
+      ['{"position":2,"length":4,"size":3}', '<unk><s>'],
+      ['{"position":2,"length":4,"size":3,"lend":true}', '<unk><s>'],
+      ['{"position":1000}', ''],
+      ['{"sise":5}', 'ERR_INVALID_ARG_VALUE'],
+      ['{"position":-1}', 'ERR_OUT_OF_RANGE'],
+      ['{"signal":1}', 'ABORT_ERR'],
+    ]) {
+      client.forget();
+      client.write(u32(`chunks ${options}`));
+      await until(() => client.text.includes('\n'));
+      expect(client.text).toBe(`${expected}\n`);
+    }
+  });
 });
 
 describe('answers', () => {

@@ -236,6 +236,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
 
   close(options: CloseOptions = {}): Promise<void> {
     validate.options(options);
+    validate.known(options, 'options', ['grace']);
     const grace = validate.integer(options.grace ?? 0, 'options.grace', 0, 2 ** 31 - 1);
     this.closing ??= this.shutDown(grace);
     return this.closing;

@@ -59,6 +59,7 @@ export const enum Event {
   Failed,
 }
 
+const none: HandOffOptions = {};
 const TRANSITION = Object.freeze({}) as Transition;
 /** Each packet that follows is joined to what was given back: its cost has a bound. */
 const MOST_UNREAD = 65_536;
@@ -268,9 +269,12 @@ export class Connection<
     return TRANSITION;
   }
 
-  handOff(stage: string, options: HandOffOptions = {}): Transition {
+  handOff(stage: string, options: HandOffOptions = none): Transition {
     this.leaving('handOff');
-    validate.options(options);
+    if (options !== none) {
+      validate.options(options);
+      validate.known(options, 'options', ['state']);
+    }
     const target = this.thread.target(validate.string(stage, 'stage'));
     this.targetState = stateIndex(this, target, options.state);
     this.target = target;

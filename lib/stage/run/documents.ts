@@ -2,9 +2,10 @@
  * Documents that a native stage brings, and the answers it takes back.
  */
 import { handleAt, LibraryError, NO_CHUNK } from '../../native/binding';
-import { invalidState, outOfBuffers, systemError } from '../../support/errors';
-import type { FileChunkOptions } from '../../api';
+import { abortError, invalidState, outOfBuffers, systemError } from '../../support/errors';
+import type { AsyncLoop, FileChunkOptions } from '../../api';
 import { File } from '../../handles/file';
+import { checkedChunkOptions } from '../../handles/file-chunks';
 import { reopen } from '../../handles/opening';
 import type { Operation } from '../../await/operation';
 import { asBytes, type Block, type Data } from '../../thread/memory';
@@ -105,22 +106,47 @@ export class StageDocument implements api.StageDocument {
     return reopen(lane, this.file) as Operation<File<'await'>>;
   }
 
-  async *chunks(options: FileChunkOptions = {}): AsyncGenerator<Buffer, void, undefined> {
-    if (!this.inFile) {
-      this.check();
-      if (this.length === 0) return;
-      const { memory } = this.connection.thread.lane;
-      yield options.lend === true
-        ? this.bytes!
-        : memory.copyOut(this.chunk, this.start, this.length);
-      return;
-    }
+  chunks(options: FileChunkOptions = {}): AsyncLoop<Buffer> {
+    const { position, length } = checkedChunkOptions(options);
+    this.check();
+    const wanted = Math.max(0, Math.min(length, this.length - position));
+    const pieces = this.inFile
+      ? this.piecesOfFile({ ...options, length: wanted })
+      : this.piecesOfMemory(options, wanted);
+    // Generators of Node.js 20 are not disposable.
+    const dispose = async (): Promise<void> => void (await pieces.return(undefined));
+    return Object.assign(pieces, {
+      [Symbol.asyncDispose]: dispose,
+    }) as unknown as AsyncLoop<Buffer>;
+  }
+
+  private async *piecesOfFile(options: FileChunkOptions): AsyncGenerator<Buffer, undefined> {
     const file = await this.open();
     try {
-      yield* file.chunks({ length: this.length, ...options });
+      yield* file.chunks(options);
     } finally {
       await file.close();
     }
+    return undefined;
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- a loop like that over a file
+  private async *piecesOfMemory(
+    options: FileChunkOptions,
+    length: number,
+  ): AsyncGenerator<Buffer, undefined> {
+    const { signal } = options;
+    const { size, position, lend } = checkedChunkOptions(options);
+    const { memory } = this.connection.thread.lane;
+    for (let at = position; at < position + length; at += size) {
+      if (signal?.aborted) throw abortError(signal.reason);
+      this.check();
+      const bytes = Math.min(size, position + length - at);
+      yield lend
+        ? this.bytes!.subarray(at, at + bytes)
+        : memory.copyOut(this.chunk, this.start + at, bytes);
+    }
+    return undefined;
   }
 
   /** @internal The first `length` bytes of the block. */
