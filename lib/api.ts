@@ -57,14 +57,14 @@ export interface AwaitOptions {
   readonly signal?: AbortSignal | undefined;
   /**
    * Milliseconds after which it ends with `ETIMEDOUT` (rule O6). The error's `timeout` is true then,
-   * unlike that of a timeout of the system's. Default, and for 0: no limit.
+   * unlike that of a timeout of the system's. Default, and for 0 and Infinity: no limit.
    */
   readonly timeout?: number | undefined;
 }
 
 /** Options of an operation that is answered by a packet. */
 export interface PacketOptions {
-  /** Milliseconds after which it ends with `ETIMEDOUT` (rule O6). Default, and for 0: no limit. */
+  /** Milliseconds after which it ends with `ETIMEDOUT` (rule O6). Default, 0, Infinity: no limit. */
   readonly timeout?: number | undefined;
   /**
    * An unsigned 32-bit number that comes back as `packet.tag`: tells several operations in flight
@@ -537,7 +537,10 @@ export interface ReceiveOptions extends AwaitOptions {
 
 /** Options of a receive that is answered by packets. */
 export interface KeyedReceiveOptions extends PacketOptions {
-  /** Memory of `port.allocate()` to receive into; without it the packet lends the bytes. */
+  /**
+   * Memory of `port.allocate()` to receive into, once; without it the packet lends the bytes. Not
+   * with `multishot`.
+   */
   readonly into?: ArrayBufferView | undefined;
   /**
    * `received` packets keep coming until cancelled, failed or at the end; the last one has `more`
@@ -681,7 +684,8 @@ export interface SocketHandle extends AwaitHandle, SocketState {
    */
   [Symbol.asyncIterator](): AsyncLoop<Buffer>;
   /**
-   * The same, with a signal, a timeout for each receive, bytes that are lent, or `closeOnReturn`.
+   * The same, with a signal, a timeout for each receive, bytes that are lent, or `closeOnReturn`. A
+   * loop that its signal or its timeout has ended leaves the socket open: another may go on.
    */
   chunks(options?: SocketChunkOptions): AsyncLoop<Buffer>;
 }

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import {
+  keyedWithRawPeer,
   CompletionPort,
   codeOf,
   ended,
@@ -279,6 +280,8 @@ describe('wrong arguments throw at once', () => {
     const listener = await port.listen({ host: '127.0.0.1', port: 0 });
     const timer = port.timer();
     const keyedTimer = port.timer({ key: 1 });
+    const keyed = (await keyedWithRawPeer(port, 2)).socket;
+    const into = port.allocate(4);
     const calls: [() => unknown, string][] = [
       [() => socket.send(anything(5)), 'TypeError'],
       [() => socket.send([anything(null)]), 'TypeError'],
@@ -330,6 +333,7 @@ describe('wrong arguments throw at once', () => {
         'TypeError',
       ],
       [() => socket.receive({ multishot: true } as object), 'Error'],
+      [() => keyed.receive({ into, multishot: true }), 'Error'],
       [() => socket.receive({ timeout: NaN }), 'RangeError'],
       [() => socket.end(anything(5)), 'TypeError'],
       [() => socket.setNoDelay(anything(1)), 'TypeError'],

@@ -311,6 +311,18 @@ test('util.inspect tells what a thing is', async () => {
     expect(inspect(packet)).toMatch(/^Packet \{[^]*type: 'posted'[^]*key: 5/);
   const timer = port.timer();
   expect(inspect(timer)).toMatch(/^TimerHandle \{/);
+  const chunks = file.chunks();
+  expect(inspect(chunks)).toBe('AsyncLoop { read, open }');
+  await chunks.return();
+  expect(inspect(chunks)).toBe('AsyncLoop { read, ended }');
+  expect(inspect(port.lease(10))).toBe('Lease { bytes: 10 }');
+  const consumer = port.consume(() => undefined);
+  expect(inspect(consumer)).toBe('Consumer { taking packets }');
+  consumer.stop();
+  expect(inspect(consumer)).toBe('Consumer { stopped }');
+  const packets = port.packets();
+  expect(inspect(packets)).toBe('AsyncLoop { packets, open }');
+  await packets.return();
   await file.close();
   expect(inspect(file)).toMatch(/state: 'closed'/);
   await port.close();

@@ -5,9 +5,17 @@
  * Written by hand rather than as async generators, which cost two more turns of microtasks and two
  * more promises for each value.
  */
+import { inspect } from 'node:util';
 import type { AsyncLoop } from '../api';
 import { LibraryError, type Kind } from '../native/binding';
-import { abortError, ECANCELED, failure, invalidState, type Subject } from '../support/errors';
+import {
+  abortError,
+  ECANCELED,
+  failure,
+  invalidState,
+  syscallOf,
+  type Subject,
+} from '../support/errors';
 import type { Entry, Lane } from '../thread/lane';
 import { Watch, type OperationOptions, type Stoppable } from './operation';
 import type { Waiter } from './suspension';
@@ -116,6 +124,11 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
 
   [Symbol.asyncIterator](): this {
     return this;
+  }
+
+  [inspect.custom](): string {
+    const state = this.finished ? 'ended' : this.ending ? 'ending' : 'open';
+    return `AsyncLoop { ${syscallOf(this.kind)}, ${state} }`;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

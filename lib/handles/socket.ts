@@ -77,6 +77,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     const options: ReceiveOptions | undefined = isView ? more : target;
     const into = isView ? target : target?.into;
     if (!this.admits(options)) return this.aborted(Kind.Receive, options);
+    if (into !== undefined && options?.multishot === true) {
+      throw invalidState('multishot has buffers of its own, and takes no `into`');
+    }
     if (into !== undefined) return this.receiveInto(validate.view(into, 'options.into'), options);
     const flags = this.multishotFlag(options);
     return this.request(Kind.Receive, takeBytes, options, 0, 0, NO_CHUNK, 0, 0, flags);

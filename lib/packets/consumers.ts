@@ -1,6 +1,7 @@
 /**
  * Taking packets on the event loop: one after another with a handler, or in an async loop.
  */
+import { inspect } from 'node:util';
 import type { AsyncLoop, AwaitOptions, ConsumeOptions, Consumer, Packet } from '../api';
 import { abortError, coded, invalidState, timedOut } from '../support/errors';
 import type { Batch } from '../packets/batch';
@@ -36,6 +37,10 @@ export class HandlerConsumer implements Taker, Consumer {
 
   [Symbol.dispose](): void {
     this.stop();
+  }
+
+  [inspect.custom](): string {
+    return `Consumer { ${this.lane.consumer === this ? 'taking packets' : 'stopped'} }`;
   }
 
   wanted(): number {
@@ -141,6 +146,10 @@ export class PacketStream implements Taker, Stoppable, AsyncLoop<Packet> {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.return();
+  }
+
+  [inspect.custom](): string {
+    return `AsyncLoop { packets, ${this.done ? 'ended' : 'open'} }`;
   }
 
   /** @internal The signal was aborted, or no packet came in time. */

@@ -1,6 +1,7 @@
 /**
  * Memory that is given back when a scope ends: `port.lease()`.
  */
+import { inspect } from 'node:util';
 import type * as api from '../api';
 import type { Memory } from './memory';
 
@@ -20,5 +21,9 @@ export class Lease implements api.Lease {
 
   [Symbol.dispose](): void {
     this.release();
+  }
+
+  [inspect.custom](): string {
+    return `Lease { bytes: ${this.bytes.length} }`;
   }
 }
