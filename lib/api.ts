@@ -1287,8 +1287,9 @@ export interface CompletionPort extends AsyncDisposable {
    * (const packet of port.get())`: see `Packet` for how long one is valid. Packets that the loop
    * leaves behind go back to the queue. Throws `ERR_PORT_CLOSED` when the port is closed meanwhile,
    * `ERR_INVALID_STATE` in a thread that takes packets on its event loop (`consume`, `packets`), and
-   * where without a `timeout` it would wait for ever: nothing is open, under way or queued, and no
-   * other thread was told of the port (`token`).
+   * where without a `timeout` it would wait for ever: no handle with a key is open, nothing is under
+   * way or queued, and no other thread was told of the port (`token`). That is looked at again when
+   * operations that are awaited have ended: whoever awaits them goes on in the event loop alone.
    */
   get(max?: number, timeout?: number): IterableIterator<Packet, undefined>;
   /**

@@ -281,13 +281,7 @@ export class CompletionPort implements api.CompletionPort {
     if (!(validate.number(timeout, 'timeout') >= 0)) {
       throw validate.outOfRange('timeout', '>= 0', timeout);
     }
-    if (timeout === Infinity && this.alone && this.lane.nothingCanCome()) {
-      throw invalidState(
-        'get() would wait for ever: the port has no handle, no message and no other thread. Give it ' +
-          'a timeout, or begin something first',
-      );
-    }
-    this.lane.get(max, timeout);
+    this.lane.get(max, timeout, this.alone);
     return this.batch as Iterator<unknown> as IterableIterator<api.Packet, undefined>;
   }
 

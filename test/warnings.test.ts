@@ -107,6 +107,21 @@ describe('D12: get() that would wait for ever', () => {
     expect(output.split('\n')).toEqual([forEver, 'returned', '2', 'fired', 'closed', forEver]);
   });
 
+  test('throws beside handles of await style, when what they do has ended', async () => {
+    const output = await outputOf(`
+      const port = new CompletionPort();
+      const file = await port.open(process.execPath);
+      console.log(${code('port.get()')});
+      const timer = port.timer();
+      let fired = false;
+      const waiting = timer.wait(50).then(() => { fired = true; });
+      console.log(${code('port.get()')}, fired);
+      await waiting;
+      console.log(fired, (await file.read({ length: 4 })).length);
+      await port.close();`);
+    expect(output.split('\n')).toEqual([forEver, `${forEver} false`, 'true 4']);
+  });
+
   test('waits where an operation is under way that may open a handle', async () => {
     const output = await outputOf(`
       const port = new CompletionPort();

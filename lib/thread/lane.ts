@@ -166,12 +166,16 @@ export class Lane {
 
   /**
    * Waits for packets without the event loop. False when `timeout` milliseconds passed first.
+   * `alone`: no other thread can know of the port; then it throws where it would wait for ever
+   * (rule D12).
    */
-  get(max: number, timeout: number): boolean {
+  get(max: number, timeout: number, alone: boolean): boolean {
     if (this.turns.driving || this.submissions.chaining)
       throw invalidState('get() is not possible here');
     // What comes would go to the consumer, who has no turn as long as this waits.
     if (this.consumer !== undefined) throw takenAlready(this.consumer);
+    const endless = alone && timeout === Infinity;
+    if (endless && this.nothingCanCome()) throw waitsForEver();
     this.keepAlive.takesPackets(true);
     // If the program goes back to its event loop, that has to hear of completions again.
     this.schedule();
@@ -183,19 +187,24 @@ export class Lane {
       const got = this.native.get(count, max, left);
       if (got < 0) throw this.down();
       if (got > 0) {
-        this.awaited.settle(got);
+        const settled = this.awaited.settle(got);
         if (this.batch.begin(got, true)) return true;
+        // What awaited it goes on in the event loop alone, and so begins nothing here.
+        if (endless && settled > 0 && this.nothingCanCome()) throw waitsForEver();
       }
       if (left === 0) return false;
     }
   }
 
-  /** Whether there is nothing that could bring a packet, or an answer, to this thread by itself. */
-  nothingCanCome(): boolean {
-    if (this.handles.size > 0 || this.submissions.count > 0 || this.batch.active) return false;
-    if (this.awaited.any) return false;
+  /**
+   * Whether there is nothing that could bring a packet to this thread by itself: no handle with a
+   * key, no operation that may open one, no message, no other thread.
+   */
+  private nothingCanCome(): boolean {
+    if (this.submissions.count > 0 || this.batch.active || this.awaited.any) return false;
+    for (const handle of this.handles) if (handle.style === 'packet') return false;
     const { handles, queueDepth, threads } = this.native.stats();
-    return handles === 0 && queueDepth === 0 && threads === 1;
+    return handles <= this.handles.size && queueDepth === 0 && threads === 1;
   }
 
   // ---- staying alive (rule T3)
@@ -310,6 +319,14 @@ export class Lane {
       this.context.runInAsyncScope(takeFor, undefined, this.consumer, got);
     }
   }
+}
+
+function waitsForEver(): Error {
+  return invalidState(
+    'get() would wait for ever: the port has no handle with a key, no message, no operation under ' +
+      'way and no other thread. Give it a timeout, or begin something first; what awaits goes on ' +
+      'in the event loop alone',
+  );
 }
 
 function takeFor(consumer: Consumer, count: number): void {
