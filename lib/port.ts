@@ -269,7 +269,7 @@ export class CompletionPort implements api.CompletionPort {
     if (!operation.pending) return operation;
     operation.token = lane.add(operation);
     lane.native.room(operation.token);
-    lane.schedule();
+    lane.waitsForRoom();
     return operation;
   }
 

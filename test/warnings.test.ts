@@ -35,6 +35,21 @@ describe('packets that nobody takes', () => {
     expect(output).toMatch(/^CP_WARN_NO_CONSUMER NoConsumerWarning\n1 packets have waited .*\n1$/);
   });
 
+  test('also of messages alone, after a longer while', async () => {
+    const output = await outputOf(`${listening}
+      const port = new CompletionPort({ queueLimit: 4 });
+      while (port.tryPost(1, 2));
+      const waiting = port.room();
+      waiting.catch(() => undefined);
+      const began = Date.now();
+      await until(() => heard > 0);
+      console.log(Date.now() - began > 5000);
+      await port.close();`);
+    expect(output).toMatch(
+      /^CP_WARN_NO_CONSUMER NoConsumerWarning\n\d+ packets .* 10 seconds.*\ntrue$/,
+    );
+  });
+
   test('not when a thread takes them, however late', async () => {
     const output = await outputOf(`${listening}
       const port = new CompletionPort();

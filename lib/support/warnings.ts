@@ -18,21 +18,27 @@ export function warnOnce(type: string, code: string, text: string): void {
 
 /** Looks now and then whether packets wait that no thread takes. */
 export class Unattended {
-  /** Batches that had been taken at the last look; -1: no packet waited. */
+  /** Batches that had been taken at the last look. */
   private batches = -1;
+  /** For how many looks in turn packets have waited, and none was taken. */
+  private stuck = 0;
 
-  look(native: NativeLane): void {
+  /** `patience`: looks, a second apart. Whether any packets wait. */
+  look(native: NativeLane, patience: number): boolean {
     const { queueDepth, running, batches } = native.stats();
-    const stuck = queueDepth > 0 && running === 0;
-    if (stuck && batches === this.batches) {
+    const waits = queueDepth > 0 && running === 0;
+    this.stuck = waits && batches === this.batches ? this.stuck + 1 : 0;
+    this.batches = waits ? batches : -1;
+    if (this.stuck >= patience) {
+      const time = patience === 1 ? 'a second' : `${patience} seconds`;
       warnOnce(
         'NoConsumerWarning',
         'CP_WARN_NO_CONSUMER',
-        `${queueDepth} packets have waited for a second, and no thread of the port takes any: ` +
+        `${queueDepth} packets have waited for ${time}, and no thread of the port takes any: ` +
           'call port.consume(), port.packets() or port.get() in one of them',
       );
     }
-    this.batches = stuck ? batches : -1;
+    return queueDepth > 0;
   }
 
   /** A thread that takes no packets has opened handles with a key, whose packets nobody else gets. */

@@ -9,6 +9,11 @@ import type { Handles, ThreadHandle } from './handle-table';
 /** How often handles that another thread may have closed are looked after, in milliseconds. */
 const SWEEP_INTERVAL = 1000;
 
+/** How many looks packets may wait that no thread takes. */
+const PATIENCE = 1;
+/** Where there are messages alone: those for threads that are just being started, for example. */
+const PATIENCE_WITH_MESSAGES = 10;
+
 /** The thread's part of the port: lib/thread/lane.ts. */
 interface Owner {
   readonly native: NativeLane;
@@ -31,6 +36,8 @@ export class KeepAlive {
   private takes = false;
   private readonly foreign = new Set<ThreadHandle>();
   private sweeper: NodeJS.Timeout | undefined = undefined;
+  /** Messages were posted, or there was no room for them: are they taken? */
+  private messages = false;
   /** Looks whether its packets are taken; undefined where whoever has the port sees to that. */
   private unattended: Unattended | undefined = new Unattended();
 
@@ -76,14 +83,19 @@ export class KeepAlive {
   /** A keyed handle that keeps the process alive: its end may be seen by another thread only. */
   watch(handle: ThreadHandle): void {
     this.foreign.add(handle);
-    this.sweeper ??= setInterval(() => this.lookAfter(), SWEEP_INTERVAL).unref();
+    this.lookNowAndThen();
   }
 
   unwatch(handle: ThreadHandle): void {
     this.foreign.delete(handle);
-    if (this.foreign.size > 0) return;
-    clearInterval(this.sweeper);
-    this.sweeper = undefined;
+    this.rest();
+  }
+
+  /** Messages have been posted, or wait for room. */
+  watchMessages(): void {
+    if (this.messages || this.unattended === undefined) return;
+    this.messages = true;
+    this.lookNowAndThen();
   }
 
   /** Forgets the objects of handles that are gone. */
@@ -96,11 +108,27 @@ export class KeepAlive {
     }
   }
 
+  private lookNowAndThen(): void {
+    this.sweeper ??= setInterval(() => this.lookAfter(), SWEEP_INTERVAL).unref();
+  }
+
+  private rest(): void {
+    if (this.foreign.size > 0 || this.messages) return;
+    clearInterval(this.sweeper);
+    this.sweeper = undefined;
+  }
+
   private lookAfter(): void {
-    if (this.owner.closed) return;
-    this.sweep();
-    this.unattended?.look(this.owner.native);
-    if (this.affine && !this.takes) this.unattended?.lookAtAffine();
+    const { foreign, owner, unattended } = this;
+    if (owner.closed) {
+      this.messages = false;
+      return this.rest();
+    }
+    if (foreign.size > 0) this.sweep();
+    const patience = foreign.size > 0 ? PATIENCE : PATIENCE_WITH_MESSAGES;
+    this.messages = unattended?.look(owner.native, patience) === true;
+    if (foreign.size > 0 && this.affine && !this.takes) unattended?.lookAtAffine();
+    this.rest();
   }
 
   private reconcile(): void {

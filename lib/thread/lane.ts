@@ -119,7 +119,10 @@ export class Lane {
     const schedule = (): void => this.turns.schedule();
     const { memory, outgoing, awaited } = this;
     this.submissions = new Submissions(native, memory, outgoing, awaited, schedule);
-    this.posts = new Posts(native, schedule);
+    this.posts = new Posts(native, () => {
+      this.turns.schedule();
+      this.keepAlive.watchMessages();
+    });
     this.batch = batchFor(this);
   }
 
@@ -159,6 +162,12 @@ export class Lane {
 
   /** Calls native code soon: at the end of the current turn of microtasks. */
   schedule(): void {
+    this.turns.schedule();
+  }
+
+  /** Somebody waits for room in the queue. */
+  waitsForRoom(): void {
+    this.keepAlive.watchMessages();
     this.turns.schedule();
   }
 

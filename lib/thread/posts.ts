@@ -6,8 +6,8 @@ import { Idle, Posts as Ring, type NativeLane } from '../native/binding';
 
 export class Posts {
   private readonly native: NativeLane;
-  /** Asks for a call to native code at the end of this turn. */
-  private readonly schedule: () => void;
+  /** Room is asked for: native code is to be called at the end of this turn. */
+  private readonly onAsked: () => void;
   private readonly keys: Int32Array;
   private readonly values: Float64Array;
   private readonly sharedTail: Int32Array;
@@ -16,9 +16,9 @@ export class Posts {
   /** Messages that may be written before room has to be asked for again (rule Q2). */
   private room = 0;
 
-  constructor(native: NativeLane, schedule: () => void) {
+  constructor(native: NativeLane, onAsked: () => void) {
     this.native = native;
-    this.schedule = schedule;
+    this.onAsked = onAsked;
     this.keys = new Int32Array(native.posts);
     this.values = new Float64Array(native.posts);
     this.sharedTail = new Int32Array(native.postsTail);
@@ -53,7 +53,7 @@ export class Posts {
 
   /** What is left of it goes back with the next call, at the end of this turn at the latest. */
   private askForRoom(): boolean {
-    this.schedule();
+    this.onAsked();
     this.room = Math.max(0, this.native.reserve(Ring.CAPACITY));
     return this.room > 0;
   }
