@@ -610,6 +610,8 @@ export interface SocketState {
    * SO_KEEPALIVE with libuv's TCP_KEEPINTVL and TCP_KEEPCNT | SIO_KEEPALIVE_VALS.
    */
   setKeepAlive(enable?: boolean, initialDelay?: number): this;
+  /** This side's end of the connection, as net.Socket's; undefined when it is gone. */
+  address(): ListenerAddress | undefined;
   /** This side's address; undefined when the connection is gone. Asked for when first needed. */
   readonly localAddress: string | undefined;
   readonly localPort: number | undefined;

@@ -315,6 +315,8 @@ test('fd: the descriptor, until it is closed', async () => {
 test('families of both ends', async () => {
   const port = newPort();
   const { client, server } = await connectedPair(port);
+  const { localAddress: address, localPort } = client;
+  expect(client.address()).toEqual({ address, port: localPort, family: 'IPv4' });
   expect([client.localFamily, client.remoteFamily, server.remoteFamily]).toEqual([
     'IPv4',
     'IPv4',
@@ -323,6 +325,7 @@ test('families of both ends', async () => {
   await client.close();
   await server.close();
   expect(server.localFamily).toBe(undefined);
+  expect(server.address()).toBe(undefined);
 });
 
 test("a timeout of the program's own says so; the system's does not", async () => {

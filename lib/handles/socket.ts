@@ -2,7 +2,7 @@
  * TCP connections.
  */
 import type * as api from '../api';
-import type { Data, SocketChunkOptions } from '../api';
+import type { Data, ListenerAddress, SocketChunkOptions } from '../api';
 import { Kind, NO_CHUNK, Packet as Slot, SocketOption, SubmissionFlag } from '../native/binding';
 import { ECANCELED } from '../support/errno';
 import {
@@ -206,6 +206,10 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   get bytesWritten(): number {
     return this.moved()[1];
+  }
+
+  address(): ListenerAddress | undefined {
+    return this.localEnd();
   }
 
   get localAddress(): string | undefined {
