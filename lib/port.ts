@@ -365,9 +365,7 @@ export class CompletionPort implements api.CompletionPort {
     lane.stopConsumer(true);
     try {
       await this.closeHandles();
-      if (lane.closed) return;
-      lane.memory.revokeAll();
-      lane.native.closePort();
+      if (!lane.closed) lane.native.closePort();
     } finally {
       lane.down(true);
     }
