@@ -1,4 +1,5 @@
-// One JavaScript environment attached to one port: the object lib/native/binding.ts calls NativeLane.
+// One JavaScript environment attached to one port: the object lib/native/binding.ts calls
+// NativeLane.
 #pragma once
 
 #include <napi.h>

@@ -1,5 +1,5 @@
-// What a thread of a stage asks for, for lib/native/binding.ts: keys that stay with it, and what travels
-// with a connection.
+// What a thread of a stage asks for, for lib/native/binding.ts: keys that stay with it, and what
+// travels with a connection.
 #include <algorithm>
 #include <cstring>
 #include <utility>

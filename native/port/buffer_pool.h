@@ -167,7 +167,8 @@ class BufferPool final : public driver::BufferSource {
   }
   std::uint64_t limit() const { return options_.memory_limit; }
   /// What a handle may have to send before it has enough: its mark, or what is free of the limit,
-  /// so that each leaves as much as it takes; but that much at least. lib/thread/outgoing.ts has the same.
+  /// so that each leaves as much as it takes; but that much at least. lib/thread/outgoing.ts has
+  /// the same.
   static constexpr std::uint64_t kLeastEnough = 64 * 1024;
   std::uint64_t enough(std::uint64_t mark) const {
     const std::uint64_t allocated = allocated_bytes();

@@ -318,8 +318,8 @@ class Dispatcher {
   /// after the ring's tail was stored.
   std::uint32_t& idle() { return idle_; }
   const SharedWordKeeper& idle_keeper() const { return idle_keeper_; }
-  /// What a writer does after it has stored its ring's tail, as lib/thread/lane.ts does; true when it is
-  /// to call `accept_posts`.
+  /// What a writer does after it has stored its ring's tail, as lib/thread/posts.ts does; true when
+  /// it is to call `accept_posts`.
   bool tell_idle() {
     const std::atomic_ref<std::uint32_t> word(idle_);
     std::uint32_t idle = word.load();

@@ -56,8 +56,8 @@ struct Direction {
 inline constexpr std::uint32_t kPlaceBits = 20;
 /// Places a thread fetches, and gives back, at one time.
 inline constexpr std::uint32_t kPlacesTogether = 32;
-/// What a handle has to send, as every thread of the process reads it: lib/thread/outgoing.ts has the same
-/// layout. Written under the handle's mutex, but for the mark, which is the program's.
+/// What a handle has to send, as every thread of the process reads it: lib/thread/outgoing.ts has
+/// the same layout. Written under the handle's mutex, but for the mark, which is the program's.
 struct Outgoing {
   static constexpr std::uint32_t kMark = 1u << 20;
   static constexpr std::uint32_t kMostSends = 4096;

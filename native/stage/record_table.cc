@@ -18,8 +18,9 @@ constexpr double kTick = 16;
 
 double monotonic_milliseconds() { return static_cast<double>(driver::now()) / 1e6; }
 
-/// The first tick that is not before `deadline`, modulo 2^32, and never 0; lib/stage/record/deadline.ts
-/// has the same. Two of them can be compared if they are less than a year apart.
+/// The first tick that is not before `deadline`, modulo 2^32, and never 0;
+/// lib/stage/record/deadline.ts has the same. Two of them can be compared if they are less than a
+/// year apart.
 std::uint32_t tick_of(double deadline) {
   const auto tick =
       static_cast<std::uint32_t>(static_cast<std::uint64_t>(std::ceil(deadline / kTick)));
