@@ -143,7 +143,7 @@ struct Consumer {
   std::uint32_t unread() {
     return std::atomic_ref<std::uint32_t>(ring_tail).load() - ring_head.load();
   }
-  /// What lib/thread/lane.ts does to post: `Dispatcher::tell_idle` is next.
+  /// What lib/thread/posts.ts does to post: `Dispatcher::tell_idle` is next.
   void write_post(std::uint32_t key, double value) {
     const std::atomic_ref<std::uint32_t> tail(ring_tail);
     const std::uint32_t at = tail.load(std::memory_order_relaxed);
