@@ -24,41 +24,46 @@ const WORKERS = Number(process.env['COMPLETION_PORT_TEST_WORKERS'] ?? 40);
 const busyWorker = new URL('../support/workers/busy.mjs', import.meta.url);
 
 describe('T1: terminate()', () => {
-  test('T1: workers ended at random moments, with I/O in flight: the others go on', async () => {
-    const random = new Random(newSeed('T1'));
-    const port = newPort({ concurrency: 4, spinMicroseconds: random.below(1001) });
-    const server = await rawServer((socket) => socket.on('data', (bytes) => socket.write(bytes)));
-    const collector = new Collector(port);
-    const modes = ['get', 'await', 'files', 'loop'];
-    let next = 0;
-    await Promise.all(
-      Array.from({ length: 4 }, async () => {
-        while (next < WORKERS) {
-          const mode = modes[next++ % modes.length];
-          const worker = new Worker(busyWorker, {
-            workerData: { token: port.token, tcpPort: server.port, mode },
-            execArgv: [],
-          });
-          const errors: unknown[] = [];
-          worker.on('error', (error) => errors.push(error));
-          await new Promise((resolve) => worker.once('message', resolve));
-          await sleep(random.below(15));
-          await worker.terminate();
-          expect(errors).toEqual([]);
-        }
-      }),
-    );
-    await until(() => port.stats().threads === 1);
-    // The port is as it was: it posts, receives, reads.
-    const { socket, peer } = await keyedWithRawPeer(port, 12345);
-    socket.receive();
-    peer.write('alive');
-    await until(() =>
-      collector.packets.some(({ key, data }) => key === 12345 && data?.toString() === 'alive'),
-    );
-    port.post(54321, 1);
-    await until(() => collector.packets.some(({ key }) => key === 54321));
-  });
+  const long = { timeout: 240_000 };
+  test(
+    'T1: workers ended at random moments, with I/O in flight: the others go on',
+    long,
+    async () => {
+      const random = new Random(newSeed('T1'));
+      const port = newPort({ concurrency: 4, spinMicroseconds: random.below(1001) });
+      const server = await rawServer((socket) => socket.on('data', (bytes) => socket.write(bytes)));
+      const collector = new Collector(port);
+      const modes = ['get', 'await', 'files', 'loop'];
+      let next = 0;
+      await Promise.all(
+        Array.from({ length: 4 }, async () => {
+          while (next < WORKERS) {
+            const mode = modes[next++ % modes.length];
+            const worker = new Worker(busyWorker, {
+              workerData: { token: port.token, tcpPort: server.port, mode },
+              execArgv: [],
+            });
+            const errors: unknown[] = [];
+            worker.on('error', (error) => errors.push(error));
+            await new Promise((resolve) => worker.once('message', resolve));
+            await sleep(random.below(15));
+            await worker.terminate();
+            expect(errors).toEqual([]);
+          }
+        }),
+      );
+      await until(() => port.stats().threads === 1);
+      // The port is as it was: it posts, receives, reads.
+      const { socket, peer } = await keyedWithRawPeer(port, 12345);
+      socket.receive();
+      peer.write('alive');
+      await until(() =>
+        collector.packets.some(({ key, data }) => key === 12345 && data?.toString() === 'alive'),
+      );
+      port.post(54321, 1);
+      await until(() => collector.packets.some(({ key }) => key === 54321));
+    },
+  );
 
   test('T1: a worker that is blocked in get can be ended, the others go on', async () => {
     const port = newPort({ concurrency: 4 });
