@@ -83,7 +83,9 @@ describe.each(drivers)('%s', (driver) => {
     const port = newPort({ driver });
     const random = new Random(newSeed('lines'));
     for (const encoding of ['utf8', 'utf16le', 'latin1'] as const) {
-      const name = temporaryFile(Buffer.from(randomText(random, 300_000), encoding));
+      // Node.js 24 takes these for ends of lines, and older ones don't.
+      const text = randomText(random, 300_000).replace(/[\u2028\u2029]/g, ' ');
+      const name = temporaryFile(Buffer.from(text, encoding));
       const file = await port.open(name);
       expect(await linesOf(file, { encoding })).toEqual(await theirs(name, encoding));
       await file.close();
