@@ -370,10 +370,7 @@ class LightOperation<T> {
 
   private promised(): Promise<T> {
     if (this.state === State.Fulfilled) return Promise.resolve(this.outcome as T);
-    if (this.state === State.Rejected) {
-      const error = (this.outcome ??= this.asOperation().errorOf(this.errorNumber));
-      return rejected(error);
-    }
+    if (this.state === State.Rejected) return rejected(this.asOperation().failure);
     const promise = new Promise<T>(capture);
     this.resolve = resolving;
     this.reject = rejecting;

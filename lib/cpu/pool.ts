@@ -281,7 +281,8 @@ export class Pool extends OwnPolicy implements api.Pool {
     const { values } = job;
     if (values.form !== Form.Message && values.size > INLINE && !this.allocate(at, values.size)) {
       this.free.push(slot);
-      if (this.occupied()) return false;
+      // A task has a place whose memory comes back.
+      if (this.used > 0) return false;
       this.settled(job);
       job.computation.fail(outOfBuffers());
       return true;
@@ -296,11 +297,6 @@ export class Pool extends OwnPolicy implements api.Pool {
     this.used++;
     if (!this.watching) this.watch();
     return true;
-  }
-
-  /** Whether a task has a place whose memory comes back. */
-  private occupied(): boolean {
-    return this.used > 0;
   }
 
   private allocate(at: number, size: number): boolean {

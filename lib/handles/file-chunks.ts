@@ -31,7 +31,7 @@ export type ReadFrom = Handle<'await'> & {
 };
 
 /** What is asked for, or is the default: `length` is Infinity for all that there is. */
-interface ChunkSettings {
+export interface ChunkSettings {
   readonly size: number;
   readonly depth: number;
   readonly position: number;

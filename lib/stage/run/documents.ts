@@ -5,7 +5,7 @@ import { handleAt, LibraryError, NO_CHUNK } from '../../native/binding';
 import { abortError, invalidState, outOfBuffers, systemError } from '../../support/errors';
 import type { AsyncLoop, FileChunkOptions } from '../../api';
 import { File } from '../../handles/file';
-import { checkedChunkOptions } from '../../handles/file-chunks';
+import { checkedChunkOptions, type ChunkSettings } from '../../handles/file-chunks';
 import { reopen } from '../../handles/opening';
 import type { Operation } from '../../await/operation';
 import { asBytes, type Block, type Data } from '../../thread/memory';
@@ -107,12 +107,13 @@ export class StageDocument implements api.StageDocument {
   }
 
   chunks(options: FileChunkOptions = {}): AsyncLoop<Buffer> {
-    const { position, length } = checkedChunkOptions(options);
+    const settings = checkedChunkOptions(options);
     this.check();
-    const wanted = Math.max(0, Math.min(length, this.length - position));
+    const left = this.length - settings.position;
+    const length = Math.max(0, Math.min(settings.length, left));
     const pieces = this.inFile
-      ? this.piecesOfFile({ ...options, length: wanted })
-      : this.piecesOfMemory(options, wanted);
+      ? this.piecesOfFile({ ...options, length })
+      : this.piecesOfMemory({ ...settings, length }, options.signal);
     // Generators of Node.js 20 are not disposable.
     const dispose = async (): Promise<void> => void (await pieces.return(undefined));
     return Object.assign(pieces, {
@@ -132,11 +133,9 @@ export class StageDocument implements api.StageDocument {
 
   // eslint-disable-next-line @typescript-eslint/require-await -- a loop like that over a file
   private async *piecesOfMemory(
-    options: FileChunkOptions,
-    length: number,
+    { size, position, length, lend }: ChunkSettings,
+    signal: AbortSignal | undefined,
   ): AsyncGenerator<Buffer, undefined> {
-    const { signal } = options;
-    const { size, position, lend } = checkedChunkOptions(options);
     const { memory } = this.connection.thread.lane;
     for (let at = position; at < position + length; at += size) {
       if (signal?.aborted) throw abortError(signal.reason);
