@@ -1006,7 +1006,7 @@ export interface PortOptions {
    * Microseconds that a thread which blocks in `get` looks for messages before it sleeps; 0 to
    * 1000. A message that comes meanwhile costs no system call and no wake-up, which takes ten times
    * as long; the CPU is busy meanwhile. One thread of the port looks at a time, and seldom while it
-   * is in vain. Default: 50, and 0 where the process has one CPU.
+   * finds none. Default: 50, and 0 where the process has one CPU.
    */
   readonly spinMicroseconds?: number | undefined;
   /**

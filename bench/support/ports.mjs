@@ -17,7 +17,7 @@ export function driverIsHad(driver) {
   return port?.driver === driver;
 }
 
-/** Ends the process where that driver is not to be had. */
+/** Ends the process where that driver is unavailable. */
 export function assertDriver(driver) {
   void makePort({ driver }).close();
 }

@@ -53,7 +53,7 @@ const BUFFERS = { size: 1024, count: 1 } as const;
 const MOST_BARREN = 3;
 /** Tasks under way at most for which the owner waits itself, */
 const MOST_WATCHED = 8;
-/** milliseconds, and those after which it tries again when that was in vain. */
+/** milliseconds, and those after which it tries again when none came. */
 const PATIENCE = 0.05;
 const SHORTEST_REST = 0.5;
 const LONGEST_REST = 8;
@@ -124,7 +124,7 @@ export class Pool extends OwnPolicy implements api.Pool {
 
   /** The owner looks for answers in the event loop's next turn: no thread need wake it. */
   private watching = false;
-  /** It has looked in vain, and does not for so many milliseconds. */
+  /** It has looked and found none, and does not for so many milliseconds. */
   private rest = 0;
   private restUntil = 0;
 
@@ -159,7 +159,7 @@ export class Pool extends OwnPolicy implements api.Pool {
     this.table.area(memory.chunk).bytes.fill(0, memory.start, end);
     for (let slot = places; slot-- > 0;) this.free.push(slot);
     this.answers.unref();
-    this.answers.consume(({ key, value }) => this.heard(key, value));
+    this.answers.consume(({ key, value }) => this.answered(key, value));
     for (let i = 0; i < minThreads; i++) this.addThread();
     open.add(this);
     if (!watchesExit) process.on('exit', tellAll);
@@ -343,7 +343,7 @@ export class Pool extends OwnPolicy implements api.Pool {
 
   // ---- answers
 
-  private heard(key: number, value: number): void {
+  private answered(key: number, value: number): void {
     if (key === READY) return this.begun(value);
     if (key === LEAVE) return this.left(value);
     const what: Answer = value % ANSWERS;

@@ -526,7 +526,7 @@ export interface Binding {
   readonly abi: number;
   /** Names this copy of the binary in this process; each has a table of ports of its own. */
   readonly instance: string;
-  /** Driver of this process and why it is not the first choice; throws when the ring's set-up failed for want of memory or descriptors (rule P3). */
+  /** Driver of this process and why it is not the first choice; throws when the ring's set-up failed for lack of memory or descriptors (rule P3). */
   defaultDriver(): { name: string; reason: string };
   /** Asks the kernel anew: for diagnosis. Empty where the driver depends on nothing that could be missing. */
   capabilities(): Capability[];

@@ -67,7 +67,7 @@ export class Outgoing {
 
   /**
    * Whether the memory limit is no reason to refuse what it sends: it has less to send than its mark,
-   * and is not to blame (rule M7).
+   * and so is not what fills the memory (rule M7).
    */
   mayExceed(id: number): boolean {
     return this.bytes(id) < highWaterMark(id);

@@ -439,7 +439,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     }
   }
 
-  /** A message to each: whoever takes it closes the connection. Again until all have heard. */
+  /** A message to each: whoever takes it closes the connection. Again until each has taken it. */
   private closeConnections(): void {
     const { records } = this;
     const threads = new Map(this.sites.map(({ port }) => [port.thread.native.portId, port.thread]));

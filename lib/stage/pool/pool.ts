@@ -199,7 +199,7 @@ export class Pool {
   private listen(seat: Seat): void {
     const { worker } = seat;
     let cause: Error | undefined;
-    worker.on('message', (message: FromWorker) => this.heard(seat, message));
+    worker.on('message', (message: FromWorker) => this.receive(seat, message));
     worker.on('error', (error) => (cause = asError(error)));
     worker.on('messageerror', (error) => (cause = error));
     worker.once('exit', (code) => {
@@ -207,7 +207,7 @@ export class Pool {
     });
   }
 
-  private heard(seat: Seat, message: FromWorker): void {
+  private receive(seat: Seat, message: FromWorker): void {
     switch (message.type) {
       case 'loaded':
         this.tearsDown = message.tearsDown;

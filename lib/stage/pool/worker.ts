@@ -1,6 +1,6 @@
 /**
  * A thread of a pool: loads the stage's module, tells what the stage is like, and runs it when it
- * has heard what the others are like. Started by lib/stage/pool/pool.ts.
+ * knows what the others are like. Started by lib/stage/pool/pool.ts.
  */
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { binding } from '../../native/binding';
