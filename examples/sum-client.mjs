@@ -1,61 +1,38 @@
-/**
- * Clients of the sum server, or of any other that speaks its protocol: each asks, one connection after
- * the other.
- *
- *     node examples/sum-client.mjs 8 --n 25000 --seconds 5
- */
-import net from 'node:net';
-import { duration, integer, option, readArguments } from './support/arguments.mjs';
-import { runProgram } from './support/program.mjs';
+// Clients of the sum server: each asks, one connection after the other.
+//   node examples/sum-client.mjs 8 --n 25000 --seconds 5
+import { parseArgs } from 'node:util';
+import { CompletionPort } from 'completion-port';
 
-/** Sends `n`, and resolves to the answer. */
-function ask(host, port, n) {
-  return new Promise((resolve, reject) => {
-    let answer = '';
-    const socket = net.connect({ host, port, allowHalfOpen: true });
-    socket.setEncoding('latin1').on('data', (text) => (answer += text));
-    socket.once('error', reject);
-    socket.once('end', () => {
-      socket.end();
-      resolve(answer);
-    });
-    socket.write(`${n}\n`);
-  });
+const options = {
+  n: { type: 'string', default: '25000' },
+  seconds: { type: 'string', default: '3' },
+  port: { type: 'string', default: '7010' },
+};
+const { values, positionals } = parseArgs({ options, allowPositionals: true });
+const n = Number(values.n);
+const right = String((n * (n + 1)) / 2);
+const began = performance.now();
+const elapsed = () => (performance.now() - began) / 1000;
+const port = new CompletionPort();
+
+async function ask() {
+  const socket = await port.connect({ host: '127.0.0.1', port: Number(values.port) });
+  await socket.send(`${n}\n`);
+  let answer = '';
+  for await (const bytes of socket) answer += bytes;
+  await socket.close();
+  return answer;
 }
 
-async function main() {
-  const {
-    host,
-    port,
-    n,
-    seconds,
-    arguments: given,
-  } = readArguments('sum-client', {
-    usage: '[options] CLIENTS',
-    about: 'Asks a sum server again and again, and says how often it was answered.',
-    options: {
-      host: option('HOST', '127.0.0.1', 'address of the server'),
-      port: option('PORT', '7010', 'port of the server', integer(1, 65535)),
-      n: option('N', '25000', 'up to which number', integer(0, 99_999_999)),
-      seconds: option('TIME', '3s', 'how long', duration),
-    },
-    arguments: [1, 1],
-  });
-  const clients = integer(1, 1000)(given[0]);
-  const right = String((n * (n + 1)) / 2);
-  const end = performance.now() + seconds;
-  let answers = 0;
-  const client = async () => {
-    do {
-      const answer = await ask(host, port, n);
-      if (answer !== right) throw new Error(`${answer} instead of ${right}`);
-      answers++;
-    } while (performance.now() < end);
-  };
-  const began = performance.now();
-  await Promise.all(Array.from({ length: clients }, client));
-  const rate = answers / ((performance.now() - began) / 1000);
-  console.log(`${answers} answers, ${Math.round(rate)} a second`);
+let answers = 0;
+async function client() {
+  while (elapsed() < Number(values.seconds)) {
+    const answer = await ask();
+    if (answer !== right) throw new Error(`${answer} instead of ${right}`);
+    answers++;
+  }
 }
 
-await runProgram('sum-client', main);
+await Promise.all(Array.from({ length: Number(positionals[0] ?? 1) }, client));
+console.log(`${answers} answers, ${Math.round(answers / elapsed())} a second`);
+await port.close();

@@ -6,7 +6,7 @@ import {
   measureRun,
   startLoad,
   startServer,
-} from '../../examples/support/spool-measure.mjs';
+} from '../../examples/programs/support/spool-measure.mjs';
 import { bound } from './affinity.mjs';
 import { NotMeasured } from './children.mjs';
 import { driverIsHad } from './ports.mjs';

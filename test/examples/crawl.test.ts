@@ -14,7 +14,7 @@ import { describeDrivers, NO_SIGNALS, runExample, startExample } from '../suppor
 test('crawl --help tells the options', async () => {
   const { code, stdout } = await runExample('crawl', ['--help']);
   expect(code).toBe(0);
-  expect(stdout).toMatch(/^usage: node examples\/crawl\.mjs /);
+  expect(stdout).toMatch(/^usage: node examples\/programs\/crawl\.mjs /);
 });
 
 describeDrivers('crawl', (driver) => {

@@ -8,7 +8,7 @@ test.each([...programs, 'spool-server-net'])(
   async (name) => {
     const { code, stdout, stderr } = await runExample(name, ['--help']);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    expect(stdout).toMatch(new RegExp(`^usage: node examples/${name}\\.mjs `));
+    expect(stdout).toMatch(new RegExp(`^usage: node examples/programs/${name}\\.mjs `));
     if (programs.includes(name)) expect(stdout).toContain('--driver DRIVER');
   },
 );
@@ -48,5 +48,5 @@ test.each<[name: string, args: string[], complaint: RegExp]>([
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
   expect(stderr).toMatch(new RegExp(`^${name}: `));
   expect(stderr).toMatch(complaint);
-  expect(stderr).toMatch(new RegExp(`\nusage: node examples/${name}\\.mjs .*--help.*\n$`));
+  expect(stderr).toMatch(new RegExp(`\nusage: node examples/programs/${name}\\.mjs .*--help.*\n$`));
 });

@@ -41,7 +41,7 @@ export function describeDrivers(title: string, body: (driver: Driver) => void): 
 }
 
 export function program(name: string): string {
-  return path.join(root, 'examples', `${name}.mjs`);
+  return path.join(root, 'examples', 'programs', `${name}.mjs`);
 }
 
 export interface StartOptions {

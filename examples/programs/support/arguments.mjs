@@ -93,7 +93,7 @@ export function readArguments(name, description) {
     return { ...readValues(options, values), arguments: positionals };
   } catch (error) {
     console.error(`${name}: ${error.message.split('. To specify')[0]}`);
-    console.error(`usage: node examples/${name}.mjs ${usage}; --help tells more`);
+    console.error(`usage: node examples/programs/${name}.mjs ${usage}; --help tells more`);
     process.exit(2);
   }
 }
@@ -120,7 +120,7 @@ function readValues(options, values) {
 }
 
 function helpText(name, usage, about, options) {
-  const lines = [`usage: node examples/${name}.mjs ${usage}`, '', about, ''];
+  const lines = [`usage: node examples/programs/${name}.mjs ${usage}`, '', about, ''];
   const all = { ...options, help: flag('this text') };
   for (const [option, { value, fallback, help }] of Object.entries(all)) {
     const left = value ? `--${option} ${value}` : `--${option}`;

@@ -2,7 +2,7 @@
  * Files with the same contents, below a directory: one micro-thread walks, and as many read as are
  * wanted. Ctrl-C cancels all of them; SIGUSR2 prints what each waits for.
  *
- *     node examples/crawl.mjs node_modules
+ *     node examples/programs/crawl.mjs node_modules
  */
 import { createHash } from 'node:crypto';
 import fs from 'node:fs/promises';
