@@ -40,6 +40,7 @@ export type {
   RecordFields,
   RecordOf,
   Reply,
+  ReplyOptions,
   Stage,
   StageBatch,
   StageContext,

@@ -425,7 +425,7 @@ export interface NativeThread {
   takeMessage(key: number): number | undefined;
   /** Three u32: chunk, start, length. */
   readonly place: ArrayBuffer;
-  /** What a native stage is to send when the connection comes back to it: memory (its ownership passes; NO_CHUNK: none), then a part of an open file (the handle's descriptor is duplicated; 0: none). The index of that stage, or error: NotSupported when the connection brings no document of one. */
+  /** What a native stage is to send when the connection comes back to it: memory (its ownership passes; NO_CHUNK: none), then a part of an open file (the handle's descriptor is duplicated; 0: none); `closes`: then the connection is closed. The index of that stage, or error: NotSupported when the connection brings no document of one. */
   reply(
     key: number,
     chunk: number,
@@ -434,6 +434,7 @@ export interface NativeThread {
     file: number,
     fileStart: number,
     fileLength: number,
+    closes: boolean,
   ): number;
   /** Moves the handle to another port (rule A3). 0 or error. */
   handOff(handle: number, portId: number, key: number): number;

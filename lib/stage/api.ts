@@ -94,6 +94,20 @@ type Result<S extends string> = HandlerResult<S> | Promise<HandlerResult<S>>;
  */
 export type Reply = Data | FileHandle | readonly [header: Data, file: FileHandle] | readonly Data[];
 
+/** What `c.reply` takes beside the answer. */
+export interface ReplyOptions {
+  /** First byte of the file that is sent, up to its size. Only with a file. Default: 0. */
+  readonly offset?: number | undefined;
+  /** Bytes of the file that are sent, up to its end. Only with a file. Default: all from `offset` on. */
+  readonly length?: number | undefined;
+  /**
+   * The connection is closed when the answer is out, as the native stage closes one that it sends
+   * away: what the client still sends is received and thrown away for a while, so that it gets the
+   * answer. Documents that came behind this one are not handled. Default: false.
+   */
+  readonly close?: boolean | undefined;
+}
+
 /**
  * A document that a native stage received whole. Valid as long as its connection's handler, or the
  * promise that returned: later `ERR_CONNECTION_RELEASED` is thrown.
@@ -230,9 +244,10 @@ export interface Connection<
    * Answers the document of a native stage and hands the connection back to that stage, which sends
    * the answer: bytes, a file, or a header and a file. Whichever stage the document is at by now. An
    * open file that is given is closed, and sent from where it is. Several documents that came together
-   * are answered by one call, with the bytes of all answers or an array of one for each.
+   * are answered by one call, with the bytes of all answers or an array of one for each. `options`: a
+   * part of the file only, or the end of the connection behind the answer.
    */
-  reply(answer: Reply): Transition;
+  reply(answer: Reply, options?: ReplyOptions): Transition;
   /**
    * Closes the connection when the handler is done; `closed` is its last event. What was sent before
    * goes out first, as long as any of it moves: after two seconds in which the peer takes nothing

@@ -177,6 +177,7 @@ Napi::Value NativeLane::reply(Info info) {
   }
   reply.file_offset = static_cast<std::uint64_t>(info[5].As<Napi::Number>().Int64Value());
   reply.file_length = static_cast<std::uint64_t>(info[6].As<Napi::Number>().Int64Value());
+  reply.closes = info[7].ToBoolean().Value();
   if (file != 0 && reply.file < 0) {
     const driver::Result error = reply.file;
     reply.file = driver::kNoDescriptor;

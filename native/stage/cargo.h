@@ -85,6 +85,7 @@ struct Reply {
   driver::Descriptor file = driver::kNoDescriptor;
   std::uint64_t file_offset = 0;
   std::uint64_t file_length = 0;
+  bool closes = false;  ///< the connection ends with it
 };
 
 struct Cargo {

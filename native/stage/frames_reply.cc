@@ -95,7 +95,9 @@ void FramesThread::on_send(const PacketSlot& packet, Connection& c) {
 }
 
 void FramesThread::end_reply(Connection& c) {
-  RecordTable::release_reply(*options().records->cargo(c.key));
+  Cargo& cargo = *options().records->cargo(c.key);
+  const bool closes = cargo.reply.closes;
+  RecordTable::release_reply(cargo);
   give_up_document(c);
   const Frame before = c.frame;
   c.frame = {};
@@ -103,6 +105,7 @@ void FramesThread::end_reply(Connection& c) {
   c.frame.receive_tag = before.receive_tag;
   c.frame.alone = before.alone;
   c.frame.phase = between_documents();
+  if (closes) return send_away(c, {});
   go_on(c);
 }
 

@@ -11,7 +11,14 @@ import * as validate from '../../support/validate';
 import { handleFor } from '../../handles/from-packet';
 import { monotonic } from '../../support/clock';
 import { setDeadline } from '../record/deadline';
-import type { HandOffOptions, RecordFields, RecordOf, Reply, Transition } from '../api';
+import type {
+  HandOffOptions,
+  RecordFields,
+  RecordOf,
+  Reply,
+  ReplyOptions,
+  Transition,
+} from '../api';
 import type { State } from '../definition/definition';
 import { giveReply, StageBatch, StageDocument } from './documents';
 import { unknownState } from '../failures';
@@ -287,9 +294,9 @@ export class Connection<
     return TRANSITION;
   }
 
-  reply(answer: Reply): Transition {
+  reply(answer: Reply, options?: ReplyOptions): Transition {
     this.leaving('reply');
-    this.target = giveReply(this, answer);
+    this.target = giveReply(this, answer, options);
     this.targetState = NONE;
     this.action = Action.HandOff;
     return TRANSITION;

@@ -11,7 +11,7 @@ import type { Operation } from '../../await/operation';
 import { asBytes, type Block, type Data } from '../../thread/memory';
 import * as validate from '../../support/validate';
 import type * as api from '../api';
-import type { Reply } from '../api';
+import type { Reply, ReplyOptions } from '../api';
 import { Header, RecordFlag } from '../record/record';
 import type { StageInfo } from '../definition/plan';
 import type { StageThread } from './thread';
@@ -213,13 +213,16 @@ function fileGone(): Error {
 }
 
 /** Gives native code the answer that goes out when the connection is back; the stage that sends it. */
-export function giveReply(c: Owner, reply: Reply): StageInfo {
+export function giveReply(c: Owner, reply: Reply, options: ReplyOptions = {}): StageInfo {
+  validate.options(options);
+  validate.known(options, 'options', ['offset', 'length', 'close']);
+  const closes = validate.flag(options.close, 'options.close');
   const [header, file] = partsOf(c, reply);
+  const part = partOf(file, options);
   const { portThread, native } = c.thread;
   if (ArrayBuffer.isView(header)) portThread.memory.check(header);
   const bytes = header === undefined ? undefined : bytesOf(header);
   const length = bytes?.byteLength ?? 0;
-  const size = file === undefined ? 0 : sizeOf(file);
   if (length > 0) {
     // A connection has one answer at a time: those of others are no reason to refuse it (rule M7).
     if (!portThread.memory.take(length, true)) throw outOfBuffers();
@@ -227,7 +230,9 @@ export function giveReply(c: Owner, reply: Reply): StageInfo {
   }
   const chunk = length > 0 ? portThread.memory.chunk : NO_CHUNK;
   const start = length > 0 ? portThread.memory.start : 0;
-  const result = native.reply(c.recordKey, chunk, start, length, file?.id ?? 0, 0, size);
+  const { offset, length: size } = part;
+  const id = file?.id ?? 0;
+  const result = native.reply(c.recordKey, chunk, start, length, id, offset, size, closes);
   if (result === (LibraryError.NotSupported as number)) {
     throw invalidState('Only a connection with the document of a native stage has a reply');
   }
@@ -268,6 +273,26 @@ function checkFile(file: unknown): File<'await'> {
 function bytesOf(data: Data): Uint8Array {
   validate.data(data, 'answer');
   return typeof data === 'string' ? Buffer.from(data) : asBytes(data);
+}
+
+/** The part of the file that is sent: all of it, unless the program says otherwise. */
+function partOf(
+  file: File<'await'> | undefined,
+  { offset, length }: ReplyOptions,
+): { readonly offset: number; readonly length: number } {
+  if (file === undefined) {
+    if (offset === undefined && length === undefined) return { offset: 0, length: 0 };
+    throw validate.invalidValue('options', 'have an offset or a length only with a file', {
+      offset,
+      length,
+    });
+  }
+  const size = sizeOf(file);
+  const from = validate.integer(offset ?? 0, 'options.offset', 0, size);
+  return {
+    offset: from,
+    length: validate.integer(length ?? size - from, 'options.length', 0, size - from),
+  };
 }
 
 function sizeOf(file: File<'await'>): number {
