@@ -11,6 +11,7 @@ import {
   PacketFlag,
   type LibraryError,
 } from '../native/binding';
+import { packetNameOf, type PacketName } from '../native/kinds';
 import { bufferReleased, codeOf, failure, invalidState, packetReleased } from '../support/errors';
 import type { KeyedSocket, Operation, PacketObject, PacketType, SocketHandle } from '../api';
 import type { Lane } from '../thread/lane';
@@ -18,40 +19,6 @@ import type { OperationOptions } from '../await/operation';
 import type { TcpSocket } from '../handles/socket';
 import { invalidType } from '../support/validate';
 import { acceptedSocket, handleFor, type AnyHandle } from '../handles/from-packet';
-
-/** As the table has them; 'none' for what no program gets to see. */
-type Name = PacketType | 'none';
-
-const types: readonly Name[] = [
-  'none',
-  'none',
-  'closed',
-  'read',
-  'written',
-  'synced',
-  'synced',
-  'truncated',
-  'allocated',
-  'none',
-  'accepted',
-  'none',
-  'received',
-  'sent',
-  'ended',
-  'fired',
-  'posted',
-  'none',
-  'none',
-  'handedOff',
-  'abandoned',
-  'none',
-  'none',
-  'sent',
-  'drain',
-  'changed',
-  'changed',
-  'changed',
-];
 
 const SLOT_WORDS = Slot.SIZE / 4;
 /** In place of an index: the object shows no packet. */
@@ -93,8 +60,8 @@ export class Packet {
     this.numbers = lane.numbers;
   }
 
-  get type(): Name {
-    return types[this.kind] ?? 'none';
+  get type(): PacketName {
+    return packetNameOf(this.kind);
   }
 
   get key(): number {
