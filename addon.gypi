@@ -63,6 +63,7 @@
       "cflags": [
         "-Wall",
         "-Wextra",
+        "-Werror=switch",
         "-Wno-unused-parameter",
         "-Wno-missing-field-initializers",
         "-fvisibility=hidden"
@@ -120,7 +121,7 @@
           "msvs_settings": {
             "VCCLCompilerTool": {
               "ExceptionHandling": 1,
-              "AdditionalOptions": ["/std:c++20", "/utf-8"]
+              "AdditionalOptions": ["/std:c++20", "/utf-8", "/we4062"]
             }
           }
         }]

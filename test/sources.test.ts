@@ -1,6 +1,7 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { handleKindOf, syscallOf } from '../dist/native/kinds.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const folders = ['port', 'driver', 'stage', 'addon'];
@@ -35,4 +36,38 @@ test('what is built for Windows has the names of errors from driver/errno.h', ()
     return !linux.test(file) && names && !text.includes('"driver/errno.h"');
   });
   expect(wrong).toEqual([]);
+});
+
+interface KindRow {
+  name: string;
+  number: number;
+  handle: string | undefined;
+  /** Whether it is an operation, which then has the name of a system call. */
+  begins: boolean;
+}
+
+function nativeKinds(): KindRow[] {
+  const text = readFileSync(`${root}/native/port/kinds.h`, 'utf8');
+  const numbers = new Map([...text.matchAll(/^ {2}k(\w+) = (\d+),/gm)].map(([, a, b]) => [a, b]));
+  return [...text.matchAll(/\{\.kind = PacketKind::k(\w+)([^}]*)\}/g)].map(([, name, traits]) => ({
+    name: name!,
+    number: Number(numbers.get(name)),
+    handle: /HandleKind::k(\w+)/.exec(traits!)?.[1]?.toLowerCase(),
+    begins: traits!.includes('.begins = '),
+  }));
+}
+
+function kindsOfJavaScript(): KindRow[] {
+  const text = readFileSync(`${root}/lib/native/kinds.ts`, 'utf8');
+  return [...text.matchAll(/^ {2}(\w+) = (\d+),/gm)].map(([, name, number]) => ({
+    name: name!,
+    number: Number(number),
+    handle: handleKindOf(Number(number)),
+    begins: syscallOf(Number(number)) !== 'completionPort',
+  }));
+}
+
+test('the tables of kinds in C++ and TypeScript are equal', () => {
+  const none: KindRow = { name: 'None', number: 0, handle: undefined, begins: false };
+  expect(nativeKinds()).toEqual([none, ...kindsOfJavaScript()]);
 });

@@ -2,7 +2,8 @@
  * Objects for handles that this thread did not open itself but meets in packets.
  */
 import { AsyncResource } from 'node:async_hooks';
-import { Kind, type HandleInfo } from '../native/binding';
+import type { HandleInfo, Kind } from '../native/binding';
+import { handleKindOf } from '../native/kinds';
 import { File } from './file';
 import type { Style } from './handle';
 import type { PortThread } from '../thread/port-thread';
@@ -66,39 +67,11 @@ function closedHandle(
   key: number,
   packet: Kind,
 ): AnyHandle | undefined {
-  const kind = kindOf(packet);
+  const kind = handleKindOf(packet);
   if (kind === undefined) return undefined;
   const handle = make(thread, id, key, kind, undefined);
   handle.gone();
   return handle;
-}
-
-/** Which handles give packets of this kind. */
-function kindOf(packet: Kind): HandleInfo['kind'] | undefined {
-  switch (packet) {
-    case Kind.Read:
-    case Kind.Write:
-    case Kind.Sync:
-    case Kind.DataSync:
-    case Kind.Truncate:
-    case Kind.Allocate:
-    case Kind.SetMode:
-    case Kind.SetOwner:
-    case Kind.SetTimes:
-      return 'file';
-    case Kind.Accept:
-      return 'listener';
-    case Kind.Receive:
-    case Kind.Send:
-    case Kind.SendFile:
-    case Kind.Shutdown:
-    case Kind.Drain:
-      return 'socket';
-    case Kind.Timer:
-      return 'timer';
-    default:
-      return undefined;
-  }
 }
 
 function make(

@@ -4,6 +4,7 @@
 import type { AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
 import { handleAt, Kind, NO_CHUNK, Slot, PacketFlag, type LibraryError } from '../native/binding';
+import { packetNameOf, type PacketName } from '../native/kinds';
 import { bufferReleased, codeOf, failure, invalidState, packetReleased } from '../support/errors';
 import type { KeyedSocket, Operation, PacketObject, PacketType, SocketHandle } from '../api';
 import type { PortThread } from '../thread/port-thread';
@@ -11,40 +12,6 @@ import type { OperationOptions } from '../await/operation';
 import type { TcpSocket } from '../handles/socket';
 import { invalidType } from '../support/validate';
 import { acceptedSocket, handleFor, type AnyHandle } from '../handles/from-packet';
-
-/** As the table has them; 'none' for what no program gets to see. */
-type Name = PacketType | 'none';
-
-const types: readonly Name[] = [
-  'none',
-  'none',
-  'closed',
-  'read',
-  'written',
-  'synced',
-  'synced',
-  'truncated',
-  'allocated',
-  'none',
-  'accepted',
-  'none',
-  'received',
-  'sent',
-  'ended',
-  'fired',
-  'posted',
-  'none',
-  'none',
-  'handedOff',
-  'abandoned',
-  'none',
-  'none',
-  'sent',
-  'drain',
-  'changed',
-  'changed',
-  'changed',
-];
 
 const SLOT_WORDS = Slot.SIZE / 4;
 /** In place of an index: the object shows no packet. */
@@ -86,8 +53,8 @@ export class Packet {
     this.numbers = thread.numbers;
   }
 
-  get type(): Name {
-    return types[this.kind] ?? 'none';
+  get type(): PacketName {
+    return packetNameOf(this.kind);
   }
 
   get key(): number {

@@ -1,9 +1,11 @@
 /**
  * Errors in the shape Node.js gives its own: `code`, `errno`, `syscall`, and what was concerned.
  */
-import { Kind, LibraryError } from '../native/binding';
+import { LibraryError, type Kind } from '../native/binding';
+import { syscallOf } from '../native/kinds';
 import { describe, ECANCELED, ETIMEDOUT } from './errno';
 
+export { syscallOf };
 export { EADDRNOTAVAIL, EAFNOSUPPORT, ECANCELED } from './errno';
 
 /** What an operation was about, for the text and the properties of its error. */
@@ -19,50 +21,6 @@ export interface Subject {
 export type CodedError = Error & { code: string };
 
 const LARGEST_LIBRARY_ERROR: number = LibraryError.HandleClosed;
-
-/** Names as Node.js reports them: socket reads and writes are 'read' and 'write'. */
-export function syscallOf(kind: Kind): string {
-  switch (kind) {
-    case Kind.Open:
-      return 'open';
-    case Kind.Close:
-      return 'close';
-    case Kind.Read:
-    case Kind.Receive:
-      return 'read';
-    case Kind.Write:
-    case Kind.Send:
-      return 'write';
-    case Kind.SendFile:
-      return 'sendfile';
-    case Kind.Sync:
-      return 'fsync';
-    case Kind.DataSync:
-      return 'fdatasync';
-    case Kind.Truncate:
-      return 'ftruncate';
-    case Kind.Allocate:
-      return 'fallocate';
-    case Kind.SetMode:
-      return 'fchmod';
-    case Kind.SetOwner:
-      return 'fchown';
-    case Kind.SetTimes:
-      return 'futime';
-    case Kind.Stat:
-      return 'fstat';
-    case Kind.Accept:
-      return 'accept';
-    case Kind.Connect:
-      return 'connect';
-    case Kind.Shutdown:
-      return 'shutdown';
-    case Kind.Timer:
-      return 'timer';
-    default:
-      return 'completionPort';
-  }
-}
 
 export function coded<E extends Error>(error: E, code: string): E & { code: string } {
   return Object.assign(error, { code });

@@ -171,25 +171,26 @@ void forward(const Submission& record) {
 std::size_t submit_next(Thread& thread, const Submission* records, std::size_t count,
                         stage::RecordTable* table, Arrivals& arrivals) {
   const Submission& record = records[0];
-  switch (static_cast<PacketKind>(record.kind)) {
-    case PacketKind::kCancelToken:
-      thread.cancel_token_held(record.token);
-      return 1;
-    case PacketKind::kCancelHandle:
-      thread.cancel_handle_held(record.handle);
-      return 1;
-    case PacketKind::kHandOff:
-      hand_off(thread, record, table, arrivals);
-      return 1;
-    case PacketKind::kPosted:
-      forward(record);
-      return 1;
-    case PacketKind::kRelease:
-      BufferPool::release({record.chunk, record.start});
-      return 1;
-    default:
+  switch (traits(static_cast<PacketKind>(record.kind)).command) {
+    case Command::kNone:
       return submit_chain(thread, records, count);
+    case Command::kCancelToken:
+      thread.cancel_token_held(record.token);
+      break;
+    case Command::kCancelHandle:
+      thread.cancel_handle_held(record.handle);
+      break;
+    case Command::kHandOff:
+      hand_off(thread, record, table, arrivals);
+      break;
+    case Command::kForward:
+      forward(record);
+      break;
+    case Command::kRelease:
+      BufferPool::release({record.chunk, record.start});
+      break;
   }
+  return 1;
 }
 
 }  // namespace
@@ -203,8 +204,8 @@ void submit_all(Thread& thread, const Submission* records, std::size_t count,
 }
 
 bool may_begin_early(const Submission& record) {
-  const auto kind = static_cast<PacketKind>(record.kind);
-  return kind != PacketKind::kHandOff && kind != PacketKind::kPosted;
+  const Command command = traits(static_cast<PacketKind>(record.kind)).command;
+  return command != Command::kHandOff && command != Command::kForward;
 }
 
 std::size_t submit_early(Thread& thread, const Submission* records, std::size_t count) {

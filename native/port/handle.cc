@@ -111,21 +111,19 @@ void Handle::close_unasked() {
 }
 
 Direction* Handle::direction(const Request& request) {
-  switch (request.code) {
-    case driver::Opcode::kReceive:
-    case driver::Opcode::kAccept:
-      return &in;
-    case driver::Opcode::kSend:
-    case driver::Opcode::kSendFile:
-    case driver::Opcode::kShutdown:
-      return &out;
-    case driver::Opcode::kRead:
-      return request.stream ? &in : nullptr;
-    case driver::Opcode::kWrite:
-      return request.stream ? &out : nullptr;
-    default:
+  switch (traits(request.kind).flow) {
+    case Flow::kNone:
       return nullptr;
+    case Flow::kIn:
+      return &in;
+    case Flow::kOut:
+      return &out;
+    case Flow::kInOfStream:
+      return request.stream ? &in : nullptr;
+    case Flow::kOutOfStream:
+      return request.stream ? &out : nullptr;
   }
+  return nullptr;
 }
 
 // ---- the handles of a port --------------------------------------------------------------------

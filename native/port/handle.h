@@ -18,8 +18,6 @@ namespace cp {
 
 class Port;
 
-enum class HandleKind : std::uint8_t { kFile, kListener, kSocket, kTimer };
-
 /// The descriptor of a file that sends take bytes from. The handle holds it and so does each of
 /// those sends; the last of them gives the descriptor back. So a file can be closed as soon as the
 /// sends were submitted, and none of them needs a descriptor of its own.

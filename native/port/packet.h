@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "port/kinds.h"
+
 namespace cp {
 
 struct Consumer;
@@ -11,38 +13,6 @@ struct Consumer;
 /// Names a handle, in the whole process and for ever; 0 names none. A whole number that JavaScript
 /// holds exactly: see HandleTable.
 using HandleId = std::uint64_t;
-
-/// What a packet answers. The numbers are part of the boundary (lib/native/binding.ts, Kind).
-enum class PacketKind : std::uint8_t {
-  kNone = 0,
-  kOpen = 1,
-  kClose = 2,
-  kRead = 3,
-  kWrite = 4,
-  kSync = 5,
-  kDataSync = 6,
-  kTruncate = 7,
-  kAllocate = 8,
-  kStat = 9,
-  kAccept = 10,
-  kConnect = 11,
-  kReceive = 12,
-  kSend = 13,
-  kShutdown = 14,
-  kTimer = 15,
-  kPosted = 16,
-  kCancelToken = 17,
-  kCancelHandle = 18,
-  kHandOff = 19,
-  kAbandoned = 20,
-  kRoom = 21,
-  kRelease = 22,
-  kSendFile = 23,
-  kDrain = 24,
-  kSetMode = 25,
-  kSetOwner = 26,
-  kSetTimes = 27,
-};
 
 enum PacketFlag : std::uint8_t {
   kPacketMore = 1,     ///< more packets of this operation follow

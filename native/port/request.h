@@ -124,7 +124,7 @@ struct Request : driver::Operation {
   TimerNode* timer = nullptr;      ///< its timeout, in the heap of `owner`
   TimerNode* firing = nullptr;     ///< kTimer: when it fires, in the heap of `runner`
 
-  bool sends() const { return kind == PacketKind::kSend || kind == PacketKind::kSendFile; }
+  bool sends() const { return traits(kind).outgoing; }
 
   Request* next = nullptr;      ///< in a FIFO of the handle, in a list of the thread
   Request* previous = nullptr;  ///< in that FIFO

@@ -30,9 +30,7 @@ bool multishot_goes_on(const Request& request, std::int64_t result) {
   return request.kind == PacketKind::kAccept ? result >= 0 : result > 0;
 }
 
-bool continues(const Request& request) {
-  return request.sends() || request.kind == PacketKind::kWrite;
-}
+bool continues(const Request& request) { return traits(request.kind).continues; }
 
 /// A file that ends before everything asked for was sent.
 bool at_end(const Request& request, std::int64_t result) {

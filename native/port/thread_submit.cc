@@ -7,80 +7,11 @@
 
 namespace cp {
 
-using driver::Opcode;
-
 namespace {
 
 bool fits(PacketKind kind, HandleKind handle) {
-  switch (kind) {
-    case PacketKind::kClose:
-      return true;
-    case PacketKind::kRead:
-    case PacketKind::kWrite:
-    case PacketKind::kSync:
-    case PacketKind::kDataSync:
-    case PacketKind::kTruncate:
-    case PacketKind::kAllocate:
-    case PacketKind::kStat:
-    case PacketKind::kSetMode:
-    case PacketKind::kSetOwner:
-    case PacketKind::kSetTimes:
-      return handle == HandleKind::kFile;
-    case PacketKind::kAccept:
-      return handle == HandleKind::kListener;
-    case PacketKind::kReceive:
-    case PacketKind::kSend:
-    case PacketKind::kSendFile:
-    case PacketKind::kShutdown:
-      return handle == HandleKind::kSocket;
-    case PacketKind::kTimer:
-      return handle == HandleKind::kTimer;
-    default:
-      return false;
-  }
-}
-
-Opcode opcode(PacketKind kind) {
-  switch (kind) {
-    case PacketKind::kOpen:
-      return Opcode::kOpen;
-    case PacketKind::kClose:
-      return Opcode::kClose;
-    case PacketKind::kRead:
-      return Opcode::kRead;
-    case PacketKind::kWrite:
-      return Opcode::kWrite;
-    case PacketKind::kSync:
-      return Opcode::kSync;
-    case PacketKind::kDataSync:
-      return Opcode::kDataSync;
-    case PacketKind::kTruncate:
-      return Opcode::kTruncate;
-    case PacketKind::kAllocate:
-      return Opcode::kAllocate;
-    case PacketKind::kStat:
-      return Opcode::kStat;
-    case PacketKind::kSetMode:
-      return Opcode::kSetMode;
-    case PacketKind::kSetOwner:
-      return Opcode::kSetOwner;
-    case PacketKind::kSetTimes:
-      return Opcode::kSetTimes;
-    case PacketKind::kAccept:
-      return Opcode::kAccept;
-    case PacketKind::kConnect:
-      return Opcode::kConnect;
-    case PacketKind::kReceive:
-      return Opcode::kReceive;
-    case PacketKind::kSend:
-      return Opcode::kSend;
-    case PacketKind::kSendFile:
-      return Opcode::kSendFile;
-    case PacketKind::kShutdown:
-      return Opcode::kShutdown;
-    default:
-      return Opcode::kRead;
-  }
+  const KindTraits& its = traits(kind);
+  return its.begins == Begins::kOnHandle && its.handle.value_or(handle) == handle;
 }
 
 /// Nobody waits for its packet, under a token or a key.
@@ -111,7 +42,7 @@ void Thread::submit_held(Request* request, HandleId id) {
   for (Request* r = request; r != nullptr; r = r->chain) {
     own(r);
     r->handle_id = id;
-    r->code = opcode(r->kind);
+    if (const auto code = traits(r->kind).code) r->code = *code;
     r->awaited = r->token != 0;
     if (r->kind == PacketKind::kSendFile && error == 0) error = take_file(*r);
   }
@@ -492,7 +423,7 @@ std::int64_t Thread::open(std::string_view path, std::uint32_t flags, std::uint3
                           const Association& association) {
   Request* request = new_request();
   request->kind = PacketKind::kOpen;
-  request->code = Opcode::kOpen;
+  request->code = driver::Opcode::kOpen;
   request->details = std::make_unique<Details>();
   request->details->path.assign(path);
   request->path = request->details->path.c_str();
@@ -504,7 +435,7 @@ std::int64_t Thread::open(std::string_view path, std::uint32_t flags, std::uint3
 std::int64_t Thread::connect(const driver::SocketAddress& address, const Association& association) {
   Request* request = new_request();
   request->kind = PacketKind::kConnect;
-  request->code = Opcode::kConnect;
+  request->code = driver::Opcode::kConnect;
   request->details = std::make_unique<Details>();
   request->details->peer = address;
   request->address = &request->details->peer;

@@ -158,18 +158,15 @@ void FramesThread::handle(const PacketSlot& packet) {
 }
 
 void FramesThread::on_listener(const PacketSlot& packet) {
-  switch (static_cast<PacketKind>(packet.kind)) {
-    case PacketKind::kTimer:
-      if (packet.result == static_cast<double>(Notice::kListen)) return accept_on(packet.handle);
-      return submit(PacketKind::kClose, packet.handle);
-    case PacketKind::kAccept:
-      if (packet.error == 0 && packet.accepted != 0) on_accept(packet);
-      if (concerns_one_connection(packet.error) && (packet.flags & kPacketMore) == 0) {
-        accept_on(packet.handle);
-      }
-      return;
-    default:
-      return;
+  const auto kind = static_cast<PacketKind>(packet.kind);
+  if (kind == PacketKind::kTimer) {
+    if (packet.result == static_cast<double>(Notice::kListen)) return accept_on(packet.handle);
+    return submit(PacketKind::kClose, packet.handle);
+  }
+  if (kind != PacketKind::kAccept) return;
+  if (packet.error == 0 && packet.accepted != 0) on_accept(packet);
+  if (concerns_one_connection(packet.error) && (packet.flags & kPacketMore) == 0) {
+    accept_on(packet.handle);
   }
 }
 
@@ -197,27 +194,18 @@ void FramesThread::begin(Connection& c) {
 }
 
 void FramesThread::on_connection(const PacketSlot& packet, Connection& c) {
-  switch (static_cast<PacketKind>(packet.kind)) {
-    case PacketKind::kHandOff:
-      if (packet.handle == c.header.handle) on_return(c);
-      return;
-    case PacketKind::kReceive:
-      return on_receive(packet, c);
-    case PacketKind::kSend:
-    case PacketKind::kSendFile:
-      return on_send(packet, c);
-    case PacketKind::kWrite:
-      return on_write(packet, c);
-    case PacketKind::kPosted:
-      return on_message(packet, c);
-    case PacketKind::kTimer:
-      return on_timer(c, static_cast<Notice>(static_cast<int>(packet.result)));
-    case PacketKind::kClose:
-      if (packet.handle == c.header.handle) closed(c);
-      return;
-    default:
-      return;
+  const auto kind = static_cast<PacketKind>(packet.kind);
+  if (kind == PacketKind::kReceive) return on_receive(packet, c);
+  if (traits(kind).outgoing) return on_send(packet, c);
+  if (kind == PacketKind::kWrite) return on_write(packet, c);
+  if (kind == PacketKind::kPosted) return on_message(packet, c);
+  if (kind == PacketKind::kTimer) {
+    return on_timer(c, static_cast<Notice>(static_cast<int>(packet.result)));
   }
+  // Of a handle that it has no more: the connection has another by now.
+  if (packet.handle != c.header.handle) return;
+  if (kind == PacketKind::kHandOff) return on_return(c);
+  if (kind == PacketKind::kClose) return closed(c);
 }
 
 /// The stage that handles documents is told: at once while the connection rests, else when it does.
