@@ -27,6 +27,7 @@
         "native/port/dispatcher_queue.cc",
         "native/port/dispatcher_steal.cc",
         "native/port/handle.cc",
+        "native/port/idle_clock.cc",
         "native/port/memory.cc",
         "native/port/port.cc",
         "native/port/request.cc",

@@ -602,6 +602,16 @@ export interface SocketState {
    * nothing else. 4,096 sends are enough, too. The same in each thread.
    */
   highWaterMark: number;
+  /**
+   * Milliseconds without a byte in either direction, while a receive or a send waits for the peer,
+   * after which the connection ends: what is under way fails with `ETIMEDOUT`, whose `timeout` is
+   * true, and so does what is asked of it later, but for `close()`; the peer receives its end (rule
+   * O10). While nothing is under way no time passes. Setting it begins the time anew. 0 and Infinity:
+   * no limit, which reads as 0. Default: what `connect` or `listen` was told, or 0. The same in each
+   * thread, and at the port that it is handed to. Throws `ERR_HANDLE_CLOSED` when the socket is
+   * closed. Deadlines of the library's own, in ticks of 20 ms, on every driver.
+   */
+  idleTimeout: number;
   /** Sends small pieces at once instead of gathering them: TCP_NODELAY. Default: true. */
   setNoDelay(noDelay?: boolean): this;
   /**
@@ -1080,6 +1090,11 @@ export interface ConnectionOptions {
    * Default: 1 MiB.
    */
   readonly highWaterMark?: number | undefined;
+  /**
+   * Milliseconds without a byte, while a receive or a send waits, after which a connection ends with
+   * `ETIMEDOUT`: see `SocketState`. Default, and for 0 and Infinity: no limit.
+   */
+  readonly idleTimeout?: number | undefined;
 }
 
 interface ListenSettings extends ConnectionOptions {

@@ -195,7 +195,8 @@ const right: Record<string, string> = {
     const bounded = await port.listen({ port: 0, key: 1, maxConnections: 5 });
     if (bounded.listening && bounded.connections >= bounded.maxConnections) bounded.maxConnections *= 2;
     const state: cp.ListenerState = listener;
-    await pipeline.listen('work', { port: 0, maxConnections: 100 });
+    await pipeline.listen('work', { port: 0, maxConnections: 100, idleTimeout: 60_000 });
+    keyed.idleTimeout = socket.idleTimeout + (await port.connect({ port: 1, idleTimeout: 5 })).idleTimeout;
     const bytes: number = socket.bytesRead + keyed.bytesWritten;
     void [state, bytes];`,
   'a connection is reset': `

@@ -8,7 +8,7 @@ import { handleAt, Kind, Slot } from '../native/binding';
 import type { CodedError } from '../support/errors';
 import { contextOf, keyOf, type Style } from './handle';
 import type { PortThread } from '../thread/port-thread';
-import { begin, discard, keepAliveOf, markOf } from './opening';
+import { begin, discard, idleTimeoutIn, keepAliveOf, markOf } from './opening';
 import { ComposedOperation, Operation, AWAIT_OPTIONS, type Steps } from '../await/operation';
 import { setHighWaterMark } from '../thread/outgoing';
 import { mayUseNet } from '../support/permission';
@@ -28,6 +28,7 @@ const CONNECT_OPTIONS = [
   'keepAlive',
   'keepAliveInitialDelay',
   'highWaterMark',
+  'idleTimeout',
   ...AWAIT_OPTIONS,
 ];
 /** "Connection Attempt Delay" of RFC 8305, section 5; `autoSelectFamilyAttemptTimeout` of node:net. */
@@ -45,6 +46,7 @@ export function connect(thread: PortThread, options: ConnectOptions): Operation<
   validate.boolean(noDelay, 'options.noDelay');
   const highWaterMark = markOf(options);
   const keepAlive = keepAliveOf(options);
+  const idleTimeout = idleTimeoutIn(options);
   mayUseNet(host);
   const run = async (steps: Steps): Promise<TcpSocket> => {
     const addresses = inTurns(await addressesOf(host));
@@ -52,6 +54,7 @@ export function connect(thread: PortThread, options: ConnectOptions): Operation<
     socket.asyncResource = context;
     try {
       setHighWaterMark(socket.id, highWaterMark);
+      if (idleTimeout > 0) socket.idleTimeout = idleTimeout;
       if (noDelay) socket.setNoDelay();
       if (keepAlive !== undefined) socket.setKeepAlive(true, keepAlive);
       return socket;

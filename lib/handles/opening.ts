@@ -24,7 +24,7 @@ import {
 } from '../await/operation';
 import { HIGH_WATER_MARK, setHighWaterMark } from '../thread/outgoing';
 import { mayUseNet } from '../support/permission';
-import { secondsOf, type TcpSocket } from './socket';
+import { secondsOf, setIdleTimeout, type TcpSocket } from './socket';
 import * as validate from '../support/validate';
 
 /** Of either style. */
@@ -159,6 +159,7 @@ const LISTEN_OPTIONS = [
   'keepAlive',
   'keepAliveInitialDelay',
   'highWaterMark',
+  'idleTimeout',
   'maxConnections',
   ...AWAIT_OPTIONS,
 ];
@@ -176,6 +177,7 @@ export function checkListenOptions(options: ListenOptions): void {
   validate.boolean(noDelay, 'options.noDelay');
   keepAliveOf(options);
   markOf(options);
+  idleTimeoutIn(options);
   validate.maxConnections(maxConnections, 'options.maxConnections');
 }
 
@@ -202,6 +204,11 @@ export function probeConnections(
 
 export function markOf(options: Pick<ListenOptions, 'highWaterMark'>): number {
   return validate.highWaterMark(options.highWaterMark ?? HIGH_WATER_MARK, 'options.highWaterMark');
+}
+
+/** Milliseconds; 0: none. */
+export function idleTimeoutIn(options: Pick<ListenOptions, 'idleTimeout'>): number {
+  return validate.timeout(options.idleTimeout, 'options.idleTimeout');
 }
 
 /**
@@ -280,7 +287,9 @@ function listening(
     throw error;
   }
   const { maxConnections = Infinity } = options;
+  const idleTimeout = idleTimeoutIn(options);
   if (maxConnections !== Infinity) listener.maxConnections = maxConnections;
+  if (idleTimeout > 0) setIdleTimeout(listener, idleTimeout);
   if (options.signal !== undefined) listener.closeOn(options.signal);
   if (key !== undefined && accepts) void listener.accept({ multishot: true });
   thread.schedule();

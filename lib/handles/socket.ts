@@ -41,6 +41,8 @@ type Address = api.ListenerAddress;
 const about: Subject = { net: true };
 /** What Linux waits before the first probe when nothing else was said. */
 const DEFAULT_KEEP_ALIVE = 7200;
+/** Filled in by native code, for whoever asks. */
+const latest = new Float64Array(2);
 
 /**
  * A TCP connection: `port.connect()`, or accepted by a listener. Operations run on io_uring's RECV
@@ -56,7 +58,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     undefined;
 
   /** Bytes received and sent, when they were last asked for. */
-  private known: readonly [received: number, sent: number] | undefined = undefined;
+  private known: Float64Array | undefined = undefined;
 
   /** Sends that wait; made when the first one made the socket full. */
   private held: HeldSends | undefined = undefined;
@@ -96,6 +98,15 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   set highWaterMark(bytes: number) {
     this.assertOpen();
     setHighWaterMark(this.id, validate.highWaterMark(bytes, 'highWaterMark'));
+  }
+
+  get idleTimeout(): number {
+    return idleTimeoutOf(this);
+  }
+
+  set idleTimeout(milliseconds: number) {
+    this.assertOpen();
+    setIdleTimeout(this, milliseconds);
   }
 
   send(data: Data | readonly Data[], options?: SendOptions): SendAnswer<S, number> {
@@ -201,11 +212,11 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   get bytesRead(): number {
-    return this.moved()[0];
+    return this.moved()[0]!;
   }
 
   get bytesWritten(): number {
-    return this.moved()[1];
+    return this.moved()[1]!;
   }
 
   address(): ListenerAddress | undefined {
@@ -281,7 +292,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     const show = (end: Address | undefined): string | undefined =>
       end &&
       (end.address.includes(':') ? `[${end.address}]:${end.port}` : `${end.address}:${end.port}`);
-    const { bytesRead, bytesWritten } = this;
+    const [bytesRead, bytesWritten] = this.moved();
     const ends = { local: show(this.localEnd()), remote: show(this.remoteEnd()) };
     return { ...super.describe(), ...ends, bytesRead, bytesWritten };
   }
@@ -421,12 +432,13 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   /** Bytes that it has received and sent: where it is gone, what was known last. */
-  private moved(): readonly [received: number, sent: number] {
+  private moved(): Float64Array {
     const { thread } = this;
-    if (this.closed || thread.closed) return (this.known ??= [0, 0]);
-    const received = thread.native.bytesMoved(this.id, false);
-    if (received < 0) return (this.known ??= [0, 0]);
-    return (this.known = [received, Math.max(0, thread.native.bytesMoved(this.id, true))]);
+    this.known ??= new Float64Array(2);
+    if (this.closed || thread.closed || !thread.native.bytesMoved(this.id, latest))
+      return this.known;
+    this.known.set(latest);
+    return this.known;
   }
 
   private localEnd(): Address | undefined {
@@ -444,6 +456,20 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     const address = this.thread.native.address(this.id, peer);
     return typeof address === 'number' ? undefined : address;
   }
+}
+
+/** Milliseconds without a byte after which a connection ends, or those of a listener; 0: none. */
+export function idleTimeoutOf(handle: Handle<Style>): number {
+  handle.assertOpen();
+  const milliseconds = handle.thread.native.idleTimeout(handle.id);
+  if (milliseconds < 0) throw handleClosed();
+  return milliseconds;
+}
+
+export function setIdleTimeout(handle: Handle<Style>, milliseconds: number): void {
+  const timeout = validate.timeout(milliseconds, 'idleTimeout');
+  const result = handle.thread.native.idleTimeout(handle.id, timeout);
+  if (result < 0) throw systemError(result, 'idleTimeout', handle.subject());
 }
 
 /** Before the first probe of an idle connection, as the system is told. */

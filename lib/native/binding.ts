@@ -27,7 +27,7 @@ export {
 } from './layout';
 
 /** Version of the layouts and functions below. */
-export const ABI = 14;
+export const ABI = 15;
 
 export interface NativePortOptions {
   /** Threads that may run at one time; 1 to 1024. */
@@ -155,8 +155,10 @@ export interface NativeThread {
     peer: boolean,
   ): { address: string; port: number; family: 'IPv4' | 'IPv6' } | number;
   handleInfo(handle: number): HandleInfo | undefined;
-  /** Bytes that a connection has received, or `sent`, so far; HandleClosed. */
-  bytesMoved(handle: number, sent: boolean): number;
+  /** Fills in the bytes that a connection has received, and sent, so far. False when it is gone. */
+  bytesMoved(handle: number, into: Float64Array): boolean;
+  /** Milliseconds without a byte after which it ends, from now on `milliseconds`, 0: none; of a listener those of its connections. HandleClosed. */
+  idleTimeout(handle: number, milliseconds?: number): number;
   /** Open connections that a listener has accepted; HandleClosed. */
   connections(listener: number): number;
   /** How many it may have, from now on `most`: NO_LIMIT or fewer; HandleClosed. More are closed as they come. */

@@ -100,14 +100,14 @@ export interface PlainError {
   readonly name: string;
   readonly message: string;
   readonly stack: string | undefined;
-  readonly properties: Readonly<Record<string, string | number>>;
+  readonly properties: Readonly<Record<string, string | number | boolean>>;
 }
 
 export function toPlain(error: Error): PlainError {
-  const properties: Record<string, string | number> = {};
+  const properties: Record<string, string | number | boolean> = {};
   for (const key of tried(() => Object.keys(error), [])) {
     const value = tried(() => (error as unknown as Record<string, unknown>)[key], undefined);
-    if (typeof value === 'string' || typeof value === 'number') properties[key] = value;
+    if (['string', 'number', 'boolean'].includes(typeof value)) properties[key] = value as string;
   }
   return {
     name: textOf(error, 'name') ?? 'Error',

@@ -133,12 +133,10 @@ export function signal(value: unknown): AbortSignal | undefined {
 }
 
 /** Milliseconds for the native side, where 0 means none. */
-export function timeout(value: unknown): number {
+export function timeout(value: unknown, name = 'options.timeout'): number {
   if (value === undefined || value === Infinity) return 0;
-  if (typeof value !== 'number') throw invalidType('options.timeout', 'of type number', value);
-  if (!(value >= 0 && value <= U32)) {
-    throw outOfRange('options.timeout', `>= 0 && <= ${U32}`, value);
-  }
+  if (typeof value !== 'number') throw invalidType(name, 'of type number', value);
+  if (!(value >= 0 && value <= U32)) throw outOfRange(name, `>= 0 && <= ${U32}`, value);
   return Math.ceil(value);
 }
 

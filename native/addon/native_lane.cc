@@ -92,6 +92,7 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
                       InstanceMethod<&NativeLane::address>("address"),
                       InstanceMethod<&NativeLane::handle_info>("handleInfo"),
                       InstanceMethod<&NativeLane::bytes_moved>("bytesMoved"),
+                      InstanceMethod<&NativeLane::idle_timeout>("idleTimeout"),
                       InstanceMethod<&NativeLane::connections>("connections"),
                       InstanceMethod<&NativeLane::most_connections>("mostConnections"),
                       InstanceMethod<&NativeLane::unique_key>("uniqueKey"),

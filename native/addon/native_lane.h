@@ -70,6 +70,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane>, private Outbox {
   Napi::Value address(Info info);
   Napi::Value handle_info(Info info);
   Napi::Value bytes_moved(Info info);
+  Napi::Value idle_timeout(Info info);
   Napi::Value connections(Info info);
   Napi::Value most_connections(Info info);
   Napi::Value unique_key(Info info);

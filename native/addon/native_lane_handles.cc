@@ -163,7 +163,19 @@ Napi::Value NativeLane::handle_info(Info info) {
 }
 
 Napi::Value NativeLane::bytes_moved(Info info) {
-  return number(Env(), Port::bytes_moved(handle_id(info[0]), info[1].ToBoolean()));
+  std::uint64_t received = 0;
+  std::uint64_t sent = 0;
+  const bool known = Port::bytes_moved(handle_id(info[0]), received, sent);
+  auto into = info[1].As<Napi::Float64Array>();
+  into[0] = static_cast<double>(received);
+  into[1] = static_cast<double>(sent);
+  return Napi::Boolean::New(Env(), known);
+}
+
+Napi::Value NativeLane::idle_timeout(Info info) {
+  const HandleId handle = handle_id(info[0]);
+  if (!info[1].IsNumber()) return number(Env(), Port::idle_timeout(handle));
+  return number(Env(), Port::set_idle_timeout(handle, u32(info[1])));
 }
 
 Napi::Value NativeLane::connections(Info info) {

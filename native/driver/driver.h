@@ -182,6 +182,9 @@ void close_file(Descriptor file);
 /// Bytes of a connection that the peer's system has confirmed; negative where this one does not
 /// tell.
 std::int64_t acknowledged_bytes(Descriptor socket);
+/// Changes whenever bytes of a connection have come or gone, as far as the system can tell:
+/// confirmed ones on Linux, sent ones on Windows. Negative where it does not tell.
+std::int64_t traffic(Descriptor socket);
 /// Bytes that a connection has for its reader now, without waiting: their number, 0 at its end, or
 /// a negative errno. -EAGAIN, too, where this system leaves that to a lane. No receive is under
 /// way.

@@ -39,4 +39,10 @@ std::int64_t bytes_acknowledged(int socket) {
   return ask(socket, info) ? static_cast<std::int64_t>(info.tcpi_bytes_acked) : -1;
 }
 
+std::int64_t bytes_moved(int socket) {
+  struct tcp_info info = {};
+  if (!ask(socket, info)) return -1;
+  return static_cast<std::int64_t>(info.tcpi_bytes_acked + info.tcpi_bytes_received);
+}
+
 }  // namespace cp::driver

@@ -9,5 +9,7 @@ namespace cp::driver {
 bool connection_ended_in_order(int socket, std::uint64_t received);
 /// See Driver::acknowledged.
 std::int64_t bytes_acknowledged(int socket);
+/// See traffic.
+std::int64_t bytes_moved(int socket);
 
 }  // namespace cp::driver

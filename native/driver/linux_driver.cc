@@ -29,6 +29,8 @@ std::int64_t acknowledged_bytes(Descriptor socket) {
   return static_cast<std::int64_t>(acknowledged);
 }
 
+std::int64_t traffic(Descriptor socket) { return bytes_moved(static_cast<int>(socket)); }
+
 Result receive_now(Descriptor socket, const Slice& into) {
   for (;;) {
     const ssize_t got = ::recv(static_cast<int>(socket), into.base, into.length, MSG_DONTWAIT);

@@ -4,6 +4,7 @@
 #include <new>
 #include <utility>
 
+#include "port/idle_clock.h"
 #include "port/memory.h"
 #include "port/port.h"
 
@@ -38,6 +39,28 @@ bool Direction::remove(Request* request) {
   return true;
 }
 
+void Handle::count_received(std::uint64_t bytes) {
+  received += bytes;
+  if (idle_timeout > 0) moved_at = driver::now();
+}
+
+void Handle::count_sent(std::uint64_t bytes) {
+  sent += bytes;
+  if (idle_timeout > 0) moved_at = driver::now();
+}
+
+void Handle::end_idling() {
+  if (std::exchange(idle_timeout, 0) == 0) return;
+  IdleClock::instance().forget(place);
+  IdleClock::instance().let_go();
+}
+
+/// A receive that is held, because what it feeds has enough to send, is not active.
+bool Handle::waits_for_peer() const {
+  const bool receives = in.active != nullptr && in.active->state != Request::State::kStarved;
+  return receives || out.active != nullptr;
+}
+
 void Handle::count_among(const std::shared_ptr<Connections>& accepted) {
   connections = accepted;
   connections->open.fetch_add(1);
@@ -55,6 +78,7 @@ void Handle::link(Request* request) {
   request->handle_next = requests;
   if (requests != nullptr) requests->handle_previous = request;
   requests = request;
+  if (idle_timeout > 0 && in_flight == 0) moved_at = driver::now();
   ++in_flight;
   if (!request->sends()) return;
   const bool of_file = request->kind == PacketKind::kSendFile;
@@ -101,6 +125,7 @@ void Handle::end_sharing() {
 void Handle::begin_closing() {
   port.load()->handle_list().begin_closing(*this);
   closing = true;
+  end_idling();
 }
 
 void Handle::close_unasked() {
@@ -272,11 +297,12 @@ Handle* HandleTable::create(HandleId& name) {
   name = static_cast<HandleId>(++handle->uses) << kPlaceBits | handle->place;
   handle->file_kind = driver::FileKind::kRegular;
   handle->pollable = handle->direct = handle->append = handle->keyed = handle->accept_keyed = false;
-  handle->closing = handle->likely_empty = handle->reset = false;
+  handle->closing = handle->likely_empty = handle->reset = handle->timed_out = false;
   handle->descriptor = driver::kNoDescriptor;
   handle->descriptor_id = 0;
   handle->key = 0;
   handle->received = handle->sent = 0;
+  handle->idle_timeout = 0;
   handle->port.store(nullptr);
   handle->owner = 0;
   handle->in_flight = 0;
@@ -297,6 +323,7 @@ void HandleTable::free(Handle* handle) {
 
 void HandleTable::take_back(Handle* handle) {
   handle->leave_listener();
+  handle->end_idling();
   if (Port* port = handle->port.exchange(nullptr)) port->handle_list().remove(*handle);
   if (handle->uses == UINT32_MAX) return;  // its names are used up
   if (places.freed_count == kMostGivenBack) give_back(kPlacesTogether);

@@ -117,12 +117,19 @@ struct Handle {
   bool closing = false;
   bool likely_empty = false;  ///< the last receive emptied the socket
   bool reset = false;         ///< an operation was told of the peer's reset
+  bool timed_out = false;     ///< nothing moved for `idle_timeout`: nothing is begun any more
   driver::Descriptor descriptor = driver::kNoDescriptor;
   std::uint64_t descriptor_id = 0;
   /// Written with the mutex; read without it by whoever looks which keys are in use.
   std::atomic<std::uint32_t> key{0};
   std::uint64_t received = 0;  ///< bytes taken from the socket so far
   std::uint64_t sent = 0;      ///< bytes that the kernel took so far
+  /// Milliseconds, 0: none. Of a listener: that of its connections. See IdleClock.
+  std::uint32_t idle_timeout = 0;
+  /// With `idle_timeout`: when a byte was settled last, or something asked for after a while of
+  /// nothing; and how many bytes the kernel was ahead of what was settled at the clock's last look.
+  driver::Deadline moved_at = 0;
+  std::int64_t ahead = 0;
   /// Changed by a hand-off alone.
   std::atomic<Port*> port{nullptr};
   /// Number of the thread that awaits a handle, which is closed when that one ends. 0: none.
@@ -150,6 +157,13 @@ struct Handle {
   std::uint32_t place = 0;
   std::uint32_t uses = 0;
 
+  /// Bytes were received, or the kernel took some.
+  void count_received(std::uint64_t bytes);
+  void count_sent(std::uint64_t bytes);
+  /// The clock looks at it no more.
+  void end_idling();
+  /// Something is asked of the peer, and not of this process instead.
+  bool waits_for_peer() const;
   void count_among(const std::shared_ptr<Connections>& accepted);
   /// Its listener counts it no more. A second time without effect.
   void leave_listener();

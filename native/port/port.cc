@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "driver/errno.h"
+#include "port/idle_clock.h"
 #include "port/thread.h"
 #include "port/watchman.h"
 
@@ -177,6 +178,7 @@ void Port::end() {
   for (const HandleId feeder : feeders) Thread::let_receive(feeder);
   // Whoever was naming a connection had its listener locked, which the loop above has waited for.
   std::vector<std::shared_ptr<KeySource>>().swap(key_sources_);
+  IdleClock::instance().rest();
   pool_->close();
   driver_.reset();
   let_go();
@@ -329,12 +331,48 @@ HandleView Port::look_up(HandleId id) {
           handle->path ? *handle->path : ""};
 }
 
-std::int64_t Port::bytes_moved(HandleId id, bool sent) {
+bool Port::bytes_moved(HandleId id, std::uint64_t& received, std::uint64_t& sent) {
+  Handle* handle = HandleTable::instance().find(id);
+  if (handle == nullptr) return false;
+  std::lock_guard lock(handle->mutex);
+  if (handle->id != id) return false;
+  received = handle->received;
+  sent = handle->sent;
+  return true;
+}
+
+std::int64_t Port::idle_timeout(HandleId id) {
   Handle* handle = HandleTable::instance().find(id);
   if (handle == nullptr) return kErrorHandleClosed;
   std::lock_guard lock(handle->mutex);
-  if (handle->id != id) return kErrorHandleClosed;
-  return static_cast<std::int64_t>(sent ? handle->sent : handle->received);
+  return handle->id == id ? handle->idle_timeout : std::int64_t{kErrorHandleClosed};
+}
+
+std::int64_t Port::set_idle_timeout(HandleId id, std::uint32_t milliseconds) {
+  Handle* handle = HandleTable::instance().find(id);
+  if (handle == nullptr) return kErrorHandleClosed;
+  if (!IdleClock::instance().hold()) return -EAGAIN;
+  bool known = false;
+  {
+    std::lock_guard lock(handle->mutex);
+    known = handle->id == id && !handle->closing;
+    if (known) give_idle_timeout(*handle, milliseconds);
+  }
+  IdleClock::instance().let_go();
+  return known ? 0 : kErrorHandleClosed;
+}
+
+/// Its mutex is held, or nobody has heard of it; and somebody else holds the clock.
+void Port::give_idle_timeout(Handle& handle, std::uint32_t milliseconds) {
+  handle.end_idling();
+  if (milliseconds == 0) return;
+  IdleClock& clock = IdleClock::instance();
+  clock.hold_too();
+  handle.idle_timeout = milliseconds;
+  if (handle.kind != HandleKind::kSocket) return;
+  const driver::Deadline now = driver::now();
+  handle.moved_at = now;
+  clock.watch(handle.place, IdleClock::due(handle, now));
 }
 
 std::shared_ptr<Connections> Port::connections_of(HandleId id) {
@@ -415,7 +453,7 @@ driver::Result Port::receive_now(HandleId id, const driver::Slice& into) {
   if (got == -ECONNRESET) handle->reset = true;  // it is told once (rule O8)
   if (got == -EAGAIN) handle->likely_empty = true;
   if (got > 0) {
-    handle->received += static_cast<std::uint64_t>(got);
+    handle->count_received(static_cast<std::uint64_t>(got));
     handle->likely_empty = static_cast<std::size_t>(got) < into.length;
   }
   return got;

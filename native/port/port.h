@@ -160,8 +160,13 @@ class Port {
     const bool usable = handle->id == id && handle->descriptor != driver::kNoDescriptor;
     return usable ? use(handle->descriptor) : static_cast<driver::Result>(kErrorHandleClosed);
   }
-  /// Bytes received or sent by a connection so far, or kErrorHandleClosed.
-  static std::int64_t bytes_moved(HandleId handle, bool sent);
+  /// Bytes received and sent by a connection so far. False when there is none of that name.
+  static bool bytes_moved(HandleId handle, std::uint64_t& received, std::uint64_t& sent);
+  /// Milliseconds, 0: none; of a listener that of the connections it accepts. kErrorHandleClosed.
+  static std::int64_t idle_timeout(HandleId handle);
+  /// 0 or an error.
+  static std::int64_t set_idle_timeout(HandleId handle, std::uint32_t milliseconds);
+  static void give_idle_timeout(Handle& handle, std::uint32_t milliseconds);
   /// Of a listener; null when it is gone.
   static std::shared_ptr<Connections> connections_of(HandleId listener);
   /// What has come for a connection, into memory of the caller's: bytes, 0 at its end, or a

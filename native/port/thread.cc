@@ -78,6 +78,10 @@ void Thread::read_inbox() {
     has_mail_.store(false, std::memory_order_relaxed);
   }
   for (const Message& message : messages) {
+    if (message.kind == Message::Kind::kEndIdle) {
+      idle_.push_back(message.handle);
+      continue;
+    }
     Request* request = message.request;
     if (message.kind == Message::Kind::kForgetTimer) {
       TimerNode* node = message.timer;
@@ -106,6 +110,7 @@ void Thread::pump() {
   fire_timers();
   if (!paused_.empty()) retry_paused();
   reap();
+  if (!idle_.empty()) end_idle_handles();
   if (!starved_.empty()) retry_starved();
   lane_->flush();  // the thread may be away for long
 }

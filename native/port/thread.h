@@ -165,6 +165,7 @@ class Thread final : public Consumer {
  private:
   friend class Port;
   friend class Watchman;
+  friend class IdleClock;
 
   /// The thread is in native code: it looks after its lane itself.
   class Inside {
@@ -180,10 +181,11 @@ class Thread final : public Consumer {
 
   /// What another thread asks of this one.
   struct Message {
-    enum class Kind : std::uint8_t { kCancel, kStart, kForgetTimer, kPause } kind;
+    enum class Kind : std::uint8_t { kCancel, kStart, kForgetTimer, kPause, kEndIdle } kind;
     Request* request;
     std::uint32_t generation;
     TimerNode* timer;
+    HandleId handle = 0;  ///< kEndIdle
   };
   bool send(const Message& message, bool wakes = true);
   void read_inbox();
@@ -222,7 +224,10 @@ class Thread final : public Consumer {
   void pause(Request* request);
   void fire_timers();
   void fire(const TimerNode& expired, std::int64_t now);
+  void end_idle(HandleId handle);
+  void end_idle_handles();
   void forget_timer(Request* request);
+  static void ask_to_end_idle(Handle& handle);
   static void send_timer_back(Request* request);
   static void end_stranded(Direction& direction);
   static void drop(Request* request);
@@ -307,6 +312,7 @@ class Thread final : public Consumer {
   std::vector<Request*> to_end_;               ///< likewise: those to be ended early
   std::vector<HandleId> to_receive_;           ///< likewise: handles that are held no longer
   std::vector<Packet> orphans_;                ///< likewise: packets nobody will take
+  std::vector<HandleId> idle_;  ///< to be ended unless what is reaped next moves them
   std::vector<Request*> starved_;
   std::vector<Request*> paused_;
   driver::Deadline retry_paused_at_ = driver::kNever;

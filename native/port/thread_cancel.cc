@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "driver/errno.h"
+#include "port/idle_clock.h"
 #include "port/thread.h"
 
 namespace cp {
@@ -160,6 +161,47 @@ void Thread::send_timer_back(Request* request) {
   if (node == nullptr) return;
   const std::uint32_t generation = request->generation.load();
   request->owner->send({Message::Kind::kForgetTimer, request, generation, node});
+}
+
+// ---- connections on which nothing moves --------------------------------------------------------
+
+/// The thread that runs what the connection waits for, or any: what has completed in its lane is
+/// settled before it ends anything. The handle's mutex is held.
+void Thread::ask_to_end_idle(Handle& handle) {
+  Port* port = handle.port.load();
+  const Request* request = handle.in.active != nullptr ? handle.in.active : handle.out.active;
+  Message message{Message::Kind::kEndIdle, nullptr, 0, nullptr, handle.id};
+  Thread* runner = request != nullptr ? request->runner.load() : nullptr;
+  if (port == nullptr || request == nullptr || (runner != nullptr && runner->send(message))) return;
+  std::lock_guard lock(port->dispatcher().members_mutex());
+  runner = any_runner(*request, *port);
+  if (runner != nullptr) runner->send(message);
+}
+
+void Thread::end_idle_handles() {
+  std::vector<HandleId> idle;
+  idle.swap(idle_);
+  for (const HandleId handle : idle) end_idle(handle);
+}
+
+/// All that is asked of the connection ends with ETIMEDOUT, and so does what is asked of it later.
+/// The peer hears of its end at once. What is left, the descriptor, is the program's to close.
+void Thread::end_idle(HandleId id) {
+  Handle* handle = HandleTable::instance().find(id);
+  {
+    std::lock_guard lock(handle->mutex);
+    if (handle->id != id || handle->closing || handle->timed_out) return;
+    const driver::Deadline now = driver::now();
+    if (handle->idle_timeout == 0 || IdleClock::due(*handle, now) > now) return;
+    handle->timed_out = true;
+    for (Request* r = handle->requests; r != nullptr;) {
+      Request* next = r->handle_next;
+      end_early(r, Request::End::kTimedOut);
+      r = next;
+    }
+    port_.driver().shut_down(handle->descriptor);
+  }
+  after_settling();
 }
 
 // ---- leaving ----------------------------------------------------------------------------------

@@ -42,6 +42,10 @@ bool at_end(const Request& request, std::int64_t result) {
 /// ended (rule O8). EPIPE of a send is no proof: it follows an orderly end, too.
 std::int64_t honest_end(std::int64_t result, const Request& request, Handle& handle,
                         driver::Driver& driver) {
+  // This side has ended both directions: see end_idle.
+  const bool timed_out = handle.timed_out && request.end == Request::End::kTimedOut;
+  const bool nothing = result < 0 || (result == 0 && request.kind == PacketKind::kReceive);
+  if (timed_out && nothing) return -ECANCELED;
   if (result == -ECONNRESET) handle.reset = true;
   const bool end = request.kind == PacketKind::kReceive && result == 0;
   const bool gone = request.kind == PacketKind::kShutdown && result == -ENOTCONN;
@@ -97,10 +101,10 @@ void Thread::settle(driver::Completion completion, Handle* handle, Port& port) {
     return;
   }
   if (request->kind == PacketKind::kReceive && completion.result > 0) {
-    handle->received += static_cast<std::uint64_t>(completion.result);
+    handle->count_received(static_cast<std::uint64_t>(completion.result));
   }
   if (request->sends() && completion.result > 0) {
-    handle->sent += static_cast<std::uint64_t>(completion.result);
+    handle->count_sent(static_cast<std::uint64_t>(completion.result));
   }
   // Whoever hears that it is closed finds it counted no more.
   if (request->kind == PacketKind::kClose) handle->leave_listener();
@@ -330,6 +334,7 @@ void Thread::accept(Packet& packet, driver::Descriptor descriptor, Request* requ
   packet.accepted = name;
   packet.accepted_key = handle->key;
   Port::publish(*handle, name);
+  if (listener.idle_timeout > 0) Port::give_idle_timeout(*handle, listener.idle_timeout);
 }
 
 void Thread::opened(const driver::Completion& completion, Handle& handle) {

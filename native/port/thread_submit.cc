@@ -102,6 +102,7 @@ std::int32_t Thread::check(const Request& request, const Handle& handle) const {
     }
   }
   if (request.kind == PacketKind::kClose || handle.kind == HandleKind::kTimer) return 0;
+  if (handle.timed_out) return kErrorTimedOut;
   return handle.descriptor == driver::kNoDescriptor ? kErrorHandleClosed : 0;
 }
 
@@ -222,6 +223,7 @@ void Thread::let_receive(HandleId feeder) {
   if (handle == nullptr) return;
   std::lock_guard lock(handle->mutex);
   if (handle->id != feeder || handle->in.holds == 0 || --handle->in.holds > 0) return;
+  if (handle->idle_timeout > 0) handle->moved_at = driver::now();
   if (Port* port = handle->port.load()) start_stranded(*handle, *port);
 }
 

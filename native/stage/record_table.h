@@ -14,10 +14,10 @@
 #include <vector>
 
 #include "driver/condition.h"
+#include "port/deadlines.h"
 #include "port/port.h"
 #include "port/spin_lock.h"
 #include "stage/cargo.h"
-#include "stage/deadlines.h"
 
 namespace cp::stage {
 

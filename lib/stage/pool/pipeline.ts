@@ -13,7 +13,7 @@ import {
   queueFull,
   systemError,
 } from '../../support/errors';
-import { checkListenOptions, listen as openListener } from '../../handles/opening';
+import { checkListenOptions, idleTimeoutIn, listen as openListener } from '../../handles/opening';
 import { AWAIT_OPTIONS } from '../../await/operation';
 import type { AwaitOptions, DriverName, ListenerAddress, PortOptions } from '../../api';
 import { CompletionPort } from '../../port';
@@ -155,6 +155,8 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     site.listeners.add(listener);
     const { maxConnections = Infinity } = options;
     if (maxConnections !== Infinity) portThread.native.mostConnections(id, maxConnections);
+    const idleTimeout = idleTimeoutIn(options);
+    if (idleTimeout > 0) portThread.native.idleTimeout(id, idleTimeout);
     if (signal !== undefined) listener.closeOn(signal);
     if (this.closed) void listener.close();
     return listener;

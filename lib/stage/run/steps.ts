@@ -376,8 +376,9 @@ function close(thread: StageThread, c: Connection): boolean {
     c.event = Event.Closed;
     return false;
   }
-  // A close cancels what is in flight, sends among it.
-  if ((c.flags & RecordFlag.Sent) === 0 || thread.closing) {
+  // A close cancels what is in flight, sends among it. Where receiving has failed there is no peer.
+  const goesOut = (c.flags & RecordFlag.Sent) !== 0 && (c.flags & RecordFlag.Broken) === 0;
+  if (!goesOut || thread.closing) {
     closeForGood(thread, c);
   } else {
     thread.portThread.submissions.shutdown(handle, SubmissionFlag.Stall, FAREWELL);

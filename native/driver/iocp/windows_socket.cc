@@ -2,6 +2,7 @@
 
 #include <mstcpip.h>
 
+#include <cstddef>
 #include <cstring>
 
 #include "driver/errno.h"
@@ -12,6 +13,20 @@ namespace cp::driver {
 static_assert(sizeof(SocketAddress::bytes) >= sizeof(sockaddr_in6));
 
 namespace {
+
+/// TCP_INFO_v0 and SIO_TCP_INFO of Windows 10 (2017), which headers for older ones lack.
+struct ConnectionInfo {
+  ULONG state, segment_size;
+  ULONG64 age;
+  BOOLEAN timestamps;
+  ULONG round_trip, least_round_trip, bytes_in_flight, congestion_window;
+  ULONG send_window, receive_window, receive_buffer;
+  ULONG64 bytes_out, bytes_in;
+  ULONG reordered, sent_again, sent_again_fast, acknowledged_again, timeouts;
+  UCHAR connects_again;
+};
+static_assert(offsetof(ConnectionInfo, bytes_out) == 48 && sizeof(ConnectionInfo) == 88);
+constexpr DWORD kConnectionInfo = _WSAIORW(IOC_VENDOR, 39);
 
 Result set(SOCKET socket, int level, int name, int value) {
   const auto* bytes = reinterpret_cast<const char*>(&value);
@@ -147,6 +162,15 @@ Result set_socket_option(SOCKET socket, SocketOption option, int value) {
   const int result = ::WSAIoctl(socket, SIO_KEEPALIVE_VALS, &probes, sizeof probes, nullptr, 0,
                                 &bytes, nullptr, nullptr);
   return result == 0 ? 0 : last_error();
+}
+
+std::int64_t bytes_moved(SOCKET socket) {
+  DWORD version = 0;
+  ConnectionInfo info = {};
+  DWORD bytes = 0;
+  const int result = ::WSAIoctl(socket, kConnectionInfo, &version, sizeof version, &info,
+                                sizeof info, &bytes, nullptr, nullptr);
+  return result == 0 ? static_cast<std::int64_t>(info.bytes_in + info.bytes_out) : -1;
 }
 
 Result socket_address(SOCKET socket, bool peer, SocketAddress& out) {

@@ -44,6 +44,8 @@ Result open_listener(KernelPort& port, const ListenOptions& options);
 Result adopt_accepted(KernelPort& port, SOCKET accepted, SOCKET listener);
 
 Result set_socket_option(SOCKET socket, SocketOption option, int value);
+/// See traffic.
+std::int64_t bytes_moved(SOCKET socket);
 /// The local address, or the peer's.
 Result socket_address(SOCKET socket, bool peer, SocketAddress& out);
 

@@ -1,18 +1,21 @@
-// When records are to be looked at next. Costs by those that have a deadline, not by all there are.
+// When records, or handles, are to be looked at next. Costs by those that have a deadline, not by
+// all there are.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <vector>
 
 #include "port/spin_lock.h"
 
-namespace cp::stage {
+namespace cp {
 
 /// Heaps of indices by time, each index in one place at most; in parts with a lock each, by index:
 /// those that one thread takes lie together. A time is when to look, not the deadline itself, which
@@ -22,7 +25,11 @@ class Deadlines {
  public:
   static constexpr double kNone = std::numeric_limits<double>::infinity();
 
-  explicit Deadlines(std::size_t limit) : places_(new std::uint32_t[limit]()) {}
+  /// For indices below `limit`; their memory is touched where they are used.
+  explicit Deadlines(std::size_t limit)
+      : places_(static_cast<std::uint32_t*>(std::calloc(limit, sizeof(std::uint32_t)))) {
+    if (places_ == nullptr) throw std::bad_alloc();
+  }
 
   /// `index` is to be looked at no later than at `time`. `tell` is called with the time that it has
   /// then, under the lock that `take_due` and `remove` take for it.
@@ -136,7 +143,10 @@ class Deadlines {
 
   Part parts_[kParts];
   /// By index: one more than its place in the heap of its part, 0: in none.
-  const std::unique_ptr<std::uint32_t[]> places_;
+  struct Free {
+    void operator()(std::uint32_t* places) const { std::free(places); }
+  };
+  const std::unique_ptr<std::uint32_t[], Free> places_;
 };
 
-}  // namespace cp::stage
+}  // namespace cp
