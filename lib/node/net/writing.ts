@@ -1,0 +1,80 @@
+/**
+ * What a connection sends. A stream writes one piece, or several that were corked, at a time, so one
+ * object for each connection tells it when they are with the kernel. What is sent is copied when it
+ * is submitted: the bytes of a write are the program's again at once.
+ */
+import { Kind, NO_CHUNK } from '../../native/binding';
+import { failure, outOfBuffers } from '../../support/errors';
+import type { TcpSocket } from '../../handles/socket';
+import type { Data } from '../../api';
+import type { Entry, Lane } from '../../thread/lane';
+
+export type Done = (error?: Error | null) => void;
+
+export class Writing implements Entry {
+  private readonly lane: Lane;
+  private readonly id: number;
+  private done: Done | undefined = undefined;
+  private ending = false;
+  /** The stream was destroyed: nobody cares how what is in flight ends. */
+  private abandoned = false;
+
+  constructor(handle: TcpSocket<'await'>) {
+    this.lane = handle.lane;
+    this.id = handle.id;
+  }
+
+  /** Bytes that are not with the kernel yet. */
+  get pending(): number {
+    return this.done === undefined || this.lane.closed ? 0 : this.lane.outgoing.bytes(this.id);
+  }
+
+  get busy(): boolean {
+    return this.done !== undefined || this.ending;
+  }
+
+  /** Calls `done` when the bytes are with the kernel. Returns how many they are. */
+  send(data: Data | readonly Data[], done: Done): number {
+    const { lane, id } = this;
+    const { memory } = lane;
+    if (!memory.stage(data, false, lane.outgoing.mayExceed(id))) {
+      done(outOfBuffers());
+      return 0;
+    }
+    const bytes = memory.stagedBytes;
+    if (bytes === 0) {
+      memory.resetStage();
+      done();
+      return 0;
+    }
+    lane.submissions.ensure(memory.stagedRecords);
+    lane.outgoing.add(id, bytes);
+    this.done = done;
+    lane.submissions.submitStaged(Kind.Send, 0, id, lane.add(this), 0, 0);
+    return bytes;
+  }
+
+  /** Of the sending side. */
+  shutdown(done: Done): void {
+    const { lane, id } = this;
+    // A peer that is gone has nothing to be told.
+    const answered = (): void => {
+      this.ending = false;
+      done();
+    };
+    this.ending = true;
+    const token = lane.add({ answered });
+    lane.submissions.submit(Kind.Shutdown, 0, id, token, 0, 0, 0, NO_CHUNK, 0, 0);
+  }
+
+  abandon(): void {
+    this.abandoned = true;
+  }
+
+  answered(error: number): void {
+    const { done } = this;
+    this.done = undefined;
+    if (error === 0 || this.abandoned) done?.();
+    else done?.(failure(error, Kind.Send, { net: true }));
+  }
+}
