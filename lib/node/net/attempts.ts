@@ -97,7 +97,7 @@ export class Attempts {
     const { host, family, autoSelectFamily, lookup } = this.target;
     const several = autoSelectFamily && family !== 4 && family !== 6;
     const options = { ...this.lookupOptions(), all: several };
-    const resolve: Lookup = lookup ?? (dns.lookup as unknown as Lookup);
+    const resolve: Lookup = lookup ?? dns.lookup;
     const answer: Answer = (error, found, foundFamily) => {
       if (several && Array.isArray(found)) return this.resolvedAll(error, found);
       this.resolved(error, found, foundFamily);

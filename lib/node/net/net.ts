@@ -1,8 +1,9 @@
 /** The functions and constructors of node:net. */
+import type * as api from '../api';
 import { given } from './arguments';
 import { clientSocket } from './channels';
 import { Server as ServerClass, type ServerOptions } from './server';
-import { Socket as SocketClass, type SocketOptions } from './socket';
+import { Socket as SocketClass } from './socket';
 
 /** As in node:net, a constructor may be called without `new`. */
 function callable<C extends new (...args: never[]) => object>(constructor: C): C {
@@ -22,17 +23,25 @@ function callable<C extends new (...args: never[]) => object>(constructor: C): C
 
 export const Socket = callable(SocketClass);
 export const Server = callable(ServerClass);
-export const Stream = Socket;
 
-export function createServer(...args: unknown[]): ServerClass {
-  return new Server(args[0] as ServerOptions, args[1] as (socket: SocketClass) => void);
+export function createServer(listener?: (socket: api.Socket) => void): api.Server;
+export function createServer(
+  options: api.ServerOptions | undefined,
+  listener?: (socket: api.Socket) => void,
+): api.Server;
+export function createServer(...args: unknown[]): api.Server {
+  const [options, listener] = args as [ServerOptions, (socket: SocketClass) => void];
+  return new Server(options, listener) as unknown as api.Server;
 }
 
-export function connect(...args: unknown[]): SocketClass {
+export function connect(options: api.ConnectOptions, listener?: () => void): api.Socket;
+export function connect(port: number, host?: string, listener?: () => void): api.Socket;
+export function connect(port: number, listener?: () => void): api.Socket;
+export function connect(...args: unknown[]): api.Socket {
   const { options } = given(args);
-  const socket = new Socket(options as SocketOptions);
+  const socket = new Socket(options);
   if (clientSocket.hasSubscribers) clientSocket.publish({ socket });
-  return socket.connect(...args);
+  return socket.connect(...args) as unknown as api.Socket;
 }
 
 export const createConnection = connect;

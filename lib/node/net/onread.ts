@@ -6,7 +6,7 @@ import { invalidType } from '../../support/validate';
 
 export interface OnRead {
   readonly buffer: Uint8Array | (() => Uint8Array);
-  callback(bytes: number, buffer: Uint8Array): unknown;
+  readonly callback: (this: object, bytes: number, buffer: Uint8Array) => unknown;
 }
 
 export class Pieces {

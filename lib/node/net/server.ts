@@ -97,6 +97,11 @@ export class Server extends EventEmitter implements Owner {
     return this._handle !== null;
   }
 
+  /** @internal Whether the listener is still there although it was told to close. */
+  get isClosing(): boolean {
+    return this.#closing;
+  }
+
   listen(...args: unknown[]): this {
     if (this._handle !== null || this.#opening) throw alreadyListening();
     const { options, callback } = given(args);
@@ -348,7 +353,7 @@ function wantedOf(
     options['backlog'] ?? args[plain ? 1 : typeof args[1] === 'number' ? 1 : 2],
   );
   const settings = {
-    host: host === undefined || host === null ? undefined : String(host as string),
+    host: typeof host === 'string' ? host : undefined,
     backlog,
     reusePort: Boolean(options['reusePort']),
     ipv6Only: Boolean(options['ipv6Only']),

@@ -26,7 +26,7 @@ import {
   unsupported,
 } from './node-errors';
 import { Pieces, type OnRead } from './onread';
-import { Reading, type Receiver } from './reading';
+import { Connection, type Receiver } from './connection';
 import { Writing, type Done } from './writing';
 
 export interface SocketOptions {
@@ -75,7 +75,7 @@ export class Socket extends Duplex implements Receiver, Seeker {
   autoSelectFamilyAttemptedAddresses: string[] | undefined = undefined;
   server: Owner | null = null;
   /** As node:net has it: packages look whether there is one. */
-  _handle: TcpSocket<'await'> | null = null;
+  _handle: Connection | null = null;
   _server: Owner | null = null;
   _hadError = false;
   _parent: unknown = null;
@@ -88,7 +88,6 @@ export class Socket extends Duplex implements Receiver, Seeker {
   readonly #over: unknown;
   readonly #pieces: Pieces | undefined;
   readonly #blockList: net.BlockList | undefined;
-  #reading: Reading | undefined = undefined;
   #writing: Writing | undefined = undefined;
   #attempts: Attempts | undefined = undefined;
   #timer: NodeJS.Timeout | undefined = undefined;
@@ -194,7 +193,7 @@ export class Socket extends Duplex implements Receiver, Seeker {
     const stream = this as unknown as { _undestroy(): void };
     stream._undestroy();
     this._handle = null;
-    this.#reading = this.#writing = undefined;
+    this.#writing = undefined;
     this.#local = this.#remote = undefined;
     this.bytesDispatched = 0;
     this.#bytesRead = 0;
@@ -213,8 +212,7 @@ export class Socket extends Duplex implements Receiver, Seeker {
   }
 
   #adopt(handle: TcpSocket<'await'>): void {
-    this._handle = handle;
-    this.#reading = new Reading(handle, this);
+    this._handle = new Connection(handle, this);
     this.#writing = new Writing(handle);
     // As in Node.js, a connection that waits for nothing keeps no process alive.
     handle.unref();
@@ -233,7 +231,7 @@ export class Socket extends Duplex implements Receiver, Seeker {
   // ---- receiving
 
   override _read(): void {
-    if (this.connecting || this.#reading === undefined) {
+    if (this.connecting || this._handle === null) {
       this.once('connect', this.#startReading);
     } else {
       this.#startReading();
@@ -241,9 +239,9 @@ export class Socket extends Duplex implements Receiver, Seeker {
   }
 
   #startReading(): void {
-    const reading = this.#reading;
+    const reading = this._handle;
     const pieces = this.#pieces;
-    if (reading === undefined || this.destroyed) return;
+    if (reading === null || this.destroyed) return;
     if (pieces?.waiting && !pieces.resume()) return;
     reading.start();
     this.#stayAlive();
@@ -253,9 +251,9 @@ export class Socket extends Duplex implements Receiver, Seeker {
   #stayAlive(): void {
     const handle = this._handle;
     if (handle === null) return;
-    const awaits = this.#reading!.active || this.#writing!.busy;
-    if (awaits && this._referenced) handle.ref();
-    else handle.unref();
+    const awaits = handle.active || this.#writing!.busy;
+    if (awaits && this._referenced) handle.handle.ref();
+    else handle.handle.unref();
   }
 
   override read(size?: number): unknown {
@@ -271,14 +269,14 @@ export class Socket extends Duplex implements Receiver, Seeker {
 
   override pause(): this {
     if (this.#pieces !== undefined) {
-      this.#reading?.pause();
+      this._handle?.pause();
       this.#stayAlive();
     }
     return super.pause();
   }
 
   get #idle(): boolean {
-    return !this.connecting && this.#reading !== undefined && !this.#reading.active;
+    return !this.connecting && this._handle !== null && !this._handle.active;
   }
 
   /** @internal */
@@ -404,14 +402,14 @@ export class Socket extends Duplex implements Receiver, Seeker {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     const handle = this._handle;
-    this.#reading?.end();
+    handle?.end();
     this.#writing?.abandon();
     this._hadError = error !== null && error !== undefined;
     if (handle === null) {
       done(error);
       nextTick(() => this.emit('close', this._hadError));
     } else {
-      this.#closeHandle(handle);
+      this.#closeHandle(handle.handle);
       this._handle = null;
       done(error);
     }
@@ -465,7 +463,7 @@ export class Socket extends Duplex implements Receiver, Seeker {
 
   setNoDelay(enable?: boolean): this {
     const wanted = enable === undefined ? true : Boolean(enable);
-    if (wanted !== this.#noDelay) this._handle?.setNoDelay(wanted);
+    if (wanted !== this.#noDelay) this._handle?.handle.setNoDelay(wanted);
     this.#noDelay = wanted;
     return this;
   }
@@ -473,7 +471,7 @@ export class Socket extends Duplex implements Receiver, Seeker {
   setKeepAlive(enable?: boolean, initialDelay?: number): this {
     const delay = Math.max(0, Math.trunc(Number(initialDelay ?? 0))) || 0;
     const wanted = enable ? delay : undefined;
-    if (wanted !== this.#keepAlive) this._handle?.setKeepAlive(Boolean(enable), delay);
+    if (wanted !== this.#keepAlive) this._handle?.handle.setKeepAlive(Boolean(enable), delay);
     this.#keepAlive = wanted;
     return this;
   }
@@ -538,13 +536,13 @@ export class Socket extends Duplex implements Receiver, Seeker {
   }
 
   _getsockname(): ListenerAddress | Record<string, never> {
-    this.#local ??= this._handle?.address();
+    this.#local ??= this._handle?.handle.address();
     return this.#local ?? {};
   }
 
   _getpeername(): ListenerAddress | Record<string, never> {
-    const handle = this._handle;
-    if (this.#remote === undefined && handle !== null) {
+    const handle = this._handle?.handle;
+    if (this.#remote === undefined && handle !== undefined) {
       const { remoteAddress: address, remotePort: port, remoteFamily: family } = handle;
       if (address !== undefined) this.#remote = { address, port: port!, family: family! };
     }

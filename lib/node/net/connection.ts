@@ -1,9 +1,10 @@
 /**
- * What a connection receives: one receive in flight at a time, whose buffer goes back to the port
+ * What a socket has in place of the handle that Node's own has: packages look at `_handle`, and
+ * node:http calls methods of it. It receives: one receive in flight at a time, whose buffer goes back to the port
  * with the next one. Bytes are copied out: what is pushed into a stream is the program's for good.
  */
 import { Kind, NO_CHUNK, Packet as Slot, SubmissionFlag } from '../../native/binding';
-import { ECANCELED, failure } from '../../support/errors';
+import { ECANCELED, failure, portClosed } from '../../support/errors';
 import type { TcpSocket } from '../../handles/socket';
 import type { Entry, Lane } from '../../thread/lane';
 
@@ -15,11 +16,11 @@ export interface Receiver {
   _receiveFailed(error: Error): void;
 }
 
-export class Reading implements Entry {
+export class Connection implements Entry {
   /** Nothing more is to come. */
   over = false;
   private readonly lane: Lane;
-  private readonly id: number;
+  readonly handle: TcpSocket<'await'>;
   private readonly receiver: Receiver;
   /** Of the receive in flight; -1: none. */
   private token = -1;
@@ -27,9 +28,41 @@ export class Reading implements Entry {
 
   constructor(handle: TcpSocket<'await'>, receiver: Receiver) {
     this.lane = handle.lane;
-    this.id = handle.id;
+    this.handle = handle;
     this.receiver = receiver;
   }
+
+  // ---- as Node's own handle has it
+
+  readStart(): number {
+    this.start();
+    return 0;
+  }
+
+  readStop(): number {
+    this.pause();
+    return 0;
+  }
+
+  get reading(): boolean {
+    return this.active;
+  }
+
+  get fd(): number {
+    const { lane, id } = this.handle;
+    return this.closed ? -1 : (lane.native.handleInfo(id)?.descriptor ?? -1);
+  }
+
+  get closed(): boolean {
+    return this.handle.closed || this.lane.closed;
+  }
+
+  close(): void {
+    this.over = true;
+    if (!this.closed) this.handle.close().catch(() => undefined);
+  }
+
+  // ---- receiving
 
   get active(): boolean {
     return this.wanted && !this.over;
@@ -66,24 +99,37 @@ export class Reading implements Entry {
       return;
     }
     const bytes = memory.copyOut(chunk, start, result);
-    this.wanted = this.receiver._received(bytes) && this.wanted;
+    // A listener that throws stops nothing.
+    let more = true;
+    try {
+      more = this.receiver._received(bytes);
+    } finally {
+      this.goOn(more, chunk, start);
+    }
+  }
+
+  private goOn(more: boolean, chunk: number, start: number): void {
+    this.wanted &&= more;
     // A receive that was begun meanwhile took a buffer of its own.
-    if (this.wanted && !this.over && this.token < 0) this.submit(chunk, start);
-    else memory.give(chunk, start);
+    if (this.active && this.token < 0) this.submit(chunk, start);
+    else this.lane.memory.give(chunk, start);
   }
 
   /** `chunk`, `start`: a received buffer that goes back with it. */
   private submit(chunk: number, start: number): void {
     const { lane } = this;
-    if (lane.closed) return;
+    if (lane.closed || this.handle.closed) return;
     this.token = lane.add(this);
     const flags = chunk === NO_CHUNK ? 0 : SubmissionFlag.Release;
-    lane.submissions.receive(this.id, this.token, flags, 0, chunk, start);
+    lane.submissions.receive(this.handle.id, this.token, flags, 0, chunk, start);
   }
 
   private failed(error: number): void {
-    if (this.over || error === ECANCELED) return;
+    if (this.over) return;
     this.over = true;
-    this.receiver._receiveFailed(failure(error, Kind.Receive, { net: true }));
+    // Somebody else has closed it: only a port that ends does.
+    const gone = error === ECANCELED && this.handle.closed;
+    const reason = gone ? portClosed() : failure(error, Kind.Receive, { net: true });
+    this.receiver._receiveFailed(reason);
   }
 }
