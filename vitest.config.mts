@@ -53,7 +53,7 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: [
-            ...['contract', 'stage', 'micro', 'cpu', 'examples', 'package', 'windows'].map(
+            ...['contract', 'stage', 'micro', 'cpu', 'node', 'examples', 'package', 'windows'].map(
               (folder) => `test/${folder}/**`,
             ),
             'test/bench.test.ts',
@@ -74,7 +74,7 @@ export default defineConfig({
         test: {
           ...shared,
           name: `contract ${driver}`,
-          include: ['contract', 'stage', 'micro', 'cpu'].map(
+          include: ['contract', 'stage', 'micro', 'cpu', 'node'].map(
             (folder) => `test/${folder}/**/*.test.ts`,
           ),
           env: { COMPLETION_PORT_DRIVER: driver },

@@ -1,0 +1,128 @@
+/**
+ * The public types of Node's doors (`completion-port/node` and `completion-port/node/net`).
+ *
+ * What is not said here is as node:net has it: names, defaults, events and errors are Node's.
+ */
+import type * as http from 'node:http';
+import type * as https from 'node:https';
+import type * as net from 'node:net';
+import type * as tls from 'node:tls';
+import type { CompletionPort, SocketHandle } from '../api';
+
+/** Which port carries connections out. */
+export interface OverOptions {
+  /**
+   * The port. Default: one that each thread has for itself, made with the first socket or server
+   * that names none, with the defaults of `new CompletionPort()` but for `concurrency`, 1.
+   */
+  readonly over?: CompletionPort | undefined;
+}
+
+/** What `new Socket` takes. */
+export interface SocketOptions extends Omit<net.SocketConstructorOpts, 'fd'>, OverOptions {
+  /** A connection of a port's that becomes a stream; it is the stream's from then on. */
+  readonly handle?: SocketHandle | undefined;
+  /** Bytes that the stream holds in each direction before it says that it is enough. */
+  readonly highWaterMark?: number | undefined;
+}
+
+/** What `createServer` takes. */
+export interface ServerOptions extends net.ServerOpts, OverOptions {
+  /** Connections from these addresses are closed as they come, with a `drop` event. */
+  readonly blockList?: net.BlockList | undefined;
+}
+
+/** What `connect` takes. */
+export type ConnectOptions = net.TcpSocketConnectOpts &
+  SocketOptions & { timeout?: number | undefined };
+
+/**
+ * `net.Socket` over a port: a `stream.Duplex` with Node's methods, properties and events. Not an
+ * `instanceof` Node's own class. `connect({ path })`, `localAddress` and `localPort` throw `ENOTSUP`.
+ * What is received is copied once, into Buffers that stay; what is written is copied when it is
+ * submitted, so its memory is the program's again at once.
+ */
+export interface Socket extends net.Socket {
+  connect(options: ConnectOptions, listener?: () => void): this;
+  connect(port: number, host: string, listener?: () => void): this;
+  connect(port: number, listener?: () => void): this;
+  connect(path: string, listener?: () => void): this;
+  connect(options: net.SocketConnectOpts, listener?: () => void): this;
+}
+
+/** The class; may be called without `new`, as Node's. */
+export interface SocketConstructor {
+  readonly prototype: Socket;
+  new (options?: SocketOptions): Socket;
+  (options?: SocketOptions): Socket;
+}
+
+/** `net.Server` over a port. `listen({ path })` and `listen({ fd })` throw `ENOTSUP`. */
+export type Server = net.Server;
+
+/** The class; may be called without `new`, as Node's. */
+export interface ServerConstructor {
+  readonly prototype: Server;
+  new (
+    options?: ServerOptions | ((socket: Socket) => void),
+    listener?: (socket: Socket) => void,
+  ): Server;
+  (
+    options?: ServerOptions | ((socket: Socket) => void),
+    listener?: (socket: Socket) => void,
+  ): Server;
+}
+
+/** What Fastify gives to `serverFactory`. */
+export interface FactoryOptions {
+  readonly http?: unknown;
+  readonly https?: unknown;
+}
+
+/** What undici gives to `connect`. */
+export interface UndiciConnectOptions {
+  readonly hostname: string;
+  readonly host?: string | undefined;
+  readonly protocol: string;
+  readonly port: string;
+  readonly servername?: string | null | undefined;
+}
+
+/** Those of ioredis that its connector looks at. */
+export interface IoredisOptions {
+  readonly host?: string | undefined;
+  readonly port?: number | undefined;
+  readonly tls?: tls.ConnectionOptions | boolean | undefined;
+}
+
+/** What ioredis takes as `Connector`. */
+export type IoredisConnector = new (options: IoredisOptions) => {
+  connecting: boolean;
+  check(): boolean;
+  connect(): Promise<net.Socket>;
+  disconnect(): void;
+};
+
+/** What `over` returns: each under the name by which a package asks for it. */
+export interface Doors {
+  /** `http.createServer`, listening over the port. */
+  createServer(listener?: http.RequestListener): http.Server;
+  createServer(options: http.ServerOptions, listener?: http.RequestListener): http.Server;
+  /** `https.createServer`, listening over the port. */
+  createSecureServer(options: https.ServerOptions, listener?: http.RequestListener): https.Server;
+  /** Fastify: `fastify({ serverFactory })`. */
+  serverFactory(handler: http.RequestListener, options: FactoryOptions): http.Server;
+  /** `http.request({ createConnection })`, and of an `http.Agent`. */
+  createConnection(options: object): net.Socket;
+  /** `https.request({ createConnection })`. */
+  createSecureConnection(options: tls.ConnectionOptions): tls.TLSSocket;
+  /** undici: `new Agent({ connect })`. */
+  connect(
+    options: UndiciConnectOptions,
+    callback: (error: Error | null, socket: net.Socket | null) => void,
+  ): void;
+  /** pg: `new Client({ stream })`. */
+  stream(): net.Socket;
+  /** ioredis: `new Redis({ Connector })`. */
+  readonly Connector: IoredisConnector;
+}

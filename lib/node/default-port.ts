@@ -1,0 +1,23 @@
+/**
+ * The port of whoever names none: one for each thread, made with the first socket or server. What
+ * completes on it comes back in this thread's event loop, so one thread runs at a time.
+ */
+import type * as api from '../api';
+import { CompletionPort } from '../port';
+import { invalidType } from '../support/validate';
+
+let own: CompletionPort | undefined;
+
+export function defaultPort(): CompletionPort {
+  if (own === undefined || own.closed) own = new CompletionPort({ concurrency: 1 });
+  return own;
+}
+
+/** The port that option `over` names, or the thread's own. */
+export function portOf(over: unknown): CompletionPort {
+  if (over === undefined) return defaultPort();
+  if (over instanceof CompletionPort) return over;
+  throw invalidType('options.over', 'an instance of CompletionPort', over);
+}
+
+export type Over = api.CompletionPort | undefined;

@@ -1,0 +1,81 @@
+/**
+ * Servers of Node.js whose connections come over a port. The server stays what it is, `http.Server`
+ * perhaps: it only listens elsewhere. What it asks of its handle is answered by `Server`.
+ */
+import type * as nodeNet from 'node:net';
+import { Server } from './net/server';
+import type { Over } from './default-port';
+import { invalidType } from '../support/validate';
+
+/** What `net.Server` of Node.js has of its own listening socket. */
+interface Inner {
+  _handle: object | null;
+  _connections: number;
+  _emitCloseIfDrained(): void;
+  allowHalfOpen?: boolean;
+  pauseOnConnect?: boolean;
+  noDelay?: boolean;
+  keepAlive?: boolean;
+  keepAliveInitialDelay?: number;
+  highWaterMark?: number;
+}
+
+/** Has `server` listen on the port from now on. Returns it. */
+export function listenOver<S extends nodeNet.Server>(server: S, over?: Over): S {
+  const node = server as unknown as Inner;
+  if (typeof node._emitCloseIfDrained !== 'function') {
+    throw invalidType('server', 'a server of Node.js', server);
+  }
+  const { allowHalfOpen, pauseOnConnect, noDelay, keepAlive, keepAliveInitialDelay } = node;
+  const settings = { allowHalfOpen, pauseOnConnect, noDelay, keepAlive, keepAliveInitialDelay };
+  const given = Object.entries(settings).filter(([, value]) => value !== undefined);
+  const { highWaterMark } = node;
+  const ours = new Server({
+    over,
+    ...Object.fromEntries(given),
+    ...(highWaterMark ? { highWaterMark } : {}),
+  });
+  relay(ours, server);
+  Object.defineProperty(ours, 'maxConnections', { get: () => server.maxConnections as unknown });
+  // What is being closed counts, so that `close` comes when it is.
+  Object.defineProperty(node, '_connections', {
+    get: () => ours._connections + (ours.isClosing ? 1 : 0),
+    set: () => undefined,
+  });
+  const listen = (...args: unknown[]): S => {
+    const callback = args.at(-1);
+    const rest = typeof callback === 'function' ? args.slice(0, -1) : args;
+    if (typeof callback === 'function') server.once('listening', callback as () => void);
+    ours.listen(...rest);
+    node._handle = handleOf(ours);
+    return server;
+  };
+  Object.defineProperty(server, 'listen', { value: listen, writable: true, configurable: true });
+  return server;
+}
+
+function relay(ours: Server, server: nodeNet.Server): void {
+  const node = server as unknown as Inner;
+  for (const event of ['connection', 'listening', 'drop']) {
+    ours.on(event, (...args: unknown[]) => server.emit(event, ...args));
+  }
+  ours.on('error', (error) => {
+    if (!ours.listening) node._handle = null;
+    server.emit('error', error);
+  });
+  ours.on('close', () => node._emitCloseIfDrained());
+}
+
+/** What net.Server asks of a listening socket. */
+function handleOf(ours: Server): object {
+  return {
+    getsockname(into: object): number {
+      Object.assign(into, ours.address());
+      return 0;
+    },
+    close: () => void ours.close(),
+    ref: () => void ours.ref(),
+    unref: () => void ours.unref(),
+    hasRef: () => true,
+  };
+}
