@@ -49,8 +49,8 @@ export class Connection implements Entry {
   }
 
   get fd(): number {
-    const { portThread, id } = this.handle;
-    return this.closed ? -1 : (portThread.native.handleInfo(id)?.descriptor ?? -1);
+    const { thread, id } = this.handle;
+    return this.closed ? -1 : (thread.native.handleInfo(id)?.descriptor ?? -1);
   }
 
   get closed(): boolean {
