@@ -12,6 +12,8 @@
  */
 
 import type { AsyncResource } from 'node:async_hooks';
+import type { Readable, Writable } from 'node:stream';
+import type { ReadableStream } from 'node:stream/web';
 
 // ---- operations
 
@@ -338,6 +340,46 @@ export interface WriteFileOptions extends AwaitOptions {
   readonly flush?: boolean | undefined;
 }
 
+interface StreamOptions {
+  /**
+   * Where in the file to begin. Default: where the last read or write without a position ended, one
+   * piece after the other.
+   */
+  readonly start?: number | undefined;
+  /** Closes the file when the stream ends or is destroyed. Default: true. */
+  readonly autoClose?: boolean | undefined;
+  /** Emits `close` when the stream was destroyed. Default: true. */
+  readonly emitClose?: boolean | undefined;
+  /** Destroys the stream, with an `AbortError`, when it is aborted. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What `file.readable` takes, as fs.createReadStream has it. */
+export interface ReadableOptions extends StreamOptions {
+  /** The last byte to read, inclusive. Default: Infinity, up to the end of the file. */
+  readonly end?: number | undefined;
+  /** Bytes of one read, and that the stream holds. Default: 65536. */
+  readonly highWaterMark?: number | undefined;
+  /** Gives strings, decoded so. Default: none, Buffers. */
+  readonly encoding?: BufferEncoding | null | undefined;
+}
+
+/** What `file.writable` takes, as fs.createWriteStream has it. */
+export interface WritableOptions extends StreamOptions {
+  /** Bytes that wait before `write` answers false. Default: 16384. */
+  readonly highWaterMark?: number | undefined;
+  /** Of strings. Default: `'utf8'`. */
+  readonly encoding?: BufferEncoding | null | undefined;
+  /** Brings what was written to the device at the end: fsync. Default: false. */
+  readonly flush?: boolean | undefined;
+}
+
+/** What `file.readableWebStream` takes. */
+export interface ReadableWebStreamOptions {
+  /** Closes the file when the stream ends or is cancelled. Default: false. */
+  readonly autoClose?: boolean | undefined;
+}
+
 /** What `file.writeFile` writes: one piece, or several, one after the other. */
 export type FileContents = Data | Iterable<Data> | AsyncIterable<Data>;
 
@@ -474,6 +516,22 @@ export interface FileHandle extends AwaitHandle {
    * Reads ahead as `chunks` does, 4 times 64 KiB. Reads without a position go on where they were.
    */
   readLines(options?: ReadLinesOptions): AsyncLoop<string>;
+  /**
+   * The file as a stream of Node.js. With `start`, 4 reads are in flight ahead. The Buffers are the
+   * program's.
+   */
+  readable(options?: ReadableOptions): Readable;
+  /** The same as `readable`, as in node:fs. */
+  createReadStream(options?: ReadableOptions): Readable;
+  /**
+   * The file as a stream of Node.js to write to. Pieces that were corked, or waited, are one write;
+   * what is written is copied.
+   */
+  writable(options?: WritableOptions): Writable;
+  /** The same as `writable`, as in node:fs. */
+  createWriteStream(options?: WritableOptions): Writable;
+  /** From where the last read without a position ended: a stream of bytes, as in node:fs. */
+  readableWebStream(options?: ReadableWebStreamOptions): ReadableStream<Uint8Array>;
 }
 
 /**

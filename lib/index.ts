@@ -67,6 +67,8 @@ export type {
   Position,
   PositionOptions,
   PostedPacket,
+  ReadableOptions,
+  ReadableWebStreamOptions,
   ReadFileOptions,
   ReadLinesOptions,
   ReadOptions,
@@ -84,6 +86,7 @@ export type {
   TimerOptions,
   TimerStartOptions,
   Waitable,
+  WritableOptions,
   WriteFileOptions,
   WriteOptions,
 } from './api';

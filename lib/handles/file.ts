@@ -1,6 +1,8 @@
 /**
  * Files.
  */
+import type { Readable, Writable } from 'node:stream';
+import type { ReadableStream } from 'node:stream/web';
 import { Kind } from '../native/binding';
 import type * as api from '../api';
 import type {
@@ -25,6 +27,7 @@ import {
   type Decode,
   type OperationOptions,
 } from '../await/operation';
+import { readable, webReadable, writable } from './file-streams';
 import { LateRead, type ReadBlock } from './late-read';
 import { StatusBlock, STATUS_BYTES } from './file-status';
 import { mayChange } from '../support/permission';
@@ -279,6 +282,32 @@ export class File<S extends Style = Style> extends Handle<S> {
   readLines(this: File<'await'>, options?: api.ReadLinesOptions): api.AsyncLoop<string> {
     this.assertAwaited('readLines');
     return new FileLines(this, options);
+  }
+
+  readable(this: File<'await'>, options?: api.ReadableOptions): Readable {
+    this.assertAwaited('readable');
+    return readable(this, options);
+  }
+
+  createReadStream(this: File<'await'>, options?: api.ReadableOptions): Readable {
+    return this.readable(options);
+  }
+
+  writable(this: File<'await'>, options?: api.WritableOptions): Writable {
+    this.assertAwaited('writable');
+    return writable(this, options);
+  }
+
+  createWriteStream(this: File<'await'>, options?: api.WritableOptions): Writable {
+    return this.writable(options);
+  }
+
+  readableWebStream(
+    this: File<'await'>,
+    options?: api.ReadableWebStreamOptions,
+  ): ReadableStream<Uint8Array> {
+    this.assertAwaited('readableWebStream');
+    return webReadable(this, options);
   }
 
   /** @internal */
