@@ -5,8 +5,8 @@
 
 /** From the top. What stands on one floor does not know its neighbours. */
 const floors = [
-  ['(index|stages|micro|cpu|cli|api-check)\\.ts', '[a-z-]*esm\\.mts'],
-  ['doctor/', 'cpu/', 'stage/'],
+  ['(index|stages|micro|cpu|node|cli|api-check)\\.ts', '[a-z-]*esm\\.mts'],
+  ['doctor/', 'cpu/', 'node/', 'stage/'],
   ['micro/'],
   ['port\\.ts'],
   ['packets/'],

@@ -4,7 +4,7 @@
 import { Kind, LibraryError } from '../native/binding';
 import { describe, ECANCELED, ETIMEDOUT } from './errno';
 
-export { EADDRNOTAVAIL, EAFNOSUPPORT, ECANCELED } from './errno';
+export { EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, ECANCELED } from './errno';
 
 /** What an operation was about, for the text and the properties of its error. */
 export interface Subject {
