@@ -73,6 +73,7 @@
       "conditions": [
         ["OS=='linux'", {
           "sources": [
+            "native/addon/linux_listener.cc",
             "native/addon/linux_watch.cc",
             "native/driver/blocking/linux_blocking_calls.cc",
             "native/driver/blocking/linux_blocking_thread.cc",
@@ -80,6 +81,7 @@
             "native/driver/epoll/epoll_lane.cc",
             "native/driver/epoll/epoll_operations.cc",
             "native/driver/epoll/readiness.cc",
+            "native/driver/linux_acceptor.cc",
             "native/driver/linux_connection.cc",
             "native/driver/linux_doorbell.cc",
             "native/driver/linux_driver.cc",

@@ -1,5 +1,5 @@
 /**
- * completion-port/node: servers and packages of Node.js over a port.
+ * completion-port/node: doors to Node.js's own sockets and servers, and to packages that use them.
  *
  * @module completion-port/node
  */
@@ -9,11 +9,18 @@ warnOnce();
 
 export { listenOver } from './node/servers';
 export { over } from './node/over';
+export { serve, shareListener } from './node/serve';
 
 export type {
   Doors,
   FactoryOptions,
   IoredisConnector,
   IoredisOptions,
+  SharedListener,
+  SharedListenerOptions,
+  SharedListenerStats,
+  SharedListenerToken,
+  SharePolicy,
   UndiciConnectOptions,
 } from './node/api';
+export type { ListenerAddress } from './api';

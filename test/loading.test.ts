@@ -45,7 +45,9 @@ const heavy = [
 
 test('the main entry loads no stages, no micro-threads, no pools, no inspector and no modules for the network', async () => {
   const { files, modules } = await loadedBy('dist/index.js');
-  expect(files.filter((file) => /^(stage\/|stages|micro|cpu|doctor|cli)/.test(file))).toEqual([]);
+  expect(files.filter((file) => /^(stage\/|stages|micro|cpu|node|doctor|cli)/.test(file))).toEqual(
+    [],
+  );
   expect(modules.filter((name) => heavy.includes(name))).toEqual([]);
 });
 
@@ -90,6 +92,8 @@ test('each entry exports its own values, and no others', async () => {
   expect(values(micro).sort()).toEqual([...threads, ...together].sort());
   const cpu = await import('../dist/cpu.js');
   const policies = ['applyWith', 'inline', 'pool', 'setApply'];
+  const node = await import('../dist/node.js');
+  expect(values(node).sort()).toEqual(['serve', 'shareListener']);
   expect(values(cpu).sort()).toEqual([...policies, 'cpu', 'defineTasks', 'transfer'].sort());
 });
 

@@ -15,6 +15,8 @@ import { defineStage, frames, Pipeline } from 'completion-port/stages';
 import type * as st from 'completion-port/stages';
 import * as micro from 'completion-port/micro';
 import * as cpus from 'completion-port/cpu';
+import * as node from 'completion-port/node';
+import http from 'node:http';
 declare const port: CompletionPort;
 declare const file: cp.FileHandle;
 declare const keyedFile: cp.KeyedFile;
@@ -35,6 +37,15 @@ declare const pipeline: st.Pipeline<'spool' | 'work'>;
 
 /** Programs that have to compile. */
 const right: Record<string, string> = {
+  'servers of Node.js keep their type': `
+    const server: http.Server = await node.serve(http.createServer(), { port: 0, policy: 'lifo' });
+    const shared: node.SharedListener = await node.shareListener({ fd: 3, backlog: 5 });
+    await node.serve(server, shared.token);
+    await node.serve(server, shared);
+    shared.address()?.port.toFixed();
+    shared.stats().moved.toFixed();
+    await shared.close();
+  `,
   'what a micro-thread waits for has a type': `
     function* work(): micro.Micro<number> {
       const bytes: Buffer = yield* socket.receive();
@@ -292,6 +303,11 @@ const right: Record<string, string> = {
 
 /** Programs that must not compile; what the compiler has to say. */
 const wrong: Record<string, readonly [program: string, message: RegExp]> = {
+  'a policy that there is not': [
+    "void node.shareListener({ port: 0, policy: 'random' });",
+    /'"random"' is not assignable/,
+  ],
+  'no server of Node.js': ['void node.serve({}, { port: 0 });', /'\{\}' is missing/],
   'a keyed file read whole': ['void keyedFile.readFile();', /'readFile' does not exist/],
   'a signal for a keyed chmod': ['keyedFile.chmod(0o600, { signal });', /'signal' does not exist/],
   'a time in nanoseconds': ['void file.utimes(5n, 5n);', /'bigint' is not assignable/],

@@ -318,7 +318,61 @@ export interface Capability {
   errno: number;
 }
 
+/** What is to listen: a numeric `address` and a `port`, or a `descriptor` that listens already. */
+export interface NativeListenerRequest {
+  /** One of that name is shared where there is one; '': none. */
+  name: string;
+  /** Index in `policies` of lib/node/serve.ts. */
+  policy: number;
+  descriptor?: number;
+  address?: string;
+  port?: number;
+  backlog?: number;
+  reusePort?: boolean;
+  ipv6Only?: boolean;
+}
+
+/** A hold on a listener that threads share. */
+export interface NativeListener {
+  readonly id: number;
+  /** This thread serves it from now on. `seat`: the class. */
+  join(seat: Binding['Seat']): NativeSeat;
+  address(): { address: string; port: number; family: 'IPv4' | 'IPv6' } | undefined;
+  /** Another descriptor of the socket, the caller's; or a negative errno. */
+  duplicate(): number;
+  stats(): {
+    threads: number;
+    connections: number;
+    waiting: number;
+    accepted: number;
+    moved: number;
+  };
+  close(): void;
+  release(): void;
+}
+
+/** A thread's place at a shared listener. */
+export interface NativeSeat {
+  /** i32: how many connections the thread has, for the policy; written by JavaScript. */
+  readonly open: ArrayBuffer;
+  /** Calls `ready` on the event loop as long as a connection waits, or the listener is closed. */
+  start(ready: () => void): void;
+  /** Whether there is something to take. */
+  waits(): boolean;
+  /** The descriptor of a connection, now the caller's; -1: another thread was faster. */
+  take(): number;
+  /** Whether the listener is closed. */
+  closed(): boolean;
+  ref(): void;
+  unref(): void;
+  /** What waits for this thread goes to the others. */
+  leave(): void;
+}
+
 export interface Binding {
+  /** Linux alone. Finds a listener by its number, or makes one; throws with `errno`. */
+  readonly Listener?: new (which: number | NativeListenerRequest) => NativeListener;
+  readonly Seat?: new (from: never) => NativeSeat;
   readonly abi: number;
   /** Names this copy of the binary in this process; each has a table of ports of its own. */
   readonly instance: string;

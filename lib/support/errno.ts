@@ -8,6 +8,7 @@ import { getSystemErrorMap } from 'node:util';
 export const ECANCELED = -125;
 export const ETIMEDOUT = -110;
 export const EADDRNOTAVAIL = -99;
+export const EBADF = -9;
 export const EAFNOSUPPORT = -97;
 
 /** An error of the system as Node.js names it on this platform. */
@@ -26,7 +27,7 @@ const names: Record<number, string> = {
   [-5]: 'EIO',
   [-6]: 'ENXIO',
   [-7]: 'E2BIG',
-  [-9]: 'EBADF',
+  [EBADF]: 'EBADF',
   [-11]: 'EAGAIN',
   [-12]: 'ENOMEM',
   [-13]: 'EACCES',

@@ -6,7 +6,7 @@ import { syscallOf } from '../native/kinds';
 import { describe, ECANCELED, ETIMEDOUT } from './errno';
 
 export { syscallOf };
-export { EADDRNOTAVAIL, EAFNOSUPPORT, ECANCELED } from './errno';
+export { EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, ECANCELED } from './errno';
 
 /** What an operation was about, for the text and the properties of its error. */
 export interface Subject {

@@ -15,6 +15,9 @@
 #include <string>
 #include <thread>
 
+#if defined(__linux__)
+#include "addon/linux_listener.h"
+#endif
 #include "addon/native_lane.h"
 #include "addon/stage_binding.h"
 #include "addon/submission.h"
@@ -124,6 +127,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
                 return Napi::Number::New(call.Env(), available_parallelism());
               }));
   export_stages(env, exports);
+#if defined(__linux__)
+  export_listeners(env, exports);
+#endif
   return exports;
 }
 

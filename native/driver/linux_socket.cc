@@ -79,6 +79,23 @@ Result open_listener(const ListenOptions& options) {
   return result;
 }
 
+Result listening(int fd) {
+  int value = 0;
+  socklen_t length = sizeof value;
+  if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length) != 0) return -errno;
+  if (value != SOCK_STREAM) return -EINVAL;
+  length = sizeof value;
+  if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) != 0) return -errno;
+  return value != 0 ? 0 : -EINVAL;
+}
+
+Result duplicate_listener(int fd) {
+  const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) return -errno;
+  set_blocking(copy, false);
+  return copy;
+}
+
 Result set_socket_option(int socket, SocketOption option, int value) {
   switch (option) {
     case SocketOption::kNoDelay:

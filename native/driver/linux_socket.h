@@ -10,6 +10,13 @@ namespace cp::driver {
 /// socket, bind, listen: a non-blocking descriptor, or a negative errno.
 Result open_listener(const ListenOptions& options);
 
+/// 0 for a stream socket that listens, else a negative errno.
+Result listening(int fd);
+
+/// Another descriptor of a socket, non-blocking, since that is the socket's and not the
+/// descriptor's.
+Result duplicate_listener(int fd);
+
 Result set_socket_option(int socket, SocketOption option, int value);
 
 /// The local address, or the peer's.

@@ -1,0 +1,10 @@
+// Listeners whose connections go to Node's own servers, for lib/native/binding.ts.
+#pragma once
+
+#include <napi.h>
+
+namespace cp::addon {
+
+void export_listeners(Napi::Env env, Napi::Object exports);
+
+}  // namespace cp::addon
