@@ -9,7 +9,7 @@
 import { loadBinding } from '../loader';
 
 /** Version of the layouts and functions below. */
-export const ABI = 14;
+export const ABI = 15;
 
 /** What a submission asks for and what a packet answers (one numbering for both). */
 export const enum Kind {
@@ -522,6 +522,17 @@ export interface Capability {
   errno: number;
 }
 
+/** The calling thread's part in the line of native/port/turns.h. Tickets are u32, each unlike those in use. */
+export interface NativeTurns {
+  /** Asks for a turn. True: it is there at once; else `granted` is called with the ticket, unless that is given back first, perhaps at that moment. */
+  ask(ticket: number): boolean;
+  /** Gives a turn, or a place in the line, back. */
+  leave(ticket: number): void;
+  /** Keeps the event loop alive; it does not at the beginning. */
+  ref(): void;
+  unref(): void;
+}
+
 export interface Binding {
   readonly abi: number;
   /** Names this copy of the binary in this process; each has a table of ports of its own. */
@@ -541,6 +552,9 @@ export interface Binding {
   attachPort(portId: number): NativeThread;
   /** CPUs available to the process (sched_getaffinity). */
   availableParallelism(): number;
+
+  /** Turns that one thread of the process has at a time. At most one object a thread, which ends with it: what it has goes to the others. `granted` is called on the event loop, and throws nothing. */
+  turns(granted: (ticket: number) => void): NativeTurns;
 
   /** Binds the calling thread to a CPU. 0 or a negative errno. */
   pinThread(cpu: number): number;
