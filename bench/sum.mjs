@@ -35,6 +35,7 @@ export default {
   smoke: (row) => row.clients === 8,
   contestants: {
     'ours, inline': { apply: 'inline' },
+    'ours, exclusive': { apply: 'exclusive' },
     'ours, pool': { apply: 'pool' },
     'node:net and piscina': { apply: 'piscina' },
   },

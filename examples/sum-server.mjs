@@ -2,7 +2,7 @@
 //   node examples/sum-server.mjs --apply pool --threads 2        echo 1000 | nc 127.0.0.1 7010
 import { parseArgs } from 'node:util';
 import { CompletionPort } from 'completion-port';
-import { cpu, inline, pool, setApply } from 'completion-port/cpu';
+import { cpu, exclusive, inline, pool, setApply } from 'completion-port/cpu';
 import { spawn } from 'completion-port/micro';
 import { sumn } from './sum.tasks.mjs';
 
@@ -12,7 +12,7 @@ const options = {
   port: { type: 'string', default: '7010' },
 };
 const { apply, threads, port: number } = parseArgs({ options }).values;
-const policies = { inline, pool: () => pool({ threads: Number(threads) }) };
+const policies = { inline, exclusive, pool: () => pool({ threads: Number(threads) }) };
 if (!Object.hasOwn(policies, apply))
   throw new Error(`--apply: ${Object.keys(policies).join(', ')}`);
 setApply(policies[apply]());

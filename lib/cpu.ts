@@ -9,6 +9,7 @@ if (!quiet.worker) {
   process.emitWarning('completion-port/cpu may change in any minor version', 'ExperimentalWarning');
 }
 
+export { exclusive } from './cpu/exclusive';
 export { applyWith, cpu, inline, setApply } from './cpu/policy';
 export { pool } from './cpu/pool';
 export { defineTasks } from './cpu/tasks';

@@ -91,9 +91,9 @@ test('each entry exports its own values, and no others', async () => {
   const together = ['Channel', 'all', 'each', 'parallelMap', 'race', 'scope', 'select'];
   expect(values(micro).sort()).toEqual([...threads, ...together].sort());
   const cpu = await import('../dist/cpu.js');
-  const policies = ['applyWith', 'inline', 'pool', 'setApply'];
+  const policies = ['applyWith', 'exclusive', 'inline', 'pool', 'setApply'];
   const node = await import('../dist/node.js');
-  expect(values(node).sort()).toEqual(['serve', 'shareListener']);
+  expect(values(node).sort()).toEqual(['listenOver', 'over', 'serve', 'shareListener']);
   expect(values(cpu).sort()).toEqual([...policies, 'cpu', 'defineTasks', 'transfer'].sort());
 });
 

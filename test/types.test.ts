@@ -94,6 +94,7 @@ const right: Record<string, string> = {
     const applied: number = await threads.apply(sumn, [5], { signal });
     const policy: cpus.Policy = { apply: (task, args) => [task.name, task.module, args.length] };
     cpus.setApply(policy);
+    cpus.setApply(cpus.exclusive());
     const module: string = sumn.module;
     const moved: Uint8Array = cpus.transfer(new Uint8Array(5), []);
     void [direct, two, text, bytes, applied, module, moved];`,

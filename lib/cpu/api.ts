@@ -46,7 +46,7 @@ export interface CpuOptions extends AwaitOptions {
 export interface Cpu {
   /**
    * Runs a task under the current policy (`applyWith`, else `setApply`, else in place). The arguments
-   * are those of the time of the call. Rejects with what the task throws. Throws `ERR_INVALID_ARG_TYPE`
+   * are those of the time of the call; a policy that runs it in place gives it the objects themselves. Rejects with what the task throws. Throws `ERR_INVALID_ARG_TYPE`
    * for a function that is no task, and a `DataCloneError` that names the task where the policy is
    * another thread and an argument cannot be cloned.
    */

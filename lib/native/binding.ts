@@ -369,6 +369,17 @@ export interface NativeSeat {
   leave(): void;
 }
 
+/** The calling thread's part in the line of native/port/turns.h. Tickets are u32, each unlike those in use. */
+export interface NativeTurns {
+  /** Asks for a turn. True: it is there at once; else `granted` is called with the ticket, unless that is given back first, perhaps at that moment. */
+  ask(ticket: number): boolean;
+  /** Gives a turn, or a place in the line, back. */
+  leave(ticket: number): void;
+  /** Keeps the event loop alive; it does not at the beginning. */
+  ref(): void;
+  unref(): void;
+}
+
 export interface Binding {
   /** Linux alone. Finds a listener by its number, or makes one; throws with `errno`. */
   readonly Listener?: new (which: number | NativeListenerRequest) => NativeListener;
@@ -391,6 +402,9 @@ export interface Binding {
   attachPort(portId: number): NativeThread;
   /** CPUs available to the process (sched_getaffinity). */
   availableParallelism(): number;
+
+  /** Turns that one thread of the process has at a time. At most one object a thread, which ends with it: what it has goes to the others. `granted` is called on the event loop, and throws nothing. */
+  turns(granted: (ticket: number) => void): NativeTurns;
 
   /** Binds the calling thread to a CPU. 0 or a negative errno. */
   pinThread(cpu: number): number;

@@ -21,6 +21,7 @@
 #include "addon/native_lane.h"
 #include "addon/stage_binding.h"
 #include "addon/submission.h"
+#include "addon/turn_binding.h"
 #include "driver/capabilities.h"
 #include "driver/driver.h"
 
@@ -126,6 +127,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
               Napi::Function::New(env, [](const Napi::CallbackInfo& call) -> Napi::Value {
                 return Napi::Number::New(call.Env(), available_parallelism());
               }));
+  exports.Set("turns", Napi::Function::New(env, make_turns, "turns"));
   export_stages(env, exports);
 #if defined(__linux__)
   export_listeners(env, exports);

@@ -5,7 +5,7 @@ import type * as api from '../../dist/cpu.js';
 
 const require = createRequire(import.meta.url);
 /** Modules as Node.js itself loads them: threads look for what these URLs name. */
-export const { applyWith, cpu, defineTasks, inline, pool, setApply, transfer } =
+export const { applyWith, cpu, defineTasks, exclusive, inline, pool, setApply, transfer } =
   require('../../dist/cpu.js') as typeof api;
 
 /* eslint-disable-next-line @typescript-eslint/no-explicit-any */

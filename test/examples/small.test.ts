@@ -76,19 +76,22 @@ describeDrivers('small examples', (driver) => {
     expect({ code, stdout }).toEqual({ code: 0, stdout: readFileSync(text, 'utf8').repeat(2) });
   });
 
-  test.each(['inline', 'pool'])('sums for many clients, computed by %s', async (apply) => {
-    const port = await serve('sum-server', driver, ['--port', '0', '--apply', apply]);
-    const options = ['--port', String(port), '--n', '25000', '--seconds', '0.3'];
-    const { code, stdout, stderr } = await run('sum-client', driver, ['8', ...options]);
-    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    expect(stdout).toMatch(/^[1-9]\d* answers, /);
-    const answers: string[] = [];
-    for (const text of ['10', '100\n', 'x\n', '123456789\n', '']) {
-      answers.push((await exchange(port, Buffer.from(text))).toString());
-    }
-    const no = 'a number, please';
-    expect(answers).toEqual(['55', '5050', no, no, no]);
-  });
+  test.each(['inline', 'exclusive', 'pool'])(
+    'sums for many clients, computed by %s',
+    async (apply) => {
+      const port = await serve('sum-server', driver, ['--port', '0', '--apply', apply]);
+      const options = ['--port', String(port), '--n', '25000', '--seconds', '0.3'];
+      const { code, stdout, stderr } = await run('sum-client', driver, ['8', ...options]);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      expect(stdout).toMatch(/^[1-9]\d* answers, /);
+      const answers: string[] = [];
+      for (const text of ['10', '100\n', 'x\n', '123456789\n', '']) {
+        answers.push((await exchange(port, Buffer.from(text))).toString());
+      }
+      const no = 'a number, please';
+      expect(answers).toEqual(['55', '5050', no, no, no]);
+    },
+  );
 
   test('ingest', async () => {
     const port = await serve('ingest', driver, ['0']);

@@ -19,10 +19,11 @@ const warm = (run) => Promise.all(Array.from({ length: 4 * threads }, () => run(
 
 async function startOurs() {
   const { CompletionPort } = await import('completion-port');
-  const { cpu, inline, pool, setApply } = await import('completion-port/cpu');
+  const { cpu, exclusive, inline, pool, setApply } = await import('completion-port/cpu');
   const { each, spawn } = await import('completion-port/micro');
   const { sumn } = await import('./sum-tasks.mjs');
-  setApply(apply === 'pool' ? pool({ threads }) : inline());
+  const policies = { exclusive, inline, pool: () => pool({ threads }) };
+  setApply(policies[apply]());
   await warm((n) => cpu(sumn, n));
   const port = new CompletionPort();
   const listener = await port.listen({ host: '127.0.0.1', port: 0 });
