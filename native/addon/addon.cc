@@ -19,6 +19,7 @@
 #include "addon/stage_binding.h"
 #include "addon/submission.h"
 #include "driver/capabilities.h"
+#include "driver/choose.h"
 #include "driver/driver.h"
 
 namespace cp::addon {

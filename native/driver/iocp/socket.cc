@@ -1,13 +1,13 @@
-#include "driver/iocp/windows_socket.h"
+#include "driver/iocp/socket.h"
 
 #include <mstcpip.h>
 
 #include <cstring>
 
 #include "driver/errno.h"
-#include "driver/iocp/windows_error.h"
+#include "driver/windows/error.h"
 
-namespace cp::driver {
+namespace cp::driver::iocp {
 
 static_assert(sizeof(SocketAddress::bytes) >= sizeof(sockaddr_in6));
 
@@ -170,4 +170,4 @@ int family_of(SOCKET socket) {
   return socket_address(socket, false, local) == 0 ? family_of(local) : AF_INET;
 }
 
-}  // namespace cp::driver
+}  // namespace cp::driver::iocp
