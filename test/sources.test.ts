@@ -29,7 +29,7 @@ test('CMakeLists.txt compiles every file of native/ once', () => {
 
 /** Errors are Linux’s numbers everywhere; the names of Windows’ <cerrno> have others. */
 test('what is built for Windows has the names of errors from driver/errno.h', () => {
-  const linux = /linux_|\/epoll\/|\/uring\//;
+  const linux = /\/linux(\/|_)|\/epoll\/|\/uring\//;
   const wrong = filesOnDisk().filter((file) => {
     const text = readFileSync(`${root}/${file}`, 'utf8').replace(/\/\/.*$/gm, '');
     const names = /-E[A-Z0-9]{3,}\b|case E[A-Z0-9]{3,}:/.test(text);
@@ -70,4 +70,19 @@ function kindsOfJavaScript(): KindRow[] {
 test('the tables of kinds in C++ and TypeScript are equal', () => {
   const none: KindRow = { name: 'None', number: 0, handle: undefined, begins: false };
   expect(nativeKinds()).toEqual([none, ...kindsOfJavaScript()]);
+});
+
+/** The bodies of the switches in a source that is laid out by clang-format. */
+function switches(text: string): string[] {
+  return [...text.matchAll(/^( *)switch \([^]*?\n\1\}/gm)].map(([body]) => body);
+}
+
+/** The compiler then says which are missing (-Werror=switch): none silently becomes another. */
+test('no switch over kinds or opcodes has a default', () => {
+  const wrong = filesOnDisk().filter((file) =>
+    switches(readFileSync(`${root}/${file}`, 'utf8')).some(
+      (body) => /\b(PacketKind|Opcode|Flow|Command)::/.test(body) && /\bdefault:/.test(body),
+    ),
+  );
+  expect(wrong).toEqual([]);
 });

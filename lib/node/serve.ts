@@ -20,7 +20,7 @@ import { mayUseNet } from '../support/permission';
 import * as validate from '../support/validate';
 import type * as api from './api';
 
-/** In the order of native/driver/linux_acceptor.h. */
+/** In the order of native/driver/linux/acceptor.h. */
 const policies = ['least-connections', 'lifo', 'round-robin'] as const;
 
 /** Connections that a server is given before its event loop goes on. */

@@ -23,6 +23,7 @@
 #include "addon/submission.h"
 #include "addon/turn_binding.h"
 #include "driver/capabilities.h"
+#include "driver/choose.h"
 #include "driver/driver.h"
 
 namespace cp::addon {

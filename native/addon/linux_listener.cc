@@ -10,8 +10,8 @@
 
 #include "addon/address.h"
 #include "addon/notifier.h"
-#include "driver/linux_acceptor.h"
-#include "driver/linux_socket.h"
+#include "driver/linux/acceptor.h"
+#include "driver/linux/socket.h"
 
 namespace cp::addon {
 namespace {

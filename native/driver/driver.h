@@ -1,12 +1,12 @@
 // The one interface between the port and the kernel. A Driver belongs to a port, a Lane to one
-// thread of it. Four implementations read alike: uring, epoll, iocp, sim.
+// thread of it. Three implementations read alike: each is a folder with a driver, a lane, and what
+// the lane does with each operation. choose.h says which of them a port gets.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
 
 #include "driver/operation.h"
 
@@ -193,22 +193,5 @@ Result receive_now(Descriptor socket, const Slice& into);
 Result size_of_file(Descriptor file);
 /// Of a file that is open: kOpenAppend, kOpenDirect; none where the system does not tell.
 std::uint32_t open_flags_of(Descriptor file);
-
-/// How the driver of the process came about (contract P3).
-struct Choice {
-  std::string name;    ///< "io_uring", "epoll", "iocp"
-  std::string reason;  ///< why not the first choice, "" when it is the first choice
-};
-
-/// What this process uses by default, found out once: io_uring where the kernel grants the ring and
-/// every operation needed, else epoll; COMPLETION_PORT_DRIVER overrides.
-/// `error` < 0: the ring's set-up failed for want of memory or descriptors, which is no reason to
-/// fall back but an error to report.
-Choice default_choice(Result& error);
-
-/// Makes a driver. `name` empty: the default. Null with `error` set when it can't be had here;
-/// `reason` says why. With `concurrency` 1 no thread is ever on an errand in another's lane.
-std::unique_ptr<Driver> make_driver(const std::string& name, std::uint32_t concurrency,
-                                    Result& error, std::string& reason);
 
 }  // namespace cp::driver

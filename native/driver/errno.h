@@ -28,6 +28,7 @@
 #undef EEXIST
 #undef EFAULT
 #undef EFBIG
+#undef EHOSTDOWN
 #undef EHOSTUNREACH
 #undef EINTR
 #undef EINVAL
@@ -45,6 +46,8 @@
 #undef ENODEV
 #undef ENOENT
 #undef ENOMEM
+#undef ENONET
+#undef ENOPROTOOPT
 #undef ENOSPC
 #undef ENOSYS
 #undef ENOTCONN
@@ -94,10 +97,12 @@
 #define ENOSYS 38
 #define ENOTEMPTY 39
 #define ELOOP 40
+#define ENONET 64
 #define EPROTO 71
 #define ENOTSOCK 88
 #define EDESTADDRREQ 89
 #define EMSGSIZE 90
+#define ENOPROTOOPT 92
 #define EPROTONOSUPPORT 93
 #define ENOTSUP 95
 #define EOPNOTSUPP 95
@@ -113,6 +118,7 @@
 #define ENOTCONN 107
 #define ETIMEDOUT 110
 #define ECONNREFUSED 111
+#define EHOSTDOWN 112
 #define EHOSTUNREACH 113
 #define EALREADY 114
 #define ECANCELED 125

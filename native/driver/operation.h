@@ -173,4 +173,11 @@ struct Completion {
   Buffer buffer;
 };
 
+inline Completion completion_of(Operation* operation, std::int64_t result) {
+  Completion completion;
+  completion.operation = operation;
+  completion.result = result;
+  return completion;
+}
+
 }  // namespace cp::driver

@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "driver/choose.h"
 #include "driver/errno.h"
 #include "port/idle_clock.h"
 #include "port/thread.h"

@@ -6,6 +6,7 @@
 #include <system_error>
 #include <utility>
 
+#include "driver/accept_errors.h"
 #include "driver/errno.h"
 #include "stage/cpus.h"
 
@@ -32,21 +33,9 @@ bool is_small(const Frame& frame, std::uint64_t size) {
 /// Milliseconds on the monotonic clock.
 double now() { return static_cast<double>(driver::now()) / 1e6; }
 
-/// accept(2): errors of the connection, or of the network, after which the next one may succeed.
-bool concerns_one_connection(std::int32_t error) {
-  switch (-error) {
-    case ECONNABORTED:
-    case ECONNRESET:
-    case EHOSTUNREACH:
-    case ENETDOWN:
-    case ENETUNREACH:
-    case EPERM:
-    case EPROTO:
-    case ETIMEDOUT:
-      return true;
-    default:
-      return false;
-  }
+/// Whether the next accept may succeed. EPERM: a firewall's rule, which names that peer.
+bool goes_on_after(std::int32_t error) {
+  return driver::concerns_one_connection(error) || error == -EPERM;
 }
 
 }  // namespace
@@ -165,7 +154,7 @@ void FramesThread::on_listener(const PacketSlot& packet) {
   }
   if (kind != PacketKind::kAccept) return;
   if (packet.error == 0 && packet.accepted != 0) on_accept(packet);
-  if (concerns_one_connection(packet.error) && (packet.flags & kPacketMore) == 0) {
+  if (goes_on_after(packet.error) && (packet.flags & kPacketMore) == 0) {
     accept_on(packet.handle);
   }
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "driver/choose.h"
 #include "driver/driver.h"
 
 #ifdef __linux__

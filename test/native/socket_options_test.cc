@@ -7,7 +7,7 @@
 
 #include <cerrno>
 
-#include "driver/linux_socket.h"
+#include "driver/linux/socket.h"
 
 namespace {
 

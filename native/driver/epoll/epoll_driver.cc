@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "driver/epoll/epoll_lane.h"
-#include "driver/linux_driver.h"
+#include "driver/linux/linux_driver.h"
 
 namespace cp::driver {
 namespace {
@@ -13,7 +13,7 @@ class EpollDriver final : public LinuxDriver {
   const char* name() const override { return "epoll"; }
 
   std::unique_ptr<Lane> make_lane(BufferSource& buffers, Result& error) override {
-    return EpollLane::make(pool(), direct_pool_, buffers, error);
+    return epoll::EpollLane::make(pool(), direct_pool_, buffers, error);
   }
 
  private:

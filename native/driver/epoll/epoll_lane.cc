@@ -12,7 +12,7 @@
 #include <cerrno>
 #include <utility>
 
-namespace cp::driver {
+namespace cp::driver::epoll {
 namespace {
 
 constexpr std::size_t kEventsAtOnce = 256;
@@ -57,18 +57,18 @@ std::unique_ptr<EpollLane> EpollLane::make(BlockingPool& pool, BlockingPool& dir
 
 EpollLane::EpollLane(int epoll, int wake, int timer, BlockingPool& pool, BlockingPool& direct_pool,
                      BufferSource& buffers)
-    : epoll_(epoll),
-      wake_(wake),
-      timer_(timer),
-      pool_(pool),
+    : pool_(pool),
       direct_pool_(direct_pool),
       buffers_(buffers),
-      readiness_(epoll, calls_) {}
+      epoll_(epoll),
+      wake_(wake),
+      timer_(timer),
+      readiness_(epoll, calls_),
+      from_pool_(*this) {}
 
 EpollLane::~EpollLane() {
   assert(in_flight_ == 0 && stash_begin_ == stash_end_);
-  // A thread of the pool may still be about to leave `completed`.
-  { std::lock_guard<std::mutex> lock(pool_mutex_); }
+  from_pool_.wait_for_pool();
   ::close(timer_);
   ::close(wake_);
   ::close(epoll_);
@@ -85,14 +85,9 @@ void EpollLane::cancel(Operation* operation) {
     case kRunnable:
       runnable_.remove(operation);
       break;
-    case kWaiting: {
-      const bool connecting = operation->code == Opcode::kConnect;
-      const bool out = connecting || operation->code == Opcode::kSend ||
-                       operation->code == Opcode::kSendFile || operation->code == Opcode::kWrite;
-      const Descriptor fd = connecting ? operation->lane_descriptor : operation->descriptor;
-      readiness_.abandon(operation, static_cast<int>(fd), out ? Direction::kOut : Direction::kIn);
+    case kWaiting:
+      stop_waiting(operation);
       break;
-    }
     case kOnPool:
       if (!pool_for(*operation).cancel(operation)) {
         operation->lane_state = kLeavingPool;
@@ -105,13 +100,13 @@ void EpollLane::cancel(Operation* operation) {
       return;
   }
   if (operation->code == Opcode::kConnect) drop_connection(operation);
-  finish_later(operation, -ECANCELED);
+  finish(operation, -ECANCELED);
 }
 
 /// The descriptor tells of edges that nobody has fetched, of a wake-up and of the timer.
 bool EpollLane::pending() const {
-  if (!runnable_.empty() || !finished_.empty() || stash_begin_ != stash_end_) return true;
-  if (has_pool_results_.load(std::memory_order_acquire)) return true;
+  if (!runnable_.empty() || !ready_.empty() || stash_begin_ != stash_end_) return true;
+  if (!from_pool_.empty()) return true;
   pollfd epoll = {epoll_, POLLIN, 0};
   return ::poll(&epoll, 1, 0) > 0;
 }
@@ -121,7 +116,7 @@ std::size_t EpollLane::reap(std::span<Completion> out) {
   Batch batch{out};
   // Before starting anything, so that a few busy descriptors can't keep the others' events waiting.
   // Where there is work already, seldom is enough.
-  const bool work = !runnable_.empty() || !finished_.empty();
+  const bool work = !runnable_.empty() || !ready_.empty();
   if (harvested_ || (work && ++reaps_since_harvest_ < kReapsPerHarvest)) {
     harvested_ = false;
   } else {
@@ -203,52 +198,24 @@ void EpollLane::clear_notifier() {
   harvested_ = true;
 }
 
-/// Everything under the lock, the wake as well: once the owner has taken the result, it may destroy
-/// the lane, and the destructor's lock waits for this one.
-void EpollLane::completed(Operation* operation, Result result) {
-  std::lock_guard<std::mutex> lock(pool_mutex_);
-  pool_results_.push_back({operation, result});
-  if (pool_results_.size() > 1) return;
-  has_pool_results_.store(true, std::memory_order_release);
-  wake();
-}
-
-void EpollLane::take_pool_results() {
-  if (!has_pool_results_.load(std::memory_order_acquire)) return;
-  std::vector<Finished> results;
-  {
-    std::lock_guard<std::mutex> lock(pool_mutex_);
-    results.swap(pool_results_);
-    has_pool_results_.store(false, std::memory_order_relaxed);
-  }
-  for (const Finished& it : results) {
-    if (it.operation->code == Opcode::kSendFile) {
-      sent_by_pool(it.operation, it.result);
-    } else {
-      finish_later(it.operation, it.result);
-    }
-  }
+void EpollLane::fetch_from_pool() {
+  from_pool_.fetch([this](Operation* operation, Result result) {
+    if (operation->code == Opcode::kSendFile) return sent_by_pool(operation, result);
+    finish(operation, result);
+  });
 }
 
 /// The stash goes first: it may hold packets of a multishot that was cancelled since.
 void EpollLane::collect(Batch& out) {
   take_stash(out);
-  take_pool_results();
-  take_finished(out);
-  while (!runnable_.empty() && !out.full()) attempt(runnable_.pop_front(), out);
-  take_finished(out);
+  fetch_from_pool();
+  take_ready(out);
+  while (!runnable_.empty() && !out.full()) start(runnable_.pop_front(), out);
+  take_ready(out);
 }
 
 void EpollLane::take_stash(Batch& out) {
   while (stash_begin_ != stash_end_ && !out.full()) out.push(stash_[stash_begin_++]);
-}
-
-void EpollLane::take_finished(Batch& out) {
-  while (!finished_.empty() && !out.full()) {
-    const Finished it = finished_.front();
-    finished_.pop_front();
-    finish(it.operation, it.result, out);
-  }
 }
 
 /// Starts what is queued where nobody takes completions.
@@ -285,4 +252,4 @@ void EpollLane::event(std::uint32_t events, std::uint64_t data) {
   if (woken.out != nullptr) make_runnable(woken.out);
 }
 
-}  // namespace cp::driver
+}  // namespace cp::driver::epoll

@@ -1,6 +1,6 @@
-// How a lane on epoll tries each operation. An attempt ends in one of four ways: finished, waiting
-// for readiness, on the blocking pool, or runnable again (a multishot whose turn is over).
-
+// How a lane on epoll begins each operation, and tries it again. An attempt ends in one of four
+// ways: finished, waiting for readiness, on the blocking pool, or runnable again (a multishot whose
+// turn is over).
 #include <limits.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -11,12 +11,14 @@
 #include <cassert>
 #include <cerrno>
 
+#include "driver/accept_errors.h"
 #include "driver/blocking/blocking_calls.h"
 #include "driver/epoll/epoll_lane.h"
-#include "driver/linux_send_file.h"
-#include "driver/linux_socket.h"
+#include "driver/linux/send_file.h"
+#include "driver/linux/socket.h"
+#include "driver/receive_once.h"
 
-namespace cp::driver {
+namespace cp::driver::epoll {
 namespace {
 
 /// Completions of one multishot in a row, before the others get their turn.
@@ -34,30 +36,6 @@ Result retried(CallCount& calls, Call call) {
   }
 }
 
-/// What accept(2) says to treat like EAGAIN: the trouble was that one connection's.
-bool concerns_one_connection(Result error) {
-  switch (-error) {
-    case ECONNABORTED:
-    case EPROTO:
-    case ENOPROTOOPT:
-    case ENETDOWN:
-    case ENETUNREACH:
-    case EHOSTDOWN:
-    case EHOSTUNREACH:
-    case ENONET:
-      return true;
-    default:
-      return false;
-  }
-}
-
-Completion completion_of(Operation* operation, Result result) {
-  Completion completion;
-  completion.operation = operation;
-  completion.result = result;
-  return completion;
-}
-
 struct iovec* slices(const Operation* operation) {
   return reinterpret_cast<struct iovec*>(operation->slices);
 }
@@ -66,9 +44,42 @@ std::size_t slice_count(const Operation* operation) {
   return std::min<std::size_t>(operation->slice_count, IOV_MAX);
 }
 
+/// Which readiness the operation waits for.
+Direction direction_of(const Operation& operation) {
+  switch (operation.code) {
+    case Opcode::kConnect:
+    case Opcode::kSend:
+    case Opcode::kSendFile:
+    case Opcode::kWrite:
+      return Direction::kOut;
+    case Opcode::kAccept:
+    case Opcode::kReceive:
+    case Opcode::kRead:
+    case Opcode::kShutdown:
+    case Opcode::kClose:
+    case Opcode::kOpen:
+    case Opcode::kSync:
+    case Opcode::kDataSync:
+    case Opcode::kTruncate:
+    case Opcode::kAllocate:
+    case Opcode::kSetMode:
+    case Opcode::kSetOwner:
+    case Opcode::kSetTimes:
+    case Opcode::kStat:
+      break;
+  }
+  return Direction::kIn;
+}
+
+/// What it waits for the readiness of.
+int awaited_fd(const Operation& operation) {
+  const bool connecting = operation.code == Opcode::kConnect;
+  return static_cast<int>(connecting ? operation.lane_descriptor : operation.descriptor);
+}
+
 }  // namespace
 
-void EpollLane::attempt(Operation* operation, Batch& out) {
+void EpollLane::start(Operation* operation, Batch& out) {
   switch (operation->code) {
     case Opcode::kAccept:
       return accept(operation, out);
@@ -80,11 +91,8 @@ void EpollLane::attempt(Operation* operation, Batch& out) {
       return send(operation, out);
     case Opcode::kSendFile:
       return send_file(operation, out);
-    case Opcode::kShutdown: {
-      const int how = static_cast<int>(operation->flags);
-      const auto call = [&] { return ::shutdown(fd_of(operation), how); };
-      return finish(operation, retried(calls_, call), out);
-    }
+    case Opcode::kShutdown:
+      return shut_down(operation, out);
     case Opcode::kClose:
       // Closing a file can wait for a disk or a server; a socket or pipe has none.
       if (operation->stream || operation->pollable) return close_now(operation, out);
@@ -105,26 +113,6 @@ void EpollLane::attempt(Operation* operation, Batch& out) {
     case Opcode::kStat:
       return hand_to_pool(operation);
   }
-}
-
-/// A small read of what is in the page cache costs less than handing it to another thread
-/// (RWF_NOWAIT, preadv2(2), 4.14). Large ones are better copied by the pool, beside this thread.
-/// A short result may mean that the rest is not cached; the pool then tells whether it is the end.
-/// With O_DIRECT nothing is cached, and the flag does not help: the call waits for the device.
-bool EpollLane::read_cached(Operation* operation, Batch& out) {
-  constexpr std::size_t kSmall = 64 * 1024;
-  if (operation->code != Opcode::kRead || operation->stream) return false;
-  if (operation->flags & kOpenDirect) return false;
-  std::size_t wanted = 0;
-  for (std::size_t i = 0; i < slice_count(operation); ++i) wanted += operation->slices[i].length;
-  if (wanted > kSmall) return false;
-  calls_.add();
-  const ssize_t got =
-      ::preadv2(fd_of(operation), slices(operation), static_cast<int>(slice_count(operation)),
-                static_cast<off_t>(operation->offset), RWF_NOWAIT);
-  if (got < 0 || static_cast<std::size_t>(got) < wanted) return false;
-  finish(operation, got, out);
-  return true;
 }
 
 void EpollLane::accept(Operation* operation, Batch& out) {
@@ -204,15 +192,18 @@ void EpollLane::receive(Operation* operation, Batch& out) {
   const bool multishot = operation->multishot && operation->slice_count == 0;
   for (int turn = 0; turn < kTurn && !out.full(); ++turn) {
     Completion completion = completion_of(operation, 0);
-    std::uint64_t asked = 0;
-    const Result received = receive_once(operation, completion, asked);
+    std::size_t asked = 0;
+    const Result received = receive_once(buffers_, *operation, completion, [&](const Slice& into) {
+      asked = into.length;
+      return retried(calls_, [&] { return ::recv(fd, into.base, asked, MSG_DONTWAIT); });
+    });
     if (received == -EAGAIN) {
       readiness_.exhausted(fd, id, Direction::kIn);
       return wait_ready(operation, Direction::kIn);
     }
     if (received <= 0) return finish(operation, received, out);
 
-    const bool filled = static_cast<std::uint64_t>(received) == asked;
+    const bool filled = static_cast<std::size_t>(received) == asked;
     const bool emptied = !filled && readiness_.read_short(fd, id);
     completion.result = received;
     completion.more = multishot;
@@ -226,27 +217,6 @@ void EpollLane::receive(Operation* operation, Batch& out) {
     if (emptied) return wait_ready(operation, Direction::kIn);
   }
   make_runnable(operation);
-}
-
-/// A buffer is held only while bytes are put into it (contract M3).
-Result EpollLane::receive_once(const Operation* operation, Completion& completion,
-                               std::uint64_t& asked) {
-  const bool provided = operation->slice_count == 0;
-  Slice target;
-  if (!provided) {
-    target = operation->slices[0];
-  } else {
-    if (!buffers_.take(completion.buffer)) return -ENOBUFS;
-    target = {completion.buffer.data, completion.buffer.size};
-  }
-  asked = target.length;
-  const Result received = retried(
-      calls_, [&] { return ::recv(fd_of(operation), target.base, target.length, MSG_DONTWAIT); });
-  if (received <= 0 && provided) {
-    buffers_.give_back(completion.buffer);
-    completion.buffer = {};
-  }
-  return received;
 }
 
 /// A short send is reported as such. It does not count as a full socket: an error may have cut it
@@ -270,6 +240,13 @@ void EpollLane::send(Operation* operation, Batch& out) {
   readiness_.exhausted(fd, operation->descriptor_id, Direction::kOut);
   wait_ready(operation, Direction::kOut);
 }
+
+void EpollLane::shut_down(Operation* operation, Batch& out) {
+  const int how = static_cast<int>(operation->flags);
+  finish(operation, retried(calls_, [&] { return ::shutdown(fd_of(operation), how); }), out);
+}
+
+// ---- files to sockets -------------------------------------------------------------------------
 
 /// A part at a time, and what may have to wait for a disk is the pool's. While a thread of the pool
 /// is at it the socket counts as exhausted, so that an edge that comes meanwhile is remembered.
@@ -297,13 +274,35 @@ void EpollLane::sent_by_pool(Operation* operation, Result result) {
   const std::uint64_t id = operation->descriptor_id;
   if (result != kNotWritable) {
     readiness_.replenished(fd, id, Direction::kOut);
-    return finish_later(operation, result);
+    return finish(operation, result);
   }
-  if (operation->lane_state == kLeavingPool) return finish_later(operation, -ECANCELED);
+  if (operation->lane_state == kLeavingPool) return finish(operation, -ECANCELED);
   if (!readiness_.in_set(fd, id) || readiness_.must_wait(fd, id, Direction::kOut)) {
     return wait_ready(operation, Direction::kOut);
   }
   make_runnable(operation);
+}
+
+// ---- files and pipes --------------------------------------------------------------------------
+
+/// A small read of what is in the page cache costs less than handing it to another thread
+/// (RWF_NOWAIT, preadv2(2), 4.14). Large ones are better copied by the pool, beside this thread.
+/// A short result may mean that the rest is not cached; the pool then tells whether it is the end.
+/// With O_DIRECT nothing is cached, and the flag does not help: the call waits for the device.
+bool EpollLane::read_cached(Operation* operation, Batch& out) {
+  constexpr std::size_t kSmall = 64 * 1024;
+  if (operation->code != Opcode::kRead || operation->stream) return false;
+  if (operation->flags & kOpenDirect) return false;
+  std::size_t wanted = 0;
+  for (std::size_t i = 0; i < slice_count(operation); ++i) wanted += operation->slices[i].length;
+  if (wanted > kSmall) return false;
+  calls_.add();
+  const ssize_t got =
+      ::preadv2(fd_of(operation), slices(operation), static_cast<int>(slice_count(operation)),
+                static_cast<off_t>(operation->offset), RWF_NOWAIT);
+  if (got < 0 || static_cast<std::size_t>(got) < wanted) return false;
+  finish(operation, got, out);
+  return true;
 }
 
 /// Reads and writes of pipes, FIFOs and terminals. A FIFO that never had a writer reads as if at
@@ -314,7 +313,7 @@ void EpollLane::transfer(Operation* operation, Batch& out) {
   const int fd = fd_of(operation);
   const std::uint64_t id = operation->descriptor_id;
   const bool reading = operation->code == Opcode::kRead;
-  const Direction direction = reading ? Direction::kIn : Direction::kOut;
+  const Direction direction = direction_of(*operation);
   const bool unknown = reading && !readiness_.in_set(fd, id);
   if (unknown || readiness_.must_wait(fd, id, direction)) return wait_ready(operation, direction);
 
@@ -336,14 +335,15 @@ void EpollLane::close_now(Operation* operation, Batch& out) {
   finish(operation, closed ? 0 : -errno, out);
 }
 
+// ---- where an operation is --------------------------------------------------------------------
+
 void EpollLane::make_runnable(Operation* operation) {
   operation->lane_state = kRunnable;
   runnable_.push_back(operation);
 }
 
 void EpollLane::wait_ready(Operation* operation, Direction direction) {
-  const bool connecting = operation->code == Opcode::kConnect;
-  const int fd = static_cast<int>(connecting ? operation->lane_descriptor : operation->descriptor);
+  const int fd = awaited_fd(*operation);
   // Entering the set reports at once what is ready already.
   if (!readiness_.in_set(fd, operation->descriptor_id)) quiet_ = false;
   const Result result = readiness_.await(operation, fd, direction);
@@ -353,13 +353,17 @@ void EpollLane::wait_ready(Operation* operation, Direction direction) {
   }
   // A stream that epoll does not support has to be waited for by trying.
   if (result == -EPERM && operation->stream) return hand_to_pool(operation);
-  if (connecting) drop_connection(operation);
-  finish_later(operation, result);
+  if (operation->code == Opcode::kConnect) drop_connection(operation);
+  finish(operation, result);
+}
+
+void EpollLane::stop_waiting(Operation* operation) {
+  readiness_.abandon(operation, awaited_fd(*operation), direction_of(*operation));
 }
 
 void EpollLane::hand_to_pool(Operation* operation) {
   operation->lane_state = kOnPool;
-  pool_for(*operation).submit(operation, *this);
+  pool_for(*operation).submit(operation, from_pool_);
 }
 
 void EpollLane::finish(Operation* operation, Result result, Batch& out) {
@@ -370,9 +374,9 @@ void EpollLane::finish(Operation* operation, Result result, Batch& out) {
 }
 
 /// Where a completion can't be handed out.
-void EpollLane::finish_later(Operation* operation, Result result) {
+void EpollLane::finish(Operation* operation, Result result) {
   operation->lane_state = kDone;
-  finished_.push_back({operation, result});
+  ready_.push(completion_of(operation, result));
 }
 
-}  // namespace cp::driver
+}  // namespace cp::driver::epoll

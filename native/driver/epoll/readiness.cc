@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <utility>
 
-namespace cp::driver {
+namespace cp::driver::epoll {
 namespace {
 
 /// Events in a row that no operation here was waiting for, before the descriptor is taken to have
@@ -137,4 +137,4 @@ Readiness::Woken Readiness::event(std::uint32_t events, std::uint64_t data) {
   return woken;
 }
 
-}  // namespace cp::driver
+}  // namespace cp::driver::epoll

@@ -1,23 +1,13 @@
 // What a lane knows of its descriptors' readiness, and the epoll set it knows it from.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <vector>
 
+#include "driver/call_count.h"
 #include "driver/driver.h"
 
-namespace cp::driver {
-
-/// System calls of a lane: counted by the owner, read by any thread.
-class CallCount {
- public:
-  void add() { count_.store(value() + 1, std::memory_order_relaxed); }
-  std::uint64_t value() const { return count_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<std::uint64_t> count_{0};
-};
+namespace cp::driver::epoll {
 
 enum class Direction : std::uint8_t { kIn, kOut };
 
@@ -91,4 +81,4 @@ class Readiness {
   std::vector<Entry> entries_;
 };
 
-}  // namespace cp::driver
+}  // namespace cp::driver::epoll

@@ -5,34 +5,36 @@
 #include "driver/blocking/blocking_pool.h"
 #include "driver/errno.h"
 #include "driver/iocp/iocp_lane.h"
-#include "driver/iocp/windows_error.h"
-#include "driver/iocp/windows_file.h"
-#include "driver/iocp/windows_socket.h"
+#include "driver/iocp/socket.h"
+#include "driver/windows/error.h"
+#include "driver/windows/file.h"
 
 namespace cp::driver {
 namespace {
 
 class IocpDriver final : public Driver {
  public:
-  explicit IocpDriver(KernelPort& port) : port_(port) {}
+  explicit IocpDriver(iocp::KernelPort& port) : port_(port) {}
 
   const char* name() const override { return "iocp"; }
 
   std::unique_ptr<Lane> make_lane(BufferSource& buffers, Result& error) override {
-    return IocpLane::make(port_, pool_, buffers, error);
+    return iocp::IocpLane::make(port_, pool_, buffers, error);
   }
 
   /// Everything is bound to the kernel port where it is made, since that can fail.
   Result associate(Descriptor) override { return 0; }
 
-  Result listen(const ListenOptions& options) override { return open_listener(port_, options); }
+  Result listen(const ListenOptions& options) override {
+    return iocp::open_listener(port_, options);
+  }
 
   Result set_option(Descriptor socket, SocketOption option, int value) override {
-    return set_socket_option(socket_of(socket), option, value);
+    return iocp::set_socket_option(iocp::socket_of(socket), option, value);
   }
 
   Result address(Descriptor socket, bool peer, SocketAddress& out) override {
-    return socket_address(socket_of(socket), peer, out);
+    return iocp::socket_address(iocp::socket_of(socket), peer, out);
   }
 
   /// A reset is told to every call that follows it.
@@ -40,7 +42,7 @@ class IocpDriver final : public Driver {
 
   std::int64_t acknowledged(Descriptor) override { return -1; }
 
-  void shut_down(Descriptor socket) override { ::shutdown(socket_of(socket), SD_BOTH); }
+  void shut_down(Descriptor socket) override { ::shutdown(iocp::socket_of(socket), SD_BOTH); }
 
   void discard(Descriptor descriptor) override { close_anything(descriptor); }
 
@@ -68,7 +70,7 @@ class IocpDriver final : public Driver {
   }
 
  private:
-  KernelPort& port_;
+  iocp::KernelPort& port_;
   BlockingPool pool_;
 };
 
@@ -97,9 +99,9 @@ std::uint32_t open_flags_of(Descriptor) { return 0; }
 
 std::unique_ptr<Driver> make_iocp_driver(Result& error, std::string& reason) {
   reason.clear();
-  error = start_winsock();
+  error = iocp::start_winsock();
   if (error < 0) return nullptr;
-  KernelPort* port = KernelPort::instance(error);
+  iocp::KernelPort* port = iocp::KernelPort::instance(error);
   if (port == nullptr) return nullptr;
   return std::make_unique<IocpDriver>(*port);
 }

@@ -5,22 +5,22 @@
 // iocp_operations.cc how each operation begins and what its packet means.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "driver/blocking/blocking_pool.h"
+#include "driver/blocking/pool_inbox.h"
+#include "driver/call_count.h"
 #include "driver/driver.h"
 #include "driver/iocp/kernel_port.h"
 #include "driver/iocp/pending.h"
 #include "driver/operation_list.h"
+#include "driver/ready_list.h"
 
-namespace cp::driver {
+namespace cp::driver::iocp {
 
-class IocpLane final : public Lane, private CompletionSink {
+class IocpLane final : public Lane {
  public:
   /// Null with `error` set when there are no handles or memory left.
   static std::unique_ptr<IocpLane> make(KernelPort& port, BlockingPool& pool, BufferSource& buffers,
@@ -30,10 +30,10 @@ class IocpLane final : public Lane, private CompletionSink {
   void submit(Operation* operation) override;
   void cancel(Operation* operation) override;
   std::size_t reap(std::span<Completion> out) override;
+  void wait(Deadline deadline) override;
   void begin_errand() override { errand_ = true; }
   void end_errand() override { errand_ = false; }
   bool pending() const override { return something_to_do() || port_.has_arrivals(mailbox_); }
-  void wait(Deadline deadline) override;
   void wake() override { port_.wake(mailbox_); }
   /// Windows has no descriptor that a kernel port would make readable.
   int notifier() const override { return -1; }
@@ -42,11 +42,17 @@ class IocpLane final : public Lane, private CompletionSink {
   bool watch_notifier() override { return port_.watch(mailbox_); }
   void stop_watching() override { port_.end_watch(mailbox_); }
   bool refill() override { return buffers_.available(); }
-  std::uint64_t system_calls() const override { return calls_.load(std::memory_order_relaxed); }
+  std::uint64_t system_calls() const override { return calls_.value(); }
 
  private:
   /// Where an operation is, kept in its `lane_state`. `kDone`: its final completion is decided.
-  enum State : std::uint8_t { kRunnable, kPending, kOnPool, kDone };
+  enum State : std::uint8_t {
+    kRunnable,
+    kWithKernel,
+    kOnPool,
+    kLeavingPool,  ///< cancelled while it runs there
+    kDone
+  };
 
   /// What a multishot or single accept has with the kernel.
   struct Acceptor {
@@ -59,13 +65,11 @@ class IocpLane final : public Lane, private CompletionSink {
   };
 
   IocpLane(KernelPort& port, BlockingPool& pool, BufferSource& buffers)
-      : port_(port), pool_(pool), buffers_(buffers) {}
+      : port_(port), pool_(pool), buffers_(buffers), from_pool_(*this) {}
 
   // iocp_lane.cc
-  void completed(Operation* operation, Result result) override;
+  std::size_t take_ready(std::span<Completion> out) { return ready_.take(out, in_flight_); }
   void fetch_from_pool();
-  void take_over(Completion& opened);
-  std::size_t take_ready(std::span<Completion> out);
   bool something_to_do() const;
 
   // iocp_operations.cc
@@ -82,11 +86,11 @@ class IocpLane final : public Lane, private CompletionSink {
   Result begin_connect(Operation* operation, bool& done);
   void connected(Operation* operation, bool succeeded);
   void receive(Operation* operation);
-  Result receive_once(const Operation* operation, Completion& completion, std::uint64_t& asked);
   void wait_readable(Operation* operation);
   void received(Operation* operation, bool succeeded, DWORD bytes);
   void send(Operation* operation);
   void sent(Operation* operation, bool succeeded, DWORD bytes);
+  void shut_down(Operation* operation);
   void send_file(Operation* operation);
   void part_read(Operation* operation, bool succeeded, DWORD bytes);
   void part_sent(Operation* operation, bool succeeded, DWORD bytes);
@@ -95,32 +99,33 @@ class IocpLane final : public Lane, private CompletionSink {
   void transfer_slice(Operation* operation);
   void transferred(Operation* operation, bool succeeded, DWORD bytes);
   void close(Operation* operation);
+  Result take_over(Operation* operation, Descriptor opened);
   Pending& begin_pending(Operation* operation);
-  void pending(Operation* operation);
+  void give_to_kernel(Operation* operation);
+  void call_back(Operation* operation);
   Result failure_of(const Operation* operation) const;
   void make_runnable(Operation* operation);
   void hand_to_pool(Operation* operation);
   void finish(Operation* operation, Result result);
-  void count_call() { calls_.fetch_add(1, std::memory_order_relaxed); }
 
   KernelPort& port_;
   BlockingPool& pool_;
   BufferSource& buffers_;
+  CallCount calls_;
   Mailbox mailbox_;
 
   /// To be tried again: receives whose socket has something, multishots that took their turn.
   OperationList runnable_;
-  std::deque<Completion> ready_;
+  /// What completed at once, and what came from the blocking pool.
+  ReadyList ready_;
+  PoolInbox from_pool_;
+  std::size_t in_flight_ = 0;
+  /// Another thread than the owner is at work.
+  bool errand_ = false;
+
   std::vector<Arrival> arrivals_;
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
-  std::size_t in_flight_ = 0;
   std::size_t with_kernel_ = 0;  ///< packets that the kernel owes
-  bool errand_ = false;          ///< another thread than the owner is at work
-  std::atomic<std::uint64_t> calls_{0};
-
-  std::mutex pool_mutex_;  ///< guards what the pool's threads write
-  std::vector<Completion> from_pool_;
-  std::atomic<bool> has_from_pool_{false};
 };
 
-}  // namespace cp::driver
+}  // namespace cp::driver::iocp

@@ -1,18 +1,20 @@
 // How a lane on an I/O completion port begins each operation, and what its packet means. A call
 // ends in one of three ways: it succeeded at once, it is with the kernel, or it failed. Which of
-// them leave a packet differs: see `pending` and each caller.
+// them leave a packet differs: see `give_to_kernel` and each caller.
 #include <algorithm>
 #include <array>
 #include <cassert>
 #include <utility>
 
+#include "driver/accept_errors.h"
 #include "driver/errno.h"
 #include "driver/iocp/iocp_lane.h"
-#include "driver/iocp/windows_error.h"
-#include "driver/iocp/windows_file.h"
-#include "driver/iocp/windows_socket.h"
+#include "driver/iocp/socket.h"
+#include "driver/receive_once.h"
+#include "driver/windows/error.h"
+#include "driver/windows/file.h"
 
-namespace cp::driver {
+namespace cp::driver::iocp {
 namespace {
 
 /// Completions of one multishot in a row, before the others get their turn.
@@ -31,35 +33,13 @@ HANDLE handle_of(const Operation* operation) {
   return reinterpret_cast<HANDLE>(operation->descriptor);
 }
 
-SOCKET socket_of(const Operation* operation) { return driver::socket_of(operation->descriptor); }
+SOCKET socket_of(const Operation* operation) { return iocp::socket_of(operation->descriptor); }
 
 ULONG clipped(std::size_t length) { return static_cast<ULONG>(std::min(length, kMaxTransfer)); }
 
 void start_at(OVERLAPPED& overlapped, std::uint64_t offset) {
   overlapped.Offset = static_cast<DWORD>(offset);
   overlapped.OffsetHigh = static_cast<DWORD>(offset >> 32);
-}
-
-Completion completion_of(Operation* operation, Result result) {
-  Completion completion;
-  completion.operation = operation;
-  completion.result = result;
-  return completion;
-}
-
-/// accept(2) would not tell of these: the trouble was that one connection's.
-bool concerns_one_connection(Result error) {
-  switch (-error) {
-    case ECONNRESET:
-    case ECONNABORTED:
-    case ENOTCONN:
-    case EHOSTUNREACH:
-    case ENETUNREACH:
-    case ETIMEDOUT:
-      return true;
-    default:
-      return false;
-  }
 }
 
 /// For files Windows says "access denied" of a descriptor that was opened for the other direction.
@@ -107,11 +87,8 @@ void IocpLane::start(Operation* operation) {
       return send(operation);
     case Opcode::kSendFile:
       return send_file(operation);
-    case Opcode::kShutdown: {
-      count_call();
-      const int how = static_cast<int>(operation->flags);
-      return finish(operation, ::shutdown(socket_of(operation), how) == 0 ? 0 : last_error());
-    }
+    case Opcode::kShutdown:
+      return shut_down(operation);
     case Opcode::kClose:
       return close(operation);
     case Opcode::kRead:
@@ -150,9 +127,20 @@ void IocpLane::arrived(const Arrival& arrival) {
     case Opcode::kRead:
     case Opcode::kWrite:
       return transferred(operation, succeeded, arrival.bytes);
-    default:
-      assert(!"not an operation of the kernel's");
+    case Opcode::kShutdown:
+    case Opcode::kClose:
+    case Opcode::kOpen:
+    case Opcode::kSync:
+    case Opcode::kDataSync:
+    case Opcode::kTruncate:
+    case Opcode::kAllocate:
+    case Opcode::kSetMode:
+    case Opcode::kSetOwner:
+    case Opcode::kSetTimes:
+    case Opcode::kStat:
+      break;
   }
+  assert(!"not an operation of the kernel's");
 }
 
 // ---- accepting --------------------------------------------------------------------------------
@@ -165,7 +153,7 @@ void IocpLane::accept(Operation* operation) {
   for (std::size_t i = 0; i < wanted; ++i) {
     acceptor->accepts.push_back(std::make_unique<Accepting>());
   }
-  operation->lane_state = kPending;
+  operation->lane_state = kWithKernel;
   acceptors_.push_back(std::move(acceptor));
   accept_more(*acceptors_.back());
 }
@@ -173,12 +161,13 @@ void IocpLane::accept(Operation* operation) {
 /// Keeps as many with the kernel as there are to be. For want of sockets fewer will do; the
 /// operation fails when it has none left.
 void IocpLane::accept_more(Acceptor& acceptor) {
+  int turn = 0;
   for (std::size_t i = 0; i < acceptor.accepts.size() && !acceptor.ending; ++i) {
     Accepting& accepting = *acceptor.accepts[i];
     if (accepting.busy) continue;
     const Result begun = accept_one(acceptor, accepting);
     if (begun == 0) continue;
-    if (concerns_one_connection(begun)) {
+    if (concerns_one_connection(begun) && ++turn < kTurn) {
       --i;
       continue;
     }
@@ -200,7 +189,7 @@ Result IocpLane::accept_one(Acceptor& acceptor, Accepting& accepting) {
   accepting.pending.operation = acceptor.operation;
   constexpr DWORD kAddressRoom = sizeof accepting.addresses / 2;
   DWORD bytes = 0;
-  count_call();
+  calls_.add();
   const LPFN_ACCEPTEX begin = accept_ex(listener);
   const bool done =
       begin != nullptr && begin(listener, accepting.socket, accepting.addresses, 0, kAddressRoom,
@@ -240,7 +229,7 @@ void IocpLane::accepted(Accepting& accepting) {
   } else if (result == 0) {
     Completion completion = completion_of(operation, descriptor_of(socket));
     completion.more = true;
-    ready_.push_back(completion);
+    ready_.push(completion);
   } else if (!acceptor.ending && !concerns_one_connection(result)) {
     // The first reason counts; the others are called back.
     cancel_accept(operation);
@@ -257,7 +246,7 @@ void IocpLane::cancel_accept(Operation* operation) {
   acceptor.end = -ECANCELED;
   for (const auto& accepting : acceptor.accepts) {
     if (!accepting->busy) continue;
-    count_call();
+    calls_.add();
     ::CancelIoEx(handle_of(operation), &accepting->pending.overlapped);
   }
 }
@@ -288,7 +277,7 @@ void IocpLane::connect(Operation* operation) {
     return finish(operation, begun);
   }
   if (done && skips_on_success()) return connected(operation, true);
-  pending(operation);
+  give_to_kernel(operation);
 }
 
 Result IocpLane::begin_connect(Operation* operation, bool& done) {
@@ -301,7 +290,7 @@ Result IocpLane::begin_connect(Operation* operation, bool& done) {
   const auto* address = reinterpret_cast<const sockaddr*>(operation->address->bytes);
   const auto length = static_cast<int>(operation->address->length);
   OVERLAPPED* overlapped = &begin_pending(operation).overlapped;
-  count_call();
+  calls_.add();
   done = begin(socket, address, length, nullptr, 0, nullptr, overlapped);
   return done || ::WSAGetLastError() == WSA_IO_PENDING ? 0 : last_error();
 }
@@ -326,43 +315,26 @@ void IocpLane::receive(Operation* operation) {
   const bool multishot = operation->multishot && operation->slice_count == 0;
   for (int turn = 0; turn < kTurn; ++turn) {
     Completion completion = completion_of(operation, 0);
-    std::uint64_t asked = 0;
-    const Result got = receive_once(operation, completion, asked);
+    ULONG asked = 0;
+    const Result got = receive_once(buffers_, *operation, completion, [&](const Slice& into) {
+      asked = clipped(into.length);
+      calls_.add();
+      const int moved =
+          ::recv(socket_of(operation), static_cast<char*>(into.base), static_cast<int>(asked), 0);
+      return moved >= 0 ? Result{moved} : last_error();
+    });
     if (got == -EAGAIN) return wait_readable(operation);
     if (got <= 0) return finish(operation, got);
 
     completion.result = got;
     completion.more = multishot;
-    completion.more_data = static_cast<std::uint64_t>(got) == asked;
+    completion.more_data = static_cast<ULONG>(got) == asked;
     if (!multishot) operation->lane_state = kDone;
-    ready_.push_back(completion);
+    ready_.push(completion);
     if (!multishot) return;
     if (!completion.more_data) return wait_readable(operation);
   }
   make_runnable(operation);
-}
-
-/// A buffer is held only while bytes are put into it (contract M3).
-Result IocpLane::receive_once(const Operation* operation, Completion& completion,
-                              std::uint64_t& asked) {
-  const bool provided = operation->slice_count == 0;
-  Slice target;
-  if (!provided) {
-    target = operation->slices[0];
-  } else {
-    if (!buffers_.take(completion.buffer)) return -ENOBUFS;
-    target = {completion.buffer.data, completion.buffer.size};
-  }
-  asked = clipped(target.length);
-  count_call();
-  const int got =
-      ::recv(socket_of(operation), static_cast<char*>(target.base), static_cast<int>(asked), 0);
-  const Result result = got >= 0 ? got : last_error();
-  if (result <= 0 && provided) {
-    buffers_.give_back(completion.buffer);
-    completion.buffer = {};
-  }
-  return result;
 }
 
 /// Without memory of its own it asks for nothing: a receive of no bytes completes when there are
@@ -375,12 +347,12 @@ void IocpLane::wait_readable(Operation* operation) {
   DWORD bytes = 0;
   DWORD flags = 0;
   OVERLAPPED* overlapped = &begin_pending(operation).overlapped;
-  count_call();
+  calls_.add();
   const bool done =
       ::WSARecv(socket_of(operation), &buffer, 1, &bytes, &flags, overlapped, nullptr) == 0;
   if (!done && ::WSAGetLastError() != WSA_IO_PENDING) return finish(operation, last_error());
   if (done && skips_on_success()) return received(operation, true, bytes);
-  pending(operation);
+  give_to_kernel(operation);
 }
 
 void IocpLane::received(Operation* operation, bool succeeded, DWORD bytes) {
@@ -393,7 +365,7 @@ void IocpLane::received(Operation* operation, bool succeeded, DWORD bytes) {
   Completion completion = completion_of(operation, bytes);
   completion.more_data = bytes > 0 && bytes == clipped(operation->slices[0].length);
   operation->lane_state = kDone;
-  ready_.push_back(completion);
+  ready_.push(completion);
 }
 
 // ---- sending ----------------------------------------------------------------------------------
@@ -411,18 +383,26 @@ void IocpLane::send(Operation* operation) {
   }
   DWORD bytes = 0;
   OVERLAPPED* overlapped = &begin_pending(operation).overlapped;
-  count_call();
+  calls_.add();
   const bool done =
       ::WSASend(socket_of(operation), buffers.data(), count, &bytes, 0, overlapped, nullptr) == 0;
   if (!done && ::WSAGetLastError() != WSA_IO_PENDING) return finish(operation, last_error());
   if (done && skips_on_success()) return sent(operation, true, bytes);
-  pending(operation);
+  give_to_kernel(operation);
 }
 
 /// One that was cancelled may have sent a part.
 void IocpLane::sent(Operation* operation, bool succeeded, DWORD bytes) {
   finish(operation, succeeded || bytes > 0 ? bytes : failure_of(operation));
 }
+
+void IocpLane::shut_down(Operation* operation) {
+  calls_.add();
+  const int how = static_cast<int>(operation->flags);
+  finish(operation, ::shutdown(socket_of(operation), how) == 0 ? 0 : last_error());
+}
+
+// ---- files to sockets -------------------------------------------------------------------------
 
 /// A part is read, and then sent as any send is. TransmitFile would spare the copy, but does not
 /// tell how far it came when it is cancelled: another thread could not go on with the rest (rule
@@ -435,10 +415,10 @@ void IocpLane::send_file(Operation* operation) {
   if (state.part == nullptr) return finish(operation, -ENOMEM);
   start_at(state.overlapped, static_cast<std::uint64_t>(operation->offset));
   HANDLE file = reinterpret_cast<HANDLE>(operation->file);
-  count_call();
+  calls_.add();
   const bool done = ::ReadFile(file, state.part, length, nullptr, &state.overlapped);
   const DWORD error = done ? NO_ERROR : ::GetLastError();
-  if (leaves_packet(error)) return pending(operation);
+  if (leaves_packet(error)) return give_to_kernel(operation);
   finish_part(operation, error == ERROR_HANDLE_EOF
                              ? 0
                              : transfer_error(from_windows(error), Opcode::kSendFile));
@@ -461,12 +441,12 @@ void IocpLane::part_read(Operation* operation, bool succeeded, DWORD bytes) {
   state.sending = true;
   WSABUF buffer = {bytes, reinterpret_cast<char*>(state.part)};
   DWORD sent = 0;
-  count_call();
+  calls_.add();
   const bool done =
       ::WSASend(socket_of(operation), &buffer, 1, &sent, 0, &state.overlapped, nullptr) == 0;
   if (!done && ::WSAGetLastError() != WSA_IO_PENDING) return finish_part(operation, last_error());
   if (done && skips_on_success()) return part_sent(operation, true, sent);
-  pending(operation);
+  give_to_kernel(operation);
 }
 
 void IocpLane::part_sent(Operation* operation, bool succeeded, DWORD bytes) {
@@ -497,12 +477,12 @@ void IocpLane::transfer_slice(Operation* operation) {
   if (!operation->stream) start_at(state.overlapped, at);
   const DWORD length = clipped(slice.length);
   HANDLE handle = handle_of(operation);
-  count_call();
+  calls_.add();
   const BOOL done = operation->code == Opcode::kRead
                         ? ::ReadFile(handle, slice.base, length, nullptr, &state.overlapped)
                         : ::WriteFile(handle, slice.base, length, nullptr, &state.overlapped);
   const DWORD error = done ? NO_ERROR : ::GetLastError();
-  if (leaves_packet(error)) return pending(operation);
+  if (leaves_packet(error)) return give_to_kernel(operation);
   if (error == ERROR_HANDLE_EOF) return finish(operation, static_cast<Result>(state.done));
   const Result failed = transfer_error(from_windows(error), operation->code);
   finish(operation, state.done > 0 ? static_cast<Result>(state.done) : failed);
@@ -532,8 +512,17 @@ void IocpLane::transferred(Operation* operation, bool succeeded, DWORD bytes) {
 /// Closing a file can wait for a disk or a server; a socket or pipe has none.
 void IocpLane::close(Operation* operation) {
   if (!operation->stream) return hand_to_pool(operation);
-  count_call();
+  calls_.add();
   finish(operation, close_anything(operation->descriptor));
+}
+
+/// Binds what the pool has opened to the kernel port. A console, for one, can't be.
+Result IocpLane::take_over(Operation* operation, Descriptor opened) {
+  Result result = file_kind_of(opened, operation->file_kind);
+  if (result == 0) result = port_.associate(opened);
+  if (result == 0) return opened;
+  close_anything(opened);
+  return result;
 }
 
 // ---- where an operation is --------------------------------------------------------------------
@@ -546,9 +535,24 @@ Pending& IocpLane::begin_pending(Operation* operation) {
 }
 
 /// The kernel owes a packet: the call said so, or it succeeded where success is not skipped.
-void IocpLane::pending(Operation* operation) {
-  operation->lane_state = kPending;
+void IocpLane::give_to_kernel(Operation* operation) {
+  operation->lane_state = kWithKernel;
   ++with_kernel_;
+}
+
+/// CancelIoEx finds nothing (ERROR_NOT_FOUND) when the operation has just completed: its packet is
+/// on the way then, and tells.
+void IocpLane::call_back(Operation* operation) {
+  if (operation->code == Opcode::kAccept) return cancel_accept(operation);
+  Pending& pending = Pending::in(*operation);
+  const bool connecting = operation->code == Opcode::kConnect;
+  const bool reading = operation->code == Opcode::kSendFile && !pending.sending;
+  const Descriptor on = connecting ? operation->lane_descriptor
+                        : reading  ? operation->file
+                                   : operation->descriptor;
+  pending.cancelled = true;
+  calls_.add();
+  ::CancelIoEx(reinterpret_cast<HANDLE>(on), &pending.overlapped);
 }
 
 /// Asked of Winsock, which knows what the status of the packet is called in its own terms.
@@ -569,12 +573,12 @@ void IocpLane::make_runnable(Operation* operation) {
 
 void IocpLane::hand_to_pool(Operation* operation) {
   operation->lane_state = kOnPool;
-  pool_.submit(operation, *this);
+  pool_.submit(operation, from_pool_);
 }
 
 void IocpLane::finish(Operation* operation, Result result) {
   operation->lane_state = kDone;
-  ready_.push_back(completion_of(operation, result));
+  ready_.push(completion_of(operation, result));
 }
 
-}  // namespace cp::driver
+}  // namespace cp::driver::iocp

@@ -5,9 +5,9 @@
 
 #include "driver/errno.h"
 #include "driver/iocp/pending.h"
-#include "driver/iocp/windows_error.h"
+#include "driver/windows/error.h"
 
-namespace cp::driver {
+namespace cp::driver::iocp {
 namespace {
 
 constexpr ULONG kBatch = 128;
@@ -223,4 +223,4 @@ void KernelPort::end_watch(Mailbox& mailbox) {
   rouse(mailbox.watcher);
 }
 
-}  // namespace cp::driver
+}  // namespace cp::driver::iocp

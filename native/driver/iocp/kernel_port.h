@@ -29,7 +29,7 @@
 
 #include "driver/driver.h"
 
-namespace cp::driver {
+namespace cp::driver::iocp {
 
 struct Pending;
 
@@ -120,4 +120,4 @@ class KernelPort {
   std::vector<Sleeper*> sleepers_;  ///< kOnEvent; the last in is sent first
 };
 
-}  // namespace cp::driver
+}  // namespace cp::driver::iocp

@@ -11,7 +11,7 @@
 
 #include "driver/operation.h"
 
-namespace cp::driver {
+namespace cp::driver::iocp {
 
 struct Mailbox;
 
@@ -51,4 +51,4 @@ struct Accepting {
 };
 static_assert(offsetof(Accepting, pending) == 0);
 
-}  // namespace cp::driver
+}  // namespace cp::driver::iocp

@@ -1,6 +1,6 @@
 #include "driver/uring/uring_driver.h"
 
-#include "driver/linux_driver.h"
+#include "driver/linux/linux_driver.h"
 #include "driver/uring/nudge.h"
 #include "driver/uring/probe.h"
 #include "driver/uring/uring_lane.h"
@@ -15,9 +15,7 @@ class UringDriver final : public LinuxDriver {
   const char* name() const override { return "io_uring"; }
 
   std::unique_ptr<Lane> make_lane(BufferSource& buffers, Result& error) override {
-    auto lane = std::make_unique<uring::UringLane>(buffers, pool());
-    error = lane->open(access());
-    return error < 0 ? nullptr : std::move(lane);
+    return uring::UringLane::make(pool(), buffers, access(), error);
   }
 
  private:

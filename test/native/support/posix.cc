@@ -1,4 +1,4 @@
-// support/system.h and support/peer.h on POSIX.
+// support/system.h, support/sockets.h and support/peer.h on POSIX.
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "peer.h"
+#include "sockets.h"
 #include "system.h"
 
 namespace cp::test {
@@ -85,6 +86,44 @@ std::int64_t read_at(driver::Descriptor file, void* bytes, std::size_t length, s
 std::int64_t write_at(driver::Descriptor file, const void* bytes, std::size_t length,
                       std::uint64_t at) {
   return ::pwrite(static_cast<int>(file), bytes, length, static_cast<off_t>(at));
+}
+
+// ---- sockets ----------------------------------------------------------------------------------
+
+Socket socket_to(const driver::SocketAddress& address) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const auto* to = reinterpret_cast<const sockaddr*>(address.bytes);
+  return ::connect(fd, to, address.length) == 0 ? fd : -1;
+}
+
+void put(Socket socket, const void* data, std::size_t size) {
+  const auto* bytes = static_cast<const std::uint8_t*>(data);
+  while (size > 0) {
+    const ssize_t sent = ::send(static_cast<int>(socket), bytes, size, MSG_NOSIGNAL);
+    if (sent < 0) return;
+    bytes += sent;
+    size -= static_cast<std::size_t>(sent);
+  }
+}
+
+std::ptrdiff_t take(Socket socket, void* data, std::size_t size) {
+  return ::recv(static_cast<int>(socket), data, size, 0);
+}
+
+void put_urgent(Socket socket) { ::send(static_cast<int>(socket), "!", 1, MSG_OOB); }
+void end_writing(Socket socket) { ::shutdown(static_cast<int>(socket), SHUT_WR); }
+void end_both(Socket socket) { ::shutdown(static_cast<int>(socket), SHUT_RDWR); }
+void shut(Socket socket) { ::close(static_cast<int>(socket)); }
+
+void reset(Socket socket) {
+  const linger at_once = {1, 0};
+  ::setsockopt(static_cast<int>(socket), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  shut(socket);
+}
+
+bool readable(Socket socket, int milliseconds) {
+  pollfd ready = {static_cast<int>(socket), POLLIN, 0};
+  return ::poll(&ready, 1, milliseconds) == 1;
 }
 
 // ---- the other end ----------------------------------------------------------------------------

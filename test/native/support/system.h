@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "driver/choose.h"
 #include "driver/driver.h"
 
 namespace cp::test {

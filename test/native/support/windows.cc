@@ -1,4 +1,4 @@
-// support/system.h and support/peer.h on Windows.
+// support/system.h, support/sockets.h and support/peer.h on Windows.
 #include <winsock2.h>
 #include <ws2tcpip.h>
 // winsock2.h comes before windows.h, which would bring the sockets of 1993.
@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "peer.h"
+#include "sockets.h"
 #include "system.h"
 
 #ifdef __MINGW32__
@@ -107,6 +108,49 @@ std::int64_t write_at(driver::Descriptor file, const void* bytes, std::size_t le
   return wait_for(handle, at, [&](OVERLAPPED& overlapped) {
     return ::WriteFile(handle, bytes, size, nullptr, &overlapped) != 0;
   });
+}
+
+// ---- sockets ----------------------------------------------------------------------------------
+
+Socket socket_to(const driver::SocketAddress& address) {
+  const SOCKET socket = ::socket(AF_INET, SOCK_STREAM, 0);
+  const auto* to = reinterpret_cast<const sockaddr*>(address.bytes);
+  const bool connected = ::connect(socket, to, static_cast<int>(address.length)) == 0;
+  return connected ? static_cast<Socket>(socket) : -1;
+}
+
+void put(Socket socket, const void* data, std::size_t size) {
+  const auto* bytes = static_cast<const char*>(data);
+  while (size > 0) {
+    const int sent = ::send(of(socket), bytes, clipped(size), 0);
+    if (sent < 0) return;
+    bytes += sent;
+    size -= static_cast<std::size_t>(sent);
+  }
+}
+
+std::ptrdiff_t take(Socket socket, void* data, std::size_t size) {
+  return ::recv(of(socket), static_cast<char*>(data), clipped(size), 0);
+}
+
+void put_urgent(Socket socket) { ::send(of(socket), "!", 1, MSG_OOB); }
+void end_writing(Socket socket) { ::shutdown(of(socket), SD_SEND); }
+void end_both(Socket socket) { ::shutdown(of(socket), SD_BOTH); }
+void shut(Socket socket) { ::closesocket(of(socket)); }
+
+void reset(Socket socket) {
+  const linger at_once = {1, 0};
+  const auto* value = reinterpret_cast<const char*>(&at_once);
+  ::setsockopt(of(socket), SOL_SOCKET, SO_LINGER, value, sizeof at_once);
+  shut(socket);
+}
+
+bool readable(Socket socket, int milliseconds) {
+  fd_set ready;
+  FD_ZERO(&ready);
+  FD_SET(of(socket), &ready);
+  timeval limit = {milliseconds / 1000, milliseconds % 1000 * 1000};
+  return ::select(0, &ready, nullptr, nullptr, &limit) == 1;
 }
 
 // ---- the other end ----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-#include "driver/linux_socket.h"
+#include "driver/linux/socket.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -13,7 +13,7 @@
 #include <cstddef>
 #include <cstring>
 
-#include "driver/linux_status.h"
+#include "driver/linux/status.h"
 
 namespace cp::driver {
 

@@ -1,4 +1,4 @@
-#include "driver/linux_acceptor.h"
+#include "driver/linux/acceptor.h"
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>

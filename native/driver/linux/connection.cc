@@ -1,5 +1,5 @@
 // A file of its own: <linux/tcp.h>, whose tcp_info is longer, excludes <netinet/tcp.h>.
-#include "driver/linux_connection.h"
+#include "driver/linux/connection.h"
 
 #include <linux/sockios.h>
 #include <linux/tcp.h>

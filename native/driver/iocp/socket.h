@@ -9,7 +9,7 @@
 #include "driver/driver.h"
 #include "driver/iocp/kernel_port.h"
 
-namespace cp::driver {
+namespace cp::driver::iocp {
 
 /// Starts Winsock once for the process. 0 or a negative errno.
 Result start_winsock();
@@ -54,4 +54,4 @@ int family_of(const SocketAddress& address);
 /// The family of a socket that is bound.
 int family_of(SOCKET socket);
 
-}  // namespace cp::driver
+}  // namespace cp::driver::iocp

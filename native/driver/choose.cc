@@ -1,5 +1,4 @@
-// Which driver: by name, or the first that this process is granted (contract P3).
-#include "driver/driver.h"
+#include "driver/choose.h"
 
 #include <cstdlib>
 #include <mutex>

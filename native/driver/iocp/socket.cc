@@ -1,4 +1,4 @@
-#include "driver/iocp/windows_socket.h"
+#include "driver/iocp/socket.h"
 
 #include <mstcpip.h>
 
@@ -6,9 +6,9 @@
 #include <cstring>
 
 #include "driver/errno.h"
-#include "driver/iocp/windows_error.h"
+#include "driver/windows/error.h"
 
-namespace cp::driver {
+namespace cp::driver::iocp {
 
 static_assert(sizeof(SocketAddress::bytes) >= sizeof(sockaddr_in6));
 
@@ -194,4 +194,4 @@ int family_of(SOCKET socket) {
   return socket_address(socket, false, local) == 0 ? family_of(local) : AF_INET;
 }
 
-}  // namespace cp::driver
+}  // namespace cp::driver::iocp

@@ -9,8 +9,8 @@
 
 #include "driver/blocking/blocking_calls.h"
 #include "driver/errno.h"
-#include "driver/iocp/windows_error.h"
-#include "driver/iocp/windows_file.h"
+#include "driver/windows/error.h"
+#include "driver/windows/file.h"
 
 namespace cp::driver {
 namespace {

@@ -1,4 +1,4 @@
-#include "driver/iocp/windows_error.h"
+#include "driver/windows/error.h"
 
 #include <winsock2.h>
 // winsock2.h comes before windows.h, which would bring the sockets of 1993.

@@ -1,11 +1,11 @@
+#include "driver/blocking/blocking_thread.h"
+
 #include <signal.h>
 #include <sys/prctl.h>
 #include <time.h>
 
 #include <system_error>
 #include <utility>
-
-#include "driver/blocking/blocking_thread.h"
 
 namespace cp::driver {
 

@@ -1,4 +1,4 @@
-#include "driver/linux_status.h"
+#include "driver/linux/status.h"
 
 #include <fcntl.h>
 #include <sys/syscall.h>

@@ -1,12 +1,12 @@
 // An eventfd to ring at, in an epoll set together with the notifiers.
+#include "driver/doorbell.h"
+
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <array>
-
-#include "driver/doorbell.h"
 
 namespace cp::driver {
 namespace {

@@ -1,4 +1,4 @@
-#include "driver/linux_driver.h"
+#include "driver/linux/linux_driver.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -12,8 +12,8 @@
 #include <cstring>
 #include <string>
 
-#include "driver/linux_connection.h"
-#include "driver/linux_socket.h"
+#include "driver/linux/connection.h"
+#include "driver/linux/socket.h"
 
 namespace cp::driver {
 

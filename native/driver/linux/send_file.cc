@@ -1,4 +1,4 @@
-#include "driver/linux_send_file.h"
+#include "driver/linux/send_file.h"
 
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>

@@ -1,3 +1,5 @@
+#include "driver/blocking/blocking_calls.h"
+
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
@@ -11,10 +13,9 @@
 #include <cerrno>
 #include <span>
 
-#include "driver/blocking/blocking_calls.h"
-#include "driver/linux_send_file.h"
-#include "driver/linux_socket.h"
-#include "driver/linux_status.h"
+#include "driver/linux/send_file.h"
+#include "driver/linux/socket.h"
+#include "driver/linux/status.h"
 
 namespace cp::driver {
 namespace {

@@ -1,4 +1,4 @@
-#include "driver/iocp/windows_file.h"
+#include "driver/windows/file.h"
 
 #include <winsock2.h>
 // winsock2.h comes before windows.h, which would bring the sockets of 1993.
@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "driver/errno.h"
-#include "driver/iocp/windows_error.h"
+#include "driver/windows/error.h"
 
 namespace cp::driver {
 namespace {

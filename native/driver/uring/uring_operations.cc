@@ -1,0 +1,329 @@
+// How a lane on io_uring begins each operation, and what its completion means. An operation ends in
+// one of four ways: it is with the kernel, on the blocking pool, finished at once, or runnable (a
+// file whose next part this thread sends).
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <new>
+
+#include "driver/blocking/blocking_calls.h"
+#include "driver/linux/send_file.h"
+#include "driver/linux/socket.h"
+#include "driver/uring/uring_lane.h"
+#include "driver/uring/user_data.h"
+
+namespace cp::driver::uring {
+namespace {
+
+/// One read or write moves at most this many bytes: MAX_RW_COUNT, read(2).
+constexpr std::size_t kMaxTransfer = 0x7ffff000;
+
+int fd_of(const Operation* operation) { return static_cast<int>(operation->descriptor); }
+
+std::uint64_t address_of(const void* pointer) { return reinterpret_cast<std::uint64_t>(pointer); }
+
+std::uint32_t clipped(std::size_t length) {
+  return static_cast<std::uint32_t>(std::min(length, kMaxTransfer));
+}
+
+}  // namespace
+
+void UringLane::start(Operation* operation) {
+  switch (operation->code) {
+    case Opcode::kAccept:  // the listener may come from a port on epoll
+      calls_.add();
+      set_blocking(fd_of(operation), true);
+      return give_to_kernel(operation);
+    case Opcode::kConnect:
+      return connect(operation);
+    case Opcode::kReceive:
+    case Opcode::kSend:
+      return give_to_kernel(operation);
+    case Opcode::kSendFile:
+      return make_runnable(operation);
+    case Opcode::kShutdown:
+      return shut_down(operation);
+    case Opcode::kClose:
+      return give_to_kernel(operation);
+    case Opcode::kRead:
+      // A FIFO nobody has written to yet reads as ended; polling waits for its first writer.
+      if (operation->stream && operation->pollable) return wait_ready(operation);
+      return give_to_kernel(operation);
+    case Opcode::kOpen:
+      // With these OPENAT always goes to a kernel thread, of which there are few, and which a FIFO
+      // without a reader keeps.
+      if ((operation->flags & (kOpenCreate | kOpenTruncate)) != 0) return hand_to_pool(operation);
+      return give_to_kernel(operation);
+    case Opcode::kWrite:
+    case Opcode::kSync:
+    case Opcode::kDataSync:
+    case Opcode::kAllocate:
+      return give_to_kernel(operation);
+    case Opcode::kTruncate:  // FTRUNCATE is newer than what we ask for (6.9)
+    case Opcode::kSetMode:   // these three the ring does not know
+    case Opcode::kSetOwner:
+    case Opcode::kSetTimes:
+    case Opcode::kStat:  // STATX would always go to a kernel thread
+      return hand_to_pool(operation);
+  }
+}
+
+// ---- entries of the ring ----------------------------------------------------------------------
+
+void UringLane::give_to_kernel(Operation* operation) {
+  operation->lane_state = kWithKernel;
+  Sqe& entry = *sqe();
+  entry.fd = fd_of(operation);
+  entry.user_data = user_data(operation);
+  fill(entry, *operation);
+}
+
+void UringLane::fill(Sqe& entry, Operation& operation) {
+  switch (operation.code) {
+    case Opcode::kAccept:
+      return fill_accept(entry, operation);
+    case Opcode::kConnect:
+      return fill_connect(entry, operation);
+    case Opcode::kReceive:
+      return fill_receive(entry, operation);
+    case Opcode::kSend:
+      return fill_send(entry, operation);
+    case Opcode::kClose:
+      entry.opcode = kOpClose;
+      return;
+    case Opcode::kRead:
+    case Opcode::kWrite:
+      return fill_transfer(entry, operation);
+    case Opcode::kOpen:
+      return fill_open(entry, operation);
+    case Opcode::kSync:
+      entry.opcode = kOpFsync;
+      return;
+    case Opcode::kDataSync:
+      entry.opcode = kOpFsync;
+      entry.op_flags = kFsyncDatasync;
+      return;
+    case Opcode::kAllocate:
+      entry.opcode = kOpFallocate;
+      entry.offset = static_cast<std::uint64_t>(operation.offset);
+      entry.address = operation.length;
+      return;
+    case Opcode::kSendFile:
+    case Opcode::kShutdown:
+    case Opcode::kTruncate:
+    case Opcode::kSetMode:
+    case Opcode::kSetOwner:
+    case Opcode::kSetTimes:
+    case Opcode::kStat:
+      break;
+  }
+  assert(!"not an operation of the ring's");
+  entry.opcode = kOpNop;
+}
+
+void UringLane::fill_open(Sqe& entry, Operation& operation) {
+  entry.opcode = kOpOpenat;
+  entry.fd = AT_FDCWD;
+  entry.address = address_of(operation.path);
+  entry.length = operation.mode;
+  entry.op_flags = static_cast<std::uint32_t>(open_flags(operation.flags));
+}
+
+void UringLane::fill_transfer(Sqe& entry, Operation& operation) {
+  const bool reads = operation.code == Opcode::kRead;
+  // -1: the descriptor has no positions. With one, that offset would race with other operations.
+  entry.offset = operation.stream ? ~0ull : static_cast<std::uint64_t>(operation.offset);
+  if (operation.slice_count != 1) {
+    entry.opcode = reads ? kOpReadv : kOpWritev;
+    entry.address = address_of(operation.slices);
+    entry.length = operation.slice_count;
+    return;
+  }
+  entry.opcode = reads ? kOpRead : kOpWrite;
+  entry.address = address_of(operation.slices->base);
+  entry.length = clipped(operation.slices->length);
+  if (!(operation.flags & kOpenDirect)) return;
+  const int index = registered_.index_of(operation.chunk);
+  if (index < 0) return;
+  entry.opcode = reads ? kOpReadFixed : kOpWriteFixed;
+  entry.buffer = static_cast<std::uint16_t>(index);
+}
+
+void UringLane::fill_accept(Sqe& entry, Operation& operation) {
+  entry.opcode = kOpAccept;
+  entry.op_flags = SOCK_CLOEXEC;  // not SOCK_NONBLOCK: io_uring would answer EAGAIN instead of wait
+  if (operation.multishot) entry.ioprio = kAcceptMultishot;
+}
+
+void UringLane::fill_connect(Sqe& entry, Operation& operation) {
+  entry.opcode = kOpConnect;
+  entry.fd = static_cast<std::int32_t>(operation.lane_descriptor);
+  entry.address = address_of(operation.address->bytes);
+  entry.offset = operation.address->length;
+}
+
+void UringLane::fill_receive(Sqe& entry, Operation& operation) {
+  entry.opcode = kOpRecv;
+  if (operation.likely_empty) entry.ioprio |= kReceivePollFirst;
+  if (operation.slice_count > 0) {
+    entry.address = address_of(operation.slices->base);
+    entry.length = clipped(operation.slices->length);
+    return;
+  }
+  provided_.expect_receive();
+  entry.flags = kSqeBufferSelect;
+  entry.buffer = ProvidedBuffers::kGroup;
+  if (operation.multishot) entry.ioprio |= kReceiveMultishot;
+}
+
+/// MSG_WAITALL makes the kernel continue a short send by itself (5.19).
+void UringLane::fill_send(Sqe& entry, Operation& operation) {
+  entry.op_flags = MSG_NOSIGNAL | MSG_WAITALL;
+  if (operation.slice_count == 1) {
+    entry.opcode = kOpSend;
+    entry.address = address_of(operation.slices->base);
+    entry.length = clipped(operation.slices->length);
+    return;
+  }
+  static_assert(sizeof(msghdr) <= Scratch::kSize);
+  auto* header = new (operation.lane_scratch.make()) msghdr{};
+  header->msg_iov = reinterpret_cast<iovec*>(operation.slices);
+  header->msg_iovlen = std::min<std::size_t>(operation.slice_count, 1024);  // IOV_MAX
+  entry.opcode = kOpSendmsg;
+  entry.address = address_of(header);
+  entry.length = 1;
+}
+
+// ---- sockets ----------------------------------------------------------------------------------
+
+void UringLane::connect(Operation* operation) {
+  calls_.add();
+  const int fd = socket(family_of(*operation->address), SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return finish(operation, -errno);
+  operation->lane_descriptor = fd;
+  give_to_kernel(operation);
+}
+
+/// Never blocks; SHUTDOWN would go to a kernel thread.
+void UringLane::shut_down(Operation* operation) {
+  calls_.add();
+  const int result = shutdown(fd_of(operation), static_cast<int>(operation->flags));
+  finish(operation, result < 0 ? -errno : 0);
+}
+
+// ---- files to sockets -------------------------------------------------------------------------
+
+/// After the ring's own operations were begun. A part of each: who has more to send comes again.
+void UringLane::send_files() {
+  for (std::size_t i = runnable_.size(); i > 0; --i) send_file(runnable_.pop_front());
+}
+
+void UringLane::send_file(Operation* operation) {
+  calls_.add();
+  if (!next_part_is_cached(*operation)) return hand_to_pool(operation);
+  calls_.add();
+  const Result sent = send_part(*operation);
+  if (sent == -EAGAIN) return wait_ready(operation);
+  finish(operation, sent);
+}
+
+void UringLane::sent_by_pool(Operation* operation, Result result) {
+  if (result != kNotWritable) return finish(operation, result);
+  if (operation->lane_state == kLeavingPool) return finish(operation, -ECANCELED);
+  wait_ready(operation);
+}
+
+// ---- what the ring does not finish by itself --------------------------------------------------
+
+/// Whether there is no completion to tell of yet.
+bool UringLane::goes_on(Operation& operation, Result result) {
+  return try_elsewhere(operation, result) || ended_unasked(operation, result);
+}
+
+/// A poll is followed by what it was for. The pool takes what is not to be waited for here: a
+/// duplicate of a non-blocking descriptor, and the writing end of a FIFO without a reader (OPENAT
+/// tries with O_NONBLOCK first, and ENXIO is its answer).
+bool UringLane::try_elsewhere(Operation& operation, Result result) {
+  if (operation.lane_state == kWaiting && result >= 0) {
+    if (operation.code == Opcode::kSendFile) {
+      make_runnable(&operation);
+    } else {
+      give_to_kernel(&operation);
+    }
+    return true;
+  }
+  if (operation.lane_state != kWithKernel) return false;
+  const bool transfer = operation.code == Opcode::kRead || operation.code == Opcode::kWrite;
+  const bool not_ready = transfer && operation.stream && result == -EAGAIN;
+  const bool no_reader = operation.code == Opcode::kOpen && result == -ENXIO;
+  if (!not_ready && !no_reader) return false;
+  hand_to_pool(&operation);
+  return true;
+}
+
+/// What a thread on an errand had submitted, and that thread has exited.
+bool UringLane::ended_unasked(Operation& operation, Result result) {
+  if (result != -ECANCELED) return false;
+  if (operation.lane_state == kWaiting) {
+    wait_ready(&operation);
+  } else if (operation.lane_state == kWithKernel) {
+    give_to_kernel(&operation);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+void UringLane::opened(Operation& operation, Completion& out) {
+  if (operation.code == Opcode::kConnect) {
+    const int fd = static_cast<int>(operation.lane_descriptor);
+    if (out.result >= 0) {
+      out.result = fd;
+    } else {
+      calls_.add();
+      close(fd);
+    }
+    operation.lane_descriptor = kNoDescriptor;
+  }
+  if (operation.code == Opcode::kOpen && out.result >= 0) {
+    calls_.add();
+    const int fd = static_cast<int>(out.result);
+    const Result mode = mode_of(fd);
+    if (mode >= 0) operation.file_kind = file_kind_of(fd, static_cast<mode_t>(mode));
+  }
+}
+
+// ---- where an operation is --------------------------------------------------------------------
+
+void UringLane::make_runnable(Operation* operation) {
+  operation->lane_state = kRunnable;
+  runnable_.push_back(operation);
+}
+
+/// Until its descriptor can be read, or, of what sends a file, written.
+void UringLane::wait_ready(Operation* operation) {
+  operation->lane_state = kWaiting;
+  Sqe& entry = *sqe();
+  entry.opcode = kOpPollAdd;
+  entry.fd = fd_of(operation);
+  entry.op_flags = operation->code == Opcode::kSendFile ? POLLOUT : POLLIN;
+  entry.user_data = user_data(operation);
+}
+
+void UringLane::hand_to_pool(Operation* operation) {
+  operation->lane_state = kOnPool;
+  pool_.submit(operation, from_pool_);
+}
+
+void UringLane::finish(Operation* operation, Result result) {
+  operation->lane_state = kDone;
+  ready_.push(completion_of(operation, result));
+}
+
+}  // namespace cp::driver::uring
