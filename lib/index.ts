@@ -13,6 +13,7 @@ export type CompletionPort = api.CompletionPort;
 export type {
   AcceptedPacket,
   AcceptOptions,
+  AnyHandle,
   AnyKeyedHandle,
   AsyncLoop,
   AwaitHandle,
@@ -20,6 +21,7 @@ export type {
   BigIntFileStatus,
   BufferOptions,
   ByKey,
+  ChannelMessages,
   CompletionPortConstructor,
   ConnectionOptions,
   ConnectOptions,
@@ -83,6 +85,7 @@ export type {
   TimerHandle,
   TimerOptions,
   TimerStartOptions,
+  TraceOutcome,
   Waitable,
   WriteFileOptions,
   WriteOptions,

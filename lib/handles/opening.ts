@@ -8,7 +8,7 @@ import { addressesOf } from '../support/addresses';
 import type * as api from '../api';
 import type { KeyOption } from '../api';
 import { handleAt, Kind, Packet as Slot, SocketOption, type NativeLane } from '../native/binding';
-import { EADDRNOTAVAIL, EAFNOSUPPORT, systemError } from '../support/errors';
+import { abortError, EADDRNOTAVAIL, EAFNOSUPPORT, systemError } from '../support/errors';
 import { File, type FileTraits } from './file';
 import { contextOf, keyOf, type Style } from './handle';
 import type { Lane } from '../thread/lane';
@@ -70,7 +70,9 @@ export function openPath(lane: Lane, request: OpenRequest): Operation<File> {
   const subject = { path: traits.path };
   const decode: Decode<File> = (_result, at) => {
     const id = handleAt(lane.words, at + Slot.HANDLE / 4);
-    return openedFile(lane, id, key, traits, context);
+    const file = openedFile(lane, id, key, traits, context);
+    if (request.signal !== undefined) file.closeOn(request.signal);
+    return file;
   };
   const operation = operationOf(lane, Kind.Open, subject, decode, undefined);
   const timeout = validate.timeout(request.timeout);
@@ -87,18 +89,22 @@ export function openDescriptor(
   descriptor: number,
   key: number | undefined,
   traits: Omit<FileTraits, 'fileKind'>,
-  context?: AsyncResource,
+  context: AsyncResource | undefined,
+  signal: AbortSignal | undefined,
 ): Operation<File> {
   validate.integer(descriptor, 'path', 0, 0x7fffffff);
+  if (signal?.aborted) return Operation.failed(lane, Kind.Open, abortError(signal.reason));
   lane.flush();
-  return duplicated(lane, lane.native.openDescriptor(descriptor, key ?? -1), key, traits, context);
+  const id = lane.native.openDescriptor(descriptor, key ?? -1);
+  return duplicated(lane, id, key, traits, context, signal);
 }
 
 /** Another handle for a file that one of the process's ports has open, for reading. */
-export function reopen(lane: Lane, handle: number): Operation<File> {
+export function reopen(lane: Lane, handle: number, signal?: AbortSignal): Operation<File> {
+  if (signal?.aborted) return Operation.failed(lane, Kind.Open, abortError(signal.reason));
   lane.flush();
   const traits = { path: undefined, append: false, direct: false };
-  return duplicated(lane, lane.native.reopen(handle, -1), undefined, traits);
+  return duplicated(lane, lane.native.reopen(handle, -1), undefined, traits, undefined, signal);
 }
 
 function duplicated(
@@ -106,10 +112,13 @@ function duplicated(
   id: number,
   key: number | undefined,
   traits: Omit<FileTraits, 'fileKind'>,
-  context?: AsyncResource,
+  context: AsyncResource | undefined,
+  signal: AbortSignal | undefined,
 ): Operation<File> {
   if (id < 0) return Operation.failed(lane, Kind.Open, systemError(id, 'dup', {}));
-  return Operation.done(lane, Kind.Open, openedFile(lane, id, key, traits, context));
+  const file = openedFile(lane, id, key, traits, context);
+  if (signal !== undefined) file.closeOn(signal);
+  return Operation.done(lane, Kind.Open, file);
 }
 
 /** `accepts` false: somebody else is going to accept. */

@@ -282,6 +282,7 @@ export interface NativeStats {
   systemCalls: number;
   wakeUps: number;
   steals: number;
+  takenBack: number;
   queueDepth: number;
   freeBuffers: number;
   threads: number;
@@ -292,6 +293,9 @@ export interface NativeStats {
   /** Connections closed as they came: beyond a listener's limit, or because there was no record for them. */
   refused: number;
 }
+
+/** Of NativeStats. */
+export type Queue = Pick<NativeStats, 'queueDepth' | 'running' | 'batches'>;
 
 /**
  * One thread attached to one port. Every function is called on that thread. Numbers that are
@@ -400,6 +404,8 @@ export interface NativeLane {
   acceptPosts(): number;
   /** An awaited Room packet comes under `token` when there is room. */
   room(token: number): void;
+  /** The same when more than `known` connections were refused. */
+  refusal(token: number, known: number): void;
   /** While the thread blocks elsewhere the port lets another run in its place (rule D4). */
   blocking(begins: boolean): void;
 
@@ -538,6 +544,8 @@ export interface Binding {
   nudging(): { mode: 'signal' | 'tick' | 'off' | ''; reason: string };
   /** How many ports, and pools of memory, the process has not freed: those that are there, and those that somebody still looks at. For tests. */
   remains(): { ports: number; pools: number };
+  /** How the packets of a port are taken; undefined when it has ended. */
+  queueOf(portId: number): Queue | undefined;
   createPort(options: PortOptions): NativeLane;
   /** Attaches the calling thread to a port of this process. */
   attachPort(portId: number): NativeLane;
