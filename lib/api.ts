@@ -130,6 +130,10 @@ export interface Handle extends AsyncDisposable {
   ref(): this;
   /** Lets the process end although the handle is open. */
   unref(): this;
+  /** Whether it keeps the process alive, in this thread. */
+  hasRef(): boolean;
+  /** For `JSON.stringify`, as text for people and logs: what `util.inspect` shows. Never throws. */
+  toJSON(): object;
   /** Closes it. With a key: does not wait for the `closed` packet. */
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -872,9 +876,10 @@ export interface TimerHandle extends AwaitHandle {
   /**
    * `for await (const count of timer.every(100))`: a turn each `interval` milliseconds; `count` is
    * how often the timer has fired since the last turn, more than 1 when the loop was late. Ends
-   * when the timer is closed, and with `signal`.
+   * when the timer is closed, and with `signal`; with `ETIMEDOUT` when the loop waits longer than
+   * `timeout` for a turn.
    */
-  every(interval: number, options?: Pick<AwaitOptions, 'signal'>): AsyncLoop<number>;
+  every(interval: number, options?: AwaitOptions): AsyncLoop<number>;
 }
 
 /** A timer with a key: `port.timer({ key })`. */
@@ -885,6 +890,9 @@ export interface KeyedTimer extends KeyedHandle {
   /** Stops it; the last packet has the code `ECANCELED`. */
   stop(): void;
 }
+
+/** A handle of any kind and style; `kind` and `style` tell which. */
+export type AnyHandle = AnyKeyedHandle | FileHandle | ListenerHandle | SocketHandle | TimerHandle;
 
 /** A handle with a key, of any kind; `kind` tells which. */
 export type AnyKeyedHandle = KeyedFile | KeyedListener | KeyedSocket | KeyedTimer;
@@ -931,6 +939,8 @@ interface BasePacket<Type extends string> {
   readonly handle: AnyKeyedHandle | undefined;
   /** A copy that stays valid; received bytes are copied too, unless released or sent on. */
   toObject(): PacketObject;
+  /** For `JSON.stringify`: its numbers, without the bytes. Never throws, also when it was released. */
+  toJSON(): object;
 }
 
 /** An operation of a file is done. */
@@ -1119,6 +1129,11 @@ type WithKey<K extends KeyOption | undefined> =
     };
 
 interface FileSettings extends AwaitOptions {
+  /**
+   * Ends the opening when it is aborted, and from then on closes the file; not any more when that was
+   * handed off. For the opening alone there is `timeout`.
+   */
+  readonly signal?: AbortSignal | undefined;
   /** Permission bits of a new file. Default: 0o666. */
   readonly mode?: number | undefined;
   /**
@@ -1172,9 +1187,12 @@ interface ListenSettings extends ConnectionOptions {
   readonly ipv6Only?: boolean | undefined;
   /** Connections that may be open at one time: see `ListenerState`. Default: Infinity, no limit. */
   readonly maxConnections?: number | undefined;
-  /** Ends setting up, and closes the listener, when it is aborted. */
+  /**
+   * Ends setting up when it is aborted, and from then on closes the listener; not any more when that
+   * was handed off.
+   */
   readonly signal?: AbortSignal | undefined;
-  /** Milliseconds for setting up. Default, and for 0: no limit. */
+  /** Milliseconds for setting up. Default, and for 0 and Infinity: no limit. */
   readonly timeout?: number | undefined;
 }
 
@@ -1183,6 +1201,12 @@ export type ListenOptions<K extends KeyOption | undefined = undefined> = ListenS
   WithKey<K>;
 
 interface ConnectSettings extends AwaitOptions, ConnectionOptions {
+  /**
+   * Ends the attempt when it is aborted, and from then on closes the connection, as that of
+   * `net.connect` destroys it; not any more when that was handed off. For the attempt alone there is
+   * `timeout`.
+   */
+  readonly signal?: AbortSignal | undefined;
   /**
    * Name or address. Default: 'localhost'. Where a name has several addresses, they are tried in
    * turn, those of IPv6 and IPv4 alternating: the next one when the last has failed, or has not
@@ -1253,6 +1277,8 @@ export interface PortStats {
   readonly wakeUps: number;
   /** Packets taken over from a thread that had more than it could run. */
   readonly steals: number;
+  /** Packets taken back from a thread that had taken them and was too long in another's handler. */
+  readonly takenBack: number;
   /** Packets in the queue. */
   readonly queueDepth: number;
   readonly freeBuffers: number;
@@ -1391,6 +1417,8 @@ export interface CompletionPort extends AsyncDisposable {
   ref(): this;
   /** Lets the process end although packets are waited for. */
   unref(): this;
+  /** Whether an active `consume` or `packets` would keep the process alive. */
+  hasRef(): boolean;
   /**
    * Closes the port for all threads: cancels what is in flight, closes all handles, frees the
    * memory (rule T2). Threads that wait get `ERR_PORT_CLOSED` (rule D10); a handler of `consume` is
@@ -1402,6 +1430,8 @@ export interface CompletionPort extends AsyncDisposable {
    * the port goes on for the other threads, and ends with the last.
    */
   detach(): void;
+  /** For `JSON.stringify`, as text for people and logs: what `util.inspect` shows. Never throws. */
+  toJSON(): object;
   /** The same as `close()`. */
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -1417,6 +1447,51 @@ export interface CompletionPortConstructor {
    * of another copy of the package.
    */
   attach(port: PortToken | CompletionPort): CompletionPort;
+}
+
+// ---- channels
+
+/** What a tracing channel adds to its context when what it tells of has ended. */
+export interface TraceOutcome<Result> {
+  result?: Result;
+  error?: unknown;
+}
+
+/**
+ * What the channels of `node:diagnostics_channel` are given, by their names: those of tracing
+ * channels (`tracingChannel`), with `result` or `error` at their end, and of the others (`channel`).
+ * docs/guides/observability.md says when. Types of stages: `StageChannelMessages`.
+ */
+export interface ChannelMessages {
+  'completion-port:file:open': TraceOutcome<FileHandle | KeyedFile> & {
+    readonly port: CompletionPort;
+    readonly path: string | Buffer | URL | number;
+    readonly flags: string | number;
+    readonly options: FileOptions<KeyOption | undefined>;
+  };
+  'completion-port:socket:connect': TraceOutcome<SocketHandle | KeyedSocket> & {
+    readonly port: CompletionPort;
+    readonly options: ConnectOptions<KeyOption | undefined>;
+  };
+  'completion-port:listener:listen': TraceOutcome<ListenerHandle | KeyedListener> & {
+    readonly port: CompletionPort;
+    readonly options: ListenOptions<KeyOption | undefined>;
+  };
+  'completion-port:handle:close': TraceOutcome<void> & { readonly handle: AnyHandle };
+  'completion-port:handle:handOff': TraceOutcome<void> & {
+    readonly handle: AnyKeyedHandle;
+    readonly target: CompletionPort | PortToken;
+    readonly key: KeyOption | undefined;
+  };
+  'completion-port:socket:accepted': {
+    readonly socket: SocketHandle | KeyedSocket;
+    readonly listener: ListenerHandle | KeyedListener | undefined;
+  };
+  'completion-port:socket:dropped': {
+    readonly socket: SocketHandle;
+    readonly listener: ListenerHandle;
+  };
+  'completion-port:handle:closed': { readonly handle: AnyHandle };
 }
 
 // ---- errors

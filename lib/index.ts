@@ -13,6 +13,7 @@ export type CompletionPort = api.CompletionPort;
 export type {
   AcceptedPacket,
   AcceptOptions,
+  AnyHandle,
   AnyKeyedHandle,
   AsyncLoop,
   AwaitHandle,
@@ -20,6 +21,7 @@ export type {
   BigIntFileStatus,
   BufferOptions,
   ByKey,
+  ChannelMessages,
   CompletionPortConstructor,
   ConnectionOptions,
   ConnectOptions,
@@ -85,6 +87,7 @@ export type {
   TimerHandle,
   TimerOptions,
   TimerStartOptions,
+  TraceOutcome,
   Waitable,
   WritableOptions,
   WriteFileOptions,

@@ -31,7 +31,7 @@ import { Batch } from './packets/batch';
 import { checks } from './support/checks';
 import { connect } from './handles/connecting';
 import { HandlerConsumer, PacketStream } from './packets/consumers';
-import { abortError, invalidState, queueFull, systemError } from './support/errors';
+import { invalidState, queueFull, systemError } from './support/errors';
 import { openFlags } from './handles/open-flags';
 import {
   closeHandle,
@@ -46,7 +46,7 @@ import { BUCKETS, Histogram } from './support/histogram';
 import { PortThread } from './thread/port-thread';
 import { Lease } from './thread/lease';
 import { listen, openDescriptor, openPath, pathBytes } from './handles/opening';
-import { AWAIT_OPTIONS, NoticeOperation, Operation } from './await/operation';
+import { AWAIT_OPTIONS, NoticeOperation, type Operation } from './await/operation';
 import { mayOpen } from './support/permission';
 import { Timer } from './handles/timer';
 import { traces } from './await/tracing';
@@ -159,12 +159,8 @@ export class CompletionPort implements api.CompletionPort {
     const context = contextOf(this.thread, key, options.asyncResource);
     const traits = { append: (parsed & 4) !== 0, direct: (parsed & 64) !== 0 };
     if (typeof path === 'number') {
-      if (signal?.aborted) {
-        const refused = Operation.failed<never>(this.thread, Kind.Open, abortError(signal.reason));
-        return byKey<K, FileHandle, KeyedFile>(refused);
-      }
       const about = { ...traits, path: undefined };
-      const descriptor = openDescriptor(this.thread, path, key, about, context);
+      const descriptor = openDescriptor(this.thread, path, key, about, context, signal);
       return byKey<K, FileHandle, KeyedFile>(descriptor);
     }
     const bytes = pathBytes(path);
@@ -323,6 +319,10 @@ export class CompletionPort implements api.CompletionPort {
     return this;
   }
 
+  hasRef(): boolean {
+    return this.thread.heldByConsumer;
+  }
+
   close(): Promise<void> {
     this.closingPromise ??= this.thread.closed ? Promise.resolve() : this.shutDown();
     return this.closingPromise;
@@ -340,6 +340,10 @@ export class CompletionPort implements api.CompletionPort {
   }
 
   [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    return `CompletionPort ${show(this.toJSON(), options)}`;
+  }
+
+  toJSON(): object {
     const { driver, concurrency, closed, thread } = this;
     const stats = closed ? undefined : thread.native.stats();
     const live = stats && {
@@ -349,7 +353,7 @@ export class CompletionPort implements api.CompletionPort {
       running: stats.running,
     };
     const state = closed ? 'closed' : 'open';
-    return `CompletionPort ${show({ driver, concurrency, state, ...live }, options)}`;
+    return { driver, concurrency, state, ...live };
   }
 
   private async shutDown(): Promise<void> {
@@ -420,10 +424,10 @@ function create(options: PortOptions): NativeThread {
   const native: NativePortOptions = {
     concurrency,
     driver: driver ?? '',
-    queueLimit: validate.integer(options.queueLimit ?? 65536, 'options.queueLimit', 1, 2 ** 32 - 1),
+    queueLimit: validate.bound(options.queueLimit ?? 65536, 'options.queueLimit', 1, 2 ** 32 - 1),
     bufferSize: size,
     bufferCount: count,
-    memoryLimit: validate.integer(
+    memoryLimit: validate.bound(
       options.memoryLimit ?? 2 ** 30,
       'options.memoryLimit',
       0,

@@ -151,7 +151,7 @@ describe('AbortSignal', () => {
     const port = newPort();
     const controller = new AbortController();
     const { signal } = controller;
-    const file = await port.open(temporaryFile('abc'), 'r', { signal });
+    const file = await port.open(temporaryFile('abc'));
     for (let i = 0; i < 100; i++) {
       expect(await file.read(new Uint8Array(3), 0, { signal })).toBe(3);
     }

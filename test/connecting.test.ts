@@ -162,14 +162,6 @@ test('a loop over connections ends with ETIMEDOUT when none comes in time', asyn
   await port.close();
 });
 
-test('a timeout of ticks is refused', async () => {
-  const port = newPort();
-  const timer = port.timer();
-  const wrong = (): unknown => timer.every(1, { timeout: 5 } as object);
-  expect(wrong).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }));
-  await port.close();
-});
-
 test('a signal has no listener left where an argument is wrong, and none of a loop that is not run', async () => {
   const port = newPort();
   const { signal } = new AbortController();

@@ -321,7 +321,7 @@ describe('wrong arguments throw at once', () => {
         'TypeError',
       ],
       [() => timer.wait(anything(() => 1)), 'TypeError'],
-      [() => timer.every(5, anything({ timeout: 5 })), 'TypeError'],
+      [() => timer.every(5, anything({ timeout: 'x' })), 'TypeError'],
       [() => timer.every(5, anything({ singal: 5 })), 'TypeError'],
       [() => keyedTimer.start(5, anything({ repaet: true })), 'TypeError'],
       [

@@ -46,6 +46,21 @@ const right: Record<string, string> = {
     shared.stats().moved.toFixed();
     await shared.close();
   `,
+  'stages of both kinds, what keeps the process alive, and messages of channels': `
+    const here = defineStage({ states: { s: {} } });
+    const both = new Pipeline({ a: { stage: here, threads: 0 }, b: { stage: stageModule, data: 5 } });
+    if (both.unref().hasRef() || socket.unref().hasRef() || port.hasRef()) both.ref();
+    const opened: cp.ChannelMessages['completion-port:file:open'] = {
+      port, path: 'x', flags: 'r', options: {}, result: file,
+    };
+    const refused: st.StageChannelMessages['completion-port:connection:refused'] = {
+      pipeline: both, stage: 'a', count: 5,
+    };
+    const texts: string[] = [port, packet, socket, both].map((one) => JSON.stringify(one.toJSON()));
+    for await (const count of timer.every(5, { signal, timeout: 50 })) count.toFixed();
+    const again: cp.FileHandle | undefined = await c.document?.open({ signal, timeout: 5 });
+    const inspector = await both.inspector({ signal, timeout: 5 });
+    if (inspector.closed) void [opened, refused, texts, again];`,
   'what a micro-thread waits for has a type': `
     function* work(): micro.Micro<number> {
       const bytes: Buffer = yield* socket.receive();
@@ -309,6 +324,23 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
     /'"random"' is not assignable/,
   ],
   'no server of Node.js': ['void node.serve({}, { port: 0 });', /'\{\}' is missing/],
+  'a stage itself beside threads': [
+    'new Pipeline({ a: { stage: defineStage({ states: { s: {} } }), threads: 2 } });',
+    /is not assignable to type/,
+  ],
+  'a stage itself without threads: 0': [
+    'new Pipeline({ a: { stage: defineStage({ states: { s: {} } }) } });',
+    /is not assignable to type/,
+  ],
+  'data for a stage itself': [
+    'new Pipeline({ a: { stage: defineStage({ states: { s: {} } }), threads: 0, data: 5 } });',
+    /is not assignable to type/,
+  ],
+  'an idle time in words': ["socket.idleTimeout = '5s';", /'string' is not assignable/],
+  'a channel that there is not': [
+    "declare const told: cp.ChannelMessages['completion-port:file:opened'];",
+    /Property 'completion-port:file:opened' does not exist/,
+  ],
   'a keyed file read whole': ['void keyedFile.readFile();', /'readFile' does not exist/],
   'a signal for a keyed chmod': ['keyedFile.chmod(0o600, { signal });', /'signal' does not exist/],
   'a time in nanoseconds': ['void file.utimes(5n, 5n);', /'bigint' is not assignable/],
@@ -382,7 +414,6 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'stat of a keyed file': ['void keyedFile.stat();', /'stat' does not exist/],
   'start of an awaited timer': ['timer.start(1);', /'start' does not exist/],
   'wait of a keyed timer': ['keyedTimer.wait(1);', /'wait' does not exist/],
-  'a timeout of ticks': ['timer.every(5, { timeout: 5 });', /'timeout' does not exist/],
   'one style for the other': [
     'const other: cp.SocketHandle = keyed; void other;',
     /is missing the following properties/,

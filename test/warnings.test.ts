@@ -50,6 +50,49 @@ describe('packets that nobody takes', () => {
     );
   });
 
+  test("also of what a listener accepts that is unref'd", async () => {
+    const output = await outputOf(`${listening}
+      const net = await import('node:net');
+      const port = new CompletionPort();
+      const listener = await port.listen({ host: '127.0.0.1', port: 0, key: 1 });
+      listener.unref();
+      const client = net.connect(listener.address().port, '127.0.0.1');
+      await until(() => heard > 0);
+      client.destroy();
+      await port.close();`);
+    expect(output).toMatch(/^CP_WARN_NO_CONSUMER NoConsumerWarning\n1 packets have waited /);
+  });
+
+  test('also of what is handed to a port whose packets nobody takes, after a longer while', async () => {
+    const output = await outputOf(`${listening}
+      const [port, other] = [new CompletionPort(), new CompletionPort()];
+      const timer = port.timer({ key: 1 });
+      timer.handOff(other);
+      const began = Date.now();
+      await until(() => heard > 0);
+      console.log(Date.now() - began > 5000);
+      await port.close();
+      await other.close();`);
+    expect(output).toMatch(
+      /^CP_WARN_NO_CONSUMER NoConsumerWarning\n1 packets .* 10 seconds.*\ntrue$/,
+    );
+  });
+
+  test('not of what is handed to one whose packets somebody takes', async () => {
+    const output = await outputOf(`${listening}
+      const [port, other] = [new CompletionPort(), new CompletionPort()];
+      let taken = 0;
+      other.consume(() => taken++);
+      for (let i = 0; i < 5; i++) {
+        port.timer({ key: 1 }).handOff(other);
+        await new Promise((resolve) => setTimeout(resolve, 500));
+      }
+      console.log(taken, heard);
+      await port.close();
+      await other.close();`);
+    expect(output).toBe('5 0');
+  });
+
   test('not when a thread takes them, however late', async () => {
     const output = await outputOf(`${listening}
       const port = new CompletionPort();

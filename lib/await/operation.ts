@@ -163,6 +163,11 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
     return `Operation { ${states[this.state]} }`;
   }
 
+  toJSON(): object {
+    const state = ['pending', 'fulfilled', 'rejected'][this.state];
+    return { operation: syscallOf(this.kind), state };
+  }
+
   /** @internal The final packet is there. */
   answered(error: number, result: number, at: number): void {
     this.token = -1;

@@ -127,8 +127,15 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
   }
 
   [inspect.custom](): string {
-    const state = this.finished ? 'ended' : this.ending ? 'ending' : 'open';
-    return `AsyncLoop { ${syscallOf(this.kind)}, ${state} }`;
+    return `AsyncLoop { ${syscallOf(this.kind)}, ${this.state} }`;
+  }
+
+  toJSON(): object {
+    return { loop: syscallOf(this.kind), state: this.state };
+  }
+
+  private get state(): string {
+    return this.finished ? 'ended' : this.ending ? 'ending' : 'open';
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -55,7 +55,7 @@ function threadsOf(options: PoolOptions): Pick<Settings, 'minThreads' | 'maxThre
     return { minThreads: threads, maxThreads: threads };
   }
   const most = Math.min(MOST_THREADS, Math.max(binding.availableParallelism(), minThreads ?? 1));
-  const max = validate.integer(maxThreads ?? most, 'options.maxThreads', 1, MOST_THREADS);
+  const max = validate.bound(maxThreads ?? most, 'options.maxThreads', 1, MOST_THREADS);
   const min = validate.integer(minThreads ?? max, 'options.minThreads', 0, max);
   return { minThreads: min, maxThreads: max };
 }

@@ -256,8 +256,12 @@ export class Pool extends OwnPolicy implements api.Pool {
   }
 
   [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    return `Pool ${show(this.toJSON(), options)}`;
+  }
+
+  toJSON(): object {
     const { threads, running, waiting, completed } = this.stats();
-    return `Pool ${show({ threads, running, waiting, completed, closed: this.closed }, options)}`;
+    return { threads, running, waiting, completed, closed: this.closed };
   }
 
   // ---- tasks on their way to a thread

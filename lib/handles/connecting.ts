@@ -57,6 +57,7 @@ export function connect(thread: PortThread, options: ConnectOptions): Operation<
       if (idleTimeout > 0) socket.idleTimeout = idleTimeout;
       if (noDelay) socket.setNoDelay();
       if (keepAlive !== undefined) socket.setKeepAlive(true, keepAlive);
+      if (options.signal !== undefined) socket.closeOn(options.signal);
       return socket;
     } catch (error) {
       socket.closeQuietly();

@@ -1,6 +1,7 @@
 /**
  * Reading a file line by line: `file.readLines()`.
  */
+import { inspect } from 'node:util';
 import type { StringDecoder } from 'node:string_decoder';
 import type { AsyncLoop, ReadLinesOptions } from '../api';
 import { FileChunks, type ReadFrom } from './file-chunks';
@@ -42,7 +43,7 @@ export class FileLines implements AsyncLoop<string> {
     validate.known(options, 'options', LINE_OPTIONS);
     const { position = file.position, length, signal, timeout } = options;
     const maxLength = options.maxLength ?? DEFAULT_MAX_LENGTH;
-    this.maxLength = validate.integer(maxLength, 'options.maxLength', 1, GREATEST_MAX_LENGTH);
+    this.maxLength = validate.bound(maxLength, 'options.maxLength', 1, GREATEST_MAX_LENGTH);
     const encoding = validate.encoding(options.encoding ?? 'utf8', 'options.encoding');
     this.chunks = new FileChunks(file, { position, length, signal, timeout, lend: true });
     this.file = file;
@@ -74,6 +75,14 @@ export class FileLines implements AsyncLoop<string> {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.return();
+  }
+
+  [inspect.custom](): string {
+    return `AsyncLoop { lines, ${this.over ? 'ended' : 'open'} }`;
+  }
+
+  toJSON(): object {
+    return { loop: 'lines', state: this.over ? 'ended' : 'open' };
   }
 
   /** A line that was cut already, unless the loop is to end now. */

@@ -99,7 +99,7 @@ export class File<S extends Style = Style> extends Handle<S> {
     memory.check(target);
     const length = lengthOf(target, options);
     const at = this.place(position);
-    if (!this.admits(options)) return this.aborted(Kind.Read, options);
+    if (!this.admits(options)) return this.refusedByAbort(Kind.Read, options);
     if (length === 0) return this.transferNothing(Kind.Read, options);
     if (memory.locate(target)) return this.readAt(asNumber, at, length, options, undefined);
     this.assertOwnMemoryAllowed();
@@ -119,7 +119,7 @@ export class File<S extends Style = Style> extends Handle<S> {
     const { memory } = this.thread;
     for (const target of targets) memory.check(validate.view(target, 'targets'));
     const at = this.place(position);
-    if (!this.admits(options)) return this.aborted(Kind.Read, options);
+    if (!this.admits(options)) return this.refusedByAbort(Kind.Read, options);
     if (!memory.stageInPlace(targets)) {
       this.assertOwnMemoryAllowed();
       const bytes = targets.reduce((sum, target) => sum + target.byteLength, 0);
@@ -147,7 +147,7 @@ export class File<S extends Style = Style> extends Handle<S> {
     const position = isOptions(where) ? where.position : where;
     validate.data(data, 'data');
     const at = this.traits.append ? 0 : this.place(position);
-    if (!this.admits(options)) return this.aborted(Kind.Write, options);
+    if (!this.admits(options)) return this.refusedByAbort(Kind.Write, options);
     const syncs = validate.flag(options?.sync, 'options.sync');
     if (!this.thread.memory.stage(data, this.traits.direct)) {
       return this.refuse(Kind.Write, outOfBuffers());
@@ -223,7 +223,7 @@ export class File<S extends Style = Style> extends Handle<S> {
     validate.options(options);
     if (options !== undefined) validate.known(options, 'options', ['bigint', ...AWAIT_OPTIONS]);
     const bigint = validate.boolean(options?.bigint ?? false, 'options.bigint');
-    if (!this.admits(options)) return this.aborted(Kind.Stat, options);
+    if (!this.admits(options)) return this.refusedByAbort(Kind.Stat, options);
     const { thread } = this;
     const decode = (_: number, block: StatusBlock): FileStatus | BigIntFileStatus =>
       block.read(bigint);
@@ -348,7 +348,7 @@ export class File<S extends Style = Style> extends Handle<S> {
     const length = validate.integer(options.length, 'options.length', 0, 2 ** 31);
     this.assertAwaited('read() without memory');
     const at = this.place(options.position);
-    if (!this.admits(options)) return this.aborted(Kind.Read, options);
+    if (!this.admits(options)) return this.refusedByAbort(Kind.Read, options);
     if (length === 0) return this.answerNow(Kind.Read, Buffer.alloc(0));
     const decode = (bytes: number, block: CopyBack): Buffer =>
       memory.copyOut(block.chunk, block.start, bytes);

@@ -26,6 +26,8 @@ import {
   type OperationOptions,
 } from '../await/operation';
 import { points, traces } from '../await/tracing';
+import { endWith, outlive, type Ended } from '../support/lifetime';
+import { watchQueue } from '../support/warnings';
 import * as validate from '../support/validate';
 
 /**
@@ -61,7 +63,9 @@ const enum Life {
  * An open file, listener, socket or timer.
  * What its public members do stands in lib/api.ts.
  */
-export abstract class Handle<S extends Style> implements AsyncDisposable, Aftermath, ThreadHandle {
+export abstract class Handle<S extends Style>
+  implements AsyncDisposable, Aftermath, Ended, ThreadHandle
+{
   abstract get kind(): 'file' | 'listener' | 'socket' | 'timer';
   readonly id: number;
 
@@ -72,6 +76,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   private life = Life.Open;
   private holding = false;
   private closing: Operation<void> | undefined = undefined;
+  private signal: AbortSignal | undefined = undefined;
   /** The key as a signed number: V8 keeps those in the field itself, and others in an object. */
   private readonly signedKey: number | undefined;
 
@@ -156,8 +161,13 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     if (!this.holding) return this;
     this.holding = false;
     this.thread.hold(-1);
-    this.thread.unwatch(this);
+    // What a listener accepts has to be taken all the same: see KeepAlive.
+    if (this.kind !== 'listener') this.thread.unwatch(this);
     return this;
+  }
+
+  hasRef(): boolean {
+    return this.holding;
   }
 
   handOff(target: CompletionPort | PortToken, key?: KeyOption): void {
@@ -175,6 +185,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     this.thread.flush();
     const result = native.handOff(this.id, port, newKey);
     if (result < 0) throw systemError(result, 'handOff', this.subject());
+    watchQueue(port);
     this.gone();
   }
 
@@ -184,6 +195,10 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
 
   [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
     return `${this.typeName} ${show(this.describe(), options)}`;
+  }
+
+  toJSON(): object {
+    return { kind: this.kind, id: this.id, ...this.describe() };
   }
 
   /** As lib/api.ts calls it. */
@@ -199,6 +214,19 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   after(): void {
     if (points.closed.wanted) points.closed.publish({ handle: this });
     this.gone();
+  }
+
+  /** @internal The signal that it was opened with closes it. */
+  closeOn(signal: AbortSignal): void {
+    this.signal = signal;
+    endWith(signal, this);
+  }
+
+  /** @internal That signal was aborted. */
+  aborted(): void {
+    if (this.closed || this.thread.closed) return;
+    const closing = this.close() as Operation<void> | undefined;
+    closing?.catch(() => undefined);
   }
 
   /**
@@ -228,6 +256,8 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   gone(): void {
     if (this.life === Life.Gone) return;
     this.unref();
+    if (this.kind === 'listener') this.thread.unwatch(this);
+    if (this.signal !== undefined) outlive(this.signal, this);
     this.forget();
     this.life = Life.Gone;
     this.thread.handles.delete(this);
@@ -454,7 +484,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   }
 
   /** The answer when the signal is aborted already. */
-  protected aborted<T>(kind: Kind, options: OperationOptions | undefined): Answer<S, T> {
+  protected refusedByAbort<T>(kind: Kind, options: OperationOptions | undefined): Answer<S, T> {
     return this.refuse(kind, abortError(options?.signal?.reason));
   }
 

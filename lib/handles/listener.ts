@@ -6,7 +6,7 @@ import type { ListenerAddress } from '../api';
 import { handleAt, Kind, NO_CHUNK, NO_LIMIT, Slot, SubmissionFlag } from '../native/binding';
 import { ECANCELED, handleClosed, invalidState, timedOut, type Subject } from '../support/errors';
 import { Handle, type Answer, type Style } from './handle';
-import { AWAIT_OPTIONS, type Operation, type OperationOptions } from '../await/operation';
+import { AWAIT_OPTIONS, type OperationOptions } from '../await/operation';
 import { TcpSocket } from './socket';
 import { Stream } from '../await/stream';
 import { Alarm } from '../support/timers';
@@ -30,7 +30,6 @@ const BACKLOG = 64;
  */
 export class TcpListener<S extends Style = Style> extends Handle<S> {
   private known: ListenerAddress | undefined = undefined;
-  private signal: AbortSignal | undefined = undefined;
   private readonly about: { net: true; address?: string; port?: number } = { net: true };
 
   get kind(): 'listener' {
@@ -102,33 +101,14 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
     return new AcceptedSockets(this, options);
   }
 
-  /** @internal Closes it when the signal is aborted, as a signal given to `net.Server` does. */
-  closeOn(signal: AbortSignal): void {
-    this.signal = signal;
-    signal.addEventListener('abort', this);
-  }
-
-  /** @internal The signal was aborted. */
-  handleEvent(): void {
-    if (this.closed || this.thread.closed) return;
-    const closing = this.close() as Operation<void> | undefined;
-    closing?.catch(() => undefined);
-  }
-
-  /** @internal */
-  override gone(): void {
-    super.gone();
-    this.signal?.removeEventListener('abort', this);
-    this.signal = undefined;
-  }
-
   /** @internal */
   override subject(): Subject {
     return this.about;
   }
 
   protected override describe(): Record<string, unknown> {
-    const connections = this.listening ? this.connections : undefined;
+    const open = this.listening ? this.thread.native.connections(this.id) : -1;
+    const connections = open < 0 ? undefined : open;
     return { ...super.describe(), address: this.address(), connections };
   }
 }

@@ -8,7 +8,7 @@ import { addressesOf } from '../support/addresses';
 import type * as api from '../api';
 import type { KeyOption } from '../api';
 import { handleAt, Kind, Slot, SocketOption, type NativeThread } from '../native/binding';
-import { EADDRNOTAVAIL, EAFNOSUPPORT, systemError } from '../support/errors';
+import { abortError, EADDRNOTAVAIL, EAFNOSUPPORT, systemError } from '../support/errors';
 import { File, type FileTraits } from './file';
 import { contextOf, keyOf, type Style } from './handle';
 import type { PortThread } from '../thread/port-thread';
@@ -70,7 +70,9 @@ export function openPath(thread: PortThread, request: OpenRequest): Operation<Fi
   const subject = { path: traits.path };
   const decode: Decode<File> = (_result, at) => {
     const id = handleAt(thread.words, at + Slot.HANDLE / 4);
-    return openedFile(thread, id, key, traits, context);
+    const file = openedFile(thread, id, key, traits, context);
+    if (request.signal !== undefined) file.closeOn(request.signal);
+    return file;
   };
   const operation = operationOf(thread, Kind.Open, subject, decode, undefined);
   const timeout = validate.timeout(request.timeout);
@@ -87,24 +89,22 @@ export function openDescriptor(
   descriptor: number,
   key: number | undefined,
   traits: Omit<FileTraits, 'fileKind'>,
-  context?: AsyncResource,
+  context: AsyncResource | undefined,
+  signal: AbortSignal | undefined,
 ): Operation<File> {
   validate.integer(descriptor, 'path', 0, 0x7fffffff);
+  if (signal?.aborted) return Operation.failed(thread, Kind.Open, abortError(signal.reason));
   thread.flush();
-  return duplicated(
-    thread,
-    thread.native.openDescriptor(descriptor, key ?? -1),
-    key,
-    traits,
-    context,
-  );
+  const id = thread.native.openDescriptor(descriptor, key ?? -1);
+  return duplicated(thread, id, key, traits, context, signal);
 }
 
 /** Another handle for a file that one of the process's ports has open, for reading. */
-export function reopen(thread: PortThread, handle: number): Operation<File> {
+export function reopen(thread: PortThread, handle: number, signal?: AbortSignal): Operation<File> {
+  if (signal?.aborted) return Operation.failed(thread, Kind.Open, abortError(signal.reason));
   thread.flush();
   const traits = { path: undefined, append: false, direct: false };
-  return duplicated(thread, thread.native.reopen(handle, -1), undefined, traits);
+  return duplicated(thread, thread.native.reopen(handle, -1), undefined, traits, undefined, signal);
 }
 
 function duplicated(
@@ -112,10 +112,13 @@ function duplicated(
   id: number,
   key: number | undefined,
   traits: Omit<FileTraits, 'fileKind'>,
-  context?: AsyncResource,
+  context: AsyncResource | undefined,
+  signal: AbortSignal | undefined,
 ): Operation<File> {
   if (id < 0) return Operation.failed(thread, Kind.Open, systemError(id, 'dup', {}));
-  return Operation.done(thread, Kind.Open, openedFile(thread, id, key, traits, context));
+  const file = openedFile(thread, id, key, traits, context);
+  if (signal !== undefined) file.closeOn(signal);
+  return Operation.done(thread, Kind.Open, file);
 }
 
 /** `accepts` false: somebody else is going to accept. */

@@ -78,7 +78,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     const isView = ArrayBuffer.isView(target);
     const options: ReceiveOptions | undefined = isView ? more : target;
     const into = isView ? target : target?.into;
-    if (!this.admits(options)) return this.aborted(Kind.Receive, options);
+    if (!this.admits(options)) return this.refusedByAbort(Kind.Receive, options);
     if (into !== undefined && options?.multishot === true) {
       throw invalidState('multishot has buffers of its own, and takes no `into`');
     }
@@ -112,7 +112,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   send(data: Data | readonly Data[], options?: SendOptions): SendAnswer<S, number> {
     this.assertOpen();
     validate.data(data, 'data');
-    if (!this.admits(options)) return this.told(true, this.aborted(Kind.Send, options));
+    if (!this.admits(options)) return this.told(true, this.refusedByAbort(Kind.Send, options));
     validate.flag(options?.release, 'options.release');
     if (this.holds()) return this.sendLater(data, options);
     const { memory } = this.thread;
@@ -131,7 +131,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   sendFile(file: api.FileHandle | api.KeyedFile, options?: SendFileOptions): SendAnswer<S, number> {
     this.assertOpen();
     const source = sendable(file);
-    if (!this.admits(options)) return this.told(true, this.aborted(Kind.SendFile, options));
+    if (!this.admits(options)) return this.told(true, this.refusedByAbort(Kind.SendFile, options));
     const position = validate.position(options?.position, 'options.position') ?? 0;
     const most = Number.MAX_SAFE_INTEGER;
     const length = validate.integer(options?.length ?? most, 'options.length', 0, most);
@@ -159,7 +159,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   end(data?: Data | readonly Data[], options?: OperationOptions): SendAnswer<S, void> {
     this.assertOpen();
     if (data !== undefined) validate.data(data, 'data');
-    if (!this.admits(options)) return this.told(true, this.aborted(Kind.Send, options));
+    if (!this.admits(options)) return this.told(true, this.refusedByAbort(Kind.Send, options));
     if (this.holds()) return this.endLater(data, options);
     const { memory } = this.thread;
     if (!this.stage(data ?? '')) return this.told(true, this.refuse(Kind.Send, outOfBuffers()));

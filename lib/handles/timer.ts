@@ -4,10 +4,11 @@
 import type * as api from '../api';
 import type { TimerStartOptions } from '../api';
 import { Kind } from '../native/binding';
-import { invalidState, type Subject } from '../support/errors';
+import { invalidState, timedOut, type Subject } from '../support/errors';
 import { asNothing, Handle, type Answer, type Style } from './handle';
-import type { OperationOptions } from '../await/operation';
+import { AWAIT_OPTIONS, type OperationOptions } from '../await/operation';
 import { Stream } from '../await/stream';
+import { Alarm } from '../support/timers';
 import * as validate from '../support/validate';
 
 const about: Subject = {};
@@ -74,18 +75,23 @@ function milliseconds(value: unknown, name: string): number {
 class Ticks extends Stream<number> {
   private readonly timer: Timer<'await'>;
   private readonly interval: number;
+  private readonly timeout: number;
   private token = -1;
   private count = 0;
+  private alarm: Alarm | undefined = undefined;
 
   constructor(timer: Timer<'await'>, interval: number, options: OperationOptions = {}) {
     validate.options(options);
-    if (options.timeout !== undefined) {
-      throw validate.invalidValue('options.timeout', 'is not for a timer', options.timeout);
-    }
-    validate.known(options, 'options', ['signal']);
+    validate.known(options, 'options', AWAIT_OPTIONS);
     super(timer, Kind.Timer, options);
     this.timer = timer;
     this.interval = interval;
+    this.timeout = validate.timeout(options.timeout);
+  }
+
+  protected override waits(): void {
+    if (this.timeout === 0 || this.alarm !== undefined) return;
+    this.alarm = new Alarm(this.timeout, () => this.stop(timedOut('timer', about)));
   }
 
   override answered(error: number, result: number, _at: number, more: boolean): void {
@@ -111,6 +117,8 @@ class Ticks extends Stream<number> {
     if (this.count === 0) return undefined;
     const { count } = this;
     this.count = 0;
+    this.alarm?.cancel();
+    this.alarm = undefined;
     return count;
   }
 
@@ -119,6 +127,6 @@ class Ticks extends Stream<number> {
   }
 
   protected override finish(): void {
-    // Nothing is held.
+    this.alarm?.cancel();
   }
 }

@@ -208,8 +208,12 @@ export class Channel<T> implements api.Channel<T> {
   }
 
   [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    return `Channel ${show(this.toJSON(), options)}`;
+  }
+
+  toJSON(): object {
     const { size, capacity, closed } = this;
-    return `Channel ${show({ size, capacity, closed }, options)}`;
+    return { size, capacity, closed };
   }
 
   /** @internal Gives `take` what there is to be had without waiting. */

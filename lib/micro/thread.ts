@@ -215,6 +215,11 @@ export class MicroThread<T>
     return `MicroThread ${id} ${show({ name, state, ...more }, options)}`;
   }
 
+  toJSON(): object {
+    const { id, name, state } = this;
+    return { id, name, state };
+  }
+
   // ---- what it waits for
 
   /** @internal */

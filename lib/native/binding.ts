@@ -75,6 +75,7 @@ export interface NativeStats {
   systemCalls: number;
   wakeUps: number;
   steals: number;
+  takenBack: number;
   queueDepth: number;
   freeBuffers: number;
   threads: number;
@@ -85,6 +86,9 @@ export interface NativeStats {
   /** Connections closed as they came: beyond a listener's limit, or because there was no record for them. */
   refused: number;
 }
+
+/** Of NativeStats. */
+export type Queue = Pick<NativeStats, 'queueDepth' | 'running' | 'batches'>;
 
 /**
  * One thread attached to one port. Every function is called on that thread. Numbers that are
@@ -193,6 +197,8 @@ export interface NativeThread {
   acceptPosts(): number;
   /** An awaited Room packet comes under `token` when there is room. */
   room(token: number): void;
+  /** The same when more than `known` connections were refused. */
+  refusal(token: number, known: number): void;
   /** While the thread blocks elsewhere the port lets another run in its place (rule D4). */
   blocking(begins: boolean): void;
 
@@ -397,6 +403,8 @@ export interface Binding {
   nudging(): { mode: 'signal' | 'tick' | 'off' | ''; reason: string };
   /** How many ports, and pools of memory, the process has not freed: those that are there, and those that somebody still looks at. For tests. */
   remains(): { ports: number; pools: number };
+  /** How the packets of a port are taken; undefined when it has ended. */
+  queueOf(portId: number): Queue | undefined;
   createPort(options: NativePortOptions): NativeThread;
   /** Attaches the calling thread to a port of this process. */
   attachPort(portId: number): NativeThread;

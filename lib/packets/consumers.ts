@@ -40,7 +40,15 @@ export class HandlerConsumer implements PacketTaker, Consumer {
   }
 
   [inspect.custom](): string {
-    return `Consumer { ${this.thread.consumer === this ? 'taking packets' : 'stopped'} }`;
+    return `Consumer { ${this.state} }`;
+  }
+
+  toJSON(): object {
+    return { consumer: this.state };
+  }
+
+  private get state(): string {
+    return this.thread.consumer === this ? 'taking packets' : 'stopped';
   }
 
   wanted(): number {
@@ -150,6 +158,10 @@ export class PacketStream implements PacketTaker, Stoppable, AsyncLoop<Packet> {
 
   [inspect.custom](): string {
     return `AsyncLoop { packets, ${this.done ? 'ended' : 'open'} }`;
+  }
+
+  toJSON(): object {
+    return { loop: 'packets', state: this.done ? 'ended' : 'open' };
   }
 
   /** @internal The signal was aborted, or no packet came in time. */

@@ -170,6 +170,14 @@ export class Packet {
     return `Packet ${show({ type, key, result, more }, options)}`;
   }
 
+  /** Without the handle, which may be gone, and the bytes, which may be many. */
+  toJSON(): object {
+    if (this.at === NOTHING) return { released: true };
+    const { type, key, bytes, value, code, tag, more } = this;
+    const result = type === 'posted' || type === 'fired' ? { value } : { bytes };
+    return { type, key, ...result, code, tag, more };
+  }
+
   /** @internal The handle whose bytes the packet holds; 0: it holds none. */
   get feeder(): number {
     if (this.at === NOTHING || this.chunk === NO_CHUNK) return 0;

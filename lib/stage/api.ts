@@ -131,9 +131,10 @@ export interface StageDocument {
   readonly bytes: Buffer | undefined;
   /**
    * The file that it lies in, opened once more: to be closed by the program. It has no name, and
-   * goes with the last one that has it open. `ERR_INVALID_STATE` for a document in memory.
+   * goes with the last one that has it open. `signal` also closes it later. `ERR_INVALID_STATE` for a
+   * document in memory.
    */
-  open(): Operation<FileHandle>;
+  open(options?: AwaitOptions): Operation<FileHandle>;
   /**
    * Its bytes piece by piece, wherever they are, in Buffers that stay; `lend: true` lends them: each
    * is then valid until the loop asks for the next.
@@ -472,16 +473,7 @@ export interface FramesStats {
 
 // ---- pipelines
 
-/** One stage of a pipeline, run by worker threads or, without any, by the calling thread. */
-export interface JavaScriptStageOptions {
-  /**
-   * The module that defines the stage, as a URL or an absolute path: its default export is what
-   * `defineStage` returns, or a function that makes it of `data`. With `threads: 0` it can be the
-   * stage itself.
-   */
-  readonly stage: string | URL | Stage;
-  /** Worker threads; 0 to 256. 0: the stage runs on the event loop of this thread. Default: 5. */
-  readonly threads?: number | undefined;
+interface JavaScriptStageSettings {
   /** Threads that may run at one time (rule P1). Default: the number of CPUs. */
   readonly concurrency?: number | undefined;
   /** Binds thread i to the i-th CPU of the process. Default: false. */
@@ -492,9 +484,31 @@ export interface JavaScriptStageOptions {
   readonly order?: 'arrival' | 'state' | undefined;
   /** Messages that may wait at most (rule Q2). Default: 65536. */
   readonly queueLimit?: number | undefined;
+}
+
+/** A stage that worker threads run. */
+export interface ModuleStageOptions extends JavaScriptStageSettings {
+  /**
+   * The module that defines the stage, as a URL or an absolute path: its default export is what
+   * `defineStage` returns, or a function that makes it of `data`.
+   */
+  readonly stage: string | URL;
+  /** Worker threads; 1 to 256. Default: 5. */
+  readonly threads?: number | undefined;
   /** Given to a module that exports a function; copied to each thread. */
   readonly data?: unknown;
 }
+
+/** A stage that runs on the event loop of the calling thread. */
+export interface LocalStageOptions extends JavaScriptStageSettings {
+  /** The stage itself: what `defineStage` returns. */
+  readonly stage: Stage;
+  readonly threads: 0;
+  readonly data?: undefined;
+}
+
+/** One stage of a pipeline, run by worker threads or, without any, by the calling thread. */
+export type JavaScriptStageOptions = ModuleStageOptions | LocalStageOptions;
 
 /** A stage run by C++ threads; `N`: the names of the pipeline's stages. */
 export interface NativeStageOptions<N extends string = string> {
@@ -527,7 +541,7 @@ export interface PipelineOptions {
 /** Where a stage listens; `signal` closes the listener when it is aborted. */
 export type StageListenOptions = Omit<ListenOptions, 'key' | 'asyncResource'>;
 
-/** A listener of a pipeline's stage. */
+/** A listener of a pipeline's stage. It keeps the process alive as far as its pipeline does. */
 export interface StageListener extends ListenerAddress, AsyncDisposable {
   /** The address it listens on. */
   readonly address: string;
@@ -606,7 +620,10 @@ export interface PipelineStats<N extends string = string> {
 export interface ConnectionsOptions<N extends string = string> {
   /** Those at this stage. Default: at any. */
   readonly stage?: N | undefined;
-  /** Those in this state. Default: in any. */
+  /**
+   * Those in this state; `''`: those that no thread has begun. `ERR_UNKNOWN_STATE` for one that no
+   * stage, or not `stage`, has. Default: in any.
+   */
   readonly state?: string | undefined;
   /** So many at most. Default: all. */
   readonly limit?: number | undefined;
@@ -646,6 +663,39 @@ export interface StageFailure {
   readonly error: Error;
 }
 
+/**
+ * What the channels of `node:diagnostics_channel` that stages have are given, by their names:
+ * docs/guides/observability.md says when. `stage:listen` is a tracing channel.
+ */
+export interface StageChannelMessages {
+  'completion-port:stage:listen': {
+    readonly pipeline: Pipeline;
+    readonly stage: string;
+    readonly options: StageListenOptions;
+    result?: StageListener;
+    error?: unknown;
+  };
+  'completion-port:stage:failed': StageFailure;
+  'completion-port:connection:arrived': {
+    readonly stage: string;
+    readonly key: number;
+    /** The stage it came from, or empty. */
+    readonly from: string;
+  };
+  'completion-port:connection:handedOff': {
+    readonly stage: string;
+    readonly key: number;
+    readonly to: string;
+  };
+  'completion-port:connection:closed': { readonly stage: string; readonly key: number };
+  'completion-port:connection:refused': {
+    readonly pipeline: Pipeline;
+    readonly stage: string;
+    /** How many since the last message. */
+    readonly count: number;
+  };
+}
+
 /** What `pipeline.inspector()` takes. */
 export interface InspectorOptions {
   /** TCP port; 0: any that is free. Default: 0. */
@@ -654,14 +704,23 @@ export interface InspectorOptions {
   readonly host?: '127.0.0.1' | '::1' | undefined;
   /** Milliseconds between two samples; 100 to 60000. Default: 1000. */
   readonly interval?: number | undefined;
+  /** Ends setting up when it is aborted, and from then on closes the inspector. */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds for setting up. Default, 0, Infinity: no limit. */
+  readonly timeout?: number | undefined;
 }
 
-/** The web server of one pipeline: `await pipeline.inspector({ port })`. */
+/**
+ * The web server of one pipeline: `await pipeline.inspector({ port })`. It does not keep the process
+ * alive, and neither do those who look on.
+ */
 export interface Inspector extends AsyncDisposable {
   /** Where the page is: `http://127.0.0.1:8081/`. */
   readonly url: string;
   /** The TCP port. */
   readonly port: number;
+  /** Whether it has ended, or is about to. */
+  readonly closed: boolean;
   /** Ends it: pages lose their connection. The same promise each time. */
   close(): Promise<void>;
 }
@@ -696,6 +755,17 @@ export interface Pipeline<N extends string = string>
    * and `timeout` end the waiting alone.
    */
   ready(options?: AwaitOptions): Promise<void>;
+  /** Lets the pipeline keep the process alive, which is the default. */
+  ref(): this;
+  /**
+   * Lets the process end although the pipeline runs: its threads end with it, and whatever it is about.
+   * `close()` keeps the process alive until it is done.
+   */
+  unref(): this;
+  /** Whether it keeps the process alive. */
+  hasRef(): boolean;
+  /** For `JSON.stringify`, as text for people and logs: what `util.inspect` shows. Never throws. */
+  toJSON(): object;
   /** Names of the stages. */
   readonly stages: readonly N[];
   /** What carries operations out here. */

@@ -25,6 +25,18 @@ export function unknownState(stage: string, state: string, key: number, next: un
   );
 }
 
+/** By whoever looks for connections in it. */
+export function unknownStateAsked(
+  state: string,
+  stage: string | undefined,
+  known: readonly string[],
+): CodedError {
+  const where = stage === undefined ? 'No stage of this pipeline has' : `Stage '${stage}' has no`;
+  const states = [...new Set(known)].map((name) => `'${name}'`).join(', ');
+  const what = stage === undefined ? `a state '${state}'` : `state '${state}'`;
+  return coded(new Error(`${where} ${what}; there are ${states}`), 'ERR_UNKNOWN_STATE');
+}
+
 export function unknownStage(name: unknown, known: readonly string[]): CodedError {
   const stages = known.map((stage) => `'${stage}'`).join(', ');
   return coded(

@@ -47,6 +47,11 @@ export function integer(value: unknown, name: string, min: number, max: number):
   return value;
 }
 
+/** What is not to be exceeded; Infinity: the greatest there can be. */
+export function bound(value: unknown, name: string, min: number, max: number): number {
+  return value === Infinity ? max : integer(value, name, min, max);
+}
+
 export function u32(value: unknown, name: string): number {
   return integer(value, name, 0, U32);
 }

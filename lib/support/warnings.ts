@@ -2,11 +2,13 @@
  * Warnings of the process, for programs that wait for what can never come. Each is given once in a
  * thread.
  */
-import type { NativeThread } from '../native/binding';
-import { setTimeout } from './timers';
+import { binding, type NativeThread, type Queue } from '../native/binding';
+import { clearInterval, setInterval, setTimeout } from './timers';
 
 /** A second, in milliseconds: what is so for longer is no passing state. */
 const PATIENCE = 1000;
+/** How many seconds what was handed to another port may wait there: its threads may just begin. */
+const PATIENCE_ELSEWHERE = 10;
 
 const given = new Set<string>();
 
@@ -24,8 +26,7 @@ export class Unattended {
   private stuck = 0;
 
   /** `patience`: looks, a second apart. Whether any packets wait. */
-  look(native: NativeThread, patience: number): boolean {
-    const { queueDepth, running, batches } = native.stats();
+  look({ queueDepth, running, batches }: Queue, patience: number): boolean {
     const waits = queueDepth > 0 && running === 0;
     this.stuck = waits && batches === this.batches ? this.stuck + 1 : 0;
     this.batches = waits ? batches : -1;
@@ -51,6 +52,28 @@ export class Unattended {
         'calls port.consume(), port.packets() or port.get()',
     );
   }
+}
+
+/** Ports that something was handed to, as long as anything waits there. */
+const queues = new Map<number, Unattended>();
+let looking: NodeJS.Timeout | undefined;
+
+/** Something was handed to a port, whose packets nobody may take. */
+export function watchQueue(port: number): void {
+  if (queues.has(port)) return;
+  queues.set(port, new Unattended());
+  looking ??= setInterval(lookAtQueues, PATIENCE).unref();
+}
+
+function lookAtQueues(): void {
+  for (const [port, unattended] of queues) {
+    const queue = binding.queueOf(port);
+    const waits = queue !== undefined && unattended.look(queue, PATIENCE_ELSEWHERE);
+    if (!waits) queues.delete(port);
+  }
+  if (queues.size > 0) return;
+  clearInterval(looking);
+  looking = undefined;
 }
 
 /** The receive buffers that a thread's program keeps. */

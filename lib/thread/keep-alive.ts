@@ -32,6 +32,8 @@ export class KeepAlive {
   private holds = 0;
   private held = false;
   private consumerHolds = true;
+  /** Whether anything may. */
+  private holdsAtAll = true;
   /** Whether this thread has ever taken packets. */
   private takes = false;
   private readonly foreign = new Set<ThreadHandle>();
@@ -54,6 +56,16 @@ export class KeepAlive {
   /** Something that keeps the process alive came (1) or went (-1). */
   hold(by: 1 | -1): void {
     this.holds += by;
+    this.reconcile();
+  }
+
+  get heldByConsumer(): boolean {
+    return this.consumerHolds;
+  }
+
+  /** Whether what holds keeps the process alive. */
+  holdAtAll(holds: boolean): void {
+    this.holdsAtAll = holds;
     this.reconcile();
   }
 
@@ -80,7 +92,10 @@ export class KeepAlive {
     this.unattended = undefined;
   }
 
-  /** A keyed handle that keeps the process alive: its end may be seen by another thread only. */
+  /**
+   * A keyed handle that keeps the process alive: its end may be seen by another thread only. Or a
+   * listener with a key, also one that does not: what it accepts has to be taken.
+   */
   watch(handle: ThreadHandle): void {
     this.foreign.add(handle);
     this.lookNowAndThen();
@@ -126,14 +141,15 @@ export class KeepAlive {
     }
     if (foreign.size > 0) this.sweep();
     const patience = foreign.size > 0 ? PATIENCE : PATIENCE_WITH_MESSAGES;
-    this.messages = unattended?.look(owner.native, patience) === true;
+    this.messages = unattended?.look(owner.native.stats(), patience) === true;
     if (foreign.size > 0 && this.affine && !this.takes) unattended?.lookAtAffine();
     this.rest();
   }
 
   private reconcile(): void {
     const { owner } = this;
-    const wanted = this.holds > 0 || (owner.consumer !== undefined && this.consumerHolds);
+    const consumes = owner.consumer !== undefined && this.consumerHolds;
+    const wanted = this.holdsAtAll && (this.holds > 0 || consumes);
     if (wanted === this.held) return;
     this.held = wanted;
     if (owner.closed) {

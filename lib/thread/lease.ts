@@ -26,4 +26,8 @@ export class Lease implements api.Lease {
   [inspect.custom](): string {
     return `Lease { bytes: ${this.bytes.length} }`;
   }
+
+  toJSON(): object {
+    return { bytes: this.bytes.length };
+  }
 }

@@ -229,6 +229,15 @@ export class PortThread {
     this.keepAlive.hold(by);
   }
 
+  /** Whether anything keeps the process alive: for the ports of a pipeline. */
+  holdAtAll(holds: boolean): void {
+    this.keepAlive.holdAtAll(holds);
+  }
+
+  get heldByConsumer(): boolean {
+    return this.keepAlive.heldByConsumer;
+  }
+
   /** Whether a consumer keeps the process alive. */
   holdByConsumer(holds: boolean): void {
     this.keepAlive.holdByConsumer(holds);

@@ -107,6 +107,18 @@ Napi::Value remains(const Napi::CallbackInfo& info) {
   return out;
 }
 
+/// Whether somebody takes the packets of a port, to whoever has only its number.
+Napi::Value queue_of(const Napi::CallbackInfo& info) {
+  const PortHold port = Port::find(info[0].As<Napi::Number>().Uint32Value());
+  if (!port) return info.Env().Undefined();
+  const PortStats stats = port->stats();
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("queueDepth", static_cast<double>(stats.queue_depth));
+  out.Set("running", static_cast<double>(stats.running));
+  out.Set("batches", static_cast<double>(stats.batches));
+  return out;
+}
+
 Napi::Value make_lane(const Napi::CallbackInfo& info) {
   auto* constructor = info.Env().GetInstanceData<Napi::FunctionReference>();
   return constructor->New({info[0]});
@@ -122,6 +134,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("outgoing", Napi::Function::New(env, outgoing));
   exports.Set("nudging", Napi::Function::New(env, nudging));
   exports.Set("remains", Napi::Function::New(env, remains));
+  exports.Set("queueOf", Napi::Function::New(env, queue_of));
   exports.Set("createPort", Napi::Function::New(env, make_lane));
   exports.Set("attachPort", Napi::Function::New(env, make_lane));
   exports.Set("availableParallelism",

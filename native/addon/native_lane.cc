@@ -64,6 +64,7 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
                       InstanceMethod<&NativeLane::ref>("ref"),
                       InstanceMethod<&NativeLane::unref>("unref"),
                       InstanceMethod<&NativeLane::room>("room"),
+                      InstanceMethod<&NativeLane::refusal>("refusal"),
                       InstanceMethod<&NativeLane::blocking>("blocking"),
                       InstanceMethod<&NativeLane::let_go>("letGo"),
                       InstanceMethod<&NativeLane::pin_key>("pinKey"),
@@ -361,6 +362,13 @@ Napi::Value NativeLane::room(Info info) {
   return Env().Undefined();
 }
 
+Napi::Value NativeLane::refusal(Info info) {
+  const double known = info[1].As<Napi::Number>().DoubleValue();
+  thread().notify_when_refused(info[0].As<Napi::Number>().Uint32Value(),
+                               static_cast<std::uint64_t>(known));
+  return Env().Undefined();
+}
+
 Napi::Value NativeLane::blocking(Info info) {
   info[0].ToBoolean() ? thread().begin_blocking() : thread().end_blocking();
   return Env().Undefined();
@@ -389,6 +397,7 @@ Napi::Value NativeLane::stats(Info) {
   set("systemCalls", stats.system_calls);
   set("wakeUps", stats.wake_ups);
   set("steals", stats.steals);
+  set("takenBack", stats.taken_back);
   set("queueDepth", stats.queue_depth);
   set("freeBuffers", stats.free_buffers);
   set("threads", stats.threads);

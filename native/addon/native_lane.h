@@ -52,6 +52,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane>, private Outbox {
   Napi::Value ref(Info info);
   Napi::Value unref(Info info);
   Napi::Value room(Info info);
+  Napi::Value refusal(Info info);
   Napi::Value blocking(Info info);
   Napi::Value close_port(Info info);
   Napi::Value detach(Info info);

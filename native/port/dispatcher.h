@@ -340,6 +340,7 @@ class Dispatcher {
   std::size_t waiting();
   std::uint64_t wake_ups() const { return wake_ups_.load(std::memory_order_relaxed); }
   std::uint64_t steals() const;
+  std::uint64_t taken_back() const { return taken_back_.load(); }
   std::uint64_t batches() const;
   /// Adds how long packets have waited until they were taken, but for messages: nobody looks at the
   /// clock when one is posted.
@@ -445,6 +446,7 @@ class Dispatcher {
   std::atomic<bool> closed_{false};
   std::atomic<bool> drained_{false};
   std::atomic<std::uint64_t> left_steals_{0};  ///< of threads that have left
+  std::atomic<std::uint64_t> taken_back_{0};
   std::atomic<std::uint64_t> left_batches_{0};
   Histogram left_waits_;  ///< written under the members' mutex
 

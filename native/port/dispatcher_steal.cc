@@ -244,6 +244,7 @@ void Dispatcher::take_back(Consumer& stuck) {
     revoke_some(stuck, kBatchLimit, entries, credit);
   }
   if (entries.empty()) return;
+  taken_back_.fetch_add(entries.size());
   room_.fetch_add(credit);
   std::reverse(entries.begin(), entries.end());
   inject_in_front(entries);

@@ -409,10 +409,36 @@ PortStats Port::stats() {
   stats.batches = dispatcher_.batches();
   stats.wake_ups = dispatcher_.wake_ups();
   stats.steals = dispatcher_.steals();
+  stats.taken_back = dispatcher_.taken_back();
   stats.queue_depth = dispatcher_.queued();
   stats.running = dispatcher_.running();
   stats.waiting = dispatcher_.waiting();
   return stats;
+}
+
+// ---- refused connections ----------------------------------------------------------------------
+
+void Port::notify_when_refused(const Packet& packet, std::uint64_t known) {
+  {
+    std::lock_guard lock(mutex_);
+    // Either this sees that one was refused, or whoever refuses one sees that it is to be told.
+    refusals_wanted_.store(true);
+    if (refused_.load() <= known) return refusal_requests_.push_back(packet);
+    refusals_wanted_.store(!refusal_requests_.empty());
+  }
+  dispatcher_.push(packet, nullptr);
+}
+
+void Port::count_refused() {
+  refused_.fetch_add(1);
+  if (!refusals_wanted_.load()) return;
+  std::vector<Packet> requests;
+  {
+    std::lock_guard lock(mutex_);
+    requests.swap(refusal_requests_);
+    refusals_wanted_.store(false);
+  }
+  for (const Packet& request : requests) dispatcher_.push(request, nullptr);
 }
 
 // ---- posting and disposing --------------------------------------------------------------------

@@ -40,7 +40,8 @@ class KeySource {
 /// What a port has done and has, at one moment.
 struct PortStats {
   std::uint64_t submitted = 0, completed = 0, batches = 0, system_calls = 0, wake_ups = 0;
-  std::uint64_t steals = 0, queue_depth = 0, free_buffers = 0, threads = 0, running = 0;
+  std::uint64_t steals = 0, taken_back = 0, queue_depth = 0, free_buffers = 0, threads = 0,
+                running = 0;
   std::uint64_t waiting = 0, handles = 0, allocated_bytes = 0, refused = 0;
 };
 
@@ -174,6 +175,8 @@ class Port {
   /// waits. For whoever holds the key: the bytes have no packet.
   static driver::Result receive_now(HandleId id, const driver::Slice& into);
   PortStats stats();
+  /// Has `packet`, of kind kRoom, come when more than `known` connections were refused.
+  void notify_when_refused(const Packet& packet, std::uint64_t known);
   /// Microseconds that packets, but for messages, have waited until they were taken.
   HistogramCounts waits() const;
 
@@ -212,6 +215,7 @@ class Port {
   static bool keep_for_starving(void* port);
   static void wake_starving(void* port);
   /// Whether its threads may run each other's packets, and so look after each other's lanes.
+  void count_refused();
   bool helps() const { return options_.concurrency > 1 && !options_.affine; }
 
   const std::uint32_t id_;
@@ -224,6 +228,7 @@ class Port {
   HandleList handle_list_{*this};
   std::atomic<KeySource*> key_source_{nullptr};
   std::atomic<std::uint64_t> refused_{0};  ///< connections closed as they came
+  std::atomic<bool> refusals_wanted_{false};
   /// A handle's requests wait for a thread to come. Set while the dispatcher's members are locked.
   std::atomic<bool> any_stranded_{false};
 
@@ -233,6 +238,7 @@ class Port {
   std::vector<std::shared_ptr<KeySource>> key_sources_;  ///< all there ever were
   std::size_t attached_ = 0;
   PortStats left_;  ///< the counts of threads that have left
+  std::vector<Packet> refusal_requests_;
   bool closing_ = false;
   bool ended_ = false;
   std::atomic<bool> any_starving_{false};

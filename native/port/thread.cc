@@ -256,14 +256,22 @@ std::uint32_t Thread::reserve(std::uint32_t wanted) {
 
 void Thread::accept_posts() { port_.dispatcher().accept_posts(); }
 
-void Thread::notify_when_drained(std::uint32_t token) {
+Packet Thread::notice(std::uint32_t token) {
   Packet packet;
   packet.kind = PacketKind::kRoom;
   packet.flags = kPacketAwaited;
   packet.token = token;
   packet.target = this;
   packet.tag = number_;
-  port_.dispatcher().notify_when_drained(packet);
+  return packet;
+}
+
+void Thread::notify_when_drained(std::uint32_t token) {
+  port_.dispatcher().notify_when_drained(notice(token));
+}
+
+void Thread::notify_when_refused(std::uint32_t token, std::uint64_t known) {
+  port_.notify_when_refused(notice(token), known);
 }
 
 /// Nested ones are one to the port.

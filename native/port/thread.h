@@ -120,6 +120,8 @@ class Thread final : public Consumer {
   /// After a message was written into the ring while a thread waited.
   void accept_posts();
   void notify_when_drained(std::uint32_t token);
+  /// See Port::notify_when_refused.
+  void notify_when_refused(std::uint32_t token, std::uint64_t known);
   void begin_blocking();
   void end_blocking();
   /// See Dispatcher: keys that stay with this thread beyond a batch, or for good.
@@ -272,6 +274,7 @@ class Thread final : public Consumer {
   void retry_paused();
 
   // taking: thread.cc
+  Packet notice(std::uint32_t token);
   static constexpr std::int64_t kCheckInterval = 50'000'000;
   void pump();
   void work();

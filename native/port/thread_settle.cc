@@ -137,7 +137,7 @@ bool Thread::turns_away(driver::Completion& completion, const Handle& listener, 
   const auto* request = static_cast<const Request*>(completion.operation);
   if (request->kind != PacketKind::kAccept || completion.result < 0) return false;
   if (!listener.connections->full()) return false;
-  port.refused_.fetch_add(1, std::memory_order_relaxed);
+  port.count_refused();
   port_.driver().discard(completion.result);  // the peer hears of it: counted by then
   completion.result = -EINTR;
   return true;
@@ -323,7 +323,7 @@ void Thread::accept(Packet& packet, driver::Descriptor descriptor, Request* requ
   KeySource* source = keyed ? port.key_source_.load() : nullptr;
   handle->key = source != nullptr ? source->key_for(name, port.id()) : unique_key();
   if (handle->key == 0) {
-    port.refused_.fetch_add(1, std::memory_order_relaxed);
+    port.count_refused();
     port_.driver().discard(descriptor);  // the peer hears of it: counted by then
     HandleTable::instance().take_back(handle);
     return;

@@ -39,7 +39,7 @@ test('records that no view could show, 4 GiB and more, are refused with what wou
     record: { text: 'bytes[4096]', more: 'bytes[140]' },
     states: { idle: {} },
   });
-  const stages = { large: { stage: large, threads: 0 } };
+  const stages = { large: { stage: large, threads: 0 } } as const;
   const pipeline = newPipeline(stages, { maxConnections: 1_000_000 });
   const error = await failureOf(() => pipeline.ready());
   expect(codeOf(error)).toBe('ERR_OUT_OF_RANGE');
@@ -416,13 +416,20 @@ describe('looking on', () => {
     await until(() => pipeline.connections({ stage: 'first', state: 'obedient' }).length === 2);
     expect(pipeline.connections({ stage: 'second' })).toHaveLength(1);
     expect(pipeline.connections({ limit: 2 })).toHaveLength(2);
-    expect(pipeline.connections({ state: 'none' })).toEqual([]);
-    const wrong = [{ stage: 'third' }, { limit: -1 }, { states: 'a' }, { state: 5 }];
+    expect(pipeline.connections({ state: 'deaf' })).toEqual([]);
+    const wrong = [
+      { state: 'none' },
+      { stage: 'third' },
+      { limit: -1 },
+      { states: 'a' },
+      { state: 5 },
+    ];
     expect(
       await Promise.all(
         wrong.map(async (o) => codeOf(await failureOf(() => pipeline.connections(o as object)))),
       ),
     ).toEqual([
+      'ERR_UNKNOWN_STATE',
       'ERR_UNKNOWN_STAGE',
       'ERR_OUT_OF_RANGE',
       'ERR_INVALID_ARG_VALUE',

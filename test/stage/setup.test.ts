@@ -13,9 +13,11 @@ interface Options {
 function begun(threads: number, options: Options = {}): { pipeline: Pipeline; lines(): string[] } {
   const log = temporaryFile('');
   const data = { log, ...options };
-  const stage = threads === 0 ? prepared(data) : fixture('prepared.mjs');
   const pipeline = new Pipeline({
-    work: { stage, threads, data: threads === 0 ? undefined : data },
+    work:
+      threads === 0
+        ? { stage: prepared(data), threads }
+        : { stage: fixture('prepared.mjs'), threads, data },
   });
   onTestFinished(() => pipeline.close().catch(() => undefined));
   return { pipeline, lines: () => readFileSync(log, 'utf8').trim().split('\n') };

@@ -14,7 +14,7 @@ const sending = (stages: readonly string[] | undefined, name: string): typeof en
 describe('a stage that the pipeline does not have', () => {
   test('of a stage in this thread: new Pipeline throws, with both names and those there are', () => {
     const stage = sending(['work', 'wrok'], 'work');
-    const stages = { first: { stage, threads: 0 }, work: { stage: end, threads: 0 } };
+    const stages = { first: { stage, threads: 0 }, work: { stage: end, threads: 0 } } as const;
     const error = failureNow(() => new Pipeline(stages));
     expect(codeOf(error)).toBe('ERR_UNKNOWN_STAGE');
     expect(error.message).toBe(
@@ -45,7 +45,7 @@ async function fate(threads: number, stages: string[] | undefined, name: string)
   const data = { stages, names: [name] };
   const first =
     threads === 0
-      ? { stage: sending(stages, name), threads }
+      ? ({ stage: sending(stages, name), threads: 0 } as const)
       : { stage: fixture('sender.mjs'), threads, data };
   const pipeline = newPipeline({
     first,

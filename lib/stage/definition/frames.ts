@@ -107,10 +107,10 @@ function check(options: Unchecked): Settings {
   }
   if (length !== undefined) validate.oneOf(length, 'options.length', lengths);
   validate.oneOf(spool, 'options.spool', ['memory', 'file']);
-  const time = (
-    name: 'idleTimeout' | 'stallTimeout' | 'documentTimeout' | 'farewellTimeout',
-    otherwise: number,
-  ) => validate.integer(options[name] ?? otherwise, `options.${name}`, 0, LONGEST_TIME);
+  const time = (name: 'idleTimeout' | 'stallTimeout' | 'documentTimeout', otherwise: number) => {
+    const given = options[name] ?? otherwise;
+    return given === Infinity ? 0 : validate.integer(given, `options.${name}`, 0, LONGEST_TIME);
+  };
   const max = size(options.maxLength ?? 64 * MIB, 'options.maxLength');
   return {
     length: length ?? 'delimiter',
@@ -122,14 +122,20 @@ function check(options: Unchecked): Settings {
         ? Math.min(max, size(options.memoryThreshold ?? MIB / 4, 'options.memoryThreshold'))
         : max,
     directory: spool === 'file' ? directoryOf(options.directory) : '',
-    queue: validate.integer(options.queueLimit ?? 1024, 'options.queueLimit', 1, 2 ** 20),
+    queue: validate.bound(options.queueLimit ?? 1024, 'options.queueLimit', 1, 2 ** 20),
     pipelined: validate.integer(options.pipelined ?? 1, 'options.pipelined', 1, 65536),
     fileLimit: size(options.fileLimit ?? 64 * GIB, 'options.fileLimit', MOST_IN_FILES),
     minRate: options.minRate === 0 ? 0 : size(options.minRate ?? 8192, 'options.minRate', LONGEST),
     idleTimeout: time('idleTimeout', 0),
     stallTimeout: time('stallTimeout', 30_000),
     documentTimeout: time('documentTimeout', 3_600_000),
-    farewellTimeout: time('farewellTimeout', 2000),
+    // 0: none at all, as the words say.
+    farewellTimeout: validate.bound(
+      options.farewellTimeout ?? 2000,
+      'options.farewellTimeout',
+      0,
+      LONGEST_TIME,
+    ),
     tooLarge: bytesOf(options.tooLarge, 'options.tooLarge'),
     timedOut: bytesOf(options.timedOut, 'options.timedOut'),
     failed: bytesOf(options.failed, 'options.failed'),
@@ -146,7 +152,7 @@ const units: Readonly<Record<string, number>> = {
 
 /** Bytes: a number, or one with a unit. */
 function size(value: unknown, name: string, most = LONGEST): number {
-  if (typeof value !== 'string') return validate.integer(value, name, 1, most);
+  if (typeof value !== 'string') return validate.bound(value, name, 1, most);
   const match = /^(\d+(?:\.\d+)?)\s*(b|kib|mib|gib|)$/i.exec(value.trim());
   if (match === null) {
     throw validate.invalidValue(name, "must be a number of bytes, or like '64MiB'", value);

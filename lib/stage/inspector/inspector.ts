@@ -7,7 +7,10 @@ import fs = require('node:fs');
 import http = require('node:http');
 import type { AddressInfo, Socket } from 'node:net';
 import path = require('node:path');
+import { inspect } from 'node:util';
+import { AWAIT_OPTIONS } from '../../await/operation';
 import { coded } from '../../support/errors';
+import { endWith, outlive } from '../../support/lifetime';
 import { clearInterval, setInterval } from '../../support/timers';
 import * as validate from '../../support/validate';
 import type {
@@ -85,7 +88,10 @@ const HEADERS = {
  * What its public members do stands in lib/stage/api.ts.
  */
 export class InspectorServer implements Inspector {
+  readonly url: string;
+  readonly port: number;
   private readonly inspected: Inspected;
+  private readonly signal: AbortSignal | undefined;
   private readonly server: http.Server;
   private readonly listeners = new Set<http.ServerResponse>();
   private readonly history: Sample[] = [];
@@ -94,27 +100,37 @@ export class InspectorServer implements Inspector {
   private closing: Promise<void> | undefined = undefined;
 
   /** @internal */
-  constructor(inspected: Inspected, server: http.Server, interval: number) {
+  constructor(
+    inspected: Inspected,
+    server: http.Server,
+    interval: number,
+    signal: AbortSignal | undefined,
+  ) {
     this.inspected = inspected;
+    this.signal = signal;
     this.server = server;
     this.interval = interval;
     server.on('request', (request, response) => this.answer(request, response));
+    const { address, family, port } = server.address() as AddressInfo;
+    this.url = `http://${family === 'IPv6' ? `[${address}]` : address}:${port}/`;
+    this.port = port;
     this.sample();
     this.sampler = setInterval(() => this.sample(), interval).unref();
   }
 
-  get url(): string {
-    const { address, family, port } = this.server.address() as AddressInfo;
-    return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}/`;
+  get closed(): boolean {
+    return this.closing !== undefined;
   }
 
-  get port(): number {
-    return (this.server.address() as AddressInfo).port;
+  /** @internal Its signal was aborted. */
+  aborted(): void {
+    void this.close();
   }
 
   close(): Promise<void> {
     this.closing ??= new Promise((resolve) => {
       clearInterval(this.sampler);
+      if (this.signal !== undefined) outlive(this.signal, this);
       this.server.close(() => resolve());
       this.server.closeAllConnections();
     });
@@ -123,6 +139,15 @@ export class InspectorServer implements Inspector {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    return `Inspector ${show(this.toJSON(), options)}`;
+  }
+
+  toJSON(): object {
+    const { url, closed } = this;
+    return { url, closed };
   }
 
   private sample(): void {
@@ -210,7 +235,7 @@ export function startInspector(
   options: InspectorOptions = {},
 ): Promise<Inspector> {
   validate.options(options);
-  validate.known(options, 'options', ['port', 'host', 'interval']);
+  validate.known(options, 'options', ['port', 'host', 'interval', ...AWAIT_OPTIONS]);
   const port = validate.integer(options.port ?? 0, 'options.port', 0, 65535);
   const interval = validate.integer(options.interval ?? 1000, 'options.interval', 100, 60_000);
   const hosts = ['127.0.0.1', '::1'] as const;
@@ -224,7 +249,9 @@ export function startInspector(
     server.listen({ host, port }, () => {
       server.off('error', reject);
       server.unref();
-      resolve(new InspectorServer(inspected, server, interval));
+      const inspector = new InspectorServer(inspected, server, interval, options.signal);
+      if (options.signal !== undefined) endWith(options.signal, inspector);
+      resolve(inspector);
     });
   });
 }

@@ -64,6 +64,11 @@ export class StageListener implements ListenerAddress, AsyncDisposable {
     return `StageListener ${show({ address, port, family, closed }, options)}`;
   }
 
+  toJSON(): object {
+    const { address, port, family, closed } = this;
+    return { address, port, family, closed };
+  }
+
   private async end(): Promise<void> {
     this.signal?.removeEventListener('abort', this);
     this.onClosed(this);

@@ -90,7 +90,7 @@ function checkStage(
     pin: validate.boolean(options.pin ?? false, `${at}.pin`),
     dispatch: validate.oneOf(options.dispatch ?? 'any', `${at}.dispatch`, ['any', 'affine']),
     order: validate.oneOf(options.order ?? 'arrival', `${at}.order`, ['arrival', 'state']),
-    queue: validate.integer(options.queueLimit ?? 65536, `${at}.queueLimit`, 1, 2 ** 32 - 1),
+    queue: validate.bound(options.queueLimit ?? 65536, `${at}.queueLimit`, 1, 2 ** 32 - 1),
     data,
   };
 }

@@ -38,12 +38,13 @@ import type {
   StageStats,
 } from '../api';
 import { machineOf } from '../definition/definition';
-import { checkTargets, pipelineClosed, publish } from '../failures';
+import { checkTargets, pipelineClosed, publish, unknownStateAsked } from '../failures';
 import { layOut } from '../definition/fields';
 import { Frames, frameStates } from '../definition/frames';
 import { countConnections, countStates, eachRecord, listConnections } from '../inspector/inspect';
 import { checkStages, MOST_CONNECTIONS, stageNamed, type StageSpecification } from './options';
 import { StageListener } from './listener';
+import { Refusals } from './refusals';
 import { Pool, tornDown, type Loaded } from './pool';
 import { Header, LISTENER, Records } from '../record/record';
 import { Runner } from '../run/runner';
@@ -59,6 +60,8 @@ interface Site {
   readonly counters: Float64Array;
   readonly measures: Measures;
   readonly listeners: Set<StageListener>;
+  /** From its first listener on. */
+  refusals: Refusals | undefined;
   /** Of a native stage, once it runs. */
   frames: Frames | undefined;
   /** Of a stage that runs here, once its `setup` is done. */
@@ -94,6 +97,8 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   private records: Records | undefined = undefined;
   private readonly inspectors: Inspector[] = [];
   private closing: Promise<void> | undefined = undefined;
+  /** Whether it keeps the process alive. */
+  private holds = true;
 
   constructor(stages: Readonly<Record<string, StageOptions>>, options: PipelineOptions = {}) {
     super();
@@ -101,7 +106,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     validate.options(options);
     validate.known(options, 'options', ['driver', 'maxConnections', 'buffers', 'memoryLimit']);
     const { maxConnections = 65536 } = options;
-    this.limit = validate.integer(maxConnections, 'options.maxConnections', 1, MOST_CONNECTIONS);
+    this.limit = validate.bound(maxConnections, 'options.maxConnections', 1, MOST_CONNECTIONS);
     try {
       for (const specification of specifications)
         this.sites.push(this.site(specification, options));
@@ -153,6 +158,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
       site.listeners.delete(over),
     );
     site.listeners.add(listener);
+    site.refusals ??= new Refusals(this, site.name, portThread);
     const { maxConnections = Infinity } = options;
     if (maxConnections !== Infinity) portThread.native.mostConnections(id, maxConnections);
     const idleTimeout = idleTimeoutIn(options);
@@ -166,7 +172,9 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   private async listenHere(site: Site, options: StageListenOptions): Promise<number> {
     const { thread: portThread } = site.port;
     const setUp = { ...options, signal: undefined, timeout: undefined, key: LISTENER };
-    const { id } = await openListener(portThread, setUp, false);
+    const handle = await openListener(portThread, setUp, false);
+    handle.unref(); // the pipeline keeps the process alive
+    const { id } = handle;
     portThread.flush();
     // One of the stage's threads takes it up with this packet.
     const result = portThread.native.handOff(id, portThread.native.portId, LISTENER);
@@ -221,14 +229,21 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     const { stage, state, limit = MOST_CONNECTIONS } = options;
     if (stage !== undefined) stageNamed(this.sites, stage);
     if (state !== undefined) validate.string(state, 'options.state');
-    validate.integer(limit, 'options.limit', 0, MOST_CONNECTIONS);
+    validate.bound(limit, 'options.limit', 0, MOST_CONNECTIONS);
     if (this.records === undefined) return [];
+    if (state !== undefined) this.checkState(stage, state);
     const remote = (handle: number): string | undefined => this.remote(handle);
     return listConnections(this.records, this.plan!.stages, remote, { stage, state, limit });
   }
 
   async inspector(options: InspectorOptions = {}): Promise<Inspector> {
     this.assertOpen();
+    validate.options(options);
+    const begin = this.startInspector(options);
+    return abandonable(begin, 'inspector', options, (late) => void late.close());
+  }
+
+  private async startInspector(options: InspectorOptions): Promise<Inspector> {
     // Loads a web server: only for those who ask for one.
     const { startInspector } = await import('../inspector/inspector.js');
     const inspector = await startInspector(this, options);
@@ -238,10 +253,20 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     throw pipelineClosed();
   }
 
+  /** Throws for a state that none of the stages, or this one, has. Empty: of those not begun. */
+  private checkState(stage: string | undefined, state: string): void {
+    const looked = this.plan!.stages.filter(({ name }) => stage === undefined || name === stage);
+    const known = looked.flatMap(({ states }) => states);
+    if (state === '' || known.includes(state)) return;
+    throw unknownStateAsked(state, stage, known);
+  }
+
   close(options: CloseOptions = {}): Promise<void> {
     validate.options(options);
     validate.known(options, 'options', ['grace']);
-    const grace = validate.integer(options.grace ?? 0, 'options.grace', 0, 2 ** 31 - 1);
+    const { grace: given = 0 } = options;
+    const grace =
+      given === Infinity ? given : validate.integer(given, 'options.grace', 0, 2 ** 31 - 1);
     this.closing ??= this.shutDown(grace);
     return this.closing;
   }
@@ -250,10 +275,35 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     await this.close();
   }
 
+  ref(): this {
+    return this.hold(true);
+  }
+
+  unref(): this {
+    return this.hold(false);
+  }
+
+  hasRef(): boolean {
+    return this.holds;
+  }
+
+  private hold(holds: boolean): this {
+    this.holds = holds;
+    for (const { port, pool } of this.sites) {
+      port.thread.holdAtAll(holds);
+      pool?.hold(holds);
+    }
+    return this;
+  }
+
   [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    return `Pipeline ${show(this.toJSON(), options)}`;
+  }
+
+  toJSON(): object {
     const state = ['starting', 'open', 'closing', 'closed'][this.phase];
     const connections = this.records === undefined ? 0 : countConnections(this.records);
-    return `Pipeline ${show({ state, stages: this.stages, connections }, options)}`;
+    return { state, stages: this.stages, connections };
   }
 
   // ---- starting
@@ -267,6 +317,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
       counters: newCounters(),
       measures,
       listeners: new Set<StageListener>(),
+      refusals: undefined,
       frames: undefined,
       teardown: undefined,
     };
@@ -410,6 +461,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
 
   private async shutDown(grace: number): Promise<void> {
     this.phase = Phase.Closing;
+    this.ref(); // whoever waits for it is to see its end
     this.stopListening();
     for (const site of this.sites) site.frames?.endConnections();
     await this.empty(grace);

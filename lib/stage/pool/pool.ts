@@ -83,6 +83,7 @@ export class Pool {
   private readonly seats: Seat[] = [];
   private readonly deaths: { readonly at: number; readonly packets: number }[] = [];
   private plan: Plan | undefined = undefined;
+  private holds = true;
   private leaving = false;
   /** Whether the stage has a `teardown`. */
   private tearsDown = false;
@@ -123,6 +124,15 @@ export class Pool {
       else await Promise.race([seat.left.promise, after(LEAVING)]);
     } finally {
       await seat.worker.terminate();
+    }
+  }
+
+  /** Whether its threads keep the process alive. */
+  hold(holds: boolean): void {
+    this.holds = holds;
+    for (const { worker } of this.seats) {
+      if (holds) worker.ref();
+      else worker.unref();
     }
   }
 
@@ -262,6 +272,7 @@ export class Pool {
     if (seat.handling !== undefined) seat.past.handling.add(seat.handling);
     seat.queueing = seat.handling = undefined;
     seat.worker = this.start(seat.index, seat.counters);
+    if (!this.holds) seat.worker.unref();
     seat.left = deferred();
     this.listen(seat);
   }

@@ -129,6 +129,18 @@ export abstract class RecordView {
 
   /** @internal Throws when the record is no longer that connection's. */
   abstract check(): void;
+
+  /** The fields; a `u64` as a string, which JSON has no number for. */
+  toJSON(): object {
+    if (this.key < 0) return { released: true };
+    const names = Object.keys(Object.getPrototypeOf(this) as object) as (keyof this)[];
+    const fields = names.map((name) => [name, plain(this[name])] as const);
+    return Object.fromEntries(fields);
+  }
+}
+
+function plain(value: unknown): unknown {
+  return typeof value === 'bigint' ? String(value) : value;
 }
 
 /**

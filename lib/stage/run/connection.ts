@@ -314,6 +314,12 @@ export class Connection<
     return `Connection ${show({ key, stage, state }, options)}`;
   }
 
+  toJSON(): object {
+    if (this.recordKey < 0) return { released: true };
+    const { key, stage, state, record } = this;
+    return { key, stage, state, record };
+  }
+
   // ---- for the thread
 
   /** @internal The handler is over: it stands for none from now on. */

@@ -2,12 +2,18 @@
  * Documents that a native stage brings, and the answers it takes back.
  */
 import { handleAt, LibraryError, NO_CHUNK } from '../../native/binding';
-import { abortError, invalidState, outOfBuffers, systemError } from '../../support/errors';
-import type { AsyncLoop, FileChunkOptions } from '../../api';
+import {
+  abortError,
+  invalidState,
+  outOfBuffers,
+  systemError,
+  type CodedError,
+} from '../../support/errors';
+import type { AsyncLoop, AwaitOptions, FileChunkOptions } from '../../api';
 import { File } from '../../handles/file';
 import { checkedChunkOptions, type ChunkSettings } from '../../handles/file-chunks';
 import { reopen } from '../../handles/opening';
-import type { Operation } from '../../await/operation';
+import { AWAIT_OPTIONS, type Operation } from '../../await/operation';
 import { asBytes, type Block, type Data } from '../../thread/memory';
 import * as validate from '../../support/validate';
 import type * as api from '../api';
@@ -98,12 +104,21 @@ export class StageDocument implements api.StageDocument {
     return this.lend().bytes.subarray(offset, offset + this.length);
   }
 
-  open(): Operation<File<'await'>> {
+  toJSON(): object {
+    const { length, number, inFile, error } = this;
+    return { length, number, inFile, error: error && (error as CodedError).code };
+  }
+
+  open(options: AwaitOptions = {}): Operation<File<'await'>> {
+    validate.options(options);
+    validate.known(options, 'options', AWAIT_OPTIONS);
+    validate.timeout(options.timeout);
+    const signal = validate.signal(options.signal);
     this.check();
     const { portThread, native } = this.connection.thread;
     const open = this.inFile && native.handleInfo(this.file) !== undefined;
     if (!open) throw fileGone();
-    return reopen(portThread, this.file) as Operation<File<'await'>>;
+    return reopen(portThread, this.file, signal) as Operation<File<'await'>>;
   }
 
   chunks(options: FileChunkOptions = {}): AsyncLoop<Buffer> {
@@ -190,6 +205,10 @@ export class StageBatch implements api.StageBatch {
   ) {
     this.length = Math.floor(counted / TWO_32);
     this.size = counted % TWO_32;
+  }
+
+  toJSON(): object {
+    return { length: this.length };
   }
 
   /** @internal */
