@@ -176,7 +176,7 @@ export function webReadable(
         return controller.enqueue(new Uint8Array(bytes.buffer, 0, bytes.length));
       await close();
       controller.close();
-      (controller).byobRequest?.respond(0);
+      controller.byobRequest?.respond(0);
     },
     cancel: close,
   };
