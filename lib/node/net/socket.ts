@@ -146,10 +146,10 @@ export class Socket extends Duplex implements Receiver, Seeker {
     const target = targetOf(options);
     this.#heed(options);
     this.connecting = true;
-    const { lane } = portOf(options['over'] ?? this.#over);
-    lane.assertOpen();
+    const { thread: portThread } = portOf(options['over'] ?? this.#over);
+    portThread.assertOpen();
     this._host = target.host;
-    this.#attempts = new Attempts(lane, this, {
+    this.#attempts = new Attempts(portThread, this, {
       ...target,
       blockList: (options['blockList'] as net.BlockList | undefined) ?? this.#blockList,
     });
@@ -422,7 +422,7 @@ export class Socket extends Duplex implements Receiver, Seeker {
     const closed = (): void => {
       this.#context.runInAsyncScope(() => this.emit('close', this._hadError));
     };
-    if (handle.closed || handle.lane.closed) {
+    if (handle.closed || handle.thread.closed) {
       nextTick(closed);
       return;
     }
