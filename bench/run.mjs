@@ -21,7 +21,7 @@ import { printCurve, printRatios, printRow, printStatus, printVerdict } from './
 import { runRows } from './support/rounds.mjs';
 
 const names = [
-  ...['echo', 'latency', 'accepts', 'idle-connections'],
+  ...['echo', 'latency', 'accepts', 'idle-connections', 'node'],
   ...['random-reads', 'awaited-reads', 'sequential-reads', 'durable-writes', 'send-file'],
   ...['micro', 'spawns', 'posts', 'hand-off', 'order', 'pin', 'spool', 'ingest', 'scale', 'stall'],
   ...['pool', 'sum', 'waits'],

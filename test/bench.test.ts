@@ -8,6 +8,7 @@ const run = fileURLToPath(new URL('../bench/run.mjs', import.meta.url));
 /** Those that need no C++ of bench/native; .ci/run tries all of them. */
 test.each([
   ['hand-off', 8, ''],
+  ['node', 9, ''],
   ['order', 6, ''],
   ['pin', 4, ''],
   ['pool', 15, ''],

@@ -1,4 +1,5 @@
 /** What an entry of the package loads: each program pays for it, whether it uses that or not. */
+import nodeNet from 'node:net';
 import { expect, test } from 'vitest';
 import { outputOf } from './support/harness';
 
@@ -79,6 +80,15 @@ test('computation loads no stages, no micro-threads, and no modules for the netw
   expect(modules.filter((name) => network.includes(name))).toEqual([]);
 });
 
+test('servers of Node.js load nothing of stages, micro-threads and pools, and http when it is asked for', async () => {
+  for (const entry of ['dist/node.js', 'dist/node-net.js']) {
+    const { files, modules } = await loadedBy(entry);
+    expect(files).toContain('node/net/socket.js');
+    expect(files.filter((file) => /^(stage|micro|cpu|doctor|cli)/.test(file))).toEqual([]);
+    expect(modules.filter((name) => /^(_?http|https|tls)/.test(name))).toEqual([]);
+  }
+});
+
 test('each entry exports its own values, and no others', async () => {
   const main = await import('../dist/index.js');
   const stages = await import('../dist/stages.js');
@@ -95,6 +105,12 @@ test('each entry exports its own values, and no others', async () => {
   const node = await import('../dist/node.js');
   expect(values(node).sort()).toEqual(['listenOver', 'over', 'serve', 'shareListener']);
   expect(values(cpu).sort()).toEqual([...policies, 'cpu', 'defineTasks', 'transfer'].sort());
+  const node = await import('../dist/node.js');
+  expect(values(node).sort()).toEqual(['listenOver', 'over']);
+  const net = await import('../dist/node-net.js');
+  const own = Object.keys(nodeNet).filter((name) => !name.startsWith('_') && name !== 'default');
+  expect(values(net).sort()).toEqual(expect.arrayContaining(['Server', 'Socket', 'connect']));
+  expect(values(net).filter((name) => !own.includes(name))).toEqual([]);
 });
 
 test('the main entry is one file, whose modules other entries share; names stay', async () => {

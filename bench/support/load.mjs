@@ -137,6 +137,21 @@ export async function measureFiles(program, { size, connections }, times) {
   };
 }
 
+/** Questions to an echo or http server, each connection with one under way. */
+export async function measureRequests(program, load, { warmUp, seconds }) {
+  const { result } = await withServer(program, 'server', async (server) => {
+    const history = new CpuHistory(server.pid);
+    const options = { port: server.port, ...load, warmUp, seconds };
+    const sent = await run(script('node-client.mjs', options), {
+      role: 'client',
+      seconds: warmUp + seconds + SECONDS_BEYOND,
+      onOutput: () => history.stop(),
+    });
+    return { ...sent, cpu: history.last(sent.seconds) };
+  });
+  return { rate: result.messages / result.seconds, cpu: result.cpu / result.messages };
+}
+
 /** Lines that are sent ahead of their answers, and the server's CPU time for each. */
 export async function measureIngest(program, load, { warmUp, seconds }) {
   const { result } = await withServer(program, 'server', async (server) => {

@@ -2,7 +2,6 @@
  * The port of whoever names none: one for each thread, made with the first socket or server. What
  * completes on it comes back in this thread's event loop, so one thread runs at a time.
  */
-import type * as api from '../api';
 import { CompletionPort } from '../port';
 import { invalidType } from '../support/validate';
 
@@ -19,5 +18,3 @@ export function portOf(over: unknown): CompletionPort {
   if (over instanceof CompletionPort) return over;
   throw invalidType('options.over', 'an instance of CompletionPort', over);
 }
-
-export type Over = api.CompletionPort | undefined;

@@ -7,7 +7,8 @@ import type * as nodeHttps from 'node:https';
 import type * as nodeNet from 'node:net';
 import type * as nodeTls from 'node:tls';
 import type * as api from './api';
-import { portOf, type Over } from './default-port';
+import type { CompletionPort } from '../api';
+import { portOf } from './default-port';
 import { connect, Socket } from './net/net';
 import { listenOver } from './servers';
 
@@ -19,7 +20,11 @@ const http = (): typeof nodeHttp => process.getBuiltinModule('node:http');
 const https = (): typeof nodeHttps => process.getBuiltinModule('node:https');
 const tls = (): typeof nodeTls => process.getBuiltinModule('node:tls');
 
-export function over(port?: Over): api.Doors {
+/**
+ * A port's doors, each under the name by which a package asks for it. Default: the port that each
+ * thread has for itself.
+ */
+export function over(port?: CompletionPort): api.Doors {
   if (port !== undefined) portOf(port);
   const open = (options: object): api.Socket =>
     connect({ ...options, over: port } as api.ConnectOptions);

@@ -4,7 +4,7 @@
  */
 import type * as nodeNet from 'node:net';
 import { Server } from './net/server';
-import type { Over } from './default-port';
+import type { CompletionPort } from '../api';
 import { invalidType } from '../support/validate';
 
 /** What `net.Server` of Node.js has of its own listening socket. */
@@ -20,8 +20,11 @@ interface Inner {
   highWaterMark?: number;
 }
 
-/** Has `server` listen on the port from now on. Returns it. */
-export function listenOver<S extends nodeNet.Server>(server: S, over?: Over): S {
+/**
+ * Has a server of Node.js (http, https, http2, net, tls) listen over the port: from `listen` on its
+ * connections are the port's. Default: the port that each thread has for itself. Returns `server`.
+ */
+export function listenOver<S extends nodeNet.Server>(server: S, over?: CompletionPort): S {
   const node = server as unknown as Inner;
   if (typeof node._emitCloseIfDrained !== 'function') {
     throw invalidType('server', 'a server of Node.js', server);
