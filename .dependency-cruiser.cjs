@@ -5,7 +5,8 @@
 
 /** From the top. What stands on one floor does not know its neighbours. */
 const floors = [
-  ['(index|stages|micro|cpu|cli|api-check)\\.ts', '[a-z-]*esm\\.mts'],
+  ['(index|stages|micro|cpu|bullmq|cli|api-check)\\.ts', '[a-z-]*esm\\.mts'],
+  ['bullmq/'],
   ['doctor/', 'cpu/', 'stage/'],
   ['micro/'],
   ['port\\.ts'],
