@@ -46,8 +46,8 @@ export default defineConfig(
     },
   },
   {
-    // Loads the binary: `require` where and when it is wanted.
-    files: ['lib/loader.ts', 'lib/doctor/diagnosis.ts'],
+    // Load the binary, or BullMQ: `require` where and when it is wanted.
+    files: ['lib/loader.ts', 'lib/doctor/diagnosis.ts', 'lib/bullmq/load.ts'],
     rules: { '@typescript-eslint/no-require-imports': 'off' },
   },
   {

@@ -11,11 +11,14 @@ const options = {
   threads: { type: 'string', default: '2' },
   port: { type: 'string', default: '7010' },
 };
-const { apply, threads, port: number } = parseArgs({ options }).values;
-const policies = { inline, exclusive, pool: () => pool({ threads: Number(threads) }) };
-if (!Object.hasOwn(policies, apply))
-  throw new Error(`--apply: ${Object.keys(policies).join(', ')}`);
-setApply(policies[apply]());
+const { apply, threads, port } = parseArgs({ options }).values;
+const connection = process.env.REDIS_URL ?? 'redis://127.0.0.1:6379';
+// npx completion-port work --queue sums --redis redis://127.0.0.1:6379 examples/sum.tasks.mjs
+const bullmq = async () =>
+  (await import('completion-port/bullmq')).bullmq({ queue: 'sums', connection });
+const policies = { inline, exclusive, pool: () => pool({ threads: Number(threads) }), bullmq };
+if (!Object.hasOwn(policies, apply)) throw new Error(`--apply: ${Object.keys(policies)}`);
+setApply(await policies[apply]());
 
 function* serve(socket) {
   try {
@@ -26,15 +29,12 @@ function* serve(socket) {
     }
     const answer = /^\d{1,8}\s*$/.test(text) ? yield* cpu(sumn, Number(text)) : 'a number, please';
     yield* socket.send(String(answer));
-    yield* socket.end();
   } catch (error) {
     if (error.code === undefined) throw error; // else a client that went away
   } finally {
     yield* socket.close();
   }
 }
-
-const port = new CompletionPort();
-const listener = await port.listen({ host: '127.0.0.1', port: Number(number) });
+const listener = await new CompletionPort().listen({ host: '127.0.0.1', port: Number(port) });
 console.log(`listening on 127.0.0.1:${listener.address().port}`);
 for await (const socket of listener) spawn(serve(socket));

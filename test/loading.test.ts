@@ -46,9 +46,9 @@ const heavy = [
 
 test('the main entry loads no stages, no micro-threads, no pools, no inspector and no modules for the network', async () => {
   const { files, modules } = await loadedBy('dist/index.js');
-  expect(files.filter((file) => /^(stage\/|stages|micro|cpu|node|doctor|cli)/.test(file))).toEqual(
-    [],
-  );
+  expect(
+    files.filter((file) => /^(stage\/|stages|micro|cpu|bullmq|node|doctor|cli)/.test(file)),
+  ).toEqual([]);
   expect(modules.filter((name) => heavy.includes(name))).toEqual([]);
 });
 
@@ -89,6 +89,22 @@ test('servers of Node.js load nothing of stages, micro-threads and pools, and ht
   }
 });
 
+test('BullMQ is loaded when it is first used', async () => {
+  const { files } = await loadedBy('dist/bullmq.js');
+  expect(files).toContain('bullmq/policy.js');
+  expect(files.filter((file) => /^(stage|micro|doctor|cli|cpu\/pool)/.test(file))).toEqual([]);
+  const output = await outputOf(
+    `
+    import { createRequire } from 'node:module';
+    import path from 'node:path';
+    const require = createRequire(path.resolve('x.js'));
+    require('./dist/bullmq.js');
+    console.log(Object.keys(require.cache).filter((file) => file.includes('node_modules')).length);`,
+    { bare: true },
+  );
+  expect(output).toBe('0');
+});
+
 test('each entry exports its own values, and no others', async () => {
   const main = await import('../dist/index.js');
   const stages = await import('../dist/stages.js');
@@ -100,13 +116,13 @@ test('each entry exports its own values, and no others', async () => {
   const threads = ['MicroThread', 'exclusive', 'sleep', 'spawn', 'wait', 'within'];
   const together = ['Channel', 'all', 'each', 'parallelMap', 'race', 'scope', 'select'];
   expect(values(micro).sort()).toEqual([...threads, ...together].sort());
+  const bullmq = await import('../dist/bullmq.js');
+  expect(values(bullmq)).toEqual(['bullmq']);
   const cpu = await import('../dist/cpu.js');
   const policies = ['applyWith', 'exclusive', 'inline', 'pool', 'setApply'];
   const node = await import('../dist/node.js');
   expect(values(node).sort()).toEqual(['listenOver', 'over', 'serve', 'shareListener']);
   expect(values(cpu).sort()).toEqual([...policies, 'cpu', 'defineTasks', 'transfer'].sort());
-  const node = await import('../dist/node.js');
-  expect(values(node).sort()).toEqual(['listenOver', 'over']);
   const net = await import('../dist/node-net.js');
   const own = Object.keys(nodeNet).filter((name) => !name.startsWith('_') && name !== 'default');
   expect(values(net).sort()).toEqual(expect.arrayContaining(['Server', 'Socket', 'connect']));

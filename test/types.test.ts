@@ -17,6 +17,8 @@ import * as micro from 'completion-port/micro';
 import * as cpus from 'completion-port/cpu';
 import * as node from 'completion-port/node';
 import http from 'node:http';
+import { bullmq } from 'completion-port/bullmq';
+import type * as bull from 'completion-port/bullmq';
 declare const port: CompletionPort;
 declare const file: cp.FileHandle;
 declare const keyedFile: cp.KeyedFile;
@@ -110,9 +112,12 @@ const right: Record<string, string> = {
     const policy: cpus.Policy = { apply: (task, args) => [task.name, task.module, args.length] };
     cpus.setApply(policy);
     cpus.setApply(cpus.exclusive());
+    const there: bull.BullmqPolicy = bullmq({ queue: 'q', connection: { host: 'redis' }, jobOptions: { attempts: 3 } });
+    cpus.setApply(there);
+    const { pending, completed }: bull.BullmqStats = there.stats();
     const module: string = sumn.module;
     const moved: Uint8Array = cpus.transfer(new Uint8Array(5), []);
-    void [direct, two, text, bytes, applied, module, moved];`,
+    void [direct, two, text, bytes, applied, module, moved, pending, completed];`,
   'several together have the types of each': `
     declare const channel: micro.Channel<bigint>;
     micro.spawn(function* () {
@@ -492,6 +497,7 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a function that is no task': ['void cpus.cpu((n: number) => n, 5);', /TaskTraits|isTask/],
   'a task with other arguments': ["void cpus.cpu(sumn, 'x');", /'string' is not assignable/],
   'a task without its argument': ['void cpus.cpu(sumn);', /Expected 2 arguments/],
+  'a queue without a place': ["bullmq({ queue: 'q' });", /'connection' is missing/],
   'an option that a call does not have': [
     'void cpus.cpu.with({ late: 1 }, sumn, 5);',
     /'late' does not exist/,

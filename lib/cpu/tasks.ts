@@ -74,6 +74,11 @@ export function findTask(module: string, name: string): Known {
   );
 }
 
+/** All that this thread has. */
+export function allTasks(): Known[] {
+  return [...modules.values()].flatMap((own) => [...own.values()]);
+}
+
 /** Imports the module of a task. */
 export async function importTask(module: string, name: string): Promise<Known> {
   if (modules.get(module)?.has(name) !== true) {

@@ -5,7 +5,16 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { describeDrivers, outcome, type Driver } from '../support/examples';
-import { ended, rawClient, root, temporaryDirectory, until, type Ended } from '../support/harness';
+import {
+  ended,
+  rawClient,
+  root,
+  startProcess,
+  temporaryDirectory,
+  until,
+  type Ended,
+} from '../support/harness';
+import { noRedis, startRedis } from '../support/redis';
 
 const folder = path.join(root, 'examples');
 const names = readdirSync(folder).filter((name) => name.endsWith('.mjs'));
@@ -20,11 +29,16 @@ describe('each example', () => {
   });
 });
 
-function start(name: string, driver: Driver, args: readonly string[] = []) {
+function start(
+  name: string,
+  driver: Driver,
+  args: readonly string[] = [],
+  env: NodeJS.ProcessEnv = {},
+) {
   const child = spawn(
     process.execPath,
     ['--no-warnings', path.join(folder, `${name}.mjs`), ...args],
-    { cwd: root, env: { ...process.env, COMPLETION_PORT_DRIVER: driver } },
+    { cwd: root, env: { ...process.env, COMPLETION_PORT_DRIVER: driver, ...env } },
   );
   onTestFinished(() => void child.kill('SIGKILL'));
   return child;
@@ -35,8 +49,13 @@ function run(name: string, driver: Driver, args: readonly string[]): Promise<End
 }
 
 /** Starts a server, and waits until it says its port. */
-async function serve(name: string, driver: Driver, args: readonly string[] = []): Promise<number> {
-  const child = start(name, driver, args);
+async function serve(
+  name: string,
+  driver: Driver,
+  args: readonly string[] = [],
+  env: NodeJS.ProcessEnv = {},
+): Promise<number> {
+  const child = start(name, driver, args, env);
   let said = '';
   child.stdout.on('data', (text) => (said += text));
   child.stderr.on('data', (text) => (said += text));
@@ -76,22 +95,33 @@ describeDrivers('small examples', (driver) => {
     expect({ code, stdout }).toEqual({ code: 0, stdout: readFileSync(text, 'utf8').repeat(2) });
   });
 
-  test.each(['inline', 'exclusive', 'pool'])(
-    'sums for many clients, computed by %s',
-    async (apply) => {
-      const port = await serve('sum-server', driver, ['--port', '0', '--apply', apply]);
-      const options = ['--port', String(port), '--n', '25000', '--seconds', '0.3'];
-      const { code, stdout, stderr } = await run('sum-client', driver, ['8', ...options]);
-      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-      expect(stdout).toMatch(/^[1-9]\d* answers, /);
-      const answers: string[] = [];
-      for (const text of ['10', '100\n', 'x\n', '123456789\n', '']) {
-        answers.push((await exchange(port, Buffer.from(text))).toString());
-      }
-      const no = 'a number, please';
-      expect(answers).toEqual(['55', '5050', no, no, no]);
-    },
+  async function sums(apply: string, env: NodeJS.ProcessEnv = {}): Promise<void> {
+    const port = await serve('sum-server', driver, ['--port', '0', '--apply', apply], env);
+    const options = ['--port', String(port), '--n', '25000', '--seconds', '0.3'];
+    const { code, stdout, stderr } = await run('sum-client', driver, ['8', ...options]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toMatch(/^[1-9]\d* answers, /);
+    const answers: string[] = [];
+    for (const text of ['10', '100\n', 'x\n', '123456789\n', '']) {
+      answers.push((await exchange(port, Buffer.from(text))).toString());
+    }
+    const no = 'a number, please';
+    expect(answers).toEqual(['55', '5050', no, no, no]);
+  }
+
+  test.each(['inline', 'exclusive', 'pool'])('sums for many clients, computed by %s', (apply) =>
+    sums(apply),
   );
+
+  test('sums for many clients, computed by way of BullMQ', async (context) => {
+    if (noRedis !== undefined) context.skip(noRedis);
+    const redis = await startRedis();
+    onTestFinished(() => redis.stop());
+    const cli = path.join(root, 'dist/cli.js');
+    const args = ['work', '--queue', 'sums', '--redis', redis.url, '--concurrency', '2'];
+    startProcess([cli, ...args, path.join(folder, 'sum.tasks.mjs')]);
+    await sums('bullmq', { REDIS_URL: redis.url });
+  });
 
   test('ingest', async () => {
     const port = await serve('ingest', driver, ['0']);
