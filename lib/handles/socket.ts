@@ -3,7 +3,7 @@
  */
 import type * as api from '../api';
 import type { Data, ListenerAddress, SocketChunkOptions } from '../api';
-import { Kind, NO_CHUNK, Packet as Slot, SocketOption, SubmissionFlag } from '../native/binding';
+import { Kind, NO_CHUNK, Slot, SocketOption, SubmissionFlag } from '../native/binding';
 import { ECANCELED } from '../support/errno';
 import {
   handleClosed,
@@ -15,7 +15,7 @@ import {
 import { File } from './file';
 import { asNothing, asNumber, Handle, type Answer, type SendAnswer, type Style } from './handle';
 import { HeldSends } from '../await/held-sends';
-import type { Lender } from '../thread/lane';
+import type { Lender } from '../thread/port-thread';
 import { LARGEST_COPY } from '../thread/memory';
 import {
   AWAIT_OPTIONS,
@@ -88,7 +88,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   get bufferedAmount(): number {
-    return this.lane.outgoing.bytes(this.id) + (this.held?.bytes ?? 0);
+    return this.thread.outgoing.bytes(this.id) + (this.held?.bytes ?? 0);
   }
 
   get highWaterMark(): number {
@@ -115,7 +115,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     if (!this.admits(options)) return this.told(true, this.refusedByAbort(Kind.Send, options));
     validate.flag(options?.release, 'options.release');
     if (this.holds()) return this.sendLater(data, options);
-    const { memory } = this.lane;
+    const { memory } = this.thread;
     if (!this.stage(data)) return this.told(true, this.refuse(Kind.Send, outOfBuffers()));
     if (memory.stagedBytes === 0 && this.style === 'await') {
       return this.told(true, this.answerNow(Kind.Send, 0));
@@ -138,7 +138,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     this.held?.releaseAll(); // the file may be closed afterwards
     const below = this.counts(Math.min(length, OF_FILE), 1);
     const flags = below ? 0 : SubmissionFlag.Full;
-    // In the place of memory: the two words of the file's name.
+    // In the place of memory: the two words of the file's id.
     const high = source / 2 ** 32;
     return this.told(
       below,
@@ -161,7 +161,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     if (data !== undefined) validate.data(data, 'data');
     if (!this.admits(options)) return this.told(true, this.refusedByAbort(Kind.Send, options));
     if (this.holds()) return this.endLater(data, options);
-    const { memory } = this.lane;
+    const { memory } = this.thread;
     if (!this.stage(data ?? '')) return this.told(true, this.refuse(Kind.Send, outOfBuffers()));
     const below = this.counts(memory.stagedBytes, memory.stagedRecords + 1);
     if (memory.stagedBytes === 0) {
@@ -306,17 +306,17 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   /** Prepares what is sent next; false where it has enough to send and the port's memory is used up. */
   private stage(data: Data | readonly Data[]): boolean {
-    const { memory, outgoing } = this.lane;
+    const { memory, outgoing } = this.thread;
     return memory.stage(data, false, outgoing.mayExceed(this.id));
   }
 
   /** Counts bytes that are submitted next, in `records`; whether there is less to send than enough. */
   private counts(bytes: number, records: number): boolean {
-    const { lane } = this;
+    const { thread } = this;
     // What makes room for them hands over what was counted before.
-    if (lane.submissions.chaining) this.makeRoomInChain(records, undefined);
-    else lane.submissions.ensure(records);
-    return lane.outgoing.add(this.id, bytes);
+    if (thread.submissions.chaining) this.makeRoomInChain(records, undefined);
+    else thread.submissions.ensure(records);
+    return thread.outgoing.add(this.id, bytes);
   }
 
   /** The answer of a send; after one that makes it full others wait. */
@@ -324,7 +324,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     if (this.style === 'packet') return below as SendAnswer<S, T>;
     if (!below) {
       this.held ??= new HeldSends(
-        () => this.lane.outgoing.isBelow(this.id),
+        () => this.thread.outgoing.isBelow(this.id),
         () => highWaterMark(this.id),
       );
       this.held.follow(answer as Operation<T>);
@@ -334,24 +334,24 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   /** Whether what is sent now has to wait. A chain does not: it was refused if it had to. */
   private holds(): boolean {
-    return this.held !== undefined && this.held.full && !this.lane.submissions.chaining;
+    return this.held !== undefined && this.held.full && !this.thread.submissions.chaining;
   }
 
   private sendLater(
     data: Data | readonly Data[],
     options: SendOptions | undefined,
   ): SendAnswer<S, number> {
-    const { lane, held } = this;
-    const copy = lane.memory.copyOf(data);
+    const { thread, held } = this;
+    const copy = thread.memory.copyOf(data);
     const loop = this.loopOf(data);
-    if (options?.release === true) lane.memory.releaseAll(data);
-    const operation = new Operation<number>(lane, Kind.Send, about, asNumber);
+    if (options?.release === true) thread.memory.releaseAll(data);
+    const operation = new Operation<number>(thread, Kind.Send, about, asNumber);
     const begin = (timeout: number): void => {
       if (!this.stage(copy)) return operation.fail(outOfBuffers());
       this.counts(copy.length, 1);
-      operation.token = lane.add(operation);
+      operation.token = thread.add(operation);
       const { token } = operation;
-      lane.submissions.submitStaged(Kind.Send, 0, this.id, token, timeout, 0, 0, loop?.id);
+      thread.submissions.submitStaged(Kind.Send, 0, this.id, token, timeout, 0, 0, loop?.id);
     };
     if (watchSignal(operation, options ?? {})) {
       held!.add(operation, copy.length, validate.timeout(options?.timeout), begin, loop);
@@ -363,9 +363,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     data: Data | readonly Data[] | undefined,
     options: OperationOptions | undefined,
   ): SendAnswer<S, void> {
-    const { lane, held } = this;
-    const copy = lane.memory.copyOf(data ?? '');
-    const pair = new PairedOperation<void>(lane, Kind.Send, about, nothing);
+    const { thread, held } = this;
+    const copy = thread.memory.copyOf(data ?? '');
+    const pair = new PairedOperation<void>(thread, Kind.Send, about, nothing);
     if (watchSignal(pair, options ?? {})) {
       held!.add(pair, copy.length, validate.timeout(options?.timeout), (timeout) => {
         if (!this.stage(copy)) return pair.fail(outOfBuffers());
@@ -379,14 +379,14 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   /** Where what is staged was received from, if that is at hand: 0, not known. */
   private feederOf(data: Data | readonly Data[]): number {
     if (this.style === 'await') return this.loopOf(data)?.id ?? 0;
-    const { feeder } = this.lane.batch;
+    const { feeder } = this.thread.batch;
     return feeder === this.id ? feeder : 0;
   }
 
   /** The loop that gave `data` and has not been asked for more. */
   private loopOf(data: Data | readonly Data[]): Lender | undefined {
     const first = Array.isArray(data) ? (data as readonly Data[])[0] : (data as Data);
-    const { lender } = this.lane;
+    const { lender } = this.thread;
     return lender !== undefined && ArrayBuffer.isView(first) && lender.gave(first)
       ? lender
       : undefined;
@@ -396,7 +396,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     into: ArrayBufferView,
     options: OperationOptions | undefined,
   ): Answer<S, number> {
-    const { memory } = this.lane;
+    const { memory } = this.thread;
     const here = memory.locate(into);
     const bytes = into.byteLength;
     if (bytes === 0) throw validate.invalidValue('into', 'must not be empty', into);
@@ -406,7 +406,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     }
     const copied = Math.min(bytes, LARGEST_COPY);
     if (!memory.take(copied)) return this.refuse(Kind.Receive, outOfBuffers());
-    return this.receiveAt(copied, options, new CopyBack(this.lane, [into]));
+    return this.receiveAt(copied, options, new CopyBack(this.thread, [into]));
   }
 
   private receiveAt(
@@ -414,7 +414,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     options: OperationOptions | undefined,
     aftermath: Aftermath | undefined,
   ): Answer<S, number> {
-    const { chunk, start } = this.lane.memory;
+    const { chunk, start } = this.thread.memory;
     return this.request(Kind.Receive, asNumber, options, 0, 0, chunk, start, bytes, 0, aftermath);
   }
 
@@ -426,16 +426,17 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   private setOption(option: SocketOption, value: number): this {
     this.assertOpen();
-    const result = this.lane.native.setOption(this.id, option, value);
+    const result = this.thread.native.setOption(this.id, option, value);
     if (result < 0) throw systemError(result, 'setsockopt', about);
     return this;
   }
 
   /** Bytes that it has received and sent: where it is gone, what was known last. */
   private moved(): Float64Array {
-    const { lane } = this;
+    const { thread } = this;
     this.known ??= new Float64Array(2);
-    if (this.closed || lane.closed || !lane.native.bytesMoved(this.id, latest)) return this.known;
+    if (this.closed || thread.closed || !thread.native.bytesMoved(this.id, latest))
+      return this.known;
     this.known.set(latest);
     return this.known;
   }
@@ -451,8 +452,8 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   private ask(peer: boolean): Address | undefined {
-    if (this.closed || this.lane.closed) return undefined;
-    const address = this.lane.native.address(this.id, peer);
+    if (this.closed || this.thread.closed) return undefined;
+    const address = this.thread.native.address(this.id, peer);
     return typeof address === 'number' ? undefined : address;
   }
 }
@@ -460,14 +461,14 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 /** Milliseconds without a byte after which a connection ends, or those of a listener; 0: none. */
 export function idleTimeoutOf(handle: Handle<Style>): number {
   handle.assertOpen();
-  const milliseconds = handle.lane.native.idleTimeout(handle.id);
+  const milliseconds = handle.thread.native.idleTimeout(handle.id);
   if (milliseconds < 0) throw handleClosed();
   return milliseconds;
 }
 
 export function setIdleTimeout(handle: Handle<Style>, milliseconds: number): void {
   const timeout = validate.timeout(milliseconds, 'idleTimeout');
-  const result = handle.lane.native.idleTimeout(handle.id, timeout);
+  const result = handle.thread.native.idleTimeout(handle.id, timeout);
   if (result < 0) throw systemError(result, 'idleTimeout', handle.subject());
 }
 
@@ -476,7 +477,7 @@ export function secondsOf(initialDelay: number): number {
   return Math.ceil(initialDelay / 1000) || DEFAULT_KEEP_ALIVE;
 }
 
-/** The name of a file that can be sent from. */
+/** The id of a file that can be sent from. */
 function sendable(file: unknown): number {
   if (!(file instanceof File)) throw validate.invalidType('file', 'an open file', file);
   if (file.closed) throw handleClosed();
@@ -490,7 +491,7 @@ const nothing = (): undefined => undefined;
 
 /** A Buffer that stays; the port's goes back at once. */
 const takeBytes: Decode<Buffer> = (result, at, operation: Operation<unknown>): Buffer => {
-  const { words, memory } = operation.lane;
+  const { words, memory } = operation.thread;
   const chunk = words[at + Slot.CHUNK / 4]!;
   if (chunk === NO_CHUNK) return Buffer.alloc(0);
   const start = words[at + Slot.START / 4]!;
@@ -502,7 +503,7 @@ const takeBytes: Decode<Buffer> = (result, at, operation: Operation<unknown>): B
 const CHUNK_OPTIONS = ['lend', 'closeOnReturn', ...AWAIT_OPTIONS];
 
 class ReceivedChunks extends Stream<Buffer> implements Lender {
-  /** The socket's name: whose bytes the loop has. */
+  /** The socket's id: whose bytes the loop has. */
   readonly id: number;
   private readonly socket: TcpSocket<'await'>;
   private readonly lends: boolean;
@@ -535,7 +536,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   override async return(): Promise<IteratorResult<Buffer, undefined>> {
     const { over } = this;
     const result = await super.return();
-    if (!over && this.closesOnReturn && !this.socket.closed && !this.lane.closed) {
+    if (!over && this.closesOnReturn && !this.socket.closed && !this.thread.closed) {
       await this.socket.close();
     }
     return result;
@@ -544,7 +545,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   override answered(error: number, result: number, at: number): void {
     this.token = -1;
     this.inFlight--;
-    const { words } = this.lane;
+    const { words } = this.thread;
     if (error !== 0) this.ended(error);
     else if (result === 0) this.ending = true;
     else {
@@ -597,12 +598,12 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
       this.socket.waiting = this;
       return;
     }
-    const token = this.lane.add(this);
+    const token = this.thread.add(this);
     // What was lent goes back with the next receive rather than with a call of its own.
     const { chunk, start, timeout } = this;
-    if (this.lent) this.lane.memory.forget(chunk, start);
+    if (this.lent) this.thread.memory.forget(chunk, start);
     const flags = chunk === NO_CHUNK ? 0 : SubmissionFlag.Release;
-    this.lane.submissions.receive(this.socket.id, token, flags, timeout, chunk, start);
+    this.thread.submissions.receive(this.socket.id, token, flags, timeout, chunk, start);
     this.token = token;
     this.inFlight++;
     this.chunk = NO_CHUNK;
@@ -611,7 +612,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
 
   protected override take(): Buffer | undefined {
     if (this.chunk === NO_CHUNK || this.lent) return undefined;
-    const { memory } = this.lane;
+    const { memory } = this.thread;
     if (this.lends) {
       this.lent = true;
       return this.given(memory.lend(this.chunk, this.start, this.bytes));
@@ -622,7 +623,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   }
 
   protected override cancel(): void {
-    if (this.token >= 0) this.lane.cancel(this.token);
+    if (this.token >= 0) this.thread.cancel(this.token);
   }
 
   protected override finish(): void {
@@ -633,18 +634,18 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   /** Until the loop asks for more, whoever sends them sends this socket's. */
   private given(bytes: Buffer): Buffer {
     this.latest = bytes.buffer;
-    this.lane.lender = this;
+    this.thread.lender = this;
     return bytes;
   }
 
   private forgetLatest(): void {
     this.latest = undefined;
-    if (this.lane.lender === this) this.lane.lender = undefined;
+    if (this.thread.lender === this) this.thread.lender = undefined;
   }
 
   private giveBack(): void {
-    if (this.lent) this.lane.memory.takeBack(this.chunk, this.start);
-    else this.lane.memory.give(this.chunk, this.start);
+    if (this.lent) this.thread.memory.takeBack(this.chunk, this.start);
+    else this.thread.memory.give(this.chunk, this.start);
     this.chunk = NO_CHUNK;
     this.lent = false;
   }

@@ -2,7 +2,7 @@
  * Warnings of the process, for programs that wait for what can never come. Each is given once in a
  * thread.
  */
-import { binding, type NativeLane, type Queue } from '../native/binding';
+import { binding, type NativeThread, type Queue } from '../native/binding';
 import { clearInterval, setInterval, setTimeout } from './timers';
 
 /** A second, in milliseconds: what is so for longer is no passing state. */
@@ -82,20 +82,20 @@ export class KeptBuffers {
   private looking = false;
 
   /** One more is kept, by a thread that is attached. */
-  add(lane: { readonly native: NativeLane; readonly closed: boolean }): void {
+  add(thread: { readonly native: NativeThread; readonly closed: boolean }): void {
     this.count++;
     // Few are seldom all there are, and to ask costs as much as to keep one.
     if (this.looking || this.count < 4 || (this.count > 64 && this.count % 64 !== 0)) return;
-    if (lane.native.stats().freeBuffers > 0) return;
+    if (thread.native.stats().freeBuffers > 0) return;
     this.looking = true;
     const { count } = this;
     setTimeout(() => {
       this.looking = false;
-      if (!lane.closed) this.lookAgain(lane.native, count);
+      if (!thread.closed) this.lookAgain(thread.native, count);
     }, PATIENCE).unref();
   }
 
-  private lookAgain(native: NativeLane, before: number): void {
+  private lookAgain(native: NativeThread, before: number): void {
     if (this.count < before || native.stats().freeBuffers > 0) return;
     warnOnce(
       'BuffersKeptWarning',

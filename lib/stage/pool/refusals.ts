@@ -4,7 +4,7 @@
  */
 import diagnostics = require('node:diagnostics_channel');
 import type { Entry } from '../../thread/awaited';
-import type { Lane } from '../../thread/lane';
+import type { PortThread } from '../../thread/port-thread';
 import { setTimeout } from '../../support/timers';
 import type { Pipeline } from '../api';
 
@@ -16,29 +16,29 @@ const PAUSE = 100;
 export class Refusals implements Entry {
   private readonly pipeline: Pipeline;
   private readonly stage: string;
-  private readonly lane: Lane;
+  private readonly portThread: PortThread;
   private told = 0;
 
-  constructor(pipeline: Pipeline, stage: string, lane: Lane) {
+  constructor(pipeline: Pipeline, stage: string, portThread: PortThread) {
     this.pipeline = pipeline;
     this.stage = stage;
-    this.lane = lane;
+    this.portThread = portThread;
     this.watch();
   }
 
   answered(): void {
-    const { pipeline, stage, lane } = this;
-    if (lane.closed || lane.closing) return;
+    const { pipeline, stage, portThread } = this;
+    if (portThread.closed || portThread.closing) return;
     const before = this.told;
-    this.told = lane.native.stats().refused;
+    this.told = portThread.native.stats().refused;
     if (refused.hasSubscribers) refused.publish({ pipeline, stage, count: this.told - before });
     setTimeout(() => this.watch(), PAUSE).unref();
   }
 
   private watch(): void {
-    const { lane } = this;
-    if (lane.closed || lane.closing) return;
-    lane.native.refusal(lane.add(this), this.told);
-    lane.schedule();
+    const { portThread } = this;
+    if (portThread.closed || portThread.closing) return;
+    portThread.native.refusal(portThread.add(this), this.told);
+    portThread.schedule();
   }
 }
