@@ -37,7 +37,11 @@ export class Writing implements Entry {
   send(data: Data | readonly Data[], done: Done): number {
     const { lane, id } = this;
     const { memory } = lane;
-    if (!memory.stage(data, false, lane.outgoing.mayExceed(id))) {
+    const beyond = lane.outgoing.mayExceed(id);
+    const staged = isShort(data)
+      ? memory.stageCopy(data, beyond)
+      : memory.stage(data, false, beyond);
+    if (!staged) {
       done(outOfBuffers());
       return 0;
     }
@@ -77,4 +81,12 @@ export class Writing implements Entry {
     if (error === 0 || this.abandoned) done?.();
     else done?.(failure(error, Kind.Send, { net: true }));
   }
+}
+
+/** What is short is copied sooner than it is known whether it is the port's memory. */
+const SHORT = 16 * 1024;
+
+function isShort(data: Data | readonly Data[]): data is Data {
+  if (typeof data === 'string') return true;
+  return ArrayBuffer.isView(data) && data.byteLength <= SHORT;
 }
