@@ -1,3 +1,3 @@
 /** What `import` gets: the same as `require`. */
-export { listenOver, over } from './node.js';
+export { listenOver, over, sendFile } from './node.js';
 export type * from './node.js';

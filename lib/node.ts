@@ -9,11 +9,13 @@ warnOnce();
 
 export { listenOver } from './node/servers';
 export { over } from './node/over';
+export { sendFile } from './node/send-file';
 
 export type {
   Doors,
   FactoryOptions,
   IoredisConnector,
   IoredisOptions,
+  SendFileOptions,
   UndiciConnectOptions,
 } from './node/api';

@@ -102,7 +102,7 @@ test('each entry exports its own values, and no others', async () => {
   const policies = ['applyWith', 'inline', 'pool', 'setApply'];
   expect(values(cpu).sort()).toEqual([...policies, 'cpu', 'defineTasks', 'transfer'].sort());
   const node = await import('../dist/node.js');
-  expect(values(node).sort()).toEqual(['listenOver', 'over']);
+  expect(values(node).sort()).toEqual(['listenOver', 'over', 'sendFile']);
   const net = await import('../dist/node-net.js');
   const own = Object.keys(nodeNet).filter((name) => !name.startsWith('_') && name !== 'default');
   expect(values(net).sort()).toEqual(expect.arrayContaining(['Server', 'Socket', 'connect']));

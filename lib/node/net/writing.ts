@@ -24,11 +24,6 @@ export class Writing implements Entry {
     this.id = handle.id;
   }
 
-  /** Bytes that are not with the kernel yet. */
-  get pending(): number {
-    return this.done === undefined || this.lane.closed ? 0 : this.lane.outgoing.bytes(this.id);
-  }
-
   get busy(): boolean {
     return this.done !== undefined || this.ending;
   }
