@@ -14,6 +14,7 @@ import * as validate from '../../support/validate';
 import { TcpSocket } from '../../handles/socket';
 import { portOf } from '../default-port';
 import { given } from './arguments';
+import { clientSocket } from './channels';
 import { Attempts, type Seeker, type Target } from './attempts';
 import {
   closedBeforeConnection,
@@ -147,6 +148,7 @@ export class Socket extends Duplex implements Receiver, Seeker {
     }
     const target = targetOf(options);
     this.#heed(options);
+    if (clientSocket.hasSubscribers) clientSocket.publish({ socket: this });
     this.connecting = true;
     const { lane } = portOf(options['over'] ?? this.#over);
     lane.assertOpen();
