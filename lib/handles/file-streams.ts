@@ -22,7 +22,7 @@ interface AwaitedFile extends Pick<
   read(options: api.OwnedReadOptions): api.Operation<Buffer>;
   /** Whether it has no positions. */
   readonly isStream: boolean;
-  readonly lane: { readonly closed: boolean };
+  readonly thread: { readonly closed: boolean };
 }
 type Done = (error?: Error | null) => void;
 
@@ -52,7 +52,7 @@ function settingsOf(options: api.ReadableOptions | api.WritableOptions, mark: nu
 
 /** Gives the file back, where the stream was to do so. */
 function over(file: AwaitedFile, closes: boolean, error: Error | null, done: Done): void {
-  if (!closes || file.closed || file.lane.closed) return done(error);
+  if (!closes || file.closed || file.thread.closed) return done(error);
   file.close().then(
     () => done(error),
     (failure: Error) => done(error ?? failure),

@@ -105,7 +105,7 @@ export const enum SubmissionFlag {
 }
 
 /** One packet: 64 bytes. Offsets in bytes. */
-export const enum Packet {
+export const enum Slot {
   SIZE = 64,
   /** u32, PacketState; another thread may take a Ready packet away: claim it with Atomics.compareExchange */
   STATE = 0,
@@ -236,7 +236,7 @@ export const enum SocketOption {
   Reset = 4,
 }
 
-export interface PortOptions {
+export interface NativePortOptions {
   /** Threads that may run at one time; 1 to 1024. */
   concurrency: number;
   /** '' (the process's choice), 'io_uring', 'epoll', 'iocp'. */
@@ -297,7 +297,7 @@ export interface NativeStats {
  * One thread attached to one port. Every function is called on that thread. Numbers that are
  * "handle or error" are a handle when positive, a negative errno or LibraryError otherwise.
  */
-export interface NativeLane {
+export interface NativeThread {
   readonly portId: number;
   readonly driver: string;
   readonly driverReason: string;
@@ -449,7 +449,7 @@ export interface NativeLane {
 }
 
 /** Options of a native stage that receives documents; milliseconds, 0: none. lib/stage/definition/frames.ts checks them. */
-export interface FramesOptions {
+export interface NativeFramesOptions {
   port: number;
   records: number;
   /** Index of the stage in its pipeline. */
@@ -490,7 +490,7 @@ export interface FramesOptions {
 }
 
 /** What a native stage has done so far; `queued`, `waiting`: how things stand. */
-export interface FramesStats {
+export interface NativeFramesStats {
   connections: number;
   documents: number;
   bytes: number;
@@ -536,9 +536,9 @@ export interface Binding {
   nudging(): { mode: 'signal' | 'tick' | 'off' | ''; reason: string };
   /** How many ports, and pools of memory, the process has not freed: those that are there, and those that somebody still looks at. For tests. */
   remains(): { ports: number; pools: number };
-  createPort(options: PortOptions): NativeLane;
+  createPort(options: NativePortOptions): NativeThread;
   /** Attaches the calling thread to a port of this process. */
-  attachPort(portId: number): NativeLane;
+  attachPort(portId: number): NativeThread;
   /** CPUs available to the process (sched_getaffinity). */
   availableParallelism(): number;
 
@@ -557,7 +557,7 @@ export interface Binding {
   createRecord(records: number, portId: number): number;
 
   /** Starts the threads of a native stage. A number for it, or error. */
-  createFrames(options: FramesOptions): number;
+  createFrames(options: NativeFramesOptions): number;
   /** Accepts connections. Handle or error; `address`: numeric. */
   framesListen(
     frames: number,
@@ -573,7 +573,7 @@ export interface Binding {
   framesEndConnections(frames: number): void;
   /** From now on a message to one of its connections closes that. */
   framesCloseConnections(frames: number): void;
-  framesStats(frames: number): FramesStats | undefined;
+  framesStats(frames: number): NativeFramesStats | undefined;
   /** Closes its port and ends its threads. */
   closeFrames(frames: number): void;
 }

@@ -4,12 +4,12 @@
  */
 import dns = require('node:dns');
 import net = require('node:net');
-import { handleAt, Kind, Packet as Slot } from '../../native/binding';
+import { handleAt, Kind, Slot } from '../../native/binding';
 import { failure, type CodedError } from '../../support/errors';
 import { mayUseNet } from '../../support/permission';
 import { Alarm, nextTick } from '../../support/timers';
 import { TcpSocket } from '../../handles/socket';
-import type { Entry, Lane } from '../../thread/lane';
+import type { Entry, PortThread } from '../../thread/port-thread';
 import { callback } from '../../support/validate';
 import { blocked, invalidAddress, invalidFamily } from './node-errors';
 
@@ -44,7 +44,7 @@ export interface Seeker {
 }
 
 export class Attempts {
-  private readonly lane: Lane;
+  private readonly portThread: PortThread;
   private readonly seeker: Seeker;
   private readonly target: Target;
   private addresses: Address[] = [];
@@ -54,8 +54,8 @@ export class Attempts {
   private alarm: Alarm | undefined = undefined;
   private over = false;
 
-  constructor(lane: Lane, seeker: Seeker, target: Target) {
-    this.lane = lane;
+  constructor(portThread: PortThread, seeker: Seeker, target: Target) {
+    this.portThread = portThread;
     this.seeker = seeker;
     this.target = target;
   }
@@ -181,7 +181,7 @@ export class Attempts {
     }
     this.seeker.emit('connectionAttempt', address, port, family);
     if (this.stopped) return;
-    const attempt = new Attempt(this.lane, this, following, port);
+    const attempt = new Attempt(this.portThread, this, following, port);
     this.running.add(attempt);
     attempt.begin(this.seeker._referenced);
     if (this.next >= this.addresses.length) return;
@@ -227,43 +227,43 @@ class Attempt implements Entry {
   private referenced = false;
 
   constructor(
-    private readonly lane: Lane,
+    private readonly portThread: PortThread,
     private readonly all: Attempts,
     readonly address: Address,
     private readonly port: number,
   ) {}
 
   begin(referenced: boolean): void {
-    const { lane } = this;
-    lane.flush();
-    this.token = lane.add(this);
-    const result = lane.native.connect(this.address.address, this.port, -1, this.token, 0);
+    const { portThread } = this;
+    portThread.flush();
+    this.token = portThread.add(this);
+    const result = portThread.native.connect(this.address.address, this.port, -1, this.token, 0);
     if (result < 0) {
-      lane.remove(this.token);
+      portThread.remove(this.token);
       this.token = -1;
       nextTick(() => this.all.failed(this, this.errorOf(result)));
       return;
     }
     this.refer(referenced);
-    lane.schedule();
+    portThread.schedule();
   }
 
   cancel(): void {
-    if (this.token >= 0) this.lane.cancel(this.token);
+    if (this.token >= 0) this.portThread.cancel(this.token);
   }
 
   refer(referenced: boolean): void {
     if (referenced === this.referenced || (referenced && this.token < 0)) return;
     this.referenced = referenced;
-    this.lane.hold(referenced ? 1 : -1);
+    this.portThread.hold(referenced ? 1 : -1);
   }
 
   answered(error: number, _result: number, at: number): void {
-    const { lane, referenced } = this;
+    const { portThread, referenced } = this;
     this.token = -1;
     if (error === 0) {
-      const id = handleAt(lane.words, at + Slot.HANDLE / 4);
-      const handle = new TcpSocket<'await'>(lane, id, undefined, referenced);
+      const id = handleAt(portThread.words, at + Slot.HANDLE / 4);
+      const handle = new TcpSocket<'await'>(portThread, id, undefined, referenced);
       this.refer(false);
       this.all.won(this, handle);
       return;

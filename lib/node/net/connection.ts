@@ -3,10 +3,10 @@
  * node:http calls methods of it. It receives: one receive in flight at a time, whose buffer goes back to the port
  * with the next one. Bytes are copied out: what is pushed into a stream is the program's for good.
  */
-import { Kind, NO_CHUNK, Packet as Slot, SubmissionFlag } from '../../native/binding';
+import { Kind, NO_CHUNK, Slot, SubmissionFlag } from '../../native/binding';
 import { ECANCELED, failure, portClosed } from '../../support/errors';
 import type { TcpSocket } from '../../handles/socket';
-import type { Entry, Lane } from '../../thread/lane';
+import type { Entry, PortThread } from '../../thread/port-thread';
 
 /** Whoever has the connection. */
 export interface Receiver {
@@ -19,7 +19,7 @@ export interface Receiver {
 export class Connection implements Entry {
   /** Nothing more is to come. */
   over = false;
-  private readonly lane: Lane;
+  private readonly portThread: PortThread;
   readonly handle: TcpSocket<'await'>;
   private readonly receiver: Receiver;
   /** Of the receive in flight; -1: none. */
@@ -27,7 +27,7 @@ export class Connection implements Entry {
   private wanted = false;
 
   constructor(handle: TcpSocket<'await'>, receiver: Receiver) {
-    this.lane = handle.lane;
+    this.portThread = handle.thread;
     this.handle = handle;
     this.receiver = receiver;
   }
@@ -49,12 +49,12 @@ export class Connection implements Entry {
   }
 
   get fd(): number {
-    const { lane, id } = this.handle;
-    return this.closed ? -1 : (lane.native.handleInfo(id)?.descriptor ?? -1);
+    const { thread, id } = this.handle;
+    return this.closed ? -1 : (thread.native.handleInfo(id)?.descriptor ?? -1);
   }
 
   get closed(): boolean {
-    return this.handle.closed || this.lane.closed;
+    return this.handle.closed || this.portThread.closed;
   }
 
   close(): void {
@@ -88,7 +88,7 @@ export class Connection implements Entry {
   answered(error: number, result: number, at: number): void {
     this.token = -1;
     if (error !== 0) return this.failed(error);
-    const { words, memory } = this.lane;
+    const { words, memory } = this.portThread;
     const chunk = words[at + Slot.CHUNK / 4]!;
     const start = words[at + Slot.START / 4]!;
     if (result === 0 || this.over) {
@@ -112,16 +112,16 @@ export class Connection implements Entry {
     this.wanted &&= more;
     // A receive that was begun meanwhile took a buffer of its own.
     if (this.active && this.token < 0) this.submit(chunk, start);
-    else this.lane.memory.give(chunk, start);
+    else this.portThread.memory.give(chunk, start);
   }
 
   /** `chunk`, `start`: a received buffer that goes back with it. */
   private submit(chunk: number, start: number): void {
-    const { lane } = this;
-    if (lane.closed || this.handle.closed) return;
-    this.token = lane.add(this);
+    const { portThread } = this;
+    if (portThread.closed || this.handle.closed) return;
+    this.token = portThread.add(this);
     const flags = chunk === NO_CHUNK ? 0 : SubmissionFlag.Release;
-    lane.submissions.receive(this.handle.id, this.token, flags, 0, chunk, start);
+    portThread.submissions.receive(this.handle.id, this.token, flags, 0, chunk, start);
   }
 
   private failed(error: number): void {

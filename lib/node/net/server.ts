@@ -6,14 +6,14 @@ import { EventEmitter, captureRejectionSymbol } from 'node:events';
 import net = require('node:net');
 import dns = require('node:dns');
 import type { ListenerAddress } from '../../api';
-import { handleAt, Kind, Packet as Slot, SubmissionFlag } from '../../native/binding';
+import { handleAt, Kind, Slot, SubmissionFlag } from '../../native/binding';
 import { EADDRNOTAVAIL, EAFNOSUPPORT, ECANCELED, failure, systemError } from '../../support/errors';
 import { mayUseNet } from '../../support/permission';
 import { nextTick, setTimeout } from '../../support/timers';
 import * as validate from '../../support/validate';
 import { TcpListener } from '../../handles/listener';
 import { TcpSocket } from '../../handles/socket';
-import type { Entry, Lane } from '../../thread/lane';
+import type { Entry, PortThread } from '../../thread/port-thread';
 import { portOf } from '../default-port';
 import { given } from './arguments';
 import { serverListen, serverSocket } from './channels';
@@ -109,15 +109,15 @@ export class Server extends EventEmitter implements Owner {
     if (callback !== undefined) this.once('listening', callback);
     const wanted = wantedOf(options, args, plain);
     if (wanted.signal !== undefined) this.#heed(wanted.signal);
-    const { lane } = portOf(options['over'] ?? this.#over);
-    lane.assertOpen();
+    const { thread: portThread } = portOf(options['over'] ?? this.#over);
+    portThread.assertOpen();
     mayUseNet(wanted.host || '::');
     if (serverListen.asyncStart.hasSubscribers) {
       serverListen.asyncStart.publish({ server: this, options });
     }
-    if (!wanted.host) this.#open(lane, ['::', '0.0.0.0'], wanted);
-    else if (net.isIP(wanted.host) !== 0) this.#open(lane, [wanted.host], wanted);
-    else this.#resolve(lane, wanted);
+    if (!wanted.host) this.#open(portThread, ['::', '0.0.0.0'], wanted);
+    else if (net.isIP(wanted.host) !== 0) this.#open(portThread, [wanted.host], wanted);
+    else this.#resolve(portThread, wanted);
     return this;
   }
 
@@ -147,7 +147,7 @@ export class Server extends EventEmitter implements Owner {
         this.#closing = false;
         this.#closeIfDone();
       };
-      if (handle.closed || handle.lane.closed) nextTick(closed);
+      if (handle.closed || handle.thread.closed) nextTick(closed);
       else handle.close().then(closed, closed);
     } else {
       this.#closeIfDone();
@@ -247,25 +247,34 @@ export class Server extends EventEmitter implements Owner {
     this.once('close', () => signal.removeEventListener('abort', close));
   }
 
-  #resolve(lane: Lane, wanted: Wanted): void {
+  #resolve(portThread: PortThread, wanted: Wanted): void {
     this.#opening = true;
     dns.lookup(wanted.host!, (error, address) => {
       if (!this.#opening) return;
       this.#opening = false;
       if (error) this.emit('error', error);
-      else this.#open(lane, [address], wanted);
+      else this.#open(portThread, [address], wanted);
     });
   }
 
   /** Listens on the first of `addresses` that there is. */
-  #open(lane: Lane, addresses: readonly string[], wanted: Wanted): void {
+  #open(portThread: PortThread, addresses: readonly string[], wanted: Wanted): void {
     const { port, backlog, reusePort, ipv6Only } = wanted;
     let id = 0;
     let last = '';
-    lane.flush();
+    portThread.flush();
     for (const address of addresses) {
       last = address;
-      id = lane.native.listen(address, port, backlog, reusePort, ipv6Only, -1, false, this.noDelay);
+      id = portThread.native.listen(
+        address,
+        port,
+        backlog,
+        reusePort,
+        ipv6Only,
+        -1,
+        false,
+        this.noDelay,
+      );
       if (id !== EAFNOSUPPORT && id !== EADDRNOTAVAIL) break;
     }
     if (id < 0) {
@@ -274,7 +283,7 @@ export class Server extends EventEmitter implements Owner {
       nextTick(() => this.emit('error', error));
       return;
     }
-    const handle = new TcpListener<'await'>(lane, id, undefined, this.#referenced);
+    const handle = new TcpListener<'await'>(portThread, id, undefined, this.#referenced);
     this._handle = handle;
     this._connectionKey = `${last.includes(':') ? 6 : 4}:${last}:${port}`;
     this.#known = undefined;
@@ -298,9 +307,9 @@ class Accepting implements Entry {
 
   begin(): void {
     const { handle } = this;
-    const { lane } = handle;
-    if (this.over || handle.closed || lane.closed) return;
-    lane.submissions.accept(handle.id, lane.add(this), SubmissionFlag.Multishot);
+    const { thread: portThread } = handle;
+    if (this.over || handle.closed || portThread.closed) return;
+    portThread.submissions.accept(handle.id, portThread.add(this), SubmissionFlag.Multishot);
   }
 
   end(): void {
@@ -308,16 +317,16 @@ class Accepting implements Entry {
   }
 
   answered(error: number, _result: number, at: number, more: boolean): void {
-    const { lane } = this.handle;
+    const { thread: portThread } = this.handle;
     if (error === 0) {
-      const id = handleAt(lane.words, at + Slot.ACCEPTED / 4);
-      const socket = new TcpSocket<'await'>(lane, id, undefined, true);
+      const id = handleAt(portThread.words, at + Slot.ACCEPTED / 4);
+      const socket = new TcpSocket<'await'>(portThread, id, undefined, true);
       if (this.over) socket.closeQuietly();
       else this.server._accepted(socket);
     }
     if (more || this.over) return;
     if (error === 0) return this.begin();
-    if (error === ECANCELED || lane.closed) return;
+    if (error === ECANCELED || portThread.closed) return;
     setTimeout(() => this.begin(), PAUSE).unref();
     this.server._acceptFailed(failure(error, Kind.Accept, { net: true }));
   }

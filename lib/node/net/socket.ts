@@ -150,10 +150,10 @@ export class Socket extends Duplex implements Receiver, Seeker {
     this.#heed(options);
     if (clientSocket.hasSubscribers) clientSocket.publish({ socket: this });
     this.connecting = true;
-    const { lane } = portOf(options['over'] ?? this.#over);
-    lane.assertOpen();
+    const { thread: portThread } = portOf(options['over'] ?? this.#over);
+    portThread.assertOpen();
     this._host = target.host;
-    this.#attempts = new Attempts(lane, this, {
+    this.#attempts = new Attempts(portThread, this, {
       ...target,
       blockList: (options['blockList'] as net.BlockList | undefined) ?? this.#blockList,
     });
@@ -445,7 +445,7 @@ export class Socket extends Duplex implements Receiver, Seeker {
     const closed = (): void => {
       this.#context.runInAsyncScope(() => this.emit('close', this._hadError));
     };
-    if (handle.closed || handle.lane.closed) {
+    if (handle.closed || handle.thread.closed) {
       nextTick(closed);
       return;
     }

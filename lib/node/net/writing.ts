@@ -7,12 +7,12 @@ import { Kind, NO_CHUNK } from '../../native/binding';
 import { failure, outOfBuffers } from '../../support/errors';
 import type { TcpSocket } from '../../handles/socket';
 import type { Data } from '../../api';
-import type { Entry, Lane } from '../../thread/lane';
+import type { Entry, PortThread } from '../../thread/port-thread';
 
 export type Done = (error?: Error | null) => void;
 
 export class Writing implements Entry {
-  private readonly lane: Lane;
+  private readonly portThread: PortThread;
   private readonly id: number;
   private done: Done | undefined = undefined;
   private ending = false;
@@ -20,7 +20,7 @@ export class Writing implements Entry {
   private abandoned = false;
 
   constructor(handle: TcpSocket<'await'>) {
-    this.lane = handle.lane;
+    this.portThread = handle.thread;
     this.id = handle.id;
   }
 
@@ -30,9 +30,9 @@ export class Writing implements Entry {
 
   /** Calls `done` when the bytes are with the kernel. Returns how many they are. */
   send(data: Data | readonly Data[], done: Done): number {
-    const { lane, id } = this;
-    const { memory } = lane;
-    const beyond = lane.outgoing.mayExceed(id);
+    const { portThread, id } = this;
+    const { memory } = portThread;
+    const beyond = portThread.outgoing.mayExceed(id);
     const staged = isShort(data)
       ? memory.stageCopy(data, beyond)
       : memory.stage(data, false, beyond);
@@ -46,24 +46,24 @@ export class Writing implements Entry {
       done();
       return 0;
     }
-    lane.submissions.ensure(memory.stagedRecords);
-    lane.outgoing.add(id, bytes);
+    portThread.submissions.ensure(memory.stagedRecords);
+    portThread.outgoing.add(id, bytes);
     this.done = done;
-    lane.submissions.submitStaged(Kind.Send, 0, id, lane.add(this), 0, 0);
+    portThread.submissions.submitStaged(Kind.Send, 0, id, portThread.add(this), 0, 0);
     return bytes;
   }
 
   /** Of the sending side. */
   shutdown(done: Done): void {
-    const { lane, id } = this;
+    const { portThread, id } = this;
     // A peer that is gone has nothing to be told.
     const answered = (): void => {
       this.ending = false;
       done();
     };
     this.ending = true;
-    const token = lane.add({ answered });
-    lane.submissions.submit(Kind.Shutdown, 0, id, token, 0, 0, 0, NO_CHUNK, 0, 0);
+    const token = portThread.add({ answered });
+    portThread.submissions.submit(Kind.Shutdown, 0, id, token, 0, 0, 0, NO_CHUNK, 0, 0);
   }
 
   abandon(): void {
