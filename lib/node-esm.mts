@@ -1,3 +1,3 @@
 /** What `import` gets: the same as `require`. */
-export { listenOver, over, serve, shareListener } from './node.js';
+export { listenOver, over, sendFile, serve, shareListener } from './node.js';
 export type * from './node.js';

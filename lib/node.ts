@@ -9,6 +9,7 @@ warnOnce();
 
 export { listenOver } from './node/servers';
 export { over } from './node/over';
+export { sendFile } from './node/send-file';
 export { serve, shareListener } from './node/serve';
 
 export type {
@@ -16,6 +17,7 @@ export type {
   FactoryOptions,
   IoredisConnector,
   IoredisOptions,
+  SendFileOptions,
   SharedListener,
   SharedListenerOptions,
   SharedListenerStats,

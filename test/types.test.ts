@@ -15,7 +15,8 @@ import { defineStage, frames, Pipeline } from 'completion-port/stages';
 import type * as st from 'completion-port/stages';
 import * as micro from 'completion-port/micro';
 import * as cpus from 'completion-port/cpu';
-import * as node from 'completion-port/node';
+import * as doors from 'completion-port/node';
+import * as overNet from 'completion-port/node/net';
 import http from 'node:http';
 import { bullmq } from 'completion-port/bullmq';
 import type * as bull from 'completion-port/bullmq';
@@ -40,10 +41,10 @@ declare const pipeline: st.Pipeline<'spool' | 'work'>;
 /** Programs that have to compile. */
 const right: Record<string, string> = {
   'servers of Node.js keep their type': `
-    const server: http.Server = await node.serve(http.createServer(), { port: 0, policy: 'lifo' });
-    const shared: node.SharedListener = await node.shareListener({ fd: 3, backlog: 5 });
-    await node.serve(server, shared.token);
-    await node.serve(server, shared);
+    const server: http.Server = await doors.serve(http.createServer(), { port: 0, policy: 'lifo' });
+    const shared: doors.SharedListener = await doors.shareListener({ fd: 3, backlog: 5 });
+    await doors.serve(server, shared.token);
+    await doors.serve(server, shared);
     shared.address()?.port.toFixed();
     shared.stats().moved.toFixed();
     await shared.close();
@@ -63,6 +64,26 @@ const right: Record<string, string> = {
     const again: cp.FileHandle | undefined = await c.document?.open({ signal, timeout: 5 });
     const inspector = await both.inspector({ signal, timeout: 5 });
     if (inspector.closed) void [opened, refused, texts, again];`,
+  'sockets and servers over a port have the types of node:net': `
+    const server: overNet.Server = overNet.createServer({ over: port, noDelay: true }, (one) => {
+      one.setTimeout(10, () => one.destroySoon());
+    });
+    server.listen(0, () => server.close());
+    const one: overNet.Socket = overNet.connect({ port: 80, over: port, autoSelectFamily: true });
+    one.pipe(new overNet.Socket({ handle: socket, allowHalfOpen: true }));
+    class Mine extends overNet.Socket {}
+    new Mine().connect(80).resetAndDestroy();`,
+  'servers of Node.js keep their type over a port': `
+    const server: http.Server = doors.listenOver(http.createServer(), port);
+    const { createServer, createConnection, Connector } = doors.over(port);
+    server.on('request', (_request, response) => void doors.sendFile(response, file, { position: 1 }));
+    http.request({ createConnection });
+    createServer((request, response) => void response.end(request.url));
+    new Connector({ host: 'x', port: 1 }).disconnect();`,
+  'files are streams': `
+    const stream: import('node:stream').Readable = file.readable({ start: 1, end: 2, signal });
+    stream.pipe(file.createWriteStream({ flush: true }));
+    void file.readableWebStream({ autoClose: true }).cancel();`,
   'what a micro-thread waits for has a type': `
     function* work(): micro.Micro<number> {
       const bytes: Buffer = yield* socket.receive();
@@ -325,10 +346,10 @@ const right: Record<string, string> = {
 /** Programs that must not compile; what the compiler has to say. */
 const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a policy that there is not': [
-    "void node.shareListener({ port: 0, policy: 'random' });",
+    "void doors.shareListener({ port: 0, policy: 'random' });",
     /'"random"' is not assignable/,
   ],
-  'no server of Node.js': ['void node.serve({}, { port: 0 });', /'\{\}' is missing/],
+  'no server of Node.js': ['void doors.serve({}, { port: 0 });', /'\{\}' is missing/],
   'a stage itself beside threads': [
     'new Pipeline({ a: { stage: defineStage({ states: { s: {} } }), threads: 2 } });',
     /is not assignable to type/,
@@ -345,6 +366,21 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a channel that there is not': [
     "declare const told: cp.ChannelMessages['completion-port:file:opened'];",
     /Property 'completion-port:file:opened' does not exist/,
+  ],
+  'a keyed file as a stream': ['keyedFile.readable();', /'readable' does not exist/],
+  'an unknown option of a stream of a file': [
+    'file.readable({ position: 1 });',
+    /'position' does not exist/,
+  ],
+  'a keyed socket as a stream': [
+    'new overNet.Socket({ handle: keyed });',
+    /'KeyedSocket' is missing the following properties/,
+  ],
+  'a port that is a number': ['overNet.createServer({ over: 80 });', /'number' is not assignable/],
+  'a packet as a server': ['doors.listenOver(packet);', /is not assignable/],
+  'a keyed file for a response': [
+    'declare const response: http.ServerResponse; void doors.sendFile(response, keyedFile);',
+    /'KeyedFile' is not assignable/,
   ],
   'a keyed file read whole': ['void keyedFile.readFile();', /'readFile' does not exist/],
   'a signal for a keyed chmod': ['keyedFile.chmod(0o600, { signal });', /'signal' does not exist/],

@@ -73,6 +73,14 @@ export interface ServerConstructor {
   ): Server;
 }
 
+/** What `sendFile` takes. */
+export interface SendFileOptions {
+  /** Where in the file to begin. Default: 0. */
+  readonly position?: number | undefined;
+  /** Bytes to send at most. Default: up to the end of the file. */
+  readonly length?: number | undefined;
+}
+
 /** What Fastify gives to `serverFactory`. */
 export interface FactoryOptions {
   readonly http?: unknown;

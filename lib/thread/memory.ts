@@ -369,6 +369,18 @@ export class Memory {
     return true;
   }
 
+  /** The same for one piece that is copied whatever it is, without looking whose memory it is. */
+  stageCopy(data: Data, beyond: boolean): boolean {
+    this.beyond = beyond;
+    this.resetStage();
+    if (typeof data === 'string') return this.copyString(data, LARGEST_SHARED);
+    const bytes = data.byteLength;
+    if (bytes === 0) return true;
+    return bytes > LARGEST_COPY
+      ? this.copyAll([data], LARGEST_SHARED)
+      : this.copy(data, LARGEST_SHARED);
+  }
+
   /** A copy outside of the port's memory: the program may change its own, or release the port's. */
   copyOf(data: Data | readonly Data[]): Buffer {
     const parts = (Array.isArray(data) ? data : [data]) as readonly Data[];

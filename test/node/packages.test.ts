@@ -4,7 +4,7 @@ import fastify from 'fastify';
 import { Redis } from 'ioredis';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
 import https from 'node:https';
@@ -16,7 +16,7 @@ import { Client } from 'pg';
 import { Agent, request } from 'undici';
 import { expect, onTestFinished, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { listenOver, over } from '../../dist/node.js';
+import { listenOver, over, sendFile } from '../../dist/node.js';
 import net from '../../dist/node-net.js';
 import { driver, newPort, temporaryDirectory, type CompletionPort } from '../support/harness';
 
@@ -102,6 +102,48 @@ test('http: closing waits for requests, and lets idle connections go', async () 
   expect([server.listening, server.address()]).toEqual([false, null]);
   await closed;
   agent.destroy();
+});
+
+test('http: a file goes to a response past the streams, and the connection goes on', async () => {
+  const shared = port();
+  const name = path.join(temporaryDirectory(), 'file');
+  const bytes = 'abcdefghij'.repeat(50_000);
+  writeFileSync(name, bytes);
+  const file = await shared.open(name);
+  const sent: unknown[] = [];
+  const server = over(shared).createServer((request, response) => {
+    const part = request.url === '/part' ? { position: 5, length: 10 } : {};
+    sendFile(response, file, part).then(
+      (count) => sent.push(count),
+      (error) => sent.push(error),
+    );
+  });
+  const number = await listening(server);
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  onTestFinished(() => void agent.destroy());
+  let connections = 0;
+  server.on('connection', () => connections++);
+  const asked = { port: number, agent };
+  expect((await get({ ...asked, path: '/part' })).body).toBe('fghijabcde');
+  expect((await get({ ...asked, path: '/' })).body === bytes).toBe(true);
+  expect((await get({ ...asked, method: 'HEAD', path: '/' })).body).toBe('');
+  expect((await get({ ...asked, path: '/part' })).body).toBe('fghijabcde');
+  expect([sent, connections]).toEqual([[10, 500_000, 0, 10], 1]);
+  await file.close();
+});
+
+test('http: a response elsewhere is no place for sendFile', async () => {
+  const file = await port().open(new URL(import.meta.url));
+  const refused = new Promise<unknown>((resolve) => {
+    const server = http.createServer((_request, response) => {
+      sendFile(response, file).catch((error: unknown) => {
+        resolve(error);
+        response.end();
+      });
+    });
+    void listening(server).then((number) => get({ port: number, agent: false }));
+  });
+  expect(await refused).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
 });
 
 test('https: server and client', async () => {

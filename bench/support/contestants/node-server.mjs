@@ -3,7 +3,7 @@
  * sockets of Node.js.
  */
 import { CompletionPort } from 'completion-port';
-import { listenOver } from 'completion-port/node';
+import { listenOver, sendFile } from 'completion-port/node';
 import * as overPort from 'completion-port/node/net';
 import { createReadStream } from 'node:fs';
 import http from 'node:http';
@@ -20,14 +20,16 @@ function echo(socket) {
   socket.on('error', () => socket.destroy());
 }
 
-async function sendFile(response) {
-  const stream = port ? (await port.open(file)).readable({ start: 0 }) : createReadStream(file);
+const opened = port && kind === 'file' ? await port.open(file) : undefined;
+
+function answerFile(response) {
+  if (opened) return sendFile(response, opened).catch(() => undefined);
   response.setHeader('content-length', 10 << 20);
-  stream.pipe(response);
+  return createReadStream(file).pipe(response);
 }
 
 function answer(request, response) {
-  if (kind === 'file') return sendFile(response);
+  if (kind === 'file') return answerFile(response);
   response.setHeader('content-length', body.length);
   response.end(body);
 }

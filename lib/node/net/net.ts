@@ -1,7 +1,6 @@
 /** The functions and constructors of node:net. */
 import type * as api from '../api';
 import { given } from './arguments';
-import { clientSocket } from './channels';
 import { Server as ServerClass, type ServerOptions } from './server';
 import { Socket as SocketClass } from './socket';
 
@@ -40,7 +39,6 @@ export function connect(port: number, listener?: () => void): api.Socket;
 export function connect(...args: unknown[]): api.Socket {
   const { options } = given(args);
   const socket = new Socket(options);
-  if (clientSocket.hasSubscribers) clientSocket.publish({ socket });
   return socket.connect(...args) as unknown as api.Socket;
 }
 

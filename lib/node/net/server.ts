@@ -112,7 +112,7 @@ export class Server extends EventEmitter implements Owner {
     const { thread: portThread } = portOf(options['over'] ?? this.#over);
     portThread.assertOpen();
     mayUseNet(wanted.host || '::');
-    if (serverListen.start.hasSubscribers) {
+    if (serverListen.asyncStart.hasSubscribers) {
       serverListen.asyncStart.publish({ server: this, options });
     }
     if (!wanted.host) this.#open(portThread, ['::', '0.0.0.0'], wanted);

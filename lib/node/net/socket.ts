@@ -6,7 +6,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import net = require('node:net');
 import { Duplex } from 'node:stream';
-import type { Data, ListenerAddress } from '../../api';
+import type { Data, FileHandle, ListenerAddress } from '../../api';
 import { Kind } from '../../native/binding';
 import { abortError, coded, failure, invalidState } from '../../support/errors';
 import { clearTimeout, nextTick, setTimeout } from '../../support/timers';
@@ -14,6 +14,7 @@ import * as validate from '../../support/validate';
 import { TcpSocket } from '../../handles/socket';
 import { portOf } from '../default-port';
 import { given } from './arguments';
+import { clientSocket } from './channels';
 import { Attempts, type Seeker, type Target } from './attempts';
 import {
   closedBeforeConnection,
@@ -91,7 +92,9 @@ export class Socket extends Duplex implements Receiver, Seeker {
   #writing: Writing | undefined = undefined;
   #attempts: Attempts | undefined = undefined;
   #timer: NodeJS.Timeout | undefined = undefined;
-  #lastPending = 0;
+  /** Bytes that had gone out when the time was over last. */
+  #sentBefore = 0;
+  #filesUnderWay = 0;
   #noDelay = false;
   #keepAlive: number | undefined = undefined;
   #resets = false;
@@ -145,6 +148,7 @@ export class Socket extends Duplex implements Receiver, Seeker {
     }
     const target = targetOf(options);
     this.#heed(options);
+    if (clientSocket.hasSubscribers) clientSocket.publish({ socket: this });
     this.connecting = true;
     const { thread: portThread } = portOf(options['over'] ?? this.#over);
     portThread.assertOpen();
@@ -349,6 +353,25 @@ export class Socket extends Duplex implements Receiver, Seeker {
     this.#stayAlive();
   }
 
+  /** @internal A part of a file, between two writes. */
+  async _sendFile(
+    file: FileHandle,
+    part: { readonly position: number; readonly length: number },
+  ): Promise<number> {
+    const connection = this._handle;
+    if (connection === null || connection.closed) throw socketClosed();
+    this.#filesUnderWay++;
+    this.#timer?.refresh();
+    try {
+      const sent = await connection.handle.sendFile(file, part);
+      this.bytesDispatched += sent;
+      return sent;
+    } finally {
+      this.#filesUnderWay--;
+      if (!this.destroyed) this.#timer?.refresh();
+    }
+  }
+
   #sendLater(what: Piece | readonly Piece[], done: Done): void {
     this.#pendingWrite = what;
     const connected = (): void => {
@@ -449,9 +472,10 @@ export class Socket extends Duplex implements Receiver, Seeker {
 
   /** Bytes that go out are activity, too. */
   _onTimeout(): void {
-    const pending = this.#writing?.pending ?? 0;
-    const moves = pending > 0 && pending !== this.#lastPending;
-    this.#lastPending = pending;
+    const sends = this.#filesUnderWay > 0 || this.#writing?.busy === true;
+    const sent = sends ? (this._handle?.handle.bytesWritten ?? 0) : 0;
+    const moves = sends && sent !== this.#sentBefore;
+    this.#sentBefore = sent;
     if (moves) {
       this.#timer?.refresh();
       return;

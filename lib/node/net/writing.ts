@@ -24,13 +24,6 @@ export class Writing implements Entry {
     this.id = handle.id;
   }
 
-  /** Bytes that are not with the kernel yet. */
-  get pending(): number {
-    return this.done === undefined || this.portThread.closed
-      ? 0
-      : this.portThread.outgoing.bytes(this.id);
-  }
-
   get busy(): boolean {
     return this.done !== undefined || this.ending;
   }
@@ -39,7 +32,11 @@ export class Writing implements Entry {
   send(data: Data | readonly Data[], done: Done): number {
     const { portThread, id } = this;
     const { memory } = portThread;
-    if (!memory.stage(data, false, portThread.outgoing.mayExceed(id))) {
+    const beyond = portThread.outgoing.mayExceed(id);
+    const staged = isShort(data)
+      ? memory.stageCopy(data, beyond)
+      : memory.stage(data, false, beyond);
+    if (!staged) {
       done(outOfBuffers());
       return 0;
     }
@@ -79,4 +76,12 @@ export class Writing implements Entry {
     if (error === 0 || this.abandoned) done?.();
     else done?.(failure(error, Kind.Send, { net: true }));
   }
+}
+
+/** What is short is copied sooner than it is known whether it is the port's memory. */
+const SHORT = 16 * 1024;
+
+function isShort(data: Data | readonly Data[]): data is Data {
+  if (typeof data === 'string') return true;
+  return ArrayBuffer.isView(data) && data.byteLength <= SHORT;
 }
