@@ -46,8 +46,13 @@ export default defineConfig(
     },
   },
   {
-    // Load the binary, or BullMQ: `require` where and when it is wanted.
-    files: ['lib/loader.ts', 'lib/doctor/diagnosis.ts', 'lib/bullmq/load.ts'],
+    // Load the binary, BullMQ, or micro-threads: `require` where and when it is wanted.
+    files: [
+      'lib/loader.ts',
+      'lib/doctor/diagnosis.ts',
+      'lib/bullmq/load.ts',
+      'lib/stage/run/generators.ts',
+    ],
     rules: { '@typescript-eslint/no-require-imports': 'off' },
   },
   {

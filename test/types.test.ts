@@ -110,6 +110,30 @@ const right: Record<string, string> = {
     const waitable: cp.Waitable<number> = thread;
     const infos: micro.MicroThreadInfo[] = micro.MicroThread.list();
     void [joined, inferred, waitable, infos];`,
+  'a handler that is a generator': `
+    defineStage({
+      record: { n: 'u8' },
+      states: {
+        a: {
+          *entered(c) {
+            c.record.n++;
+            return c.enter('b');
+          },
+          *received(c, bytes) {
+            yield* micro.sleep(bytes.length);
+            return c.enter('b');
+          },
+          *failed(c, error) {
+            const text: string = yield* micro.wait(Promise.resolve(error.message));
+            c.send(text);
+          },
+          *closed() {
+            yield* micro.sleep(1);
+          },
+        },
+        b: {},
+      },
+    });`,
   'a task has the types of its function': `
     const { double, name } = cpus.defineTasks(import.meta.url, {
       double: (n: number) => 2 * n,
@@ -534,6 +558,14 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a task with other arguments': ["void cpus.cpu(sumn, 'x');", /'string' is not assignable/],
   'a task without its argument': ['void cpus.cpu(sumn);', /Expected 2 arguments/],
   'a queue without a place': ["bullmq({ queue: 'q' });", /'connection' is missing/],
+  'a generator that returns no state': [
+    'defineStage({ record: {}, states: { a: { *posted() { yield* micro.sleep(1); return 5; } } } });',
+    /not assignable/,
+  ],
+  'a generator that yields itself': [
+    'defineStage({ record: {}, states: { a: { *posted() { yield 5; } } } });',
+    /not assignable/,
+  ],
   'an option that a call does not have': [
     'void cpus.cpu.with({ late: 1 }, sumn, 5);',
     /'late' does not exist/,

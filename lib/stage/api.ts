@@ -18,6 +18,7 @@ import type {
   KeyedSocket,
   ListenerAddress,
   ListenOptions,
+  Suspended,
   Operation,
   PortStats,
 } from '../api';
@@ -81,10 +82,15 @@ export interface Transition {
   readonly [transition]: true;
 }
 
-/** What a handler returns: nothing to stay, the name of a state, or a transition. */
+/**
+ * What a handler returns: nothing to stay, the name of a state, or a transition; or a promise, or a
+ * generator, of one of these.
+ */
 export type HandlerResult<S extends string> = S | Transition | void | undefined;
 
-type Result<S extends string> = HandlerResult<S> | Promise<HandlerResult<S>>;
+/** Also of a generator, which waits with `yield*` as a micro-thread does. */
+type Result<S extends string> =
+  HandlerResult<S> | Promise<HandlerResult<S>> | Generator<Suspended, HandlerResult<S>, unknown>;
 
 // ---- documents
 
@@ -288,7 +294,7 @@ export interface Handlers<C, S extends string> {
   /** The time of `c.timeout` has passed. Default: `failed` with `ETIMEDOUT`. */
   timeout?(this: void, c: C): Result<S>;
   /** The connection is closed: the last event, after which its record is released. */
-  closed?(this: void, c: C): void | Promise<void>;
+  closed?(this: void, c: C): void | Promise<void> | Generator<Suspended, void, unknown>;
   /**
    * The thread that was at this connection died in the middle: what it submitted last may be lost.
    * Default: close.

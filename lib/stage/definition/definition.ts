@@ -2,6 +2,7 @@
  * What a user writes: a stage, as a record, states and the handlers of events in each state; and
  * the table it is turned into.
  */
+import type { Suspended } from '../../api';
 import { coded } from '../../support/errors';
 import * as validate from '../../support/validate';
 import type {
@@ -18,7 +19,9 @@ const brand: unique symbol = Symbol('completion-port.stage');
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
 type AnyConnection = Connection<any, any, any>;
-type AnyResult = HandlerResult<string> | Promise<HandlerResult<string>>;
+type AnyResult =
+  HandlerResult<string> | Promise<HandlerResult<string>> | Handling<HandlerResult<string>>;
+type Handling<T> = Generator<Suspended, T, unknown>;
 
 /** The handlers that hold in one state, its own or those of `otherwise`. */
 export interface State {
@@ -34,7 +37,7 @@ export interface State {
   readonly drain: ((c: AnyConnection) => AnyResult) | undefined;
   readonly posted: ((c: AnyConnection, value: number) => AnyResult) | undefined;
   readonly timeout: ((c: AnyConnection) => AnyResult) | undefined;
-  readonly closed: ((c: AnyConnection) => void | Promise<void>) | undefined;
+  readonly closed: ((c: AnyConnection) => void | Promise<void> | Handling<void>) | undefined;
   readonly abandoned: ((c: AnyConnection) => AnyResult) | undefined;
   readonly failed: ((c: AnyConnection, error: Error) => AnyResult) | undefined;
 }

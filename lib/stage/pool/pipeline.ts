@@ -398,7 +398,6 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     const context = { port: site.port, stage: site.name, thread: 0 };
     await machine.setup?.(context);
     if (this.closed) return;
-    site.teardown = async () => machine.teardown?.(context);
     const thread = new StageThread({
       port: site.port,
       machine,
@@ -411,6 +410,10 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
       onFailure: (failure) => this.emitFailure(failure),
     });
     new Runner(thread, () => undefined);
+    site.teardown = async () => {
+      await thread.generators.end();
+      await machine.teardown?.(context);
+    };
   }
 
   // ---- while it runs

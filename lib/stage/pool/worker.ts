@@ -55,6 +55,7 @@ class Seat {
   /** What `setup` began is to be ended. */
   private settled = false;
   private leaving = false;
+  private thread: StageThread | undefined = undefined;
 
   constructor(machine: Machine) {
     this.machine = machine;
@@ -71,6 +72,7 @@ class Seat {
   async leave(): Promise<void> {
     this.leaving = true;
     let thrown: PlainError | undefined;
+    await this.thread?.generators.end();
     if (this.settled && this.machine.teardown !== undefined) {
       try {
         await this.machine.teardown(this.context);
@@ -87,7 +89,7 @@ class Seat {
     if (this.leaving) return;
     this.settled = true;
     const measures = newMeasures();
-    const thread = new StageThread({
+    const thread = (this.thread = new StageThread({
       port: this.context.port as CompletionPort,
       machine: this.machine,
       plan,
@@ -97,7 +99,7 @@ class Seat {
       measures,
       byState: options.byState,
       onFailure,
-    });
+    }));
     new Runner(thread, () => undefined);
     tell({ type: 'ready', ...measures });
   }

@@ -108,6 +108,7 @@ export class Runner implements PacketTaker {
 
   ended(): void {
     this.thread.ended = true;
+    void this.thread.generators.end();
     this.onEnded();
   }
 

@@ -11,6 +11,7 @@ import { Counter } from '../record/counters';
 import { setDeadline } from '../record/deadline';
 import type { State } from '../definition/definition';
 import { arrived, asError, closed, endlessTransitions, handedOff, unknownState } from '../failures';
+import { isGenerator } from './generators';
 import { Header, IN_TRANSIT, NONE, RecordFlag } from '../record/record';
 import type { StageThread } from './thread';
 
@@ -38,7 +39,7 @@ const names: Readonly<Record<Event, string>> = {
 
 /**
  * Calls handlers until there is nothing to do for the connection. False when one has returned a
- * promise: the key stays held, and the steps go on when it is settled.
+ * promise, or waits as a generator: the key stays held, and the steps go on when that is over.
  */
 export function advance(thread: StageThread, c: Connection): boolean {
   for (;;) {
@@ -59,6 +60,11 @@ export function advance(thread: StageThread, c: Connection): boolean {
     }
     if (result instanceof Promise || isThenable(result)) {
       suspend(thread, c, event, result);
+      return false;
+    }
+    if (isGenerator(result)) {
+      const name = `${thread.stage.name}.${names[event]}`;
+      suspend(thread, c, event, thread.generators.start(result, name));
       return false;
     }
     done(thread, c, event, result);
@@ -293,7 +299,7 @@ function suspend(
 }
 
 function resume(thread: StageThread, c: Connection, event: Event, settle: () => void): void {
-  if (thread.ended || thread.portThread.closed) return;
+  if (thread.ended || thread.portThread.closed || thread.generators.ending) return;
   const key = c.recordKey;
   settle();
   if (event !== Event.Closed && !advance(thread, c)) return;

@@ -10,6 +10,7 @@ import { Counter, type Measures } from '../record/counters';
 import type { Machine } from '../definition/definition';
 import { publish, unknownStage, unlistedStage } from '../failures';
 import { Control, type Plan, type StageInfo } from '../definition/plan';
+import { Generators } from './generators';
 import { Header, recordClass, Records, type RecordClass } from '../record/record';
 
 export interface StageThreadOptions {
@@ -52,6 +53,8 @@ export class StageThread {
   readonly kept = new Set<number>();
   /** Keys handed on since the last call to native code, which does not know yet. */
   readonly going = new Set<number>();
+  /** Handlers that are generators, and wait. */
+  readonly generators = new Generators();
   /** The port is gone: nothing is called any more. */
   ended = false;
   /** What `native.unstash` took out: chunk, start, length. */

@@ -1,0 +1,45 @@
+/**
+ * Handlers that are generators: each is run by a micro-thread. What runs those is loaded with the first
+ * such handler; most stages have none.
+ */
+import type { MicroThread } from '../../micro/api';
+import type * as spawning from '../../micro/spawn';
+import type { Suspended } from '../../api';
+
+type Handling = Generator<Suspended, unknown, unknown>;
+
+/** Milliseconds that clean-up may take at the end of a stage: less than its threads are given. */
+const GRACE = 500;
+
+let micro: typeof spawning | undefined;
+
+export function isGenerator(result: unknown): result is Handling {
+  if (typeof result !== 'object' || result === null) return false;
+  const { next, return: end } = result as Partial<Handling>;
+  return typeof next === 'function' && typeof end === 'function';
+}
+
+/** The handlers of one thread that wait. */
+export class Generators {
+  /** They are being ended, and what they return is of no interest. */
+  ending = false;
+  private readonly living = new Set<MicroThread<unknown>>();
+
+  /** Runs it up to where it first waits. */
+  start(generator: Handling, name: string): PromiseLike<unknown> {
+    micro ??= require('../../micro/spawn') as typeof spawning;
+    const started = micro.spawn(generator, { name, grace: GRACE });
+    this.living.add(started);
+    const forget = (): void => void this.living.delete(started);
+    started.then(forget, forget);
+    return started;
+  }
+
+  /** Their `finally` blocks run. Resolves when all have ended. */
+  async end(): Promise<void> {
+    this.ending = true;
+    const living = [...this.living];
+    for (const one of living) one.cancel('the stage ends');
+    await Promise.allSettled(living);
+  }
+}
