@@ -6,7 +6,7 @@ import {
   binding,
   Kind,
   type NativeLane,
-  type PortOptions as NativeOptions,
+  type NativePortOptions as NativeOptions,
 } from './native/binding';
 import type * as api from './api';
 import type {

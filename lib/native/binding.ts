@@ -29,7 +29,7 @@ export {
 /** Version of the layouts and functions below. */
 export const ABI = 14;
 
-export interface PortOptions {
+export interface NativePortOptions {
   /** Threads that may run at one time; 1 to 1024. */
   concurrency: number;
   /** '' (the process's choice), 'io_uring', 'epoll', 'iocp'. */
@@ -242,7 +242,7 @@ export interface NativeLane {
 }
 
 /** Options of a native stage that receives documents; milliseconds, 0: none. lib/stage/definition/frames.ts checks them. */
-export interface FramesOptions {
+export interface NativeFramesOptions {
   port: number;
   records: number;
   /** Index of the stage in its pipeline. */
@@ -283,7 +283,7 @@ export interface FramesOptions {
 }
 
 /** What a native stage has done so far; `queued`, `waiting`: how things stand. */
-export interface FramesStats {
+export interface NativeFramesStats {
   connections: number;
   documents: number;
   bytes: number;
@@ -329,7 +329,7 @@ export interface Binding {
   nudging(): { mode: 'signal' | 'tick' | 'off' | ''; reason: string };
   /** How many ports, and pools of memory, the process has not freed: those that are there, and those that somebody still looks at. For tests. */
   remains(): { ports: number; pools: number };
-  createPort(options: PortOptions): NativeLane;
+  createPort(options: NativePortOptions): NativeLane;
   /** Attaches the calling thread to a port of this process. */
   attachPort(portId: number): NativeLane;
   /** CPUs available to the process (sched_getaffinity). */
@@ -350,7 +350,7 @@ export interface Binding {
   createRecord(records: number, portId: number): number;
 
   /** Starts the threads of a native stage. A number for it, or error. */
-  createFrames(options: FramesOptions): number;
+  createFrames(options: NativeFramesOptions): number;
   /** Accepts connections. Handle or error; `address`: numeric. */
   framesListen(
     frames: number,
@@ -366,7 +366,7 @@ export interface Binding {
   framesEndConnections(frames: number): void;
   /** From now on a message to one of its connections closes that. */
   framesCloseConnections(frames: number): void;
-  framesStats(frames: number): FramesStats | undefined;
+  framesStats(frames: number): NativeFramesStats | undefined;
   /** Closes its port and ends its threads. */
   closeFrames(frames: number): void;
 }

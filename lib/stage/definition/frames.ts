@@ -4,7 +4,7 @@
 import os = require('node:os');
 import { accessSync, constants, statSync } from 'node:fs';
 import { toNamespacedPath } from 'node:path';
-import { binding, OpenFlag, type FramesStats, type NativeLane } from '../../native/binding';
+import { binding, OpenFlag, type NativeFramesStats, type NativeLane } from '../../native/binding';
 import { systemError } from '../../support/errors';
 import { asBytes, type Data } from '../../thread/memory';
 import { listenOnFirst, probeConnections, type ListenOptions } from '../../handles/opening';
@@ -206,7 +206,7 @@ export class Frames {
     this.id = id;
   }
 
-  stats(): FramesStats | undefined {
+  stats(): NativeFramesStats | undefined {
     return binding.framesStats(this.id);
   }
 
