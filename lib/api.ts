@@ -796,7 +796,7 @@ export interface TimerStartOptions {
   readonly repeat?: boolean | number | undefined;
 }
 
-/** A timer: `port.timer()`. Times are in milliseconds. The lane's own deadlines on every driver. */
+/** A timer: `port.timer()`. Times are in milliseconds. Deadlines of the thread's own on every driver. */
 export interface TimerHandle extends AwaitHandle {
   readonly kind: 'timer';
   /** Resolves after `delay` milliseconds. */

@@ -5,8 +5,8 @@ import { inspect } from 'node:util';
 import {
   binding,
   Kind,
-  type NativeLane,
-  type NativePortOptions as NativeOptions,
+  type NativeThread,
+  type NativePortOptions as NativePortOptions,
 } from './native/binding';
 import type * as api from './api';
 import type {
@@ -48,7 +48,7 @@ import {
   type Style,
 } from './handles/handle';
 import { BUCKETS, Histogram } from './support/histogram';
-import { Lane } from './thread/lane';
+import { PortThread } from './thread/port-thread';
 import { Lease } from './thread/lease';
 import { listen, openDescriptor, openPath, pathBytes } from './handles/opening';
 import { AWAIT_OPTIONS, NoticeOperation, Operation } from './await/operation';
@@ -86,7 +86,7 @@ export class CompletionPort implements api.CompletionPort {
   readonly concurrency: number;
 
   /** @internal */
-  readonly lane: Lane;
+  readonly thread: PortThread;
   private batch!: Batch;
   private readonly ownToken: PortToken;
   /** Whether no other thread can attach: this one made the port, and has told nobody its name. */
@@ -94,7 +94,7 @@ export class CompletionPort implements api.CompletionPort {
   private closingPromise: Promise<void> | undefined = undefined;
 
   /** `existing`: the calling thread's part of a port that is there. */
-  constructor(options: PortOptions = {}, existing?: NativeLane, known?: number) {
+  constructor(options: PortOptions = {}, existing?: NativeThread, known?: number) {
     const native = existing ?? create(options);
     this.concurrency = known ?? options.concurrency ?? binding.availableParallelism();
     this.driver = native.driver as DriverName;
@@ -106,11 +106,11 @@ export class CompletionPort implements api.CompletionPort {
       concurrency: this.concurrency,
     });
     const affine = options.dispatch === 'affine';
-    this.lane = new Lane(
+    this.thread = new PortThread(
       this,
       native,
       affine,
-      (lane) => (this.batch = new Batch(lane)),
+      (thread) => (this.batch = new Batch(thread)),
       () => attached.delete(native.portId),
     );
     attached.set(native.portId, this);
@@ -130,7 +130,7 @@ export class CompletionPort implements api.CompletionPort {
   }
 
   get closed(): boolean {
-    return this.lane.closed || this.lane.closing;
+    return this.thread.closed || this.thread.closing;
   }
 
   // ---- handles
@@ -152,7 +152,7 @@ export class CompletionPort implements api.CompletionPort {
     flags: string | number,
     options: FileOptions<K>,
   ): Operation<ByKey<K, FileHandle, KeyedFile>> {
-    this.lane.assertOpen();
+    this.thread.assertOpen();
     validate.options(options);
     validate.known(options, 'options', FILE_OPTIONS);
     const signal = validate.signal(options.signal);
@@ -160,22 +160,22 @@ export class CompletionPort implements api.CompletionPort {
     const direct = validate.boolean(options.direct ?? false, 'options.direct');
     const mode = validate.u32(options.mode ?? 0o666, 'options.mode');
     const parsed = openFlags(flags, direct);
-    const key = keyOf(this.lane, options.key);
-    const context = contextOf(this.lane, key, options.asyncResource);
+    const key = keyOf(this.thread, options.key);
+    const context = contextOf(this.thread, key, options.asyncResource);
     const traits = { append: (parsed & 4) !== 0, direct: (parsed & 64) !== 0 };
     if (typeof path === 'number') {
       if (signal?.aborted) {
-        const refused = Operation.failed<never>(this.lane, Kind.Open, abortError(signal.reason));
+        const refused = Operation.failed<never>(this.thread, Kind.Open, abortError(signal.reason));
         return byKey<K, FileHandle, KeyedFile>(refused);
       }
       const about = { ...traits, path: undefined };
-      const descriptor = openDescriptor(this.lane, path, key, about, context);
+      const descriptor = openDescriptor(this.thread, path, key, about, context);
       return byKey<K, FileHandle, KeyedFile>(descriptor);
     }
     const bytes = pathBytes(path);
     const name = bytes.toString();
     mayOpen(name, parsed);
-    const opening = openPath(this.lane, {
+    const opening = openPath(this.thread, {
       path: bytes,
       flags: parsed,
       mode,
@@ -193,9 +193,9 @@ export class CompletionPort implements api.CompletionPort {
     ...more: unknown[]
   ): Operation<ByKey<K, ListenerHandle, KeyedListener>> {
     const begin = (): Operation<ByKey<K, ListenerHandle, KeyedListener>> => {
-      this.lane.assertOpen();
+      this.thread.assertOpen();
       validate.noCallback(more, 'port.listen(…)');
-      return byKey<K, ListenerHandle, KeyedListener>(listen(this.lane, options));
+      return byKey<K, ListenerHandle, KeyedListener>(listen(this.thread, options));
     };
     if (!traces.listen.wanted) return begin();
     return traces.listen.follow({ port: this, options }, begin);
@@ -206,9 +206,9 @@ export class CompletionPort implements api.CompletionPort {
     ...more: unknown[]
   ): Operation<ByKey<K, SocketHandle, KeyedSocket>> {
     const begin = (): Operation<ByKey<K, SocketHandle, KeyedSocket>> => {
-      this.lane.assertOpen();
+      this.thread.assertOpen();
       validate.noCallback(more, 'port.connect(…)');
-      return byKey<K, SocketHandle, KeyedSocket>(connect(this.lane, options));
+      return byKey<K, SocketHandle, KeyedSocket>(connect(this.thread, options));
     };
     if (!traces.connect.wanted) return begin();
     return traces.connect.follow({ port: this, options }, begin);
@@ -217,14 +217,14 @@ export class CompletionPort implements api.CompletionPort {
   timer<K extends KeyOption | undefined = undefined>(
     options: TimerOptions<K> = {},
   ): ByKey<K, TimerHandle, KeyedTimer> {
-    this.lane.assertOpen();
+    this.thread.assertOpen();
     validate.options(options);
     validate.known(options, 'options', ['key', 'asyncResource']);
-    const key = keyOf(this.lane, options.key);
-    const context = contextOf(this.lane, key, options.asyncResource);
-    this.lane.flush();
-    const id = this.lane.native.timer(key ?? -1);
-    const timer = new Timer<Style>(this.lane, id, key, true);
+    const key = keyOf(this.thread, options.key);
+    const context = contextOf(this.thread, key, options.asyncResource);
+    this.thread.flush();
+    const id = this.thread.native.timer(key ?? -1);
+    const timer = new Timer<Style>(this.thread, id, key, true);
     timer.asyncResource = context;
     return timer as unknown as ByKey<K, TimerHandle, KeyedTimer>;
   }
@@ -232,21 +232,21 @@ export class CompletionPort implements api.CompletionPort {
   // ---- memory
 
   allocate(size: number): Buffer {
-    this.lane.assertOpen();
+    this.thread.assertOpen();
     validate.integer(size, 'size', 1, 2 ** 31);
-    return this.lane.memory.allocate(size);
+    return this.thread.memory.allocate(size);
   }
 
   release(buffer: ArrayBufferView): void {
-    this.lane.assertOpen();
-    this.lane.memory.release(validate.view(buffer, 'buffer'));
+    this.thread.assertOpen();
+    this.thread.memory.release(validate.view(buffer, 'buffer'));
   }
 
   lease(memory: number | Buffer): api.Lease {
     const bytes = typeof memory === 'number' ? this.allocate(memory) : memory;
-    this.lane.assertOpen();
-    this.lane.memory.ownBlock(validate.view(bytes, 'memory'));
-    return new Lease(this.lane.memory, bytes);
+    this.thread.assertOpen();
+    this.thread.memory.ownBlock(validate.view(bytes, 'memory'));
+    return new Lease(this.thread.memory, bytes);
   }
 
   // ---- posting
@@ -256,88 +256,88 @@ export class CompletionPort implements api.CompletionPort {
   }
 
   tryPost(key: number, value = 0): boolean {
-    this.lane.assertOpen();
-    return this.lane.post(validate.u32(key, 'key'), validate.number(value, 'value'));
+    this.thread.assertOpen();
+    return this.thread.post(validate.u32(key, 'key'), validate.number(value, 'value'));
   }
 
   room(options: AwaitOptions = {}): Operation<void> {
-    const { lane } = this;
-    lane.assertOpen();
+    const { thread } = this;
+    thread.assertOpen();
     validate.options(options);
     validate.known(options, 'options', AWAIT_OPTIONS);
-    const operation = new NoticeOperation(lane, Kind.Room, options);
+    const operation = new NoticeOperation(thread, Kind.Room, options);
     if (!operation.pending) return operation;
-    operation.token = lane.add(operation);
-    lane.native.room(operation.token);
-    lane.waitsForRoom();
+    operation.token = thread.add(operation);
+    thread.native.room(operation.token);
+    thread.waitsForRoom();
     return operation;
   }
 
   // ---- taking packets
 
   get(max = 64, timeout = Infinity): IterableIterator<api.Packet, undefined> {
-    this.lane.assertOpen();
+    this.thread.assertOpen();
     validate.integer(max, 'max', 1, MOST_PACKETS);
     if (!(validate.number(timeout, 'timeout') >= 0)) {
       throw validate.outOfRange('timeout', '>= 0', timeout);
     }
-    this.lane.get(max, timeout, this.alone);
+    this.thread.get(max, timeout, this.alone);
     return this.batch as Iterator<unknown> as IterableIterator<api.Packet, undefined>;
   }
 
   consume(handler: (packet: api.Packet) => void, options: ConsumeOptions = {}): Consumer {
-    this.lane.assertOpen();
+    this.thread.assertOpen();
     validate.callback(handler, 'handler');
     return new HandlerConsumer(this.batch, handler, options);
   }
 
   packets(options?: AwaitOptions): api.AsyncLoop<api.Packet> {
-    this.lane.assertOpen();
+    this.thread.assertOpen();
     return new PacketStream(this.batch, options);
   }
 
   blocking<T>(fn: () => T): T {
-    this.lane.assertOpen();
+    this.thread.assertOpen();
     validate.synchronous(fn, 'fn', 'it blocks nobody while it awaits');
-    const { native } = this.lane;
+    const { native } = this.thread;
     native.blocking(true);
     try {
       return fn();
     } finally {
-      if (!this.lane.closed) native.blocking(false);
+      if (!this.thread.closed) native.blocking(false);
     }
   }
 
   // ---- the port itself
 
   stats(): PortStats {
-    this.lane.assertOpen();
-    const { native } = this.lane;
+    this.thread.assertOpen();
+    const { native } = this.thread;
     const waits = new Float64Array(BUCKETS + 1);
     native.waits(waits);
     return { ...native.stats(), queueWaitMicroseconds: new Histogram(waits) };
   }
 
   ref(): this {
-    this.lane.holdByConsumer(true);
+    this.thread.holdByConsumer(true);
     return this;
   }
 
   unref(): this {
-    this.lane.holdByConsumer(false);
+    this.thread.holdByConsumer(false);
     return this;
   }
 
   close(): Promise<void> {
-    this.closingPromise ??= this.lane.closed ? Promise.resolve() : this.shutDown();
+    this.closingPromise ??= this.thread.closed ? Promise.resolve() : this.shutDown();
     return this.closingPromise;
   }
 
   detach(): void {
-    if (this.lane.closed) return;
-    if (this.lane.closing) throw invalidState('The port is being closed');
-    this.lane.memory.revokeAll();
-    this.lane.down(true);
+    if (this.thread.closed) return;
+    if (this.thread.closing) throw invalidState('The port is being closed');
+    this.thread.memory.revokeAll();
+    this.thread.down(true);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -345,8 +345,8 @@ export class CompletionPort implements api.CompletionPort {
   }
 
   [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
-    const { driver, concurrency, closed, lane } = this;
-    const stats = closed ? undefined : lane.native.stats();
+    const { driver, concurrency, closed, thread } = this;
+    const stats = closed ? undefined : thread.native.stats();
     const live = stats && {
       handles: stats.handles,
       queueDepth: stats.queueDepth,
@@ -358,16 +358,16 @@ export class CompletionPort implements api.CompletionPort {
   }
 
   private async shutDown(): Promise<void> {
-    const { lane } = this;
-    lane.closing = true;
-    lane.hold(1);
+    const { thread } = this;
+    thread.closing = true;
+    thread.hold(1);
     // A handler could do nothing with a packet any more: whatever it submits is refused.
-    lane.stopConsumer(true);
+    thread.stopConsumer(true);
     try {
       await this.closeHandles();
-      if (!lane.closed) lane.native.closePort();
+      if (!thread.closed) thread.native.closePort();
     } finally {
-      lane.down(true);
+      thread.down(true);
     }
   }
 
@@ -375,20 +375,20 @@ export class CompletionPort implements api.CompletionPort {
    * Connections may still be accepted while the first handles are being closed: again until none.
    */
   private async closeHandles(): Promise<void> {
-    const { lane } = this;
+    const { thread } = this;
     for (;;) {
       const closing: Operation<void>[] = [];
-      for (const handle of lane.handles as Iterable<Handle<Style>>) {
+      for (const handle of thread.handles as Iterable<Handle<Style>>) {
         const operation = handle.closed ? handle.whenClosed() : undefined;
         if (operation !== undefined) closing.push(operation);
       }
-      for (const id of lane.native.handles()) {
-        const handle = lane.handles.get(id) as Handle<Style> | undefined;
-        closing.push(handle?.closed === false ? handle.closeForPort() : closeHandle(lane, id));
+      for (const id of thread.native.handles()) {
+        const handle = thread.handles.get(id) as Handle<Style> | undefined;
+        closing.push(handle?.closed === false ? handle.closeForPort() : closeHandle(thread, id));
       }
       if (closing.length === 0) return;
       await Promise.allSettled(closing);
-      if (lane.closed) return;
+      if (thread.closed) return;
     }
   }
 }
@@ -406,7 +406,7 @@ function byKey<K extends KeyOption | undefined, Awaited, Keyed>(
   return operation as Operation<ByKey<K, Awaited, Keyed>>;
 }
 
-function create(options: PortOptions): NativeLane {
+function create(options: PortOptions): NativeThread {
   validate.options(options);
   validate.known(options, 'options', PORT_OPTIONS);
   const { concurrency = binding.availableParallelism(), driver, buffers = {} } = options;
@@ -422,7 +422,7 @@ function create(options: PortOptions): NativeLane {
     throw validate.outOfRange('options.buffers', 'less than 4 GiB in all', buffers);
   }
   const dispatch = validate.oneOf(options.dispatch ?? 'any', 'options.dispatch', ['any', 'affine']);
-  const native: NativeOptions = {
+  const native: NativePortOptions = {
     concurrency,
     driver: driver ?? '',
     queueLimit: validate.integer(options.queueLimit ?? 65536, 'options.queueLimit', 1, 2 ** 32 - 1),
@@ -443,7 +443,7 @@ function create(options: PortOptions): NativeLane {
 }
 
 /** Native code tells the errno and what failed; the rest of the error is completed here. */
-function laneOf(make: () => NativeLane, syscall: string): NativeLane {
+function laneOf(make: () => NativeThread, syscall: string): NativeThread {
   try {
     return make();
   } catch (cause) {

@@ -102,10 +102,10 @@ test('the main entry is one file, whose modules other entries share; names stay'
     import path from 'node:path';
     const require = createRequire(path.resolve('x.js'));
     const { CompletionPort } = require('./dist/index.js');
-    const { Lane } = require('./dist/thread/lane.js');
+    const { PortThread } = require('./dist/thread/port-thread.js');
     const port = new CompletionPort();
     const error = (() => { try { port.post('x'); } catch (error) { return error; } })();
-    console.log(port.lane instanceof Lane, CompletionPort.name, error.stack.includes('CompletionPort.post'));
+    console.log(port.thread instanceof PortThread, CompletionPort.name, error.stack.includes('CompletionPort.post'));
     await port.close();`,
     { bare: true },
   );

@@ -384,7 +384,7 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'no port': ["void port.connect({ host: 'x' });", /'port' is missing/],
   'no such driver': ["new CompletionPort({ driver: 'kqueue' });", /"kqueue"' is not assignable/],
   'another constructor': ['new CompletionPort(undefined, port, 5);', /Expected 0-1 arguments/],
-  'what is internal: the lane': ['port.lane;', /'lane' does not exist/],
+  'what is internal: the part of a thread': ['port.thread;', /'thread' does not exist/],
   'what is internal: a handle': ['file.closeQuietly();', /'closeQuietly' does not exist/],
   'what is internal: a packet': ['packet.copyOut();', /'copyOut' does not exist/],
   'received bytes of any packet': ['packet.keep();', /'keep' does not exist/],

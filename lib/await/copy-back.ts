@@ -1,7 +1,7 @@
 /**
  * Reading into a program's own memory.
  */
-import type { Lane } from '../thread/lane';
+import type { PortThread } from '../thread/port-thread';
 import { asBytes } from '../thread/memory';
 import type { Aftermath } from './operation';
 
@@ -9,27 +9,27 @@ import type { Aftermath } from './operation';
 export class CopyBack implements Aftermath {
   readonly chunk: number;
   readonly start: number;
-  private readonly lane: Lane;
+  private readonly thread: PortThread;
   private readonly targets: readonly ArrayBufferView[];
   private readonly lengths: readonly number[];
 
-  /** Takes over the block that `lane.memory` took last. */
-  constructor(lane: Lane, targets: readonly ArrayBufferView[]) {
-    this.lane = lane;
+  /** Takes over the block that `thread.memory` took last. */
+  constructor(thread: PortThread, targets: readonly ArrayBufferView[]) {
+    this.thread = thread;
     this.targets = targets;
     this.lengths = targets.map((target) => target.byteLength);
-    this.chunk = lane.memory.chunk;
-    this.start = lane.memory.start;
+    this.chunk = thread.memory.chunk;
+    this.start = thread.memory.start;
   }
 
   after(error: number, result: number): void {
     if (error === 0) this.copy(result);
-    this.lane.memory.give(this.chunk, this.start);
+    this.thread.memory.give(this.chunk, this.start);
   }
 
   /** A target that was detached meanwhile has no bytes left, and gets none. */
   private copy(bytes: number): void {
-    const memory = this.lane.memory.bytes(this.chunk);
+    const memory = this.thread.memory.bytes(this.chunk);
     let from = this.start;
     const end = from + bytes;
     this.targets.forEach((target, index) => {

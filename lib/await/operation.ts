@@ -16,7 +16,7 @@ import {
   type Subject,
 } from '../support/errors';
 import { begins, checksHandles, gives } from '../support/forgotten';
-import type { Entry, Lane } from '../thread/lane';
+import type { Entry, PortThread } from '../thread/port-thread';
 import { Alarm } from '../support/timers';
 import {
   running,
@@ -34,7 +34,7 @@ export type OperationOptions = AwaitOptions & PacketOptions;
 /** The names of options of whatever is awaited. */
 export const AWAIT_OPTIONS = ['signal', 'timeout'] as const;
 
-/** Turns the packet at `at` (an index in `lane.words`) into what the operation resolves to. */
+/** Turns the packet at `at` (an index in `thread.words`) into what the operation resolves to. */
 export type Decode<T> = (result: number, at: number, operation: Operation<unknown>) => T;
 
 /** Runs when the kernel has let go of the operation's memory, whether it failed or not. */
@@ -96,8 +96,8 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
   }
 
   /** @internal */
-  readonly lane: Lane;
-  /** @internal Its index in the lane's table while it is in flight, else -1. */
+  readonly thread: PortThread;
+  /** @internal Its index in the thread's table while it is in flight, else -1. */
   token = -1;
   /** @internal */
   aftermath: Aftermath | undefined = undefined;
@@ -119,11 +119,11 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
   private waiter: Waiter | undefined = undefined;
 
   /** @internal */
-  constructor(lane: Lane, kind: Kind, subject: Subject, decode: Decode<T> | undefined) {
+  constructor(thread: PortThread, kind: Kind, subject: Subject, decode: Decode<T> | undefined) {
     super(capture);
     this.resolve = resolving;
     this.reject = rejecting;
-    this.lane = lane;
+    this.thread = thread;
     this.kind = kind;
     this.subject = subject;
     this.decode = decode;
@@ -131,15 +131,15 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
   }
 
   /** @internal An operation that failed before it was submitted. */
-  static failed<T>(lane: Lane, kind: Kind, error: Error): Operation<T> {
-    const operation = operationOf<T>(lane, kind, {}, undefined, undefined);
+  static failed<T>(thread: PortThread, kind: Kind, error: Error): Operation<T> {
+    const operation = operationOf<T>(thread, kind, {}, undefined, undefined);
     operation.fail(error);
     return operation;
   }
 
   /** @internal An operation that had nothing to do. */
-  static done<T>(lane: Lane, kind: Kind, value: T): Operation<T> {
-    const operation = operationOf<T>(lane, kind, {}, undefined, undefined);
+  static done<T>(thread: PortThread, kind: Kind, value: T): Operation<T> {
+    const operation = operationOf<T>(thread, kind, {}, undefined, undefined);
     operation.fulfil(value);
     return operation;
   }
@@ -206,7 +206,7 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
 
   /** @internal */
   get gone(): boolean {
-    return this.lane.closed || this.lane.closing;
+    return this.thread.closed || this.thread.closing;
   }
 
   /** @internal */
@@ -260,7 +260,7 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
 
   /** @internal */
   stop(_reason: Error | undefined): void {
-    if (this.token >= 0) this.lane.cancel(this.token);
+    if (this.token >= 0) this.thread.cancel(this.token);
     else this.fail(this.errorOf(ECANCELED)); // not begun: see HeldSends
   }
 
@@ -318,7 +318,7 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
  * was not made by the constructor of Promise, which costs as much as all the rest.
  */
 class LightOperation<T> {
-  readonly lane: Lane;
+  readonly thread: PortThread;
   token = -1;
   aftermath: Aftermath | undefined = undefined;
   watch: Watching | undefined = undefined;
@@ -336,13 +336,13 @@ class LightOperation<T> {
   private promise: Promise<T> | undefined = undefined;
 
   constructor(
-    lane: Lane,
+    thread: PortThread,
     kind: Kind,
     subject: Subject,
     decode: Decode<T> | undefined,
     owner: object | undefined,
   ) {
-    this.lane = lane;
+    this.thread = thread;
     this.kind = kind;
     this.subject = subject;
     this.decode = decode;
@@ -386,14 +386,14 @@ awaitedAsItIs(LightOperation.prototype);
 
 /** What a method of a handle returns; `owner`: the handle. */
 export function operationOf<T>(
-  lane: Lane,
+  thread: PortThread,
   kind: Kind,
   subject: Subject,
   decode: Decode<T> | undefined,
   owner: object | undefined,
 ): Operation<T> {
-  if (running.thread === undefined) return new Operation<T>(lane, kind, subject, decode);
-  return new LightOperation<T>(lane, kind, subject, decode, owner) as unknown as Operation<T>;
+  if (running.thread === undefined) return new Operation<T>(thread, kind, subject, decode);
+  return new LightOperation<T>(thread, kind, subject, decode, owner) as unknown as Operation<T>;
 }
 
 /** Anything a signal can stop. */
@@ -460,8 +460,8 @@ export class PairedOperation<T> extends Operation<T> {
   readonly first: Entry & { token: number };
 
   /** @internal */
-  constructor(lane: Lane, kind: Kind, subject: Subject, finish: (first: number) => T) {
-    super(lane, kind, subject, undefined);
+  constructor(thread: PortThread, kind: Kind, subject: Subject, finish: (first: number) => T) {
+    super(thread, kind, subject, undefined);
     this.finish = finish;
     this.first = {
       token: -1,
@@ -484,7 +484,7 @@ export class PairedOperation<T> extends Operation<T> {
 
   /** @internal */
   override stop(): void {
-    if (this.first.token >= 0) this.lane.cancel(this.first.token);
+    if (this.first.token >= 0) this.thread.cancel(this.first.token);
     super.stop(undefined);
   }
 
@@ -518,19 +518,19 @@ export class ComposedOperation<T> extends Operation<T> implements Steps {
 
   /** @internal `discard` takes a result that came after the operation was given up. */
   constructor(
-    lane: Lane,
+    thread: PortThread,
     kind: Kind,
     syscall: string,
     options: OperationOptions,
     run: (steps: Steps) => Promise<T>,
     discard: (late: T) => void,
   ) {
-    super(lane, kind, { net: true }, undefined);
+    super(thread, kind, { net: true }, undefined);
     this.syscall = syscall;
     const timeout = validate.timeout(options.timeout);
     if (!watchSignal(this, options)) return;
     if (timeout > 0) this.alarm = new Alarm(timeout, () => this.expire());
-    lane.hold(1);
+    thread.hold(1);
     void this.run(run, discard);
   }
 
@@ -567,7 +567,7 @@ export class ComposedOperation<T> extends Operation<T> implements Steps {
       this.fail(error as Error);
     } finally {
       this.alarm?.cancel();
-      this.lane.hold(-1);
+      this.thread.hold(-1);
     }
   }
 }
@@ -585,14 +585,14 @@ export class NoticeOperation extends Operation<void> {
   private held = false;
 
   /** @internal Keeps the process alive until it is over. */
-  constructor(lane: Lane, kind: Kind, options: AwaitOptions) {
-    super(lane, kind, {}, () => undefined);
+  constructor(thread: PortThread, kind: Kind, options: AwaitOptions) {
+    super(thread, kind, {}, () => undefined);
     const timeout = validate.timeout(options.timeout);
     if (!watchSignal(this, options)) return;
     if (timeout > 0)
       this.alarm = new Alarm(timeout, () => this.fail(this.errorOf(LibraryError.TimedOut)));
     this.held = true;
-    lane.hold(1);
+    thread.hold(1);
   }
 
   /** @internal */
@@ -616,6 +616,6 @@ export class NoticeOperation extends Operation<void> {
     this.alarm?.cancel();
     if (!this.held) return;
     this.held = false;
-    this.lane.hold(-1);
+    this.thread.hold(-1);
   }
 }

@@ -16,14 +16,14 @@ import {
   syscallOf,
   type Subject,
 } from '../support/errors';
-import type { Entry, Lane } from '../thread/lane';
+import type { Entry, PortThread } from '../thread/port-thread';
 import { Watch, type OperationOptions, type Stoppable } from './operation';
 import type { Waiter } from './suspension';
 import * as validate from '../support/validate';
 
 /** The handle that a loop goes over: lib/handles/handle.ts. */
 export interface Source {
-  readonly lane: Lane;
+  readonly thread: PortThread;
   readonly closed: boolean;
   /** What an error of one of its operations is about. */
   subject(): Subject;
@@ -32,7 +32,7 @@ export interface Source {
 type Result<T> = IteratorResult<T, undefined>;
 
 export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
-  protected readonly lane: Lane;
+  protected readonly thread: PortThread;
   protected readonly options: OperationOptions;
   /** What it goes over, by operations of this kind. */
   protected readonly handle: Source;
@@ -54,7 +54,7 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
   };
 
   constructor(handle: Source, kind: Kind, options: OperationOptions) {
-    this.lane = handle.lane;
+    this.thread = handle.thread;
     this.handle = handle;
     this.kind = kind;
     this.options = options;
@@ -79,7 +79,7 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
   ask(): void {
     if (this.finished) return;
     this.heed();
-    if (this.lane.closed) this.ended(LibraryError.PortClosed);
+    if (this.thread.closed) this.ended(LibraryError.PortClosed);
     try {
       this.proceed();
     } catch (error) {
@@ -164,10 +164,10 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
    * loop ends. Everything else it throws.
    */
   protected ended(error: number): void {
-    const { lane, handle } = this;
+    const { thread, handle } = this;
     const own =
       error === (LibraryError.PortClosed as number)
-        ? lane.left
+        ? thread.left
         : handle.closed && (error === ECANCELED || error === (LibraryError.HandleClosed as number));
     if (own) this.ending = true;
     else this.fail(failure(error, this.kind, handle.subject()));

@@ -3,7 +3,7 @@
  */
 import { Kind } from '../native/binding';
 import { abortError, cancelled, timedOut } from '../support/errors';
-import type { Lane } from '../thread/lane';
+import type { PortThread } from '../thread/port-thread';
 import { awaitedAsItIs, Operation, watchSignal } from '../await/operation';
 import { Alarm } from '../support/timers';
 import type { AwaitOptions } from '../api';
@@ -14,7 +14,7 @@ export interface Worker {
   abandoned(): void;
 }
 
-const noLane = undefined as unknown as Lane;
+const noLane = undefined as unknown as PortThread;
 
 export class Computation<T> extends Operation<T> {
   static {

@@ -149,9 +149,9 @@ export class Pool extends OwnPolicy implements api.Pool {
       spinMicroseconds: SPIN_MICROSECONDS,
     });
     this.answers = new CompletionPort({ concurrency: 1, buffers: BUFFERS });
-    for (const port of [this.work, this.answers]) port.lane.leaveToOthers();
+    for (const port of [this.work, this.answers]) port.thread.leaveToOthers();
     const places = Math.min(MOST_PLACES, maxThreads * PLACES);
-    const { memory } = this.work.lane;
+    const { memory } = this.work.thread;
     memory.take(HEADER + places * Slot.SIZE);
     this.place = { chunk: memory.chunk, start: memory.start };
     this.table = new Table(memory, memory.chunk, memory.start);
@@ -293,7 +293,7 @@ export class Pool extends OwnPolicy implements api.Pool {
     this.jobs[slot] = job;
     if (values.form !== Form.Message) job.values = nothing;
     Atomics.store(words, at >> 2, State.Queued);
-    this.work.lane.post(slot, 0);
+    this.work.thread.post(slot, 0);
     this.used++;
     if (!this.watching) this.watch();
     return true;
@@ -301,7 +301,7 @@ export class Pool extends OwnPolicy implements api.Pool {
 
   private allocate(at: number, size: number): boolean {
     const { words } = this.table;
-    const place = this.work.lane.native.allocate(size);
+    const place = this.work.thread.native.allocate(size);
     if (place < 0) return false;
     words[(at + Slot.CHUNK) >> 2] = Math.floor(place / HIGH);
     words[(at + Slot.START) >> 2] = place % HIGH;
@@ -482,7 +482,7 @@ export class Pool extends OwnPolicy implements api.Pool {
     if (words[(at + Slot.CAPACITY) >> 2] !== 0) {
       words[(at + Slot.CAPACITY) >> 2] = 0;
       const chunk = words[(at + Slot.CHUNK) >> 2]!;
-      this.work.lane.memory.give(chunk, words[(at + Slot.START) >> 2]! >>> 0);
+      this.work.thread.memory.give(chunk, words[(at + Slot.START) >> 2]! >>> 0);
     }
     this.jobs[slot] = undefined;
     this.free.push(slot);
@@ -625,7 +625,7 @@ export class Pool extends OwnPolicy implements api.Pool {
     if (this.excess <= 0 || Atomics.load(words, leave) !== (Leave.Nobody as number)) return;
     this.excess--;
     Atomics.store(words, leave, Leave.Anybody);
-    this.work.lane.post(LEAVE, 0);
+    this.work.thread.post(LEAVE, 0);
   }
 
   /** There is enough to do for all. */
@@ -682,7 +682,7 @@ export class Pool extends OwnPolicy implements api.Pool {
 
   /** The thread ends: those that are blocked in `get` are not to keep it waiting. */
   exit(): void {
-    if (!this.work.closed) this.work.lane.native.closePort();
+    if (!this.work.closed) this.work.thread.native.closePort();
   }
 }
 

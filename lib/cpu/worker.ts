@@ -3,7 +3,7 @@
  * answers. Started by lib/cpu/seat.ts.
  */
 import { receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads';
-import type { Lane } from '../thread/lane';
+import type { PortThread } from '../thread/port-thread';
 import { CompletionPort } from '../port';
 import type { PortToken } from '../api';
 import { monotonic } from '../support/clock';
@@ -73,8 +73,8 @@ const SPIN = 0.05;
 const { seat, channel, posted, tasks: named, ...start } = workerData as Start;
 const work = CompletionPort.attach(start.work);
 const answers = CompletionPort.attach(start.answers);
-const lane: Lane = work.lane;
-const table = new Table(lane.memory, start.chunk, start.start);
+const portThread: PortThread = work.thread;
+const table = new Table(portThread.memory, start.chunk, start.start);
 const { words, numbers } = table;
 const names: Named[] = [...named];
 const known: (Known | undefined)[] = [];
@@ -267,11 +267,11 @@ function takeBatch(timeout: number): boolean | Promise<void> {
     const pending = step(packet.key);
     // What is left of the batch goes to other threads.
     if (pending !== undefined || leaving) {
-      lane.batch.drop();
+      portThread.batch.drop();
       return pending ?? true;
     }
     if (now() > turnAt) {
-      lane.batch.drop();
+      portThread.batch.drop();
       return true;
     }
   }

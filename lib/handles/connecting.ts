@@ -4,10 +4,10 @@
 import { addressesOf } from '../support/addresses';
 import type * as api from '../api';
 import type { KeyOption } from '../api';
-import { handleAt, Kind, Packet as Slot } from '../native/binding';
+import { handleAt, Kind, Slot } from '../native/binding';
 import type { CodedError } from '../support/errors';
 import { contextOf, keyOf, type Style } from './handle';
-import type { Lane } from '../thread/lane';
+import type { PortThread } from '../thread/port-thread';
 import { begin, discard, keepAliveOf, markOf } from './opening';
 import { ComposedOperation, Operation, AWAIT_OPTIONS, type Steps } from '../await/operation';
 import { setHighWaterMark } from '../thread/outgoing';
@@ -33,14 +33,14 @@ const CONNECT_OPTIONS = [
 /** "Connection Attempt Delay" of RFC 8305, section 5; `autoSelectFamilyAttemptTimeout` of node:net. */
 const ATTEMPT_DELAY = 250;
 
-export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocket> {
+export function connect(thread: PortThread, options: ConnectOptions): Operation<TcpSocket> {
   validate.given(options);
   validate.known(options, 'options', CONNECT_OPTIONS);
   // As node:net takes an empty name.
   const host = validate.string(options.host ?? 'localhost', 'options.host') || 'localhost';
   const port = validate.tcpPort(options.port, 'options.port');
-  const key = keyOf(lane, options.key);
-  const context = contextOf(lane, key, options.asyncResource);
+  const key = keyOf(thread, options.key);
+  const context = contextOf(thread, key, options.asyncResource);
   const { noDelay = true } = options;
   validate.boolean(noDelay, 'options.noDelay');
   const highWaterMark = markOf(options);
@@ -48,7 +48,7 @@ export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocke
   mayUseNet(host);
   const run = async (steps: Steps): Promise<TcpSocket> => {
     const addresses = inTurns(await addressesOf(host));
-    const socket = await new Race(lane, steps, addresses, port, key).run();
+    const socket = await new Race(thread, steps, addresses, port, key).run();
     socket.asyncResource = context;
     try {
       setHighWaterMark(socket.id, highWaterMark);
@@ -60,7 +60,7 @@ export function connect(lane: Lane, options: ConnectOptions): Operation<TcpSocke
       throw error;
     }
   };
-  return new ComposedOperation(lane, Kind.Connect, 'connect', options, run, discard);
+  return new ComposedOperation(thread, Kind.Connect, 'connect', options, run, discard);
 }
 
 /** The families alternate, beginning with that of the first (RFC 8305, section 4). */
@@ -85,7 +85,7 @@ class Race {
   private reject!: (error: Error) => void;
 
   constructor(
-    private readonly lane: Lane,
+    private readonly thread: PortThread,
     private readonly steps: Steps,
     private readonly addresses: readonly string[],
     private readonly port: number,
@@ -105,14 +105,14 @@ class Race {
     this.alarm?.cancel();
     const { steps, port } = this;
     if (this.over) return;
-    if (steps.stopped || this.lane.closed || this.next === this.addresses.length) {
+    if (steps.stopped || this.thread.closed || this.next === this.addresses.length) {
       if (this.running.size === 0) this.reject(this.failure());
       return;
     }
     const address = this.addresses[this.next++]!;
     steps.subject = { net: true, address, port };
     try {
-      this.begin(connectTo(this.lane, address, port, this.key));
+      this.begin(connectTo(this.thread, address, port, this.key));
     } catch (error) {
       this.lost(error as Error);
     }
@@ -159,20 +159,20 @@ class Race {
 }
 
 function connectTo(
-  lane: Lane,
+  thread: PortThread,
   address: string,
   port: number,
   key: number | undefined,
 ): Operation<TcpSocket> {
-  lane.assertOpen();
+  thread.assertOpen();
   const subject = { net: true, address, port };
   const operation = new Operation<TcpSocket>(
-    lane,
+    thread,
     Kind.Connect,
     subject,
     (_result, at) =>
-      new TcpSocket<Style>(lane, handleAt(lane.words, at + Slot.HANDLE / 4), key, true),
+      new TcpSocket<Style>(thread, handleAt(thread.words, at + Slot.HANDLE / 4), key, true),
   );
-  begin(lane, operation, (token) => lane.native.connect(address, port, key ?? -1, token, 0));
+  begin(thread, operation, (token) => thread.native.connect(address, port, key ?? -1, token, 0));
   return operation;
 }

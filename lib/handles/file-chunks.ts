@@ -5,7 +5,7 @@ import type { FileChunkOptions } from '../api';
 import { Kind, LibraryError, NO_CHUNK } from '../native/binding';
 import { ECANCELED } from '../support/errors';
 import type { Handle } from './handle';
-import type { Entry } from '../thread/lane';
+import type { Entry } from '../thread/port-thread';
 import type { Block, Memory } from '../thread/memory';
 import { AWAIT_OPTIONS } from '../await/operation';
 import type { WaitingRead } from '../thread/read-memory';
@@ -99,16 +99,16 @@ export class FileChunks extends Stream<Buffer> {
 
   /** Whether the rest of a read that came back short is wanted. */
   get goesOn(): boolean {
-    return !this.ending && !this.file.closed && !this.lane.closed;
+    return !this.ending && !this.file.closed && !this.thread.closed;
   }
 
   submit(slot: Slot, timeout = validate.timeout(this.options.timeout)): void {
     this.inFlight++;
-    slot.token = this.lane.add(slot);
+    slot.token = this.thread.add(slot);
     // Direct I/O wants whole blocks; what lies behind `end` is cut off when the chunk is given out.
     const left = slot.wanted - slot.got;
     const bytes = this.direct ? Math.min(this.size - slot.got, roundUp(left)) : left;
-    this.lane.submissions.read(
+    this.thread.submissions.read(
       this.file.id,
       slot.token,
       timeout,
@@ -150,7 +150,7 @@ export class FileChunks extends Stream<Buffer> {
   protected override cancel(): void {
     for (const slot of this.slots) {
       if (slot.waits) slot.leave();
-      else if (slot.flying) this.lane.cancel(slot.token);
+      else if (slot.flying) this.thread.cancel(slot.token);
     }
   }
 
@@ -165,7 +165,7 @@ export class FileChunks extends Stream<Buffer> {
     const needed =
       this.end === Infinity ? this.depth : Math.ceil((this.end - this.offset) / this.size);
     for (let i = 0; i < Math.min(this.depth, needed); i++) {
-      const slot = new Slot(this, this.lane.memory, this.size, this.lends);
+      const slot = new Slot(this, this.thread.memory, this.size, this.lends);
       if (slot.take() || i === 0) this.slots.push(slot);
     }
     if (needed === 0) this.ending = true;
@@ -208,7 +208,7 @@ export class FileChunks extends Stream<Buffer> {
       this.lent = slot;
       return slot.lend(bytes);
     }
-    const own = this.lane.memory.copyOut(slot.chunk, slot.start, bytes);
+    const own = this.thread.memory.copyOut(slot.chunk, slot.start, bytes);
     this.refill(slot);
     return own;
   }
@@ -330,7 +330,7 @@ class Slot implements Entry, WaitingRead {
   drop(): void {
     if (this.block !== undefined) this.memory.endLoan(this.block);
     this.block = undefined;
-    if (this.chunk !== NO_CHUNK) this.memory.lane.release(this.chunk, this.start);
+    if (this.chunk !== NO_CHUNK) this.memory.thread.release(this.chunk, this.start);
     this.chunk = NO_CHUNK;
   }
 
@@ -352,7 +352,7 @@ class Slot implements Entry, WaitingRead {
   private copyAndGiveBack(): void {
     const { memory, chunk, start } = this;
     this.beyond = false;
-    if (memory.lane.closed) this.got = 0;
+    if (memory.thread.closed) this.got = 0;
     this.copy = this.got > 0 ? memory.copyOut(chunk, start, this.got) : undefined;
     this.chunk = NO_CHUNK;
     memory.give(chunk, start);

@@ -3,7 +3,7 @@
  */
 import { constants } from 'node:fs';
 import type { BigIntFileStatus, FileStatus } from '../api';
-import type { Lane } from '../thread/lane';
+import type { PortThread } from '../thread/port-thread';
 import type { Aftermath } from '../await/operation';
 
 /** Bytes of the block native code writes the status to. */
@@ -170,24 +170,24 @@ class BigIntStatus extends Times implements BigIntFileStatus {
 
 /** The pool memory a status is written to. */
 export class StatusBlock implements Aftermath {
-  private readonly lane: Lane;
+  private readonly thread: PortThread;
   readonly chunk: number;
   readonly start: number;
 
-  /** Takes over the block that `lane.memory` took last. */
-  constructor(lane: Lane) {
-    this.lane = lane;
-    this.chunk = lane.memory.chunk;
-    this.start = lane.memory.start;
+  /** Takes over the block that `thread.memory` took last. */
+  constructor(thread: PortThread) {
+    this.thread = thread;
+    this.chunk = thread.memory.chunk;
+    this.start = thread.memory.start;
   }
 
   read(bigint: boolean): FileStatus | BigIntFileStatus {
-    const bytes = this.lane.memory.bytes(this.chunk);
+    const bytes = this.thread.memory.bytes(this.chunk);
     const field: Fields = (which) => bytes.readBigInt64LE(this.start + which * 8);
     return bigint ? new BigIntStatus(field) : new Status(field);
   }
 
   after(): void {
-    this.lane.memory.give(this.chunk, this.start);
+    this.thread.memory.give(this.chunk, this.start);
   }
 }

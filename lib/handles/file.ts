@@ -14,7 +14,7 @@ import type {
 import { FileChunks } from './file-chunks';
 import { invalidState, outOfBuffers, type Subject } from '../support/errors';
 import { answer, asNothing, asNumber, Handle, type Answer, type Style } from './handle';
-import type { Lane } from '../thread/lane';
+import type { PortThread } from '../thread/port-thread';
 import { FileLines } from './file-lines';
 import { CopyBack } from '../await/copy-back';
 import { LARGEST_COPY } from '../thread/memory';
@@ -63,8 +63,14 @@ export class File<S extends Style = Style> extends Handle<S> {
   position = 0;
 
   /** @internal */
-  constructor(lane: Lane, id: number, key: number | undefined, holds: boolean, traits: FileTraits) {
-    super(lane, id, key, holds);
+  constructor(
+    thread: PortThread,
+    id: number,
+    key: number | undefined,
+    holds: boolean,
+    traits: FileTraits,
+  ) {
+    super(thread, id, key, holds);
     this.path = traits.path;
     this.traits = traits;
     this.about = { path: traits.path };
@@ -86,7 +92,7 @@ export class File<S extends Style = Style> extends Handle<S> {
     if (!ArrayBuffer.isView(target)) return this.readOwned(target);
     const options = isOptions(where) ? where : more;
     const position = isOptions(where) ? where.position : where;
-    const { memory } = this.lane;
+    const { memory } = this.thread;
     memory.check(target);
     const length = lengthOf(target, options);
     const at = this.place(position);
@@ -107,7 +113,7 @@ export class File<S extends Style = Style> extends Handle<S> {
     validate.list(targets, 'targets');
     const options = isOptions(where) ? where : more;
     const position = isOptions(where) ? where.position : where;
-    const { memory } = this.lane;
+    const { memory } = this.thread;
     for (const target of targets) memory.check(validate.view(target, 'targets'));
     const at = this.place(position);
     if (!this.admits(options)) return this.aborted(Kind.Read, options);
@@ -140,10 +146,10 @@ export class File<S extends Style = Style> extends Handle<S> {
     const at = this.traits.append ? 0 : this.place(position);
     if (!this.admits(options)) return this.aborted(Kind.Write, options);
     const syncs = validate.flag(options?.sync, 'options.sync');
-    if (!this.lane.memory.stage(data, this.traits.direct)) {
+    if (!this.thread.memory.stage(data, this.traits.direct)) {
       return this.refuse(Kind.Write, outOfBuffers());
     }
-    if (this.lane.memory.stagedBytes === 0 && !syncs) {
+    if (this.thread.memory.stagedBytes === 0 && !syncs) {
       return this.transferNothing(Kind.Write, options);
     }
     return this.transferStaged(Kind.Write, at, options, undefined);
@@ -215,14 +221,14 @@ export class File<S extends Style = Style> extends Handle<S> {
     if (options !== undefined) validate.known(options, 'options', ['bigint', ...AWAIT_OPTIONS]);
     const bigint = validate.boolean(options?.bigint ?? false, 'options.bigint');
     if (!this.admits(options)) return this.aborted(Kind.Stat, options);
-    const { lane } = this;
+    const { thread } = this;
     const decode = (_: number, block: StatusBlock): FileStatus | BigIntFileStatus =>
       block.read(bigint);
-    if (!lane.memory.reads.take(STATUS_BYTES)) {
-      const block = (): StatusBlock => new StatusBlock(lane);
+    if (!thread.memory.reads.take(STATUS_BYTES)) {
+      const block = (): StatusBlock => new StatusBlock(thread);
       return this.readLater(Kind.Stat, decode, 0, STATUS_BYTES, options, block);
     }
-    const block = new StatusBlock(lane);
+    const block = new StatusBlock(thread);
     const { chunk, start } = block;
     const read = (): FileStatus | BigIntFileStatus => block.read(bigint);
     return this.request(Kind.Stat, read, options, 0, 0, chunk, start, STATUS_BYTES, 0, block);
@@ -286,7 +292,7 @@ export class File<S extends Style = Style> extends Handle<S> {
   }
 
   protected override forget(): void {
-    this.lane.memory.reads.cancel(this);
+    this.thread.memory.reads.cancel(this);
   }
 
   protected override describe(): Record<string, unknown> {
@@ -309,7 +315,7 @@ export class File<S extends Style = Style> extends Handle<S> {
       const expected = 'an instance of Buffer, TypedArray, or DataView, or options';
       throw validate.invalidType('target', expected, options);
     }
-    const { memory } = this.lane;
+    const { memory } = this.thread;
     const length = validate.integer(options.length, 'options.length', 0, 2 ** 31);
     this.assertAwaited('read() without memory');
     const at = this.place(options.position);
@@ -328,12 +334,12 @@ export class File<S extends Style = Style> extends Handle<S> {
     options: OperationOptions | undefined,
     targets: readonly ArrayBufferView[],
   ): Answer<S, T> {
-    const { lane } = this;
-    if (!lane.memory.reads.take(length)) {
-      const block = (): CopyBack => new CopyBack(lane, targets);
+    const { thread } = this;
+    if (!thread.memory.reads.take(length)) {
+      const block = (): CopyBack => new CopyBack(thread, targets);
       return this.readLater(Kind.Read, decode, at, length, options, block);
     }
-    const block = new CopyBack(lane, targets);
+    const block = new CopyBack(thread, targets);
     return this.readAt((bytes) => decode(bytes, block), at, length, options, block);
   }
 
@@ -350,15 +356,15 @@ export class File<S extends Style = Style> extends Handle<S> {
     options: OperationOptions | undefined,
     takeOver: () => B,
   ): Answer<S, T> {
-    const { lane } = this;
-    if (lane.submissions.chaining || this.isStream) return this.refuse(kind, outOfBuffers());
+    const { thread } = this;
+    if (thread.submissions.chaining || this.isStream) return this.refuse(kind, outOfBuffers());
     let block: B | undefined;
     const back: Aftermath = { after: (error, result) => block?.after(error, result) };
     const aftermath = at === undefined ? this.advance(length, back) : back;
     const offset = at ?? this.position - length;
     const submit = (timeout: number): void => {
       const { chunk, start } = (block = takeOver());
-      lane.submissions.submit(
+      thread.submissions.submit(
         kind,
         0,
         this.id,
@@ -374,7 +380,7 @@ export class File<S extends Style = Style> extends Handle<S> {
     const read = new LateRead<T>(this, kind, length, (bytes) => decode(bytes, block!), submit);
     read.aftermath = aftermath;
     if (watchSignal(read, options ?? {})) {
-      lane.memory.reads.wait(read, validate.timeout(options?.timeout));
+      thread.memory.reads.wait(read, validate.timeout(options?.timeout));
     }
     return answer<S, T>(read);
   }
@@ -387,7 +393,7 @@ export class File<S extends Style = Style> extends Handle<S> {
     options: OperationOptions | undefined,
     aftermath: Aftermath | undefined,
   ): Answer<S, T> {
-    const { chunk, start } = this.lane.memory;
+    const { chunk, start } = this.thread.memory;
     const after = at === undefined ? this.advance(length, aftermath) : aftermath;
     const offset = at ?? this.position - length;
     return this.request(Kind.Read, decode, options, offset, 0, chunk, start, length, 0, after);
@@ -399,7 +405,7 @@ export class File<S extends Style = Style> extends Handle<S> {
     options: WriteOptions | undefined,
     aftermath: Aftermath | undefined,
   ): Answer<S, number> {
-    const bytes = this.lane.memory.stagedBytes;
+    const bytes = this.thread.memory.stagedBytes;
     const after = at === undefined ? this.advance(bytes, aftermath) : aftermath;
     const offset = at ?? this.position - bytes;
     if (options?.sync !== true) return this.requestStaged(kind, options, offset, after);
@@ -431,7 +437,7 @@ export class File<S extends Style = Style> extends Handle<S> {
 
   private transferNothing(kind: Kind, options: OperationOptions | undefined): Answer<S, number> {
     if (this.style === 'await') return this.answerNow(kind, 0);
-    this.lane.memory.resetStage();
+    this.thread.memory.resetStage();
     return this.requestStaged(kind, options);
   }
 

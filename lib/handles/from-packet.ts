@@ -6,7 +6,7 @@ import type { HandleInfo, Kind } from '../native/binding';
 import { handleKindOf } from '../native/kinds';
 import { File } from './file';
 import type { Style } from './handle';
-import type { Lane } from '../thread/lane';
+import type { PortThread } from '../thread/port-thread';
 import { TcpListener } from './listener';
 import { plainPath } from './opening';
 import { TcpSocket } from './socket';
@@ -17,40 +17,40 @@ import { points } from '../await/tracing';
 export type AnyHandle<S extends Style = 'packet'> =
   File<S> | TcpListener<S> | TcpSocket<S> | Timer<S>;
 
-/** How many objects a lane keeps before it looks which of them are still needed. */
+/** How many objects a thread keeps before it looks which of them are still needed. */
 const SWEEP_AT = 4096;
-const sweepAt = new WeakMap<Lane, number>();
+const sweepAt = new WeakMap<PortThread, number>();
 
 /**
  * The object for the handle of a packet, the same each time. A handle can be gone before its last
  * packets are taken: its object is then closed, and undefined where not even its kind is known.
  */
 export function handleFor(
-  lane: Lane,
+  thread: PortThread,
   id: number,
   key: number,
   packet: Kind,
 ): AnyHandle | undefined {
-  const known = lane.handles.get(id);
+  const known = thread.handles.get(id);
   if (known !== undefined) return known as AnyHandle;
-  const info = lane.closed ? undefined : lane.native.handleInfo(id);
-  if (info === undefined) return closedHandle(lane, id, key, packet);
-  makeRoom(lane);
-  return make(lane, id, info.key, info.kind, info);
+  const info = thread.closed ? undefined : thread.native.handleInfo(id);
+  if (info === undefined) return closedHandle(thread, id, key, packet);
+  makeRoom(thread);
+  return make(thread, id, info.key, info.kind, info);
 }
 
 /** The connection of an `accepted` packet, whose handle is its listener. */
 export function acceptedSocket(
-  lane: Lane,
+  thread: PortThread,
   id: number,
   key: number,
   packet: { readonly handle: AnyHandle | undefined },
 ): TcpSocket<'packet'> {
-  const known = lane.handles.get(id);
+  const known = thread.handles.get(id);
   if (known !== undefined) return known as TcpSocket<'packet'>;
-  makeRoom(lane);
-  const socket = new TcpSocket<'packet'>(lane, id, key, false);
-  if (lane.keepsContexts) socket.asyncResource = contextOfAccepted(packet.handle);
+  makeRoom(thread);
+  const socket = new TcpSocket<'packet'>(thread, id, key, false);
+  if (thread.keepsContexts) socket.asyncResource = contextOfAccepted(packet.handle);
   if (points.accepted.wanted) points.accepted.publish({ socket, listener: packet.handle });
   return socket;
 }
@@ -61,16 +61,21 @@ function contextOfAccepted(listener: AnyHandle | undefined): AsyncResource | und
   return new AsyncResource('CompletionPortHandle');
 }
 
-function closedHandle(lane: Lane, id: number, key: number, packet: Kind): AnyHandle | undefined {
+function closedHandle(
+  thread: PortThread,
+  id: number,
+  key: number,
+  packet: Kind,
+): AnyHandle | undefined {
   const kind = handleKindOf(packet);
   if (kind === undefined) return undefined;
-  const handle = make(lane, id, key, kind, undefined);
+  const handle = make(thread, id, key, kind, undefined);
   handle.gone();
   return handle;
 }
 
 function make(
-  lane: Lane,
+  thread: PortThread,
   id: number,
   key: number,
   kind: HandleInfo['kind'],
@@ -78,24 +83,24 @@ function make(
 ): AnyHandle {
   switch (kind) {
     case 'file':
-      return new File<'packet'>(lane, id, key, false, {
+      return new File<'packet'>(thread, id, key, false, {
         path: info?.path === undefined ? undefined : plainPath(info.path),
         append: info?.append ?? false,
         direct: info?.direct ?? false,
         fileKind: info?.fileKind ?? '',
       });
     case 'listener':
-      return new TcpListener<'packet'>(lane, id, key, false);
+      return new TcpListener<'packet'>(thread, id, key, false);
     case 'socket':
-      return new TcpSocket<'packet'>(lane, id, key, false);
+      return new TcpSocket<'packet'>(thread, id, key, false);
     case 'timer':
-      return new Timer<'packet'>(lane, id, key, false);
+      return new Timer<'packet'>(thread, id, key, false);
   }
 }
 
 /** Handles whose `closed` packet went to another thread are never heard of again here. */
-function makeRoom(lane: Lane): void {
-  if (lane.handles.size < (sweepAt.get(lane) ?? SWEEP_AT)) return;
-  lane.sweep();
-  sweepAt.set(lane, Math.max(SWEEP_AT, lane.handles.size * 2));
+function makeRoom(thread: PortThread): void {
+  if (thread.handles.size < (sweepAt.get(thread) ?? SWEEP_AT)) return;
+  thread.sweep();
+  sweepAt.set(thread, Math.max(SWEEP_AT, thread.handles.size * 2));
 }

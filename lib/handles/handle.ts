@@ -15,7 +15,7 @@ import {
   type Subject,
 } from '../support/errors';
 import type { Style, ThreadHandle } from '../thread/handle-table';
-import type { Lane } from '../thread/lane';
+import type { PortThread } from '../thread/port-thread';
 import {
   Operation,
   operationOf,
@@ -68,7 +68,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   /** The context it was opened in; undefined where that was not to be kept. */
   asyncResource: AsyncResource | undefined = undefined;
   /** @internal */
-  readonly lane: Lane;
+  readonly thread: PortThread;
   private life = Life.Open;
   private holding = false;
   private closing: Operation<void> | undefined = undefined;
@@ -76,11 +76,11 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   private readonly signedKey: number | undefined;
 
   /** @internal `key` undefined: await style. `holds`: keeps the process alive. */
-  constructor(lane: Lane, id: number, key: number | undefined, holds: boolean) {
-    this.lane = lane;
+  constructor(thread: PortThread, id: number, key: number | undefined, holds: boolean) {
+    this.thread = thread;
     this.id = id;
     this.signedKey = key === undefined ? undefined : key | 0;
-    lane.handles.add(this);
+    thread.handles.add(this);
     if (holds) this.ref();
   }
 
@@ -94,7 +94,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   }
 
   get port(): CompletionPort {
-    return this.lane.port;
+    return this.thread.port;
   }
 
   get closed(): boolean {
@@ -102,13 +102,13 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   }
 
   get fd(): number {
-    if (this.closed || this.lane.closed || process.platform === 'win32') return -1;
-    return this.lane.native.handleInfo(this.id)?.descriptor ?? -1;
+    if (this.closed || this.thread.closed || process.platform === 'win32') return -1;
+    return this.thread.native.handleInfo(this.id)?.descriptor ?? -1;
   }
 
   close(): Answer<S, void> {
-    if (this.life !== Life.Open || this.lane.closed) return answer<S, void>(this.whenClosed());
-    this.lane.submissions.assertUnchained();
+    if (this.life !== Life.Open || this.thread.closed) return answer<S, void>(this.whenClosed());
+    this.thread.submissions.assertUnchained();
     if (!traces.close.wanted) return this.closeNow();
     const context = { handle: this };
     if (this.style === 'packet') return traces.close.sync(context, () => this.closeNow());
@@ -120,43 +120,43 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     this.life = Life.Closing;
     this.forget();
     if (this.style === 'packet') {
-      this.lane.submissions.close(this.id, this.signedKey!, SubmissionFlag.Keyed);
+      this.thread.submissions.close(this.id, this.signedKey!, SubmissionFlag.Keyed);
       return answer<S, void>(undefined);
     }
-    const operation = operationOf<void>(this.lane, Kind.Close, this.subject(), asNothing, this);
+    const operation = operationOf<void>(this.thread, Kind.Close, this.subject(), asNothing, this);
     operation.aftermath = this;
-    operation.token = this.lane.add(operation);
-    this.lane.submissions.close(this.id, operation.token);
+    operation.token = this.thread.add(operation);
+    this.thread.submissions.close(this.id, operation.token);
     this.closing = operation;
     return answer<S, void>(operation);
   }
 
   cancel(): void {
     this.assertOpen();
-    this.lane.submissions.assertUnchained();
+    this.thread.submissions.assertUnchained();
     this.forget();
-    this.lane.submissions.cancelHandle(this.id);
+    this.thread.submissions.cancelHandle(this.id);
   }
 
   link<T>(fn: () => T): T {
     validate.synchronous(fn, 'fn', 'what it submits after an await would not be linked');
     this.assertOpen();
-    return this.lane.submissions.link(this, fn);
+    return this.thread.submissions.link(this, fn);
   }
 
   ref(): this {
     if (this.life === Life.Gone || this.holding) return this;
     this.holding = true;
-    this.lane.hold(1);
-    if (this.style === 'packet') this.lane.watch(this);
+    this.thread.hold(1);
+    if (this.style === 'packet') this.thread.watch(this);
     return this;
   }
 
   unref(): this {
     if (!this.holding) return this;
     this.holding = false;
-    this.lane.hold(-1);
-    this.lane.unwatch(this);
+    this.thread.hold(-1);
+    this.thread.unwatch(this);
     return this;
   }
 
@@ -169,10 +169,10 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   private handOffNow(target: CompletionPort | PortToken, key?: KeyOption): void {
     this.assertOpen();
     if (this.style === 'await') throw invalidState('Only a handle with a key can be handed off');
-    const { native } = this.lane;
+    const { native } = this.thread;
     const port = portIdOf(target);
-    const newKey = keyOf(this.lane, key) ?? Number(this.key);
-    this.lane.flush();
+    const newKey = keyOf(this.thread, key) ?? Number(this.key);
+    this.thread.flush();
     const result = native.handOff(this.id, port, newKey);
     if (result < 0) throw systemError(result, 'handOff', this.subject());
     this.gone();
@@ -212,14 +212,14 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
   /** @internal Resolves when a handle of await style that was closed is gone. */
   whenClosed(): Operation<void> | undefined {
     if (this.style === 'packet') return undefined;
-    return this.closing ?? Operation.done(this.lane, Kind.Close, undefined);
+    return this.closing ?? Operation.done(this.thread, Kind.Close, undefined);
   }
 
   /** @internal The port closes it: a close that is answered to this thread, whatever the style. */
   closeForPort(): Operation<void> {
     if (this.style === 'await') return this.close() as Operation<void>;
     this.life = Life.Closing;
-    const closing = closeHandle(this.lane, this.id);
+    const closing = closeHandle(this.thread, this.id);
     closing.aftermath = this;
     return closing;
   }
@@ -230,14 +230,14 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     this.unref();
     this.forget();
     this.life = Life.Gone;
-    this.lane.handles.delete(this);
+    this.thread.handles.delete(this);
   }
 
   /** @internal */
   assertOpen(): void {
-    this.lane.assertOpen();
+    this.thread.assertOpen();
     if (this.life !== Life.Open) throw handleClosed();
-    this.lane.submissions.assertUnchained(this);
+    this.thread.submissions.assertUnchained(this);
   }
 
   /** What was begun and not submitted yet will not be. */
@@ -247,7 +247,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
 
   /** What `util.inspect` shows. */
   protected describe(): Record<string, unknown> {
-    const info = this.lane.closed ? undefined : this.lane.native.handleInfo(this.id);
+    const info = this.thread.closed ? undefined : this.thread.native.handleInfo(this.id);
     return {
       key: this.key,
       descriptor: info?.descriptor,
@@ -271,14 +271,14 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     feeder = 0,
   ): Answer<S, T> {
     const timeout = this.timeoutOf(options);
-    if (this.lane.submissions.chaining) this.makeRoomInChain(1, aftermath);
+    if (this.thread.submissions.chaining) this.makeRoomInChain(1, aftermath);
     if (this.style === 'packet') {
       refuseSignal(options);
-      const { lane, id } = this;
+      const { thread, id } = this;
       const key = this.signedKey!;
       const tag = tagOf(options);
       const how = flags | SubmissionFlag.Keyed | quietOf(options);
-      lane.submissions.submit(
+      thread.submissions.submit(
         kind,
         how,
         id,
@@ -296,9 +296,9 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     }
     const operation = this.begin(kind, decode, options, aftermath);
     if (operation.token >= 0) {
-      const { lane, id } = this;
+      const { thread, id } = this;
       const { token } = operation;
-      lane.submissions.submit(
+      thread.submissions.submit(
         kind,
         flags,
         id,
@@ -316,7 +316,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     return answer<S, T>(operation);
   }
 
-  /** Submits an operation with the slices staged in the lane's memory. */
+  /** Submits an operation with the slices staged in the thread's memory. */
   protected requestStaged(
     kind: Kind,
     options: OperationOptions = noOptions,
@@ -326,13 +326,13 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     feeder = 0,
   ): Answer<S, number> {
     const timeout = this.timeoutOf(options);
-    const { memory } = this.lane;
-    if (this.lane.submissions.chaining) this.makeRoomInChain(memory.stagedRecords, aftermath);
+    const { memory } = this.thread;
+    if (this.thread.submissions.chaining) this.makeRoomInChain(memory.stagedRecords, aftermath);
     if (this.style === 'packet') {
       refuseSignal(options);
-      const { lane, id } = this;
+      const { thread, id } = this;
       const how = flags | SubmissionFlag.Keyed | quietOf(options);
-      lane.submissions.submitStaged(
+      thread.submissions.submitStaged(
         kind,
         how,
         id,
@@ -347,7 +347,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     const operation = this.begin(kind, asNumber, options, aftermath);
     if (operation.token < 0) memory.unstage();
     else
-      this.lane.submissions.submitStaged(
+      this.thread.submissions.submitStaged(
         kind,
         flags,
         this.id,
@@ -370,17 +370,17 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     aftermath?: Aftermath,
     flags = 0,
   ): Answer<S, T> {
-    const { lane, id } = this;
+    const { thread, id } = this;
     const timeout = this.timeoutOf(options);
-    const records = lane.memory.stagedRecords + 1;
-    if (lane.submissions.chaining) this.makeRoomInChain(records, aftermath);
-    else lane.submissions.ensure(records);
+    const records = thread.memory.stagedRecords + 1;
+    if (thread.submissions.chaining) this.makeRoomInChain(records, aftermath);
+    else thread.submissions.ensure(records);
     if (this.style === 'packet') {
       refuseSignal(options);
       const tag = tagOf(options);
       const key = this.signedKey!;
       const how = SubmissionFlag.Keyed | quietOf(options);
-      lane.submissions.submitStaged(
+      thread.submissions.submitStaged(
         kind,
         flags | how | SubmissionFlag.Linked,
         id,
@@ -389,13 +389,13 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
         offset,
         tag,
       );
-      lane.submissions.submit(second, how, id, key, timeout, 0, 0, NO_CHUNK, 0, 0, tag);
+      thread.submissions.submit(second, how, id, key, timeout, 0, 0, NO_CHUNK, 0, 0, tag);
       return answer<S, T>(undefined);
     }
-    const pair = new PairedOperation<T>(lane, kind, this.subject(), finish);
+    const pair = new PairedOperation<T>(thread, kind, this.subject(), finish);
     pair.aftermath = aftermath;
     if (!this.admitted(pair, options)) {
-      lane.memory.unstage();
+      thread.memory.unstage();
       aftermath?.after(ECANCELED, 0);
       return answer<S, T>(pair);
     }
@@ -411,12 +411,12 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     offset: number,
     flags: number,
   ): void {
-    const { lane, id } = this;
+    const { thread, id } = this;
     const { first } = pair;
-    lane.submissions.ensure(lane.memory.stagedRecords + 1);
-    first.token = lane.add(first);
-    pair.token = lane.add(pair);
-    lane.submissions.submitStaged(
+    thread.submissions.ensure(thread.memory.stagedRecords + 1);
+    first.token = thread.add(first);
+    pair.token = thread.add(pair);
+    thread.submissions.submitStaged(
       kind,
       flags | SubmissionFlag.Linked,
       id,
@@ -424,7 +424,7 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
       timeout,
       offset,
     );
-    lane.submissions.submit(second, 0, id, pair.token, timeout, 0, 0, NO_CHUNK, 0, 0);
+    thread.submissions.submit(second, 0, id, pair.token, timeout, 0, 0, NO_CHUNK, 0, 0);
   }
 
   /**
@@ -460,14 +460,14 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
 
   /** An answer that needs no kernel. */
   protected answerNow<T>(kind: Kind, value: T): Answer<S, T> {
-    return answer<S, T>(Operation.done(this.lane, kind, value));
+    return answer<S, T>(Operation.done(this.thread, kind, value));
   }
 
   /** Await style: an operation that rejects; packet style has nothing to reject, so it throws. */
   protected refuse<T>(kind: Kind, error: Error): Answer<S, T> {
-    this.lane.submissions.breakChain();
+    this.thread.submissions.breakChain();
     if (this.style === 'packet') throw error;
-    return answer<S, T>(Operation.failed<T>(this.lane, kind, error));
+    return answer<S, T>(Operation.failed<T>(this.thread, kind, error));
   }
 
   /**
@@ -475,14 +475,14 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
    * member of it was refused. What was taken for the operation goes back.
    */
   protected makeRoomInChain(records: number, aftermath: Aftermath | undefined): void {
-    const { lane } = this;
+    const { thread } = this;
     try {
-      lane.submissions.ensure(records);
-      if (this.style === 'packet' && lane.submissions.chainBroken) {
+      thread.submissions.ensure(records);
+      if (this.style === 'packet' && thread.submissions.chainBroken) {
         throw invalidState('An operation of the chain was refused');
       }
     } catch (error) {
-      lane.memory.unstage();
+      thread.memory.unstage();
       aftermath?.after(ECANCELED, 0);
       throw error;
     }
@@ -493,13 +493,13 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
    * of its chain before it was refused.
    */
   private admitted(operation: Operation<unknown>, options: OperationOptions): boolean {
-    const { lane } = this;
-    if (lane.submissions.chainBroken) {
+    const { thread } = this;
+    if (thread.submissions.chainBroken) {
       operation.fail(operation.errorOf(ECANCELED));
       return false;
     }
     if (options.signal === undefined || watchSignal(operation, options)) return true;
-    lane.submissions.breakChain();
+    thread.submissions.breakChain();
     return false;
   }
 
@@ -510,9 +510,9 @@ export abstract class Handle<S extends Style> implements AsyncDisposable, Afterm
     options: OperationOptions,
     aftermath: Aftermath | undefined,
   ): Operation<T> {
-    const operation = operationOf<T>(this.lane, kind, this.subject(), decode, this);
+    const operation = operationOf<T>(this.thread, kind, this.subject(), decode, this);
     operation.aftermath = aftermath;
-    if (this.admitted(operation, options)) operation.token = this.lane.add(operation);
+    if (this.admitted(operation, options)) operation.token = this.thread.add(operation);
     else aftermath?.after(ECANCELED, 0);
     return operation;
   }
@@ -528,10 +528,10 @@ function quietOf(options: OperationOptions): number {
 }
 
 /** Closes a handle; the answer comes to this thread. */
-export function closeHandle(lane: Lane, id: number): Operation<void> {
-  const operation = new Operation<void>(lane, Kind.Close, {}, asNothing);
-  operation.token = lane.add(operation);
-  lane.submissions.close(id, operation.token);
+export function closeHandle(thread: PortThread, id: number): Operation<void> {
+  const operation = new Operation<void>(thread, Kind.Close, {}, asNothing);
+  operation.token = thread.add(operation);
+  thread.submissions.close(id, operation.token);
   return operation;
 }
 
@@ -558,14 +558,14 @@ function refusePacketOptions({ tag, quiet }: OperationOptions): void {
 }
 
 /** The number of a key option; undefined when none was given. */
-export function keyOf(lane: Lane, key: KeyOption | undefined): number | undefined {
+export function keyOf(thread: PortThread, key: KeyOption | undefined): number | undefined {
   if (key === undefined) return undefined;
-  return key === 'unique' ? lane.native.uniqueKey() : validate.u32(key, 'key');
+  return key === 'unique' ? thread.native.uniqueKey() : validate.u32(key, 'key');
 }
 
 /** The asynchronous context of the caller, for a handle under `key` that is to keep it. */
 export function contextOf(
-  lane: Lane,
+  thread: PortThread,
   key: number | undefined,
   kept: boolean | undefined,
 ): AsyncResource | undefined {
@@ -574,7 +574,7 @@ export function contextOf(
     const reason = 'is for handles with a key: what is awaited keeps its context by itself';
     throw validate.invalidValue('options.asyncResource', reason, kept);
   }
-  lane.keepsContexts = true;
+  thread.keepsContexts = true;
   return new AsyncResource('CompletionPortHandle');
 }
 

@@ -29,14 +29,14 @@ export class LateRead<T> extends Operation<T> implements WaitingRead {
     decode: (bytes: number) => T,
     submit: (timeout: number) => void,
   ) {
-    super(file.lane, kind, file.subject(), decode);
+    super(file.thread, kind, file.subject(), decode);
     this.submit = submit;
   }
 
   begin(beyond: boolean, timeout: number): void {
     this.begun = true;
     if (beyond) this.tellWhenOver();
-    this.token = this.lane.add(this);
+    this.token = this.thread.add(this);
     this.submit(timeout);
   }
 
@@ -46,7 +46,7 @@ export class LateRead<T> extends Operation<T> implements WaitingRead {
 
   /** @internal */
   override stop(reason: Error | undefined): void {
-    if (!this.begun) this.lane.memory.reads.leave(this);
+    if (!this.begun) this.thread.memory.reads.leave(this);
     super.stop(reason);
   }
 
@@ -57,11 +57,11 @@ export class LateRead<T> extends Operation<T> implements WaitingRead {
   }
 
   private tellWhenOver(): void {
-    const { aftermath, lane } = this;
+    const { aftermath, thread } = this;
     this.aftermath = {
       after: (error, result) => {
         aftermath?.after(error, result);
-        lane.memory.reads.over();
+        thread.memory.reads.over();
       },
     };
   }

@@ -3,14 +3,7 @@
  */
 import type * as api from '../api';
 import type { ListenerAddress } from '../api';
-import {
-  handleAt,
-  Kind,
-  NO_CHUNK,
-  NO_LIMIT,
-  Packet as Slot,
-  SubmissionFlag,
-} from '../native/binding';
+import { handleAt, Kind, NO_CHUNK, NO_LIMIT, Slot, SubmissionFlag } from '../native/binding';
 import { ECANCELED, handleClosed, invalidState, timedOut, type Subject } from '../support/errors';
 import { Handle, type Answer, type Style } from './handle';
 import { AWAIT_OPTIONS, type Operation, type OperationOptions } from '../await/operation';
@@ -46,32 +39,32 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
 
   address(): ListenerAddress | undefined {
     if (this.known !== undefined) return this.known;
-    if (this.closed || this.lane.closed) return undefined;
-    const address = this.lane.native.address(this.id, false);
+    if (this.closed || this.thread.closed) return undefined;
+    const address = this.thread.native.address(this.id, false);
     if (typeof address === 'number') return undefined;
     this.known = address;
     return address;
   }
 
   get listening(): boolean {
-    return !this.closed && !this.lane.closed;
+    return !this.closed && !this.thread.closed;
   }
 
   get connections(): number {
-    this.lane.assertOpen();
-    return counted(this.lane.native.connections(this.id));
+    this.thread.assertOpen();
+    return counted(this.thread.native.connections(this.id));
   }
 
   get maxConnections(): number {
-    this.lane.assertOpen();
-    const most = counted(this.lane.native.mostConnections(this.id));
+    this.thread.assertOpen();
+    const most = counted(this.thread.native.mostConnections(this.id));
     return most === NO_LIMIT ? Infinity : most;
   }
 
   set maxConnections(most: number) {
     this.assertOpen();
     validate.maxConnections(most, 'maxConnections');
-    counted(this.lane.native.mostConnections(this.id, Math.min(most, NO_LIMIT)));
+    counted(this.thread.native.mostConnections(this.id, Math.min(most, NO_LIMIT)));
   }
 
   accept(options?: AcceptOptions): Answer<S, TcpSocket<'await'>> {
@@ -117,7 +110,7 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
 
   /** @internal The signal was aborted. */
   handleEvent(): void {
-    if (this.closed || this.lane.closed) return;
+    if (this.closed || this.thread.closed) return;
     const closing = this.close() as Operation<void> | undefined;
     closing?.catch(() => undefined);
   }
@@ -147,9 +140,9 @@ function counted(number: number): number {
 }
 
 function acceptedAt(listener: TcpListener, at: number): TcpSocket<'await'> {
-  const { lane } = listener;
-  const id = handleAt(lane.words, at + Slot.ACCEPTED / 4);
-  const socket = new TcpSocket<'await'>(lane, id, undefined, true);
+  const { thread } = listener;
+  const id = handleAt(thread.words, at + Slot.ACCEPTED / 4);
+  const socket = new TcpSocket<'await'>(thread, id, undefined, true);
   if (points.accepted.wanted) points.accepted.publish({ socket, listener });
   return socket;
 }
@@ -187,12 +180,12 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
   protected override proceed(): void {
     if (this.ending || this.token >= 0 || this.queue.length > 0) return;
     this.listener.assertOpen();
-    this.token = this.lane.add(this);
+    this.token = this.thread.add(this);
     this.inFlight++;
     this.pausing = false;
     const { id } = this.listener;
     const flags = SubmissionFlag.Multishot;
-    this.lane.submissions.accept(id, this.token, flags);
+    this.thread.submissions.accept(id, this.token, flags);
   }
 
   protected override take(): TcpSocket<'await'> | undefined {
@@ -204,7 +197,7 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
   }
 
   protected override cancel(): void {
-    if (this.token >= 0) this.lane.cancel(this.token);
+    if (this.token >= 0) this.thread.cancel(this.token);
   }
 
   protected override finish(): void {
@@ -227,7 +220,7 @@ class AcceptedSockets extends Stream<TcpSocket<'await'>> {
     this.token = -1;
     this.inFlight--;
     // A cancelled accept is a pause, the end of the loop, or the end of the listener.
-    const gone = this.listener.closed || this.lane.closed;
+    const gone = this.listener.closed || this.thread.closed;
     const paused = (error === ECANCELED || error === 0) && !gone;
     if (!paused) this.ended(error || ECANCELED);
     else if (!this.ending) this.proceed();

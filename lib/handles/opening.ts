@@ -7,11 +7,11 @@ import { fileURLToPath } from 'node:url';
 import { addressesOf } from '../support/addresses';
 import type * as api from '../api';
 import type { KeyOption } from '../api';
-import { handleAt, Kind, Packet as Slot, SocketOption, type NativeLane } from '../native/binding';
+import { handleAt, Kind, Slot, SocketOption, type NativeThread } from '../native/binding';
 import { EADDRNOTAVAIL, EAFNOSUPPORT, systemError } from '../support/errors';
 import { File, type FileTraits } from './file';
 import { contextOf, keyOf, type Style } from './handle';
-import type { Lane } from '../thread/lane';
+import type { PortThread } from '../thread/port-thread';
 import { TcpListener } from './listener';
 import {
   ComposedOperation,
@@ -65,58 +65,68 @@ function systemPath(path: Buffer): Buffer {
   return Buffer.from(toNamespacedPath(path.toString()));
 }
 
-export function openPath(lane: Lane, request: OpenRequest): Operation<File> {
+export function openPath(thread: PortThread, request: OpenRequest): Operation<File> {
   const { key, context, traits } = request;
   const subject = { path: traits.path };
   const decode: Decode<File> = (_result, at) => {
-    const id = handleAt(lane.words, at + Slot.HANDLE / 4);
-    return openedFile(lane, id, key, traits, context);
+    const id = handleAt(thread.words, at + Slot.HANDLE / 4);
+    return openedFile(thread, id, key, traits, context);
   };
-  const operation = operationOf(lane, Kind.Open, subject, decode, undefined);
+  const operation = operationOf(thread, Kind.Open, subject, decode, undefined);
   const timeout = validate.timeout(request.timeout);
   if (!watchSignal(operation, request)) return operation;
-  begin(lane, operation, (token) => {
+  begin(thread, operation, (token) => {
     const { path, flags, mode } = request;
-    return lane.native.open(systemPath(path), flags, mode, key ?? -1, token, timeout);
+    return thread.native.open(systemPath(path), flags, mode, key ?? -1, token, timeout);
   });
   return operation;
 }
 
 export function openDescriptor(
-  lane: Lane,
+  thread: PortThread,
   descriptor: number,
   key: number | undefined,
   traits: Omit<FileTraits, 'fileKind'>,
   context?: AsyncResource,
 ): Operation<File> {
   validate.integer(descriptor, 'path', 0, 0x7fffffff);
-  lane.flush();
-  return duplicated(lane, lane.native.openDescriptor(descriptor, key ?? -1), key, traits, context);
+  thread.flush();
+  return duplicated(
+    thread,
+    thread.native.openDescriptor(descriptor, key ?? -1),
+    key,
+    traits,
+    context,
+  );
 }
 
 /** Another handle for a file that one of the process's ports has open, for reading. */
-export function reopen(lane: Lane, handle: number): Operation<File> {
-  lane.flush();
+export function reopen(thread: PortThread, handle: number): Operation<File> {
+  thread.flush();
   const traits = { path: undefined, append: false, direct: false };
-  return duplicated(lane, lane.native.reopen(handle, -1), undefined, traits);
+  return duplicated(thread, thread.native.reopen(handle, -1), undefined, traits);
 }
 
 function duplicated(
-  lane: Lane,
+  thread: PortThread,
   id: number,
   key: number | undefined,
   traits: Omit<FileTraits, 'fileKind'>,
   context?: AsyncResource,
 ): Operation<File> {
-  if (id < 0) return Operation.failed(lane, Kind.Open, systemError(id, 'dup', {}));
-  return Operation.done(lane, Kind.Open, openedFile(lane, id, key, traits, context));
+  if (id < 0) return Operation.failed(thread, Kind.Open, systemError(id, 'dup', {}));
+  return Operation.done(thread, Kind.Open, openedFile(thread, id, key, traits, context));
 }
 
 /** `accepts` false: somebody else is going to accept. */
-export function listen(lane: Lane, options: ListenOptions, accepts = true): Operation<TcpListener> {
+export function listen(
+  thread: PortThread,
+  options: ListenOptions,
+  accepts = true,
+): Operation<TcpListener> {
   checkListenOptions(options);
-  const key = keyOf(lane, options.key);
-  const context = contextOf(lane, key, options.asyncResource);
+  const key = keyOf(thread, options.key);
+  const context = contextOf(thread, key, options.asyncResource);
   const highWaterMark = markOf(options);
   mayUseNet(options.host || '::');
   const run = async (): Promise<TcpListener> => {
@@ -124,17 +134,17 @@ export function listen(lane: Lane, options: ListenOptions, accepts = true): Oper
     const port = Number(options.port);
     const keyed = key !== undefined;
     const id = await listenOnFirst(options, (address) => {
-      lane.assertOpen();
-      const { native } = lane;
+      thread.assertOpen();
+      const { native } = thread;
       const name = key ?? -1;
       return native.listen(address, port, backlog, reusePort, ipv6Only, name, keyed, noDelay);
     });
     setHighWaterMark(id, highWaterMark);
-    const listener = listening(lane, id, key, accepts, options);
+    const listener = listening(thread, id, key, accepts, options);
     listener.asyncResource = context;
     return listener;
   };
-  return new ComposedOperation(lane, Kind.Accept, 'listen', options, run, discard);
+  return new ComposedOperation(thread, Kind.Accept, 'listen', options, run, discard);
 }
 
 const LISTEN_OPTIONS = [
@@ -180,7 +190,7 @@ export function keepAliveOf(
 
 /** Has the connections of a listener probed while they are idle. */
 export function probeConnections(
-  native: NativeLane,
+  native: NativeThread,
   listener: number,
   options: ListenOptions,
 ): void {
@@ -218,33 +228,33 @@ export async function listenOnFirst(
 
 /** Has native code begin an operation that makes a handle, answered under a token. */
 export function begin(
-  lane: Lane,
+  thread: PortThread,
   operation: Operation<unknown>,
   start: (token: number) => number,
 ): void {
-  lane.flush();
-  operation.token = lane.add(operation);
+  thread.flush();
+  operation.token = thread.add(operation);
   const result = start(operation.token);
   if (result < 0) {
-    lane.remove(operation.token);
+    thread.remove(operation.token);
     operation.token = -1;
     operation.fail(operation.errorOf(result));
     return;
   }
-  lane.hold(1);
-  operation.aftermath = { after: () => lane.hold(-1) };
-  lane.schedule();
+  thread.hold(1);
+  operation.aftermath = { after: () => thread.hold(-1) };
+  thread.schedule();
 }
 
 function openedFile(
-  lane: Lane,
+  thread: PortThread,
   id: number,
   key: number | undefined,
   traits: Omit<FileTraits, 'fileKind'>,
   context: AsyncResource | undefined,
 ): File {
-  const info = lane.native.handleInfo(id);
-  const file = new File<Style>(lane, id, key, true, {
+  const info = thread.native.handleInfo(id);
+  const file = new File<Style>(thread, id, key, true, {
     path: traits.path,
     // Of a descriptor only the system knows.
     append: traits.append || (info?.append ?? false),
@@ -256,15 +266,15 @@ function openedFile(
 }
 
 function listening(
-  lane: Lane,
+  thread: PortThread,
   id: number,
   key: number | undefined,
   accepts: boolean,
   options: ListenOptions,
 ): TcpListener {
-  const listener = new TcpListener<Style>(lane, id, key, true);
+  const listener = new TcpListener<Style>(thread, id, key, true);
   try {
-    probeConnections(lane.native, id, options);
+    probeConnections(thread.native, id, options);
   } catch (error) {
     listener.closeQuietly();
     throw error;
@@ -273,7 +283,7 @@ function listening(
   if (maxConnections !== Infinity) listener.maxConnections = maxConnections;
   if (options.signal !== undefined) listener.closeOn(options.signal);
   if (key !== undefined && accepts) void listener.accept({ multishot: true });
-  lane.schedule();
+  thread.schedule();
   return listener;
 }
 

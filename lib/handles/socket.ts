@@ -3,7 +3,7 @@
  */
 import type * as api from '../api';
 import type { Data, ListenerAddress, SocketChunkOptions } from '../api';
-import { Kind, NO_CHUNK, Packet as Slot, SocketOption, SubmissionFlag } from '../native/binding';
+import { Kind, NO_CHUNK, Slot, SocketOption, SubmissionFlag } from '../native/binding';
 import { ECANCELED } from '../support/errno';
 import {
   handleClosed,
@@ -15,7 +15,7 @@ import {
 import { File } from './file';
 import { asNothing, asNumber, Handle, type Answer, type SendAnswer, type Style } from './handle';
 import { HeldSends } from '../await/held-sends';
-import type { Lender } from '../thread/lane';
+import type { Lender } from '../thread/port-thread';
 import { LARGEST_COPY } from '../thread/memory';
 import {
   AWAIT_OPTIONS,
@@ -86,7 +86,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   get bufferedAmount(): number {
-    return this.lane.outgoing.bytes(this.id) + (this.held?.bytes ?? 0);
+    return this.thread.outgoing.bytes(this.id) + (this.held?.bytes ?? 0);
   }
 
   get highWaterMark(): number {
@@ -104,7 +104,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     if (!this.admits(options)) return this.told(true, this.aborted(Kind.Send, options));
     validate.flag(options?.release, 'options.release');
     if (this.holds()) return this.sendLater(data, options);
-    const { memory } = this.lane;
+    const { memory } = this.thread;
     if (!this.stage(data)) return this.told(true, this.refuse(Kind.Send, outOfBuffers()));
     if (memory.stagedBytes === 0 && this.style === 'await') {
       return this.told(true, this.answerNow(Kind.Send, 0));
@@ -127,7 +127,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     this.held?.releaseAll(); // the file may be closed afterwards
     const below = this.counts(Math.min(length, OF_FILE), 1);
     const flags = below ? 0 : SubmissionFlag.Full;
-    // In the place of memory: the two words of the file's name.
+    // In the place of memory: the two words of the file's id.
     const high = source / 2 ** 32;
     return this.told(
       below,
@@ -150,7 +150,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     if (data !== undefined) validate.data(data, 'data');
     if (!this.admits(options)) return this.told(true, this.aborted(Kind.Send, options));
     if (this.holds()) return this.endLater(data, options);
-    const { memory } = this.lane;
+    const { memory } = this.thread;
     if (!this.stage(data ?? '')) return this.told(true, this.refuse(Kind.Send, outOfBuffers()));
     const below = this.counts(memory.stagedBytes, memory.stagedRecords + 1);
     if (memory.stagedBytes === 0) {
@@ -295,17 +295,17 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   /** Prepares what is sent next; false where it has enough to send and the port's memory is used up. */
   private stage(data: Data | readonly Data[]): boolean {
-    const { memory, outgoing } = this.lane;
+    const { memory, outgoing } = this.thread;
     return memory.stage(data, false, outgoing.mayExceed(this.id));
   }
 
   /** Counts bytes that are submitted next, in `records`; whether there is less to send than enough. */
   private counts(bytes: number, records: number): boolean {
-    const { lane } = this;
+    const { thread } = this;
     // What makes room for them hands over what was counted before.
-    if (lane.submissions.chaining) this.makeRoomInChain(records, undefined);
-    else lane.submissions.ensure(records);
-    return lane.outgoing.add(this.id, bytes);
+    if (thread.submissions.chaining) this.makeRoomInChain(records, undefined);
+    else thread.submissions.ensure(records);
+    return thread.outgoing.add(this.id, bytes);
   }
 
   /** The answer of a send; after one that makes it full others wait. */
@@ -313,7 +313,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     if (this.style === 'packet') return below as SendAnswer<S, T>;
     if (!below) {
       this.held ??= new HeldSends(
-        () => this.lane.outgoing.isBelow(this.id),
+        () => this.thread.outgoing.isBelow(this.id),
         () => highWaterMark(this.id),
       );
       this.held.follow(answer as Operation<T>);
@@ -323,24 +323,24 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   /** Whether what is sent now has to wait. A chain does not: it was refused if it had to. */
   private holds(): boolean {
-    return this.held !== undefined && this.held.full && !this.lane.submissions.chaining;
+    return this.held !== undefined && this.held.full && !this.thread.submissions.chaining;
   }
 
   private sendLater(
     data: Data | readonly Data[],
     options: SendOptions | undefined,
   ): SendAnswer<S, number> {
-    const { lane, held } = this;
-    const copy = lane.memory.copyOf(data);
+    const { thread, held } = this;
+    const copy = thread.memory.copyOf(data);
     const loop = this.loopOf(data);
-    if (options?.release === true) lane.memory.releaseAll(data);
-    const operation = new Operation<number>(lane, Kind.Send, about, asNumber);
+    if (options?.release === true) thread.memory.releaseAll(data);
+    const operation = new Operation<number>(thread, Kind.Send, about, asNumber);
     const begin = (timeout: number): void => {
       if (!this.stage(copy)) return operation.fail(outOfBuffers());
       this.counts(copy.length, 1);
-      operation.token = lane.add(operation);
+      operation.token = thread.add(operation);
       const { token } = operation;
-      lane.submissions.submitStaged(Kind.Send, 0, this.id, token, timeout, 0, 0, loop?.id);
+      thread.submissions.submitStaged(Kind.Send, 0, this.id, token, timeout, 0, 0, loop?.id);
     };
     if (watchSignal(operation, options ?? {})) {
       held!.add(operation, copy.length, validate.timeout(options?.timeout), begin, loop);
@@ -352,9 +352,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     data: Data | readonly Data[] | undefined,
     options: OperationOptions | undefined,
   ): SendAnswer<S, void> {
-    const { lane, held } = this;
-    const copy = lane.memory.copyOf(data ?? '');
-    const pair = new PairedOperation<void>(lane, Kind.Send, about, nothing);
+    const { thread, held } = this;
+    const copy = thread.memory.copyOf(data ?? '');
+    const pair = new PairedOperation<void>(thread, Kind.Send, about, nothing);
     if (watchSignal(pair, options ?? {})) {
       held!.add(pair, copy.length, validate.timeout(options?.timeout), (timeout) => {
         if (!this.stage(copy)) return pair.fail(outOfBuffers());
@@ -368,14 +368,14 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   /** Where what is staged was received from, if that is at hand: 0, not known. */
   private feederOf(data: Data | readonly Data[]): number {
     if (this.style === 'await') return this.loopOf(data)?.id ?? 0;
-    const { feeder } = this.lane.batch;
+    const { feeder } = this.thread.batch;
     return feeder === this.id ? feeder : 0;
   }
 
   /** The loop that gave `data` and has not been asked for more. */
   private loopOf(data: Data | readonly Data[]): Lender | undefined {
     const first = Array.isArray(data) ? (data as readonly Data[])[0] : (data as Data);
-    const { lender } = this.lane;
+    const { lender } = this.thread;
     return lender !== undefined && ArrayBuffer.isView(first) && lender.gave(first)
       ? lender
       : undefined;
@@ -385,7 +385,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     into: ArrayBufferView,
     options: OperationOptions | undefined,
   ): Answer<S, number> {
-    const { memory } = this.lane;
+    const { memory } = this.thread;
     const here = memory.locate(into);
     const bytes = into.byteLength;
     if (bytes === 0) throw validate.invalidValue('into', 'must not be empty', into);
@@ -395,7 +395,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     }
     const copied = Math.min(bytes, LARGEST_COPY);
     if (!memory.take(copied)) return this.refuse(Kind.Receive, outOfBuffers());
-    return this.receiveAt(copied, options, new CopyBack(this.lane, [into]));
+    return this.receiveAt(copied, options, new CopyBack(this.thread, [into]));
   }
 
   private receiveAt(
@@ -403,7 +403,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     options: OperationOptions | undefined,
     aftermath: Aftermath | undefined,
   ): Answer<S, number> {
-    const { chunk, start } = this.lane.memory;
+    const { chunk, start } = this.thread.memory;
     return this.request(Kind.Receive, asNumber, options, 0, 0, chunk, start, bytes, 0, aftermath);
   }
 
@@ -415,18 +415,18 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
 
   private setOption(option: SocketOption, value: number): this {
     this.assertOpen();
-    const result = this.lane.native.setOption(this.id, option, value);
+    const result = this.thread.native.setOption(this.id, option, value);
     if (result < 0) throw systemError(result, 'setsockopt', about);
     return this;
   }
 
   /** Bytes that it has received and sent: where it is gone, what was known last. */
   private moved(): readonly [received: number, sent: number] {
-    const { lane } = this;
-    if (this.closed || lane.closed) return (this.known ??= [0, 0]);
-    const received = lane.native.bytesMoved(this.id, false);
+    const { thread } = this;
+    if (this.closed || thread.closed) return (this.known ??= [0, 0]);
+    const received = thread.native.bytesMoved(this.id, false);
     if (received < 0) return (this.known ??= [0, 0]);
-    return (this.known = [received, Math.max(0, lane.native.bytesMoved(this.id, true))]);
+    return (this.known = [received, Math.max(0, thread.native.bytesMoved(this.id, true))]);
   }
 
   private localEnd(): Address | undefined {
@@ -440,8 +440,8 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   private ask(peer: boolean): Address | undefined {
-    if (this.closed || this.lane.closed) return undefined;
-    const address = this.lane.native.address(this.id, peer);
+    if (this.closed || this.thread.closed) return undefined;
+    const address = this.thread.native.address(this.id, peer);
     return typeof address === 'number' ? undefined : address;
   }
 }
@@ -451,7 +451,7 @@ export function secondsOf(initialDelay: number): number {
   return Math.ceil(initialDelay / 1000) || DEFAULT_KEEP_ALIVE;
 }
 
-/** The name of a file that can be sent from. */
+/** The id of a file that can be sent from. */
 function sendable(file: unknown): number {
   if (!(file instanceof File)) throw validate.invalidType('file', 'an open file', file);
   if (file.closed) throw handleClosed();
@@ -465,7 +465,7 @@ const nothing = (): undefined => undefined;
 
 /** A Buffer that stays; the port's goes back at once. */
 const takeBytes: Decode<Buffer> = (result, at, operation: Operation<unknown>): Buffer => {
-  const { words, memory } = operation.lane;
+  const { words, memory } = operation.thread;
   const chunk = words[at + Slot.CHUNK / 4]!;
   if (chunk === NO_CHUNK) return Buffer.alloc(0);
   const start = words[at + Slot.START / 4]!;
@@ -477,7 +477,7 @@ const takeBytes: Decode<Buffer> = (result, at, operation: Operation<unknown>): B
 const CHUNK_OPTIONS = ['lend', 'closeOnReturn', ...AWAIT_OPTIONS];
 
 class ReceivedChunks extends Stream<Buffer> implements Lender {
-  /** The socket's name: whose bytes the loop has. */
+  /** The socket's id: whose bytes the loop has. */
   readonly id: number;
   private readonly socket: TcpSocket<'await'>;
   private readonly lends: boolean;
@@ -510,7 +510,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   override async return(): Promise<IteratorResult<Buffer, undefined>> {
     const { over } = this;
     const result = await super.return();
-    if (!over && this.closesOnReturn && !this.socket.closed && !this.lane.closed) {
+    if (!over && this.closesOnReturn && !this.socket.closed && !this.thread.closed) {
       await this.socket.close();
     }
     return result;
@@ -519,7 +519,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   override answered(error: number, result: number, at: number): void {
     this.token = -1;
     this.inFlight--;
-    const { words } = this.lane;
+    const { words } = this.thread;
     if (error !== 0) this.ended(error);
     else if (result === 0) this.ending = true;
     else {
@@ -572,12 +572,12 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
       this.socket.waiting = this;
       return;
     }
-    const token = this.lane.add(this);
+    const token = this.thread.add(this);
     // What was lent goes back with the next receive rather than with a call of its own.
     const { chunk, start, timeout } = this;
-    if (this.lent) this.lane.memory.forget(chunk, start);
+    if (this.lent) this.thread.memory.forget(chunk, start);
     const flags = chunk === NO_CHUNK ? 0 : SubmissionFlag.Release;
-    this.lane.submissions.receive(this.socket.id, token, flags, timeout, chunk, start);
+    this.thread.submissions.receive(this.socket.id, token, flags, timeout, chunk, start);
     this.token = token;
     this.inFlight++;
     this.chunk = NO_CHUNK;
@@ -586,7 +586,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
 
   protected override take(): Buffer | undefined {
     if (this.chunk === NO_CHUNK || this.lent) return undefined;
-    const { memory } = this.lane;
+    const { memory } = this.thread;
     if (this.lends) {
       this.lent = true;
       return this.given(memory.lend(this.chunk, this.start, this.bytes));
@@ -597,7 +597,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   }
 
   protected override cancel(): void {
-    if (this.token >= 0) this.lane.cancel(this.token);
+    if (this.token >= 0) this.thread.cancel(this.token);
   }
 
   protected override finish(): void {
@@ -608,18 +608,18 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   /** Until the loop asks for more, whoever sends them sends this socket's. */
   private given(bytes: Buffer): Buffer {
     this.latest = bytes.buffer;
-    this.lane.lender = this;
+    this.thread.lender = this;
     return bytes;
   }
 
   private forgetLatest(): void {
     this.latest = undefined;
-    if (this.lane.lender === this) this.lane.lender = undefined;
+    if (this.thread.lender === this) this.thread.lender = undefined;
   }
 
   private giveBack(): void {
-    if (this.lent) this.lane.memory.takeBack(this.chunk, this.start);
-    else this.lane.memory.give(this.chunk, this.start);
+    if (this.lent) this.thread.memory.takeBack(this.chunk, this.start);
+    else this.thread.memory.give(this.chunk, this.start);
     this.chunk = NO_CHUNK;
     this.lent = false;
   }

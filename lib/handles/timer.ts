@@ -15,7 +15,7 @@ const about: Subject = {};
 const LONGEST = 10_000 * 365 * 24 * 3600 * 1000;
 
 /**
- * A timer: `port.timer()`. Times are in milliseconds. The lane's own deadlines on every driver.
+ * A timer: `port.timer()`. Times are in milliseconds. Deadlines of the thread's own on every driver.
  * What its public members do stands in lib/api.ts.
  */
 export class Timer<S extends Style = Style> extends Handle<S> {
@@ -101,10 +101,10 @@ class Ticks extends Stream<number> {
   protected override proceed(): void {
     if (this.ending || this.token >= 0) return;
     this.timer.assertOpen();
-    this.token = this.lane.add(this);
+    this.token = this.thread.add(this);
     this.inFlight++;
     const { token, interval } = this;
-    this.lane.submissions.startTimer(this.timer.id, token, interval);
+    this.thread.submissions.startTimer(this.timer.id, token, interval);
   }
 
   protected override take(): number | undefined {
@@ -115,7 +115,7 @@ class Ticks extends Stream<number> {
   }
 
   protected override cancel(): void {
-    if (this.token >= 0) this.lane.cancel(this.token);
+    if (this.token >= 0) this.thread.cancel(this.token);
   }
 
   protected override finish(): void {

@@ -32,7 +32,7 @@ export function readFile(
     const bytes = await readToEnd(file, steps);
     return encoding === undefined ? bytes : bytes.toString(encoding);
   };
-  return new ComposedOperation(file.lane, Kind.Read, 'read', options, run, nothing);
+  return new ComposedOperation(file.thread, Kind.Read, 'read', options, run, nothing);
 }
 
 export function writeFile(
@@ -57,7 +57,7 @@ export function writeFile(
     }
     if (flush && !steps.stopped) await steps.step(file.sync());
   };
-  return new ComposedOperation(file.lane, Kind.Write, 'write', options, run, nothing);
+  return new ComposedOperation(file.thread, Kind.Write, 'write', options, run, nothing);
 }
 
 /** What there is from where the file's reads go on. */

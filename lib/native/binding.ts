@@ -11,7 +11,7 @@ export { Kind } from './kinds';
 export {
   Submission,
   SubmissionFlag,
-  Packet,
+  Slot,
   handleAt,
   setHandle,
   PacketState,
@@ -90,7 +90,7 @@ export interface NativeStats {
  * One thread attached to one port. Every function is called on that thread. Numbers that are
  * "handle or error" are a handle when positive, a negative errno or LibraryError otherwise.
  */
-export interface NativeLane {
+export interface NativeThread {
   readonly portId: number;
   readonly driver: string;
   readonly driverReason: string;
@@ -329,9 +329,9 @@ export interface Binding {
   nudging(): { mode: 'signal' | 'tick' | 'off' | ''; reason: string };
   /** How many ports, and pools of memory, the process has not freed: those that are there, and those that somebody still looks at. For tests. */
   remains(): { ports: number; pools: number };
-  createPort(options: NativePortOptions): NativeLane;
+  createPort(options: NativePortOptions): NativeThread;
   /** Attaches the calling thread to a port of this process. */
-  attachPort(portId: number): NativeLane;
+  attachPort(portId: number): NativeThread;
   /** CPUs available to the process (sched_getaffinity). */
   availableParallelism(): number;
 

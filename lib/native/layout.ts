@@ -60,7 +60,7 @@ export const enum SubmissionFlag {
 }
 
 /** One packet: 64 bytes. Offsets in bytes. */
-export const enum Packet {
+export const enum Slot {
   SIZE = 64,
   /** u32, PacketState; another thread may take a Ready packet away: claim it with Atomics.compareExchange */
   STATE = 0,

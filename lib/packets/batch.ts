@@ -5,9 +5,9 @@
  * take it (rule D5). It is marked done when the next one is claimed, so that a thread that dies
  * abandons only the key it was at (rule T1).
  */
-import { Packet as Slot, PacketFlag, PacketState } from '../native/binding';
+import { Slot, PacketFlag, PacketState } from '../native/binding';
 import { checks } from '../support/checks';
-import type { HeldBatch, Lane } from '../thread/lane';
+import type { HeldBatch, PortThread } from '../thread/port-thread';
 import { Packet } from './packet';
 
 const SLOT_WORDS = Slot.SIZE / 4;
@@ -27,7 +27,7 @@ const tellsAlways = checks('memory');
 export class Batch implements HeldBatch, IterableIterator<Packet> {
   /** The packet at hand, or the last one. */
   packet: Packet;
-  readonly lane: Lane;
+  readonly thread: PortThread;
   private readonly objects: readonly Packet[];
   private object = 0;
   private readonly result: { done: false; value: Packet };
@@ -39,9 +39,9 @@ export class Batch implements HeldBatch, IterableIterator<Packet> {
   /** Whether native code was called while the program still held a packet of the last batch. */
   interrupted = false;
 
-  constructor(lane: Lane) {
-    this.lane = lane;
-    this.objects = Array.from({ length: OBJECTS }, () => new Packet(lane));
+  constructor(thread: PortThread) {
+    this.thread = thread;
+    this.objects = Array.from({ length: OBJECTS }, () => new Packet(thread));
     this.packet = this.objects[0]!;
     this.result = { done: false, value: this.packet };
   }
@@ -82,7 +82,7 @@ export class Batch implements HeldBatch, IterableIterator<Packet> {
   /** Ends the current packet and claims the next. */
   advance(): boolean {
     this.leave();
-    const { words, states } = this.lane;
+    const { words, states } = this.thread;
     while (this.index < this.end) {
       const i = this.index++;
       const at = i * SLOT_WORDS;
@@ -111,7 +111,7 @@ export class Batch implements HeldBatch, IterableIterator<Packet> {
       this.object = this.object === OBJECTS - 1 ? 0 : this.object + 1;
       this.packet = this.objects[this.object]!;
     } else {
-      this.packet = new Packet(this.lane);
+      this.packet = new Packet(this.thread);
     }
     this.packet.enter(at);
   }
@@ -120,7 +120,7 @@ export class Batch implements HeldBatch, IterableIterator<Packet> {
     this.primed = false;
     this.packet.leave();
     if (this.current < 0) return;
-    this.lane.states[this.current] = PacketState.Done;
+    this.thread.states[this.current] = PacketState.Done;
     this.current = -1;
   }
 

@@ -5,16 +5,16 @@ import { inspect } from 'node:util';
 import type { AsyncLoop, AwaitOptions, ConsumeOptions, Consumer, Packet } from '../api';
 import { abortError, coded, invalidState, timedOut } from '../support/errors';
 import type { Batch } from '../packets/batch';
-import { takenAlready, type Consumer as Taker, type Lane } from '../thread/lane';
+import { takenAlready, type PacketTaker, type PortThread } from '../thread/port-thread';
 import { AWAIT_OPTIONS, Watch, type Stoppable } from '../await/operation';
 import { Alarm } from '../support/timers';
 import * as validate from '../support/validate';
 
 const MOST = 256;
 
-export class HandlerConsumer implements Taker, Consumer {
+export class HandlerConsumer implements PacketTaker, Consumer {
   private readonly batch: Batch;
-  private readonly lane: Lane;
+  private readonly thread: PortThread;
   private readonly handler: (packet: Packet) => unknown;
   /** Whether it is called in the contexts that handles have kept. */
   private readonly inContexts: boolean;
@@ -25,14 +25,14 @@ export class HandlerConsumer implements Taker, Consumer {
     validate.options(options);
     validate.known(options, 'options', ['asyncResource']);
     this.batch = batch;
-    this.lane = batch.lane;
+    this.thread = batch.thread;
     this.handler = handler;
     this.inContexts = validate.boolean(options.asyncResource ?? false, 'options.asyncResource');
-    begin(this.lane, this);
+    begin(this.thread, this);
   }
 
   stop(): void {
-    if (this.lane.consumer === this) this.lane.setConsumer(undefined);
+    if (this.thread.consumer === this) this.thread.setConsumer(undefined);
   }
 
   [Symbol.dispose](): void {
@@ -40,7 +40,7 @@ export class HandlerConsumer implements Taker, Consumer {
   }
 
   [inspect.custom](): string {
-    return `Consumer { ${this.lane.consumer === this ? 'taking packets' : 'stopped'} }`;
+    return `Consumer { ${this.thread.consumer === this ? 'taking packets' : 'stopped'} }`;
   }
 
   wanted(): number {
@@ -54,7 +54,7 @@ export class HandlerConsumer implements Taker, Consumer {
     do {
       const answer = this.inContexts ? this.callInContext() : this.handler(batch.packet as never);
       if (answer !== undefined) this.refuse(answer);
-    } while (this.lane.consumer === this && batch.advance());
+    } while (this.thread.consumer === this && batch.advance());
     batch.drop();
   }
 
@@ -88,9 +88,9 @@ export class HandlerConsumer implements Taker, Consumer {
 }
 
 /** The packets of an async loop, each an object of its own. */
-export class PacketStream implements Taker, Stoppable, AsyncLoop<Packet> {
+export class PacketStream implements PacketTaker, Stoppable, AsyncLoop<Packet> {
   private readonly batch: Batch;
-  private readonly lane: Lane;
+  private readonly thread: PortThread;
   private resolve: ((result: IteratorResult<Packet, undefined>) => void) | undefined = undefined;
   private reject: ((error: Error) => void) | undefined = undefined;
   private failure: Error | undefined = undefined;
@@ -107,10 +107,10 @@ export class PacketStream implements Taker, Stoppable, AsyncLoop<Packet> {
     validate.options(options);
     validate.known(options, 'options', AWAIT_OPTIONS);
     this.batch = batch;
-    this.lane = batch.lane;
+    this.thread = batch.thread;
     this.signal = validate.signal(options.signal);
     this.timeout = validate.timeout(options.timeout);
-    begin(this.lane, this);
+    begin(this.thread, this);
     if (this.signal?.aborted) this.stop(abortError(this.signal.reason));
     else if (this.signal) this.watch = new Watch(this.signal, this);
   }
@@ -127,7 +127,7 @@ export class PacketStream implements Taker, Stoppable, AsyncLoop<Packet> {
     if (this.batch.advance()) return Promise.resolve(this.current());
     if (this.batch.interrupted) this.appetite = 1;
     else this.appetite = Math.min(MOST, this.appetite * 2);
-    this.lane.schedule();
+    this.thread.schedule();
     return new Promise((resolve, reject) => {
       this.resolve = resolve;
       this.reject = reject;
@@ -214,17 +214,17 @@ export class PacketStream implements Taker, Stoppable, AsyncLoop<Packet> {
   private finish(): void {
     if (this.done) return;
     this.over();
-    if (this.lane.consumer !== this) return;
+    if (this.thread.consumer !== this) return;
     this.batch.drop();
-    this.lane.setConsumer(undefined);
+    this.thread.setConsumer(undefined);
     // What was not taken goes back to the queue with the next call.
-    this.lane.schedule();
+    this.thread.schedule();
     this.resolve?.({ done: true, value: undefined });
     this.resolve = this.reject = undefined;
   }
 }
 
-function begin(lane: Lane, consumer: Taker): void {
-  if (lane.consumer !== undefined) throw takenAlready(lane.consumer);
-  lane.setConsumer(consumer);
+function begin(thread: PortThread, consumer: PacketTaker): void {
+  if (thread.consumer !== undefined) throw takenAlready(thread.consumer);
+  thread.setConsumer(consumer);
 }

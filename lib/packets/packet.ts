@@ -3,18 +3,11 @@
  */
 import type { AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
-import {
-  handleAt,
-  Kind,
-  NO_CHUNK,
-  Packet as Slot,
-  PacketFlag,
-  type LibraryError,
-} from '../native/binding';
+import { handleAt, Kind, NO_CHUNK, Slot, PacketFlag, type LibraryError } from '../native/binding';
 import { packetNameOf, type PacketName } from '../native/kinds';
 import { bufferReleased, codeOf, failure, invalidState, packetReleased } from '../support/errors';
 import type { KeyedSocket, Operation, PacketObject, PacketType, SocketHandle } from '../api';
-import type { Lane } from '../thread/lane';
+import type { PortThread } from '../thread/port-thread';
 import type { OperationOptions } from '../await/operation';
 import type { TcpSocket } from '../handles/socket';
 import { invalidType } from '../support/validate';
@@ -40,7 +33,7 @@ const NOTHING = -1;
  * What its public members do stands in lib/api.ts.
  */
 export class Packet {
-  private readonly lane: Lane;
+  private readonly thread: PortThread;
   private words: Uint32Array;
   private numbers: Float64Array;
   /** Where the packet at hand begins; NOTHING: none is. */
@@ -54,10 +47,10 @@ export class Packet {
   private ownNumbers: Float64Array | undefined;
 
   /** @internal */
-  constructor(lane: Lane) {
-    this.lane = lane;
-    this.words = lane.words;
-    this.numbers = lane.numbers;
+  constructor(thread: PortThread) {
+    this.thread = thread;
+    this.words = thread.words;
+    this.numbers = thread.numbers;
   }
 
   get type(): PacketName {
@@ -71,7 +64,7 @@ export class Packet {
   get handle(): AnyHandle | undefined {
     const { kind } = this;
     const id = handleAt(this.words, this.at + Slot.HANDLE / 4);
-    return id === 0 ? undefined : handleFor(this.lane, id, this.key, kind);
+    return id === 0 ? undefined : handleFor(this.thread, id, this.key, kind);
   }
 
   get bytes(): number {
@@ -111,7 +104,7 @@ export class Packet {
     if (this.kind !== Kind.Accept) return undefined;
     const id = handleAt(this.words, this.at + Slot.ACCEPTED / 4);
     if (id === 0) return undefined;
-    return acceptedSocket(this.lane, id, this.words[this.at + Slot.ACCEPTED_KEY / 4]!, this);
+    return acceptedSocket(this.thread, id, this.words[this.at + Slot.ACCEPTED_KEY / 4]!, this);
   }
 
   get data(): Buffer | undefined {
@@ -119,21 +112,21 @@ export class Packet {
     if (chunk === NO_CHUNK) return undefined;
     if (this.kept !== undefined) return this.kept;
     if (!this.lends) throw bufferReleased();
-    return this.lane.memory.lend(chunk, this.start, this.bytes);
+    return this.thread.memory.lend(chunk, this.start, this.bytes);
   }
 
   keep(): Buffer {
     if (this.chunk === NO_CHUNK) throw invalidState('The packet holds no received bytes');
     if (!this.lends) throw bufferReleased();
     this.lends = false;
-    return (this.kept = this.lane.memory.keep(this.chunk, this.start, this.bytes));
+    return (this.kept = this.thread.memory.keep(this.chunk, this.start, this.bytes));
   }
 
   release(): void {
     if (this.chunk === NO_CHUNK) return;
     if (!this.lends) throw bufferReleased();
     this.lends = false;
-    this.lane.memory.takeBack(this.chunk, this.start);
+    this.thread.memory.takeBack(this.chunk, this.start);
   }
 
   sendTo(socket: KeyedSocket, options?: OperationOptions): boolean;
@@ -150,7 +143,7 @@ export class Packet {
     const { chunk, start, bytes, feeder } = this;
     const answer = (socket as TcpSocket).forward(chunk, start, bytes, feeder, options);
     this.lends = false;
-    this.lane.memory.forget(this.chunk, this.start);
+    this.thread.memory.forget(this.chunk, this.start);
     return answer;
   }
 
@@ -185,15 +178,15 @@ export class Packet {
 
   /** @internal The asynchronous context that its handle keeps. */
   get context(): AsyncResource | undefined {
-    return this.lane.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.asyncResource;
+    return this.thread.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.asyncResource;
   }
 
   /** @internal Shows the packet at `at` of the completion array. */
   enter(at: number): void {
-    const { words } = this.lane;
+    const { words } = this.thread;
     if (this.words !== words) {
       this.words = words;
-      this.numbers = this.lane.numbers;
+      this.numbers = this.thread.numbers;
     }
     this.at = at;
     if (this.cachedError !== undefined) this.cachedError = undefined;
@@ -204,10 +197,10 @@ export class Packet {
   /** @internal The program is done with the packet: from now on the object shows none. */
   leave(): void {
     if (this.at === NOTHING) return;
-    if (this.lends) this.lane.memory.takeBack(this.chunk, this.start);
+    if (this.lends) this.thread.memory.takeBack(this.chunk, this.start);
     this.lends = false;
     if (this.kind === Kind.Close)
-      this.lane.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.after();
+      this.thread.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.after();
     this.at = NOTHING;
   }
 

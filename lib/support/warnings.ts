@@ -2,7 +2,7 @@
  * Warnings of the process, for programs that wait for what can never come. Each is given once in a
  * thread.
  */
-import type { NativeLane } from '../native/binding';
+import type { NativeThread } from '../native/binding';
 import { setTimeout } from './timers';
 
 /** A second, in milliseconds: what is so for longer is no passing state. */
@@ -24,7 +24,7 @@ export class Unattended {
   private stuck = 0;
 
   /** `patience`: looks, a second apart. Whether any packets wait. */
-  look(native: NativeLane, patience: number): boolean {
+  look(native: NativeThread, patience: number): boolean {
     const { queueDepth, running, batches } = native.stats();
     const waits = queueDepth > 0 && running === 0;
     this.stuck = waits && batches === this.batches ? this.stuck + 1 : 0;
@@ -59,20 +59,20 @@ export class KeptBuffers {
   private looking = false;
 
   /** One more is kept, by a thread that is attached. */
-  add(lane: { readonly native: NativeLane; readonly closed: boolean }): void {
+  add(thread: { readonly native: NativeThread; readonly closed: boolean }): void {
     this.count++;
     // Few are seldom all there are, and to ask costs as much as to keep one.
     if (this.looking || this.count < 4 || (this.count > 64 && this.count % 64 !== 0)) return;
-    if (lane.native.stats().freeBuffers > 0) return;
+    if (thread.native.stats().freeBuffers > 0) return;
     this.looking = true;
     const { count } = this;
     setTimeout(() => {
       this.looking = false;
-      if (!lane.closed) this.lookAgain(lane.native, count);
+      if (!thread.closed) this.lookAgain(thread.native, count);
     }, PATIENCE).unref();
   }
 
-  private lookAgain(native: NativeLane, before: number): void {
+  private lookAgain(native: NativeThread, before: number): void {
     if (this.count < before || native.stats().freeBuffers > 0) return;
     warnOnce(
       'BuffersKeptWarning',

@@ -1,12 +1,12 @@
 /**
  * The operations that this thread awaits: each has a token, which its packets bring back.
  */
-import { LibraryError, Packet as Slot, PacketFlag, PacketState } from '../native/binding';
+import { LibraryError, Slot, PacketFlag, PacketState } from '../native/binding';
 import { nextTick } from '../support/timers';
 
 /** Whoever waits for the packets of one token. */
 export interface Entry {
-  /** @internal `at`: index of the packet in `lane.words`; `more`: this is not the final one. */
+  /** @internal `at`: index of the packet in `thread.words`; `more`: this is not the final one. */
   answered(error: number, result: number, at: number, more: boolean): void;
   /** @internal It was never submitted, and `answered` tells only that: nobody need hear of it. */
   dropped?(): void;

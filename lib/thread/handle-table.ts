@@ -20,10 +20,10 @@ export interface ThreadHandle {
   gone(): void;
 }
 
-/** A handle's name ends with its place in the table of the process: see native/port/handle.h. */
+/** A handle's id ends with its place in the table of the process: see native/port/handle.h. */
 const PLACE = (1 << 20) - 1;
 
-/** By name, as a Map would have them, in a fifth of the memory. */
+/** By id, as a Map would have them, in a fifth of the memory. */
 export class Handles implements Iterable<ThreadHandle> {
   size = 0;
   private readonly places: (ThreadHandle | undefined)[] = [];

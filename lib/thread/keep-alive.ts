@@ -1,7 +1,7 @@
 /**
  * What keeps the process alive (rule T3), and handles whose end may be seen by another thread only.
  */
-import type { NativeLane } from '../native/binding';
+import type { NativeThread } from '../native/binding';
 import { clearInterval, setInterval } from '../support/timers';
 import { Unattended } from '../support/warnings';
 import type { Handles, ThreadHandle } from './handle-table';
@@ -14,9 +14,9 @@ const PATIENCE = 1;
 /** Where there are messages alone: those for threads that are just being started, for example. */
 const PATIENCE_WITH_MESSAGES = 10;
 
-/** The thread's part of the port: lib/thread/lane.ts. */
+/** The thread's part of the port: lib/thread/port-thread.ts. */
 interface Owner {
-  readonly native: NativeLane;
+  readonly native: NativeThread;
   readonly handles: Handles;
   readonly closed: boolean;
   readonly consumer: object | undefined;

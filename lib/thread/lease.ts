@@ -16,7 +16,7 @@ export class Lease implements api.Lease {
   }
 
   release(): void {
-    if (!this.memory.lane.closed) this.memory.releaseAll(this.bytes);
+    if (!this.memory.thread.closed) this.memory.releaseAll(this.bytes);
   }
 
   [Symbol.dispose](): void {

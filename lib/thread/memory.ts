@@ -13,7 +13,7 @@
  * the next owner.
  */
 import type { Data } from '../api';
-import { COPY_BLOCK, NO_CHUNK, type NativeLane } from '../native/binding';
+import { COPY_BLOCK, NO_CHUNK, type NativeThread } from '../native/binding';
 import { bufferReleased, outOfBuffers } from '../support/errors';
 import { ReadMemory } from './read-memory';
 import * as validate from '../support/validate';
@@ -29,9 +29,9 @@ interface Chunk {
   readonly lent: (Block | undefined)[];
 }
 
-/** The thread whose memory it is: lib/thread/lane.ts. */
+/** The thread whose memory it is: lib/thread/port-thread.ts. */
 interface Owner {
-  readonly native: NativeLane;
+  readonly native: NativeThread;
   readonly closed: boolean;
   /** Releases pool memory after what was submitted before. */
   release(chunk: number, start: number): void;
@@ -107,10 +107,10 @@ export class Memory {
    */
   pending = false;
 
-  readonly lane: Owner;
+  readonly thread: Owner;
   /** For reads of files, which wait for it. */
   readonly reads = new ReadMemory(this);
-  private readonly native: NativeLane;
+  private readonly native: NativeThread;
   private readonly chunks: (Chunk | undefined)[] = [];
   private readonly owned = new Set<Block>();
   private readonly kept = new KeptBuffers();
@@ -121,10 +121,10 @@ export class Memory {
   private lastBuffer: ArrayBufferLike | undefined;
   private lastBlock: Block | undefined;
 
-  constructor(lane: Owner) {
-    this.lane = lane;
-    this.native = lane.native;
-    this.checked = lane.native.checked;
+  constructor(thread: Owner) {
+    this.thread = thread;
+    this.native = thread.native;
+    this.checked = thread.native.checked;
   }
 
   // ---- what no program sees
@@ -161,7 +161,7 @@ export class Memory {
 
   /** Gives back what no program has seen and no operation uses. */
   give(chunk: number, start: number): void {
-    if (!this.lane.closed) this.native.release(chunk, start);
+    if (!this.thread.closed) this.native.release(chunk, start);
   }
 
   // ---- lending
@@ -183,7 +183,7 @@ export class Memory {
   /** The program's time with it is over: operations that were given it go on. */
   takeBack(chunk: number, start: number): void {
     this.forget(chunk, start);
-    this.lane.release(chunk, start);
+    this.thread.release(chunk, start);
   }
 
   /** The same, where the block itself has gone on to an operation or another thread. */
@@ -206,7 +206,7 @@ export class Memory {
     lent[Math.floor(start / blockSize)] = undefined;
     this.own(block);
     block.kept = true;
-    this.kept.add(this.lane);
+    this.kept.add(this.thread);
     return view;
   }
 
@@ -252,7 +252,7 @@ export class Memory {
    */
   private revoke(block: Block): void {
     block.live = false;
-    if (!this.lane.closed) this.native.revoke(block.bytes.buffer);
+    if (!this.thread.closed) this.native.revoke(block.bytes.buffer);
   }
 
   /** Whether what was lent may be written to again: no operation was given it, or none has it now. */
@@ -273,7 +273,7 @@ export class Memory {
   release(view: ArrayBufferView): void {
     const block = this.ownBlock(view);
     this.disown(block);
-    this.lane.release(block.chunk, block.start);
+    this.thread.release(block.chunk, block.start);
   }
 
   /** The block of memory that is the program's own; throws for any other. */
@@ -495,7 +495,7 @@ export class Memory {
     this.copyStart = place % HIGH;
     this.copied = 0;
     const another = this.copyChunk !== copyChunk || this.copyStart !== copyStart;
-    if (another && copyChunk !== NO_CHUNK) this.lane.release(copyChunk, copyStart);
+    if (another && copyChunk !== NO_CHUNK) this.thread.release(copyChunk, copyStart);
     return true;
   }
 

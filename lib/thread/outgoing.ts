@@ -3,9 +3,9 @@
  * the process sees (native/port/handle.h, Outgoing), and each thread counts what it has not handed
  * over yet.
  */
-import { binding, type NativeLane } from '../native/binding';
+import { binding, type NativeThread } from '../native/binding';
 
-/** A handle's name ends with its place in the table of the process. */
+/** A handle's id ends with its place in the table of the process. */
 const PLACE = (1 << 20) - 1;
 /** Offsets of one handle's numbers, in units of the view. */
 const NUMBERS = 2;
@@ -44,7 +44,7 @@ export class Outgoing {
   private readonly limit: number;
   private readonly allocated: Uint32Array;
 
-  constructor(native: NativeLane) {
+  constructor(native: NativeThread) {
     this.limit = native.memoryLimit;
     this.allocated = new Uint32Array(native.allocated);
   }

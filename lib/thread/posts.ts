@@ -2,10 +2,10 @@
  * Messages that this thread posts: a ring in shared memory. Threads that take packets fetch them
  * from there; native code is called only when one of them is idle, and once in a while for room.
  */
-import { Idle, Posts as Ring, type NativeLane } from '../native/binding';
+import { Idle, Posts as Ring, type NativeThread } from '../native/binding';
 
 export class Posts {
-  private readonly native: NativeLane;
+  private readonly native: NativeThread;
   /** Room is asked for: native code is to be called at the end of this turn. */
   private readonly onAsked: () => void;
   private readonly keys: Int32Array;
@@ -16,7 +16,7 @@ export class Posts {
   /** Messages that may be written before room has to be asked for again (rule Q2). */
   private room = 0;
 
-  constructor(native: NativeLane, onAsked: () => void) {
+  constructor(native: NativeThread, onAsked: () => void) {
     this.native = native;
     this.onAsked = onAsked;
     this.keys = new Int32Array(native.posts);

@@ -25,7 +25,7 @@ export interface WaitingRead {
 interface Source {
   take(size: number, beyond?: boolean): boolean;
   mayEverTake(size: number): boolean;
-  readonly lane: { readonly closed: boolean };
+  readonly thread: { readonly closed: boolean };
 }
 
 interface Limit {
@@ -71,7 +71,7 @@ export class ReadMemory {
   /** What is in flight of a file is cancelled. */
   cancel(file: object): void {
     if (this.waiting.size === 0) return;
-    const error = this.memory.lane.closed ? LibraryError.PortClosed : ECANCELED;
+    const error = this.memory.thread.closed ? LibraryError.PortClosed : ECANCELED;
     for (const read of [...this.waiting.keys()]) if (read.file === file) this.end(read, error);
   }
 
@@ -82,7 +82,7 @@ export class ReadMemory {
   }
 
   private beginSome(): void {
-    if (this.memory.lane.closed) return;
+    if (this.memory.thread.closed) return;
     for (const [read, limit] of this.waiting) {
       const within = this.memory.take(read.bytes);
       if (!within && this.beyond) return;

@@ -7,7 +7,7 @@ import {
   setHandle,
   Submission,
   SubmissionFlag,
-  type NativeLane,
+  type NativeThread,
 } from '../native/binding';
 import { ECANCELED, invalidState } from '../support/errors';
 import { queueMicrotask } from '../support/timers';
@@ -23,7 +23,7 @@ const SLICE_WORDS = 3;
 export class Submissions {
   /** Records that native code has not been told of. */
   count = 0;
-  private readonly native: NativeLane;
+  private readonly native: NativeThread;
   private readonly memory: Memory;
   private readonly outgoing: Outgoing;
   private readonly awaited: Awaited;
@@ -41,7 +41,7 @@ export class Submissions {
   private readonly heldBack: number[] = [];
 
   constructor(
-    native: NativeLane,
+    native: NativeThread,
     memory: Memory,
     outgoing: Outgoing,
     awaited: Awaited,
@@ -107,7 +107,7 @@ export class Submissions {
 
   /** An operation that this thread awaits; a chain that is being described goes first. */
   cancel(token: number): void {
-    if (this.memory.lane.closed) return;
+    if (this.memory.thread.closed) return;
     if (this.chained !== undefined) {
       queueMicrotask(() => this.cancel(token));
       return;
@@ -207,7 +207,7 @@ export class Submissions {
    * are others that name pool memory.
    */
   release(chunk: number, start: number): void {
-    if (this.memory.lane.closed) return;
+    if (this.memory.thread.closed) return;
     if (!this.memory.pending) this.native.release(chunk, start);
     else if (this.chained !== undefined) this.heldBack.push(chunk, start);
     else this.giveBack(chunk, start);

@@ -2,16 +2,16 @@
  * When a thread on an event loop calls native code: at the end of a turn of microtasks, when native
  * code says that something has completed, and again while there may be more.
  */
-import type { NativeLane } from '../native/binding';
+import type { NativeThread } from '../native/binding';
 import { nextTick, now, setImmediate } from '../support/timers';
 
 /** After so many rounds, or so much time, the event loop gets a turn. */
 const ROUNDS_IN_TURN = 64;
 const MILLISECONDS_IN_TURN = 2;
 
-/** The thread's part of the port: lib/thread/lane.ts. */
+/** The thread's part of the port: lib/thread/port-thread.ts. */
 interface Owner {
-  readonly native: NativeLane;
+  readonly native: NativeThread;
   readonly closed: boolean;
   /** The program has packets to go through. */
   readonly busy: boolean;

@@ -310,7 +310,7 @@ describe('M3', () => {
       const port = newPort({ buffers: { size: 4096, count: 16 } });
       const server = await rawServer();
       if (style !== 'await') new Collector(port);
-      // One that is active: whatever the lane keeps for itself, it has now.
+      // One that is active: whatever the thread keeps for itself, it has now.
       const active = await withRawPeer(port);
       const first = active.socket.receive();
       active.peer.write('first');

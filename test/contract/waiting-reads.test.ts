@@ -206,7 +206,7 @@ test('reads without a position that wait follow each other; one that is given up
 });
 
 test('O6: a read that waits for memory fails when its time is over; those behind it go on', async () => {
-  const memory = { lane: { closed: false }, mayEverTake: () => true, take: beyondOnly };
+  const memory = { thread: { closed: false }, mayEverTake: () => true, take: beyondOnly };
   const reads = new ReadMemory(memory as never);
   const told: string[] = [];
   const read = (name: string): WaitingRead => ({

@@ -4,7 +4,7 @@
 import os = require('node:os');
 import { accessSync, constants, statSync } from 'node:fs';
 import { toNamespacedPath } from 'node:path';
-import { binding, OpenFlag, type NativeFramesStats, type NativeLane } from '../../native/binding';
+import { binding, OpenFlag, type NativeFramesStats, type NativeThread } from '../../native/binding';
 import { systemError } from '../../support/errors';
 import { asBytes, type Data } from '../../thread/memory';
 import { listenOnFirst, probeConnections, type ListenOptions } from '../../handles/opening';
@@ -211,7 +211,7 @@ export class Frames {
   }
 
   /** A handle. */
-  async listen(native: NativeLane, options: ListenOptions): Promise<number> {
+  async listen(native: NativeThread, options: ListenOptions): Promise<number> {
     mayUseNet(options.host || '::');
     const id = await listenOnFirst(options, (address) => {
       const { backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;

@@ -3,7 +3,7 @@
  */
 import { inspect } from 'node:util';
 import { closeHandle } from '../../handles/handle';
-import type { Lane } from '../../thread/lane';
+import type { PortThread } from '../../thread/port-thread';
 import type { ListenerAddress } from '../../api';
 
 /**
@@ -14,7 +14,7 @@ export class StageListener implements ListenerAddress, AsyncDisposable {
   readonly address: string;
   readonly port: number;
   readonly family: 'IPv4' | 'IPv6';
-  private readonly lane: Lane;
+  private readonly portThread: PortThread;
   private readonly id: number;
   private readonly onClosed: (listener: StageListener) => void;
   private closing: Promise<void> | undefined = undefined;
@@ -22,7 +22,7 @@ export class StageListener implements ListenerAddress, AsyncDisposable {
 
   /** @internal `id`: its handle, of the stage's port. */
   constructor(
-    lane: Lane,
+    portThread: PortThread,
     id: number,
     address: ListenerAddress,
     onClosed: (listener: StageListener) => void,
@@ -30,13 +30,13 @@ export class StageListener implements ListenerAddress, AsyncDisposable {
     this.address = address.address;
     this.port = address.port;
     this.family = address.family;
-    this.lane = lane;
+    this.portThread = portThread;
     this.id = id;
     this.onClosed = onClosed;
   }
 
   get closed(): boolean {
-    return this.closing !== undefined || this.lane.closed;
+    return this.closing !== undefined || this.portThread.closed;
   }
 
   close(): Promise<void> {
@@ -67,9 +67,9 @@ export class StageListener implements ListenerAddress, AsyncDisposable {
   private async end(): Promise<void> {
     this.signal?.removeEventListener('abort', this);
     this.onClosed(this);
-    if (this.lane.closed) return;
-    this.lane.handles.get(this.id)?.gone();
+    if (this.portThread.closed) return;
+    this.portThread.handles.get(this.id)?.gone();
     // One that is closed already, or whose port is, is as closed as it can be.
-    await closeHandle(this.lane, this.id).catch(() => undefined);
+    await closeHandle(this.portThread, this.id).catch(() => undefined);
   }
 }

@@ -145,14 +145,16 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     await this.opened;
     this.assertOpen();
     if (signal?.aborted) throw abortError(signal.reason);
-    const id = await (site.frames?.listen(site.port.lane.native, options) ??
+    const id = await (site.frames?.listen(site.port.thread.native, options) ??
       this.listenHere(site, options));
-    const { lane } = site.port;
-    const address = lane.native.address(id, false) as ListenerAddress;
-    const listener = new StageListener(lane, id, address, (over) => site.listeners.delete(over));
+    const { thread: portThread } = site.port;
+    const address = portThread.native.address(id, false) as ListenerAddress;
+    const listener = new StageListener(portThread, id, address, (over) =>
+      site.listeners.delete(over),
+    );
     site.listeners.add(listener);
     const { maxConnections = Infinity } = options;
-    if (maxConnections !== Infinity) lane.native.mostConnections(id, maxConnections);
+    if (maxConnections !== Infinity) portThread.native.mostConnections(id, maxConnections);
     if (signal !== undefined) listener.closeOn(signal);
     if (this.closed) void listener.close();
     return listener;
@@ -160,12 +162,12 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
 
   /** The handle of a listener that one of the stage's threads takes up. */
   private async listenHere(site: Site, options: StageListenOptions): Promise<number> {
-    const { lane } = site.port;
+    const { thread: portThread } = site.port;
     const setUp = { ...options, signal: undefined, timeout: undefined, key: LISTENER };
-    const { id } = await openListener(lane, setUp, false);
-    lane.flush();
+    const { id } = await openListener(portThread, setUp, false);
+    portThread.flush();
     // One of the stage's threads takes it up with this packet.
-    const result = lane.native.handOff(id, lane.native.portId, LISTENER);
+    const result = portThread.native.handOff(id, portThread.native.portId, LISTENER);
     if (result < 0) throw systemError(result, 'listen', { net: true });
     return id;
   }
@@ -178,11 +180,11 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     }
     this.assertOpen();
     if (this.phase !== Phase.Open) throw invalidState('The pipeline is not ready yet');
-    const { lane } = site.port;
-    const key = binding.createRecord(this.recordsId, lane.native.portId);
+    const { thread: portThread } = site.port;
+    const key = binding.createRecord(this.recordsId, portThread.native.portId);
     if (key === 0) throw connectionLimit();
-    if (lane.post(key, value)) return key;
-    lane.native.releaseRecord(key);
+    if (portThread.post(key, value)) return key;
+    portThread.native.releaseRecord(key);
     throw queueFull();
   }
 
@@ -257,7 +259,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   private site(specification: StageSpecification, options: PipelineOptions): Site {
     const { name, index } = specification;
     const port = new CompletionPort(portOptions(specification, options));
-    port.lane.leaveToOthers();
+    port.thread.leaveToOthers();
     const measures = newMeasures();
     const own = {
       counters: newCounters(),
@@ -320,7 +322,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
       const { states } = loaded[index]!;
       const settings = this.sites[index]!.specification.native;
       const [native, pipelined] = [settings !== undefined, (settings?.pipelined ?? 1) > 1];
-      return { name, index, port: port.lane.native.portId, states, native, pipelined };
+      return { name, index, port: port.thread.native.portId, states, native, pipelined };
     });
     this.plan = { stages, layout, records, control: this.control };
     this.records = new Records(binding.recordMemory(records), layout.stride);
@@ -328,9 +330,9 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   }
 
   private async run(site: Site, plan: Plan): Promise<void> {
-    site.port.lane.native.useRecords(plan.records);
+    site.port.thread.native.useRecords(plan.records);
     // While the only thread of a pool is being replaced, what it had begun is this thread's to do.
-    site.port.lane.schedule();
+    site.port.thread.schedule();
     if (site.pool !== undefined) return site.pool.run(plan);
     const { native, next, index, threads, pin } = site.specification;
     if (native !== undefined) {
@@ -367,8 +369,8 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     const { records } = this;
     if (records === undefined || !records.live(key)) return undefined;
     const id = records.words[(records.offset(key) + Header.PORT) >>> 2];
-    const site = this.sites.find(({ port }) => port.lane.native.portId === id);
-    return site?.port.lane.post(key, value);
+    const site = this.sites.find(({ port }) => port.thread.native.portId === id);
+    return site?.port.thread.post(key, value);
   }
 
   /** Of a worker, whose own subscribers know already. */
@@ -388,7 +390,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   }
 
   private remote(handle: number): string | undefined {
-    const address = this.sites[0]!.port.lane.native.address(handle, true);
+    const address = this.sites[0]!.port.thread.native.address(handle, true);
     if (typeof address === 'number') return undefined;
     const host = address.family === 'IPv6' ? `[${address.address}]` : address.address;
     return `${host}:${address.port}`;
@@ -440,9 +442,9 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   /** A message to each: whoever takes it closes the connection. Again until all have heard. */
   private closeConnections(): void {
     const { records } = this;
-    const lanes = new Map(this.sites.map(({ port }) => [port.lane.native.portId, port.lane]));
+    const threads = new Map(this.sites.map(({ port }) => [port.thread.native.portId, port.thread]));
     eachRecord(records!, (at, key) => {
-      lanes.get(records!.words[(at + Header.PORT) >>> 2]!)?.post(key, 0);
+      threads.get(records!.words[(at + Header.PORT) >>> 2]!)?.post(key, 0);
     });
   }
 

@@ -2,7 +2,7 @@
  * The deadline of a connection, which stands in its record and is looked at by a clock in native
  * code: native/stage/record_table.cc has the other side of this.
  */
-import type { NativeLane } from '../../native/binding';
+import type { NativeThread } from '../../native/binding';
 import { Header, type Records } from './record';
 
 /** Milliseconds: the clock looks at whole ticks. */
@@ -15,8 +15,8 @@ const TICK = 16;
  * and then nothing else is to be done.
  */
 export function setDeadline(
-  thread: { readonly records: Records; readonly native: NativeLane },
-  c: { readonly at: number; readonly name: number },
+  thread: { readonly records: Records; readonly native: NativeThread },
+  c: { readonly at: number; readonly recordKey: number },
   deadline: number,
 ): void {
   const { words, numbers } = thread.records;
@@ -25,5 +25,5 @@ export function setDeadline(
   // Read by writing: what was stored before is visible to whoever clears the word afterwards.
   const watched = Atomics.or(words, (c.at + Header.WATCHED) >>> 2, 0);
   const tick = Math.ceil(deadline / TICK) >>> 0 || 1;
-  if (watched === 0 || ((watched - tick) | 0) > 0) thread.native.watchDeadline(c.name);
+  if (watched === 0 || ((watched - tick) | 0) > 0) thread.native.watchDeadline(c.recordKey);
 }

@@ -83,7 +83,7 @@ export class Connection<
   /** @internal */
   readonly thread: StageThread;
   /** @internal Its key; -1: the handler is over. */
-  name: number;
+  recordKey: number;
   /** @internal Where its record begins. */
   readonly at: number;
   /** @internal */
@@ -124,7 +124,7 @@ export class Connection<
   /** @internal */
   constructor(thread: StageThread, key: number, at: number, began: number) {
     this.thread = thread;
-    this.name = key;
+    this.recordKey = key;
     this.at = at;
     this.began = began;
     this.now = thread.machine.initial;
@@ -133,7 +133,7 @@ export class Connection<
 
   get key(): number {
     this.check();
-    return this.name;
+    return this.recordKey;
   }
 
   get state(): S {
@@ -159,7 +159,12 @@ export class Connection<
   get handle(): KeyedSocket | undefined {
     const id = this.handleId;
     if (id === 0) return undefined;
-    return handleFor(this.thread.lane, id, this.name, Kind.Receive) as TcpSocket<'packet'>;
+    return handleFor(
+      this.thread.portThread,
+      id,
+      this.recordKey,
+      Kind.Receive,
+    ) as TcpSocket<'packet'>;
   }
 
   get remoteAddress(): string | undefined {
@@ -191,27 +196,27 @@ export class Connection<
     options: FileOptions = {},
   ): Operation<FileHandle> {
     this.check();
-    return this.thread.lane.port.open(path, flags, { ...options, key: undefined });
+    return this.thread.portThread.port.open(path, flags, { ...options, key: undefined });
   }
 
   get bufferedAmount(): number {
     const handle = this.handleId;
-    return handle === 0 ? 0 : this.thread.lane.outgoing.bytes(handle);
+    return handle === 0 ? 0 : this.thread.portThread.outgoing.bytes(handle);
   }
 
   send(data: Data | readonly Data[]): boolean {
     const handle = this.socket('send');
     validate.data(data, 'data');
-    const { lane } = this.thread;
-    const { memory, outgoing } = lane;
+    const { portThread } = this.thread;
+    const { memory, outgoing } = portThread;
     if (!memory.stage(data, false, outgoing.mayExceed(handle))) throw outOfBuffers();
     if (memory.stagedBytes === 0) return outgoing.isBelow(handle);
-    lane.submissions.ensure(memory.stagedRecords);
+    portThread.submissions.ensure(memory.stagedRecords);
     const below = outgoing.add(handle, memory.stagedBytes);
     const quiet = this.now.sent === undefined ? SubmissionFlag.Quiet : 0;
     const flags = below ? quiet : quiet | SubmissionFlag.Full;
     const feeder = this.event === Event.Received ? handle : 0;
-    lane.submissions.submitStaged(Kind.Send, flags, handle, 0, 0, 0, 0, feeder);
+    portThread.submissions.submitStaged(Kind.Send, flags, handle, 0, 0, 0, 0, feeder);
     const { bytes } = this.thread.records;
     const place = this.at + Header.FLAGS;
     bytes[place] = bytes[place]! | RecordFlag.Sent;
@@ -221,15 +226,15 @@ export class Connection<
   end(data?: Data | readonly Data[]): boolean {
     if (data !== undefined) this.send(data);
     const handle = this.socket('end');
-    const { lane } = this.thread;
-    lane.submissions.shutdown(handle, SubmissionFlag.Quiet);
-    return lane.outgoing.isBelow(handle);
+    const { portThread } = this.thread;
+    portThread.submissions.shutdown(handle, SubmissionFlag.Quiet);
+    return portThread.outgoing.isBelow(handle);
   }
 
   unread(bytes: ArrayBufferView): void {
     this.socket('unread');
-    const { lane, native, records } = this.thread;
-    lane.memory.check(validate.view(bytes, 'bytes'));
+    const { portThread, native, records } = this.thread;
+    portThread.memory.check(validate.view(bytes, 'bytes'));
     const { byteLength } = bytes;
     if (byteLength === 0) return;
     const { words } = records;
@@ -239,7 +244,7 @@ export class Connection<
       const about = `at most ${MOST_UNREAD} bytes, those given back before among them`;
       throw validate.outOfRange('bytes', about, all);
     }
-    const result = native.unread(this.name, asBytes(bytes), words[held]! > 0);
+    const result = native.unread(this.recordKey, asBytes(bytes), words[held]! > 0);
     if (result < 0) throw outOfBuffers();
     words[stashed] = words[stashed]! + byteLength;
     words[held] = all;
@@ -248,7 +253,7 @@ export class Connection<
   post(value = 0): void {
     this.check();
     validate.number(value, 'value');
-    if (!this.thread.lane.post(this.name, value)) throw queueFull();
+    if (!this.thread.portThread.post(this.recordKey, value)) throw queueFull();
   }
 
   timeout(milliseconds: number): void {
@@ -263,7 +268,7 @@ export class Connection<
     this.leaving('enter');
     const { machine, stage } = this.thread;
     const next = machine.indexes.get(validate.string(state, 'state'));
-    if (next === undefined) throw unknownState(stage.name, this.now.name, this.name, state);
+    if (next === undefined) throw unknownState(stage.name, this.now.name, this.recordKey, state);
     this.next = next;
     this.action = Action.Enter;
     return TRANSITION;
@@ -297,7 +302,7 @@ export class Connection<
   }
 
   [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
-    if (this.name < 0) return 'Connection {}';
+    if (this.recordKey < 0) return 'Connection {}';
     const { key, stage, state } = this;
     return `Connection ${show({ key, stage, state }, options)}`;
   }
@@ -306,18 +311,18 @@ export class Connection<
 
   /** @internal The handler is over: it stands for none from now on. */
   release(): void {
-    this.name = -1;
+    this.recordKey = -1;
     this.view.key = -1;
     this.target = undefined;
     this.error = undefined;
     if (this.documentBlock === undefined) return;
-    this.thread.lane.memory.endLoan(this.documentBlock);
+    this.thread.portThread.memory.endLoan(this.documentBlock);
     this.documentBlock = undefined;
   }
 
   /** @internal The bytes at hand. */
   bytesAtHand(): Buffer {
-    return this.thread.lane.memory.lend(this.chunk, this.start, this.length);
+    return this.thread.portThread.memory.lend(this.chunk, this.start, this.length);
   }
 
   /** @internal */
@@ -332,7 +337,7 @@ export class Connection<
   }
 
   private check(): void {
-    if (this.thread.records.words[this.at >>> 2] !== this.name) throw connectionReleased();
+    if (this.thread.records.words[this.at >>> 2] !== this.recordKey) throw connectionReleased();
   }
 
   private socket(what: string): number {
@@ -363,6 +368,6 @@ export class Connection<
 function stateIndex(c: Connection, target: StageInfo, state: string | undefined): number {
   if (state === undefined) return NONE;
   const index = target.states.indexOf(validate.string(state, 'options.state'));
-  if (index < 0 || target.native) throw unknownState(target.name, '(handOff)', c.name, state);
+  if (index < 0 || target.native) throw unknownState(target.name, '(handOff)', c.recordKey, state);
   return IN_TRANSIT | index;
 }

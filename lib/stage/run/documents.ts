@@ -19,7 +19,7 @@ import type { StageThread } from './thread';
 /** The connection whose document it is: lib/stage/run/connection.ts. */
 interface Owner {
   readonly thread: StageThread;
-  readonly name: number;
+  readonly recordKey: number;
   /** Where its record begins. */
   readonly at: number;
   /** Its record's flags. */
@@ -100,10 +100,10 @@ export class StageDocument implements api.StageDocument {
 
   open(): Operation<File<'await'>> {
     this.check();
-    const { lane, native } = this.connection.thread;
+    const { portThread, native } = this.connection.thread;
     const open = this.inFile && native.handleInfo(this.file) !== undefined;
     if (!open) throw fileGone();
-    return reopen(lane, this.file) as Operation<File<'await'>>;
+    return reopen(portThread, this.file) as Operation<File<'await'>>;
   }
 
   chunks(options: FileChunkOptions = {}): AsyncLoop<Buffer> {
@@ -136,7 +136,7 @@ export class StageDocument implements api.StageDocument {
     { size, position, length, lend }: ChunkSettings,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Buffer, undefined> {
-    const { memory } = this.connection.thread.lane;
+    const { memory } = this.connection.thread.portThread;
     for (let at = position; at < position + length; at += size) {
       if (signal?.aborted) throw abortError(signal.reason);
       this.check();
@@ -157,11 +157,11 @@ export class StageDocument implements api.StageDocument {
   /** Of documents that came together all at once. `all`: how long they are, where that is known. */
   private lend(all?: number): Block {
     const { connection: c, chunk, block } = this;
-    const { memory } = c.thread.lane;
+    const { memory } = c.thread.portThread;
     const lent = c.documentBlock;
     if (lent?.chunk === chunk && lent.start === block) return lent;
     if (lent !== undefined) memory.endLoan(lent);
-    const size = all ?? c.thread.native.documentBatch(c.name) % TWO_32;
+    const size = all ?? c.thread.native.documentBatch(c.recordKey) % TWO_32;
     const length = Math.max(this.blockLength, size);
     return (c.documentBlock = memory.lendFirst(chunk, block, length));
   }
@@ -195,7 +195,7 @@ export class StageBatch implements api.StageBatch {
   /** @internal */
   static of(c: Owner): StageBatch | undefined {
     const first = StageDocument.first(c);
-    return first && new StageBatch(first, c.thread.native.documentBatch(c.name));
+    return first && new StageBatch(first, c.thread.native.documentBatch(c.recordKey));
   }
 
   get bytes(): Buffer | undefined {
@@ -205,7 +205,7 @@ export class StageBatch implements api.StageBatch {
 
 /** Undefined where a document comes alone. */
 function partsOfDocument(c: Owner): Uint32Array | undefined {
-  return c.thread.pipelined ? c.thread.native.documentParts(c.name) : undefined;
+  return c.thread.pipelined ? c.thread.native.documentParts(c.recordKey) : undefined;
 }
 
 function fileGone(): Error {
@@ -215,19 +215,19 @@ function fileGone(): Error {
 /** Gives native code the answer that goes out when the connection is back; the stage that sends it. */
 export function giveReply(c: Owner, reply: Reply): StageInfo {
   const [header, file] = partsOf(c, reply);
-  const { lane, native } = c.thread;
-  if (ArrayBuffer.isView(header)) lane.memory.check(header);
+  const { portThread, native } = c.thread;
+  if (ArrayBuffer.isView(header)) portThread.memory.check(header);
   const bytes = header === undefined ? undefined : bytesOf(header);
   const length = bytes?.byteLength ?? 0;
   const size = file === undefined ? 0 : sizeOf(file);
   if (length > 0) {
     // A connection has one answer at a time: those of others are no reason to refuse it (rule M7).
-    if (!lane.memory.take(length, true)) throw outOfBuffers();
-    lane.memory.bytes(lane.memory.chunk).set(bytes!, lane.memory.start);
+    if (!portThread.memory.take(length, true)) throw outOfBuffers();
+    portThread.memory.bytes(portThread.memory.chunk).set(bytes!, portThread.memory.start);
   }
-  const chunk = length > 0 ? lane.memory.chunk : NO_CHUNK;
-  const start = length > 0 ? lane.memory.start : 0;
-  const result = native.reply(c.name, chunk, start, length, file?.id ?? 0, 0, size);
+  const chunk = length > 0 ? portThread.memory.chunk : NO_CHUNK;
+  const start = length > 0 ? portThread.memory.start : 0;
+  const result = native.reply(c.recordKey, chunk, start, length, file?.id ?? 0, 0, size);
   if (result === (LibraryError.NotSupported as number)) {
     throw invalidState('Only a connection with the document of a native stage has a reply');
   }
@@ -254,7 +254,7 @@ function eachOf(c: Owner, answers: readonly Data[]): Uint8Array {
   if (answers.length !== wanted) {
     throw validate.invalidValue('answer', `must have one part for each of ${wanted}`, answers);
   }
-  const { memory } = c.thread.lane;
+  const { memory } = c.thread.portThread;
   for (const answer of answers) if (ArrayBuffer.isView(answer)) memory.check(answer);
   return Buffer.concat(answers.map(bytesOf));
 }
@@ -271,7 +271,7 @@ function bytesOf(data: Data): Uint8Array {
 }
 
 function sizeOf(file: File<'await'>): number {
-  const size = file.lane.native.fileSize(file.id);
+  const size = file.thread.native.fileSize(file.id);
   if (size === (LibraryError.HandleClosed as number)) throw invalidState('The file is closed');
   if (size < 0) throw validate.invalidValue('answer', 'must be a regular file', file);
   return size;

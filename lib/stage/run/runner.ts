@@ -11,14 +11,14 @@ import {
   Kind,
   LibraryError,
   NO_CHUNK,
-  Packet as Slot,
+  Slot,
   PacketFlag,
   PacketState,
   setHandle,
   SubmissionFlag,
 } from '../../native/binding';
 import { ECANCELED, failure } from '../../support/errors';
-import type { Consumer } from '../../thread/lane';
+import type { PacketTaker } from '../../thread/port-thread';
 import { now } from '../../support/timers';
 import { Action, Connection, Event, Todo } from './connection';
 import { Counter } from '../record/counters';
@@ -58,7 +58,7 @@ const about = { net: true };
 /** Packets that belong to no connection run first. */
 const NO_STATE = 0;
 
-export class Runner implements Consumer {
+export class Runner implements PacketTaker {
   private readonly thread: StageThread;
   private readonly records: Records;
   private readonly words: Uint32Array;
@@ -74,11 +74,11 @@ export class Runner implements Consumer {
   constructor(thread: StageThread, onEnded: () => void) {
     this.thread = thread;
     this.records = thread.records;
-    this.words = thread.lane.words;
-    this.states = thread.lane.states;
-    this.results = thread.lane.numbers;
+    this.words = thread.portThread.words;
+    this.states = thread.portThread.states;
+    this.results = thread.portThread.numbers;
     this.onEnded = onEnded;
-    thread.lane.setConsumer(this);
+    thread.portThread.setConsumer(this);
   }
 
   wanted(): number {
@@ -101,7 +101,7 @@ export class Runner implements Consumer {
       if (over) handling.record(Math.round((ended - began) * 1000) || 1);
       else this.states[at] = PacketState.Kept;
       began = ended;
-      if (this.thread.lane.closed) return;
+      if (this.thread.portThread.closed) return;
     }
     this.pace += LATEST * ((began - start) / count - this.pace);
   }
@@ -181,7 +181,7 @@ export class Runner implements Consumer {
   private meet(c: Connection, at: number, kind: Kind): boolean {
     const { thread, records } = this;
     const state = records.bytes[c.at + Header.STATE]!;
-    if (this.isElsewhere(c.name, c.at)) return this.meetLost(c, at, kind);
+    if (this.isElsewhere(c.recordKey, c.at)) return this.meetLost(c, at, kind);
     if ((c.flags & RecordFlag.Closing) !== 0) return this.meetClosing(c, at, kind);
     if ((state & IN_TRANSIT) !== 0) begin(thread, c);
     else if (kind === Kind.HandOff)
@@ -227,7 +227,7 @@ export class Runner implements Consumer {
     numbers[total] = numbers[total]! + length;
     const behind = words[(c.at + Header.STASHED) >>> 2] !== 0;
     if (c.now.received === undefined || behind || isVisiting(this.thread, c)) {
-      this.thread.stash(c.name, c.at, chunk, start, length);
+      this.thread.stash(c.recordKey, c.at, chunk, start, length);
       return true;
     }
     c.chunk = chunk;
@@ -329,7 +329,7 @@ export class Runner implements Consumer {
   private closeAgain(c: Connection): boolean {
     const handle = c.handleId;
     if (handle === 0) {
-      this.thread.releaseRecord(c.name);
+      this.thread.releaseRecord(c.recordKey);
       return false;
     }
     if (this.isGone(c)) return this.lastEvent(c);
@@ -423,7 +423,7 @@ export class Runner implements Consumer {
     const info = this.thread.native.handleInfo(handle);
     if (info === undefined || info.closing || info.kind !== 'listener') return;
     const flags = SubmissionFlag.Multishot;
-    this.thread.lane.submissions.accept(handle, 0, flags);
+    this.thread.portThread.submissions.accept(handle, 0, flags);
   }
 
   /** A thread died when it had accepted connections that nobody was told of. */

@@ -106,7 +106,7 @@ function waiting(thread: StageThread, c: Connection): Event {
 }
 
 function takeMessage(thread: StageThread, c: Connection): boolean {
-  const message = thread.native.takeMessage(c.name);
+  const message = thread.native.takeMessage(c.recordKey);
   if (message === undefined) {
     c.brought = false;
     return false;
@@ -124,7 +124,7 @@ function unstash(thread: StageThread, c: Connection, joined: boolean): boolean {
   const { place: piece } = thread;
   const { words } = thread.records;
   const [stashed, held] = [(c.at + Header.STASHED) >>> 2, (c.at + Header.HELD) >>> 2];
-  const length = thread.native.unstash(c.name, joined);
+  const length = thread.native.unstash(c.recordKey, joined);
   if (length < 0) {
     fail(thread, c, names[Event.Received], outOfBuffers());
     return false;
@@ -150,7 +150,7 @@ function letHeldGo(thread: StageThread, c: Connection): void {
 
 function call(thread: StageThread, c: Connection, event: Event): unknown {
   const state = c.now;
-  if (++c.calls > MOST_CALLS) throw endlessTransitions(thread.stage.name, state.name, c.name);
+  if (++c.calls > MOST_CALLS) throw endlessTransitions(thread.stage.name, state.name, c.recordKey);
   switch (event) {
     case Event.Entered:
       return state.entered?.(c);
@@ -192,7 +192,7 @@ function restOf(c: Connection): Buffer | undefined {
 
 /** The state, or the stage, has changed since the packet was looked at. */
 function unwanted(thread: StageThread, c: Connection): undefined {
-  thread.stash(c.name, c.at, c.chunk, c.start, c.length);
+  thread.stash(c.recordKey, c.at, c.chunk, c.start, c.length);
   c.chunk = NO_CHUNK;
   return undefined;
 }
@@ -232,7 +232,7 @@ function done(thread: StageThread, c: Connection, event: Event, result: unknown)
   } else if (c.action !== Action.None) {
     return; // what handOff, reply or close gave it
   }
-  failed(thread, c, event, unknownState(thread.stage.name, c.now.name, c.name, result));
+  failed(thread, c, event, unknownState(thread.stage.name, c.now.name, c.recordKey, result));
 }
 
 /** What was lent to the handler is taken back. */
@@ -285,7 +285,7 @@ function suspend(
   event: Event,
   promise: PromiseLike<unknown>,
 ): void {
-  thread.kept.add(c.name);
+  thread.kept.add(c.recordKey);
   promise.then(
     (result) => resume(thread, c, event, () => done(thread, c, event, result)),
     (error: unknown) => resume(thread, c, event, () => failed(thread, c, event, error)),
@@ -293,8 +293,8 @@ function suspend(
 }
 
 function resume(thread: StageThread, c: Connection, event: Event, settle: () => void): void {
-  if (thread.ended || thread.lane.closed) return;
-  const key = c.name;
+  if (thread.ended || thread.portThread.closed) return;
+  const key = c.recordKey;
   settle();
   if (event !== Event.Closed && !advance(thread, c)) return;
   c.release();
@@ -322,7 +322,7 @@ function rest(thread: StageThread, c: Connection): void {
   const handle = handleAt(words, (c.at + Header.HANDLE) >>> 2);
   if (handle === 0) return;
   bytes[c.at + Header.FLAGS] = flags | RecordFlag.Receiving;
-  thread.lane.submissions.receive(handle, 0);
+  thread.portThread.submissions.receive(handle, 0);
 }
 
 /** Whether more is there than what waits for what follows it. */
@@ -380,7 +380,7 @@ function close(thread: StageThread, c: Connection): boolean {
   if ((c.flags & RecordFlag.Sent) === 0 || thread.closing) {
     closeForGood(thread, c);
   } else {
-    thread.lane.submissions.shutdown(handle, SubmissionFlag.Stall, FAREWELL);
+    thread.portThread.submissions.shutdown(handle, SubmissionFlag.Stall, FAREWELL);
     if ((c.flags & NOT_TO_COME) === 0) discardMore(thread, c);
   }
   return true;
@@ -396,7 +396,7 @@ const NOT_TO_COME = RecordFlag.Receiving | RecordFlag.Broken | RecordFlag.Ended;
 export function discardMore(thread: StageThread, c: Connection): void {
   const { bytes } = thread.records;
   bytes[c.at + Header.FLAGS] = c.flags | RecordFlag.Receiving;
-  thread.lane.submissions.receive(c.handleId, 0);
+  thread.portThread.submissions.receive(c.handleId, 0);
 }
 
 /** All that was sent is with the kernel, and the end of it: the peer may end its side, too. */
@@ -422,8 +422,8 @@ export function closeForGood(thread: StageThread, c: Connection): void {
 
 /** Its answer is the connection's last packet (rule O5). */
 export function submitClose(thread: StageThread, handle: number): void {
-  thread.lane.handles.get(handle)?.gone();
-  thread.lane.submissions.close(handle, 0);
+  thread.portThread.handles.get(handle)?.gone();
+  thread.portThread.submissions.close(handle, 0);
 }
 
 /**
@@ -445,26 +445,26 @@ function handOff(thread: StageThread, c: Connection): void {
   bytes[c.at + Header.STATE] = c.targetState | IN_TRANSIT;
   numbers[(c.at + Header.DEADLINE) >>> 3] = 0;
   numbers[(c.at + Header.SINCE) >>> 3] = monotonic();
-  thread.dropLocal(c.name);
+  thread.dropLocal(c.recordKey);
   letHeldGo(thread, c);
-  if (handle !== 0) thread.lane.handles.get(handle)?.gone();
+  if (handle !== 0) thread.portThread.handles.get(handle)?.gone();
   thread.count(Counter.HandedOff);
   if (handedOff.hasSubscribers) {
-    handedOff.publish({ stage: thread.stage.name, key: c.name, to: target.name });
+    handedOff.publish({ stage: thread.stage.name, key: c.recordKey, to: target.name });
   }
   if (c.chunk !== NO_CHUNK) unwanted(thread, c);
-  thread.submitHandOff(c.name, handle, target.port);
+  thread.submitHandOff(c.recordKey, handle, target.port);
   if ((c.todo & Todo.Event) !== 0 && c.event === Event.Posted) {
-    thread.forward(c.name, c.value, target.port);
+    thread.forward(c.recordKey, c.value, target.port);
   }
 }
 
 /** The last event is over. */
 function forget(thread: StageThread, c: Connection): void {
-  thread.dropLocal(c.name);
+  thread.dropLocal(c.recordKey);
   thread.count(Counter.Closed);
-  if (closed.hasSubscribers) closed.publish({ stage: thread.stage.name, key: c.name });
-  thread.releaseRecord(c.name);
+  if (closed.hasSubscribers) closed.publish({ stage: thread.stage.name, key: c.recordKey });
+  thread.releaseRecord(c.recordKey);
 }
 
 /** A connection, or task, that has come to this stage: its events begin. */
@@ -479,7 +479,7 @@ export function begin(thread: StageThread, c: Connection): void {
   numbers[(c.at + Header.SINCE) >>> 3] = monotonic();
   thread.count(Counter.Arrived);
   if (arrived.hasSubscribers) {
-    arrived.publish({ stage: thread.stage.name, key: c.name, from: nameOfOrigin(thread, c) });
+    arrived.publish({ stage: thread.stage.name, key: c.recordKey, from: nameOfOrigin(thread, c) });
   }
   if ((bytes[c.at + Header.FLAGS]! & RecordFlag.HasDocument) !== 0) thread.count(Counter.Documents);
   c.brought = thread.stages[bytes[c.at + Header.FROM]!]?.native === true;

@@ -1,8 +1,8 @@
 /**
  * One thread's part of a stage: what the connection at hand, the steps and the runner share.
  */
-import type { NativeLane } from '../../native/binding';
-import type { Lane } from '../../thread/lane';
+import type { NativeThread } from '../../native/binding';
+import type { PortThread } from '../../thread/port-thread';
 import type { CompletionPort } from '../../port';
 import { nextTick } from '../../support/timers';
 import type { StageFailure } from '../api';
@@ -27,7 +27,7 @@ export interface StageThreadOptions {
 
 /** The connection at hand: lib/stage/run/connection.ts. */
 interface AtHand {
-  readonly name: number;
+  readonly recordKey: number;
   readonly handleId: number;
   /** The state it is in. */
   readonly now: { readonly name: string };
@@ -37,8 +37,8 @@ export class StageThread {
   readonly stage: StageInfo;
   readonly stages: readonly StageInfo[];
   readonly machine: Machine;
-  readonly lane: Lane;
-  readonly native: NativeLane;
+  readonly portThread: PortThread;
+  readonly native: NativeThread;
   readonly records: Records;
   /** The class of `c.record`. */
   readonly View: RecordClass;
@@ -61,13 +61,13 @@ export class StageThread {
   /** A hand-off must have happened when others may have the key. */
   private readonly letGoAll = (): void => {
     const keys = this.settled.splice(0);
-    if (this.lane.closed) return;
-    this.lane.flush();
+    if (this.portThread.closed) return;
+    this.portThread.flush();
     for (const key of keys) {
       this.kept.delete(key);
       this.native.letGo(key);
     }
-    this.lane.schedule();
+    this.portThread.schedule();
   };
   private readonly control: Int32Array;
   private readonly locals = new Map<number, unknown>();
@@ -78,8 +78,8 @@ export class StageThread {
     this.stages = plan.stages;
     this.stage = plan.stages[index]!;
     this.machine = options.machine;
-    this.lane = options.port.lane;
-    this.native = this.lane.native;
+    this.portThread = options.port.thread;
+    this.native = this.portThread.native;
     this.records = new Records(options.memory, plan.layout.stride);
     this.View = recordClass(this.records, plan.layout, Object.keys(this.machine.record));
     this.counters = options.counters;
@@ -130,10 +130,10 @@ export class StageThread {
   localOf(c: AtHand): unknown {
     const { local } = this.machine;
     if (local === undefined) return undefined;
-    if (this.locals.has(c.name)) return this.locals.get(c.name);
+    if (this.locals.has(c.recordKey)) return this.locals.get(c.recordKey);
     const made = local(c as never);
-    this.locals.set(c.name, made);
-    this.native.pinKey(c.name, c.handleId, true);
+    this.locals.set(c.recordKey, made);
+    this.native.pinKey(c.recordKey, c.handleId, true);
     return made;
   }
 
@@ -150,7 +150,7 @@ export class StageThread {
     const failure = {
       stage: this.stage.name,
       state: c.now.name,
-      key: c.name,
+      key: c.recordKey,
       event,
       error,
     };
@@ -163,22 +163,22 @@ export class StageThread {
   /** Goes to another stage: with the batch's other submissions, in their order. */
   submitHandOff(key: number, handle: number, port: number): void {
     this.going.add(key);
-    this.lane.submissions.handOff(handle, key, port);
+    this.portThread.submissions.handOff(handle, key, port);
   }
 
   /** A message whose connection has gone on. */
   forward(key: number, value: number, port: number): void {
-    this.lane.submissions.forward(key, value, port);
+    this.portThread.submissions.forward(key, value, port);
   }
 
   /** A received buffer goes back, after what was submitted before: a send of it, say. */
   release(chunk: number, start: number): void {
-    this.lane.memory.forget(chunk, start);
-    this.lane.submissions.giveBack(chunk, start);
+    this.portThread.memory.forget(chunk, start);
+    this.portThread.submissions.giveBack(chunk, start);
   }
 
   stash(key: number, at: number, chunk: number, start: number, length: number): void {
-    this.lane.memory.forget(chunk, start);
+    this.portThread.memory.forget(chunk, start);
     this.tellOfUses();
     if (!this.native.stash(key, chunk, start, length)) return;
     const { words } = this.records;
@@ -194,6 +194,6 @@ export class StageThread {
 
   /** Before native code may release memory that operations submitted before use. */
   private tellOfUses(): void {
-    if (this.lane.memory.pending) this.lane.flush();
+    if (this.portThread.memory.pending) this.portThread.flush();
   }
 }

@@ -8,7 +8,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
 import type { CompletionPort } from '../api';
-import type { NativeLane } from '../native/binding';
+import type { NativeThread } from '../native/binding';
 import { invalidState, portClosed } from '../support/errors';
 import { checksHandles } from '../support/forgotten';
 import { now } from '../support/timers';
@@ -24,7 +24,7 @@ import { Turns } from './turns';
 export type { Entry };
 
 /** Whoever takes this thread's keyed packets on the event loop. */
-export interface Consumer {
+export interface PacketTaker {
   /** How many packets it wants now. */
   wanted(): number;
   /** Packets `0` to `count` of the completion array are there, awaited ones among them. */
@@ -53,7 +53,7 @@ export interface HeldBatch {
 
 /** A loop over what a socket receives. */
 export interface Lender {
-  /** The socket's name. */
+  /** The socket's id. */
   readonly id: number;
   /** Whether the bytes are those that the loop has. */
   gave(bytes: ArrayBufferView): boolean;
@@ -62,9 +62,9 @@ export interface Lender {
   letReceive(): void;
 }
 
-export class Lane {
+export class PortThread {
   readonly port: CompletionPort;
-  readonly native: NativeLane;
+  readonly native: NativeThread;
   readonly memory: Memory;
   /** What this thread's sockets have to send. */
   readonly outgoing: Outgoing;
@@ -82,7 +82,7 @@ export class Lane {
   left = false;
   /** `port.close()` is under way. */
   closing = false;
-  consumer: Consumer | undefined = undefined;
+  consumer: PacketTaker | undefined = undefined;
   /** Whether any of its handles keeps the asynchronous context it was opened in. */
   keepsContexts = false;
 
@@ -99,9 +99,9 @@ export class Lane {
   /** `affine`: what its handles bring is for this thread alone. */
   constructor(
     port: CompletionPort,
-    native: NativeLane,
+    native: NativeThread,
     affine: boolean,
-    batchFor: (lane: Lane) => HeldBatch,
+    batchFor: (thread: PortThread) => HeldBatch,
     onDown: () => void,
   ) {
     this.port = port;
@@ -218,7 +218,7 @@ export class Lane {
 
   // ---- staying alive (rule T3)
 
-  setConsumer(consumer: Consumer | undefined): void {
+  setConsumer(consumer: PacketTaker | undefined): void {
     this.consumer = consumer;
     this.keepAlive.takesPackets(consumer !== undefined);
     if (consumer) this.schedule();
@@ -338,10 +338,10 @@ function waitsForEver(): Error {
   );
 }
 
-function takeFor(consumer: Consumer, count: number): void {
+function takeFor(consumer: PacketTaker, count: number): void {
   consumer.take(count);
 }
 
-export function takenAlready(consumer: Consumer): Error {
+export function takenAlready(consumer: PacketTaker): Error {
   return invalidState(`This thread takes packets already: ${inspect(consumer, { depth: -1 })}`);
 }
