@@ -11,9 +11,9 @@
         "native/addon/address.cc",
         "native/addon/descriptor.cc",
         "native/addon/glibc_baseline.cc",
-        "native/addon/native_lane.cc",
-        "native/addon/native_lane_handles.cc",
-        "native/addon/native_lane_stage.cc",
+        "native/addon/native_thread.cc",
+        "native/addon/native_thread_handles.cc",
+        "native/addon/native_thread_stage.cc",
         "native/addon/stage_binding.cc",
         "native/addon/submission.cc",
         "native/addon/threadsafe_notifier.cc",
@@ -39,6 +39,7 @@
         "native/port/turns.cc",
         "native/port/unique_keys.cc",
         "native/port/watchman.cc",
+        "native/stage/admission.cc",
         "native/stage/cargo.cc",
         "native/stage/cpus.cc",
         "native/stage/frames.cc",
@@ -48,8 +49,7 @@
         "native/stage/frames_thread.cc",
         "native/stage/framing.cc",
         "native/stage/memory_queue.cc",
-        "native/stage/record_table.cc",
-        "native/stage/rooms.cc"
+        "native/stage/record_table.cc"
       ],
       "include_dirs": [
         "native",

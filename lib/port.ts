@@ -2,7 +2,12 @@
  * The completion port, as one thread sees it.
  */
 import { inspect } from 'node:util';
-import { binding, Kind, type NativeThread, type NativePortOptions } from './native/binding';
+import {
+  binding,
+  Kind,
+  type NativeThread,
+  type NativePortOptions as NativePortOptions,
+} from './native/binding';
 import type * as api from './api';
 import type {
   AwaitOptions,

@@ -18,7 +18,7 @@
 #if defined(__linux__)
 #include "addon/linux_listener.h"
 #endif
-#include "addon/native_lane.h"
+#include "addon/native_thread.h"
 #include "addon/stage_binding.h"
 #include "addon/submission.h"
 #include "addon/turn_binding.h"
@@ -125,7 +125,7 @@ Napi::Value make_lane(const Napi::CallbackInfo& info) {
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
-  auto* constructor = new Napi::FunctionReference(Napi::Persistent(NativeLane::constructor(env)));
+  auto* constructor = new Napi::FunctionReference(Napi::Persistent(NativeThread::constructor(env)));
   env.SetInstanceData<Napi::FunctionReference>(constructor);
   exports.Set("abi", static_cast<double>(kAbi));
   exports.Set("instance", instance());

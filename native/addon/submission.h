@@ -1,5 +1,5 @@
-// The submission array: how JavaScript writes down what it wants. lib/native/binding.ts has the
-// same layout; its ABI number changes with this file.
+// The submission array: how JavaScript writes down what it wants. lib/native/layout.ts has the
+// same layout; the ABI number of binding.ts changes with this file.
 #pragma once
 
 #include <cstddef>

@@ -112,33 +112,33 @@ std::size_t Dispatcher::hold_from(Consumer& consumer, Cell& cell, std::size_t ro
   --cell.entries;
   const bool free = cell.holder == nullptr || (cell.holder == &consumer && !cell.kept);
   std::size_t taken = 0;
-  if (free && !cell.mail.empty()) {
-    const std::size_t others = std::min(cell.entries, cell.mail.size() - 1);
-    const std::size_t wanted = std::min<std::size_t>(cell.mail.size() - others, room);
-    for (; taken < wanted && !cell.mail.empty(); ++taken) {
+  if (free && !cell.queue.empty()) {
+    const std::size_t others = std::min(cell.entries, cell.queue.size() - 1);
+    const std::size_t wanted = std::min<std::size_t>(cell.queue.size() - others, room);
+    for (; taken < wanted && !cell.queue.empty(); ++taken) {
       Consumer* target = target_of(cell);
       if (target != nullptr && target != &consumer) break;
       Cell* held = options_.serialize_keys ? &cell : nullptr;
-      const Packet packet = cell.mail.front();
-      cell.mail.pop_front();
+      const Packet packet = cell.queue.front();
+      cell.queue.pop_front();
       hold(consumer, packet, held);
     }
   }
   if (taken > 0) {
-    stripe.mailed.fetch_sub(static_cast<std::uint32_t>(taken), std::memory_order_relaxed);
+    stripe.queued.fetch_sub(static_cast<std::uint32_t>(taken), std::memory_order_relaxed);
     if (options_.serialize_keys) {
       cell.holder = &consumer;
       cell.held += static_cast<std::uint32_t>(taken);
     }
   }
   if (take_entry(cell)) {
-    consumer.strays.push_back({&cell, cell.mail.front().queued_at});
+    consumer.strays.push_back({&cell, cell.queue.front().queued_at});
   }
   cells_.give_up_if_superfluous(stripe, cell);
   return taken;
 }
 
-/// A message straight from a ring, or into the mail where it is not the next of its key. The
+/// A message straight from a ring, or into its queue where it is not the next of its key. The
 /// consumer is locked.
 bool Dispatcher::hold_post(Consumer& consumer, const PostRing::Post& post) {
   Packet packet;
@@ -156,7 +156,7 @@ bool Dispatcher::hold_post(Consumer& consumer, const PostRing::Post& post) {
   }
   const bool free = cell->holder == nullptr || (cell->holder == &consumer && !cell->kept);
   const bool mine = cell->pinned == nullptr || cell->pinned == &consumer;
-  if (free && mine && cell->mail.empty()) {
+  if (free && mine && cell->queue.empty()) {
     if (options_.serialize_keys) {
       cell->holder = &consumer;
       ++cell->held;
@@ -355,7 +355,7 @@ void Dispatcher::release(Consumer& consumer) {
   queue_strays(consumer);
 }
 
-/// Packets the thread has not begun go back to the mail of their keys, in front of what is newer;
+/// Packets the thread has not begun go back to the queue of their keys, in front of what is newer;
 /// those keys it has not begun at all are free. `back`: an entry for each packet where the key is
 /// free, in order. The consumer is locked.
 void Dispatcher::give_back_unclaimed(Consumer& consumer, std::vector<ReadyKey>& back) {
@@ -415,7 +415,7 @@ void Dispatcher::release_key(Consumer& consumer, Cell& cell, std::uint32_t count
   if (cell.held > 0) return;
   cell.holder = nullptr;
   if (take_entry(cell)) {
-    const ReadyKey entry{&cell, cell.mail.front().queued_at};
+    const ReadyKey entry{&cell, cell.queue.front().queued_at};
     target_of(cell) == nullptr ? consumer.run.push_back(entry) : consumer.strays.push_back(entry);
   }
   cells_.give_up_if_superfluous(stripe, cell);
@@ -445,7 +445,7 @@ void Dispatcher::release_kept(Consumer& consumer, std::uint32_t key) {
   release_key(consumer, *cell, 1);
 }
 
-bool Dispatcher::let_go(Consumer& consumer, std::uint32_t key) {
+bool Dispatcher::release_key(Consumer& consumer, std::uint32_t key) {
   if (consumer.kept.erase(key) > 0) {
     {
       std::lock_guard lock(consumer.lock);

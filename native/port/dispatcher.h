@@ -260,7 +260,7 @@ class Dispatcher {
   void end_blocking(Consumer& consumer);
 
   /// The key of a packet the consumer marked kSlotKept is free again. False when it holds none.
-  bool let_go(Consumer& consumer, std::uint32_t key);
+  bool release_key(Consumer& consumer, std::uint32_t key);
 
   /// From now on packets of `key` are for this consumer alone; only where keys are serialized. The
   /// consumer must hold the key.

@@ -23,7 +23,7 @@ std::int64_t Dispatcher::clock(Consumer* consumer) {
 
 /// The only thread that may take what stands first; null: any. The stripe is locked.
 Consumer* Dispatcher::target_of(const Cell& cell) {
-  Consumer* target = cell.mail.front().target;
+  Consumer* target = cell.queue.front().target;
   if (target != nullptr && !target->gone.load()) return target;
   return cell.pinned;
 }
@@ -103,8 +103,8 @@ void Dispatcher::queue_strays(Consumer& consumer) {
 
 void Dispatcher::add_mail(KeyCells::Stripe& stripe, Cell& cell, const Packet& packet,
                           bool in_front) {
-  in_front ? cell.mail.push_front(packet) : cell.mail.push_back(packet);
-  stripe.mailed.fetch_add(1, std::memory_order_relaxed);
+  in_front ? cell.queue.push_front(packet) : cell.queue.push_back(packet);
+  stripe.queued.fetch_add(1, std::memory_order_relaxed);
 }
 
 // ---- messages ---------------------------------------------------------------------------------
@@ -244,9 +244,9 @@ void Dispatcher::tell_drained() {
 
 // ---- hand-off ---------------------------------------------------------------------------------
 
-/// No packet of the handle is queued meanwhile. Those there are lie in the mail of its key, and in
+/// No packet of the handle is queued meanwhile. Those there are lie in the queue of its key, and in
 /// the batch of whoever holds that; without serialized keys in any batch. A thief moves packets
-/// from batch to mail with the stripe locked, so whoever has holder and stripe locked misses none.
+/// from batch to queue with the stripe locked, so whoever has holder and stripe locked misses none.
 void Dispatcher::extract_handle(HandleId handle, std::uint32_t key, std::vector<Packet>& out) {
   if (!options_.serialize_keys) return extract_from_all(handle, key, out);
   KeyCells::Stripe& stripe = cells_.stripe(key);
@@ -273,7 +273,7 @@ void Dispatcher::extract_handle(HandleId handle, std::uint32_t key, std::vector<
       if (cell->held == 0) cell->holder = nullptr;
       extract_mail(stripe, *cell, handle, out);
       const bool left = take_entry(*cell);  // another handle has the key as well
-      if (left) entry = {cell, cell->mail.front().queued_at};
+      if (left) entry = {cell, cell->queue.front().queued_at};
       cells_.give_up_if_superfluous(stripe, *cell);
       if (!left) return;
     }
@@ -284,7 +284,7 @@ void Dispatcher::extract_handle(HandleId handle, std::uint32_t key, std::vector<
 /// A free key with packets needs an entry: whether the caller is to queue one now. The stripe is
 /// locked.
 bool Dispatcher::take_entry(Cell& cell) {
-  if (cell.holder != nullptr || cell.mail.empty() || cell.entries > 0) return false;
+  if (cell.holder != nullptr || cell.queue.empty() || cell.entries > 0) return false;
   ++cell.entries;
   return true;
 }
@@ -295,7 +295,7 @@ void Dispatcher::queue_ready_anew(const ReadyKey& entry) {
   Consumer* target = nullptr;
   {
     std::lock_guard lock(stripe.lock);
-    if (!entry.cell->mail.empty()) target = target_of(*entry.cell);
+    if (!entry.cell->queue.empty()) target = target_of(*entry.cell);
   }
   queue_ready(entry, target, nullptr);
   if (target == nullptr) wake_if_idle();
@@ -320,9 +320,9 @@ std::size_t Dispatcher::extract_batch(Consumer& consumer, HandleId handle, std::
 /// The cell is the caller's to give up.
 void Dispatcher::extract_mail(KeyCells::Stripe& stripe, Cell& cell, HandleId handle,
                               std::vector<Packet>& out) {
-  const std::uint32_t before = cell.mail.size();
-  cell.mail.extract([handle](const Packet& p) { return p.handle == handle; }, out);
-  stripe.mailed.fetch_sub(before - cell.mail.size(), std::memory_order_relaxed);
+  const std::uint32_t before = cell.queue.size();
+  cell.queue.extract([handle](const Packet& p) { return p.handle == handle; }, out);
+  stripe.queued.fetch_sub(before - cell.queue.size(), std::memory_order_relaxed);
 }
 
 /// Any thread may have any of them, and thieves move them about: all are locked at once, in the one
@@ -336,14 +336,14 @@ void Dispatcher::extract_from_all(HandleId handle, std::uint32_t key, std::vecto
   members_.for_each([&](Consumer& consumer) {
     if (!consumer.gone.load()) extract_batch(consumer, handle, key, out);
   });
-  std::vector<Packet> mailed;
+  std::vector<Packet> queued;
   if (Cell* cell = cells_.find(stripe, key)) {
-    extract_mail(stripe, *cell, handle, mailed);
+    extract_mail(stripe, *cell, handle, queued);
     cells_.give_up_if_superfluous(stripe, *cell);
   }
   std::stable_sort(out.begin(), out.end(),
                    [](const Packet& a, const Packet& b) { return a.queued_at < b.queued_at; });
-  out.insert(out.end(), mailed.begin(), mailed.end());
+  out.insert(out.end(), queued.begin(), queued.end());
 }
 
 // ---- the end ----------------------------------------------------------------------------------
@@ -358,9 +358,9 @@ void Dispatcher::close() {
 void Dispatcher::drain(std::vector<Packet>& orphans) {
   drained_.store(true);
   cells_.for_each([&](KeyCells::Stripe& stripe, Cell& cell) {
-    for (; !cell.mail.empty(); cell.mail.pop_front()) {
-      orphans.push_back(cell.mail.front());
-      stripe.mailed.fetch_sub(1, std::memory_order_relaxed);
+    for (; !cell.queue.empty(); cell.queue.pop_front()) {
+      orphans.push_back(cell.queue.front());
+      stripe.queued.fetch_sub(1, std::memory_order_relaxed);
     }
   });
 }
@@ -368,14 +368,14 @@ void Dispatcher::drain(std::vector<Packet>& orphans) {
 std::size_t Dispatcher::ready() {
   std::size_t sum = 0;
   cells_.for_each([&](KeyCells::Stripe&, Cell& cell) {
-    if (cell.holder == nullptr && cell.pinned == nullptr) sum += cell.mail.size();
+    if (cell.holder == nullptr && cell.pinned == nullptr) sum += cell.queue.size();
   });
   members_.for_each([&](Consumer& consumer) { sum += consumer.unread(); });
   return sum;
 }
 
 std::size_t Dispatcher::queued() const {
-  std::size_t sum = cells_.mailed();
+  std::size_t sum = cells_.queued();
   members_.for_each([&](Consumer& consumer) {
     std::lock_guard lock(consumer.lock);
     if (consumer.ring != nullptr) sum += std::min(consumer.unread(), consumer.room);

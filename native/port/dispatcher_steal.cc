@@ -156,7 +156,7 @@ std::size_t Dispatcher::revoke_some(Consumer& victim, std::size_t wanted,
 /// All packets of one key move together or not at all: the last one stands at `last`. They are
 /// revoked from the last to the first, so when the owner wins one in between, those already revoked
 /// are the newest; they then wait with the key, which stays the owner's (rules D7, D8). How many
-/// are free now, in the mail of their key.
+/// are free now, in the queue of their key.
 std::size_t Dispatcher::revoke_key(Consumer& victim, std::size_t last, ReadyKey& out,
                                    std::int32_t& credit) {
   Cell& cell = *victim.cells[last];
@@ -175,7 +175,7 @@ std::size_t Dispatcher::revoke_key(Consumer& victim, std::size_t last, ReadyKey&
   if (cell.held > 0) return 0;
   cell.holder = nullptr;
   ++cell.entries;
-  out = {&cell, cell.mail.front().queued_at};
+  out = {&cell, cell.queue.front().queued_at};
   return revoked;
 }
 

@@ -10,28 +10,28 @@
 
 namespace cp {
 
-void Direction::push(Request* request) {
+void StreamQueue::push(Request* request) {
   request->next = nullptr;
   request->previous = last;
   (last == nullptr ? first : last->next) = request;
   last = request;
 }
 
-void Direction::push_front(Request* request) {
+void StreamQueue::push_front(Request* request) {
   request->next = first;
   request->previous = nullptr;
   (first == nullptr ? last : first->previous) = request;
   first = request;
 }
 
-Request* Direction::pop() {
+Request* StreamQueue::pop() {
   Request* request = first;
   if (request != nullptr) remove(request);
   return request;
 }
 
 /// Without a search: a close ends all that wait, however many they are.
-bool Direction::remove(Request* request) {
+bool StreamQueue::remove(Request* request) {
   if (request != first && request->previous == nullptr) return false;
   (request == first ? first : request->previous->next) = request->next;
   (request == last ? last : request->next->previous) = request->previous;
@@ -135,7 +135,7 @@ void Handle::close_unasked() {
   close->handle = this;
 }
 
-Direction* Handle::direction(const Request& request) {
+StreamQueue* Handle::queue_of(const Request& request) {
   switch (traits(request.kind).flow) {
     case Flow::kNone:
       return nullptr;
@@ -307,7 +307,7 @@ Handle* HandleTable::create(HandleId& name) {
   handle->owner = 0;
   handle->in_flight = 0;
   handle->requests = handle->close = nullptr;
-  handle->in = handle->out = Direction{};
+  handle->in = handle->out = StreamQueue{};
   handle->shared = nullptr;
   handle->outgoing = new (&outgoing_[handle->place]) Outgoing;
   handle->wants_drain = false;

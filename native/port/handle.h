@@ -37,7 +37,7 @@ struct SharedFile {
 
 /// Requests of one direction: one is with the kernel, the others wait in order (rule O7). Some wait
 /// behind none when there was no thread to carry them out: see Thread::start_elsewhere.
-struct Direction {
+struct StreamQueue {
   Request* active = nullptr;
   Request* first = nullptr;
   Request* last = nullptr;
@@ -138,7 +138,7 @@ struct Handle {
   std::uint32_t in_flight = 0;  ///< requests in `requests` besides the close itself
   Request* requests = nullptr;
   Request* close = nullptr;  ///< waits for in_flight to reach 0 (rule O5)
-  Direction in, out;
+  StreamQueue in, out;
   SharedFile* shared = nullptr;       ///< of a file that something was sent from
   std::unique_ptr<std::string> path;  ///< it was opened with; kept for a keyed file
 
@@ -178,7 +178,7 @@ struct Handle {
   /// A close that nobody asked for, and nobody hears of; it runs when nothing is in flight.
   void close_unasked();
   /// The direction a request has to keep its order in; null for positional file operations.
-  Direction* direction(const Request& request);
+  StreamQueue* queue_of(const Request& request);
 };
 
 /// The handles of one port. In parts, each with a lock of its own, which is a leaf: the places that

@@ -18,11 +18,11 @@ namespace cp {
 /// What is known of one key. It exists while the key is held, pinned, or has packets nobody has
 /// taken, and no longer: a quiet connection costs nothing here.
 ///
-/// Every member belongs to the lock of its stripe. Packets wait in `mail`, in order; entries of run
-/// queues point here, one for each packet where that is possible, so that one thread alone takes
-/// them in the order of all keys. An entry is a licence to look, no more: whoever comes to it takes
-/// what it may, and finds perhaps that another was faster. What must hold is: where packets wait
-/// and nobody holds the key, there is an entry, or one on its way into or out of a queue.
+/// Every member belongs to the lock of its stripe. Packets wait in `queue`, in order; entries of
+/// run queues point here, one for each packet where that is possible, so that one thread alone
+/// takes them in the order of all keys. An entry is a licence to look, no more: whoever comes to it
+/// takes what it may, and finds perhaps that another was faster. What must hold is: where packets
+/// wait and nobody holds the key, there is an entry, or one on its way into or out of a queue.
 struct Cell {
   std::uint32_t key = 0;
   std::uint32_t held = 0;     ///< packets of it in batches of the holder, and one if `kept`
@@ -32,11 +32,11 @@ struct Cell {
   Consumer* holder = nullptr;
   Consumer* pinned = nullptr;  ///< the only thread that may take its packets
   HandleId pinned_handle = 0;
-  Mail mail;
+  KeyQueue queue;
   Cell* next = nullptr;
 
   bool superfluous() const {
-    return held == 0 && entries == 0 && pinned == nullptr && mail.empty();
+    return held == 0 && entries == 0 && pinned == nullptr && queue.empty();
   }
 };
 
@@ -46,7 +46,7 @@ class KeyCells {
   /// neighbours in memory; further ones hang in buckets that grow with them.
   struct alignas(64) Stripe {
     SpinLock lock;
-    std::atomic<std::uint32_t> mailed{0};  ///< packets in the mail of its cells; stored locked
+    std::atomic<std::uint32_t> queued{0};  ///< packets in the queue of its cells; stored locked
     Cell first;
     std::unique_ptr<Cell*[]> buckets;
     std::uint32_t bucket_count = 0;
@@ -93,7 +93,7 @@ class KeyCells {
     if (!cell.superfluous()) return;
     cell.used = false;
     cell.holder = nullptr;
-    cell.mail.shrink();
+    cell.queue.shrink();
     if (&cell != &stripe.first) take_down(stripe, cell);
   }
 
@@ -116,10 +116,10 @@ class KeyCells {
   }
 
   /// Packets that wait, of all keys; while others queue and take, about.
-  std::size_t mailed() const {
+  std::size_t queued() const {
     std::size_t sum = 0;
     for (std::uint32_t i = 0; i < count_; ++i) {
-      sum += stripes_[i].mailed.load(std::memory_order_relaxed);
+      sum += stripes_[i].queued.load(std::memory_order_relaxed);
     }
     return sum;
   }

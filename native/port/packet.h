@@ -88,7 +88,7 @@ static_assert(offsetof(PacketSlot, handle) == 56);
 /// Life of a slot. The owner moves Ready → Claimed → Done; a thief moves Ready → Stolen. Both by
 /// compare-and-swap from Ready, so that exactly one of them gets the packet (rule D7). Claimed →
 /// Kept instead of Done: the packet has been looked at, but its key stays with the owner beyond the
-/// batch, until `Dispatcher::let_go` (rule D8 for a handler that awaits something).
+/// batch, until `Dispatcher::release_key` (rule D8 for a handler that awaits something).
 enum SlotState : std::uint32_t {
   kSlotFree = 0,
   kSlotReady = 1,

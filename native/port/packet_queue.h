@@ -73,7 +73,7 @@ class PacketQueue : public GrowingRing<Packet> {
 };
 
 /// What waits for one key: one packet as a rule, which needs no memory of its own then.
-class Mail {
+class KeyQueue {
  public:
   bool empty() const { return size_ == 0; }
   std::uint32_t size() const { return size_; }

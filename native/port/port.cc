@@ -474,7 +474,7 @@ driver::Result Port::receive_now(HandleId id, const driver::Slice& into) {
   if (handle->id != id || handle->descriptor == driver::kNoDescriptor || handle->closing) {
     return kErrorHandleClosed;
   }
-  const Direction& in = handle->in;
+  const StreamQueue& in = handle->in;
   if (in.active != nullptr || in.first != nullptr || in.holds > 0) return -EAGAIN;
   const driver::Result got = driver::receive_now(handle->descriptor, into);
   if (got == -ECONNRESET) handle->reset = true;  // it is told once (rule O8)

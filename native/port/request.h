@@ -74,7 +74,7 @@ struct Request : driver::Operation {
   enum class State : std::uint8_t {
     kFree,
     kQueued,   ///< behind another of its direction (rule O7) or of its chain (rule O9)
-    kSent,     ///< in a letter to `runner`, which is to start it
+    kSent,     ///< in a message to `runner`, which is to start it
     kStarted,  ///< in the lane of `runner`
     kStarved,  ///< waits in `runner` for a free receive buffer (rule M1)
     kPaused,   ///< an accept that waits in `runner` for descriptors

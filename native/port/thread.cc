@@ -240,7 +240,7 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
     if (now >= deadline || asked_to_stop) break;
     if (now >= check) check = now + kCheckInterval;
     const driver::Deadline slice = interrupted != nullptr ? check : driver::kNever;
-    // The last reap may have taken the wake-up of a letter that came after the inbox was read.
+    // The last reap may have taken the wake-up of a message that came after the inbox was read.
     const bool stay = roused || has_mail_.load();
     if (!stay) lane_->wait(std::min({deadline, slice, next_deadline()}));
     roused = false;
@@ -286,7 +286,7 @@ void Thread::end_blocking() {
   port_.dispatcher().end_blocking(*this);
 }
 
-bool Thread::let_go(std::uint32_t key) { return port_.dispatcher().let_go(*this, key); }
+bool Thread::release_key(std::uint32_t key) { return port_.dispatcher().release_key(*this, key); }
 
 void Thread::pin_key(std::uint32_t key, HandleId handle, bool pinned) {
   if (pinned) {
@@ -338,7 +338,7 @@ bool Thread::needs_errand(driver::Deadline now) {
          next_deadline() <= now || (outbox_ != nullptr && outbox_->pending()) || lane_->pending();
 }
 
-/// In `busy`'s place, which is in its program: begins what it has submitted, reads its letters,
+/// In `busy`'s place, which is in its program: begins what it has submitted, reads its messages,
 /// fires its timers, takes what has completed in its lane. An owner that comes back meanwhile waits
 /// for the lock. One in its event loop is told to look for itself when it gets round to it, because
 /// its deadlines may be others now and the notifier's edges are used up.
@@ -360,7 +360,7 @@ void Thread::errand(Thread& busy) {
 
 // ---- leaving ----------------------------------------------------------------------------------
 
-/// Null while there are letters to be read; afterwards nobody can send one.
+/// Null while there are messages to be read; afterwards nobody can send one.
 std::unique_ptr<driver::Lane> Thread::give_up_lane() {
   std::lock_guard lock(inbox_mutex_);
   if (!inbox_.empty()) return nullptr;
@@ -397,8 +397,8 @@ void Thread::detach(bool died) {
     pump();
     if (running_.empty() && synthetic_.empty()) lane = give_up_lane();
     if (lane) break;
-    // Right before it waits: a letter that was under way may have brought an operation, which could
-    // last for ever if nobody asked it to end.
+    // Right before it waits: a message that was under way may have brought an operation, which
+    // could last for ever if nobody asked it to end.
     cancel_everything();
     if (!has_mail_.load() && synthetic_.empty()) lane_->wait(next_deadline());
   }

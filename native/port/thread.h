@@ -125,7 +125,7 @@ class Thread final : public Consumer {
   void begin_blocking();
   void end_blocking();
   /// See Dispatcher: keys that stay with this thread beyond a batch, or for good.
-  bool let_go(std::uint32_t key);
+  bool release_key(std::uint32_t key);
   void pin_key(std::uint32_t key, HandleId handle, bool pinned);
 
   /// After the lane's notifier became readable.
@@ -201,7 +201,7 @@ class Thread final : public Consumer {
   void link_chain(Request* request, Handle& handle);
   void begin_close(Request* request, Handle& handle);
   bool claim(Request* request, Handle& handle);
-  void blame(Request* request, const Handle* handle);
+  void address_refusal(Request* request, const Handle* handle);
   void fail(Request* request, std::int64_t error);
   void remember_token(Request* request, Handle* handle);
   void arm_timeout(Request* request);
@@ -210,10 +210,10 @@ class Thread final : public Consumer {
   void start(Request* request);
   void start_sent(Request* request);
   void run_on(Thread* runner, Request* request);
-  bool pass(Request* request);
+  bool send_start(Request* request);
   void take_along(Request* request);
   void try_again(Request* request);
-  void resume(Direction& direction);
+  void resume(StreamQueue& direction);
   void copy_out(Request* request);
   void hold_back(HandleId feeder, HandleId sink);
   bool hold(HandleId feeder);
@@ -231,7 +231,7 @@ class Thread final : public Consumer {
   void forget_timer(Request* request);
   static void ask_to_end_idle(Handle& handle);
   static void send_timer_back(Request* request);
-  static void end_stranded(Direction& direction);
+  static void end_stranded(StreamQueue& direction);
   static void drop(Request* request);
   void close_own_handles();
   void cancel_everything();
@@ -264,8 +264,8 @@ class Thread final : public Consumer {
   void close_shared(driver::Descriptor file);
   void advance(Request* request, Handle& handle, Port& port);
   void continue_chain(Request* request, Handle& handle, bool succeeded, Port& port);
-  void start_next(Direction& direction, Handle& handle, Port& port);
-  static void start_elsewhere(Direction& direction, Port& port);
+  void start_next(StreamQueue& direction, Handle& handle, Port& port);
+  static void start_elsewhere(StreamQueue& direction, Port& port);
   static void start_stranded(Handle& handle, Port& port);
   void carry_out(Request* request, Port& port);
   static Thread* any_runner(const Request& request, Port& port);

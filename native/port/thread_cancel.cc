@@ -22,7 +22,7 @@ void Thread::end_early(Request* request, Request::End reason) {
   if (request->end != Request::End::kNatural) return;
   request->end = reason;
   if (request->state == Request::State::kQueued) {
-    Direction* direction = request->handle->direction(*request);
+    StreamQueue* direction = request->handle->queue_of(*request);
     const bool waited = direction != nullptr && direction->remove(request);
     // A request further down a chain ends with the request before it.
     if (waited) synthetic_.push_back({request, -ECANCELED, false, false, {}});
@@ -223,13 +223,13 @@ void Thread::close_own_handles() {
 
 /// The port of the handle has ended, and no thread carries these out: whoever awaits an answer, if
 /// only to the end of a chain, gets it, the others are forgotten. The handle's mutex is held.
-void Thread::end_stranded(Direction& direction) {
+void Thread::end_stranded(StreamQueue& direction) {
   while (direction.stranded()) {
     Request* request = direction.pop();
     request->end = Request::End::kCancelled;
     bool awaited = false;
     for (const Request* r = request; r != nullptr; r = r->chain) awaited |= r->awaited;
-    if (!awaited || !request->owner->pass(request)) drop(request);
+    if (!awaited || !request->owner->send_start(request)) drop(request);
   }
 }
 

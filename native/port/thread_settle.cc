@@ -234,7 +234,7 @@ bool Thread::moves_on(const driver::Completion& completion, Request* request, Ha
   if (goes_on_still) deliver(completion, true, &handle, port);
   leave(request);
   request->moving = request->pausing = false;
-  Direction* direction = handle.direction(*request);
+  StreamQueue* direction = handle.queue_of(*request);
   if (direction == nullptr) {
     carry_out(request, port);
     return true;
@@ -431,14 +431,14 @@ void Thread::leave(Request* request) {
 
 /// The next request of the same direction, whoever submitted it, starts here: this thread is awake.
 void Thread::advance(Request* request, Handle& handle, Port& port) {
-  Direction* direction = handle.direction(*request);
+  StreamQueue* direction = handle.queue_of(*request);
   if (direction == nullptr || direction->active != request) return;
   direction->active = nullptr;
   start_next(*direction, handle, port);
 }
 
 /// What waits in a direction with nothing under way. One that has been ended can end here.
-void Thread::start_next(Direction& direction, Handle& handle, Port& port) {
+void Thread::start_next(StreamQueue& direction, Handle& handle, Port& port) {
   if (direction.first == nullptr || direction.holds > 0) return;
   const bool ended = direction.first->end != Request::End::kNatural;
   Port* home = handle.port.load();
@@ -450,7 +450,7 @@ void Thread::start_next(Direction& direction, Handle& handle, Port& port) {
 /// another port. Dropped, they would leave a gap in a stream that goes on. The members are locked,
 /// so a thread that comes either is found here or finds them, and one that is found is still there
 /// to read what it is sent.
-void Thread::start_elsewhere(Direction& direction, Port& port) {
+void Thread::start_elsewhere(StreamQueue& direction, Port& port) {
   std::lock_guard lock(port.dispatcher().members_mutex());
   Thread* runner = any_runner(*direction.first, port);
   if (runner == nullptr) {
@@ -458,7 +458,7 @@ void Thread::start_elsewhere(Direction& direction, Port& port) {
     return;
   }
   direction.active = direction.pop();
-  runner->pass(direction.active);
+  runner->send_start(direction.active);
 }
 
 /// The handle is locked.
@@ -476,7 +476,7 @@ void Thread::continue_chain(Request* request, Handle& handle, bool succeeded, Po
     return;
   }
   next->chained = false;
-  Direction* direction = handle.direction(*next);
+  StreamQueue* direction = handle.queue_of(*next);
   if (direction == nullptr) return carry_out(next, port);
   if (direction->active == request) return direction->push_front(next);  // before later ones: O7
   direction->push(next);

@@ -62,9 +62,9 @@ void Thread::submit_held(Request* request, HandleId id) {
       starts = claim(request, *handle);
       full = handle->outgoing->full(port_.pool());
     }
-    if (error != 0) blame(request, handle->id == id ? handle : nullptr);
+    if (error != 0) address_refusal(request, handle->id == id ? handle : nullptr);
   } else {
-    blame(request, nullptr);
+    address_refusal(request, nullptr);
   }
   if (error != 0) return fail(request, error);
   if (starts) start(request);
@@ -139,7 +139,7 @@ void Thread::link_chain(Request* request, Handle& handle) {
 
 /// True when the request is this thread's to start now; else it waits in its direction.
 bool Thread::claim(Request* request, Handle& handle) {
-  Direction* direction = handle.direction(*request);
+  StreamQueue* direction = handle.queue_of(*request);
   const bool waits = direction != nullptr && (direction->active != nullptr ||
                                               direction->first != nullptr || direction->holds > 0);
   if (waits) {
@@ -159,7 +159,7 @@ bool Thread::claim(Request* request, Handle& handle) {
 }
 
 /// The first that waits starts here. The handle's mutex is held.
-void Thread::resume(Direction& direction) {
+void Thread::resume(StreamQueue& direction) {
   direction.active = direction.pop();
   run_on(carrier_, direction.active);
 }
@@ -269,9 +269,9 @@ void Thread::refuse_held(Request* request, HandleId id, std::int64_t error) {
   }
   if (Handle* handle = HandleTable::instance().find(id)) {
     std::lock_guard lock(handle->mutex);
-    blame(request, handle->id == id ? handle : nullptr);
+    address_refusal(request, handle->id == id ? handle : nullptr);
   } else {
-    blame(request, nullptr);
+    address_refusal(request, nullptr);
   }
   fail(request, error);
 }
@@ -280,7 +280,7 @@ void Thread::refuse_held(Request* request, HandleId id, std::int64_t error) {
 /// the handle is gone, or at another port and under another key: not under one that may be
 /// anybody's here. Nobody is told of a close that comes too late: the one that came first has the
 /// packet.
-void Thread::blame(Request* request, const Handle* handle) {
+void Thread::address_refusal(Request* request, const Handle* handle) {
   for (Request* r = request; r != nullptr; r = r->chain) {
     if (r->awaited) continue;
     if (r->kind == PacketKind::kClose) r->silent = true;
@@ -337,7 +337,7 @@ void Thread::run_on(Thread* runner, Request* request) {
   }
   if (runner != this) {
     if (runner == carrier_) return take_along(request);
-    runner->pass(request);
+    runner->send_start(request);
     return;
   }
   request->runner = this;
@@ -346,7 +346,7 @@ void Thread::run_on(Thread* runner, Request* request) {
 }
 
 /// Another thread asks this one to carry it out, with the mutex of the request's handle.
-bool Thread::pass(Request* request) {
+bool Thread::send_start(Request* request) {
   request->runner = this;
   request->state = Request::State::kSent;
   return send({Message::Kind::kStart, request, request->generation.load(), nullptr});
@@ -361,7 +361,8 @@ void Thread::take_along(Request* request) {
   carrier_->send({Message::Kind::kStart, request, request->generation.load(), nullptr}, false);
 }
 
-/// Another thread has passed the request on. It may have been ended while the letter was under way.
+/// Another thread has passed the request on. It may have been ended while the message was under
+/// way.
 void Thread::start_sent(Request* request) {
   {
     std::lock_guard lock(request->handle->mutex);

@@ -10,7 +10,7 @@ namespace cp::stage {
 
 FramesStage::FramesStage(FramesOptions options)
     : options_(std::move(options)),
-      rooms_(std::make_shared<Rooms>(*options_.port, options_.queue, options_.file_limit)),
+      admission_(std::make_shared<Admission>(*options_.port, options_.queue, options_.file_limit)),
       frames_(new std::unique_ptr<Frame>[options_.records->limit()]) {}
 
 std::unique_ptr<FramesStage> FramesStage::start(FramesOptions options, driver::Result& error) {
@@ -115,7 +115,7 @@ void FramesStage::end_connections() {
   Port& port = *options_.port;
   if (!port.enter()) return;
   options_.records->for_each([&port](const RecordHeader& header) {
-    if (header.port == port.id()) Rooms::tell(port, header.name, Notice::kEnd);
+    if (header.port == port.id()) Admission::tell(port, header.name, Notice::kEnd);
   });
   port.leave();
 }
@@ -134,9 +134,9 @@ FramesStats FramesStage::stats() const {
   stats.too_large = read(counters_.too_large);
   stats.failed = read(counters_.failed);
   stats.packets = read(counters_.packets);
-  stats.queued = rooms_->taken();
-  stats.waiting = rooms_->waiting();
-  stats.in_files = rooms_->in_files();
+  stats.queued = admission_->taken();
+  stats.waiting = admission_->waiting();
+  stats.in_files = admission_->in_files();
   return stats;
 }
 

@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "port/port.h"
+#include "stage/admission.h"
 #include "stage/framing.h"
 #include "stage/record_table.h"
-#include "stage/rooms.h"
 
 namespace cp::stage {
 
@@ -120,7 +120,7 @@ class FramesStage {
   bool keep_farewells();
 
   const FramesOptions options_;
-  const std::shared_ptr<Rooms> rooms_;
+  const std::shared_ptr<Admission> admission_;
   Farewell too_large_, timed_out_, failed_;
   FramesCounters counters_;
   /// By index of the record; whoever holds the key of the record may touch it.

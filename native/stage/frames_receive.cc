@@ -49,7 +49,7 @@ void FramesThread::receive(Connection& c) {
   frame.receive_tag = (index_ + 1) << kTagBits | (receives_++ & ((1u << kTagBits) - 1));
   const std::uint64_t room = frame.capacity - std::min(frame.capacity, frame.received);
   const bool in_body = frame.phase == Phase::kBody && !options().framing.delimited();
-  frame.direct = frame.alone && in_body && !frame.growing && room > 0;
+  frame.direct = frame.receives_own && in_body && !frame.growing && room > 0;
   if (!frame.direct) return submit(PacketKind::kReceive, c.header.handle, frame.receive_tag);
   const std::uint64_t length = std::min(room, kLongestReceive);
   const Place place{frame.place.chunk,
@@ -68,14 +68,14 @@ void FramesThread::on_receive(const PacketSlot& packet, Connection& c) {
   c.header.flags = static_cast<std::uint8_t>(c.header.flags & ~kRecordReceiving);
   if (own) {
     frame.direct = false;
-    frame.alone = true;
+    frame.receives_own = true;
   }
   const bool lent = packet.chunk != driver::kNoChunk;
   const auto size = static_cast<std::uint32_t>(packet.result);
   Received bytes(lent ? Piece{{packet.chunk, packet.offset}, size} : Piece{});
   const bool over = packet.error != 0 || packet.result == 0;
   if (frame.phase == Phase::kClosing || frame.phase == Phase::kDismiss) {
-    if (direct) memory().came();  // it was in use until now
+    if (direct) memory().memory_returned();  // it was in use until now
     return on_farewell(c, own && over);
   }
   const Cargo* cargo = options().records->find_cargo(c.key);
@@ -99,9 +99,9 @@ void FramesThread::on_receive(const PacketSlot& packet, Connection& c) {
 void FramesThread::on_farewell(Connection& c, bool over) {
   Frame& frame = c.frame;
   if (frame.phase == Phase::kClosing) return;
-  frame.heard = frame.heard || over;
-  if (!frame.heard) return receive(c);
-  if (!frame.saying) close(c);
+  frame.peer_ended = frame.peer_ended || over;
+  if (!frame.peer_ended) return receive(c);
+  if (!frame.sends_reason) close(c);
 }
 
 void FramesThread::keep_for_later(Connection& c, Received bytes, bool in_front) {
@@ -246,7 +246,7 @@ bool FramesThread::reserve(Connection& c, std::uint64_t wanted) {
     frame.growing = true;
     memory().grows(c.key, room);
   }
-  memory().came();  // some may be left, and the smaller room is free
+  memory().memory_returned();  // some may be left, and the smaller room is free
   return true;
 }
 
@@ -260,18 +260,18 @@ void FramesThread::settle(Connection& c) {
 /// have come to its end.
 void FramesThread::on_give_up(Connection& c) {
   Frame& frame = c.frame;
-  memory().heard();
-  if (!frame.growing && !frame.hungry) return memory().came();
-  const bool hungry = frame.hungry;
-  if (hungry) memory().leave(c.key);
-  frame.hungry = false;
+  memory().notice_taken();
+  if (!frame.growing && !frame.wants_memory) return memory().memory_returned();
+  const bool wanted_memory = frame.wants_memory;
+  if (wanted_memory) memory().leave(c.key);
+  frame.wants_memory = false;
   if (options().spool_to_file) {
     move_to_file(c);
   } else {
     lose(c, -ENOMEM);
   }
-  memory().came();
-  if (hungry) go_on(c);
+  memory().memory_returned();
+  if (wanted_memory) go_on(c);
 }
 
 bool FramesThread::move_to_file(Connection& c) {
@@ -309,10 +309,10 @@ bool FramesThread::claim_file(Connection& c, std::uint64_t size) {
   const std::uint64_t needed = size - frame.in_files;
   std::uint64_t more = needed;
   if (frame.length == 0) more = std::max(needed, std::min(kFileStep, options().max));
-  Rooms& rooms = *stage_.rooms_;
-  if (!rooms.take_files(more)) {
+  Admission& admission = *stage_.admission_;
+  if (!admission.take_files(more)) {
     more = needed;
-    if (!rooms.take_files(more)) return lose(c, -ENOSPC), false;
+    if (!admission.take_files(more)) return lose(c, -ENOSPC), false;
   }
   frame.in_files += more;
   return true;
@@ -358,7 +358,7 @@ bool FramesThread::write(Connection& c, Place place, std::uint64_t offset, std::
 
 void FramesThread::on_write(const PacketSlot& packet, Connection& c) {
   Frame& frame = c.frame;
-  memory().came();
+  memory().memory_returned();
   if (packet.handle != frame.file) return;  // of a document that was given up
   --frame.writes;
   if (packet.error != 0) lose(c, packet.error);
@@ -380,7 +380,7 @@ void FramesThread::lose(Connection& c, driver::Result error) {
 void FramesThread::go_on(Connection& c) {
   Frame& frame = c.frame;
   while (frame.phase == Phase::kHead || frame.phase == Phase::kBody) {
-    if (frame.hungry) return;
+    if (frame.wants_memory) return;
     Cargo* cargo = options().records->find_cargo(c.key);
     if (frame.idle() && cargo != nullptr && !cargo->messages.empty()) return visit(c);
     if (frame.idle() && stage_.ending_) return send_away(c, {});
@@ -407,7 +407,7 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
   header.deadline = 0;
   show_state(c);
   if (frame.writes > 0) return;  // with the last of them it goes on here
-  if (!lease) lease = stage_.rooms_->take_place(c.key);
+  if (!lease) lease = stage_.admission_->take_place(c.key);
   if (!lease) {
     frame.queued = true;
     return;
@@ -418,7 +418,7 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
   for (const Part& part : frame.parts) bytes += part.length;
   lease->small = std::exchange(frame.small, 0);
   const std::uint64_t in_files = std::min(frame.in_files, frame.length);
-  stage_.rooms_->give_files(frame.in_files - in_files);
+  stage_.admission_->give_files(frame.in_files - in_files);
   lease->in_files = in_files;
   frame.in_files = 0;
   cargo.document.place = frame.place;

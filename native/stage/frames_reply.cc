@@ -79,12 +79,12 @@ void FramesThread::send_file(Connection& c, Reply& reply) {
 
 void FramesThread::on_send(const PacketSlot& packet, Connection& c) {
   // What it had in use may have been given up meanwhile.
-  if (c.frame.phase != Phase::kReply) memory().came();
+  if (c.frame.phase != Phase::kReply) memory().memory_returned();
   if (c.frame.phase == Phase::kClosing) return;
   if (packet.error != 0) return close(c);
   if (c.frame.phase == Phase::kDismiss) {
-    c.frame.saying = false;
-    if (c.frame.heard) close(c);
+    c.frame.sends_reason = false;
+    if (c.frame.peer_ended) close(c);
     return;
   }
   if (c.frame.phase != Phase::kReply) return;
@@ -103,7 +103,7 @@ void FramesThread::end_reply(Connection& c) {
   c.frame = {};
   c.frame.key = before.key;
   c.frame.receive_tag = before.receive_tag;
-  c.frame.alone = before.alone;
+  c.frame.receives_own = before.receives_own;
   c.frame.phase = between_documents();
   if (closes) return send_away(c, {});
   go_on(c);
@@ -114,20 +114,20 @@ void FramesThread::end_reply(Connection& c) {
 void FramesThread::give_up_document(Connection& c) {
   Frame& frame = c.frame;
   const bool held = frame.capacity > 0;
-  if (frame.hungry) memory().leave(c.key);
+  if (frame.wants_memory) memory().leave(c.key);
   settle(c);  // before its memory is free, which else would count as another's
   if (frame.capacity > 0) BufferPool::release(frame.place);
   if (frame.file != 0) close_quietly(*thread_, frame.file);
   if (frame.reply_file != 0) close_quietly(*thread_, frame.reply_file);
   memory().small_gave(std::exchange(frame.small, 0));
-  stage_.rooms_->give_files(std::exchange(frame.in_files, 0));
+  stage_.admission_->give_files(std::exchange(frame.in_files, 0));
   frame.parts.clear();
   frame.place = {};
   frame.capacity = 0;
   frame.file = frame.reply_file = 0;
   frame.writes = 0;
-  frame.hungry = false;  // a notice that is on its way goes on to the next one
-  if (held) memory().came();
+  frame.wants_memory = false;  // a notice that is on its way goes on to the next one
+  if (held) memory().memory_returned();
 }
 
 void FramesThread::dismiss(Connection& c, const FramesStage::Farewell& why) {
@@ -144,8 +144,8 @@ void FramesThread::send_away(Connection& c, const FramesStage::Farewell& why) {
   shutdown->kind = PacketKind::kShutdown;
   shutdown->quiet = true;
   shutdown->flags = kShutWrite;
-  c.frame.saying = why.length > 0;
-  if (c.frame.saying) {
+  c.frame.sends_reason = why.length > 0;
+  if (c.frame.sends_reason) {
     submit_with(PacketKind::kSend, c.header.handle, why.place, why.length, 0, shutdown);
   } else {
     thread_->submit(shutdown, c.header.handle);
@@ -168,7 +168,7 @@ void FramesThread::closed(Connection& c) {
   give_up_document(c);
   stage_.frames_[RecordTable::index_of(c.key)].reset();
   options().records->release(c.key, *thread_);
-  memory().came();
+  memory().memory_returned();
 }
 
 }  // namespace cp::stage

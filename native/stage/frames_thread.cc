@@ -127,13 +127,13 @@ void FramesThread::on_stale(const PacketSlot& packet) {
     return;
   }
   if (packet.kind != static_cast<std::uint8_t>(PacketKind::kTimer)) {
-    return memory().came();
+    return memory().memory_returned();
   }
   const auto notice = static_cast<Notice>(static_cast<int>(packet.result));
-  if (notice == Notice::kPlace) stage_.rooms_->granted();  // a lease that ends at once
+  if (notice == Notice::kPlace) stage_.admission_->granted();  // a lease that ends at once
   if (notice == Notice::kMemory || notice == Notice::kGiveUp) {
-    memory().heard();
-    memory().came();
+    memory().notice_taken();
+    memory().memory_returned();
   }
 }
 
@@ -170,13 +170,13 @@ void FramesThread::accept_on(HandleId listener) {
 /// have found it already.
 void FramesThread::on_accept(const PacketSlot& packet) {
   counters().connections.fetch_add(1, std::memory_order_relaxed);
-  Rooms::tell(*options().port, packet.accepted_key, Notice::kBegin, thread_);
+  Admission::tell(*options().port, packet.accepted_key, Notice::kBegin, thread_);
 }
 
 void FramesThread::begin(Connection& c) {
   if (c.frame.phase != Phase::kNew) return;  // a message was faster
   c.frame.phase = between_documents();
-  c.frame.alone = true;
+  c.frame.receives_own = true;
   c.header.stage = options().stage;
   c.header.since = now();
   go_on(c);
@@ -219,17 +219,17 @@ void FramesThread::on_timer(Connection& c, Notice notice) {
     return;
   }
   if (notice == Notice::kPlace) {
-    std::unique_ptr<Lease> lease = stage_.rooms_->granted();
+    std::unique_ptr<Lease> lease = stage_.admission_->granted();
     c.frame.queued = false;
     if (c.frame.phase == Phase::kWhole) deliver(c, std::move(lease));
     return;
   }
   if (notice == Notice::kGiveUp) return on_give_up(c);
   if (notice == Notice::kMemory) {
-    memory().heard();
+    memory().notice_taken();
     // Not needed any more: it is for the next one that waits.
-    if (!c.frame.hungry) return memory().came();
-    c.frame.hungry = false;
+    if (!c.frame.wants_memory) return memory().memory_returned();
+    c.frame.wants_memory = false;
     c.frame.told = true;
     return go_on(c);
   }
@@ -315,7 +315,7 @@ std::int64_t FramesThread::progress(const Connection& c) const {
 
 /// For memory: documents here, or whoever else finds the limit reached.
 bool FramesThread::others_wait() const {
-  const MemoryQueue& memory = stage_.rooms_->memory();
+  const MemoryQueue& memory = stage_.admission_->memory();
   const BufferPool &pool = options().port->pool(), &next = options().next->pool();
   return memory.waits() || !pool.within_limit(kLittleMemory) || !next.within_limit(kLittleMemory);
 }
@@ -352,7 +352,7 @@ bool FramesThread::allocate(std::uint64_t size, Place& out) {
 }
 
 /// False: `c` waits, and is told when some was given back. Where some was to be had there may be
-/// more: the caller says `memory().came()` when it is seen what became of this.
+/// more: the caller says `memory().memory_returned()` when it is seen what became of this.
 bool FramesThread::allocate_or_wait(Connection& c, std::uint64_t size, Place& out) {
   Frame& frame = c.frame;
   const bool small = is_small(frame, size);
@@ -363,7 +363,7 @@ bool FramesThread::allocate_or_wait(Connection& c, std::uint64_t size, Place& ou
     memory().small_took(frame.small);
     return true;
   }
-  frame.hungry = true;
+  frame.wants_memory = true;
   memory().wait(c.key, size, small, told);
   return false;
 }

@@ -26,14 +26,14 @@ struct Frame {
   };
   std::uint32_t key = 0;  ///< whose it is: a record's place is used again for others
   Phase phase = Phase::kNew;
-  bool alone = false;             ///< none that another stage had begun can be in flight
+  bool receives_own = false;      ///< none that another stage had begun can be in flight
   bool direct = false;            ///< into the document's memory
-  bool hungry = false;            ///< waits for memory
+  bool wants_memory = false;      ///< waits for memory
   bool told = false;              ///< there was some for it: nobody is before it
   bool growing = false;           ///< its document has some memory and will want more
   bool queued = false;            ///< waits for a place in the next stage
-  bool saying = false;            ///< kDismiss: the client is being told why
-  bool heard = false;             ///< kDismiss: the client has ended its side
+  bool sends_reason = false;      ///< kDismiss: the client is being told why
+  bool peer_ended = false;        ///< kDismiss: the client has ended its side
   std::uint8_t writes = 0;        ///< in flight
   std::uint32_t receive_tag = 0;  ///< of the last receive begun since the connection came
   Framing::Progress progress;
@@ -95,7 +95,7 @@ class FramesThread {
   Phase between_documents() const;
   const FramesOptions& options() const { return stage_.options_; }
   FramesCounters& counters() { return stage_.counters_; }
-  MemoryQueue& memory() { return stage_.rooms_->memory(); }
+  MemoryQueue& memory() { return stage_.admission_->memory(); }
 
   // Receiving: frames_receive.cc
   void begin(Connection& c);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
-#include "stage/rooms.h"
+#include "stage/admission.h"
 
 namespace cp::stage {
 
@@ -13,8 +13,8 @@ bool MemoryQueue::admits(std::uint64_t size, bool small) const {
 }
 
 /// Some may have come since it asked. Who waits is counted before this looks at what is given out,
-/// and memory is given back before `came` looks at the count: one of both sees the other, since
-/// what is given out is read and written by read-modify-writes of one word.
+/// and memory is given back before `memory_returned` looks at the count: one of both sees the
+/// other, since what is given out is read and written by read-modify-writes of one word.
 void MemoryQueue::wait(std::uint32_t key, std::uint64_t size, bool small, bool told) {
   std::unique_lock lock(mutex_);
   waiters_.insert(told ? waiters_.begin() : waiters_.end(), {key, size, small, told});
@@ -57,7 +57,7 @@ void MemoryQueue::settles(std::uint32_t key) {
 }
 
 /// See `wait`.
-void MemoryQueue::came() {
+void MemoryQueue::memory_returned() {
   if (count_.load() == 0) return;
   std::unique_lock lock(mutex_);
   for (Waiter& waiter : waiters_) waiter.tried = false;
@@ -66,7 +66,7 @@ void MemoryQueue::came() {
   tell(message);
 }
 
-void MemoryQueue::heard() {
+void MemoryQueue::notice_taken() {
   std::lock_guard lock(mutex_);
   --told_;
 }
@@ -110,7 +110,7 @@ std::uint32_t MemoryQueue::least() const {
 }
 
 void MemoryQueue::tell(const std::optional<Message>& message) const {
-  if (message) Rooms::tell(port_, message->key, message->notice);
+  if (message) Admission::tell(port_, message->key, message->notice);
 }
 
 void MemoryQueue::take_out(std::deque<Waiter>::iterator waiter) {

@@ -21,7 +21,8 @@ enum class Notice : int;
 /// - That of documents which *grow*: they will want more before they give back what they have.
 /// - The rest, whose holders want nothing from here: documents that have all the room they were
 ///   announced to need, or are in the next stage, and blocks of answers, of writes, of farewells.
-///   It comes back, at the latest when their clients' timeouts end them, and `came` is called then.
+///   It comes back, at the latest when their clients' timeouts end them, and `memory_returned` is
+///   called then.
 ///
 /// So nothing is on its way exactly when what is given out is what documents hold that grow, no
 /// matter whether they wait for memory or for their clients. When then somebody waits whom nothing
@@ -62,9 +63,10 @@ class MemoryQueue {
   bool waits() const { return count_.load(std::memory_order_relaxed) > 0; }
 
   /// Memory was given back, or some was left over: the first it would do for is told.
-  void came();
-  /// A notice of this queue has been taken, whatever comes of it. Then `came`, or `wait` again.
-  void heard();
+  void memory_returned();
+  /// A notice of this queue has been taken, whatever comes of it. Then `memory_returned`, or `wait`
+  /// again.
+  void notice_taken();
 
  private:
   struct Waiter {

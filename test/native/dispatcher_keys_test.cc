@@ -118,8 +118,8 @@ TEST_CASE("D8 a key that is kept beyond its batch stays its thread's until it is
   CHECK(b.take() == 0);
   REQUIRE(post(dispatcher, posted(1, 4)));
   CHECK(a.take() == 0);
-  CHECK(a.let_go(1));
-  CHECK_FALSE(a.let_go(1));
+  CHECK(a.release_key(1));
+  CHECK_FALSE(a.release_key(1));
   CHECK(drain(b) == Values{2, 4});
 }
 
@@ -131,7 +131,7 @@ TEST_CASE("D8 a key that is let go of before its batch ends is free with the bat
   REQUIRE(a.claim(0));
   a.keep(0);
   REQUIRE(post(dispatcher, posted(1, 2)));
-  CHECK(a.let_go(1));
+  CHECK(a.release_key(1));
   CHECK(b.take() == 0);
   CHECK(a.take(0) == 0);
   CHECK(drain(b) == Values{2});
@@ -142,10 +142,10 @@ TEST_CASE("D8 letting go of a key that is not kept changes nothing") {
   FakeThread a(dispatcher), b(dispatcher);
   REQUIRE(post(dispatcher, posted(1, 1)));
   REQUIRE(a.take() == 1);
-  CHECK_FALSE(a.let_go(1));
+  CHECK_FALSE(a.release_key(1));
   REQUIRE(a.claim(0));
-  CHECK_FALSE(a.let_go(1));
-  CHECK_FALSE(b.let_go(1));
+  CHECK_FALSE(a.release_key(1));
+  CHECK_FALSE(b.release_key(1));
   REQUIRE(post(dispatcher, posted(1, 2)));
   CHECK(b.take() == 0);
 }
@@ -162,7 +162,7 @@ TEST_CASE("D5 letting go of a key sends a waiting thread for what waited with it
   REQUIRE(post(dispatcher, posted(1, 2)));
   const std::uint64_t before = b.wakes();
   REQUIRE(b.take_or_park() == 0);
-  REQUIRE(a.let_go(1));
+  REQUIRE(a.release_key(1));
   CHECK(b.wakes() > before);
   CHECK(drain(b) == Values{2});
 }

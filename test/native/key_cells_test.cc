@@ -58,9 +58,9 @@ TEST_CASE("D8 a cell is given up when nothing is left to be known of its key") {
     cells.give_up_if_superfluous(stripe, cell);
     return cells.find(stripe, 7) == &cell;
   };
-  cell.mail.push_back(Packet{});
+  cell.queue.push_back(Packet{});
   CHECK(stays());
-  cell.mail.pop_front();
+  cell.queue.pop_front();
   cell.entries = 1;
   CHECK(stays());
   cell.entries = 0;
@@ -71,7 +71,7 @@ TEST_CASE("D8 a cell is given up when nothing is left to be known of its key") {
   CHECK(stays());
   cell.pinned = nullptr;
   CHECK(!stays());
-  CHECK(cells.find_or_make(stripe, 7).mail.empty());
+  CHECK(cells.find_or_make(stripe, 7).queue.empty());
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ LANE_TEST("a file is written, synced, read, truncated, changed, allocated, descr
   CHECK(lane.run(times) == 0);
   CHECK(lane.run(stat) == 0);
   CHECK((status.mode & 0700) == 0400);
-  CHECK(status.accessed == 1'000'002'000);
+  if (!under_wine()) CHECK(status.accessed == 1'000'002'000);
   CHECK(status.modified == -3000);
 
   Operation allocate = on(file, Opcode::kAllocate);
@@ -83,7 +83,14 @@ LANE_TEST("vectored transfers go through the slices in order") {
   std::string a = "one", b = "", c = "three";
   std::vector<Slice> out{slice(a), slice(b), slice(c)};
   Operation write = moving(file, Opcode::kWrite, out);
-  CHECK(lane.run(write) == 8);
+  // A driver may take a part, and the port goes on with the rest.
+  const Result written = lane.run(write);
+  REQUIRE((written == 8 || written == 3));
+  if (written == 3) {
+    std::vector<Slice> rest{slice(c)};
+    Operation more = moving(file, Opcode::kWrite, rest, written);
+    CHECK(lane.run(more) == 5);
+  }
   std::string x(2, '.'), y(6, '.');
   std::vector<Slice> in{slice(x), slice(y)};
   Operation read = moving(file, Opcode::kRead, in);

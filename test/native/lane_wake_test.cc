@@ -12,13 +12,15 @@ namespace {
 
 using namespace cp::test;
 
-LANE_TEST("a wake from another thread ends the wait, each of 100,000 times") {
+/// Under Wine each goes through a server.
+const int kWakes = under_wine() ? 1000 : 100'000;
+
+LANE_TEST("a wake from another thread ends the wait, each of many times") {
   LANE(lane);
-  constexpr int kRounds = 100'000;
   std::atomic<int> asked{0}, answered{0};
   std::atomic<bool> failed{false};
   std::thread other([&] {
-    for (int round = 1; round <= kRounds; ++round) {
+    for (int round = 1; round <= kWakes; ++round) {
       asked.store(round, std::memory_order_relaxed);
       lane.lane->wake();
       while (answered.load(std::memory_order_acquire) < round) {
@@ -27,7 +29,7 @@ LANE_TEST("a wake from another thread ends the wait, each of 100,000 times") {
       }
     }
   });
-  for (int round = 1; round <= kRounds; ++round) {
+  for (int round = 1; round <= kWakes; ++round) {
     const Deadline end = now() + kPatience;
     do {  // waits first: each round has a wake of its own, which no earlier wait can have used up
       lane.lane->wait(end);
@@ -38,12 +40,12 @@ LANE_TEST("a wake from another thread ends the wait, each of 100,000 times") {
   }
   failed.store(true);
   other.join();
-  CHECK(answered.load() == kRounds);
+  CHECK(answered.load() == kWakes);
 }
 
 LANE_TEST("wakes from many threads are neither lost nor owed") {
   LANE(lane);
-  constexpr int kThreads = 3, kEach = 20'000;
+  const int kThreads = 3, kEach = kWakes / 5;
   std::atomic<int> posted{0};
   std::vector<std::thread> threads;
   for (int i = 0; i < kThreads; ++i) {

@@ -66,12 +66,12 @@ TEST_CASE("D1 the queue of packets agrees with a deque") {
   }
 }
 
-TEST_CASE("D7 the mail of a key agrees with a deque") {
-  const std::uint64_t first = seed("mail");
+TEST_CASE("D7 the queue of a key agrees with a deque") {
+  const std::uint64_t first = seed("queue");
   for (std::uint64_t round = 0; round < 60; ++round) {
     Random random(first + round);
     INFO("CP_SEED=", first + round);
-    Mail mail;
+    KeyQueue queue;
     std::deque<Packet> model;
     for (std::uint32_t step = 1; step <= 4000; ++step) {
       Packet packet;
@@ -81,7 +81,7 @@ TEST_CASE("D7 the mail of a key agrees with a deque") {
         case 0: {
           const std::uint32_t handle = random(4);
           std::vector<Packet> out;
-          mail.extract([&](const Packet& p) { return p.handle == handle; }, out);
+          queue.extract([&](const Packet& p) { return p.handle == handle; }, out);
           std::size_t count = 0;
           for (const Packet& p : model) {
             if (p.handle == handle) REQUIRE(out.at(count++).key == p.key);
@@ -91,24 +91,24 @@ TEST_CASE("D7 the mail of a key agrees with a deque") {
           break;
         }
         case 1:
-          mail.push_front(packet);
+          queue.push_front(packet);
           model.push_front(packet);
           break;
         case 2:
         case 3:
         case 4:
-          mail.push_back(packet);
+          queue.push_back(packet);
           model.push_back(packet);
           break;
         default:
-          if (mail.empty()) break;
-          mail.pop_front();
+          if (queue.empty()) break;
+          queue.pop_front();
           model.pop_front();
-          if (mail.empty() && random.one_in(2)) mail.shrink();
+          if (queue.empty() && random.one_in(2)) queue.shrink();
       }
-      REQUIRE(mail.size() == model.size());
-      REQUIRE(mail.empty() == model.empty());
-      if (!model.empty()) REQUIRE(mail.front().key == model.front().key);
+      REQUIRE(queue.size() == model.size());
+      REQUIRE(queue.empty() == model.empty());
+      if (!model.empty()) REQUIRE(queue.front().key == model.front().key);
     }
   }
 }

@@ -134,7 +134,7 @@ class FakeThread final : public Consumer {
   void done(std::size_t i) { std::atomic_ref(slots[i].state).store(kSlotDone); }
   /// The key stays with this thread beyond the batch.
   void keep(std::size_t i) { std::atomic_ref(slots[i].state).store(kSlotKept); }
-  bool let_go(std::uint32_t key) { return dispatcher_.let_go(*this, key); }
+  bool release_key(std::uint32_t key) { return dispatcher_.release_key(*this, key); }
   void pin(std::uint32_t key, HandleId handle, bool pinned = true) {
     pinned ? dispatcher_.pin(*this, key, handle) : dispatcher_.unpin(*this, key);
   }

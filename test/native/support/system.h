@@ -36,6 +36,14 @@ inline bool available(const char* driver) {
   return driver::make_driver(driver, 1, error, reason) != nullptr;
 }
 
+/// Which is no Windows in every way: a reset that no receive waits for looks like an orderly end to
+/// the next one, and files do not keep the time of access.
+#ifdef _WIN32
+bool under_wine();
+#else
+constexpr bool under_wine() { return false; }
+#endif
+
 /// Of the process: descriptors, or on Windows handles.
 std::size_t open_descriptors();
 /// Wine says 0 of any process.

@@ -45,6 +45,10 @@ std::int64_t wait_for(HANDLE file, std::uint64_t at, Call call) {
 
 }  // namespace
 
+bool under_wine() {
+  return ::GetProcAddress(::GetModuleHandleW(L"ntdll.dll"), "wine_get_version") != nullptr;
+}
+
 std::size_t open_descriptors() {
   DWORD count = 0;
   ::GetProcessHandleCount(::GetCurrentProcess(), &count);

@@ -1,4 +1,4 @@
-#include "addon/native_lane.h"
+#include "addon/native_thread.h"
 
 #include <algorithm>
 #include <atomic>
@@ -58,58 +58,58 @@ PortOptions read_options(const Napi::Object& from) {
 
 }  // namespace
 
-Napi::Function NativeLane::constructor(Napi::Env env) {
-  return DefineClass(env, "NativeLane",
-                     {InstanceMethod<&NativeLane::start>("start"),
-                      InstanceMethod<&NativeLane::ref>("ref"),
-                      InstanceMethod<&NativeLane::unref>("unref"),
-                      InstanceMethod<&NativeLane::room>("room"),
-                      InstanceMethod<&NativeLane::refusal>("refusal"),
-                      InstanceMethod<&NativeLane::blocking>("blocking"),
-                      InstanceMethod<&NativeLane::let_go>("letGo"),
-                      InstanceMethod<&NativeLane::pin_key>("pinKey"),
-                      InstanceMethod<&NativeLane::use_records>("useRecords"),
-                      InstanceMethod<&NativeLane::release_record>("releaseRecord"),
-                      InstanceMethod<&NativeLane::watch_deadline>("watchDeadline"),
-                      InstanceMethod<&NativeLane::stash>("stash"),
-                      InstanceMethod<&NativeLane::unread>("unread"),
-                      InstanceMethod<&NativeLane::unstash>("unstash"),
-                      InstanceMethod<&NativeLane::take_message>("takeMessage"),
-                      InstanceMethod<&NativeLane::document_parts>("documentParts"),
-                      InstanceMethod<&NativeLane::document_batch>("documentBatch"),
-                      InstanceMethod<&NativeLane::reply>("reply"),
-                      InstanceMethod<&NativeLane::close_port>("closePort"),
-                      InstanceMethod<&NativeLane::detach>("detach"),
-                      InstanceMethod<&NativeLane::stats>("stats"),
-                      InstanceMethod<&NativeLane::waits>("waits"),
-                      InstanceMethod<&NativeLane::open>("open"),
-                      InstanceMethod<&NativeLane::open_descriptor>("openDescriptor"),
-                      InstanceMethod<&NativeLane::reopen>("reopen"),
-                      InstanceMethod<&NativeLane::file_size>("fileSize"),
-                      InstanceMethod<&NativeLane::listen>("listen"),
-                      InstanceMethod<&NativeLane::connect>("connect"),
-                      InstanceMethod<&NativeLane::timer>("timer"),
-                      InstanceMethod<&NativeLane::set_option>("setOption"),
-                      InstanceMethod<&NativeLane::address>("address"),
-                      InstanceMethod<&NativeLane::handle_info>("handleInfo"),
-                      InstanceMethod<&NativeLane::bytes_moved>("bytesMoved"),
-                      InstanceMethod<&NativeLane::idle_timeout>("idleTimeout"),
-                      InstanceMethod<&NativeLane::connections>("connections"),
-                      InstanceMethod<&NativeLane::most_connections>("mostConnections"),
-                      InstanceMethod<&NativeLane::unique_key>("uniqueKey"),
-                      InstanceMethod<&NativeLane::allocate>("allocate"),
-                      InstanceMethod<&NativeLane::copy_block>("copyBlock"),
-                      InstanceMethod<&NativeLane::release>("release"),
-                      InstanceMethod<&NativeLane::chunk>("chunk"),
-                      InstanceMethod<&NativeLane::is_used>("isUsed"),
-                      InstanceMethod<&NativeLane::expose>("expose"),
-                      InstanceMethod<&NativeLane::revoke>("revoke"),
-                      InstanceMethod<&NativeLane::hand_off>("handOff"),
-                      InstanceMethod<&NativeLane::handles>("handles")});
+Napi::Function NativeThread::constructor(Napi::Env env) {
+  return DefineClass(env, "NativeThread",
+                     {InstanceMethod<&NativeThread::start>("start"),
+                      InstanceMethod<&NativeThread::ref>("ref"),
+                      InstanceMethod<&NativeThread::unref>("unref"),
+                      InstanceMethod<&NativeThread::room>("room"),
+                      InstanceMethod<&NativeThread::refusal>("refusal"),
+                      InstanceMethod<&NativeThread::blocking>("blocking"),
+                      InstanceMethod<&NativeThread::release_key>("letGo"),
+                      InstanceMethod<&NativeThread::pin_key>("pinKey"),
+                      InstanceMethod<&NativeThread::use_records>("useRecords"),
+                      InstanceMethod<&NativeThread::release_record>("releaseRecord"),
+                      InstanceMethod<&NativeThread::watch_deadline>("watchDeadline"),
+                      InstanceMethod<&NativeThread::stash>("stash"),
+                      InstanceMethod<&NativeThread::unread>("unread"),
+                      InstanceMethod<&NativeThread::unstash>("unstash"),
+                      InstanceMethod<&NativeThread::take_message>("takeMessage"),
+                      InstanceMethod<&NativeThread::document_parts>("documentParts"),
+                      InstanceMethod<&NativeThread::document_batch>("documentBatch"),
+                      InstanceMethod<&NativeThread::reply>("reply"),
+                      InstanceMethod<&NativeThread::close_port>("closePort"),
+                      InstanceMethod<&NativeThread::detach>("detach"),
+                      InstanceMethod<&NativeThread::stats>("stats"),
+                      InstanceMethod<&NativeThread::waits>("waits"),
+                      InstanceMethod<&NativeThread::open>("open"),
+                      InstanceMethod<&NativeThread::open_descriptor>("openDescriptor"),
+                      InstanceMethod<&NativeThread::reopen>("reopen"),
+                      InstanceMethod<&NativeThread::file_size>("fileSize"),
+                      InstanceMethod<&NativeThread::listen>("listen"),
+                      InstanceMethod<&NativeThread::connect>("connect"),
+                      InstanceMethod<&NativeThread::timer>("timer"),
+                      InstanceMethod<&NativeThread::set_option>("setOption"),
+                      InstanceMethod<&NativeThread::address>("address"),
+                      InstanceMethod<&NativeThread::handle_info>("handleInfo"),
+                      InstanceMethod<&NativeThread::bytes_moved>("bytesMoved"),
+                      InstanceMethod<&NativeThread::idle_timeout>("idleTimeout"),
+                      InstanceMethod<&NativeThread::connections>("connections"),
+                      InstanceMethod<&NativeThread::most_connections>("mostConnections"),
+                      InstanceMethod<&NativeThread::unique_key>("uniqueKey"),
+                      InstanceMethod<&NativeThread::allocate>("allocate"),
+                      InstanceMethod<&NativeThread::copy_block>("copyBlock"),
+                      InstanceMethod<&NativeThread::release>("release"),
+                      InstanceMethod<&NativeThread::chunk>("chunk"),
+                      InstanceMethod<&NativeThread::is_used>("isUsed"),
+                      InstanceMethod<&NativeThread::expose>("expose"),
+                      InstanceMethod<&NativeThread::revoke>("revoke"),
+                      InstanceMethod<&NativeThread::hand_off>("handOff"),
+                      InstanceMethod<&NativeThread::handles>("handles")});
 }
 
 /// Called with port options, or with the number of a port of this process.
-NativeLane::NativeLane(Info info) : Napi::ObjectWrap<NativeLane>(info) {
+NativeThread::NativeThread(Info info) : Napi::ObjectWrap<NativeThread>(info) {
   const Napi::Env env = info.Env();
   if (info[0].IsNumber()) {
     const PortHold port = Port::find(info[0].As<Napi::Number>().Uint32Value());
@@ -124,7 +124,7 @@ NativeLane::NativeLane(Info info) : Napi::ObjectWrap<NativeLane>(info) {
   attach(env, *port);
 }
 
-void NativeLane::attach(Napi::Env env, Port& port) {
+void NativeThread::attach(Napi::Env env, Port& port) {
   driver::Result error = 0;
   thread_ = port.attach(arrays_->completions, error, &arrays_->posts);
   if (thread_ == nullptr) throw system_error(env, error, port.driver().name());
@@ -139,7 +139,7 @@ void NativeLane::attach(Napi::Env env, Port& port) {
 }
 
 /// What lib/native/binding.ts sees of it.
-void NativeLane::describe(Napi::Env env, Port& port) {
+void NativeThread::describe(Napi::Env env, Port& port) {
   Napi::Object self = Value();
   self.Set("portId", port.id());
   self.Set("driver", port.driver().name());
@@ -155,27 +155,27 @@ void NativeLane::describe(Napi::Env env, Port& port) {
   self.Set("memoryLimit", static_cast<double>(port.pool().limit()));
   const auto& allocated = port.pool().allocated_keeper();
   self.Set("allocated", share(env, allocated, allocated.get(), sizeof *allocated));
-  define<&NativeLane::enter>(self, "enter");
-  define<&NativeLane::get>(self, "get");
-  define<static_cast<Hot>(&NativeLane::hand_over)>(self, "submit");
-  define<&NativeLane::accept_posts>(self, "acceptPosts");
-  define<&NativeLane::reserve>(self, "reserve");
+  define<&NativeThread::enter>(self, "enter");
+  define<&NativeThread::get>(self, "get");
+  define<static_cast<Hot>(&NativeThread::hand_over)>(self, "submit");
+  define<&NativeThread::accept_posts>(self, "acceptPosts");
+  define<&NativeThread::reserve>(self, "reserve");
   nothing_ = Napi::Persistent(env.RunScript("(function () {})").As<Napi::Function>());
   napi_add_env_cleanup_hook(env, on_cleanup, this);
   hooked_ = true;
 }
 
-NativeLane::~NativeLane() { leave(false); }
+NativeThread::~NativeThread() { leave(false); }
 
 /// The environment ends: worker.terminate(), process.exit(), an uncaught exception, or just the
 /// end.
-void NativeLane::on_cleanup(void* self) {
-  auto* lane = static_cast<NativeLane*>(self);
+void NativeThread::on_cleanup(void* self) {
+  auto* lane = static_cast<NativeThread*>(self);
   lane->hooked_ = false;
   lane->leave(true);
 }
 
-void NativeLane::leave(bool died) {
+void NativeThread::leave(bool died) {
   if (thread_ == nullptr) return;
   if (hooked_) napi_remove_env_cleanup_hook(Env(), on_cleanup, this);
   hooked_ = false;
@@ -186,17 +186,17 @@ void NativeLane::leave(bool died) {
   thread_->set_outbox(nullptr);
   std::exchange(thread_, nullptr)->detach(died);
   // With the environment these go by themselves.
-  if (!died && !in_callback_) let_go();
+  if (!died && !in_callback_) release_references();
 }
 
 /// The functions keep their closures alive, and those the port's object.
-void NativeLane::let_go() {
+void NativeThread::release_references() {
   ready_.Reset();
   nothing_.Reset();
   context_.reset();
 }
 
-Thread& NativeLane::thread() {
+Thread& NativeThread::thread() {
   if (thread_ == nullptr) throw coded(Env(), "The port is closed", "ERR_PORT_CLOSED");
   return *thread_;
 }
@@ -219,14 +219,14 @@ double number(napi_env env, napi_value value) {
 
 }  // namespace
 
-template <NativeLane::Hot function>
-napi_value NativeLane::call(napi_env env, napi_callback_info info) {
+template <NativeThread::Hot function>
+napi_value NativeThread::call(napi_env env, napi_callback_info info) {
   napi_value arguments[kMostArguments];  // those that are missing are filled with undefined
   std::size_t count = kMostArguments;
   void* data = nullptr;
   napi_value result = nullptr;
   if (napi_get_cb_info(env, info, &count, arguments, nullptr, &data) != napi_ok) return nullptr;
-  auto* lane = static_cast<NativeLane*>(data);
+  auto* lane = static_cast<NativeThread*>(data);
   std::int64_t answer = kErrorPortClosed;
   if (lane->thread_ != nullptr) answer = (lane->*function)(env, arguments);
   napi_create_int64(env, answer, &result);
@@ -234,8 +234,8 @@ napi_value NativeLane::call(napi_env env, napi_callback_info info) {
 }
 
 /// The function keeps the object alive that it works on.
-template <NativeLane::Hot function>
-void NativeLane::define(Napi::Object self, const char* name) {
+template <NativeThread::Hot function>
+void NativeThread::define(Napi::Object self, const char* name) {
   const napi_env env = self.Env();
   napi_value made = nullptr;
   const napi_status status =
@@ -246,7 +246,7 @@ void NativeLane::define(Napi::Object self, const char* name) {
 }
 
 /// What an errand has not begun already. JavaScript writes from the beginning afterwards.
-void NativeLane::hand_over(std::uint32_t written) {
+void NativeThread::hand_over(std::uint32_t written) {
   if (written == 0) return;
   const auto lane = thread_->hold_lane();
   const std::size_t count = std::min<std::size_t>(written, kSubmissionLimit);
@@ -257,28 +257,28 @@ void NativeLane::hand_over(std::uint32_t written) {
 
 // ---- what another thread does meanwhile: the lane is held, and JavaScript may be writing
 
-std::size_t NativeLane::published() const {
+std::size_t NativeThread::published() const {
   const std::atomic_ref word(const_cast<std::uint32_t&>(arrays_->published));
   return std::min<std::size_t>(word.load(std::memory_order_acquire), kSubmissionLimit);
 }
 
-bool NativeLane::pending() const {
+bool NativeThread::pending() const {
   return begun_ < published() && may_begin_early(arrays_->submissions[begun_]);
 }
 
-void NativeLane::submit() {
+void NativeThread::submit() {
   const std::size_t count = published();
   if (begun_ < count)
     begun_ += submit_early(*thread_, arrays_->submissions + begun_, count - begun_);
 }
 
-std::int64_t NativeLane::hand_over(napi_env env, const napi_value* arguments) {
+std::int64_t NativeThread::hand_over(napi_env env, const napi_value* arguments) {
   hand_over(u32(env, arguments[0]));
   thread_->flush();
   return 0;
 }
 
-std::int64_t NativeLane::enter(napi_env env, const napi_value* arguments) {
+std::int64_t NativeThread::enter(napi_env env, const napi_value* arguments) {
   hand_over(u32(env, arguments[0]));
   const std::int64_t count = thread_->poll(u32(env, arguments[1]));
   if (count == 0 && notifier_ != nullptr) notifier_->rearm();
@@ -287,8 +287,8 @@ std::int64_t NativeLane::enter(napi_env env, const napi_value* arguments) {
 
 /// Neither terminate() nor exit() can interrupt a native call, but a call into JavaScript fails
 /// once the environment is to end.
-bool NativeLane::interrupted(void* self) {
-  auto* lane = static_cast<NativeLane*>(self);
+bool NativeThread::interrupted(void* self) {
+  auto* lane = static_cast<NativeThread*>(self);
   const napi_env env = lane->Env();
   Napi::HandleScope scope(env);
   napi_value receiver = nullptr;
@@ -297,7 +297,7 @@ bool NativeLane::interrupted(void* self) {
   return napi_call_function(env, receiver, lane->nothing_.Value(), 0, nullptr, &result) != napi_ok;
 }
 
-std::int64_t NativeLane::get(napi_env env, const napi_value* arguments) {
+std::int64_t NativeThread::get(napi_env env, const napi_value* arguments) {
   hand_over(u32(env, arguments[0]));
   const double timeout = number(env, arguments[2]);
   const driver::Deadline deadline =
@@ -307,7 +307,7 @@ std::int64_t NativeLane::get(napi_env env, const napi_value* arguments) {
 
 // ---- the event loop ---------------------------------------------------------------------------
 
-Napi::Value NativeLane::start(Info info) {
+Napi::Value NativeThread::start(Info info) {
   ready_ = Napi::Persistent(info[0].As<Napi::Function>());
   context_ = std::make_unique<Napi::AsyncContext>(Env(), "completion-port");
   const bool threadsafe = info[1].ToBoolean();
@@ -319,7 +319,7 @@ Napi::Value NativeLane::start(Info info) {
   return Env().Undefined();
 }
 
-void NativeLane::on_ready() {
+void NativeThread::on_ready() {
   if (thread_ == nullptr) return;
   thread_->clear_notifier();
   const Napi::Env env = Env();
@@ -328,7 +328,7 @@ void NativeLane::on_ready() {
   const napi_status status =
       napi_make_callback(env, *context_, env.Global(), ready_.Value(), 0, nullptr, &result);
   in_callback_ = false;
-  if (thread_ == nullptr) let_go();
+  if (thread_ == nullptr) release_references();
   if (status != napi_pending_exception) return;
   napi_value exception = nullptr;
   if (napi_get_and_clear_last_exception(env, &exception) == napi_ok) {
@@ -336,56 +336,56 @@ void NativeLane::on_ready() {
   }
 }
 
-Napi::Value NativeLane::ref(Info) {
+Napi::Value NativeThread::ref(Info) {
   if (notifier_ != nullptr) notifier_->ref();
   return Env().Undefined();
 }
 
-Napi::Value NativeLane::unref(Info) {
+Napi::Value NativeThread::unref(Info) {
   if (notifier_ != nullptr) notifier_->unref();
   return Env().Undefined();
 }
 
 // ---- the queue --------------------------------------------------------------------------------
 
-std::int64_t NativeLane::accept_posts(napi_env, const napi_value*) {
+std::int64_t NativeThread::accept_posts(napi_env, const napi_value*) {
   thread_->accept_posts();
   return 0;
 }
 
-std::int64_t NativeLane::reserve(napi_env env, const napi_value* arguments) {
+std::int64_t NativeThread::reserve(napi_env env, const napi_value* arguments) {
   return thread_->reserve(u32(env, arguments[0]));
 }
 
-Napi::Value NativeLane::room(Info info) {
+Napi::Value NativeThread::room(Info info) {
   thread().notify_when_drained(info[0].As<Napi::Number>().Uint32Value());
   return Env().Undefined();
 }
 
-Napi::Value NativeLane::refusal(Info info) {
+Napi::Value NativeThread::refusal(Info info) {
   const double known = info[1].As<Napi::Number>().DoubleValue();
   thread().notify_when_refused(info[0].As<Napi::Number>().Uint32Value(),
                                static_cast<std::uint64_t>(known));
   return Env().Undefined();
 }
 
-Napi::Value NativeLane::blocking(Info info) {
+Napi::Value NativeThread::blocking(Info info) {
   info[0].ToBoolean() ? thread().begin_blocking() : thread().end_blocking();
   return Env().Undefined();
 }
 
-Napi::Value NativeLane::close_port(Info) {
+Napi::Value NativeThread::close_port(Info) {
   thread();
   port_->close();
   return Env().Undefined();
 }
 
-Napi::Value NativeLane::detach(Info) {
+Napi::Value NativeThread::detach(Info) {
   leave(false);
   return Env().Undefined();
 }
 
-Napi::Value NativeLane::stats(Info) {
+Napi::Value NativeThread::stats(Info) {
   const PortStats stats = thread().port().stats();
   Napi::Object out = Napi::Object::New(Env());
   const auto set = [&](const char* name, std::uint64_t value) {
@@ -410,7 +410,7 @@ Napi::Value NativeLane::stats(Info) {
 }
 
 /// Into an array of doubles as long as there are buckets, and one more for the sum.
-Napi::Value NativeLane::waits(Info info) {
+Napi::Value NativeThread::waits(Info info) {
   auto out = info[0].As<Napi::Float64Array>();
   const HistogramCounts waits = thread().port().waits();
   const std::size_t buckets = std::min(out.ElementLength(), HistogramCounts::kBuckets);

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "addon/native_lane.h"
+#include "addon/native_thread.h"
 #include "driver/errno.h"
 
 namespace cp::addon {
@@ -26,37 +26,37 @@ bool holds(const stage::Piece& piece) {
 
 }  // namespace
 
-Napi::Value NativeLane::let_go(Info info) {
-  return Napi::Boolean::New(Env(), thread().let_go(u32(info[0])));
+Napi::Value NativeThread::release_key(Info info) {
+  return Napi::Boolean::New(Env(), thread().release_key(u32(info[0])));
 }
 
-Napi::Value NativeLane::pin_key(Info info) {
+Napi::Value NativeThread::pin_key(Info info) {
   thread().pin_key(u32(info[0]), handle_id(info[1]), info[2].ToBoolean());
   return Env().Undefined();
 }
 
-Napi::Value NativeLane::use_records(Info info) {
+Napi::Value NativeThread::use_records(Info info) {
   records_ = find_records(u32(info[0]));
   if (!records_) throw Napi::RangeError::New(Env(), "No such records");
   thread().port().set_key_source(records_);
   return Env().Undefined();
 }
 
-stage::RecordTable& NativeLane::records() {
+stage::RecordTable& NativeThread::records() {
   if (!records_) throw Napi::Error::New(Env(), "useRecords comes first");
   return *records_;
 }
 
-Napi::Value NativeLane::release_record(Info info) {
+Napi::Value NativeThread::release_record(Info info) {
   return Napi::Boolean::New(Env(), records().release(u32(info[0]), thread()));
 }
 
-Napi::Value NativeLane::watch_deadline(Info info) {
+Napi::Value NativeThread::watch_deadline(Info info) {
   records().watch(u32(info[0]));
   return Env().Undefined();
 }
 
-Napi::Value NativeLane::stash(Info info) {
+Napi::Value NativeThread::stash(Info info) {
   const stage::Piece piece{{u32(info[1]), u32(info[2])}, u32(info[3])};
   stage::Cargo* cargo = records().cargo(u32(info[0]));
   if (cargo == nullptr || !holds(piece)) {
@@ -69,7 +69,7 @@ Napi::Value NativeLane::stash(Info info) {
   return Napi::Boolean::New(Env(), true);
 }
 
-Napi::Value NativeLane::unread(Info info) {
+Napi::Value NativeThread::unread(Info info) {
   stage::Cargo* cargo = records().cargo(u32(info[0]));
   if (cargo == nullptr) return Napi::Number::New(Env(), kErrorHandleClosed);
   const auto view = info[1].As<Napi::Uint8Array>();
@@ -90,7 +90,7 @@ Napi::Value NativeLane::unread(Info info) {
   return Napi::Number::New(Env(), 0);
 }
 
-Napi::Value NativeLane::unstash(Info info) {
+Napi::Value NativeThread::unstash(Info info) {
   stage::Cargo* cargo = records().cargo(u32(info[0]));
   const std::size_t count = info[1].ToBoolean() ? 2 : 1;
   if (cargo == nullptr || cargo->stash.size() < count) return Napi::Number::New(Env(), 0);
@@ -119,7 +119,7 @@ Napi::Value NativeLane::unstash(Info info) {
   return Napi::Number::New(Env(), length);
 }
 
-Napi::Value NativeLane::document_parts(Info info) {
+Napi::Value NativeThread::document_parts(Info info) {
   const stage::Cargo* cargo = records().find_cargo(u32(info[0]));
   if (cargo == nullptr || cargo->document.parts.empty()) return Env().Undefined();
   const std::vector<stage::Part>& parts = cargo->document.parts;
@@ -133,7 +133,7 @@ Napi::Value NativeLane::document_parts(Info info) {
 
 /// Their number and, behind the 32nd bit of it, how long they all are with their delimiters: at
 /// most 2^17 times 2^32.
-Napi::Value NativeLane::document_batch(Info info) {
+Napi::Value NativeThread::document_batch(Info info) {
   constexpr double kCount = 4294967296.0;
   const stage::Cargo* cargo = records().find_cargo(u32(info[0]));
   if (cargo == nullptr) return Napi::Number::New(Env(), 0);
@@ -143,7 +143,7 @@ Napi::Value NativeLane::document_batch(Info info) {
                            static_cast<double>(count) * kCount + static_cast<double>(document.raw));
 }
 
-Napi::Value NativeLane::take_message(Info info) {
+Napi::Value NativeThread::take_message(Info info) {
   stage::Cargo* cargo = records().find_cargo(u32(info[0]));
   if (cargo == nullptr || cargo->messages.empty()) return Env().Undefined();
   const double message = cargo->messages.front();
@@ -151,7 +151,7 @@ Napi::Value NativeLane::take_message(Info info) {
   return Napi::Number::New(Env(), message);
 }
 
-Napi::Value NativeLane::reply(Info info) {
+Napi::Value NativeThread::reply(Info info) {
   stage::Cargo* cargo = records().cargo(u32(info[0]));
   const stage::Piece memory{{u32(info[1]), u32(info[2])}, u32(info[3])};
   const bool none = memory.place.chunk == driver::kNoChunk;

@@ -26,9 +26,9 @@ enum class Notice : int {
   kEnd = 7,           ///< no new documents are taken
 };
 
-class Rooms : public std::enable_shared_from_this<Rooms> {
+class Admission : public std::enable_shared_from_this<Admission> {
  public:
-  Rooms(Port& port, std::uint32_t places, std::uint64_t file_limit)
+  Admission(Port& port, std::uint32_t places, std::uint64_t file_limit)
       : port_(port), places_(places), file_limit_(file_limit), memory_(port) {}
 
   /// A place for a document, given back when the lease ends; null: `key` waits for one.

@@ -1,25 +1,25 @@
-#include "stage/rooms.h"
+#include "stage/admission.h"
 
 #include <utility>
 
 namespace cp::stage {
 
 /// The memory of a document goes back just before its place does.
-class Rooms::Place final : public Lease {
+class Admission::Place final : public Lease {
  public:
-  explicit Place(std::shared_ptr<Rooms> rooms) : rooms_(std::move(rooms)) {}
+  explicit Place(std::shared_ptr<Admission> admission) : admission_(std::move(admission)) {}
   ~Place() override {
-    rooms_->memory().small_gave(small);
-    rooms_->give_files(in_files);
-    rooms_->give_back();
-    rooms_->memory().came();
+    admission_->memory().small_gave(small);
+    admission_->give_files(in_files);
+    admission_->give_back();
+    admission_->memory().memory_returned();
   }
 
  private:
-  const std::shared_ptr<Rooms> rooms_;
+  const std::shared_ptr<Admission> admission_;
 };
 
-std::unique_ptr<Lease> Rooms::take_place(std::uint32_t key) {
+std::unique_ptr<Lease> Admission::take_place(std::uint32_t key) {
   {
     std::lock_guard lock(mutex_);
     // Those that wait come first.
@@ -32,11 +32,11 @@ std::unique_ptr<Lease> Rooms::take_place(std::uint32_t key) {
   return granted();
 }
 
-std::unique_ptr<Lease> Rooms::granted() { return std::make_unique<Place>(shared_from_this()); }
+std::unique_ptr<Lease> Admission::granted() { return std::make_unique<Place>(shared_from_this()); }
 
 /// The place goes over to the connection that has waited longest; should that be gone, whoever
 /// finds out ends its lease, and the next one gets it.
-void Rooms::give_back() {
+void Admission::give_back() {
   std::uint32_t key = 0;
   {
     std::lock_guard lock(mutex_);
@@ -50,7 +50,7 @@ void Rooms::give_back() {
   tell(port_, key, Notice::kPlace);
 }
 
-bool Rooms::take_files(std::uint64_t bytes) {
+bool Admission::take_files(std::uint64_t bytes) {
   std::uint64_t before = in_files_;
   do {
     if (before > file_limit_ || bytes > file_limit_ - before) return false;
@@ -58,18 +58,18 @@ bool Rooms::take_files(std::uint64_t bytes) {
   return true;
 }
 
-std::uint32_t Rooms::taken() const {
+std::uint32_t Admission::taken() const {
   std::lock_guard lock(mutex_);
   return taken_;
 }
 
-std::size_t Rooms::waiting() const {
+std::size_t Admission::waiting() const {
   std::lock_guard lock(mutex_);
   return waiting_.size();
 }
 
 /// Not posted, so the queue's limit does not count it: there is one at most for each connection.
-void Rooms::tell(Port& port, std::uint32_t key, Notice notice, Consumer* from) {
+void Admission::tell(Port& port, std::uint32_t key, Notice notice, Consumer* from) {
   Packet packet;
   packet.kind = PacketKind::kTimer;
   packet.key = key;

@@ -5,7 +5,7 @@
 
 #include "addon/address.h"
 #include "addon/descriptor.h"
-#include "addon/native_lane.h"
+#include "addon/native_thread.h"
 #include "port/unique_keys.h"
 
 namespace cp::addon {
@@ -64,7 +64,7 @@ const char* name_of(driver::FileKind kind) {
 
 // ---- opening ----------------------------------------------------------------------------------
 
-Napi::Value NativeLane::open(Info info) {
+Napi::Value NativeThread::open(Info info) {
   const auto path = info[0].As<Napi::Uint8Array>();
   Thread::Association with = association(info[3]);
   with.token = u32(info[4]);
@@ -73,21 +73,21 @@ Napi::Value NativeLane::open(Info info) {
   return number(Env(), thread().open(bytes, u32(info[1]), u32(info[2]), with));
 }
 
-Napi::Value NativeLane::open_descriptor(Info info) {
+Napi::Value NativeThread::open_descriptor(Info info) {
   const driver::Descriptor descriptor = native_descriptor(info[0].As<Napi::Number>().Int32Value());
   if (descriptor == driver::kNoDescriptor) return number(Env(), -9);  // EBADF
   return number(Env(), thread().open_descriptor(descriptor, association(info[1])));
 }
 
-Napi::Value NativeLane::reopen(Info info) {
+Napi::Value NativeThread::reopen(Info info) {
   return number(Env(), thread().reopen(handle_id(info[0]), association(info[1])));
 }
 
-Napi::Value NativeLane::file_size(Info info) {
+Napi::Value NativeThread::file_size(Info info) {
   return number(Env(), Port::with_descriptor(handle_id(info[0]), &driver::size_of_file));
 }
 
-Napi::Value NativeLane::listen(Info info) {
+Napi::Value NativeThread::listen(Info info) {
   driver::ListenOptions options;
   const auto port = static_cast<std::uint16_t>(u32(info[1]));
   if (!parse_address(info[0].As<Napi::String>().Utf8Value(), port, options.address)) {
@@ -100,7 +100,7 @@ Napi::Value NativeLane::listen(Info info) {
   return number(Env(), thread().listen(options, info[6].ToBoolean(), association(info[5])));
 }
 
-Napi::Value NativeLane::connect(Info info) {
+Napi::Value NativeThread::connect(Info info) {
   driver::SocketAddress address;
   const auto port = static_cast<std::uint16_t>(u32(info[1]));
   if (!parse_address(info[0].As<Napi::String>().Utf8Value(), port, address)) {
@@ -112,13 +112,13 @@ Napi::Value NativeLane::connect(Info info) {
   return number(Env(), thread().connect(address, with));
 }
 
-Napi::Value NativeLane::timer(Info info) {
+Napi::Value NativeThread::timer(Info info) {
   return number(Env(), thread().timer(association(info[0])));
 }
 
 // ---- asking a handle --------------------------------------------------------------------------
 
-Napi::Value NativeLane::set_option(Info info) {
+Napi::Value NativeThread::set_option(Info info) {
   driver::Driver& driver = thread().port().driver();
   const auto option = static_cast<driver::SocketOption>(u32(info[1]));
   const int value = info[2].As<Napi::Number>().Int32Value();
@@ -128,7 +128,7 @@ Napi::Value NativeLane::set_option(Info info) {
                 }));
 }
 
-Napi::Value NativeLane::address(Info info) {
+Napi::Value NativeThread::address(Info info) {
   driver::Driver& driver = thread().port().driver();
   const bool peer = info[1].ToBoolean();
   driver::SocketAddress raw;
@@ -145,7 +145,7 @@ Napi::Value NativeLane::address(Info info) {
   return out;
 }
 
-Napi::Value NativeLane::handle_info(Info info) {
+Napi::Value NativeThread::handle_info(Info info) {
   const HandleView view = thread().port().look_up(handle_id(info[0]));
   if (view.id == 0) return Env().Undefined();
   Napi::Object out = Napi::Object::New(Env());
@@ -162,7 +162,7 @@ Napi::Value NativeLane::handle_info(Info info) {
   return out;
 }
 
-Napi::Value NativeLane::bytes_moved(Info info) {
+Napi::Value NativeThread::bytes_moved(Info info) {
   std::uint64_t received = 0;
   std::uint64_t sent = 0;
   const bool known = Port::bytes_moved(handle_id(info[0]), received, sent);
@@ -172,34 +172,34 @@ Napi::Value NativeLane::bytes_moved(Info info) {
   return Napi::Boolean::New(Env(), known);
 }
 
-Napi::Value NativeLane::idle_timeout(Info info) {
+Napi::Value NativeThread::idle_timeout(Info info) {
   const HandleId handle = handle_id(info[0]);
   if (!info[1].IsNumber()) return number(Env(), Port::idle_timeout(handle));
   return number(Env(), Port::set_idle_timeout(handle, u32(info[1])));
 }
 
-Napi::Value NativeLane::connections(Info info) {
+Napi::Value NativeThread::connections(Info info) {
   const auto connections = Port::connections_of(handle_id(info[0]));
   if (!connections) return number(Env(), kErrorHandleClosed);
   return number(Env(), connections->open.load());
 }
 
-Napi::Value NativeLane::most_connections(Info info) {
+Napi::Value NativeThread::most_connections(Info info) {
   const auto connections = Port::connections_of(handle_id(info[0]));
   if (!connections) return number(Env(), kErrorHandleClosed);
   if (info[1].IsNumber()) connections->most.store(u32(info[1]));
   return number(Env(), connections->most.load());
 }
 
-Napi::Value NativeLane::unique_key(Info) { return number(Env(), cp::unique_key()); }
+Napi::Value NativeThread::unique_key(Info) { return number(Env(), cp::unique_key()); }
 
-Napi::Value NativeLane::hand_off(Info info) {
+Napi::Value NativeThread::hand_off(Info info) {
   const PortHold target = Port::find(u32(info[1]));
   if (!target) return number(Env(), kErrorPortClosed);
   return number(Env(), thread().port().hand_off(handle_id(info[0]), *target, u32(info[2])));
 }
 
-Napi::Value NativeLane::handles(Info) {
+Napi::Value NativeThread::handles(Info) {
   const std::vector<HandleId> names = thread().port().handles();
   Napi::Array out = Napi::Array::New(Env(), names.size());
   for (std::uint32_t i = 0; i < names.size(); ++i) out.Set(i, static_cast<double>(names[i]));
@@ -208,7 +208,7 @@ Napi::Value NativeLane::handles(Info) {
 
 // ---- memory -----------------------------------------------------------------------------------
 
-Napi::Value NativeLane::allocate(Info info) {
+Napi::Value NativeThread::allocate(Info info) {
   Place place;
   const double size = info[0].As<Napi::Number>().DoubleValue();
   if (!thread().allocate(static_cast<std::uint64_t>(size), place, info[1].ToBoolean())) {
@@ -217,14 +217,14 @@ Napi::Value NativeLane::allocate(Info info) {
   return Napi::Number::New(Env(), place.chunk * kChunkFactor + place.offset);
 }
 
-Napi::Value NativeLane::copy_block(Info info) {
+Napi::Value NativeThread::copy_block(Info info) {
   Place place;
   if (!thread().next_copy_block(info[0].ToBoolean(), info[1].ToBoolean(), place))
     return number(Env(), -1);
   return Napi::Number::New(Env(), place.chunk * kChunkFactor + place.offset);
 }
 
-Napi::Value NativeLane::release(Info info) {
+Napi::Value NativeThread::release(Info info) {
   return Napi::Boolean::New(Env(), BufferPool::release({u32(info[0]), u32(info[1])}));
 }
 
@@ -246,7 +246,7 @@ Chunk& pinned_chunk(Napi::Env env, const Napi::Value& id) {
 
 }  // namespace
 
-Napi::Value NativeLane::chunk(Info info) {
+Napi::Value NativeThread::chunk(Info info) {
   Chunk& chunk = pinned_chunk(Env(), info[0]);
   Napi::Object out = Napi::Object::New(Env());
   out.Set("memory", show(Env(), chunk, 0, chunk.size()));
@@ -254,7 +254,7 @@ Napi::Value NativeLane::chunk(Info info) {
   return out;
 }
 
-Napi::Value NativeLane::expose(Info info) {
+Napi::Value NativeThread::expose(Info info) {
   Chunk& chunk = pinned_chunk(Env(), info[0]);
   const std::uint32_t offset = u32(info[1]);
   const std::size_t length = u32(info[2]);
@@ -263,13 +263,13 @@ Napi::Value NativeLane::expose(Info info) {
   throw Napi::RangeError::New(Env(), "No such memory");
 }
 
-Napi::Value NativeLane::revoke(Info info) {
+Napi::Value NativeThread::revoke(Info info) {
   auto memory = info[0].As<Napi::ArrayBuffer>();
   if (!memory.IsDetached()) memory.Detach();
   return Env().Undefined();
 }
 
-Napi::Value NativeLane::is_used(Info info) {
+Napi::Value NativeThread::is_used(Info info) {
   return Napi::Boolean::New(Env(), BufferPool::in_use({u32(info[0]), u32(info[1])}));
 }
 

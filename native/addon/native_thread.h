@@ -1,5 +1,5 @@
 // One JavaScript environment attached to one port: the object lib/native/binding.ts calls
-// NativeLane.
+// NativeThread.
 #pragma once
 
 #include <napi.h>
@@ -24,20 +24,20 @@ struct SharedArrays {
   alignas(64) std::uint32_t published = 0;
 };
 
-class NativeLane final : public Napi::ObjectWrap<NativeLane>, private Outbox {
+class NativeThread final : public Napi::ObjectWrap<NativeThread>, private Outbox {
  public:
   static Napi::Function constructor(Napi::Env env);
-  explicit NativeLane(const Napi::CallbackInfo& info);
-  ~NativeLane() override;
+  explicit NativeThread(const Napi::CallbackInfo& info);
+  ~NativeThread() override;
 
  private:
   using Info = const Napi::CallbackInfo&;
 
-  // The batch: native_lane.cc. These are called once a batch, so they pass by the look-up of the
+  // The batch: native_thread.cc. These are called once a batch, so they pass by the look-up of the
   // wrapped object, which costs more than the rest of an empty call: each is a function that
   // carries the lane. They throw nothing and answer a number.
   static constexpr std::size_t kMostArguments = 3;
-  using Hot = std::int64_t (NativeLane::*)(napi_env env, const napi_value* arguments);
+  using Hot = std::int64_t (NativeThread::*)(napi_env env, const napi_value* arguments);
   std::int64_t enter(napi_env env, const napi_value* arguments);
   std::int64_t get(napi_env env, const napi_value* arguments);
   std::int64_t hand_over(napi_env env, const napi_value* arguments);
@@ -59,7 +59,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane>, private Outbox {
   Napi::Value stats(Info info);
   Napi::Value waits(Info info);
 
-  // Handles and memory: native_lane_handles.cc
+  // Handles and memory: native_thread_handles.cc
   Napi::Value open(Info info);
   Napi::Value open_descriptor(Info info);
   Napi::Value reopen(Info info);
@@ -85,8 +85,8 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane>, private Outbox {
   Napi::Value hand_off(Info info);
   Napi::Value handles(Info info);
 
-  // Stages: native_lane_stage.cc
-  Napi::Value let_go(Info info);
+  // Stages: native_thread_stage.cc
+  Napi::Value release_key(Info info);
   Napi::Value pin_key(Info info);
   Napi::Value use_records(Info info);
   Napi::Value release_record(Info info);
@@ -108,7 +108,7 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane>, private Outbox {
   void submit() override;
   void on_ready();
   void leave(bool died);
-  void let_go();
+  void release_references();
   static void on_cleanup(void* self);
   static bool interrupted(void* self);
   /// Throws what every function throws after `detach`.
