@@ -1,3 +1,3 @@
 /** What `import` gets: the same as `require`. */
-export { serve, shareListener } from './node.js';
+export { adoptServer, adoptSocket, detach, serve, shareListener } from './node.js';
 export type * from './node.js';

@@ -5,13 +5,25 @@
  */
 process.emitWarning('completion-port/node may change in any minor version', 'ExperimentalWarning');
 
+export { adoptServer, adoptSocket, detach } from './node/adopt';
 export { serve, shareListener } from './node/serve';
 
 export type {
+  AdoptedSocket,
+  AdoptOptions,
   SharedListener,
   SharedListenerOptions,
   SharedListenerStats,
   SharedListenerToken,
   SharePolicy,
 } from './node/api';
-export type { ListenerAddress } from './api';
+export type {
+  AwaitOptions,
+  KeyedListener,
+  KeyedSocket,
+  KeyOption,
+  ListenerAddress,
+  ListenerHandle,
+  Operation,
+  SocketHandle,
+} from './api';

@@ -83,6 +83,8 @@ Napi::Function NativeLane::constructor(Napi::Env env) {
                       InstanceMethod<&NativeLane::waits>("waits"),
                       InstanceMethod<&NativeLane::open>("open"),
                       InstanceMethod<&NativeLane::open_descriptor>("openDescriptor"),
+                      InstanceMethod<&NativeLane::adopt_socket>("adoptSocket"),
+                      InstanceMethod<&NativeLane::keep_open>("keepOpen"),
                       InstanceMethod<&NativeLane::reopen>("reopen"),
                       InstanceMethod<&NativeLane::file_size>("fileSize"),
                       InstanceMethod<&NativeLane::listen>("listen"),

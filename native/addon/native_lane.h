@@ -61,6 +61,8 @@ class NativeLane final : public Napi::ObjectWrap<NativeLane>, private Outbox {
   // Handles and memory: native_lane_handles.cc
   Napi::Value open(Info info);
   Napi::Value open_descriptor(Info info);
+  Napi::Value adopt_socket(Info info);
+  Napi::Value keep_open(Info info);
   Napi::Value reopen(Info info);
   Napi::Value file_size(Info info);
   Napi::Value listen(Info info);

@@ -162,6 +162,9 @@ class Port {
   }
   /// Bytes received or sent by a connection so far, or kErrorHandleClosed.
   static std::int64_t bytes_moved(HandleId handle, bool sent);
+  /// The close that follows gives the descriptor of a socket back, open: its result is the number
+  /// and one more. 0 or a LibraryError.
+  std::int32_t keep_open(HandleId handle);
   /// Of a listener; null when it is gone.
   static std::shared_ptr<Connections> connections_of(HandleId listener);
   /// What has come for a connection, into memory of the caller's: bytes, 0 at its end, or a

@@ -31,6 +31,10 @@ class IocpDriver final : public Driver {
     return set_socket_option(socket_of(socket), option, value);
   }
 
+  Result duplicate_socket(Descriptor, bool&) override { return -ENOTSUP; }
+  /// Windows binds it to the port for life.
+  bool lets_go() const override { return false; }
+  void remove_socket_file(const std::string&) override {}
   Result address(Descriptor socket, bool peer, SocketAddress& out) override {
     return socket_address(socket_of(socket), peer, out);
   }
