@@ -147,7 +147,8 @@ test('connections that stay are spread evenly', async () => {
   for (const { socket } of gone) socket.end();
   await until(() => shared.stats().connections === 20 - gone.length);
   const { moved } = shared.stats();
-  const more = await Promise.all(Array.from({ length: 6 }, () => connect(portOf(shared))));
+  const few = Math.min(6, all.length - gone.length);
+  const more = await Promise.all(Array.from({ length: few }, () => connect(portOf(shared))));
   const others = more.filter(({ thread }) => thread !== a!.id).length;
   expect(others).toBeLessThanOrEqual(1 + shared.stats().moved - moved);
 });
@@ -186,14 +187,16 @@ test('while all are busy connections wait, and go to the first that comes', asyn
 test('a thread that ends takes only its own connections along', async () => {
   const shared = await share();
   const [a, b] = await threads(2, 'net', shared.token);
-  const all = await Promise.all(Array.from({ length: 10 }, () => connect(portOf(shared))));
+  const all: Awaited<ReturnType<typeof connect>>[] = [];
+  while (all.length < 10 || new Set(all.map(({ thread }) => thread)).size < 2) {
+    all.push(await connect(portOf(shared)));
+  }
   a!.worker.postMessage('block');
   await until(() => a!.said.includes('blocks'));
   const more = Promise.all(Array.from({ length: 4 }, () => connect(portOf(shared))));
   const closed = all
     .filter(({ thread }) => thread === a!.id)
     .map(({ socket }) => new Promise((resolve) => socket.once('close', resolve)));
-  expect(closed.length).toBeGreaterThan(0);
   a!.open();
   await a!.worker.terminate();
   await Promise.all(closed);
