@@ -24,7 +24,7 @@ const names = [
   ...['echo', 'latency', 'accepts', 'idle-connections', 'node'],
   ...['random-reads', 'awaited-reads', 'sequential-reads', 'durable-writes', 'send-file'],
   ...['micro', 'spawns', 'posts', 'hand-off', 'order', 'pin', 'spool', 'ingest', 'scale', 'stall'],
-  ...['pool', 'sum', 'waits'],
+  ...['pool', 'sum', 'serve', 'waits'],
 ];
 /** On demand only: they want an argument. */
 const others = ['compare'];

@@ -789,10 +789,11 @@ export interface KeyedSocket extends KeyedHandle, SocketState {
 
 // ---- listeners
 
+/** Where something listens. Of a UNIX socket `address` is the path, and `port` 0. */
 export interface ListenerAddress {
   readonly address: string;
   readonly port: number;
-  readonly family: 'IPv4' | 'IPv6';
+  readonly family: 'IPv4' | 'IPv6' | 'unix';
 }
 
 /** What a listener has in both styles. */
@@ -825,7 +826,7 @@ export interface ListenerHandle extends AwaitHandle, ListenerState {
   readonly kind: 'listener';
   /** The descriptor; -1 when it is closed, and on Windows. The socket stays the port's. */
   readonly fd: number;
-  /** The address it listens on; undefined when it is closed. */
+  /** Where it listens; undefined when it is closed. */
   address(): ListenerAddress | undefined;
   /** Accepts one connection. */
   accept(options?: AwaitOptions): Operation<SocketHandle>;
@@ -855,7 +856,7 @@ export interface KeyedListener extends KeyedHandle, ListenerState {
   readonly kind: 'listener';
   /** The descriptor; -1 when it is closed, and on Windows. The socket stays the port's. */
   readonly fd: number;
-  /** The address it listens on; undefined when it is closed. */
+  /** Where it listens; undefined when it is closed. */
   address(): ListenerAddress | undefined;
   /** An `accepted` packet answers, or more of them. */
   accept(options?: AcceptOptions): void;
@@ -1170,11 +1171,52 @@ export interface ConnectionOptions {
   readonly idleTimeout?: number | undefined;
 }
 
+/** Where to listen. */
+type ListenPlace =
+  | {
+      /** 0: one the system picks. */
+      readonly port: number;
+      /** Name or address. Default: '::', or '0.0.0.0' where there is no IPv6. */
+      readonly host?: string | undefined;
+      /** IPV6_V6ONLY. Default: false. */
+      readonly ipv6Only?: boolean | undefined;
+      readonly path?: undefined;
+      readonly fd?: undefined;
+      readonly readableAll?: undefined;
+      readonly writableAll?: undefined;
+    }
+  | {
+      /**
+       * A UNIX socket of that name, whose file is removed when the listener is closed. One that
+       * begins with NUL is abstract, a name without a file. Errors are `node:net`'s: `EADDRINUSE`
+       * where there is such a file, also one that a program has left behind, `EACCES` where there is
+       * no such directory, `EINVAL` for more than 107 bytes. `ENOTSUP` on Windows.
+       */
+      readonly path: string;
+      /** Lets all users read from the file, that is nothing alone. Default: false. */
+      readonly readableAll?: boolean | undefined;
+      /** Lets all users write to the file, and so connect. Default: false. */
+      readonly writableAll?: boolean | undefined;
+      readonly port?: undefined;
+      readonly host?: undefined;
+      readonly ipv6Only?: undefined;
+      readonly fd?: undefined;
+    }
+  | {
+      /**
+       * A socket that listens already, such as the first of systemd's (`LISTEN_FDS`), 3. It is
+       * duplicated, and made non-blocking; the number stays the caller's. `ENOTSUP` on Windows.
+       */
+      readonly fd: number;
+      readonly port?: undefined;
+      readonly host?: undefined;
+      readonly ipv6Only?: undefined;
+      readonly path?: undefined;
+      readonly readableAll?: undefined;
+      readonly writableAll?: undefined;
+    };
+
 interface ListenSettings extends ConnectionOptions {
-  /** Name or address. Default: '::', or '0.0.0.0' where there is no IPv6. */
-  readonly host?: string | undefined;
-  /** 0: one the system picks. */
-  readonly port: number;
   /** Connections that wait to be accepted at most. Default: 511. */
   readonly backlog?: number | undefined;
   /**
@@ -1183,8 +1225,6 @@ interface ListenSettings extends ConnectionOptions {
    * whose connections go to all threads of the port.
    */
   readonly reusePort?: boolean | undefined;
-  /** IPV6_V6ONLY. Default: false. */
-  readonly ipv6Only?: boolean | undefined;
   /** Connections that may be open at one time: see `ListenerState`. Default: Infinity, no limit. */
   readonly maxConnections?: number | undefined;
   /**
@@ -1198,6 +1238,7 @@ interface ListenSettings extends ConnectionOptions {
 
 /** What `port.listen` takes. */
 export type ListenOptions<K extends KeyOption | undefined = undefined> = ListenSettings &
+  ListenPlace &
   WithKey<K>;
 
 interface ConnectSettings extends AwaitOptions, ConnectionOptions {
@@ -1207,17 +1248,30 @@ interface ConnectSettings extends AwaitOptions, ConnectionOptions {
    * `timeout`.
    */
   readonly signal?: AbortSignal | undefined;
-  /**
-   * Name or address. Default: 'localhost'. Where a name has several addresses, they are tried in
-   * turn, those of IPv6 and IPv4 alternating: the next one when the last has failed, or has not
-   * answered for 250 ms (RFC 8305, as `autoSelectFamily` of node:net).
-   */
-  readonly host?: string | undefined;
-  readonly port: number;
 }
+
+/** Where to connect to. */
+type ConnectPlace =
+  | {
+      readonly port: number;
+      /**
+       * Name or address. Default: 'localhost'. Where a name has several addresses, they are tried in
+       * turn, those of IPv6 and IPv4 alternating: the next one when the last has failed, or has not
+       * answered for 250 ms (RFC 8305, as `autoSelectFamily` of node:net).
+       */
+      readonly host?: string | undefined;
+      readonly path?: undefined;
+    }
+  | {
+      /** A UNIX socket of that name; one that begins with NUL is abstract. `ENOTSUP` on Windows. */
+      readonly path: string;
+      readonly port?: undefined;
+      readonly host?: undefined;
+    };
 
 /** What `port.connect` takes. */
 export type ConnectOptions<K extends KeyOption | undefined = undefined> = ConnectSettings &
+  ConnectPlace &
   WithKey<K>;
 
 /** What `port.timer` takes. */
@@ -1334,14 +1388,15 @@ export interface CompletionPort extends AsyncDisposable {
     options?: FileOptions<K>,
   ): Operation<ByKey<K, FileHandle, KeyedFile>>;
   /**
-   * Listens for TCP connections. Rejects as `net.Server` emits (`EADDRINUSE`, …). With a key:
+   * Listens for connections over TCP, or UNIX sockets (`path`). Rejects as `net.Server` emits (`EADDRINUSE`, …). With a key:
    * connections are accepted from now on, and arrive as `accepted` packets.
    */
   listen<K extends KeyOption | undefined = undefined>(
     options: ListenOptions<K>,
   ): Operation<ByKey<K, ListenerHandle, KeyedListener>>;
   /**
-   * Connects to a TCP server: to the addresses of `host`, one after another. Rejects with the last
+   * Connects to a server over TCP, to the addresses of `host`, one after another, or over a UNIX
+   * socket (`path`). Rejects with the last
    * failure, as `net.Socket` emits it (`ECONNREFUSED`, …).
    */
   connect<K extends KeyOption | undefined = undefined>(

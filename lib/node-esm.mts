@@ -1,3 +1,12 @@
 /** What `import` gets: the same as `require`. */
-export { listenOver, over, sendFile, serve, shareListener } from './node.js';
+export {
+  adoptServer,
+  adoptSocket,
+  detach,
+  listenOver,
+  over,
+  sendFile,
+  serve,
+  shareListener,
+} from './node.js';
 export type * from './node.js';

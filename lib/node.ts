@@ -7,12 +7,15 @@ import { warnOnce } from './node/experimental';
 
 warnOnce();
 
+export { adoptServer, adoptSocket, detach } from './node/adopt';
 export { listenOver } from './node/servers';
 export { over } from './node/over';
 export { sendFile } from './node/send-file';
 export { serve, shareListener } from './node/serve';
 
 export type {
+  AdoptedSocket,
+  AdoptOptions,
   Doors,
   FactoryOptions,
   IoredisConnector,
@@ -25,4 +28,13 @@ export type {
   SharePolicy,
   UndiciConnectOptions,
 } from './node/api';
-export type { ListenerAddress } from './api';
+export type {
+  AwaitOptions,
+  KeyedListener,
+  KeyedSocket,
+  KeyOption,
+  ListenerAddress,
+  ListenerHandle,
+  Operation,
+  SocketHandle,
+} from './api';

@@ -15,6 +15,7 @@ test.each([
   ['send-file', 15, ''],
   ['spawns', 6, ''],
   ['spool', 8, ''],
+  ['serve', 6, ''],
   ['sum', 6, ''],
   ['stall', 12, 'one in a loop'],
 ])('bench %s: each contestant works', { timeout: 240_000 }, async (name, count, rows) => {

@@ -121,7 +121,9 @@ test('each entry exports its own values, and no others', async () => {
   const cpu = await import('../dist/cpu.js');
   const policies = ['applyWith', 'exclusive', 'inline', 'pool', 'setApply'];
   const node = await import('../dist/node.js');
-  expect(values(node).sort()).toEqual(['listenOver', 'over', 'sendFile', 'serve', 'shareListener']);
+  const adopting = ['adoptServer', 'adoptSocket', 'detach'];
+  const serving = ['listenOver', 'over', 'sendFile', 'serve', 'shareListener'];
+  expect(values(node).sort()).toEqual([...adopting, ...serving]);
   expect(values(cpu).sort()).toEqual([...policies, 'cpu', 'defineTasks', 'transfer'].sort());
   const net = await import('../dist/node-net.js');
   const own = Object.keys(nodeNet).filter((name) => !name.startsWith('_') && name !== 'default');

@@ -40,6 +40,19 @@ declare const pipeline: st.Pipeline<'spool' | 'work'>;
 
 /** Programs that have to compile. */
 const right: Record<string, string> = {
+  'places to listen at, and sockets of Node.js': `
+    const at: cp.ListenerHandle = await port.listen({ path: '/x', writableAll: true });
+    const keyedAt: cp.KeyedListener = await port.listen({ fd: 3, key: 1 });
+    const to: cp.KeyedSocket = await port.connect({ path: '\\0x', key: 'unique' });
+    const family: 'IPv4' | 'IPv6' | 'unix' | undefined = at.address()?.family;
+    const { handle, head } = node.adoptSocket(port, 5);
+    const own: cp.SocketHandle = handle;
+    const other: cp.KeyedSocket = node.adoptSocket(port, 5, { key: 1 }).handle;
+    const fd: number = await node.detach(own);
+    const taken: cp.ListenerHandle = node.adoptServer(port, http.createServer());
+    void [keyedAt, to, family, head.length, other, fd, taken];
+    await pipeline.listen('work', { path: '/x' });
+  `,
   'servers of Node.js keep their type': `
     const server: http.Server = await doors.serve(http.createServer(), { port: 0, policy: 'lifo' });
     const shared: doors.SharedListener = await doors.shareListener({ fd: 3, backlog: 5 });
@@ -369,6 +382,9 @@ const right: Record<string, string> = {
 
 /** Programs that must not compile; what the compiler has to say. */
 const wrong: Record<string, readonly [program: string, message: RegExp]> = {
+  'a path and a port': ["void port.listen({ path: '/x', port: 1 });", /not assignable/],
+  'nowhere to listen': ['void port.listen({ backlog: 5 });', /not assignable/],
+  'a file that is detached': ['void node.detach(file);', /not assignable/],
   'a policy that there is not': [
     "void doors.shareListener({ port: 0, policy: 'random' });",
     /'"random"' is not assignable/,

@@ -5,10 +5,18 @@ import { addressesOf } from '../support/addresses';
 import type * as api from '../api';
 import type { KeyOption } from '../api';
 import { handleAt, Kind, Slot } from '../native/binding';
-import type { CodedError } from '../support/errors';
+import type { CodedError, Subject } from '../support/errors';
 import { contextOf, keyOf, type Style } from './handle';
 import type { PortThread } from '../thread/port-thread';
-import { begin, discard, idleTimeoutIn, keepAliveOf, markOf } from './opening';
+import {
+  begin,
+  discard,
+  idleTimeoutIn,
+  keepAliveOf,
+  markOf,
+  refuseWith,
+  socketPath,
+} from './opening';
 import { ComposedOperation, Operation, AWAIT_OPTIONS, type Steps } from '../await/operation';
 import { setHighWaterMark } from '../thread/outgoing';
 import { mayUseNet } from '../support/permission';
@@ -22,6 +30,7 @@ type ConnectOptions = api.ConnectOptions<KeyOption | undefined>;
 const CONNECT_OPTIONS = [
   'host',
   'port',
+  'path',
   'key',
   'asyncResource',
   'noDelay',
@@ -39,7 +48,10 @@ export function connect(thread: PortThread, options: ConnectOptions): Operation<
   validate.known(options, 'options', CONNECT_OPTIONS);
   // As node:net takes an empty name.
   const host = validate.string(options.host ?? 'localhost', 'options.host') || 'localhost';
-  const port = validate.tcpPort(options.port, 'options.port');
+  const { path } = options;
+  const socketAddress = path === undefined ? undefined : socketPath(path);
+  if (path !== undefined) refuseWith('path', options, ['host', 'port']);
+  const port = path === undefined ? validate.tcpPort(options.port, 'options.port') : 0;
   const key = keyOf(thread, options.key);
   const context = contextOf(thread, key, options.asyncResource);
   const { noDelay = true } = options;
@@ -47,9 +59,9 @@ export function connect(thread: PortThread, options: ConnectOptions): Operation<
   const highWaterMark = markOf(options);
   const keepAlive = keepAliveOf(options);
   const idleTimeout = idleTimeoutIn(options);
-  mayUseNet(host);
+  mayUseNet(path ?? host);
   const run = async (steps: Steps): Promise<TcpSocket> => {
-    const addresses = inTurns(await addressesOf(host));
+    const addresses = socketAddress ? [socketAddress] : inTurns(await addressesOf(host));
     const socket = await new Race(thread, steps, addresses, port, key).run();
     socket.asyncResource = context;
     try {
@@ -114,7 +126,7 @@ class Race {
       return;
     }
     const address = this.addresses[this.next++]!;
-    steps.subject = { net: true, address, port };
+    steps.subject = subjectOf(address, port);
     try {
       this.begin(connectTo(this.thread, address, port, this.key));
     } catch (error) {
@@ -162,6 +174,11 @@ class Race {
   }
 }
 
+function subjectOf(address: string, port: number): Subject {
+  const path = /^unix:(.*)$/s.exec(address)?.[1];
+  return path === undefined ? { net: true, address, port } : { net: true, address: path };
+}
+
 function connectTo(
   thread: PortThread,
   address: string,
@@ -169,7 +186,7 @@ function connectTo(
   key: number | undefined,
 ): Operation<TcpSocket> {
   thread.assertOpen();
-  const subject = { net: true, address, port };
+  const subject = subjectOf(address, port);
   const operation = new Operation<TcpSocket>(
     thread,
     Kind.Connect,

@@ -252,6 +252,26 @@ export abstract class Handle<S extends Style>
     return closing;
   }
 
+  /**
+   * @internal Gives its descriptor back, which is the caller's when nothing is in flight any more.
+   * Answered to this thread, whatever the style.
+   */
+  letGo(): Operation<number> {
+    this.assertOpen();
+    const { thread } = this;
+    thread.flush();
+    const result = thread.native.keepOpen(this.id);
+    if (result < 0) throw systemError(result, 'detach', this.subject());
+    this.life = Life.Closing;
+    this.forget();
+    const number: Decode<number> = (descriptor) => descriptor - 1;
+    const operation = operationOf(thread, Kind.Close, this.subject(), number, this);
+    operation.aftermath = this;
+    operation.token = thread.add(operation);
+    thread.submissions.close(this.id, operation.token);
+    return operation;
+  }
+
   /** @internal The handle does not exist any more, as far as this thread is concerned. */
   gone(): void {
     if (this.life === Life.Gone) return;

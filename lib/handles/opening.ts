@@ -8,9 +8,16 @@ import { addressesOf } from '../support/addresses';
 import type * as api from '../api';
 import type { KeyOption } from '../api';
 import { handleAt, Kind, Slot, SocketOption, type NativeThread } from '../native/binding';
-import { abortError, EADDRNOTAVAIL, EAFNOSUPPORT, systemError } from '../support/errors';
+import {
+  abortError,
+  EADDRNOTAVAIL,
+  EAFNOSUPPORT,
+  EINVAL,
+  notOnWindows,
+  systemError,
+} from '../support/errors';
 import { File, type FileTraits } from './file';
-import { contextOf, keyOf, type Style } from './handle';
+import { closeHandle, contextOf, keyOf, type Style } from './handle';
 import type { PortThread } from '../thread/port-thread';
 import { TcpListener } from './listener';
 import {
@@ -131,15 +138,16 @@ export function listen(
   const key = keyOf(thread, options.key);
   const context = contextOf(thread, key, options.asyncResource);
   const highWaterMark = markOf(options);
-  mayUseNet(options.host || '::');
+  mayUseNet(options.path ?? (options.host || '::'));
   const run = async (): Promise<TcpListener> => {
     const { backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
-    const port = Number(options.port);
+    const port = Number(options.port ?? 0);
     const keyed = key !== undefined;
+    const name = key ?? -1;
     const id = await listenOnFirst(options, (address) => {
       thread.assertOpen();
       const { native } = thread;
-      const name = key ?? -1;
+      if (options.fd !== undefined) return adoptListener(thread, options.fd, name);
       return native.listen(address, port, backlog, reusePort, ipv6Only, name, keyed, noDelay);
     });
     setHighWaterMark(id, highWaterMark);
@@ -150,9 +158,21 @@ export function listen(
   return new ComposedOperation(thread, Kind.Accept, 'listen', options, run, discard);
 }
 
+/** The handle of a socket that listens already. */
+function adoptListener(thread: PortThread, descriptor: number, key: number): number {
+  const id = thread.native.adoptSocket(descriptor, key);
+  if (id < 0 || thread.native.handleInfo(id)?.kind === 'listener') return id;
+  closeHandle(thread, id).catch(() => undefined);
+  return EINVAL;
+}
+
 const LISTEN_OPTIONS = [
   'host',
   'port',
+  'path',
+  'readableAll',
+  'writableAll',
+  'fd',
   'key',
   'asyncResource',
   'backlog',
@@ -170,7 +190,7 @@ const LISTEN_OPTIONS = [
 export function checkListenOptions(options: ListenOptions): void {
   validate.given(options);
   validate.known(options, 'options', LISTEN_OPTIONS);
-  validate.tcpPort(options.port, 'options.port');
+  checkPlace(options);
   const { host, backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
   const { maxConnections = Infinity } = options;
   if (host !== undefined) validate.string(host, 'options.host');
@@ -182,6 +202,44 @@ export function checkListenOptions(options: ListenOptions): void {
   markOf(options);
   idleTimeoutIn(options);
   validate.maxConnections(maxConnections, 'options.maxConnections');
+}
+
+/** A port, the path of a socket, or a socket that listens. */
+function checkPlace(options: ListenOptions): void {
+  const { path, fd } = options;
+  if (path === undefined && fd === undefined) validate.tcpPort(options.port, 'options.port');
+  else refuseWith(path === undefined ? 'fd' : 'path', options, ['host', 'port', 'ipv6Only']);
+  if (path !== undefined && fd !== undefined) refuseWith('path', options, ['fd']);
+  if (path !== undefined) socketPath(path);
+  if (fd !== undefined) validate.integer(fd, 'options.fd', 0, 0x7fffffff);
+  validate.flag(options.readableAll, 'options.readableAll');
+  validate.flag(options.writableAll, 'options.writableAll');
+  if (fd !== undefined && process.platform === 'win32') {
+    throw notOnWindows('listen', 'Node.js opens no descriptor of a socket there');
+  }
+}
+
+/** Throws for options that mean nothing beside `name`. */
+export function refuseWith(name: string, options: object, others: readonly string[]): void {
+  for (const other of others) {
+    const value = (options as Record<string, unknown>)[other];
+    if (value === undefined) continue;
+    throw validate.invalidValue(`options.${other}`, `can't be given with options.${name}`, value);
+  }
+}
+
+/** The path of a socket, as native code is told it; one that begins with NUL is no file. */
+export function socketPath(path: unknown): string {
+  validate.string(path, 'options.path');
+  const name = path as string;
+  if (name === '') throw validate.invalidValue('options.path', 'must not be empty', name);
+  if (name.indexOf('\0', 1) > 0) {
+    throw validate.invalidValue('options.path', 'must be without null bytes but the first', name);
+  }
+  if (process.platform === 'win32') {
+    throw notOnWindows('pipe', 'ports have no named pipes yet');
+  }
+  return `unix:${name}`;
 }
 
 /** Milliseconds before the first probe; undefined: there are none. */
@@ -222,7 +280,8 @@ export async function listenOnFirst(
   options: ListenOptions,
   listenOn: (address: string) => number,
 ): Promise<number> {
-  const { host = '' } = options;
+  const { host = '', path, fd } = options;
+  if (path !== undefined || fd !== undefined) return listenThere(options, listenOn);
   // As node:net takes an empty name.
   const addresses = host === '' ? ['::', '0.0.0.0'] : (await addressesOf(host)).slice(0, 1);
   let result = 0;
@@ -234,6 +293,18 @@ export async function listenOnFirst(
     if (result !== EAFNOSUPPORT && result !== EADDRNOTAVAIL) break;
   }
   throw systemError(result, 'listen', { net: true, address: last, port: Number(options.port) });
+}
+
+function listenThere(options: ListenOptions, listenOn: (address: string) => number): number {
+  const { path } = options;
+  const result = listenOn(path === undefined ? '' : socketPath(path));
+  if (result < 0) throw systemError(result, 'listen', { net: true, address: path });
+  const modes = (options.readableAll ? 0o444 : 0) | (options.writableAll ? 0o222 : 0);
+  if (path !== undefined && modes !== 0 && path[0] !== '\0') {
+    const { chmodSync, statSync } = process.getBuiltinModule('node:fs');
+    chmodSync(path, (statSync(path).mode & 0o777) | modes);
+  }
+  return result;
 }
 
 /** Has native code begin an operation that makes a handle, answered under a token. */

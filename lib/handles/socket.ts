@@ -36,7 +36,8 @@ type ReceiveOptions = api.ReceiveOptions & api.KeyedReceiveOptions;
 type SendOptions = api.SendOptions & api.KeyedSendOptions;
 type SendFileOptions = api.SendFileOptions & api.KeyedSendFileOptions;
 
-type Address = api.ListenerAddress;
+/** Of TCP: as in Node.js, ends of UNIX sockets have none. */
+type Address = api.ListenerAddress & { readonly family: 'IPv4' | 'IPv6' };
 
 const about: Subject = { net: true };
 /** What Linux waits before the first probe when nothing else was said. */
@@ -454,7 +455,8 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   private ask(peer: boolean): Address | undefined {
     if (this.closed || this.thread.closed) return undefined;
     const address = this.thread.native.address(this.id, peer);
-    return typeof address === 'number' ? undefined : address;
+    const known = typeof address !== 'number' && address.family !== 'unix';
+    return known ? (address as Address) : undefined;
   }
 }
 

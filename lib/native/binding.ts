@@ -136,9 +136,13 @@ export interface NativeThread {
   openDescriptor(descriptor: number, key: number): number;
   /** Another handle for a file that one of the process's ports has open. Handle or error. */
   reopen(handle: number, key: number): number;
+  /** A duplicate of a connected or listening socket of the process. Handle or error. */
+  adoptSocket(descriptor: number, key: number): number;
+  /** The close that follows gives the socket back: its result is the descriptor and one more. 0 or error. */
+  keepOpen(handle: number): number;
   /** Bytes of a regular file, or error. */
   fileSize(handle: number): number;
-  /** `address`: numeric. `acceptKeyed`: accepted connections answer in packets, under unique keys of their own. Handle or error. */
+  /** `address`: numeric, or the path of a socket behind 'unix:'. `acceptKeyed`: accepted connections answer in packets, under unique keys of their own. Handle or error. */
   listen(
     address: string,
     port: number,
@@ -149,7 +153,7 @@ export interface NativeThread {
     acceptKeyed: boolean,
     noDelay: boolean,
   ): number;
-  /** The answer is a Connect packet or token. `address`: numeric. Handle or error. */
+  /** The answer is a Connect packet or token. `address`: as that of `listen`. Handle or error. */
   connect(address: string, port: number, key: number, token: number, timeout: number): number;
   /** A timer handle; Timer submissions arm it. */
   timer(key: number): number;
@@ -157,7 +161,7 @@ export interface NativeThread {
   address(
     handle: number,
     peer: boolean,
-  ): { address: string; port: number; family: 'IPv4' | 'IPv6' } | number;
+  ): { address: string; port: number; family: 'IPv4' | 'IPv6' | 'unix' } | number;
   handleInfo(handle: number): HandleInfo | undefined;
   /** Fills in the bytes that a connection has received, and sent, so far. False when it is gone. */
   bytesMoved(handle: number, into: Float64Array): boolean;
@@ -343,7 +347,7 @@ export interface NativeListener {
   readonly id: number;
   /** This thread serves it from now on. `seat`: the class. */
   join(seat: Binding['Seat']): NativeSeat;
-  address(): { address: string; port: number; family: 'IPv4' | 'IPv6' } | undefined;
+  address(): { address: string; port: number; family: 'IPv4' | 'IPv6' | 'unix' } | undefined;
   /** Another descriptor of the socket, the caller's; or a negative errno. */
   duplicate(): number;
   stats(): {

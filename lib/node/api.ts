@@ -7,7 +7,7 @@ import type * as http from 'node:http';
 import type * as https from 'node:https';
 import type * as net from 'node:net';
 import type * as tls from 'node:tls';
-import type { CompletionPort, ListenerAddress, SocketHandle } from '../api';
+import type { CompletionPort, KeyOption, ListenerAddress, SocketHandle } from '../api';
 
 /** Which port carries connections out. */
 export interface OverOptions {
@@ -153,6 +153,8 @@ export interface SharedListenerOptions {
   readonly host?: string | undefined;
   /** 0: one the system picks, for this call alone; other threads then need the `token`. */
   readonly port?: number | undefined;
+  /** The path of a UNIX socket, as `port.listen` takes it: in the place of `port`. */
+  readonly path?: string | undefined;
   /**
    * A socket that listens already, such as the first of systemd's (`LISTEN_FDS`), 3: in the place of
    * `port`. It is duplicated, and made non-blocking; the number stays the caller's.
@@ -185,7 +187,7 @@ export interface SharedListenerStats {
   readonly waiting: number;
   /** Connections accepted so far. */
   readonly accepted: number;
-  /** Connections that went to another thread than at first: that one was busy, or has gone. */
+  /** Connections that went to another thread than `policy` says: that one was busy, or has gone. */
   readonly moved: number;
 }
 
@@ -208,4 +210,17 @@ export interface SharedListener extends AsyncDisposable {
   close(): Promise<void>;
   /** The same as `close()`. */
   [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** What `adoptSocket` and `adoptServer` take. */
+export interface AdoptOptions<K extends KeyOption | undefined = undefined> {
+  /** Makes it answer in packets. Default: none, it is awaited. */
+  readonly key?: K;
+}
+
+/** What `adoptSocket` returns. */
+export interface AdoptedSocket<H> {
+  readonly handle: H;
+  /** What Node.js had read already, and what comes before all that the handle receives. */
+  readonly head: Buffer;
 }

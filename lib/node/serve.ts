@@ -8,14 +8,21 @@
 import { closeSync } from 'node:fs';
 import { Server, Socket } from 'node:net';
 import { inspect } from 'node:util';
-import { listenOnFirst } from '../handles/opening';
+import { listenOnFirst, socketPath } from '../handles/opening';
 import {
   binding,
   type NativeListener,
   type NativeListenerRequest,
   type NativeSeat,
 } from '../native/binding';
-import { coded, EBADF, handleClosed, invalidState, systemError } from '../support/errors';
+import {
+  coded,
+  EBADF,
+  handleClosed,
+  invalidState,
+  notOnWindows,
+  systemError,
+} from '../support/errors';
 import { mayUseNet } from '../support/permission';
 import * as validate from '../support/validate';
 import type * as api from './api';
@@ -26,12 +33,13 @@ const policies = ['least-connections', 'lifo', 'round-robin'] as const;
 /** Connections that a server is given before its event loop goes on. */
 const MOST_TOGETHER = 32;
 
-const OPTIONS = ['host', 'port', 'fd', 'backlog', 'ipv6Only', 'reusePort', 'policy'];
+const OPTIONS = ['host', 'port', 'path', 'fd', 'backlog', 'ipv6Only', 'reusePort', 'policy'];
 
 /** What net.Server and its handle have of each other, in all versions, for node:cluster's sake. */
 interface Internals {
   _handle: unknown;
   _connections: number;
+  _pipeName?: string;
   _listen2(address: string | null, port: number | null, family: number, backlog: number): void;
 }
 
@@ -95,22 +103,30 @@ function attach(server: Server, native: NativeListener): void {
   const handle = new SharedHandle(server, native);
   const internals = server as unknown as Internals;
   internals._handle = handle;
-  const { address, port, family } = native.address() ?? { address: '', port: 0, family: 'IPv4' };
+  const { address = '', port = 0, family } = native.address() ?? {};
+  if (family === 'unix') internals._pipeName = address;
   internals._listen2(address, port, family === 'IPv6' ? 6 : 4, 0);
 }
 
 /** What a server of Node.js calls its handle, as far as it asks of one. */
 class SharedHandle {
+  /** As Node.js's handles of UNIX sockets have none. */
+  readonly getsockname?: (out: object) => number;
   /** Written by the server. */
   declare onconnection: (error: number, client: ClientHandle) => void;
   private readonly server: Server;
-  private readonly address: ReturnType<NativeListener['address']>;
   private readonly seat: NativeSeat;
   private readonly Client: ClientClass;
 
   constructor(server: Server, native: NativeListener) {
     this.server = server;
-    this.address = native.address();
+    const address = native.address();
+    if (address?.family !== 'unix') {
+      this.getsockname = (out) => {
+        Object.assign(out, address);
+        return 0;
+      };
+    }
     this.Client = clientClassOf(native);
     this.seat = native.join(binding.Seat);
     countConnections(server, new Int32Array(this.seat.open));
@@ -119,11 +135,6 @@ class SharedHandle {
   listen(): number {
     this.seat.start(() => this.deliver());
     this.seat.ref();
-    return 0;
-  }
-
-  getsockname(out: object): number {
-    Object.assign(out, this.address);
     return 0;
   }
 
@@ -252,7 +263,7 @@ async function holdOn(
 async function listenerOf(options: api.SharedListenerOptions): Promise<NativeListener> {
   validate.given(options);
   validate.known(options, 'options', OPTIONS);
-  const { host, fd, backlog = 511, ipv6Only = false, reusePort = false } = options;
+  const { host, path, fd, backlog = 511, ipv6Only = false, reusePort = false } = options;
   const policy = validate.oneOf(options.policy ?? policies[0], 'options.policy', policies);
   validate.integer(backlog, 'options.backlog', 1, 0x7fffffff);
   validate.boolean(ipv6Only, 'options.ipv6Only');
@@ -260,6 +271,7 @@ async function listenerOf(options: api.SharedListenerOptions): Promise<NativeLis
   if (host !== undefined) validate.string(host, 'options.host');
   const how = { policy: policies.indexOf(policy), backlog, ipv6Only, reusePort };
   if (fd !== undefined) return listenerOfDescriptor(fd, how);
+  if (path !== undefined) return listenerAt(path, how);
   const port = validate.tcpPort(options.port, 'options.port');
   mayUseNet(host || '::');
   const name = port === 0 ? '' : JSON.stringify([host || '', port]);
@@ -273,10 +285,17 @@ async function listenerOf(options: api.SharedListenerOptions): Promise<NativeLis
   return native!;
 }
 
-function listenerOfDescriptor(
-  fd: number,
-  how: Omit<NativeListenerRequest, 'name'>,
-): NativeListener {
+type How = Pick<NativeListenerRequest, 'policy' | 'backlog' | 'ipv6Only' | 'reusePort'>;
+
+function listenerAt(path: string, how: How): NativeListener {
+  const address = socketPath(path);
+  mayUseNet(path);
+  const result = made({ ...how, name: address, address, port: 0 });
+  if (typeof result === 'number') throw systemError(result, 'listen', { net: true, address: path });
+  return result;
+}
+
+function listenerOfDescriptor(fd: number, how: How): NativeListener {
   validate.integer(fd, 'options.fd', 0, 0x7fffffff);
   const result = made({ ...how, name: `fd ${fd}`, descriptor: fd });
   if (typeof result === 'number') throw systemError(result, 'listen', { net: true });
@@ -286,7 +305,8 @@ function listenerOfDescriptor(
 /** A hold, or a negative errno. */
 function made(which: number | NativeListenerRequest): NativeListener | number {
   const { Listener } = binding;
-  if (Listener === undefined) throw notHere();
+  if (Listener === undefined)
+    throw notOnWindows('listen', 'Node.js opens no descriptor of a socket there');
   try {
     return new Listener(which);
   } catch (error) {
@@ -294,11 +314,4 @@ function made(which: number | NativeListenerRequest): NativeListener | number {
     if (errno === undefined) throw error;
     return errno;
   }
-}
-
-function notHere(): Error {
-  const reason = `Node.js opens no descriptor of a socket on ${process.platform}`;
-  return Object.assign(coded(new Error(`listen ENOTSUP: ${reason}`), 'ENOTSUP'), {
-    syscall: 'listen',
-  });
 }

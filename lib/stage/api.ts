@@ -545,15 +545,15 @@ export interface PipelineOptions {
 }
 
 /** Where a stage listens; `signal` closes the listener when it is aborted. */
-export type StageListenOptions = Omit<ListenOptions, 'key' | 'asyncResource'>;
+export type StageListenOptions = ListenOptions;
 
 /** A listener of a pipeline's stage. It keeps the process alive as far as its pipeline does. */
 export interface StageListener extends ListenerAddress, AsyncDisposable {
-  /** The address it listens on. */
+  /** The address it listens on, or the path of its socket. */
   readonly address: string;
-  /** Its TCP port. */
+  /** Its TCP port, 0 for a path. */
   readonly port: number;
-  readonly family: 'IPv4' | 'IPv6';
+  readonly family: 'IPv4' | 'IPv6' | 'unix';
   /** Whether it accepts no more. */
   readonly closed: boolean;
   /** Accepts no more; connections that were accepted stay. The same promise each time. */

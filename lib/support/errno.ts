@@ -9,6 +9,7 @@ export const ECANCELED = -125;
 export const ETIMEDOUT = -110;
 export const EADDRNOTAVAIL = -99;
 export const EBADF = -9;
+export const EINVAL = -22;
 export const EAFNOSUPPORT = -97;
 
 /** An error of the system as Node.js names it on this platform. */
@@ -38,7 +39,7 @@ const names: Record<number, string> = {
   [-19]: 'ENODEV',
   [-20]: 'ENOTDIR',
   [-21]: 'EISDIR',
-  [-22]: 'EINVAL',
+  [EINVAL]: 'EINVAL',
   [-23]: 'ENFILE',
   [-24]: 'EMFILE',
   [-26]: 'ETXTBSY',

@@ -6,7 +6,7 @@ import { syscallOf } from '../native/kinds';
 import { describe, ECANCELED, ETIMEDOUT } from './errno';
 
 export { syscallOf };
-export { EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, ECANCELED } from './errno';
+export { EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, ECANCELED, EINVAL } from './errno';
 
 /** What an operation was about, for the text and the properties of its error. */
 export interface Subject {
@@ -135,6 +135,12 @@ function message(code: string, text: string, syscall: string, subject: Subject):
   return syscall === 'listen'
     ? `${syscall} ${code}: ${text}${where}`
     : `${syscall} ${code}${where}`;
+}
+
+/** What Windows has not, or Node.js does not let a program do there. */
+export function notOnWindows(syscall: string, reason: string): CodedError {
+  const error = coded(new Error(`${syscall} ENOTSUP: ${reason}`), 'ENOTSUP');
+  return Object.assign(error, { syscall });
 }
 
 export function timedOut(syscall: string, subject: Subject): Error {

@@ -7,11 +7,14 @@
 #include <arpa/inet.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <sys/un.h>
 #endif
 
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <string_view>
 
 namespace cp::addon {
 namespace {
@@ -45,9 +48,39 @@ void store(const Native& native, driver::SocketAddress& out) {
   out.length = sizeof native;
 }
 
+#ifndef _WIN32
+
+/// A name that begins with NUL is no file, and has no end but its length.
+bool parse_path(std::string_view path, driver::SocketAddress& out) {
+  sockaddr_un address{};
+  const bool abstract = path.substr(0, 1) == std::string_view("\0", 1);
+  if (path.empty() || path.size() > sizeof address.sun_path - (abstract ? 0 : 1)) return false;
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  store(address, out);
+  out.length = static_cast<std::uint32_t>(offsetof(sockaddr_un, sun_path) + path.size() +
+                                          (abstract ? 0 : 1));
+  return true;
+}
+
+#endif
+
 }  // namespace
 
+std::string path_of(std::string_view text) {
+  constexpr std::string_view kPrefix = "unix:";
+  if (text.substr(0, kPrefix.size()) != kPrefix) return {};
+  return std::string(text.substr(kPrefix.size()));
+}
+
 bool parse_address(const std::string& text, std::uint16_t port, driver::SocketAddress& out) {
+  if (const std::string path = path_of(text); !path.empty()) {
+#ifdef _WIN32
+    return false;
+#else
+    return parse_path(path, out);
+#endif
+  }
   sockaddr_in v4{};
   if (inet_pton(AF_INET, text.c_str(), &v4.sin_addr) == 1) {
     v4.sin_family = AF_INET;
@@ -73,14 +106,24 @@ bool format_address(const driver::SocketAddress& address, NamedAddress& out) {
     sockaddr_in v4{};
     std::memcpy(&v4, address.bytes, sizeof v4);
     inet_ntop(AF_INET, &v4.sin_addr, text, sizeof text);
-    out = {text, ntohs(v4.sin_port), false};
+    out = {text, ntohs(v4.sin_port), "IPv4"};
     return true;
   }
+#ifndef _WIN32
+  if (generic.sa_family == AF_UNIX) {
+    const std::size_t before = offsetof(sockaddr_un, sun_path);
+    const char* path = reinterpret_cast<const char*>(address.bytes) + before;
+    const std::size_t length = address.length > before ? address.length - before : 0;
+    const bool file = length > 0 && path[0] != 0;
+    out = {std::string(path, file ? strnlen(path, length) : length), 0, "unix"};
+    return true;
+  }
+#endif
   if (generic.sa_family != AF_INET6) return false;
   sockaddr_in6 v6{};
   std::memcpy(&v6, address.bytes, sizeof v6);
   inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof text);
-  out = {text + zone_of(v6), ntohs(v6.sin6_port), true};
+  out = {text + zone_of(v6), ntohs(v6.sin6_port), "IPv6"};
   return true;
 }
 

@@ -33,14 +33,12 @@ double number(const Napi::Object& from, const char* name) {
 class NativeSeat final : public Napi::ObjectWrap<NativeSeat> {
  public:
   static Napi::Function constructor(Napi::Env env) {
-    return DefineClass(env, "NativeSeat",
-                       {InstanceMethod<&NativeSeat::start>("start"),
-                        InstanceMethod<&NativeSeat::waits>("waits"),
-                        InstanceMethod<&NativeSeat::take>("take"),
-                        InstanceMethod<&NativeSeat::closed>("closed"),
-                        InstanceMethod<&NativeSeat::ref>("ref"),
-                        InstanceMethod<&NativeSeat::unref>("unref"),
-                        InstanceMethod<&NativeSeat::leave>("leave")});
+    return DefineClass(
+        env, "NativeSeat",
+        {InstanceMethod<&NativeSeat::start>("start"), InstanceMethod<&NativeSeat::waits>("waits"),
+         InstanceMethod<&NativeSeat::take>("take"), InstanceMethod<&NativeSeat::closed>("closed"),
+         InstanceMethod<&NativeSeat::ref>("ref"), InstanceMethod<&NativeSeat::unref>("unref"),
+         InstanceMethod<&NativeSeat::leave>("leave")});
   }
 
   /// Called with what `NativeListener::join` has.
@@ -88,13 +86,12 @@ class NativeSeat final : public Napi::ObjectWrap<NativeSeat> {
   }
 
   Napi::Value take(Info info) {
-    return Napi::Number::New(info.Env(),
-                             seat_ == nullptr ? -1 : Acceptor::instance().take(*seat_));
+    return Napi::Number::New(info.Env(), seat_ == nullptr ? -1 : Acceptor::instance().take(*seat_));
   }
 
   Napi::Value closed(Info info) {
-    return Napi::Boolean::New(
-        info.Env(), seat_ == nullptr || Acceptor::instance().closed(*seat_->listener));
+    return Napi::Boolean::New(info.Env(),
+                              seat_ == nullptr || Acceptor::instance().closed(*seat_->listener));
   }
 
   Napi::Value ref(Info info) {
@@ -179,17 +176,26 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
     const driver::Result socket = open(from);
     if (socket >= 0) {
       const auto policy = static_cast<driver::AcceptPolicy>(number(from, "policy"));
-      return acceptor.share(name, static_cast<int>(socket), policy, error);
+      return acceptor.share(name, static_cast<int>(socket), path_in(from), policy, error);
     }
     error = socket;
     return name.empty() ? nullptr : acceptor.find(name);
   }
 
+  /// The file that the socket makes.
+  static std::string path_in(const Napi::Object& from) {
+    const Napi::Value address = from.Get("address");
+    return address.IsString() ? file_of(address.As<Napi::String>().Utf8Value()) : std::string();
+  }
+
   static driver::Result open(const Napi::Object& from) {
     if (from.Get("descriptor").IsNumber()) {
       const int descriptor = static_cast<int>(number(from, "descriptor"));
-      const driver::Result checked = driver::listening(descriptor);
-      return checked < 0 ? checked : driver::duplicate_listener(descriptor);
+      bool listens = false;
+      const driver::Result copy = driver::duplicate_socket(descriptor, listens);
+      if (copy < 0 || listens) return copy;
+      driver::close_file(copy);
+      return -EINVAL;
     }
     driver::ListenOptions options;
     const auto port = static_cast<std::uint16_t>(number(from, "port"));
@@ -228,14 +234,17 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
     Napi::Object out = Napi::Object::New(info.Env());
     out.Set("address", named.text);
     out.Set("port", static_cast<double>(named.port));
-    out.Set("family", named.ipv6 ? "IPv6" : "IPv4");
+    out.Set("family", named.family);
     return out;
   }
 
   /// Another descriptor of the socket, which is the caller's.
   Napi::Value duplicate(Info info) {
-    return Napi::Number::New(info.Env(),
-                             static_cast<double>(with_socket(driver::duplicate_listener)));
+    const driver::Result copy = with_socket([](int socket) {
+      bool listens = false;
+      return driver::duplicate_socket(socket, listens);
+    });
+    return Napi::Number::New(info.Env(), static_cast<double>(copy));
   }
 
   Napi::Value stats(Info info) {

@@ -84,6 +84,8 @@ Napi::Function NativeThread::constructor(Napi::Env env) {
                       InstanceMethod<&NativeThread::waits>("waits"),
                       InstanceMethod<&NativeThread::open>("open"),
                       InstanceMethod<&NativeThread::open_descriptor>("openDescriptor"),
+                      InstanceMethod<&NativeThread::adopt_socket>("adoptSocket"),
+                      InstanceMethod<&NativeThread::keep_open>("keepOpen"),
                       InstanceMethod<&NativeThread::reopen>("reopen"),
                       InstanceMethod<&NativeThread::file_size>("fileSize"),
                       InstanceMethod<&NativeThread::listen>("listen"),

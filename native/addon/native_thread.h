@@ -62,6 +62,8 @@ class NativeThread final : public Napi::ObjectWrap<NativeThread>, private Outbox
   // Handles and memory: native_thread_handles.cc
   Napi::Value open(Info info);
   Napi::Value open_descriptor(Info info);
+  Napi::Value adopt_socket(Info info);
+  Napi::Value keep_open(Info info);
   Napi::Value reopen(Info info);
   Napi::Value file_size(Info info);
   Napi::Value listen(Info info);

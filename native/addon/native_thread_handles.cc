@@ -79,6 +79,15 @@ Napi::Value NativeThread::open_descriptor(Info info) {
   return number(Env(), thread().open_descriptor(descriptor, association(info[1])));
 }
 
+Napi::Value NativeThread::adopt_socket(Info info) {
+  const auto descriptor = static_cast<driver::Descriptor>(info[0].As<Napi::Number>().Int64Value());
+  return number(Env(), thread().adopt_socket(descriptor, association(info[1])));
+}
+
+Napi::Value NativeThread::keep_open(Info info) {
+  return number(Env(), thread().port().keep_open(handle_id(info[0])));
+}
+
 Napi::Value NativeThread::reopen(Info info) {
   return number(Env(), thread().reopen(handle_id(info[0]), association(info[1])));
 }
@@ -93,6 +102,7 @@ Napi::Value NativeThread::listen(Info info) {
   if (!parse_address(info[0].As<Napi::String>().Utf8Value(), port, options.address)) {
     return number(Env(), -22);  // EINVAL: the library resolves names before
   }
+  options.path = file_of(info[0].As<Napi::String>().Utf8Value());
   options.backlog = info[2].As<Napi::Number>().Int32Value();
   options.reuse_port = info[3].ToBoolean();
   options.ipv6_only = info[4].ToBoolean();
@@ -141,7 +151,7 @@ Napi::Value NativeThread::address(Info info) {
   Napi::Object out = Napi::Object::New(Env());
   out.Set("address", named.text);
   out.Set("port", static_cast<double>(named.port));
-  out.Set("family", named.ipv6 ? "IPv6" : "IPv4");
+  out.Set("family", named.family);
   return out;
 }
 

@@ -226,6 +226,7 @@ Napi::Value frames_listen(Info info) {
   if (!parse_address(info[1].As<Napi::String>().Utf8Value(), port, options.address)) {
     return number(info.Env(), -EINVAL);
   }
+  options.path = file_of(info[1].As<Napi::String>().Utf8Value());
   options.backlog = info[3].As<Napi::Number>().Int32Value();
   options.reuse_port = info[4].ToBoolean();
   options.ipv6_only = info[5].ToBoolean();

@@ -126,6 +126,8 @@ struct ListenOptions {
   bool reuse_port = false;
   bool ipv6_only = false;
   bool no_delay = true;  ///< inherited by the connections
+  /// The file that `address` makes, where it makes one.
+  std::string path;
 };
 
 enum class SocketOption : std::uint8_t {
@@ -167,6 +169,13 @@ class Driver {
   virtual void shut_down(Descriptor socket) = 0;
   /// Closes a descriptor that no operation uses, at once: for results nobody is left to take.
   virtual void discard(Descriptor descriptor) = 0;
+  /// Another descriptor of a stream socket that somebody else has open, non-blocking from now on;
+  /// `listens`: of which kind it is. -ENOTSOCK, -EAFNOSUPPORT, -EINVAL for others. Not on Windows.
+  virtual Result duplicate_socket(Descriptor socket, bool& listens) = 0;
+  /// Whether a socket can go on without the driver once its operations are over.
+  virtual bool lets_go() const = 0;
+  /// Removes the file of a socket that listened there.
+  virtual void remove_socket_file(const std::string& path) = 0;
   /// Makes a file in `directory` that has no name, or loses it with its last descriptor, and is
   /// open for reading and writing. The one call here that asks a file system. O_TMPFILE |
   /// FILE_FLAG_DELETE_ON_CLOSE.

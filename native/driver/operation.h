@@ -41,9 +41,9 @@ struct Slice {
   std::size_t length = 0;
 };
 
-/// Storage for a sockaddr_in or sockaddr_in6, without the system's headers.
+/// Storage for a sockaddr_in, sockaddr_in6 or sockaddr_un, without the system's headers.
 struct alignas(8) SocketAddress {
-  std::uint8_t bytes[28] = {};
+  std::uint8_t bytes[112] = {};
   std::uint32_t length = 0;
 };
 

@@ -115,9 +115,10 @@ struct Handle {
   bool keyed = false;
   bool accept_keyed = false;
   bool closing = false;
-  bool likely_empty = false;  ///< the last receive emptied the socket
-  bool reset = false;         ///< an operation was told of the peer's reset
-  bool timed_out = false;     ///< nothing moved for `idle_timeout`: nothing is begun any more
+  bool keeps_descriptor = false;  ///< its close gives the descriptor back, open
+  bool likely_empty = false;      ///< the last receive emptied the socket
+  bool reset = false;             ///< an operation was told of the peer's reset
+  bool timed_out = false;         ///< nothing moved for `idle_timeout`: nothing is begun any more
   driver::Descriptor descriptor = driver::kNoDescriptor;
   std::uint64_t descriptor_id = 0;
   /// Written with the mutex; read without it by whoever looks which keys are in use.
@@ -140,7 +141,7 @@ struct Handle {
   Request* close = nullptr;  ///< waits for in_flight to reach 0 (rule O5)
   StreamQueue in, out;
   SharedFile* shared = nullptr;       ///< of a file that something was sent from
-  std::unique_ptr<std::string> path;  ///< it was opened with; kept for a keyed file
+  std::unique_ptr<std::string> path;  ///< opened with, of a keyed file; bound to, of a listener
 
   /// Of a listener its own, of what was accepted its listener's, else null.
   std::shared_ptr<Connections> connections;

@@ -192,6 +192,8 @@ void Port::close_at_end(Handle& handle) {
   if (handle.in_flight == 0) {
     handle.end_sharing();
     if (handle.descriptor != driver::kNoDescriptor) driver_->discard(handle.descriptor);
+    const bool of_file = handle.kind == HandleKind::kListener && handle.path != nullptr;
+    if (of_file) driver_->remove_socket_file(*handle.path);
     HandleTable::instance().free(&handle);
     return;
   }
@@ -376,6 +378,19 @@ void Port::give_idle_timeout(Handle& handle, std::uint32_t milliseconds) {
   clock.watch(handle.place, IdleClock::due(handle, now));
 }
 
+std::int32_t Port::keep_open(HandleId id) {
+  Handle* handle = HandleTable::instance().find(id);
+  if (handle == nullptr) return kErrorHandleClosed;
+  std::lock_guard lock(handle->mutex);
+  if (handle->id != id || handle->closing) return kErrorHandleClosed;
+  const bool socket = handle->kind == HandleKind::kSocket || handle->kind == HandleKind::kListener;
+  if (!socket || !driver_->lets_go()) return kErrorNotSupported;
+  if (handle->descriptor == driver::kNoDescriptor) return kErrorHandleClosed;
+  handle->keeps_descriptor = true;
+  handle->path.reset();
+  return 0;
+}
+
 std::shared_ptr<Connections> Port::connections_of(HandleId id) {
   Handle* handle = HandleTable::instance().find(id);
   if (handle == nullptr) return nullptr;
@@ -454,6 +469,9 @@ bool Port::post(std::uint32_t key, double value, bool bounded) {
 void Port::dispose(const std::vector<Packet>& orphans, driver::Driver& driver) {
   for (const Packet& packet : orphans) {
     if (packet.chunk != driver::kNoChunk) BufferPool::release({packet.chunk, packet.offset});
+    if (packet.kind == PacketKind::kClose && packet.error == 0 && packet.result > 0) {
+      driver.discard(static_cast<driver::Descriptor>(packet.result) - 1);  // see Port::keep_open
+    }
     const bool opened = packet.kind == PacketKind::kOpen || packet.kind == PacketKind::kConnect;
     const HandleId name = opened && packet.error == 0 ? packet.handle : packet.accepted;
     if (name == 0) continue;

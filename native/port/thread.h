@@ -100,6 +100,8 @@ class Thread final : public Consumer {
   std::int64_t reopen(HandleId file, const Association& association);
   std::int64_t listen(const driver::ListenOptions& options, bool accept_keyed,
                       const Association& association);
+  /// A socket that somebody else has open, and keeps: connected or listening.
+  std::int64_t adopt_socket(driver::Descriptor socket, const Association& association);
   std::int64_t connect(const driver::SocketAddress& address, const Association& association);
   std::int64_t timer(const Association& association);
 
@@ -254,6 +256,7 @@ class Thread final : public Consumer {
   void finish(Request* request, Handle& handle, bool succeeded, Port& port);
   void tell_drained(Handle& handle, const Request& request, Port& port);
   void start_close(Handle& handle);
+  bool give_descriptor_back(Handle& handle);
   void leave(Request* request);
   void own(Request* request);
   void end_life(Request* request);

@@ -401,7 +401,18 @@ void Thread::tell_drained(Handle& handle, const Request& request, Port& port) {
 void Thread::start_close(Handle& handle) {
   handle.end_sharing();
   prepare(handle.close, handle);
+  if (handle.keeps_descriptor && give_descriptor_back(handle)) return;
+  const bool of_file = handle.kind == HandleKind::kListener && handle.path != nullptr;
+  if (of_file) port_.driver().remove_socket_file(*handle.path);
   run_on(carrier_, handle.close);
+}
+
+/// The result is one more, since 0 is a descriptor, too, and that of a close that closes.
+bool Thread::give_descriptor_back(Handle& handle) {
+  if (handle.descriptor == driver::kNoDescriptor) return false;
+  const driver::Descriptor open = std::exchange(handle.descriptor, driver::kNoDescriptor);
+  synthetic_.push_back({handle.close, open + 1, false, false, {}});
+  return true;
 }
 
 /// What the operation had in use.

@@ -257,7 +257,8 @@ void Thread::begin_close(Request* request, Handle& handle) {
   // Another thread has to end its operation before the descriptor is given back, and may be busy.
   const bool connected =
       handle.kind == HandleKind::kSocket && handle.descriptor != driver::kNoDescriptor;
-  if (elsewhere && connected) port_.driver().shut_down(handle.descriptor);
+  if (elsewhere && connected && !handle.keeps_descriptor)
+    port_.driver().shut_down(handle.descriptor);
   if (handle.in_flight == 0) start_close(handle);
 }
 
@@ -481,14 +482,35 @@ std::int64_t Thread::listen(const driver::ListenOptions& options, bool accept_ke
                             const Association& association) {
   const driver::Result descriptor = port_.driver().listen(options);
   if (descriptor < 0) return descriptor;
+  const auto give_up = [&] {
+    port_.driver().discard(descriptor);
+    if (!options.path.empty()) port_.driver().remove_socket_file(options.path);
+  };
   HandleId id = 0;
   Handle* handle = make(HandleKind::kListener, association, id);
   if (handle == nullptr) {
-    port_.driver().discard(descriptor);
+    give_up();
     return -EMFILE;
   }
   handle->accept_keyed = accept_keyed;
+  if (!options.path.empty()) handle->path = std::make_unique<std::string>(options.path);
   Port::adopt(*handle, port_.driver(), descriptor);
+  Port::publish(*handle, id);
+  return static_cast<std::int64_t>(id);
+}
+
+std::int64_t Thread::adopt_socket(driver::Descriptor socket, const Association& association) {
+  bool listens = false;
+  const driver::Result copy = port_.driver().duplicate_socket(socket, listens);
+  if (copy < 0) return copy;
+  HandleId id = 0;
+  Handle* handle = make(listens ? HandleKind::kListener : HandleKind::kSocket, association, id);
+  if (handle == nullptr) {
+    port_.driver().discard(copy);
+    return -EMFILE;
+  }
+  handle->accept_keyed = listens && association.keyed;
+  Port::adopt(*handle, port_.driver(), copy);
   Port::publish(*handle, id);
   return static_cast<std::int64_t>(id);
 }

@@ -74,9 +74,11 @@ std::int64_t FramesStage::listen_on(Port& port, const driver::ListenOptions& opt
   Handle* handle = port.create_handle(HandleKind::kListener, true, kListener, nullptr, id);
   if (handle == nullptr) {
     port.driver().discard(descriptor);
+    if (!options.path.empty()) port.driver().remove_socket_file(options.path);
     return -EMFILE;
   }
   handle->accept_keyed = true;
+  if (!options.path.empty()) handle->path = std::make_unique<std::string>(options.path);
   Port::adopt(*handle, port.driver(), descriptor);
   Port::publish(*handle, id);
   {

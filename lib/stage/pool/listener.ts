@@ -13,7 +13,7 @@ import type { ListenerAddress } from '../../api';
 export class StageListener implements ListenerAddress, AsyncDisposable {
   readonly address: string;
   readonly port: number;
-  readonly family: 'IPv4' | 'IPv6';
+  readonly family: ListenerAddress['family'];
   private readonly portThread: PortThread;
   private readonly id: number;
   private readonly onClosed: (listener: StageListener) => void;

@@ -33,6 +33,10 @@ class IocpDriver final : public Driver {
     return iocp::set_socket_option(iocp::socket_of(socket), option, value);
   }
 
+  Result duplicate_socket(Descriptor, bool&) override { return -ENOTSUP; }
+  /// Windows binds it to the port for life.
+  bool lets_go() const override { return false; }
+  void remove_socket_file(const std::string&) override {}
   Result address(Descriptor socket, bool peer, SocketAddress& out) override {
     return iocp::socket_address(iocp::socket_of(socket), peer, out);
   }

@@ -42,6 +42,7 @@ class SharedListener {
  public:
   std::uint32_t id = 0;
   std::string name;
+  std::string path;
   int descriptor = -1;
   AcceptPolicy policy = AcceptPolicy::kLeastConnections;
   std::uint32_t holds = 0;
@@ -66,8 +67,9 @@ bool late(const Seat& seat, Deadline now) {
 }
 
 std::int64_t load(const Seat& seat) {
-  return seat.words->open.load(std::memory_order_relaxed) + (seat.in_hand ? 1 : 0) +
-         static_cast<std::int64_t>(seat.queue.size());
+  const std::int32_t open = seat.words->open.load(std::memory_order_relaxed);
+  const std::int64_t in_hand = open == seat.open_before ? 1 : 0;
+  return open + in_hand + static_cast<std::int64_t>(seat.queue.size());
 }
 
 /// Whether `a` is to have the next connection rather than `b`, which comes later in turn.
@@ -116,24 +118,27 @@ std::shared_ptr<SharedListener> Acceptor::find(std::uint32_t id) {
 }
 
 std::shared_ptr<SharedListener> Acceptor::share(const std::string& name, int descriptor,
-                                                AcceptPolicy policy, Result& error) {
+                                                const std::string& path, AcceptPolicy policy,
+                                                Result& error) {
   std::lock_guard lock(mutex_);
-  if (!start(error)) {
+  const auto fail = [&] {
     ::close(descriptor);
+    if (!path.empty()) ::unlink(path.c_str());
     return nullptr;
-  }
+  };
+  if (!start(error)) return fail();
   auto listener = std::make_shared<SharedListener>();
   listener->id = ++last_id_;
   listener->name = name;
   listener->descriptor = descriptor;
+  listener->path = path;
   listener->policy = policy;
   listener->holds = 1;
   struct epoll_event event = {};
   event.data.u32 = listener->id;
   if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event) != 0) {
     error = -errno;
-    ::close(descriptor);
-    return nullptr;
+    return fail();
   }
   listeners_.emplace(listener->id, listener);
   return listener;
@@ -161,6 +166,7 @@ void Acceptor::shut(SharedListener& listener) {
   listener.closed = true;
   // Somebody else may have a duplicate of it, so that closing alone would leave it in the set.
   ::epoll_ctl(epoll_, EPOLL_CTL_DEL, listener.descriptor, nullptr);
+  if (!listener.path.empty()) ::unlink(listener.path.c_str());
   ::close(std::exchange(listener.descriptor, -1));
 }
 
@@ -230,7 +236,7 @@ bool Acceptor::waits(Seat& seat) {
   if (seat.left) return false;
   SharedListener& listener = *seat.listener;
   seat.came = ++turn_;
-  seat.in_hand = false;
+  seat.open_before = -1;
   if (seat.queue.empty()) take_over(listener, seat);
   if (seat.queue.empty() && !listener.closed) silence(seat.notifier);
   return !seat.queue.empty();
@@ -253,7 +259,7 @@ int Acceptor::take(Seat& seat) {
   if (seat.left || seat.queue.empty()) return -1;
   const int descriptor = seat.queue.front().descriptor;
   seat.queue.pop_front();
-  seat.in_hand = true;
+  seat.open_before = seat.words->open.load(std::memory_order_relaxed);
   watch(*seat.listener);
   return descriptor;
 }
@@ -277,14 +283,17 @@ Seat* Acceptor::choose(SharedListener& listener, const Seat* except, Deadline at
   const std::size_t count = listener.seats.size();
   Seat* best = nullptr;
   Seat* least = nullptr;
+  Seat* wished = nullptr;
   for (std::size_t i = 0; i < count; ++i) {
     Seat* seat = listener.seats[(listener.next + i) % count].get();
     if (seat == except) continue;
     if (least == nullptr || load(*seat) < load(*least)) least = seat;
+    if (wished == nullptr || !before(listener.policy, *wished, *seat)) wished = seat;
     if (late(*seat, at)) continue;
     if (best == nullptr || !before(listener.policy, *best, *seat)) best = seat;
   }
   Seat* chosen = best != nullptr || except != nullptr ? best : least;
+  if (chosen != wished && except == nullptr) ++listener.moved;
   for (std::size_t i = 0; i < count && chosen != nullptr; ++i) {
     if (listener.seats[i].get() == chosen) listener.next = (i + 1) % count;
   }
@@ -379,15 +388,14 @@ Deadline Acceptor::look_after_late(Deadline at) {
     for (const auto& seat : listener->seats) {
       while (late(*seat, at)) {
         Seat* other = choose(*listener, seat.get(), at);
-        if (other == nullptr) break;  // all are late: whoever comes first takes it
+        if (other == nullptr) break;  // all are late: it is looked at again
         const int descriptor = seat->queue.front().descriptor;
         seat->queue.pop_front();
         ++listener->moved;
         give(*other, descriptor, at);
       }
-      if (!seat->queue.empty() && !late(*seat, at)) {
-        next = std::min(next, seat->queue.front().since + kLate);
-      }
+      if (!seat->queue.empty())
+        next = std::min(next, std::max(at, seat->queue.front().since) + kLate);
     }
   }
   return next;

@@ -41,8 +41,9 @@ struct Seat {
   std::shared_ptr<SeatWords> words = std::make_shared<SeatWords>();
   int notifier = -1;  ///< readable while something waits, or the listener was closed
   std::deque<Waiting> queue;
-  /// Taken a moment ago: its thread has yet to count it.
-  bool in_hand = false;
+  /// What `open` was when the last connection was taken, which its thread has yet to count; -1 when
+  /// it is done with it.
+  std::int32_t open_before = -1;
   std::uint64_t came = 0;  ///< when it took something last, in turns of the acceptor
   bool left = false;
 };
@@ -54,7 +55,7 @@ class Acceptor {
     std::uint32_t waiting = 0;
     std::uint32_t open = 0;
     std::uint64_t accepted = 0;
-    std::uint64_t moved = 0;  ///< given to another thread than at first
+    std::uint64_t moved = 0;  ///< not to the thread that the policy says
   };
 
   static Acceptor& instance();
@@ -63,9 +64,10 @@ class Acceptor {
   std::shared_ptr<SharedListener> find(const std::string& name);
   std::shared_ptr<SharedListener> find(std::uint32_t id);
   /// Shares a listening socket, which it takes over, also when it fails, and holds it for the
-  /// caller. Empty names are found by nobody.
+  /// caller. Empty names are found by nobody. `path`: the file that goes with the socket.
   std::shared_ptr<SharedListener> share(const std::string& name, int descriptor,
-                                        AcceptPolicy policy, Result& error);
+                                        const std::string& path, AcceptPolicy policy,
+                                        Result& error);
   /// The caller's hold ends. Without holds and threads the listener is closed.
   void release(SharedListener& listener);
   /// No more connections; its threads are told.

@@ -78,6 +78,12 @@ void LinuxDriver::shut_down(Descriptor socket) { ::shutdown(static_cast<int>(soc
 
 void LinuxDriver::discard(Descriptor descriptor) { ::close(static_cast<int>(descriptor)); }
 
+Result LinuxDriver::duplicate_socket(Descriptor socket, bool& listens) {
+  return driver::duplicate_socket(static_cast<int>(socket), listens);
+}
+
+void LinuxDriver::remove_socket_file(const std::string& path) { ::unlink(path.c_str()); }
+
 /// O_TMPFILE needs the file system's help (NFS and FUSE before Linux 6.1 give none), which is told
 /// in as many ways as there are file systems and sandboxes; what is really amiss, the second call
 /// tells as well.

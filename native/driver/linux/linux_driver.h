@@ -16,6 +16,9 @@ class LinuxDriver : public Driver {
   std::int64_t acknowledged(Descriptor socket) override;
   void shut_down(Descriptor socket) override;
   void discard(Descriptor descriptor) override;
+  Result duplicate_socket(Descriptor socket, bool& listens) override;
+  bool lets_go() const override { return true; }
+  void remove_socket_file(const std::string& path) override;
   Result temporary_file(const char* directory) override;
   Result duplicate(Descriptor descriptor, FileKind& kind) override;
   Result duplicate_own(Descriptor file, FileKind& kind) override;

@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,7 +22,7 @@ static_assert(sizeof(Slice) == sizeof(struct iovec) && alignof(Slice) == alignof
                   offsetof(Slice, base) == offsetof(struct iovec, iov_base) &&
                   offsetof(Slice, length) == offsetof(struct iovec, iov_len),
               "slices are handed to the kernel as they are");
-static_assert(sizeof(SocketAddress::bytes) >= sizeof(struct sockaddr_in6));
+static_assert(sizeof(SocketAddress::bytes) >= sizeof(struct sockaddr_un));
 
 Deadline now() {
   struct timespec time;
@@ -35,13 +36,19 @@ Result set(int socket, int level, int name, int value) {
   return ::setsockopt(socket, level, name, &value, sizeof value) == 0 ? 0 : -errno;
 }
 
+/// Without effect on a socket of another kind, as in Node.js.
+Result set_tcp(int socket, int name, int value) {
+  const Result result = set(socket, IPPROTO_TCP, name, value);
+  return result == -EOPNOTSUPP ? 0 : result;
+}
+
 /// With the interval and the number of probes that libuv has; Linux's own take eleven minutes. The
 /// times come first: when one is refused, nothing is switched on.
 Result keep_alive(int socket, int seconds) {
   if (seconds == 0) return set(socket, SOL_SOCKET, SO_KEEPALIVE, 0);
-  Result result = set(socket, IPPROTO_TCP, TCP_KEEPIDLE, seconds);
-  if (result == 0) result = set(socket, IPPROTO_TCP, TCP_KEEPINTVL, 1);
-  if (result == 0) result = set(socket, IPPROTO_TCP, TCP_KEEPCNT, 10);
+  Result result = set_tcp(socket, TCP_KEEPIDLE, seconds);
+  if (result == 0) result = set_tcp(socket, TCP_KEEPINTVL, 1);
+  if (result == 0) result = set_tcp(socket, TCP_KEEPCNT, 10);
   if (result == 0) result = set(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
   return result;
 }
@@ -54,10 +61,13 @@ Result bind_and_listen(int socket, const ListenOptions& options) {
     // Said either way, because the default is a sysctl.
     result = set(socket, IPPROTO_IPV6, IPV6_V6ONLY, options.ipv6_only ? 1 : 0);
   }
-  if (result == 0 && options.no_delay) result = set(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+  if (result == 0 && options.no_delay) result = set_tcp(socket, TCP_NODELAY, 1);
   if (result < 0) return result;
   const auto* address = reinterpret_cast<const struct sockaddr*>(options.address.bytes);
-  if (::bind(socket, address, options.address.length) != 0) return -errno;
+  if (::bind(socket, address, options.address.length) != 0) {
+    // As libuv has it, for a file in a directory that there is not.
+    return errno == ENOENT ? -EACCES : -errno;
+  }
   return ::listen(socket, options.backlog) == 0 ? 0 : -errno;
 }
 
@@ -79,17 +89,31 @@ Result open_listener(const ListenOptions& options) {
   return result;
 }
 
-Result listening(int fd) {
+namespace {
+
+Result asked(int socket, int name) {
   int value = 0;
   socklen_t length = sizeof value;
-  if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length) != 0) return -errno;
-  if (value != SOCK_STREAM) return -EINVAL;
-  length = sizeof value;
-  if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) != 0) return -errno;
-  return value != 0 ? 0 : -EINVAL;
+  return ::getsockopt(socket, SOL_SOCKET, name, &value, &length) == 0 ? value : -errno;
 }
 
-Result duplicate_listener(int fd) {
+}  // namespace
+
+Result listening(int fd) {
+  const Result type = asked(fd, SO_TYPE);
+  if (type != SOCK_STREAM) return type < 0 ? type : -EINVAL;
+  const Result domain = asked(fd, SO_DOMAIN);
+  if (domain != AF_INET && domain != AF_INET6 && domain != AF_UNIX) return -EAFNOSUPPORT;
+  const Result listens = asked(fd, SO_ACCEPTCONN);
+  if (listens != 0) return listens < 0 ? listens : 1;
+  SocketAddress peer;
+  return socket_address(fd, true, peer);
+}
+
+Result duplicate_socket(int fd, bool& listens) {
+  const Result kind = listening(fd);
+  if (kind < 0) return kind;
+  listens = kind == 1;
   const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (copy < 0) return -errno;
   set_blocking(copy, false);
@@ -99,7 +123,7 @@ Result duplicate_listener(int fd) {
 Result set_socket_option(int socket, SocketOption option, int value) {
   switch (option) {
     case SocketOption::kNoDelay:
-      return set(socket, IPPROTO_TCP, TCP_NODELAY, value);
+      return set_tcp(socket, TCP_NODELAY, value);
     case SocketOption::kReceiveBuffer:
       return set(socket, SOL_SOCKET, SO_RCVBUF, value);
     case SocketOption::kSendBuffer:

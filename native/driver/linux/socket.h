@@ -10,12 +10,12 @@ namespace cp::driver {
 /// socket, bind, listen: a non-blocking descriptor, or a negative errno.
 Result open_listener(const ListenOptions& options);
 
-/// 0 for a stream socket that listens, else a negative errno.
+/// 1 for a stream socket that listens, 0 for one that is connected, else a negative errno.
 Result listening(int fd);
 
-/// Another descriptor of a socket, non-blocking, since that is the socket's and not the
-/// descriptor's.
-Result duplicate_listener(int fd);
+/// Another descriptor of such a socket. It is non-blocking then, whoever uses it: that belongs to
+/// the socket, not to the descriptor.
+Result duplicate_socket(int fd, bool& listens);
 
 Result set_socket_option(int socket, SocketOption option, int value);
 

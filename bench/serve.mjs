@@ -1,0 +1,53 @@
+/**
+ * http servers of node:http behind one listening socket: threads, processes of node:cluster, and one
+ * thread alone.
+ */
+import { allowedCpus } from './support/affinity.mjs';
+import { run, script, start } from './support/children.mjs';
+import { cpuTime, residentBytes } from './support/processes.mjs';
+
+const SERVERS = 2;
+const threads = 'ours, threads';
+const cluster = 'node:cluster';
+
+async function measure({ style }, { connections, fresh }, { warmUp, seconds, most }) {
+  // On all CPUs: what is compared is the same work in one process and in several.
+  const role = allowedCpus;
+  const server = await start(script('serve-http.mjs', { style, servers: SERVERS }), role);
+  const count = Math.min(connections, most);
+  const options = { port: server.port, connections: count, fresh, warmUp, seconds };
+  const spent = () => server.pids.reduce((sum, pid) => sum + cpuTime(pid), 0);
+  try {
+    const before = spent();
+    const { rate, p50, p99, answers } = await run(script('serve-load.mjs', options), { role });
+    const cpu = (spent() - before) / answers;
+    const resident = server.pids.reduce((sum, pid) => sum + residentBytes(pid), 0);
+    await server.stop();
+    return { rate, p50, p99, cpu, resident };
+  } finally {
+    server.kill();
+  }
+}
+
+export default {
+  name: 'serve',
+  title: `http, ${SERVERS} servers behind one listener`,
+  metrics: ['rate', 'p50', 'p99', 'cpu', 'resident'],
+  picture: 'cpu',
+  unit: 'CPU µs per request',
+  scriptsOnly: true,
+  rows: [
+    { name: '50 connections that stay', connections: 50 },
+    { name: 'a connection for each request, 16 at a time', connections: 16, fresh: true },
+  ],
+  contestants: {
+    [threads]: { style: 'threads' },
+    [cluster]: { style: 'cluster' },
+    'node:http, one thread': { style: 'alone' },
+  },
+  targets: [
+    { metric: 'cpu', subject: threads, against: cluster, atMost: 1.05 },
+    { metric: 'resident', subject: threads, against: cluster, atMost: 0.5 },
+  ],
+  measure,
+};
