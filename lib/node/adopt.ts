@@ -2,7 +2,6 @@
  * Sockets that go from Node.js to a port, and back.
  */
 import { Server, Socket } from 'node:net';
-import { TLSSocket } from 'node:tls';
 import type * as api from '../api';
 import type { ByKey, KeyOption } from '../api';
 import { closeHandle, Handle, keyOf, type Style } from '../handles/handle';
@@ -112,7 +111,7 @@ function adopted(thread: PortThread, socket: Socket | number, key: number | unde
   if (!(socket instanceof Socket)) {
     throw validate.invalidType('socket', 'an instance of net.Socket or of type number', socket);
   }
-  if (socket instanceof TLSSocket) throw invalidState('A port receives what TLS has encrypted');
+  if ('encrypted' in socket) throw invalidState('A port receives what TLS has encrypted');
   const descriptor = socket.connecting ? undefined : descriptorOf(socket);
   if (descriptor === undefined) throw invalidState('The socket is not connected');
   if (socket.writableLength > 0 || socket.writableEnded) {

@@ -1,5 +1,5 @@
 // Tells JavaScript, on its event loop, that there may be packets: the lane's descriptor watched by
-// libuv, or, where there is none or libuv's functions are not to be had, the lane by a thread.
+// libuv, or, where there is none or libuv's functions are unavailable, the lane by a thread.
 #pragma once
 
 #include <napi.h>

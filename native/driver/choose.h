@@ -18,7 +18,7 @@ struct Choice {
 
 /// What this process uses by default, found out once: io_uring where the kernel grants the ring and
 /// every operation needed, else epoll; COMPLETION_PORT_DRIVER overrides.
-/// `error` < 0: the ring's set-up failed for want of memory or descriptors, which is no reason to
+/// `error` < 0: the ring's set-up failed for lack of memory or descriptors, which is no reason to
 /// fall back but an error to report.
 Choice default_choice(Result& error);
 

@@ -208,7 +208,7 @@ bool BufferPool::take(driver::Buffer& out) {
 
 /// From the other parts, each with its lock, never two at a time: one to use, and up to half of
 /// what is there, and 31, for the next. Those are in no part for a moment, and one who starves may
-/// have looked in vain because of that: he is told as if they had come free (`on_free`).
+/// have found none because of that: it is told as if they had come free (`on_free`).
 bool BufferPool::fetch_buffers(Part& own, std::uint32_t& offset) {
   std::uint32_t more[kFetched];
   for (Part& part : parts_) {

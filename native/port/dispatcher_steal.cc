@@ -153,7 +153,7 @@ std::size_t Dispatcher::revoke_some(Consumer& victim, std::size_t wanted,
   return count;
 }
 
-/// All packets of one key move together or not at all: the last one stands at `last`. They are
+/// All packets of one key move together or not at all: the last one is at `last`. They are
 /// revoked from the last to the first, so when the owner wins one in between, those already revoked
 /// are the newest; they then wait with the key, which stays the owner's (rules D7, D8). How many
 /// are free now, in the queue of their key.

@@ -67,7 +67,7 @@ void IdleClock::watch(std::uint32_t place, driver::Deadline time) {
   deadlines_.enter(place, tick, [](double) {});
   if (tick >= sleeps_until_.load()) return;
   std::lock_guard lock(mutex_);
-  roused_ = true;
+  woken_ = true;
   changed_.notify_all();
 }
 
@@ -93,7 +93,7 @@ bool IdleClock::will_sleep_until(double time, std::uint64_t life) {
 
 void IdleClock::sleep_until(double time, std::uint64_t life) {
   std::unique_lock lock(mutex_);
-  while (!roused_ && life_ == life) {
+  while (!woken_ && life_ == life) {
     if (time == Deadlines::kNone) {
       changed_.wait(lock);
       continue;
@@ -103,7 +103,7 @@ void IdleClock::sleep_until(double time, std::uint64_t life) {
     constexpr double kLongest = 3600e9;
     changed_.wait_for(lock, static_cast<std::int64_t>(std::min(left, kLongest)) + 1);
   }
-  roused_ = false;
+  woken_ = false;
 }
 
 /// While nothing is asked of the peer no time passes: it is the program that takes its time then,

@@ -59,7 +59,7 @@ class IdleClock {
   std::mutex mutex_;  ///< guards what follows; a leaf
   driver::Condition changed_;
   std::uint64_t life_ = 0;  ///< of the thread; one that is to end had another
-  bool roused_ = false;
+  bool woken_ = false;
   std::thread thread_;
 };
 

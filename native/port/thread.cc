@@ -211,7 +211,7 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
       std::min(deadline, began + std::int64_t{1000} * port_.options().spin);
   driver::Deadline check = began + kCheckInterval;
   enum { kNotYet, kNow, kOver } spinning = kNotYet;
-  bool roused = false;
+  bool woken = false;
   for (;;) {
     if (spinning == kNow) dispatcher.stop_spinning(*this);
     if (dispatcher.worth_taking(*this)) {
@@ -225,14 +225,14 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
       if (!dispatcher.park(*this, false, max > 0, spins)) {
         spin.store(kSpinNot);
         spinning = kOver;
-        roused = true;
+        woken = true;
       }
     } else if (spinning == kNow) {
       spin_history_.tell(false);
       spinning = kOver;
     }
     if (spinning == kNow) {
-      roused = spin_until(std::min(spin_end, next_deadline()));
+      woken = spin_until(std::min(spin_end, next_deadline()));
       continue;  // to the dispatcher once more: from there on this thread has to be woken
     }
     const driver::Deadline now = driver::now();
@@ -241,9 +241,9 @@ std::int64_t Thread::get(std::size_t max, driver::Deadline deadline, bool (*inte
     if (now >= check) check = now + kCheckInterval;
     const driver::Deadline slice = interrupted != nullptr ? check : driver::kNever;
     // The last reap may have taken the wake-up of a message that came after the inbox was read.
-    const bool stay = roused || has_mail_.load();
+    const bool stay = woken || has_mail_.load();
     if (!stay) lane_->wait(std::min({deadline, slice, next_deadline()}));
-    roused = false;
+    woken = false;
     work();
   }
   dispatcher.leave_waiting(*this);

@@ -148,7 +148,7 @@ class Thread final : public Consumer {
     Thread* none = nullptr;
     return errand_.compare_exchange_strong(none, &busy, std::memory_order_release);
   }
-  /// Errands that were carried out for this thread, and how many of the last ones were in vain:
+  /// Errands that were carried out for this thread, and how many of the last ones were fruitless:
   /// brought nothing that another thread could take.
   std::uint32_t errands() const { return errands_.load(std::memory_order_acquire); }
   std::uint32_t vain_errands() const { return vain_.load(std::memory_order_relaxed); }
@@ -297,7 +297,7 @@ class Thread final : public Consumer {
   /// for that one to take, and what begins thereby begins in that one's lane: the kernel may end
   /// what a thread has submitted when that thread exits, and a busy lane needs no more work.
   Thread* carrier_ = this;
-  bool fruitful_ = false;  ///< the errand under way was not in vain
+  bool fruitful_ = false;  ///< the errand under way brought something
   Outbox* outbox_ = nullptr;
   std::unique_ptr<driver::Lane> lane_;
   bool detaching_ = false;

@@ -22,7 +22,7 @@ constexpr std::int64_t kPatienceWithCarrier = 2 * kMillisecond;
 /// A thread has something in its lane and nobody waits: one that runs is asked to look after it
 /// before its next batch.
 constexpr std::int64_t kPatienceWithAll = 10 * kMillisecond;
-/// After an errand the next one, twice as long after each that was in vain.
+/// After an errand the next one, twice as long after each that brought nothing.
 constexpr std::int64_t kBetweenErrands = kMillisecond / 4;
 constexpr std::uint32_t kMostDoublings = 6;
 /// Between two looks: while a lane has something its owner does not look after; while somebody
@@ -81,7 +81,7 @@ void Watchman::stop() {
   bell_.reset();
 }
 
-void Watchman::rouse() {
+void Watchman::wake() {
   if (asleep_.exchange(false)) bell_->ring();
 }
 

@@ -46,7 +46,7 @@ class Watchman {
 
   /// A watched thread has gone into a handler, or says otherwise that there is something to see.
   void notice() {
-    if (asleep_.load()) rouse();
+    if (asleep_.load()) wake();
   }
   /// A watched thread sleeps on this notifier of its lane.
   void hear(int notifier) { bell_->hear(notifier); }
@@ -71,7 +71,7 @@ class Watchman {
   static void look_at_batch(Thread& thread, driver::Deadline now);
   bool send_somebody(Thread& busy, driver::Deadline now);
   bool ask_somebody(Thread& busy, driver::Deadline now);
-  void rouse();
+  void wake();
 
   std::mutex life_mutex_;  ///< held while the thread is started or ended; outside of `mutex_`
   std::mutex mutex_;       ///< guards what follows; held during a look, outside of all of a port's

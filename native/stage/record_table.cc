@@ -77,7 +77,7 @@ void RecordTable::close() {
   closed_ = true;
   {
     std::lock_guard lock(clock_mutex_);
-    roused_changed_.notify_all();
+    woken_changed_.notify_all();
   }
   if (clock_.joinable()) clock_.join();
 }
@@ -268,8 +268,8 @@ void RecordTable::enter_deadline(std::uint32_t index, double deadline) {
                    [&](double entered) { at(index)->watched.store(tick_of(entered)); });
   if (time >= sleeps_until_.load()) return;
   std::lock_guard lock(clock_mutex_);
-  roused_ = true;
-  roused_changed_.notify_all();
+  woken_ = true;
+  woken_changed_.notify_all();
 }
 
 /// Sleeps until the earliest time, or for good where there is none: an idle process has no wake-ups
@@ -281,16 +281,16 @@ void RecordTable::run_clock() {
     sleeps_until_.store(next);
     if (deadlines_.earliest() < next) continue;
     std::unique_lock lock(clock_mutex_);
-    while (!roused_ && !closed_.load()) {
+    while (!woken_ && !closed_.load()) {
       if (next == Deadlines::kNone) {
-        roused_changed_.wait(lock);
+        woken_changed_.wait(lock);
         continue;
       }
       const double left = next - monotonic_milliseconds();
       if (left <= 0) break;
-      roused_changed_.wait_for(lock, static_cast<std::int64_t>(std::min(left, 1e9) * 1e6) + 1);
+      woken_changed_.wait_for(lock, static_cast<std::int64_t>(std::min(left, 1e9) * 1e6) + 1);
     }
-    roused_ = false;
+    woken_ = false;
   }
 }
 

@@ -177,8 +177,8 @@ class RecordTable final : public KeySource {
   std::atomic<double> sleeps_until_{0};
   std::atomic<std::uint64_t> looks_{0};
   std::mutex clock_mutex_;  ///< guards what follows; a leaf
-  driver::Condition roused_changed_;
-  bool roused_ = false;
+  driver::Condition woken_changed_;
+  bool woken_ = false;
   std::thread clock_;
 };
 

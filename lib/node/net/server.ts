@@ -35,7 +35,7 @@ type Callback = (error?: Error) => void;
 type Address = ListenerAddress;
 
 const BACKLOG = 511;
-/** After an accept has failed, for want of descriptors perhaps. */
+/** After an accept has failed, for lack of descriptors perhaps. */
 const PAUSE = 100;
 
 export class Server extends EventEmitter implements Owner {

@@ -8,7 +8,7 @@
 
 namespace cp::driver {
 
-/// Every Linux has what it takes: fails only for want of descriptors or memory.
+/// Every Linux has what it takes: fails only for lack of descriptors or memory.
 std::unique_ptr<Driver> make_epoll_driver(Result& error, std::string& reason);
 
 }  // namespace cp::driver

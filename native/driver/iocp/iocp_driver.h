@@ -8,7 +8,7 @@
 
 namespace cp::driver {
 
-/// Every Windows has what it takes: fails only for want of handles or memory.
+/// Every Windows has what it takes: fails only for lack of handles or memory.
 std::unique_ptr<Driver> make_iocp_driver(Result& error, std::string& reason);
 
 }  // namespace cp::driver

@@ -11,12 +11,12 @@ namespace cp::driver::iocp {
 std::unique_ptr<IocpLane> IocpLane::make(KernelPort& port, BlockingPool& pool,
                                          BufferSource& buffers, Result& error) {
   std::unique_ptr<IocpLane> lane(new IocpLane(port, pool, buffers));
-  error = lane->mailbox_.open();
+  error = lane->inbox_.open();
   return error < 0 ? nullptr : std::move(lane);
 }
 
 /// Nobody sleeps for the lane any more, and the kernel owes it nothing: no packet names its
-/// mailbox.
+/// inbox.
 IocpLane::~IocpLane() {
   assert(in_flight_ == 0 && with_kernel_ == 0 && ready_.empty());
   from_pool_.wait_for_pool();
@@ -56,7 +56,7 @@ std::size_t IocpLane::reap(std::span<Completion> out) {
     }
     fetch_from_pool();
     if (with_kernel_ > 0) calls_.add();
-    port_.collect(mailbox_, arrivals_, with_kernel_ > 0, !errand_);
+    port_.collect(inbox_, arrivals_, with_kernel_ > 0, !errand_);
     for (const Arrival& arrival : arrivals_) arrived(arrival);
     arrivals_.clear();
   }
@@ -77,11 +77,11 @@ bool IocpLane::something_to_do() const {
 }
 
 void IocpLane::wait(Deadline deadline) {
-  if (!something_to_do()) port_.sleep(mailbox_, deadline);
+  if (!something_to_do()) port_.sleep(inbox_, deadline);
 }
 
 bool IocpLane::sleep_on_notifier(Deadline deadline) {
-  return !something_to_do() && port_.arm(mailbox_, deadline);
+  return !something_to_do() && port_.arm(inbox_, deadline);
 }
 
 }  // namespace cp::driver::iocp

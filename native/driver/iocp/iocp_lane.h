@@ -33,14 +33,14 @@ class IocpLane final : public Lane {
   void wait(Deadline deadline) override;
   void begin_errand() override { errand_ = true; }
   void end_errand() override { errand_ = false; }
-  bool pending() const override { return something_to_do() || port_.has_arrivals(mailbox_); }
-  void wake() override { port_.wake(mailbox_); }
+  bool pending() const override { return something_to_do() || port_.has_arrivals(inbox_); }
+  void wake() override { port_.wake(inbox_); }
   /// Windows has no descriptor that a kernel port would make readable.
   int notifier() const override { return -1; }
   bool sleep_on_notifier(Deadline deadline) override;
-  void clear_notifier() override { port_.disarm(mailbox_); }
-  bool watch_notifier() override { return port_.watch(mailbox_); }
-  void stop_watching() override { port_.end_watch(mailbox_); }
+  void clear_notifier() override { port_.disarm(inbox_); }
+  bool watch_notifier() override { return port_.watch(inbox_); }
+  void stop_watching() override { port_.end_watch(inbox_); }
   bool refill() override { return buffers_.available(); }
   std::uint64_t system_calls() const override { return calls_.value(); }
 
@@ -112,7 +112,7 @@ class IocpLane final : public Lane {
   BlockingPool& pool_;
   BufferSource& buffers_;
   CallCount calls_;
-  Mailbox mailbox_;
+  Inbox inbox_;
 
   /// To be tried again: receives whose socket has something, multishots that took their turn.
   OperationList runnable_;

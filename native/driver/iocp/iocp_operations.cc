@@ -158,7 +158,7 @@ void IocpLane::accept(Operation* operation) {
   accept_more(*acceptors_.back());
 }
 
-/// Keeps as many with the kernel as there are to be. For want of sockets fewer will do; the
+/// Keeps as many with the kernel as there are to be. For lack of sockets fewer will do; the
 /// operation fails when it has none left.
 void IocpLane::accept_more(Acceptor& acceptor) {
   int turn = 0;
@@ -185,7 +185,7 @@ Result IocpLane::accept_one(Acceptor& acceptor, Accepting& accepting) {
   if (made < 0) return made;
   accepting.socket = socket_of(static_cast<Descriptor>(made));
   accepting.pending = {};
-  accepting.pending.mailbox = &mailbox_;
+  accepting.pending.inbox = &inbox_;
   accepting.pending.operation = acceptor.operation;
   constexpr DWORD kAddressRoom = sizeof accepting.addresses / 2;
   DWORD bytes = 0;
@@ -529,7 +529,7 @@ Result IocpLane::take_over(Operation* operation, Descriptor opened) {
 
 Pending& IocpLane::begin_pending(Operation* operation) {
   auto* made = new (operation->lane_scratch.make()) Pending;
-  made->mailbox = &mailbox_;
+  made->inbox = &inbox_;
   made->operation = operation;
   return *made;
 }

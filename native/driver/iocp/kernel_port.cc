@@ -22,12 +22,12 @@ DWORD milliseconds_until(Deadline deadline) {
 
 }  // namespace
 
-Mailbox::~Mailbox() {
+Inbox::~Inbox() {
   if (owner.event != nullptr) ::CloseHandle(owner.event);
   if (watcher.event != nullptr) ::CloseHandle(watcher.event);
 }
 
-Result Mailbox::open() {
+Result Inbox::open() {
   owner.event = ::CreateEventW(nullptr, FALSE, FALSE, nullptr);
   watcher.event = ::CreateEventW(nullptr, FALSE, FALSE, nullptr);
   return owner.event != nullptr && watcher.event != nullptr ? 0 : last_error();
@@ -72,8 +72,8 @@ void KernelPort::rest(Sleeper& me, Plan plan) {
     }
     me.until = nap.until;
     const DWORD milliseconds = milliseconds_until(nap.until);
-    if (standing_ == nullptr) {
-      stand(me, milliseconds, lock);
+    if (polling_ == nullptr) {
+      poll(me, milliseconds, lock);
     } else {
       lie_down(me, milliseconds, lock);
     }
@@ -82,23 +82,23 @@ void KernelPort::rest(Sleeper& me, Plan plan) {
 }
 
 /// Takes a batch from the kernel and gives each lane its own.
-void KernelPort::stand(Sleeper& me, DWORD milliseconds, std::unique_lock<std::mutex>& lock) {
+void KernelPort::poll(Sleeper& me, DWORD milliseconds, std::unique_lock<std::mutex>& lock) {
   std::array<OVERLAPPED_ENTRY, kBatch> entries;
   ULONG count = 0;
-  standing_ = &me;
-  me.state = Sleeper::State::kStanding;
+  polling_ = &me;
+  me.state = Sleeper::State::kPolling;
   lock.unlock();
   const bool any = ::GetQueuedCompletionStatusEx(port_, entries.data(), kBatch, &count,
                                                  milliseconds, FALSE) != 0;
   lock.lock();
   me.state = Sleeper::State::kAwake;
-  standing_ = nullptr;
+  polling_ = nullptr;
   if (!any) return;
   for (ULONG i = 0; i < count; ++i) {
-    if (entries[i].lpOverlapped == nullptr) continue;  // posted by `rouse`: to be up is all
+    if (entries[i].lpOverlapped == nullptr) continue;  // posted by `wake_sleeper`: to be up is all
     Pending* pending = Pending::of(entries[i].lpOverlapped);
-    pending->mailbox->arrivals.push_back({pending, entries[i].dwNumberOfBytesTransferred});
-    rouse(*pending->mailbox);
+    pending->inbox->arrivals.push_back({pending, entries[i].dwNumberOfBytesTransferred});
+    wake_sleepers(*pending->inbox);
   }
 }
 
@@ -122,12 +122,12 @@ void KernelPort::park(Sleeper& me, std::unique_lock<std::mutex>& lock) {
 }
 
 /// Whoever lets go of the kernel port calls this, and so does whoever was sent and does not go:
-/// while somebody sleeps, somebody stands there or is on the way.
+/// while somebody sleeps, somebody polls or is on the way.
 void KernelPort::send_next() {
-  if (standing_ == nullptr && !sleepers_.empty()) ::SetEvent(sleepers_.back()->event);
+  if (polling_ == nullptr && !sleepers_.empty()) ::SetEvent(sleepers_.back()->event);
 }
 
-void KernelPort::rouse(Sleeper& sleeper) {
+void KernelPort::wake_sleeper(Sleeper& sleeper) {
   switch (sleeper.state) {
     case Sleeper::State::kAwake:
       return;
@@ -135,92 +135,92 @@ void KernelPort::rouse(Sleeper& sleeper) {
     case Sleeper::State::kOnEvent:
       ::SetEvent(sleeper.event);
       return;
-    case Sleeper::State::kStanding:
+    case Sleeper::State::kPolling:
       // The only one there, so it is the one that gets it.
       ::PostQueuedCompletionStatus(port_, 0, 0, nullptr);
       return;
   }
 }
 
-void KernelPort::rouse(Mailbox& mailbox) {
-  rouse(mailbox.owner);
-  if (mailbox.armed) rouse(mailbox.watcher);
+void KernelPort::wake_sleepers(Inbox& inbox) {
+  wake_sleeper(inbox.owner);
+  if (inbox.armed) wake_sleeper(inbox.watcher);
 }
 
 // ---- the owner --------------------------------------------------------------------------------
 
-void KernelPort::collect(Mailbox& mailbox, std::vector<Arrival>& out, bool look, bool owner) {
+void KernelPort::collect(Inbox& inbox, std::vector<Arrival>& out, bool look, bool owner) {
   std::unique_lock lock(mutex_);
-  if (owner) mailbox.armed = false;
-  if (look && standing_ == nullptr) {
-    stand(passer_by_, 0, lock);
+  if (owner) inbox.armed = false;
+  if (look && polling_ == nullptr) {
+    poll(passer_by_, 0, lock);
     send_next();
   }
-  out.swap(mailbox.arrivals);
+  out.swap(inbox.arrivals);
 }
 
-bool KernelPort::has_arrivals(const Mailbox& mailbox) {
+bool KernelPort::has_arrivals(const Inbox& inbox) {
   std::lock_guard lock(mutex_);
-  return !mailbox.arrivals.empty();
+  return !inbox.arrivals.empty();
 }
 
-void KernelPort::sleep(Mailbox& mailbox, Deadline deadline) {
-  rest(mailbox.owner, [&]() -> Nap {
-    const bool over = mailbox.has_news() || (deadline != kNever && now() >= deadline);
-    if (over) mailbox.woken = false;
+void KernelPort::sleep(Inbox& inbox, Deadline deadline) {
+  rest(inbox.owner, [&]() -> Nap {
+    const bool over = inbox.has_news() || (deadline != kNever && now() >= deadline);
+    if (over) inbox.woken = false;
     return {over ? Nap::Kind::kOver : Nap::Kind::kUntil, deadline};
   });
 }
 
-void KernelPort::wake(Mailbox& mailbox) {
+void KernelPort::wake(Inbox& inbox) {
   std::lock_guard lock(mutex_);
-  if (mailbox.woken) return;
-  mailbox.woken = true;
-  rouse(mailbox);
+  if (inbox.woken) return;
+  inbox.woken = true;
+  wake_sleepers(inbox);
 }
 
-bool KernelPort::arm(Mailbox& mailbox, Deadline deadline) {
+bool KernelPort::arm(Inbox& inbox, Deadline deadline) {
   std::lock_guard lock(mutex_);
-  if (mailbox.has_news()) {
-    mailbox.woken = false;
+  if (inbox.has_news()) {
+    inbox.woken = false;
     return false;
   }
-  mailbox.armed = true;
-  mailbox.armed_until = deadline;
-  Sleeper& watcher = mailbox.watcher;
+  inbox.armed = true;
+  inbox.armed_until = deadline;
+  Sleeper& watcher = inbox.watcher;
   const bool in_time = watcher.state != Sleeper::State::kParked && watcher.until <= deadline;
-  if (!in_time) rouse(watcher);
+  if (!in_time) wake_sleeper(watcher);
   return true;
 }
 
-void KernelPort::disarm(Mailbox& mailbox) {
+void KernelPort::disarm(Inbox& inbox) {
   std::lock_guard lock(mutex_);
-  mailbox.armed = false;
-  mailbox.woken = false;
+  inbox.armed = false;
+  inbox.woken = false;
 }
 
 // ---- the watcher ------------------------------------------------------------------------------
 
-bool KernelPort::watch(Mailbox& mailbox) {
+bool KernelPort::watch(Inbox& inbox) {
   bool ended = false;
-  rest(mailbox.watcher, [&]() -> Nap {
-    ended = mailbox.watch_ended;
+  rest(inbox.watcher, [&]() -> Nap {
+    ended = inbox.watch_ended;
     if (ended) return {Nap::Kind::kOver};
-    if (!mailbox.armed) return {Nap::Kind::kParked};
-    const Deadline deadline = mailbox.armed_until;
-    if (!mailbox.has_news() && (deadline == kNever || now() < deadline)) {
+    if (!inbox.armed) return {Nap::Kind::kParked};
+    const Deadline deadline = inbox.armed_until;
+    if (!inbox.has_news() && (deadline == kNever || now() < deadline)) {
       return {Nap::Kind::kUntil, deadline};
     }
-    mailbox.armed = false;
+    inbox.armed = false;
     return {Nap::Kind::kOver};
   });
   return !ended;
 }
 
-void KernelPort::end_watch(Mailbox& mailbox) {
+void KernelPort::end_watch(Inbox& inbox) {
   std::lock_guard lock(mutex_);
-  mailbox.watch_ended = true;
-  rouse(mailbox.watcher);
+  inbox.watch_ended = true;
+  wake_sleeper(inbox.watcher);
 }
 
 }  // namespace cp::driver::iocp

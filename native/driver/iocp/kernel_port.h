@@ -1,16 +1,16 @@
-// The kernel's completion port, and who stands at it.
+// The kernel's completion port, and which thread polls it.
 //
 // There is one for the process, and every lane of every port shares it. Windows binds a handle to a
 // port for life, while ours roam: any thread issues the next operation on a handle, and a hand-off
 // takes it to another port of ours. With one kernel port neither concerns the kernel. What decides
 // where a packet goes is the operation, which names its lane.
 //
-// One thread at a time stands at the kernel port and distributes what it takes: whoever would sleep
-// when nobody stands there. The others sleep on an event of their own. So a thread can be woken
+// One thread at a time polls the kernel port and distributes what it takes: whoever would sleep
+// when nobody polls it. The others sleep on an event of their own. So a thread can be woken
 // that is meant (a packet posted to a kernel port goes to any of those who wait there), a thread
 // alone takes its own completions without a hop, and a batch for many lanes costs one call. Whoever
-// leaves while others sleep sends the last that went to sleep to stand there (rule D2's order); a
-// thread that is awake looks at the kernel port by itself when nobody stands there.
+// leaves while others sleep has the last that went to sleep poll it (rule D2's order); a
+// thread that is awake polls the kernel port by itself when nobody does.
 //
 // The kernel's own limit is not used. It counts threads that took a packet here, while rule D3
 // counts those that run packets of a port of ours, and excepts the answers to awaited operations:
@@ -44,9 +44,9 @@ struct Arrival {
 struct Sleeper {
   enum class State : std::uint8_t {
     kAwake,
-    kParked,    ///< until it is asked to watch
-    kOnEvent,   ///< on the stack of those who could stand at the kernel port
-    kStanding,  ///< in GetQueuedCompletionStatusEx
+    kParked,   ///< until it is asked to watch
+    kOnEvent,  ///< on the stack of those who could poll the kernel port
+    kPolling,  ///< in GetQueuedCompletionStatusEx
   };
   HANDLE event = nullptr;  ///< resets itself
   State state = State::kAwake;
@@ -54,7 +54,7 @@ struct Sleeper {
 };
 
 /// What others leave for a lane. Guarded by the kernel port's mutex.
-struct Mailbox {
+struct Inbox {
   std::vector<Arrival> arrivals;
   bool woken = false;
   bool armed = false;  ///< the owner is in its event loop, and the watcher to tell of news
@@ -62,10 +62,10 @@ struct Mailbox {
   bool watch_ended = false;
   Sleeper owner, watcher;
 
-  Mailbox() = default;
-  ~Mailbox();
-  Mailbox(const Mailbox&) = delete;
-  Mailbox& operator=(const Mailbox&) = delete;
+  Inbox() = default;
+  ~Inbox();
+  Inbox(const Inbox&) = delete;
+  Inbox& operator=(const Inbox&) = delete;
   /// 0 or a negative errno; then it is of no use.
   Result open();
   bool has_news() const { return woken || !arrivals.empty(); }
@@ -81,21 +81,21 @@ class KernelPort {
   Result associate(Descriptor descriptor);
 
   /// Takes what has arrived for a lane, and with `look` looks at the kernel port unless somebody
-  /// stands there. With `owner` the owner is awake from now on: its watcher keeps quiet.
-  void collect(Mailbox& mailbox, std::vector<Arrival>& out, bool look, bool owner);
-  bool has_arrivals(const Mailbox& mailbox);
+  /// polls. With `owner` the owner is awake from now on: its watcher keeps quiet.
+  void collect(Inbox& inbox, std::vector<Arrival>& out, bool look, bool owner);
+  bool has_arrivals(const Inbox& inbox);
   /// The owner sleeps until there is news or the deadline has passed.
-  void sleep(Mailbox& mailbox, Deadline deadline);
+  void sleep(Inbox& inbox, Deadline deadline);
   /// Any thread: news for the owner.
-  void wake(Mailbox& mailbox);
+  void wake(Inbox& inbox);
 
   /// The owner goes to its event loop; false when there is news already.
-  bool arm(Mailbox& mailbox, Deadline deadline);
-  void disarm(Mailbox& mailbox);
+  bool arm(Inbox& inbox, Deadline deadline);
+  void disarm(Inbox& inbox);
   /// Sleeps until a lane that is armed has news; once for each time it is armed. False after
   /// `end_watch`.
-  bool watch(Mailbox& mailbox);
-  void end_watch(Mailbox& mailbox);
+  bool watch(Inbox& inbox);
+  void end_watch(Inbox& inbox);
 
  private:
   struct Nap {
@@ -106,17 +106,17 @@ class KernelPort {
   explicit KernelPort(HANDLE port) : port_(port) {}
   template <typename Plan>
   void rest(Sleeper& me, Plan plan);
-  void stand(Sleeper& me, DWORD milliseconds, std::unique_lock<std::mutex>& lock);
+  void poll(Sleeper& me, DWORD milliseconds, std::unique_lock<std::mutex>& lock);
   void lie_down(Sleeper& me, DWORD milliseconds, std::unique_lock<std::mutex>& lock);
   void park(Sleeper& me, std::unique_lock<std::mutex>& lock);
-  void rouse(Mailbox& mailbox);
-  void rouse(Sleeper& sleeper);
+  void wake_sleepers(Inbox& inbox);
+  void wake_sleeper(Sleeper& sleeper);
   void send_next();
 
   const HANDLE port_;
-  std::mutex mutex_;                ///< a leaf; guards what follows and every mailbox
-  Sleeper* standing_ = nullptr;     ///< at the kernel port
-  Sleeper passer_by_;               ///< stands for a lane that only looks
+  std::mutex mutex_;                ///< a leaf; guards what follows and every inbox
+  Sleeper* polling_ = nullptr;      ///< at the kernel port
+  Sleeper passer_by_;               ///< polls for a lane that only looks
   std::vector<Sleeper*> sleepers_;  ///< kOnEvent; the last in is sent first
 };
 

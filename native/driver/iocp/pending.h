@@ -13,13 +13,13 @@
 
 namespace cp::driver::iocp {
 
-struct Mailbox;
+struct Inbox;
 
 /// Lies in the operation's own `lane_scratch`, so it lives until the operation's final
 /// completion, which is not reported before the kernel's packet was taken.
 struct Pending {
   OVERLAPPED overlapped = {};
-  Mailbox* mailbox = nullptr;
+  Inbox* inbox = nullptr;
   Operation* operation = nullptr;
   union {
     std::uint64_t done = 0;  ///< kRead: bytes of the slices that are full

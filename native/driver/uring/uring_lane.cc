@@ -97,7 +97,7 @@ void UringLane::cancel(Operation* operation) {
 
 // ---- submitting -------------------------------------------------------------------------------
 
-/// An entry, making room when the queue is full. Where the kernel refuses for want of room among
+/// An entry, making room when the queue is full. Where the kernel refuses for lack of room among
 /// the completions (EBUSY), taking those off is what helps. An errand can't count on the kernel.
 Sqe* UringLane::sqe() {
   if (errand_) {
