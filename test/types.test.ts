@@ -45,11 +45,11 @@ const right: Record<string, string> = {
     const keyedAt: cp.KeyedListener = await port.listen({ fd: 3, key: 1 });
     const to: cp.KeyedSocket = await port.connect({ path: '\\0x', key: 'unique' });
     const family: 'IPv4' | 'IPv6' | 'unix' | undefined = at.address()?.family;
-    const { handle, head } = node.adoptSocket(port, 5);
+    const { handle, head } = doors.adoptSocket(port, 5);
     const own: cp.SocketHandle = handle;
-    const other: cp.KeyedSocket = node.adoptSocket(port, 5, { key: 1 }).handle;
-    const fd: number = await node.detach(own);
-    const taken: cp.ListenerHandle = node.adoptServer(port, http.createServer());
+    const other: cp.KeyedSocket = doors.adoptSocket(port, 5, { key: 1 }).handle;
+    const fd: number = await doors.detach(own);
+    const taken: cp.ListenerHandle = doors.adoptServer(port, http.createServer());
     void [keyedAt, to, family, head.length, other, fd, taken];
     await pipeline.listen('work', { path: '/x' });
   `,
@@ -384,7 +384,7 @@ const right: Record<string, string> = {
 const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a path and a port': ["void port.listen({ path: '/x', port: 1 });", /not assignable/],
   'nowhere to listen': ['void port.listen({ backlog: 5 });', /not assignable/],
-  'a file that is detached': ['void node.detach(file);', /not assignable/],
+  'a file that is detached': ['void doors.detach(file);', /not assignable/],
   'a policy that there is not': [
     "void doors.shareListener({ port: 0, policy: 'random' });",
     /'"random"' is not assignable/,
