@@ -295,15 +295,25 @@ export async function listenOnFirst(
   throw systemError(result, 'listen', { net: true, address: last, port: Number(options.port) });
 }
 
+/** Lets others at the file of a UNIX socket. */
+export function openModes(
+  path: string,
+  options: {
+    readonly readableAll?: boolean | undefined;
+    readonly writableAll?: boolean | undefined;
+  },
+): void {
+  const modes = (options.readableAll ? 0o444 : 0) | (options.writableAll ? 0o222 : 0);
+  if (modes === 0 || path.startsWith('\0')) return;
+  const { chmodSync, statSync } = process.getBuiltinModule('node:fs');
+  chmodSync(path, (statSync(path).mode & 0o777) | modes);
+}
+
 function listenThere(options: ListenOptions, listenOn: (address: string) => number): number {
   const { path } = options;
   const result = listenOn(path === undefined ? '' : socketPath(path));
   if (result < 0) throw systemError(result, 'listen', { net: true, address: path });
-  const modes = (options.readableAll ? 0o444 : 0) | (options.writableAll ? 0o222 : 0);
-  if (path !== undefined && modes !== 0 && path[0] !== '\0') {
-    const { chmodSync, statSync } = process.getBuiltinModule('node:fs');
-    chmodSync(path, (statSync(path).mode & 0o777) | modes);
-  }
+  if (path !== undefined) openModes(path, options);
   return result;
 }
 

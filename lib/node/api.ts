@@ -38,7 +38,7 @@ export type ConnectOptions = net.TcpSocketConnectOpts &
 
 /**
  * `net.Socket` over a port: a `stream.Duplex` with Node's methods, properties and events. Not an
- * `instanceof` Node's own class. `connect({ path })`, `localAddress` and `localPort` throw `ENOTSUP`.
+ * `instanceof` Node's own class. `localAddress` and `localPort` throw `ENOTSUP`, on Windows `path` too.
  * What is received is copied once, into Buffers that stay; what is written is copied when it is
  * submitted, so its memory is the program's again at once.
  */
@@ -57,7 +57,7 @@ export interface SocketConstructor {
   (options?: SocketOptions): Socket;
 }
 
-/** `net.Server` over a port. `listen({ path })` and `listen({ fd })` throw `ENOTSUP`. */
+/** `net.Server` over a port. `listen({ fd })` throws `ENOTSUP`, on Windows `listen({ path })` too. */
 export type Server = net.Server;
 
 /** The class; may be called without `new`, as Node's. */

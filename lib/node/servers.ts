@@ -11,6 +11,7 @@ import { invalidType } from '../support/validate';
 interface Inner {
   _handle: object | null;
   _connections: number;
+  _pipeName: string | undefined;
   _emitCloseIfDrained(): void;
   allowHalfOpen?: boolean;
   pauseOnConnect?: boolean;
@@ -51,6 +52,8 @@ export function listenOver<S extends nodeNet.Server>(server: S, over?: Completio
     if (typeof callback === 'function') server.once('listening', callback as () => void);
     ours.listen(...rest);
     node._handle = handleOf(ours);
+    const address = ours.address();
+    if (typeof address === 'string') node._pipeName = address;
     return server;
   };
   Object.defineProperty(server, 'listen', { value: listen, writable: true, configurable: true });
@@ -71,11 +74,13 @@ function relay(ours: Server, server: nodeNet.Server): void {
 
 /** What net.Server asks of a listening socket. */
 function handleOf(ours: Server): object {
+  const getsockname = (into: object): number => {
+    Object.assign(into, ours.address());
+    return 0;
+  };
   return {
-    getsockname(into: object): number {
-      Object.assign(into, ours.address());
-      return 0;
-    },
+    // Without it the server tells its path.
+    ...(typeof ours.address() === 'string' ? {} : { getsockname }),
     close: () => void ours.close(),
     ref: () => void ours.ref(),
     unref: () => void ours.unref(),

@@ -3,13 +3,17 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import diagnostics from 'node:diagnostics_channel';
 import dns from 'node:dns';
 import { once } from 'node:events';
+import { existsSync, statSync } from 'node:fs';
+import http from 'node:http';
 import nodeNet from 'node:net';
+import path from 'node:path';
 import { Duplex } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { expect, onTestFinished, test, vi } from 'vitest';
+import { listenOver } from '../../dist/node.js';
 import net from '../../dist/node-net.js';
-import { driver, library, newPort, outputOf, until } from '../support/harness';
+import { driver, library, newPort, outputOf, temporaryDirectory, until } from '../support/harness';
 
 const host = '127.0.0.1';
 
@@ -365,7 +369,6 @@ test('wrong arguments throw at once, with the codes of node:net', () => {
   expect(() => socket.connect({ port: 70_000 })).toThrow(
     expect.objectContaining({ code: 'ERR_SOCKET_BAD_PORT' }),
   );
-  expect(() => socket.connect('/some/where')).toThrow(expect.objectContaining({ code: 'ENOTSUP' }));
   expect(() => new net.Socket({ over: {} as never }).connect(1)).toThrow(
     expect.objectContaining({ code: 'ERR_INVALID_ARG_TYPE' }),
   );
@@ -375,4 +378,43 @@ test('wrong arguments throw at once, with the codes of node:net', () => {
   expect(() => net.createServer().listen({ port: -1 })).toThrow(
     expect.objectContaining({ code: 'ERR_SOCKET_BAD_PORT' }),
   );
+});
+
+test('paths: sockets of files and abstract names, with the modes, errors and addresses of node:net', async () => {
+  const place = path.join(temporaryDirectory(), 'socket');
+  for (const at of [place, `\0completion-port ${process.pid} ${driver}`]) {
+    const server = net.createServer((socket) => void socket.pipe(socket));
+    server.listen({ path: at, readableAll: true, writableAll: true });
+    await once(server, 'listening');
+    expect(server.address()).toBe(at);
+    if (at === place) expect(statSync(at).mode & 0o666).toBe(0o666);
+    const again = net.createServer().listen(at);
+    const [taken] = (await once(again, 'error')) as [NodeJS.ErrnoException & { address: string }];
+    expect(taken).toMatchObject({ code: 'EADDRINUSE', syscall: 'listen', address: at });
+    const socket = net.connect(at);
+    socket.end('hello');
+    expect((await buffer(socket)).toString()).toBe('hello');
+    expect([socket.remoteAddress, socket.remotePort]).toEqual([undefined, undefined]);
+    server.close();
+    await once(server, 'close');
+  }
+  expect(existsSync(place)).toBe(false);
+  const failing = net.connect(place);
+  const [error] = (await once(failing, 'error')) as [NodeJS.ErrnoException];
+  expect(error).toMatchObject({ code: 'ENOENT', syscall: 'connect', address: place });
+  expect(error.message).toBe(`connect ENOENT ${place}`);
+});
+
+test('a server of node:http listens at a path', async () => {
+  const at = path.join(temporaryDirectory(), 'http');
+  const server = listenOver(http.createServer((_request, response) => response.end('from a path')));
+  server.listen(at);
+  await once(server, 'listening');
+  expect(server.address()).toBe(at);
+  const request = http.get({ socketPath: at });
+  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+  expect((await buffer(response)).toString()).toBe('from a path');
+  server.close();
+  await once(server, 'close');
+  expect(existsSync(at)).toBe(false);
 });

@@ -8,14 +8,18 @@ import { handleAt, Kind, Slot } from '../../native/binding';
 import { failure, type CodedError } from '../../support/errors';
 import { mayUseNet } from '../../support/permission';
 import { Alarm, nextTick } from '../../support/timers';
+import { socketPath } from '../../handles/opening';
 import { TcpSocket } from '../../handles/socket';
 import type { Entry, PortThread } from '../../thread/port-thread';
 import { callback } from '../../support/validate';
 import { blocked, invalidAddress, invalidFamily } from './node-errors';
 
 export interface Target {
+  /** Or, with `path`, nothing. */
   readonly host: string;
   readonly port: number;
+  /** A UNIX socket. */
+  readonly path?: string | undefined;
   readonly family?: number | undefined;
   readonly hints?: number | undefined;
   readonly lookup?: Lookup | undefined;
@@ -26,6 +30,7 @@ export interface Target {
 
 interface Address {
   readonly address: string;
+  /** 0: `address` is the path of a UNIX socket. */
   readonly family: number;
 }
 
@@ -62,8 +67,15 @@ export class Attempts {
 
   /** Wrong arguments throw here; everything else comes later. */
   begin(): void {
-    const { host, lookup } = this.target;
-    mayUseNet(host);
+    const { host, lookup, path } = this.target;
+    mayUseNet(path ?? host);
+    if (path !== undefined) {
+      socketPath(path);
+      nextTick(() => {
+        if (!this.stopped) this.attempt({ address: path, family: 0 });
+      });
+      return;
+    }
     const family = net.isIP(host);
     if (family !== 0) {
       nextTick(() => {
@@ -181,15 +193,20 @@ export class Attempts {
     }
     this.seeker.emit('connectionAttempt', address, port, family);
     if (this.stopped) return;
-    const attempt = new Attempt(this.portThread, this, following, port);
-    this.running.add(attempt);
-    attempt.begin(this.seeker._referenced);
+    const attempt = this.attempt(following);
     if (this.next >= this.addresses.length) return;
     this.alarm = new Alarm(attemptTimeout, () => {
       if (this.stopped || !this.running.has(attempt)) return;
       this.seeker.emit('connectionAttemptTimeout', address, port, family);
       this.proceed();
     });
+  }
+
+  private attempt(address: Address): Attempt {
+    const attempt = new Attempt(this.portThread, this, address, this.target.port);
+    this.running.add(attempt);
+    attempt.begin(this.seeker._referenced);
+    return attempt;
   }
 
   /** @internal */
@@ -207,6 +224,7 @@ export class Attempts {
   }
 
   private lost({ address, family }: Address, error: Error): void {
+    if (family === 0) return this.fail(error);
     this.errors.push(error);
     this.seeker.emit('connectionAttemptFailed', address, this.target.port, family, error);
     this.proceed();
@@ -237,7 +255,9 @@ class Attempt implements Entry {
     const { portThread } = this;
     portThread.flush();
     this.token = portThread.add(this);
-    const result = portThread.native.connect(this.address.address, this.port, -1, this.token, 0);
+    const { address, family } = this.address;
+    const place = family === 0 ? socketPath(address) : address;
+    const result = portThread.native.connect(place, this.port, -1, this.token, 0);
     if (result < 0) {
       portThread.remove(this.token);
       this.token = -1;
@@ -273,8 +293,9 @@ class Attempt implements Entry {
   }
 
   private errorOf(error: number): Error {
-    const { address } = this.address;
-    return failure(error, Kind.Connect, { net: true, address, port: this.port });
+    const { address, family } = this.address;
+    const port = family === 0 ? undefined : this.port;
+    return failure(error, Kind.Connect, { net: true, address, port });
   }
 }
 

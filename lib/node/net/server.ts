@@ -12,6 +12,7 @@ import { mayUseNet } from '../../support/permission';
 import { nextTick, setTimeout } from '../../support/timers';
 import * as validate from '../../support/validate';
 import { TcpListener } from '../../handles/listener';
+import { openModes, socketPath } from '../../handles/opening';
 import { TcpSocket } from '../../handles/socket';
 import type { Entry, PortThread } from '../../thread/port-thread';
 import { portOf } from '../default-port';
@@ -111,19 +112,21 @@ export class Server extends EventEmitter implements Owner {
     if (wanted.signal !== undefined) this.#heed(wanted.signal);
     const { thread: portThread } = portOf(options['over'] ?? this.#over);
     portThread.assertOpen();
-    mayUseNet(wanted.host || '::');
+    mayUseNet(wanted.path ?? (wanted.host || '::'));
     if (serverListen.asyncStart.hasSubscribers) {
       serverListen.asyncStart.publish({ server: this, options });
     }
-    if (!wanted.host) this.#open(portThread, ['::', '0.0.0.0'], wanted);
+    if (wanted.path !== undefined) this.#open(portThread, [wanted.path], wanted);
+    else if (!wanted.host) this.#open(portThread, ['::', '0.0.0.0'], wanted);
     else if (net.isIP(wanted.host) !== 0) this.#open(portThread, [wanted.host], wanted);
     else this.#resolve(portThread, wanted);
     return this;
   }
 
-  address(): Address | null {
+  address(): Address | string | null {
     if (this._handle === null) return null;
     this.#known ??= this._handle.address();
+    if (this.#known?.family === 'unix') return this.#known.address;
     return this.#known ?? null;
   }
 
@@ -257,35 +260,31 @@ export class Server extends EventEmitter implements Owner {
     });
   }
 
-  /** Listens on the first of `addresses` that there is. */
+  /** Listens on the first of `addresses` that there is, or at the path. */
   #open(portThread: PortThread, addresses: readonly string[], wanted: Wanted): void {
-    const { port, backlog, reusePort, ipv6Only } = wanted;
-    let id = 0;
+    const { port, path, backlog, reusePort, ipv6Only } = wanted;
+    const { native } = portThread;
+    const listenOn = (address: string): number =>
+      native.listen(address, port, backlog, reusePort, ipv6Only, -1, false, this.noDelay);
     let last = '';
+    let id = 0;
     portThread.flush();
     for (const address of addresses) {
       last = address;
-      id = portThread.native.listen(
-        address,
-        port,
-        backlog,
-        reusePort,
-        ipv6Only,
-        -1,
-        false,
-        this.noDelay,
-      );
+      id = path === undefined ? listenOn(address) : listenOn(socketPath(path));
       if (id !== EAFNOSUPPORT && id !== EADDRNOTAVAIL) break;
     }
     if (id < 0) {
-      const error = systemError(id, 'listen', { net: true, address: last, port });
+      const at = path === undefined ? { address: last, port } : { address: path };
+      const error = systemError(id, 'listen', { net: true, ...at });
       if (serverListen.error.hasSubscribers) serverListen.error.publish({ server: this, error });
       nextTick(() => this.emit('error', error));
       return;
     }
     const handle = new TcpListener<'await'>(portThread, id, undefined, this.#referenced);
     this._handle = handle;
-    this._connectionKey = `${last.includes(':') ? 6 : 4}:${last}:${port}`;
+    if (path !== undefined) openModes(path, wanted);
+    this._connectionKey = keyOf(last, wanted);
     this.#known = undefined;
     this.#accepting = new Accepting(handle, this);
     this.#accepting.begin();
@@ -335,6 +334,10 @@ class Accepting implements Entry {
 interface Wanted {
   readonly host: string | undefined;
   readonly port: number;
+  /** Of a UNIX socket. */
+  readonly path?: string | undefined;
+  readonly readableAll?: boolean | undefined;
+  readonly writableAll?: boolean | undefined;
   readonly backlog: number;
   readonly reusePort: boolean;
   readonly ipv6Only: boolean;
@@ -376,13 +379,25 @@ function wantedOf(
     return { ...settings, port: portNumber(port, 'options.port') };
   }
   if (elsewhere !== undefined) {
-    if (elsewhere === 'path' && typeof path !== 'string') throw invalidListen(options);
+    if (elsewhere === 'path') {
+      socketPath(path);
+      const modes = {
+        readableAll: Boolean(options['readableAll']),
+        writableAll: Boolean(options['writableAll']),
+      };
+      return { ...settings, ...modes, port: 0, path: path as string };
+    }
     throw unsupported(`listen({ ${elsewhere} }) is node:net’s own: use a port`);
   }
   if (plain && 'port' in options && (port === undefined || port === null)) {
     return { ...settings, port: 0 };
   }
   throw invalidListen(options);
+}
+
+function keyOf(address: string, { port, path }: Wanted): string {
+  if (path !== undefined) return `-1:${path}:-1`;
+  return `${address.includes(':') ? 6 : 4}:${address}:${port}`;
 }
 
 function isGiven(name: string, value: unknown): boolean {

@@ -142,17 +142,13 @@ export class Socket extends Duplex implements Receiver, Seeker {
     if (options['port'] === undefined && options['path'] == null) throw missingArguments();
     if (this.destroyed) this.#again();
     if (callback !== undefined) this.once('connect', callback);
-    if (options['path'] != null) {
-      validate.string(options['path'], 'options.path');
-      throw unsupported('connect({ path }) is node:net’s own: use a port');
-    }
-    const target = targetOf(options);
+    const target = options['path'] ? pathTarget(options['path']) : targetOf(options);
     this.#heed(options);
     if (clientSocket.hasSubscribers) clientSocket.publish({ socket: this });
     this.connecting = true;
     const { thread: portThread } = portOf(options['over'] ?? this.#over);
     portThread.assertOpen();
-    this._host = target.host;
+    this._host = target.path === undefined ? target.host : null;
     this.#attempts = new Attempts(portThread, this, {
       ...target,
       blockList: (options['blockList'] as net.BlockList | undefined) ?? this.#blockList,
@@ -665,6 +661,11 @@ function handleOf(handle: unknown): TcpSocket<'await'> {
     return handle as TcpSocket<'await'>;
   }
   throw validate.invalidType('options.handle', 'a SocketHandle', handle);
+}
+
+function pathTarget(given: unknown): Target {
+  const path = validate.string(given, 'options.path');
+  return { host: '', port: 0, path, autoSelectFamily: false, attemptTimeout: 0 };
 }
 
 /** Checks what `connect` was given, but for paths. */
