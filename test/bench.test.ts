@@ -16,7 +16,7 @@ test.each([
   ['spawns', 6, ''],
   ['spool', 8, ''],
   ['serve', 6, ''],
-  ['sum', 6, ''],
+  ['sum', 8, ''],
   ['stall', 12, 'one in a loop'],
 ])('bench %s: each contestant works', { timeout: 240_000 }, async (name, count, rows) => {
   const child = spawn(process.execPath, [run, '--smoke', name, '--rows', rows]);
