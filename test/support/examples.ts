@@ -3,7 +3,7 @@
  */
 import { spawn, spawnSync, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import type net from 'node:net';
 import path from 'node:path';
 import { describe, onTestFinished, type TestContext } from 'vitest';
@@ -40,8 +40,10 @@ export function describeDrivers(title: string, body: (driver: Driver) => void): 
   }
 }
 
+/** Of an example that is there in two forms the one with options. */
 export function program(name: string): string {
-  return path.join(root, 'examples', 'programs', `${name}.mjs`);
+  const large = path.join(root, 'examples', 'programs', `${name}.mjs`);
+  return existsSync(large) ? large : path.join(root, 'examples', `${name}.mjs`);
 }
 
 export interface StartOptions {
