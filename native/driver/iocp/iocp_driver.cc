@@ -83,7 +83,7 @@ class IocpDriver final : public Driver {
 /// SIO_TCP_INFO counts what was sent, whether or not it was confirmed.
 std::int64_t acknowledged_bytes(Descriptor) { return -1; }
 
-std::int64_t traffic(Descriptor socket) { return bytes_moved(socket_of(socket)); }
+std::int64_t traffic(Descriptor socket) { return iocp::bytes_moved(iocp::socket_of(socket)); }
 
 /// What a lane knows of a socket follows from its own receives of no bytes.
 Result receive_now(Descriptor, const Slice&) { return -EAGAIN; }
