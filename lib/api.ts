@@ -1042,6 +1042,9 @@ export interface PacketObject {
   readonly handle: AnyKeyedHandle | undefined;
   readonly value: number;
   readonly tag: number;
+  readonly bytes: number;
+  readonly failed: boolean;
+  readonly code: string | undefined;
   readonly error: Error | undefined;
   readonly more: boolean;
   readonly accepted: KeyedSocket | undefined;

@@ -284,6 +284,7 @@ export class CompletionPort implements api.CompletionPort {
   consume(handler: (packet: api.Packet) => void, options: ConsumeOptions = {}): Consumer {
     this.thread.assertOpen();
     validate.callback(handler, 'handler');
+    validate.noGenerator(handler, 'handler');
     return new HandlerConsumer(this.batch, handler, options);
   }
 

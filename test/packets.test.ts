@@ -412,3 +412,26 @@ test('a message posted inside of a handler comes later', async () => {
   other.post(1);
   expect(await take(other, 1)).toHaveLength(1);
 });
+
+test('toObject() keeps a failure', async () => {
+  const port = newPort();
+  const name = path.join(temporaryDirectory(), 'file');
+  writeFileSync(name, 'x');
+  const file = await port.open(name, 'r', { key: 1 });
+  file.write('y', 0);
+  const copies = [];
+  for (const packet of port.get(1)) copies.push(packet.toObject());
+  expect(copies).toMatchObject([{ type: 'written', failed: true, code: 'EBADF', bytes: 0 }]);
+  expect(copies[0]!.error).toMatchObject({ code: 'EBADF' });
+});
+
+test.each(['consume', 'blocking'] as const)(
+  '%s refuses generators, whose body would not run',
+  (name) => {
+    const port = newPort();
+    const refused = expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }) as Error;
+    const call = port[name].bind(port) as (fn: unknown) => unknown;
+    expect(() => call(function* () {})).toThrow(refused);
+    expect(() => call(async function* () {})).toThrow(refused);
+  },
+);

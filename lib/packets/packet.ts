@@ -5,11 +5,18 @@ import type { AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
 import { handleAt, Kind, NO_CHUNK, Slot, PacketFlag, type LibraryError } from '../native/binding';
 import { packetNameOf, type PacketName } from '../native/kinds';
-import { bufferReleased, codeOf, failure, invalidState, packetReleased } from '../support/errors';
+import {
+  bufferReleased,
+  codeOf,
+  failure,
+  invalidState,
+  packetReleased,
+  portForeign,
+} from '../support/errors';
 import type { KeyedSocket, Operation, PacketObject, PacketType, SocketHandle } from '../api';
 import type { PortThread } from '../thread/port-thread';
 import type { OperationOptions } from '../await/operation';
-import type { TcpSocket } from '../handles/socket';
+import { TcpSocket } from '../handles/socket';
 import { invalidType } from '../support/validate';
 import { acceptedSocket, handleFor, type AnyHandle } from '../handles/from-packet';
 
@@ -137,18 +144,16 @@ export class Packet {
   ): boolean | Operation<number> {
     if (this.chunk === NO_CHUNK) throw invalidState('The packet holds no received bytes');
     if (!this.lends) throw bufferReleased();
-    if (typeof (socket as Partial<TcpSocket> | undefined)?.forward !== 'function') {
-      throw invalidType('socket', 'a socket of this port', socket);
-    }
+    checkSocket(socket);
     const { chunk, start, bytes, feeder } = this;
-    const answer = (socket as TcpSocket).forward(chunk, start, bytes, feeder, options);
+    const answer = socket.forward(chunk, start, bytes, feeder, options);
     this.lends = false;
     this.thread.memory.forget(this.chunk, this.start);
     return answer;
   }
 
   toObject(): PacketObject {
-    const { type, key, handle, value, tag, error, more, accepted } = this;
+    const { type, key, handle, value, tag, bytes, failed, code, error, more, accepted } = this;
     const data = this.lends || this.kept !== undefined ? this.data : undefined;
     return {
       type: type as PacketType,
@@ -156,6 +161,9 @@ export class Packet {
       handle,
       value,
       tag,
+      bytes,
+      failed,
+      code,
       error,
       more,
       accepted,
@@ -252,4 +260,12 @@ export class Packet {
   private get start(): number {
     return this.word(Slot.START / 4);
   }
+}
+
+/** Another copy of the package has numbers of its own for the same memory. */
+function checkSocket(socket: unknown): asserts socket is TcpSocket {
+  if (socket instanceof TcpSocket) return;
+  if (typeof (socket as Partial<TcpSocket> | undefined)?.forward === 'function')
+    throw portForeign();
+  throw invalidType('socket', 'a socket of a port', socket);
 }

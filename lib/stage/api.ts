@@ -232,7 +232,7 @@ export interface Connection<
   /** A `posted` event for this connection, after what waits already. `ERR_QUEUE_FULL`. */
   post(value?: number): void;
   /**
-   * A `timeout` event after `milliseconds`, unless another call sets another time; 0: none. It is
+   * A `timeout` event after `milliseconds`, unless another call sets another time; 0 and Infinity: none. It is
    * kept when the state changes, not when the stage does. Resolution: some 20 ms.
    */
   timeout(milliseconds: number): void;

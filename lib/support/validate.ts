@@ -90,6 +90,14 @@ export function synchronous(value: unknown, name: string, reason: string): void 
   if (types.isAsyncFunction(value)) {
     throw invalidValue(name, `must not be an async function: ${reason}`, value);
   }
+  noGenerator(value, name);
+}
+
+/** Whose body would never run: calling it makes an object, and nobody asks that for anything. */
+export function noGenerator(value: unknown, name: string): void {
+  if (types.isGeneratorFunction(value)) {
+    throw invalidValue(name, 'must not be a generator function, whose body would not run', value);
+  }
 }
 
 /** What `node:net` and `node:fs` take, and would never be called here. */

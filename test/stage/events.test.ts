@@ -83,11 +83,11 @@ describe('events', () => {
     expect(log.of('timeout')).toHaveLength(1);
   });
 
-  test('timeout(0) takes it back', async () => {
+  test.each([0, Infinity])('timeout(%d) takes it back', async (none) => {
     const { log, port } = await scripted();
     const client = new Client(port);
     await client.ask('go careful;say a;go careful', 'a');
-    await client.ask('timeout 60;timeout 0;say b', 'b');
+    await client.ask(`timeout 60;timeout ${none};say b`, 'b');
     await sleep(150);
     await client.ask('say c', 'c');
     expect(log.of('timeout')).toEqual([]);

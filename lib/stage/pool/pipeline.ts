@@ -85,6 +85,9 @@ const listening = tracingChannel('completion-port:stage:listen');
 /** As much as one view of the records' memory can show in every version of Node.js. */
 const MOST_RECORD_BYTES = 2 ** 32;
 
+/** Why `listen` of a pipeline does not take what `port.listen` does. */
+const OF_KEYED = "is the pipeline's own: connections of stages have keys by themselves";
+
 /** The Pipeline of lib/stage/api.ts. */
 export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeline {
   private readonly opened: Promise<void>;
@@ -139,6 +142,9 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   async listen(stage: string, options: StageListenOptions): Promise<StageListener> {
     const site = stageNamed(this.sites, stage);
     checkListenOptions(options);
+    for (const name of ['key', 'asyncResource']) {
+      if (name in options) throw validate.invalidValue(`options.${name}`, OF_KEYED, options);
+    }
     const begin = (): Promise<StageListener> =>
       abandonable(this.listenAt(site, options), 'listen', options, (late) => void late.close());
     if (!listening.hasSubscribers) return begin();

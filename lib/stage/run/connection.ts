@@ -265,10 +265,11 @@ export class Connection<
 
   timeout(milliseconds: number): void {
     this.check();
-    if (!(validate.number(milliseconds, 'milliseconds') >= 0 && milliseconds <= LONGEST)) {
+    const none = milliseconds === 0 || milliseconds === Infinity;
+    if (!none && !(validate.number(milliseconds, 'milliseconds') > 0 && milliseconds <= LONGEST)) {
       throw validate.outOfRange('milliseconds', `>= 0 && <= ${LONGEST}`, milliseconds);
     }
-    setDeadline(this.thread, this, milliseconds === 0 ? 0 : monotonic() + milliseconds);
+    setDeadline(this.thread, this, none ? 0 : monotonic() + milliseconds);
   }
 
   enter(state: NoInfer<S>): Transition {
