@@ -83,6 +83,8 @@ const right: Record<string, string> = {
     });
     server.listen(0, () => server.close());
     const one: overNet.Socket = overNet.connect({ port: 80, over: port, autoSelectFamily: true });
+    overNet.connect('/tmp/x').end();
+    overNet.connect({ path: '/tmp/x', over: port, timeout: 5 }).end();
     one.pipe(new overNet.Socket({ handle: socket, allowHalfOpen: true }));
     class Mine extends overNet.Socket {}
     new Mine().connect(80).resetAndDestroy();`,

@@ -33,7 +33,7 @@ export interface ServerOptions extends net.ServerOpts, OverOptions {
 }
 
 /** What `connect` takes. */
-export type ConnectOptions = net.TcpSocketConnectOpts &
+export type ConnectOptions = (net.TcpSocketConnectOpts | net.IpcSocketConnectOpts) &
   SocketOptions & { timeout?: number | undefined };
 
 /**

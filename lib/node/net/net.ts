@@ -36,6 +36,7 @@ export function createServer(...args: unknown[]): api.Server {
 export function connect(options: api.ConnectOptions, listener?: () => void): api.Socket;
 export function connect(port: number, host?: string, listener?: () => void): api.Socket;
 export function connect(port: number, listener?: () => void): api.Socket;
+export function connect(path: string, listener?: () => void): api.Socket;
 export function connect(...args: unknown[]): api.Socket {
   const { options } = given(args);
   const socket = new Socket(options);
