@@ -33,7 +33,8 @@ function temporaryDirectory(): string {
   return directory;
 }
 
-const example = (name: string): string => windowsPath(path.join(root, 'examples', `${name}.mjs`));
+const example = (name: string): string =>
+  windowsPath(path.join(root, 'examples', 'programs', `${name}.mjs`));
 
 /** What a program wrote, and its exit code. */
 async function runNode(args: readonly string[]): Promise<{ code: number | null; output: string }> {
