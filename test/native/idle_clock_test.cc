@@ -15,7 +15,8 @@ using namespace cp::test;
 
 constexpr std::int64_t kMillisecond = 1'000'000;
 
-PORT_TEST("O10 what is under way ends, and so does what is submitted later; another time is kept") {
+PORT_TEST(
+    "O10 what is under way ends, and so does what is submitted later, and another time is kept") {
   NEEDS_DRIVER();
   const PortHold port = make_port(D::name, options());
   Member member(*port);
