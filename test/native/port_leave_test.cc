@@ -307,16 +307,18 @@ class RelayRace {
   /// Takes packets of one port, and dies in the middle of some; a stayer does not.
   void run(std::size_t port, std::uint32_t index, bool stays) {
     Random random(number_ * 100 + index);
-    while (!over) {
+    const std::atomic<bool>& end = stays ? deserted : over;
+    while (!end) {
       Member member(*ports_[port]);
       if (stays) ++stayers;
-      while (!over && take(member, port, random, stays)) {
+      while (!end && take(member, port, random, stays)) {
       }
     }
   }
 
   std::vector<std::unique_ptr<Relay>>& relays() { return relays_; }
   std::atomic<bool> over{false};
+  std::atomic<bool> deserted{false};  ///< those that come and go have gone
   std::atomic<std::uint32_t> deaths{0}, moves{0}, stayers{0};
   Verdict verdict;
 
@@ -444,7 +446,9 @@ PORT_TEST(
     CHECK(eventually(
         [&] { return std::all_of(race.relays().begin(), race.relays().end(), is_closed); }));
     race.over = true;
-    for (auto& thread : threads) thread.join();
+    for (std::uint32_t t = kStayers; t < threads.size(); ++t) threads[t].join();
+    race.deserted = true;
+    for (std::uint32_t t = 0; t < kStayers; ++t) threads[t].join();
     for (auto& reader : readers) reader.join();
     CHECK(race.moves > 0);
     MESSAGE(race.deaths.load(), " deaths, ", race.moves.load(), " moves");
