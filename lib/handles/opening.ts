@@ -284,15 +284,22 @@ export async function listenOnFirst(
   if (path !== undefined || fd !== undefined) return listenThere(options, listenOn);
   // As node:net takes an empty name.
   const addresses = host === '' ? ['::', '0.0.0.0'] : (await addressesOf(host)).slice(0, 1);
-  let result = 0;
-  let last = '';
+  const { result, address } = listenOnOneOf(addresses, listenOn);
+  if (result >= 0) return result;
+  throw systemError(result, 'listen', { net: true, address, port: Number(options.port) });
+}
+
+/** On the first that this machine has; a handle or an error, and of which address. */
+export function listenOnOneOf(
+  addresses: readonly string[],
+  listenOn: (address: string) => number,
+): { readonly result: number; readonly address: string } {
+  let tried = { result: 0, address: '' };
   for (const address of addresses) {
-    last = address;
-    result = listenOn(address);
-    if (result >= 0) return result;
-    if (result !== EAFNOSUPPORT && result !== EADDRNOTAVAIL) break;
+    tried = { result: listenOn(address), address };
+    if (tried.result !== EAFNOSUPPORT && tried.result !== EADDRNOTAVAIL) break;
   }
-  throw systemError(result, 'listen', { net: true, address: last, port: Number(options.port) });
+  return tried;
 }
 
 /** Lets others at the file of a UNIX socket. */

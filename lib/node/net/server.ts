@@ -7,12 +7,12 @@ import net = require('node:net');
 import dns = require('node:dns');
 import type { ListenerAddress } from '../../api';
 import { handleAt, Kind, Slot, SubmissionFlag } from '../../native/binding';
-import { EADDRNOTAVAIL, EAFNOSUPPORT, ECANCELED, failure, systemError } from '../../support/errors';
+import { ECANCELED, failure, systemError } from '../../support/errors';
 import { mayUseNet } from '../../support/permission';
 import { nextTick, setTimeout } from '../../support/timers';
 import * as validate from '../../support/validate';
 import { TcpListener } from '../../handles/listener';
-import { openModes, socketPath } from '../../handles/opening';
+import { listenOnOneOf, openModes, socketPath } from '../../handles/opening';
 import { TcpSocket } from '../../handles/socket';
 import type { Entry, PortThread } from '../../thread/port-thread';
 import { portOf } from '../default-port';
@@ -264,18 +264,13 @@ export class Server extends EventEmitter implements Owner {
   #open(portThread: PortThread, addresses: readonly string[], wanted: Wanted): void {
     const { port, path, backlog, reusePort, ipv6Only } = wanted;
     const { native } = portThread;
-    const listenOn = (address: string): number =>
-      native.listen(address, port, backlog, reusePort, ipv6Only, -1, false, this.noDelay);
-    let last = '';
-    let id = 0;
     portThread.flush();
-    for (const address of addresses) {
-      last = address;
-      id = path === undefined ? listenOn(address) : listenOn(socketPath(path));
-      if (id !== EAFNOSUPPORT && id !== EADDRNOTAVAIL) break;
-    }
+    const { result: id, address } = listenOnOneOf(addresses, (one) => {
+      const place = path === undefined ? one : socketPath(path);
+      return native.listen(place, port, backlog, reusePort, ipv6Only, -1, false, this.noDelay);
+    });
     if (id < 0) {
-      const at = path === undefined ? { address: last, port } : { address: path };
+      const at = path === undefined ? { address, port } : { address };
       const error = systemError(id, 'listen', { net: true, ...at });
       if (serverListen.error.hasSubscribers) serverListen.error.publish({ server: this, error });
       nextTick(() => this.emit('error', error));
@@ -284,7 +279,7 @@ export class Server extends EventEmitter implements Owner {
     const handle = new TcpListener<'await'>(portThread, id, undefined, this.#referenced);
     this._handle = handle;
     if (path !== undefined) openModes(path, wanted);
-    this._connectionKey = keyOf(last, wanted);
+    this._connectionKey = keyOf(address, wanted);
     this.#known = undefined;
     this.#accepting = new Accepting(handle, this);
     this.#accepting.begin();
