@@ -5,7 +5,7 @@
 
 /** From the top. What stands on one floor does not know its neighbours. */
 const floors = [
-  ['(index|stages|micro|cpu|bullmq|node|node-net|cli|api-check)\\.ts', '[a-z-]*esm\\.mts'],
+  ['(index|stages|micro|cpu|bullmq|doctor|node|node-net|cli|api-check)\\.ts', '[a-z-]*esm\\.mts'],
   ['bullmq/'],
   ['doctor/', 'cpu/', 'stage/', 'node/'],
   ['micro/'],

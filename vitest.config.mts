@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { notInWorld } from './test/support/world.mts';
 
 // Whether this machine grants io_uring. Where it does not (most containers), the contract is
 // checked on epoll alone; COMPLETION_PORT_TEST_DRIVERS=io_uring,epoll insists on both.
@@ -38,6 +39,35 @@ const shared = {
   server: { deps: { external: [new RegExp(`^${built}`)] } },
 };
 
+/** What runs once for each driver. */
+const contractFiles = ['contract', 'stage', 'micro', 'cpu', 'node'].map(
+  (folder) => `test/${folder}/**/*.test.ts`,
+);
+
+/**
+ * The same suite on connections of a world in memory: COMPLETION_PORT_TEST_WORLD names the addon
+ * that has it (CMake's completion_port_sim), CP_SEED the seed.
+ */
+function simulatedWorld() {
+  const binding = process.env['COMPLETION_PORT_TEST_WORLD'];
+  if (!binding) return [];
+  const seed = process.env['CP_SEED'] ?? String(1 + Math.floor(Math.random() * 0x7ffffffe));
+  const left = Object.entries(notInWorld);
+  console.warn(`simulated world: CP_SEED=${seed}; not in it are ${left.length} files and folders:`);
+  for (const [what, reason] of left) console.warn(`  test/${what}: ${reason}`);
+  return [
+    {
+      test: {
+        ...shared,
+        name: 'contract sim',
+        include: contractFiles,
+        exclude: left.map(([what]) => `test/${what}${what.endsWith('.ts') ? '' : '/**'}`),
+        env: { COMPLETION_PORT_DRIVER: 'sim', COMPLETION_PORT_BINDING: binding, CP_SEED: seed },
+      },
+    },
+  ];
+}
+
 export default defineConfig({
   test: {
     ...shared,
@@ -70,13 +100,12 @@ export default defineConfig({
           exclude: linuxOnly,
         },
       },
+      ...simulatedWorld(),
       ...drivers().map((driver) => ({
         test: {
           ...shared,
           name: `contract ${driver}`,
-          include: ['contract', 'stage', 'micro', 'cpu', 'node'].map(
-            (folder) => `test/${folder}/**/*.test.ts`,
-          ),
+          include: contractFiles,
           env: { COMPLETION_PORT_DRIVER: driver },
         },
       })),

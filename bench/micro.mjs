@@ -1,11 +1,12 @@
 /**
- * The echo server in each style: packets, `await`, and micro-threads.
+ * The echo server in each style: packets, `await`, micro-threads, and tasks of effection, another library
+ * of generators, which wait for the same operations as promises.
  */
 import { script } from './support/children.mjs';
 import { measureEcho } from './support/load.mjs';
 
 const drivers = ['io_uring', 'epoll'];
-const styles = ['packets', 'micro', 'await'];
+const styles = ['packets', 'micro', 'await', 'effection'];
 const name = (driver, style) => `${style === 'micro' ? 'micro-threads' : style}, ${driver}`;
 const subjects = (against, atMost) =>
   drivers.map((driver) => ({

@@ -23,6 +23,7 @@ export default {
   unit: 'CPU µs per message',
   rows: [
     { name: 'echo of 64 bytes, 50 connections', kind: 'echo', connections: 50 },
+    { name: 'answers of 24 MiB, 1 connection', kind: 'long', connections: 1 },
     { name: 'http, 100 bytes, 50 connections', kind: 'http', connections: 50 },
     { name: 'http, a file of 10 MiB', kind: 'file', connections: 4 },
   ],

@@ -1,5 +1,5 @@
 /**
- * Numbers from one thread to another: one after another as fast as they are taken, and to and fro.
+ * Numbers, and 64 bytes, from one thread to another: one after another as fast as they are taken, and to and fro.
  */
 import { native, run, script } from './support/children.mjs';
 
@@ -28,6 +28,7 @@ export default {
   unit: 'messages, or round trips, per second',
   rows: [
     { name: 'one way', style: 'pipelined' },
+    { name: 'one way, 64 bytes', style: 'bytes' },
     { name: 'round trips', style: 'ping-pong' },
   ],
   contestants: {
@@ -41,12 +42,12 @@ export default {
       exchange: inNode('posts-atomics.mjs'),
       only: toAndFro,
     },
-    'our core without Node.js': { exchange: inCpp },
+    'our core without Node.js': { exchange: inCpp, only: (row) => row.style !== 'bytes' },
   },
   targets: [
     {
       ...{ metric: 'rate', subject: ours, against: channel, atLeast: 20 },
-      only: (row) => row.style === 'pipelined',
+      only: (row) => !toAndFro(row),
     },
     {
       ...{ metric: 'rate', subject: ours, against: channel, atLeast: 4 },

@@ -21,10 +21,21 @@ import { printCurve, printRatios, printRow, printStatus, printVerdict } from './
 import { runRows } from './support/rounds.mjs';
 
 const names = [
-  ...['echo', 'latency', 'accepts', 'idle-connections', 'node'],
-  ...['random-reads', 'awaited-reads', 'sequential-reads', 'durable-writes', 'send-file'],
-  ...['micro', 'spawns', 'posts', 'hand-off', 'order', 'pin', 'spool', 'ingest', 'scale', 'stall'],
-  ...['pool', 'sum', 'serve', 'waits'],
+  ...['echo', 'latency', 'accepts', 'idle-connections', 'node', 'idle-http'],
+  ...['random-reads', 'awaited-reads', 'sequential-reads', 'durable-writes', 'send-file', 'files'],
+  ...[
+    'micro',
+    'spawns',
+    'channels',
+    'posts',
+    'hand-off',
+    'order',
+    'pin',
+    'spool',
+    'ingest',
+    'chat',
+  ],
+  ...['scale', 'stall', 'pool', 'sum', 'serve', 'waits', 'trace'],
 ];
 /** On demand only: they want an argument. */
 const others = ['compare'];
@@ -36,7 +47,7 @@ const MiB = 2 ** 20;
 
 const modes = {
   full: { rounds: 3, warmUp: 0.5, seconds: 1.5, fileSize: GiB, most: Infinity },
-  quick: { rounds: 1, warmUp: 0.2, seconds: 0.6, fileSize: GiB, most: Infinity },
+  quick: { rounds: 1, warmUp: 0.1, seconds: 0.4, fileSize: 256 * MiB, most: Infinity },
   smoke: { rounds: 1, warmUp: 0.1, seconds: 0.3, fileSize: 64 * MiB, most: 20 },
 };
 
@@ -46,7 +57,8 @@ const help = `npm run bench [-- NAME… [options]]
                 ${others.join(', ')}
   --rounds N    how often each contestant is measured (${modes.full.rounds})
   --seconds N   how long each time (${modes.full.seconds})
-  --quick       one short round: less than two minutes in all
+  --quick       one short round, of one row of each benchmark and of those that are compared in it:
+                about two minutes in all; with --rows, of all rows whose name contains that
   --smoke       whether each contestant works; nothing is written
   --rows TEXT   only rows whose name contains that
   --baseline DIRECTORY
@@ -92,12 +104,25 @@ function readArguments() {
   };
 }
 
+/** The first row in which something is asked of ours, and those whose figures decide. */
+function decisive(benchmark, rows) {
+  const targetsOf = (row) => benchmark.targets.filter(({ only }) => only?.(row) ?? true);
+  const row = rows.find((one) => targetsOf(one).length > 0) ?? rows[0];
+  const named = new Set(targetsOf(row).flatMap(({ subject, against }) => [subject, against]));
+  const contestants = Object.entries(benchmark.contestants).filter(
+    ([name]) => named.size === 0 || named.has(name),
+  );
+  return { ...benchmark, rows: [row], contestants: Object.fromEntries(contestants) };
+}
+
 /** The benchmark, with those rows that are wanted. */
-async function load(name, { rows = '', baseline, list, smoke }) {
+async function load(name, { rows, baseline, list, mode }) {
   const { default: benchmark } = await import(`./${name}.mjs`);
   if (benchmark.needsBaseline && !baseline && !list) usage(`${name} wants --baseline`);
-  const wanted = (row) => row.name.includes(rows) && (!smoke || (benchmark.smoke?.(row) ?? true));
-  return { ...benchmark, rows: benchmark.rows.filter(wanted) };
+  const chosen = (row) => mode !== 'smoke' || (benchmark.smoke?.(row) ?? true);
+  const wanted = benchmark.rows.filter((row) => row.name.includes(rows ?? '') && chosen(row));
+  if (mode === 'quick' && rows === undefined) return decisive(benchmark, wanted);
+  return { ...benchmark, rows: wanted };
 }
 
 function list(benchmarks) {

@@ -16,7 +16,11 @@ export default {
     ...Object.entries(kinds).map(([name, kind]) => ({ name, kind })),
     { name: '100,000 asleep', kind: 'asleep' },
   ],
-  contestants: { 'micro-threads': { style: 'micro' }, 'async functions': { style: 'async' } },
+  contestants: {
+    'micro-threads': { style: 'micro' },
+    'async functions': { style: 'async' },
+    effection: { style: 'effection' },
+  },
   targets: [],
   measure: ({ style }, { kind }, { warmUp, seconds }) =>
     run(script('spawns.mjs', { style, kind, warmUp, seconds })),

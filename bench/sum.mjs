@@ -37,6 +37,7 @@ export default {
     'ours, inline': { apply: 'inline' },
     'ours, exclusive': { apply: 'exclusive' },
     'ours, pool': { apply: 'pool' },
+    'ours, bullmq': { apply: 'bullmq' },
     'node:net and piscina': { apply: 'piscina' },
   },
   targets: [],

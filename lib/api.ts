@@ -27,7 +27,8 @@ export interface Suspended {
 /**
  * What `yield*` waits for in a micro-thread (`completion-port/micro`), and gives the result of. A
  * generator that yields nothing else is one itself. Outside of micro-threads its iterator throws
- * `ERR_INVALID_STATE` where it would have to wait.
+ * `ERR_INVALID_STATE` where it would have to wait, and so does `await` of one that is no promise as
+ * well: an `Operation` and a `MicroThread` are.
  */
 export interface Waitable<T> {
   [Symbol.iterator](): Iterator<Suspended, T, unknown>;
@@ -85,7 +86,7 @@ export interface PacketOptions {
  * What a `for await` goes over. It ends when this program closes what it goes over, and throws when
  * anything else ends it. Leaving it early, or disposing of it, ends what is under way.
  */
-export interface AsyncLoop<T> extends AsyncIterableIterator<T, undefined>, AsyncDisposable {
+export interface AsyncLoop<T> extends AsyncDisposable {
   next(): Promise<IteratorResult<T, undefined>>;
   return(): Promise<IteratorResult<T, undefined>>;
   [Symbol.asyncIterator](): this;
@@ -130,7 +131,7 @@ export interface Handle extends AsyncDisposable {
   ref(): this;
   /** Lets the process end although the handle is open. */
   unref(): this;
-  /** Whether it keeps the process alive, in this thread. */
+  /** Whether it keeps the process alive, in this thread; one that is gone does not. */
   hasRef(): boolean;
   /** For `JSON.stringify`, as text for people and logs: what `util.inspect` shows. Never throws. */
   toJSON(): object;
@@ -161,7 +162,8 @@ export interface KeyedHandle extends Handle {
   readonly asyncResource: AsyncResource | undefined;
   /**
    * Closes the handle: what is in flight is cancelled and answered, then the descriptor goes back
-   * (rule O5). The `closed` packet is its last. No effect a second time.
+   * (rule O5). The `closed` packet is its last. No effect a second time, nor on one that was handed
+   * off, whose connection is the new port's.
    */
   close(): void;
   /**
@@ -178,28 +180,31 @@ export interface KeyedHandle extends Handle {
 /** Byte position in a file; none: where the last read or write without a position ended. */
 export type Position = number | bigint | null | undefined;
 
-/** Where, and how much of a file. */
+/** Which part of memory is read into, or written. */
+export interface PartOptions {
+  /** Where in the memory to begin, in bytes. Default: 0. */
+  readonly offset?: number | undefined;
+  /** Bytes to read at most, or to write. Default: up to the end of the memory. */
+  readonly length?: number | undefined;
+}
+
+/** Where in a file. */
 export interface PositionOptions {
   /** Where to begin; none: where the last read or write without one ended. */
   readonly position?: Position;
 }
 
-export interface ReadOptions extends AwaitOptions, PositionOptions {
-  /** Bytes to read at most. Default: the length of the memory. */
-  readonly length?: number | undefined;
-}
+export interface ReadOptions extends AwaitOptions, PositionOptions, PartOptions {}
 
 export interface OwnedReadOptions extends AwaitOptions, PositionOptions {
   /** Bytes to read at most. */
   readonly length: number;
 }
 
-export interface KeyedReadOptions extends PacketOptions, PositionOptions {
-  /** Bytes to read at most. Default: the length of the memory. */
-  readonly length?: number | undefined;
-}
+export interface KeyedReadOptions extends PacketOptions, PositionOptions, PartOptions {}
 
-export interface WriteOptions extends AwaitOptions, PositionOptions {
+/** `offset` and `length` are for one piece of memory. */
+export interface WriteOptions extends AwaitOptions, PositionOptions, PartOptions {
   /**
    * Writes and then brings the data to the device (fdatasync), as a chain (rule O9). The operation
    * resolves when both are done. Default: false.
@@ -207,7 +212,8 @@ export interface WriteOptions extends AwaitOptions, PositionOptions {
   readonly sync?: boolean | undefined;
 }
 
-export interface KeyedWriteOptions extends PacketOptions, PositionOptions {
+/** `offset` and `length` are for one piece of memory. */
+export interface KeyedWriteOptions extends PacketOptions, PositionOptions, PartOptions {
   /**
    * Writes and then brings the data to the device (fdatasync), as a chain (rule O9): a `written` and
    * a `synced` packet. Default: false.
@@ -649,6 +655,16 @@ export interface SocketChunkOptions extends AwaitOptions {
 /** What a connection has in both styles. */
 export interface SocketState {
   readonly kind: 'socket';
+  /**
+   * `'seqpacket'`: a UNIX socket that keeps the borders of messages. Each `send` is a message, also of
+   * several pieces, and each receive, packet and chunk is one; `end()` is the end, a message of no
+   * bytes is not sent. A message that is longer than the port's `buffers.size`, or than `into`, ends
+   * the receive with `EMSGSIZE` and is gone, as with recv(2); one that is longer than the system
+   * takes (`sendBufferSize`), or of more than 1,024 pieces, fails to be sent with `EMSGSIZE`. What is
+   * made of a stream is `ENOTSUP`: `sendFile`, sockets of `completion-port/node/net`, listeners of
+   * pipelines.
+   */
+  readonly type: 'stream' | 'seqpacket';
   /** Bytes that were given to `send` and its like and are not with the kernel yet. */
   readonly bufferedAmount: number;
   /**
@@ -678,17 +694,34 @@ export interface SocketState {
   setNoDelay(noDelay?: boolean): this;
   /**
    * Probes an idle connection, for the first time after `initialDelay` milliseconds (two hours for
-   * 0; at most 32,767,000), then each second: after ten without an answer it ends with `ETIMEDOUT`.
-   * SO_KEEPALIVE with libuv's TCP_KEEPINTVL and TCP_KEEPCNT | SIO_KEEPALIVE_VALS.
+   * 0; at most 32,767,000), then each `interval` milliseconds (1000): after `count` (10) without an
+   * answer it ends with `ETIMEDOUT`. The system counts in whole seconds. SO_KEEPALIVE, TCP_KEEPIDLE,
+   * TCP_KEEPINTVL and TCP_KEEPCNT | SIO_KEEPALIVE_VALS.
    */
-  setKeepAlive(enable?: boolean, initialDelay?: number): this;
-  /** This side's end of the connection, as net.Socket's; undefined when it is gone. */
+  setKeepAlive(enable?: boolean, initialDelay?: number, interval?: number, count?: number): this;
+  /**
+   * Changes what is given, one after the other: where the system refuses one, those before it are set.
+   * `keepAlive` keeps an interval and a count of probes that were set before, and
+   * `keepAliveInitialDelay` alone is for a connection that is probed (`ERR_INVALID_ARG_VALUE`).
+   * Throws as the system does (`setsockopt`), or `ERR_HANDLE_CLOSED`.
+   */
+  setOptions(options: SocketOptions): this;
+  /**
+   * What the system says of them (getsockopt), as far as the socket has them. `ERR_HANDLE_CLOSED` where
+   * it is closed, by whichever thread.
+   */
+  getOptions(): SocketOptions;
+  /**
+   * This side's end of the connection, as net.Socket's. This and the addresses below are undefined
+   * of UNIX sockets, and as soon as the connection is closed, by whichever thread, or this one has
+   * handed it off, also where they were asked for before: keep what is needed later.
+   */
   address(): ListenerAddress | undefined;
-  /** This side's address; undefined when the connection is gone. Asked for when first needed. */
+  /** This side's address. */
   readonly localAddress: string | undefined;
   readonly localPort: number | undefined;
   readonly localFamily: 'IPv4' | 'IPv6' | undefined;
-  /** The peer's address; undefined when the connection is gone. Asked for when first needed. */
+  /** The peer's address; undefined also when the peer has gone before it was first asked for. */
   readonly remoteAddress: string | undefined;
   readonly remotePort: number | undefined;
   readonly remoteFamily: 'IPv4' | 'IPv6' | undefined;
@@ -740,6 +773,39 @@ export interface SocketHandle extends AwaitHandle, SocketState {
    */
   sendFile(file: FileHandle | KeyedFile, options?: SendFileOptions): Operation<number>;
   /**
+   * Sends files, sockets or listeners of a port, or descriptors of this process, along with `data`, to
+   * whoever has the other end of this UNIX socket: 1 to 253 of them, and at least one byte, by default
+   * a single 0. In the order submitted, among the sends. Resolves to the number of bytes. SCM_RIGHTS.
+   *
+   * They are duplicated as this is called: what was given stays the program's, which may close it at
+   * once. The duplicates go back when all is with the kernel, or when the operation has failed. From
+   * then on the kernel has them until the peer takes them with `receiveHandle`; it closes those whose
+   * bytes the peer takes with something else, and those that are left when the peer's end is closed.
+   * Where too many are on their way the kernel answers `ETOOMANYREFS`. The bytes count among what the
+   * socket has to send (`bufferedAmount`), but one that is begun does not wait for its turn: await them.
+   *
+   * Throws `ENOTSUP` on Windows, and for a socket of TCP; `EBADF`, `EMFILE` and
+   * `ERR_HANDLE_CLOSED` for what can't be duplicated.
+   */
+  sendHandle(
+    handles: PassableHandle | number | readonly (PassableHandle | number)[],
+    data?: Data,
+    options?: AwaitOptions,
+  ): Operation<number>;
+  /**
+   * Receives what there is, with the descriptors that come along. One brings those of one
+   * `sendHandle`, and no bytes from behind it; in a stream there may be bytes from before it in front.
+   * Bytes that `receive` or a loop takes bring no descriptors, which the kernel closes then. Those of
+   * an operation that fails, of a worker that ends, or of a port that is closed are closed, and so are
+   * those that come for a micro-thread which was cancelled and has left the operation. One that
+   * `cancel()`, a signal or a timeout was to end may have succeeded before: look at what it resolves
+   * to, which is the program's to close. `port.open(descriptor)`,
+   * `port.listen({ fd })`, and `adoptSocket` of `completion-port/node` duplicate one for a port.
+   * It takes as much of the port's memory as `length` says, from the call to its end, and fails with
+   * `ERR_MEMORY_LIMIT` where there is none. Throws `ENOTSUP` as `sendHandle`.
+   */
+  receiveHandle(options?: ReceiveHandleOptions): Operation<ReceivedHandles>;
+  /**
    * Sends `data`, if any, and ends the sending side when everything queued before is sent; the peer
    * then receives the end. Receiving goes on. shutdown(SHUT_WR). Nothing else ends a side: where the
    * peer has ended its own, the connection stays open until this is closed, as with `allowHalfOpen` of
@@ -748,7 +814,9 @@ export interface SocketHandle extends AwaitHandle, SocketState {
   end(data?: Data | readonly Data[], options?: AwaitOptions): Operation<void>;
   /**
    * Closes the connection with a reset, as `resetAndDestroy` of node:net does: what was not sent yet
-   * is thrown away, and the peer receives `ECONNRESET`. SO_LINGER of 0, then `close()`.
+   * is thrown away, and the peer receives `ECONNRESET`. SO_LINGER of 0, then `close()`; the same
+   * operation each time. `ERR_HANDLE_CLOSED` when it was closed otherwise, since the peer saw an
+   * orderly end then.
    */
   reset(): Operation<void>;
   /**
@@ -762,6 +830,29 @@ export interface SocketHandle extends AwaitHandle, SocketState {
    * loop that its signal or its timeout has ended leaves the socket open: another may go on.
    */
   chunks(options?: SocketChunkOptions): AsyncLoop<Buffer>;
+}
+
+/** What `sendHandle` sends. */
+export type PassableHandle =
+  FileHandle | KeyedFile | SocketHandle | KeyedSocket | ListenerHandle | KeyedListener;
+
+/** What `receiveHandle` takes. */
+export interface ReceiveHandleOptions extends AwaitOptions {
+  /** Bytes at most, 1 to 1 MiB. Default: 4096. */
+  readonly length?: number | undefined;
+}
+
+/** What `receiveHandle` resolves to. */
+export interface ReceivedHandles {
+  /** What came along with them, a byte at least; without bytes at the end of the stream. */
+  readonly data: Buffer;
+  /**
+   * Descriptors of this process, in the order in which they were sent; none where plain bytes came.
+   * They are the program's, to be closed or taken over, and are not inherited by child processes.
+   */
+  readonly descriptors: number[];
+  /** More were sent than this process may have open: those are gone (MSG_CTRUNC). */
+  readonly truncated: boolean;
 }
 
 /**
@@ -783,7 +874,10 @@ export interface KeyedSocket extends KeyedHandle, SocketState {
   sendFile(file: FileHandle | KeyedFile, options?: KeyedSendFileOptions): boolean;
   /** A `sent` packet, where there is data, and an `ended` packet answer. False: see above. */
   end(data?: Data | readonly Data[], options?: PacketOptions): boolean;
-  /** Closes the connection with a reset: as `SocketHandle.reset`. A `closed` packet answers. */
+  /**
+   * Closes the connection with a reset: as `SocketHandle.reset`. A `closed` packet answers.
+   * `ERR_HANDLE_CLOSED` also when it was handed off.
+   */
   reset(): void;
 }
 
@@ -826,7 +920,7 @@ export interface ListenerHandle extends AwaitHandle, ListenerState {
   readonly kind: 'listener';
   /** The descriptor; -1 when it is closed, and on Windows. The socket stays the port's. */
   readonly fd: number;
-  /** Where it listens; undefined when it is closed. */
+  /** Where it listens; undefined when it is closed, by whichever thread, or handed off. */
   address(): ListenerAddress | undefined;
   /** Accepts one connection. */
   accept(options?: AwaitOptions): Operation<SocketHandle>;
@@ -856,7 +950,7 @@ export interface KeyedListener extends KeyedHandle, ListenerState {
   readonly kind: 'listener';
   /** The descriptor; -1 when it is closed, and on Windows. The socket stays the port's. */
   readonly fd: number;
-  /** Where it listens; undefined when it is closed. */
+  /** Where it listens; undefined when it is closed, by whichever thread, or handed off. */
   address(): ListenerAddress | undefined;
   /** An `accepted` packet answers, or more of them. */
   accept(options?: AcceptOptions): void;
@@ -872,7 +966,7 @@ export interface TimerStartOptions {
 /** A timer: `port.timer()`. Times are in milliseconds. Deadlines of the thread's own on every driver. */
 export interface TimerHandle extends AwaitHandle {
   readonly kind: 'timer';
-  /** Resolves after `delay` milliseconds. */
+  /** Resolves after `delay` milliseconds: at most ten thousand years, and not Infinity. */
   wait(delay: number, options?: AwaitOptions): Operation<void>;
   /**
    * `for await (const count of timer.every(100))`: a turn each `interval` milliseconds; `count` is
@@ -931,8 +1025,10 @@ interface BasePacket<Type extends string> {
   readonly more: boolean;
   /** The new connection of an `accepted` packet; undefined in others. */
   readonly accepted: KeyedSocket | undefined;
-  /** The bytes of a `received` packet; undefined in others. */
+  /** The bytes of a `received` packet, or of a `message` that is bytes; undefined in others. */
   readonly data: Buffer | undefined;
+  /** What was posted, of a `message` packet; undefined in others. */
+  readonly message: unknown;
   /**
    * The handle it is about, the same object each time in this thread. It may be closed before its
    * last packets are taken.
@@ -1004,11 +1100,35 @@ export interface FiredPacket extends BasePacket<'fired'> {
   readonly data: undefined;
 }
 
-/** A message of `post`. */
+/** A number of `post`. */
 export interface PostedPacket extends BasePacket<'posted'> {
   readonly handle: undefined;
   readonly accepted: undefined;
   readonly data: undefined;
+}
+
+/**
+ * Anything else of `post` or `publish`: bytes or a value (rule Q3). `bytes`: how many it takes.
+ */
+export interface MessagePacket extends BasePacket<'message'> {
+  readonly handle: undefined;
+  readonly accepted: undefined;
+  /**
+   * The bytes, where a Uint8Array was posted; undefined for other values. They are lent as received
+   * ones are: until the packet is no longer at hand, in operations that were submitted with them until
+   * their end. Others whom they were published to may have the same memory at hand: they are to be
+   * read. `ERR_BUFFER_RELEASED` when they were released.
+   */
+  readonly data: Buffer | undefined;
+  /** The value that was posted, a copy of it each time; of bytes the same as `data`. */
+  readonly message: unknown;
+  /**
+   * A copy of the bytes in memory of the port, which the program gives to `port.release` later.
+   * `ERR_MEMORY_LIMIT`; `ERR_INVALID_STATE` where it is no bytes.
+   */
+  keep(): Buffer;
+  /** From now on the bytes are not at hand any more. A second time: `ERR_BUFFER_RELEASED`. */
+  release(): void;
 }
 
 /**
@@ -1028,6 +1148,7 @@ export type Packet =
   | FilePacket
   | FiredPacket
   | HandlePacket
+  | MessagePacket
   | PostedPacket
   | ReceivedPacket
   | SentPacket;
@@ -1048,9 +1169,18 @@ export interface PacketObject {
   readonly error: Error | undefined;
   readonly more: boolean;
   readonly accepted: KeyedSocket | undefined;
-  /** Received bytes, in memory of their own. */
+  /** Received bytes, or a message's, in memory of their own. */
   readonly data: Buffer | undefined;
+  readonly message: unknown;
 }
+
+/**
+ * What can be posted, and arrives as a copy: a number, in a `posted` packet; anything else in a
+ * `message` packet. A Uint8Array, or Buffer, arrives as bytes that are lent; other values as
+ * `structuredClone` copies them, but for what it shares or moves (SharedArrayBuffer, MessagePort). At
+ * most 64 MiB.
+ */
+export type Message = bigint | boolean | number | object | string | null;
 
 // ---- the port
 
@@ -1132,7 +1262,8 @@ type WithKey<K extends KeyOption | undefined> =
       readonly asyncResource?: false | undefined;
     };
 
-interface FileSettings extends AwaitOptions {
+/** What `port.open` takes beside `key`. */
+export interface FileSettings extends AwaitOptions {
   /**
    * Ends the opening when it is aborted, and from then on closes the file; not any more when that was
    * handed off. For the opening alone there is `timeout`.
@@ -1150,8 +1281,12 @@ interface FileSettings extends AwaitOptions {
 /** What `port.open` takes. */
 export type FileOptions<K extends KeyOption | undefined = undefined> = FileSettings & WithKey<K>;
 
-/** Options of the connections of `listen` and `connect`. */
-export interface ConnectionOptions {
+/**
+ * Options of the system's for a connection. A listener's connections inherit them. Those that Windows
+ * has not are `ENOTSUP` there, at once; a UNIX socket has `recvBufferSize`, `sendBufferSize` and
+ * `linger`.
+ */
+export interface SocketOptions {
   /**
    * TCP_NODELAY: small pieces go at once. Default: true, unlike `net`'s: what is sent leaves in
    * batches anyway, and with Nagle's algorithm the last piece of a message larger than a buffer
@@ -1160,8 +1295,48 @@ export interface ConnectionOptions {
   readonly noDelay?: boolean | undefined;
   /** Probes an idle connection, as `setKeepAlive` does. Default: false. */
   readonly keepAlive?: boolean | undefined;
-  /** Milliseconds before the first probe; 0: two hours. At most 32,767,000. Default: 0. */
+  /**
+   * Milliseconds before the first probe; 0: two hours. At most 32,767,000, and not Infinity, since it is
+   * no limit: `keepAlive: false` probes never. Default: 0.
+   */
   readonly keepAliveInitialDelay?: number | undefined;
+  /**
+   * Milliseconds between probes, in whole seconds, 1 to 32,767,000: TCP_KEEPINTVL, on Windows from
+   * 10 (1709) on. Default: 1000.
+   */
+  readonly keepAliveInterval?: number | undefined;
+  /** Probes without an answer that end it, 1 to 127: TCP_KEEPCNT. Default: 10. */
+  readonly keepAliveCount?: number | undefined;
+  /**
+   * Milliseconds that what was sent may stay without an acknowledgement before the connection ends
+   * with `ETIMEDOUT`; 0: the system's choice, a quarter of an hour on Linux. TCP_USER_TIMEOUT | in
+   * whole seconds, TCP_MAXRT.
+   */
+  readonly userTimeout?: number | undefined;
+  /**
+   * Bytes of the system's buffer for what is received: SO_RCVBUF. Linux makes it twice as many, for
+   * what it keeps beside them, at most twice `net.core.rmem_max`, and says so; it adjusts the size no
+   * more from then on. Default: the system's choice.
+   */
+  readonly recvBufferSize?: number | undefined;
+  /** The same for what is sent: SO_SNDBUF. */
+  readonly sendBufferSize?: number | undefined;
+  /**
+   * The byte of that name in each packet, 0 to 255, whose lowest two bits are the system's: IP_TOS
+   * and IPV6_TCLASS | `ENOTSUP` on Windows, which ignores it.
+   */
+  readonly typeOfService?: number | undefined;
+  /**
+   * SO_LINGER. 0: closing resets the connection, and throws away what was not sent, as `reset()`
+   * does. Infinity, the default: the system goes on sending in the background. Times in between
+   * are `ENOTSUP`: the call that closes would wait, and not even tell what became of the bytes;
+   * `end()`, and a receive that brings the peer's end, do.
+   */
+  readonly linger?: number | undefined;
+}
+
+/** Options of the connections of `listen` and `connect`. */
+export interface ConnectionOptions extends SocketOptions {
   /**
    * Bytes that a connection may have to send before `send` says, or waits, that it is enough; 1 to 4 GiB.
    * Default: 1 MiB.
@@ -1175,7 +1350,7 @@ export interface ConnectionOptions {
 }
 
 /** Where to listen. */
-type ListenPlace =
+export type ListenPlace =
   | {
       /** 0: one the system picks. */
       readonly port: number;
@@ -1187,6 +1362,7 @@ type ListenPlace =
       readonly fd?: undefined;
       readonly readableAll?: undefined;
       readonly writableAll?: undefined;
+      readonly type?: undefined;
     }
   | {
       /**
@@ -1200,6 +1376,11 @@ type ListenPlace =
       readonly readableAll?: boolean | undefined;
       /** Lets all users write to the file, and so connect. Default: false. */
       readonly writableAll?: boolean | undefined;
+      /**
+       * `'seqpacket'`: its connections keep the borders of messages (SOCK_SEQPACKET). Each send is a
+       * message, and each receive brings one. Default: `'stream'`.
+       */
+      readonly type?: 'stream' | 'seqpacket' | undefined;
       readonly port?: undefined;
       readonly host?: undefined;
       readonly ipv6Only?: undefined;
@@ -1208,7 +1389,9 @@ type ListenPlace =
   | {
       /**
        * A socket that listens already, such as the first of systemd's (`LISTEN_FDS`), 3. It is
-       * duplicated, and made non-blocking; the number stays the caller's. `ENOTSUP` on Windows.
+       * duplicated, and made non-blocking; the number stays the caller's. What is set of it is the
+       * socket's, and so for all who have it; `backlog` and `reusePort` can't be, and are
+       * `ERR_INVALID_ARG_VALUE`. `ENOTSUP` on Windows.
        */
       readonly fd: number;
       readonly port?: undefined;
@@ -1217,9 +1400,11 @@ type ListenPlace =
       readonly path?: undefined;
       readonly readableAll?: undefined;
       readonly writableAll?: undefined;
+      readonly type?: undefined;
     };
 
-interface ListenSettings extends ConnectionOptions {
+/** What `port.listen` takes beside the place and `key`. */
+export interface ListenSettings extends ConnectionOptions {
   /** Connections that wait to be accepted at most. Default: 511. */
   readonly backlog?: number | undefined;
   /**
@@ -1228,6 +1413,18 @@ interface ListenSettings extends ConnectionOptions {
    * whose connections go to all threads of the port.
    */
   readonly reusePort?: boolean | undefined;
+  /**
+   * Milliseconds, in whole seconds, for which a connection that is set up waits for its first bytes
+   * before it is accepted: TCP_DEFER_ACCEPT | `ENOTSUP` on Windows. Default: 0, it is accepted
+   * at once.
+   */
+  readonly deferAccept?: number | undefined;
+  /**
+   * How many connections may bring bytes along with their first packet before they are set up:
+   * TCP_FASTOPEN, where the system allows it (`net.ipv4.tcp_fastopen`, bit 2) | any number from 1 on.
+   * Default: 0, none.
+   */
+  readonly fastOpen?: number | undefined;
   /** Connections that may be open at one time: see `ListenerState`. Default: Infinity, no limit. */
   readonly maxConnections?: number | undefined;
   /**
@@ -1244,7 +1441,14 @@ export type ListenOptions<K extends KeyOption | undefined = undefined> = ListenS
   ListenPlace &
   WithKey<K>;
 
-interface ConnectSettings extends AwaitOptions, ConnectionOptions {
+/** What `port.connect` takes beside the place and `key`. */
+export interface ConnectSettings extends AwaitOptions, ConnectionOptions {
+  /**
+   * The first bytes that are sent go along with the first packet, where the peer has allowed that
+   * before: TCP_FASTOPEN_CONNECT (Linux 4.11). `connect` then resolves before anything was
+   * sent, and the first send fails where there is nobody. `ENOTSUP` on Windows. Default: false.
+   */
+  readonly fastOpen?: boolean | undefined;
   /**
    * Ends the attempt when it is aborted, and from then on closes the connection, as that of
    * `net.connect` destroys it; not any more when that was handed off. For the attempt alone there is
@@ -1254,7 +1458,7 @@ interface ConnectSettings extends AwaitOptions, ConnectionOptions {
 }
 
 /** Where to connect to. */
-type ConnectPlace =
+export type ConnectPlace =
   | {
       readonly port: number;
       /**
@@ -1263,13 +1467,26 @@ type ConnectPlace =
        * answered for 250 ms (RFC 8305, as `autoSelectFamily` of node:net).
        */
       readonly host?: string | undefined;
+      /**
+       * A numeric address of this machine that the connection is to come from; of `host` only
+       * addresses of its family are tried. `EADDRNOTAVAIL` where it is not this machine's. Default:
+       * the system's choice.
+       */
+      readonly localAddress?: string | undefined;
+      /** The port that it is to come from: `EADDRINUSE` where that has one. Default: 0, any. */
+      readonly localPort?: number | undefined;
       readonly path?: undefined;
+      readonly type?: undefined;
     }
   | {
       /** A UNIX socket of that name; one that begins with NUL is abstract. `ENOTSUP` on Windows. */
       readonly path: string;
+      /** As that of `listen`: `EPROTOTYPE` where the listener is of the other type. */
+      readonly type?: 'stream' | 'seqpacket' | undefined;
       readonly port?: undefined;
       readonly host?: undefined;
+      readonly localAddress?: undefined;
+      readonly localPort?: undefined;
     };
 
 /** What `port.connect` takes. */
@@ -1289,15 +1506,28 @@ export interface ConsumeOptions {
   readonly asyncResource?: boolean | undefined;
 }
 
+/** What `port.get` returns, and `for…of` goes over. */
+export interface PacketIterator {
+  next(): IteratorResult<Packet, undefined>;
+  /** What a loop calls that is left early: the packets that are left go back to the queue. */
+  return(): IteratorResult<Packet, undefined>;
+  [Symbol.iterator](): this;
+}
+
 /** What `port.consume` returns. */
 export interface Consumer extends Disposable {
   /** Takes no more packets. */
   stop(): void;
+  /**
+   * Resolves when it takes no more packets: it was stopped, this thread has left the port, or a
+   * thread has closed it (`port.closed` tells).
+   */
+  readonly finished: Promise<void>;
 }
 
 /** What `port.lease` returns. */
 export interface Lease extends Disposable {
-  /** The memory; without bytes when it was released. */
+  /** The memory. `ERR_BUFFER_RELEASED` when it was released, or the port is closed. */
   readonly bytes: Buffer;
   /** Gives it back, as `port.release` does. No effect when it was released, or the port is closed. */
   release(): void;
@@ -1366,7 +1596,8 @@ export interface PortStats {
  * One queue through which every finished I/O operation comes back, shared by all threads of the
  * process: io_uring or epoll on Linux, an I/O completion port on Windows.
  *
- * Throws `ERR_PORT_CLOSED` from everything once it is closed.
+ * Throws `ERR_PORT_CLOSED` from everything that it does once it is closed; what it was (`driver`,
+ * `concurrency`, `token`) can still be read, and to close, to leave or to unref it again does nothing.
  */
 export interface CompletionPort extends AsyncDisposable {
   /** What carries operations out here. */
@@ -1375,7 +1606,10 @@ export interface CompletionPort extends AsyncDisposable {
   readonly driverReason: string;
   /** Threads that may run on its packets at one time. */
   readonly concurrency: number;
-  /** Names the port to other threads: `CompletionPort.attach(token)` (rule P2). */
+  /**
+   * Names the port to other threads: `CompletionPort.attach(token)` (rule P2). A port that is posted
+   * itself arrives as an object that has it, which `attach` takes as well.
+   */
   readonly token: PortToken;
   /** Whether this thread has left the port, or the port is closed. */
   readonly closed: boolean;
@@ -1412,8 +1646,9 @@ export interface CompletionPort extends AsyncDisposable {
 
   /**
    * Takes `size` bytes of the port's memory: aligned to 4,096 bytes, not cleared, the same in each
-   * thread; the kernel reads and writes it in place. Give it back with `release`.
-   * `ERR_MEMORY_LIMIT` when `memoryLimit` is reached.
+   * thread; the kernel reads and writes it in place. Give it back with `release`; what is left
+   * is released when the port is closed, or this thread leaves it. `ERR_MEMORY_LIMIT` when
+   * `memoryLimit` is reached.
    */
   allocate(size: number): Buffer;
   /**
@@ -1430,10 +1665,23 @@ export interface CompletionPort extends AsyncDisposable {
    */
   lease(memory: number | Buffer): Lease;
 
-  /** Queues a message. `ERR_QUEUE_FULL` when `queueLimit` is reached (rule Q2). */
-  post(key: number, value?: number): void;
-  /** Queues a message; false when the queue is full. */
-  tryPost(key: number, value?: number): boolean;
+  /**
+   * Queues a message: a number is a `posted` packet, anything else a `message` packet (rule Q3).
+   * `ERR_QUEUE_FULL` when `queueLimit` is reached (rule Q2), `ERR_MEMORY_LIMIT` when `memoryLimit` is,
+   * a DataCloneError for what can't be copied. Bytes are copied by the call.
+   */
+  post(key: number, message?: Message): void;
+  /** The same; false when the queue is full. */
+  tryPost(key: number, message?: Message): boolean;
+  /**
+   * Queues one message for each of the keys, in order, and as often as it stands there. Its bytes are
+   * in the port's memory once, however many keys there are. All are queued or, where the queue has no
+   * room for so many, none: `ERR_QUEUE_FULL`; `ERR_OUT_OF_RANGE` when it never has, since they are
+   * more than `queueLimit`. Else as `post`.
+   */
+  publish(keys: Uint32Array | readonly number[], message: Message): void;
+  /** The same; false when the queue has no room for all. */
+  tryPublish(keys: Uint32Array | readonly number[], message: Message): boolean;
   /**
    * Resolves when the queue has room for messages: at once when there is some, else when a quarter
    * of it is free.
@@ -1450,11 +1698,12 @@ export interface CompletionPort extends AsyncDisposable {
    * way or queued, and no other thread was told of the port (`token`). That is looked at again when
    * operations that are awaited have ended: whoever awaits them goes on in the event loop alone.
    */
-  get(max?: number, timeout?: number): IterableIterator<Packet, undefined>;
+  get(max?: number, timeout?: number): PacketIterator;
   /**
    * Calls `handler` for each packet, on the event loop: the fastest way to take packets there. One
    * consumer for each thread: `ERR_INVALID_STATE` otherwise. What the handler throws is an uncaught
-   * exception; packets go on. A handler must not be async: one that returns a promise is refused,
+   * exception; packets go on. It keeps the process alive until `stop()`, also where nothing can come,
+   * since any callback may begin something: see `unref`. A handler must not be async: one that returns a promise is refused,
    * once, with `ERR_INVALID_RETURN_VALUE`, which is an uncaught exception.
    */
   consume(handler: (packet: Packet) => void, options?: ConsumeOptions): Consumer;
@@ -1462,11 +1711,13 @@ export interface CompletionPort extends AsyncDisposable {
    * The packets, on the event loop: `for await (const packet of port.packets())`. The key of a
    * packet is this thread's until the loop asks for the next one, or awaits something (rule D8).
    * The loop ends when this thread closes or leaves the port, and with `ERR_PORT_CLOSED` when another
-   * one closes it. It ends with `signal`, and with `ETIMEDOUT` when it waits longer than `timeout`.
+   * one closes it. It ends with `signal`, and with `ETIMEDOUT` when it waits longer than `timeout`;
+   * without them it waits as long as the port is open, and keeps the process alive.
    */
   packets(options?: AwaitOptions): AsyncLoop<Packet>;
   /**
    * Runs `fn`, which blocks, while the port lets another thread run in this one's place (rule D4).
+   * `ERR_INVALID_RETURN_VALUE` when it returns a promise: it is not done then.
    */
   blocking<T>(fn: () => T): T;
 
@@ -1475,7 +1726,7 @@ export interface CompletionPort extends AsyncDisposable {
   ref(): this;
   /** Lets the process end although packets are waited for. */
   unref(): this;
-  /** Whether an active `consume` or `packets` would keep the process alive. */
+  /** Whether an active `consume` or `packets` would keep the process alive; not of a closed port. */
   hasRef(): boolean;
   /**
    * Closes the port for all threads: cancels what is in flight, closes all handles, frees the
@@ -1593,6 +1844,7 @@ export type ErrorCode =
   | 'ERR_STAGE_MODULE'
   | 'ERR_STAGE_RECORD'
   | 'ERR_STAGE_THREAD_EXIT'
+  | 'ERR_STREAM_PREMATURE_CLOSE'
   | 'ERR_TASK_MODULE'
   | 'ERR_THROWN'
   | 'ERR_UNKNOWN_STAGE'

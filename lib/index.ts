@@ -6,9 +6,9 @@
 import type * as api from './api';
 import { CompletionPort as Port } from './port';
 
-/** The port: lib/api.ts says what it has. */
 export const CompletionPort: api.CompletionPortConstructor = Port;
-export type CompletionPort = api.CompletionPort;
+/** A port: one queue for every finished operation, and the threads that take from it. */
+export interface CompletionPort extends api.CompletionPort {}
 
 export type {
   AcceptedPacket,
@@ -25,6 +25,8 @@ export type {
   CompletionPortConstructor,
   ConnectionOptions,
   ConnectOptions,
+  ConnectPlace,
+  ConnectSettings,
   Consumer,
   ConsumeOptions,
   Data,
@@ -35,6 +37,7 @@ export type {
   FileHandle,
   FileOptions,
   FilePacket,
+  FileSettings,
   FileStatus,
   FileTime,
   FiredPacket,
@@ -57,12 +60,18 @@ export type {
   ListenerHandle,
   ListenerState,
   ListenOptions,
+  ListenPlace,
+  ListenSettings,
+  Message,
+  MessagePacket,
   Operation,
   OwnedReadOptions,
   Packet,
+  PacketIterator,
   PacketObject,
   PacketOptions,
   PacketType,
+  PartOptions,
   PortOptions,
   PortStats,
   PortToken,
@@ -75,9 +84,13 @@ export type {
   ReadLinesOptions,
   ReadOptions,
   ReceivedPacket,
+  ReceiveHandleOptions,
   ReceiveOptions,
+  ReceivedHandles,
   SendFileOptions,
   SendOptions,
+  PassableHandle,
+  SocketOptions,
   SentPacket,
   SocketChunkOptions,
   SocketHandle,

@@ -9,6 +9,7 @@ export {
   race,
   scope,
   select,
+  SharedChannel,
   sleep,
   spawn,
   wait,

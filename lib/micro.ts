@@ -5,6 +5,7 @@
  */
 import type * as api from './micro/api';
 import { Channel as BoundedChannel } from './micro/channel';
+import { SharedChannel as BetweenThreads } from './micro/shared-channel';
 import { MicroThread as Thread } from './micro/thread';
 
 process.emitWarning('completion-port/micro may change in any minor version', 'ExperimentalWarning');
@@ -15,12 +16,15 @@ export { spawn } from './micro/spawn';
 export { all, parallelMap, race, scope, select, within } from './micro/together';
 export { sleep, wait } from './micro/wait';
 
-/** The bounded channel: lib/micro/api.ts says what it has. */
 export const Channel = BoundedChannel as api.ChannelConstructor;
-export type Channel<T> = api.Channel<T>;
-/** Micro-threads that live: lib/micro/api.ts says what it has. */
+/** A bounded channel between micro-threads of one thread. */
+export interface Channel<T> extends api.Channel<T> {}
+export const SharedChannel = BetweenThreads as api.SharedChannelConstructor;
+/** A bounded channel between threads. */
+export interface SharedChannel<T> extends api.SharedChannel<T> {}
 export const MicroThread = Thread as unknown as api.MicroThreadConstructor;
-export type MicroThread<T> = api.MicroThread<T>;
+/** A micro-thread: `spawn` gives one, `MicroThread.list()` those that live. */
+export interface MicroThread<T> extends api.MicroThread<T> {}
 
 export type {
   ChannelConstructor,
@@ -35,6 +39,9 @@ export type {
   ReadonlyChannel,
   Scope,
   Selected,
+  SharedChannelConstructor,
+  SharedChannelToken,
+  SharedWait,
   SpawnOptions,
   WithinOptions,
 } from './micro/api';

@@ -1,4 +1,5 @@
-/** What `import` gets: the same as `require`. */
+/** What `import` gets: the same as `require`, and as `node:net` all of it as the default, too. */
+import net from './node-net.js';
 export {
   BlockList,
   connect,
@@ -17,3 +18,4 @@ export {
   Stream,
 } from './node-net.js';
 export type * from './node-net.js';
+export default net;

@@ -12,9 +12,9 @@ warnOnce();
 
 export { connect, createConnection, createServer } from './node/net/net';
 
-/** The stream: lib/node/api.ts says how it differs from Node's. */
 export const Socket = SocketClass as unknown as api.SocketConstructor;
-export type Socket = api.Socket;
+/** A connection over a port, as a stream with the members of Node's. */
+export interface Socket extends api.Socket {}
 /** The same. */
 export const Stream = Socket;
 /** The server: lib/node/api.ts says how it differs from Node's. */
@@ -36,6 +36,7 @@ export const setDefaultAutoSelectFamilyAttemptTimeout =
 
 export type {
   ConnectOptions,
+  KeepAliveOptions,
   OverOptions,
   ServerConstructor,
   ServerOptions,

@@ -36,7 +36,7 @@ import { Batch } from './packets/batch';
 import { checks } from './support/checks';
 import { connect } from './handles/connecting';
 import { HandlerConsumer, PacketStream } from './packets/consumers';
-import { invalidState, queueFull, systemError } from './support/errors';
+import { invalidState, promiseReturned, queueFull, systemError } from './support/errors';
 import { openFlags } from './handles/open-flags';
 import {
   closeHandle,
@@ -84,14 +84,15 @@ export class CompletionPort implements api.CompletionPort {
   readonly driver: DriverName;
   readonly driverReason: string;
   readonly concurrency: number;
+  /** Its own, so that a port which is posted arrives as something that can be attached to. */
+  declare readonly token: PortToken;
 
-  /** @internal */
-  readonly thread: PortThread;
-  private batch!: Batch;
-  private readonly ownToken: PortToken;
+  readonly #thread: PortThread;
+  #batch!: Batch;
+  readonly #ownToken: PortToken;
   /** Whether no other thread can attach: this one made the port, and has told nobody its name. */
-  private alone: boolean;
-  private closingPromise: Promise<void> | undefined = undefined;
+  #alone: boolean;
+  #closingPromise: Promise<void> | undefined = undefined;
 
   /** `existing`: the calling thread's part of a port that is there. */
   constructor(options: PortOptions = {}, existing?: NativeThread, known?: number) {
@@ -99,20 +100,21 @@ export class CompletionPort implements api.CompletionPort {
     this.concurrency = known ?? options.concurrency ?? binding.availableParallelism();
     this.driver = native.driver as DriverName;
     this.driverReason = native.driverReason;
-    this.alone = existing === undefined;
-    this.ownToken = Object.freeze({
+    this.#alone = existing === undefined;
+    this.#ownToken = Object.freeze({
       completionPort: native.portId,
       instance: binding.instance,
       concurrency: this.concurrency,
     });
     const affine = options.dispatch === 'affine';
-    this.thread = new PortThread(
+    this.#thread = new PortThread(
       this,
       native,
       affine,
-      (thread) => (this.batch = new Batch(thread)),
+      (thread) => (this.#batch = new Batch(thread)),
       () => attached.delete(native.portId),
     );
+    Object.defineProperty(this, 'token', { enumerable: true, get: () => this.toldToken() });
     attached.set(native.portId, this);
   }
 
@@ -124,9 +126,9 @@ export class CompletionPort implements api.CompletionPort {
     return attachedTo(id, concurrency);
   }
 
-  get token(): PortToken {
-    this.alone = false;
-    return this.ownToken;
+  /** @internal */
+  get thread(): PortThread {
+    return this.#thread;
   }
 
   get closed(): boolean {
@@ -247,13 +249,34 @@ export class CompletionPort implements api.CompletionPort {
 
   // ---- posting
 
-  post(key: number, value = 0): void {
-    if (!this.tryPost(key, value)) throw queueFull();
+  post(key: number, message: api.Message = 0): void {
+    if (!this.tryPost(key, message)) throw queueFull();
   }
 
-  tryPost(key: number, value = 0): boolean {
-    this.thread.assertOpen();
-    return this.thread.post(validate.u32(key, 'key'), validate.number(value, 'value'));
+  tryPost(key: number, message: api.Message = 0): boolean {
+    const { thread } = this;
+    thread.assertOpen();
+    validate.u32(key, 'key');
+    const posted =
+      typeof message === 'number' ? thread.post(key, message) : thread.postMessage(key, message);
+    // Another thread may have closed the port, which this one has not been told of yet.
+    if (!posted) thread.assertPostable();
+    return posted;
+  }
+
+  publish(keys: Uint32Array | readonly number[], message: api.Message): void {
+    if (!this.tryPublish(keys, message)) throw queueFull();
+  }
+
+  tryPublish(keys: Uint32Array | readonly number[], message: api.Message): boolean {
+    const { thread } = this;
+    thread.assertOpen();
+    const list = validate.keys(keys, 'keys', thread.native.queueLimit);
+    const content = thread.contentOf(message);
+    if (list.length === 0) return true;
+    const published = thread.publish(list, thread.native.portId, content);
+    if (!published) thread.assertPostable();
+    return published;
   }
 
   room(options: AwaitOptions = {}): Operation<void> {
@@ -271,26 +294,26 @@ export class CompletionPort implements api.CompletionPort {
 
   // ---- taking packets
 
-  get(max = 64, timeout = Infinity): IterableIterator<api.Packet, undefined> {
+  get(max = 64, timeout = Infinity): api.PacketIterator {
     this.thread.assertOpen();
     validate.integer(max, 'max', 1, MOST_PACKETS);
     if (!(validate.number(timeout, 'timeout') >= 0)) {
       throw validate.outOfRange('timeout', '>= 0', timeout);
     }
-    this.thread.get(max, timeout, this.alone);
-    return this.batch as Iterator<unknown> as IterableIterator<api.Packet, undefined>;
+    this.thread.get(max, timeout, this.#alone);
+    return this.#batch as Iterator<unknown> as api.PacketIterator;
   }
 
   consume(handler: (packet: api.Packet) => void, options: ConsumeOptions = {}): Consumer {
     this.thread.assertOpen();
     validate.callback(handler, 'handler');
     validate.noGenerator(handler, 'handler');
-    return new HandlerConsumer(this.batch, handler, options);
+    return new HandlerConsumer(this.#batch, handler, options);
   }
 
   packets(options?: AwaitOptions): api.AsyncLoop<api.Packet> {
     this.thread.assertOpen();
-    return new PacketStream(this.batch, options);
+    return new PacketStream(this.#batch, options);
   }
 
   blocking<T>(fn: () => T): T {
@@ -298,11 +321,19 @@ export class CompletionPort implements api.CompletionPort {
     validate.synchronous(fn, 'fn', 'it blocks nobody while it awaits');
     const { native } = this.thread;
     native.blocking(true);
+    let answer: T;
     try {
-      return fn();
+      answer = fn();
     } finally {
       if (!this.thread.closed) native.blocking(false);
     }
+    if (validate.isThenable(answer)) {
+      throw promiseReturned(
+        'The function of blocking() returned a promise, and blocked nobody: await it as it is, ' +
+          'without blocking()',
+      );
+    }
+    return answer;
   }
 
   // ---- the port itself
@@ -326,18 +357,18 @@ export class CompletionPort implements api.CompletionPort {
   }
 
   hasRef(): boolean {
-    return this.thread.heldByConsumer;
+    return !this.thread.closed && this.thread.heldByConsumer;
   }
 
-  close(): Promise<void> {
-    this.closingPromise ??= this.thread.closed ? Promise.resolve() : this.shutDown();
-    return this.closingPromise;
+  close(...more: unknown[]): Promise<void> {
+    validate.noCallback(more, 'port.close()');
+    this.#closingPromise ??= this.thread.closed ? Promise.resolve() : this.shutDown();
+    return this.#closingPromise;
   }
 
   detach(): void {
     if (this.thread.closed) return;
     if (this.thread.closing) throw invalidState('The port is being closed');
-    this.thread.memory.revokeAll();
     this.thread.down(true);
   }
 
@@ -362,6 +393,12 @@ export class CompletionPort implements api.CompletionPort {
     return { driver, concurrency, state, ...live };
   }
 
+  /** Whoever is told it may attach. */
+  private toldToken(): PortToken {
+    this.#alone = false;
+    return this.#ownToken;
+  }
+
   private async shutDown(): Promise<void> {
     const { thread } = this;
     thread.closing = true;
@@ -369,6 +406,7 @@ export class CompletionPort implements api.CompletionPort {
     // A handler could do nothing with a packet any more: whatever it submits is refused.
     thread.stopConsumer(true);
     try {
+      thread.native.announceClose();
       await this.closeHandles();
       if (!thread.closed) thread.native.closePort();
     } finally {

@@ -8,14 +8,18 @@ import { Pipeline as Stages } from './stage/pool/pipeline';
 
 export { defineStage } from './stage/definition/definition';
 export { frames } from './stage/definition/frames';
-/** The pipeline: lib/stage/api.ts says what it has. */
 export const Pipeline = Stages as unknown as api.PipelineConstructor;
-export type Pipeline<N extends string = string> = api.Pipeline<N>;
+/** A server of stages, each run by a pool of threads on a port of its own. */
+export interface Pipeline<
+  N extends string = string,
+  S extends string = string,
+> extends api.Pipeline<N, S> {}
 
 export type {
   CheckedFields,
   CloseOptions,
   Connection,
+  ConnectionDetails,
   ConnectionInfo,
   ConnectionsOptions,
   FieldType,
@@ -55,5 +59,6 @@ export type {
   StageOptions,
   StageStats,
   ThreadExit,
+  TraceEntry,
   Transition,
 } from './stage/api';

@@ -16,6 +16,7 @@ const entries = [
   { name: 'completion-port/micro', entry: 'lib/micro.ts', types: 'lib/micro/api.ts' },
   { name: 'completion-port/cpu', entry: 'lib/cpu.ts', types: 'lib/cpu/api.ts' },
   { name: 'completion-port/bullmq', entry: 'lib/bullmq.ts', types: 'lib/bullmq/api.ts' },
+  { name: 'completion-port/doctor', entry: 'lib/doctor.ts', types: 'lib/doctor/findings.ts' },
   { name: 'completion-port/node', entry: 'lib/node.ts', types: 'lib/node/api.ts' },
   { name: 'completion-port/node/net', entry: 'lib/node-net.ts', types: 'lib/node/api.ts' },
 ];

@@ -12,6 +12,12 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 /** RHEL 8 and its like, which the official builds of Node.js need too. */
 const CEILINGS = { GLIBC: '2.28', GLIBCXX: '3.4.25', CXXABI: '1.3.11' };
 
+/**
+ * Functions that musl has had only since 1.2.5 (Alpine 3.20). No Linux binary asks for one, glibc's
+ * neither (with or without the endings it gives them), so that each build finds a new one.
+ */
+const TOO_NEW_FOR_MUSL = /^(statx|p(read|write)v(64)?v2|renameat2|posix_getdents|qsort_s)$/;
+
 const LIBRARIES = {
   elf: /^(lib(c|m|dl|pthread|stdc\+\+|gcc_s|c\.musl-\w+)\.so(\.\d+)?|ld-linux-[\w-]+\.so\.\d)$/,
   // No runtime library of a compiler: neither MinGW's nor Visual C++'s is part of Windows.
@@ -75,7 +81,10 @@ function inspectElf(file) {
   // A symbol with a version comes from one of the libraries, and so does any on musl.
   const musl = libraries.some((library) => library.startsWith('libc.musl'));
   const others = undefinedSymbols.filter((name) => name && !musl && !name.includes('@'));
-  return { newest, libraries, symbols: others };
+  const tooNew = undefinedSymbols
+    .map((name) => name.replace(/@.*/, ''))
+    .filter((name) => TOO_NEW_FOR_MUSL.test(name));
+  return { newest, libraries, symbols: [...others, ...tooNew] };
 }
 
 /** The first program that is installed and knows the architecture. */

@@ -8,17 +8,34 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 failed=0
 
-# check MODEL DEFINE...
-check() {
-  local model=$1 report
+# run MODEL DEFINE...: sets `report`, of a run to its end.
+run() {
+  local model=$1
   shift
   report=$(cd "$folder" && rm -f pan* && spin -a "$@" "$models/$model" 2>&1 &&
     cc -O2 -DSAFETY -DCOLLAPSE -DVECTORSZ=2048 -o pan pan.c 2>&1 && ./pan -m1000000 -w24 2>&1)
-  if grep -q 'errors: 0' <<<"$report" && ! grep -q 'max search depth too small' <<<"$report"; then
-    echo "$model $*: $(grep -oE '[0-9.e+]+ states, stored' <<<"$report")"
+  grep -q 'errors: ' <<<"$report" && ! grep -q 'max search depth too small' <<<"$report"
+}
+
+# check MODEL DEFINE...
+check() {
+  local report
+  if run "$@" && grep -q 'errors: 0' <<<"$report"; then
+    echo "$*: $(grep -oE '[0-9.e+]+ states, stored' <<<"$report")"
   else
-    echo "$model $*: violated"
+    echo "$*: violated"
     tail -20 <<<"$report"
+    failed=1
+  fi
+}
+
+# finds MODEL DEFINE...: the last is a mistake, which the model has to show.
+finds() {
+  local report
+  if run "$@" && grep -q 'assertion violated' <<<"$report"; then
+    echo "$*: found"
+  else
+    echo "$*: NOT FOUND"
     failed=1
   fi
 }
@@ -26,4 +43,14 @@ check() {
 check idle.pml -DTHREADS=2 -DMESSAGES=2 -DLIMIT=1
 check idle.pml -DTHREADS=2 -DMESSAGES=2 -DLIMIT=2
 check idle.pml -DTHREADS=2 -DMESSAGES=1 -DLIMIT=2 -DLATE
+check keys.pml -DKEYS=1 -DEACH=4
+check keys.pml -DKEYS=2 -DEACH=1
+check lanes.pml -DCARRIERS=2 -DCOMPLETIONS=2 -DROUNDS=2
+for mistake in NO_LOCK_AFTER_TURN NO_LOOK_AT_TURN NO_WAKE MAIL_BEHIND_WAKE; do
+  finds lanes.pml -DCARRIERS=2 "-D$mistake"
+done
+check posts.pml -DTAKERS=2 -DMESSAGES=5
+for mistake in NO_SECURE LATE_HOLD NO_ROOM EARLY_TAIL; do
+  finds posts.pml -DTAKERS=2 "-D$mistake"
+done
 exit $failed

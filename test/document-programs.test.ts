@@ -177,6 +177,13 @@ const runs: Record<string, Record<string, Run>> = {
       const { port } = server.address() as net.AddressInfo;
       expect(await start({ args: [String(port)] }).output()).toBe('hello\n');
     },
+    ...(windows
+      ? { 'options.mjs': () => Promise.resolve() } // no typeOfService
+      : {
+          'options.mjs': async (start) => {
+            expect(await start().output()).toMatch(/userTimeout: 45000/);
+          },
+        }),
     'packets.mjs': (start) => echoes(start()),
   },
   'docs/guides/memory.md': {

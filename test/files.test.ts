@@ -66,6 +66,16 @@ describe('chunks', () => {
     const file = await port.open(temporaryFile(Buffer.from('0123456789')), 'r+');
     const target = Buffer.alloc(4);
     expect(await file.read(target, { position: 3, length: 2 })).toBe(2);
+    const part = Buffer.alloc(8, '-');
+    expect(await file.read(part, { position: 3, offset: 2, length: 3 })).toBe(3);
+    expect(part.toString()).toBe('--345---');
+    const pool = port.allocate(8).fill('-');
+    expect(await file.read(pool, { position: 1, offset: 5 })).toBe(3);
+    expect(pool.toString()).toBe('-----123');
+    for (const memory of [part, pool]) {
+      expect(await file.write(memory, { position: 0, offset: 5, length: 1 })).toBe(1);
+    }
+    expect(await file.write(Buffer.from('x01'), { position: 0, offset: 1, sync: true })).toBe(2);
     expect(target.toString('latin1', 0, 2)).toBe('34');
     expect(await file.write('xy', { position: 8n })).toBe(2);
     expect(await file.writev(['a', 'b'], { position: 0, sync: true })).toBe(2);

@@ -4,9 +4,10 @@ import net from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { chromium, type Page } from 'playwright-core';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { Channel, sleep, spawn } from '../dist/micro.js';
 import { frames, type Inspector, type Pipeline } from '../dist/stages.js';
 import { failureOf, until } from './support/harness';
-import { Client, fixture, newPipeline, scripted } from './support/stages';
+import { Client, empty, fixture, newPipeline, scripted } from './support/stages';
 
 interface Answer {
   readonly status: number;
@@ -107,6 +108,86 @@ describe('the inspector', () => {
     const none = await json(`${inspector.url}connections.json?limit=0`);
     expect(none).toEqual({ total: 2, connections: [] });
     expect((await ask(`${inspector.url}connections.json?limit=x`)).status).toBe(400);
+  });
+
+  test('answers with one connection and its last events, and when it has ended, too', async () => {
+    const { pipeline, port } = await scripted({}, {}, { trace: 7 });
+    const inspector = await pipeline.inspector();
+    const client = new Client(port);
+    await client.ask('say 1;go careful', '1');
+    const { key } = pipeline.connections()[0]!;
+    const address = `${inspector.url}connection.json?key=${key}`;
+    const entry = { stage: 'first', thread: expect.any(Number), time: expect.any(Number) };
+    expect(await json(address)).toMatchObject({
+      ...{ key, stage: 'first', state: 'careful', closed: false },
+      trace: [
+        { ...entry, state: 'obedient', event: 'entered', bytes: 0 },
+        { ...entry, state: 'obedient', event: 'received', bytes: 16 },
+        { ...entry, state: 'careful', event: 'entered', bytes: 0 },
+      ],
+    });
+    await client.ask('close', '');
+    await empty(pipeline);
+    const ended = (await json(address)) as { closed: boolean; trace: { event: string }[] };
+    expect(ended.closed).toBe(true);
+    expect(ended.trace.at(-1)!.event).toBe('closed');
+    const status = async (query: string) =>
+      (await ask(`${inspector.url}connection.json${query}`)).status;
+    expect(await status('?key=1')).toBe(404);
+    for (const wrong of ['', '?key=', '?key=-1', '?key=1.5', '?key=x', '?key=4294967296']) {
+      expect([wrong, await status(wrong)]).toEqual([wrong, 400]);
+    }
+  });
+
+  test('answers with the micro-threads of the threads it knows', async () => {
+    const talks = { stage: fixture('generators.mjs'), threads: 1 };
+    const digest = { stage: fixture('digest.mjs'), threads: 1 };
+    const pipeline = newPipeline({ talks, digest });
+    const { port } = await pipeline.listen('talks', { host: '127.0.0.1', port: 0 });
+    const inspector = await pipeline.inspector();
+    await new Client(port).ask('forever', 'waits');
+    const taker = spawn(
+      function* () {
+        yield* new Channel<number>(1).take();
+      },
+      { name: 'taker' },
+    );
+    onTestFinished(() => taker[Symbol.asyncDispose]());
+    const { threads } = (await json(`${inspector.url}micro-threads.json`)) as {
+      threads: { thread: string; count: number; rows: object[] }[];
+    };
+    expect(threads.map(({ thread, count }) => [thread, count])).toEqual([
+      ['the pipeline', 1],
+      ['talks 0', 1],
+      ['digest 0', 0],
+    ]);
+    const waits = { state: 'waiting', elapsed: expect.any(Number), spawnedAt: expect.any(String) };
+    expect(threads[0]!.rows).toMatchObject([
+      { ...waits, id: taker.id, name: 'taker', operation: 'take', of: 'Channel' },
+    ]);
+    expect(threads[1]!.rows).toMatchObject([
+      { ...waits, name: 'talks.received', operation: 'promise' },
+    ]);
+  });
+
+  test('waits for no thread that is busy', async () => {
+    const gate = new Int32Array(new SharedArrayBuffer(4));
+    const stage = fixture('late.mjs');
+    const pipeline = newPipeline({ late: { stage, threads: 1, data: { gate } } });
+    const inspector = await pipeline.inspector();
+    const open = (): void => {
+      Atomics.store(gate, 0, 1);
+      Atomics.notify(gate, 0);
+    };
+    onTestFinished(open);
+    expect(await json(`${inspector.url}micro-threads.json`)).toEqual({
+      threads: [{ thread: 'the pipeline', count: 0, rows: [] }, { thread: 'late 0' }],
+    });
+    open();
+    await pipeline.ready();
+    expect(await json(`${inspector.url}micro-threads.json`)).toMatchObject({
+      threads: [{ thread: 'the pipeline' }, { thread: 'late 0', count: 0, rows: [] }],
+    });
   });
 
   test('sends what has been, and then a sample now and then', async () => {
@@ -215,10 +296,13 @@ async function open(inspector: Inspector): Promise<{ page: Page; complaints: str
 
 describe.skipIf(browser === undefined)(`the inspector's page${why}`, () => {
   test('shows the stages and their connections, and goes on doing so', async () => {
-    const pipeline = newPipeline({
-      spool: { native: frames({ length: 'u32be' }), next: 'work' },
-      work: { stage: fixture('digest.mjs'), threads: 2 },
-    });
+    const pipeline = newPipeline(
+      {
+        spool: { native: frames({ length: 'u32be' }), next: 'work' },
+        work: { stage: fixture('digest.mjs'), threads: 2 },
+      },
+      { trace: 15 },
+    );
     const { port } = await pipeline.listen('spool', { host: '127.0.0.1', port: 0 });
     const inspector = await pipeline.inspector({ interval: 100 });
     const { page, complaints } = await open(inspector);
@@ -267,7 +351,26 @@ describe.skipIf(browser === undefined)(`the inspector's page${why}`, () => {
     // Nothing measured is not nothing: native threads measure no handling.
     await says('section[data-stage="spool"] figure:last-of-type ul', /handling –/);
 
-    // On a phone nothing but the table is wider than the page.
+    // One that is chosen shows its last events, until it is not any more.
+    expect(await page.locator('#one').isHidden()).toBe(true);
+    await page.locator('#connections button').first().click();
+    await says('#one h2', /^Connection \d+$/);
+    await says('#trace tr', /spool\s*waiting\s*handOff\s*9 B/);
+    await says('#trace tr', /work\s*work\s*reply\s*\d+ B/);
+    await says('#one-now', /^spool, idle, for .* · 127\.0\.0\.1:\d+$/);
+
+    // Micro-threads are shown as soon as there are any.
+    expect(await page.locator('#micro').isHidden()).toBe(true);
+    const sleeper = spawn(
+      function* () {
+        yield* sleep(Infinity);
+      },
+      { name: 'sleeper' },
+    );
+    onTestFinished(() => sleeper[Symbol.asyncDispose]());
+    await says('#micro-threads tr', /the pipeline\s*\d+\s*sleeper\s*waiting\s*sleep/);
+
+    // On a phone nothing but the tables is wider than the page.
     await page.setViewportSize({ width: 360, height: 740 });
     const { wide, has } = (await page.evaluate(`
       ({ wide: document.documentElement.scrollWidth, has: document.documentElement.clientWidth })
@@ -278,6 +381,8 @@ describe.skipIf(browser === undefined)(`the inspector's page${why}`, () => {
     const picture = process.env['COMPLETION_PORT_TEST_SCREENSHOT'];
     if (picture) await page.screenshot({ path: picture, fullPage: true });
 
+    await page.locator('#one-close').click();
+    await page.locator('#one').waitFor({ state: 'hidden' });
     expect(complaints).toEqual([]);
     await inspector.close();
     await says('#link', /trying again/);

@@ -75,6 +75,35 @@ test('packets: at hand, copied, and released', async () => {
   }
 });
 
+test('what is copied of a handle, a packet or a port is what is public', async () => {
+  const port = newPort();
+  const { client } = await connectedPair(port);
+  void [client.remoteAddress, client.bytesRead];
+  const file = await port.open(temporaryFile('x'));
+  const listener = await port.listen({ host: '127.0.0.1', port: 0, key: 5 });
+  const timer = port.timer({ key: 6 });
+  const lease = port.lease(8);
+  const handle = ['cancel', 'id', 'asyncResource'];
+  const copied: [object, string[]][] = [
+    [port, ['driver', 'driverReason', 'concurrency', 'token']],
+    [client, handle],
+    [file, [...handle, 'path']],
+    [listener, handle],
+    [timer, handle],
+    [lease, []],
+  ];
+  for (const [thing, names] of copied) expect(Object.keys(thing).sort()).toEqual(names.sort());
+  port.post(1);
+  for await (const packet of port.packets()) {
+    expect(Object.keys(packet)).toEqual(['toObject']);
+    break;
+  }
+  port.post(1);
+  for (const packet of port.get()) expect(Object.keys(packet)).toEqual(['toObject']);
+  const consumer = port.consume(() => undefined);
+  expect(Object.keys(consumer)).toEqual([]);
+});
+
 test('micro-threads and channels', async () => {
   const channel = new Channel<number>(3);
   const thread = spawn(function* waits() {

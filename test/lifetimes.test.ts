@@ -4,6 +4,7 @@
  */
 import { getEventListeners, once } from 'node:events';
 import { describe, expect, test } from 'vitest';
+import { pool } from '../dist/cpu.js';
 import { frames, Pipeline } from '../dist/stages.js';
 import {
   Collector,
@@ -15,6 +16,7 @@ import {
   outputOf,
   rawClient,
   temporaryFile,
+  turns,
   until,
 } from './support/harness';
 import { fixture, newPipeline } from './support/stages';
@@ -63,6 +65,40 @@ describe('a signal', () => {
     expect(handle!.closed).toBe(false);
   });
 
+  test('has one listener, however much waits under it', async () => {
+    const warnings: Error[] = [];
+    const warn = (warning: Error): void => void warnings.push(warning);
+    process.on('warning', warn);
+    const port = newPort();
+    const { listener, client } = await connectedPair(port);
+    const pipeline = newPipeline({ echo: { stage: fixture('echo.mjs'), threads: 1 } });
+    const stop = new AbortController();
+    const { signal } = stop;
+    const timer = port.timer();
+    const many = Array.from({ length: 11 });
+    const waits: Promise<unknown>[] = many.flatMap(() => [
+      port.timer().every(60_000, { signal }).next(),
+      timer.wait(60_000, { signal }),
+      pipeline.ready({ signal }),
+    ]);
+    waits.push(port.packets({ signal }).next(), listener.accept({ signal }));
+    waits.push(client.receive({ signal }));
+    expect(getEventListeners(signal, 'abort')).toHaveLength(1);
+    // One that has ended takes nobody else's along.
+    const ended = await failureOf(() => timer.wait(60_000, { signal, timeout: 1 }));
+    expect(ended.code).toBe('ETIMEDOUT');
+    expect(getEventListeners(signal, 'abort')).toHaveLength(1);
+    stop.abort();
+    const ends = await Promise.allSettled(waits);
+    for (const end of ends) {
+      expect(end).toMatchObject({ status: 'rejected', reason: { code: 'ABORT_ERR' } });
+    }
+    expect(getEventListeners(signal, 'abort')).toHaveLength(0);
+    await turns();
+    process.off('warning', warn);
+    expect(warnings.filter(({ name }) => name === 'MaxListenersExceededWarning')).toEqual([]);
+  });
+
   test('closes an inspector, and ends a loop over ticks, which a timeout ends, too', async () => {
     const pipeline = newPipeline({ echo: { stage: fixture('echo.mjs'), threads: 1 } });
     const stop = new AbortController();
@@ -102,7 +138,7 @@ describe('the process ends', () => {
       setTimeout(() => { console.log('late'); process.exit(); }, 1500).unref();`;
     expect(await outputOf(script('pipeline.unref();'))).toBe('true\nfalse\nexit');
     expect(await outputOf(script('pipeline.unref().ref();'))).toBe('true\ntrue\nlate\nexit');
-    expect(await outputOf(script('await pipeline.unref().close();'))).toBe('true\ntrue\nexit');
+    expect(await outputOf(script('await pipeline.unref().close();'))).toBe('true\nfalse\nexit');
   });
 
   test('hasRef() of handles and ports tells what ref and unref said', async () => {
@@ -115,7 +151,27 @@ describe('the process ends', () => {
     expect(port.unref().hasRef()).toBe(false);
     await client.close();
     expect(client.hasRef()).toBe(false);
+    expect(port.ref().hasRef()).toBe(true);
+    await port.close();
+    expect(port.hasRef()).toBe(false);
+    const threads = pool({ maxThreads: 1 });
+    expect(threads.hasRef()).toBe(true);
+    expect(threads.unref().hasRef()).toBe(false);
+    expect(threads.ref().hasRef()).toBe(true);
+    await threads.close();
+    expect(threads.hasRef()).toBe(false);
   });
+});
+
+test('a pipeline that is closed is not ready, and keeps nothing alive', async () => {
+  const pipeline = newPipeline({ echo: { stage: fixture('echo.mjs'), threads: 1 } });
+  await pipeline.ready();
+  expect(pipeline.hasRef()).toBe(true);
+  const closing = pipeline.close();
+  expect((await failureOf(() => pipeline.ready())).code).toBe('ERR_PIPELINE_CLOSED');
+  await closing;
+  expect(pipeline.hasRef()).toBe(false);
+  expect((await failureOf(() => pipeline.ready())).code).toBe('ERR_PIPELINE_CLOSED');
 });
 
 describe('Infinity', () => {
@@ -151,6 +207,27 @@ describe('Infinity', () => {
     await pipeline.ready({ timeout: none });
     expect(pipeline.connections({ limit: none })).toEqual([]);
     await pipeline.close({ grace: none });
+  });
+
+  test('is no time after which something is done', async () => {
+    const port = newPort();
+    const timer = port.timer();
+    const pipeline = newPipeline({ echo: { stage: fixture('echo.mjs'), threads: 1 } });
+    const { client } = await connectedPair(port);
+    const keepAliveInitialDelay = none;
+    for (const wrong of [
+      () => timer.wait(none),
+      () => timer.every(none),
+      () => port.timer({ key: 1 }).start(none),
+      () => port.timer({ key: 1 }).start(1, { repeat: none }),
+      () => port.listen({ port: 0, keepAlive: true, keepAliveInitialDelay }),
+      () => port.connect({ port: 1, keepAlive: true, keepAliveInitialDelay }),
+      () => client.setKeepAlive(true, none),
+      () => pipeline.inspector({ interval: none }),
+    ]) {
+      const { code } = await failureOf(async () => void (await wrong()));
+      expect([wrong.toString(), code]).toEqual([wrong.toString(), 'ERR_OUT_OF_RANGE']);
+    }
   });
 
   test('is no size, mark or number of threads', () => {

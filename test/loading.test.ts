@@ -61,6 +61,7 @@ test('stages load no inspector and no web server', async () => {
   const { files, modules } = await loadedBy('dist/stages.js');
   expect(files).toContain('stage/pool/pipeline.js');
   expect(files).not.toContain('stage/inspector/inspector.js');
+  expect(files.filter((file) => file.startsWith('micro'))).toEqual([]);
   expect(modules).not.toContain('http');
 });
 
@@ -105,6 +106,12 @@ test('BullMQ is loaded when it is first used', async () => {
   expect(output).toBe('0');
 });
 
+test('the doctor loads the library when it is asked', async () => {
+  const { files } = await loadedBy('dist/doctor.js');
+  expect(files).toContain('doctor/diagnosis.js');
+  expect(files.filter((file) => /^(core|stage|micro|cpu|bullmq|node|cli)/.test(file))).toEqual([]);
+});
+
 test('each entry exports its own values, and no others', async () => {
   const main = await import('../dist/index.js');
   const stages = await import('../dist/stages.js');
@@ -114,10 +121,21 @@ test('each entry exports its own values, and no others', async () => {
   expect(values(stages).sort()).toEqual(['Pipeline', 'defineStage', 'frames']);
   const micro = await import('../dist/micro.js');
   const threads = ['MicroThread', 'exclusive', 'sleep', 'spawn', 'wait', 'within'];
-  const together = ['Channel', 'all', 'each', 'parallelMap', 'race', 'scope', 'select'];
+  const together = [
+    'Channel',
+    'SharedChannel',
+    'all',
+    'each',
+    'parallelMap',
+    'race',
+    'scope',
+    'select',
+  ];
   expect(values(micro).sort()).toEqual([...threads, ...together].sort());
   const bullmq = await import('../dist/bullmq.js');
   expect(values(bullmq)).toEqual(['bullmq']);
+  const doctor = await import('../dist/doctor.js');
+  expect(values(doctor)).toEqual(['diagnose']);
   const cpu = await import('../dist/cpu.js');
   const policies = ['applyWith', 'exclusive', 'inline', 'pool', 'setApply'];
   const node = await import('../dist/node.js');

@@ -7,6 +7,7 @@ import {
   connectedPair,
   drivers,
   failureOf,
+  keyedWithRawPeer,
   library,
   newPort,
   newSeed,
@@ -20,6 +21,8 @@ import {
   windows,
   withRawPeer,
   type CompletionPort,
+  type KeyedSocket,
+  type SocketHandle,
 } from './support/harness';
 
 describe.each(drivers)('%s', (driver) => {
@@ -122,7 +125,7 @@ test('receive into own memory and into pool memory', async () => {
   const moved = new Uint8Array(16);
   const receiving = socket.receive(moved);
   structuredClone(moved, { transfer: [moved.buffer] });
-  expect(await receiving).toBe(3);
+  expect(codeOf(await failureOf(() => receiving))).toBe('ERR_INVALID_STATE');
 });
 
 test('send: strings, views, arrays, nothing, pool memory with release', async () => {
@@ -163,6 +166,52 @@ test('addresses and options', async () => {
   const second = await port.connect({ host: '127.0.0.1', ...target });
   await second.close();
   expect(second.localAddress).toBeUndefined();
+});
+
+describe('addresses', () => {
+  const addresses = (socket: SocketHandle | KeyedSocket): unknown[] => [
+    ...[socket.address(), socket.localAddress, socket.localPort, socket.localFamily],
+    ...[socket.remoteAddress, socket.remotePort, socket.remoteFamily],
+  ];
+  const none = Array(7).fill(undefined);
+
+  test('are gone with the connection, whether they were asked for before or not', async () => {
+    const port = newPort();
+    for (const asked of [true, false]) {
+      const { listener, client, server } = await connectedPair(port);
+      if (asked) {
+        expect(addresses(client)).not.toContain(undefined);
+        expect(listener.address()).toBeDefined();
+      }
+      const closing = [client.close(), server.close(), listener.close()];
+      expect([...addresses(client), listener.address()]).toEqual([...none, undefined]);
+      await Promise.all(closing);
+      expect([...addresses(client), listener.address()]).toEqual([...none, undefined]);
+    }
+  });
+
+  test('also where it was handed off, or another thread has closed it', async () => {
+    const [port, target] = [newPort({ concurrency: 2 }), newPort()];
+    const { socket: handed } = await keyedWithRawPeer(port, 1);
+    expect(addresses(handed)).not.toContain(undefined);
+    handed.handOff(target);
+    expect(addresses(handed)).toEqual(none);
+
+    const { socket } = await keyedWithRawPeer(port, 2);
+    expect(addresses(socket)).not.toContain(undefined);
+    const worker = new Worker(
+      `const { workerData } = require('node:worker_threads');
+       import(workerData.library).then(({ CompletionPort }) => {
+         const port = CompletionPort.attach(workerData.token);
+         port.consume(({ handle }) => handle?.close());
+       });`,
+      { eval: true, workerData: { token: port.token, library } },
+    );
+    socket.cancel();
+    socket.receive({ timeout: 1 });
+    await until(() => addresses(socket).every((address) => address === undefined));
+    await worker.terminate();
+  });
 });
 
 test('a loop over a socket that is left early closes it; closeOnReturn: false does not', async () => {
@@ -276,6 +325,14 @@ test('reset() closes with a reset, and throws away what was not sent', async () 
   expect(codeOf(await reading)).toBe('ECONNRESET');
   expect(server.closed).toBe(true);
   await server.reset();
+  // What was closed otherwise, or is another port's, can't be reset any more.
+  const { socket: handed } = await keyedWithRawPeer(port, 8);
+  handed.handOff(newPort());
+  const orderly = await connectedPair(port);
+  void orderly.client.close();
+  for (const socket of [handed, orderly.client]) {
+    expect((await failureOf(() => socket.reset() as Promise<void>)).code).toBe('ERR_HANDLE_CLOSED');
+  }
   const keyed = await connectedPair(port);
   const { port: number } = (await port.listen({ host: '127.0.0.1', port: 0, key: 9 })).address()!;
   const peer = await port.connect({ host: '127.0.0.1', port: number });
@@ -399,4 +456,18 @@ test('a loop over a listener ends when it is closed, and closes those it leaves 
   await listener.close();
   await until(() => port.stats().handles === 0);
   expect(ended).toBeGreaterThanOrEqual(0);
+});
+
+test('a local address that cannot be had is an error of it, not of the peer', async () => {
+  const port = newPort();
+  const server = await rawServer();
+  const from = (options: object) =>
+    failureOf(() => port.connect({ host: '127.0.0.1', port: server.port, ...options }));
+  expect(await from({ localAddress: '203.0.113.7' })).toMatchObject({
+    ...{ code: 'EADDRNOTAVAIL', syscall: 'bind', address: '203.0.113.7', port: 0 },
+  });
+  if (windows) return; // which lets two sockets have one address
+  expect(await from({ localAddress: '127.0.0.1', localPort: server.port })).toMatchObject({
+    ...{ syscall: 'bind', address: '127.0.0.1', port: server.port },
+  });
 });

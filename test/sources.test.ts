@@ -4,12 +4,16 @@ import { expect, test } from 'vitest';
 import { handleKindOf, syscallOf } from '../dist/native/kinds.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const folders = ['port', 'driver', 'stage', 'addon'];
+const folders = ['port', 'driver', 'stage', 'addon', 'system'];
 
-function filesOnDisk(): string[] {
+/** What only the simulator has. */
+const simulated = /\/sim\//;
+
+function filesOnDisk(ofSimulator = false): string[] {
   return readdirSync(`${root}/native`, { recursive: true, encoding: 'utf8' })
     .map((file) => `native/${file.replaceAll('\\', '/')}`)
     .filter((file) => file.endsWith('.cc') && folders.includes(file.split('/')[1]!))
+    .filter((file) => simulated.test(file) === ofSimulator)
     .sort();
 }
 
@@ -25,6 +29,22 @@ test('addon.gypi compiles every file of native/ once', () => {
 
 test('CMakeLists.txt compiles every file of native/ once', () => {
   expect(listed('CMakeLists.txt')).toEqual(filesOnDisk());
+});
+
+test('the simulator compiles every file of its own, and nothing that is published does', () => {
+  const its = listed('test/sim/CMakeLists.txt').filter((file) => simulated.test(file));
+  expect(its).toEqual(filesOnDisk(true));
+  expect(listed('addon.gypi').filter((file) => simulated.test(file))).toEqual([]);
+});
+
+test('no simulated world is in the package, nor in a binary that is published', () => {
+  const { files } = JSON.parse(readFileSync(`${root}/package.json`, 'utf8')) as { files: string[] };
+  expect(files).toEqual(expect.arrayContaining(['!native/driver/sim', '!native/system/sim']));
+  expect(files.filter((file) => file.startsWith('test'))).toEqual([]);
+  // Where it takes its seed from: a world that serves a process can't do without.
+  expect(readFileSync(`${root}/native/driver/sim/process_system.cc`, 'utf8')).toContain('CP_SEED');
+  const published = readFileSync(`${root}/build/Release/completion_port.node`);
+  expect(published.includes('CP_SEED')).toBe(false);
 });
 
 /** Errors are Linux’s numbers everywhere; the names of Windows’ <cerrno> have others. */

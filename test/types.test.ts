@@ -3,7 +3,8 @@
  * message that is expected. `no-floating-promises` of typescript-eslint sees operations.
  */
 import path from 'node:path';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { wine } from './support/harness';
 import { compiled, floatingPromises, type Program } from './support/compiler';
@@ -38,6 +39,17 @@ declare const read: cpus.Task<(name: string, more?: boolean) => Promise<Buffer>>
 declare const pipeline: st.Pipeline<'spool' | 'work'>;
 `;
 
+/** What every public type is written in. */
+const API = ['', 'stage/', 'micro/', 'cpu/', 'bullmq/', 'node/'].map((floor) =>
+  fileURLToPath(new URL(`../lib/${floor}api.ts`, import.meta.url)),
+);
+
+test('no method is bound by a `this` parameter, which a `for await` does not look at', () => {
+  for (const file of API) {
+    expect(readFileSync(file, 'utf8').match(/\(this: (?!void)[^)]*/g), file).toBeNull();
+  }
+});
+
 /** Programs that have to compile. */
 const right: Record<string, string> = {
   'places to listen at, and sockets of Node.js': `
@@ -65,7 +77,7 @@ const right: Record<string, string> = {
   'stages of both kinds, what keeps the process alive, and messages of channels': `
     const here = defineStage({ states: { s: {} } });
     const both = new Pipeline({ a: { stage: here, threads: 0 }, b: { stage: stageModule, data: 5 } });
-    if (both.unref().hasRef() || socket.unref().hasRef() || port.hasRef()) both.ref();
+    if (both.unref().hasRef() || cpus.pool().unref().hasRef() || socket.unref().hasRef() || port.hasRef()) both.ref();
     const opened: cp.ChannelMessages['completion-port:file:open'] = {
       port, path: 'x', flags: 'r', options: {}, result: file,
     };
@@ -211,6 +223,25 @@ const right: Record<string, string> = {
       });
       void [both, first, lengths, scoped, piped];
     });`,
+  'a channel between threads has the type of its values': `
+    const shared = new micro.SharedChannel<{ a: number }>(port, 5);
+    const token: micro.SharedChannelToken = shared.token;
+    const attached: micro.SharedChannel<{ a: number }> = micro.SharedChannel.attach(token);
+    await attached.put({ a: 1 });
+    const taken: number = (await attached.take()).a;
+    for await (const { a } of attached) a.toFixed();
+    const waits: micro.SharedWait<{ a: number }> = shared.take();
+    micro.spawn(function* () {
+      yield* shared.put({ a: 2 });
+      for (const { a } of yield* micro.each(shared)) {
+        a.toFixed();
+        yield* micro.each.next();
+      }
+      const chosen = yield* micro.select({ shared, time: micro.sleep(1) });
+      if (chosen.which === 'shared') chosen.value.a.toFixed();
+    });
+    const plain: micro.Channel<{ a: number }> = shared;
+    void [taken, waits, plain, shared.unref().hasRef()];`,
   'a handle without a key is awaited': `
     const opened: cp.FileHandle = await port.open('x');
     const connected: cp.SocketHandle = await port.connect({ port: 1 });
@@ -317,7 +348,7 @@ const right: Record<string, string> = {
   'the types of packets can be listed': `
     const all: Record<cp.PacketType, true> = { accepted: true, read: true, written: true,
       synced: true, truncated: true, allocated: true, changed: true, closed: true, handedOff: true, abandoned: true,
-      fired: true, posted: true, received: true, sent: true, ended: true, drain: true };
+      fired: true, message: true, posted: true, received: true, sent: true, ended: true, drain: true };
     void all;`,
   'an operation is a promise': `
     const operation: Promise<number> = socket.send('x');
@@ -379,6 +410,26 @@ const right: Record<string, string> = {
     defineStage({ record: fields, states: { a: {} } });
     const record = { x: 'u8', y: 'utf8[10]' } as const;
     defineStage({ record, states: { a: { posted(c) { c.record.x++; c.record.y.trim(); } } } });`,
+  'stages that were written before, without as const': `
+    const here = defineStage({ states: { s: {} } });
+    const stages = {
+      spool: { native: frames({ length: 'u8' }), next: 'work' },
+      work: { stage: stageModule, threads: 2, order: 'state' as const },
+      here: { stage: here, threads: 0 },
+    };
+    const made = new Pipeline(stages);
+    made.start('work');
+    const some = { a: { stage: stageModule, threads: [1, 2].length, data: { x: [1] } } };
+    await new Pipeline(some).listen('a', { port: 0 });`,
+  'states by their names, where the compiler knows them': `
+    const one = defineStage({ states: { idle: {}, busy: {} } });
+    const two = defineStage({ states: { out: {} } });
+    const all = new Pipeline({ one: { stage: one, threads: 0 }, two: { stage: two, threads: 0 } });
+    all.connections({ state: 'busy' }); all.connections({ state: '', stage: 'two' });
+    const part = new Pipeline({ one: { stage: one, threads: 0 }, two: { stage: stageModule } });
+    part.connections({ state: 'whatever the module has' });
+    const either: st.Pipeline = all;
+    either.connections({ state: 'any' });`,
   'framing by a delimiter': `frames({ delimiter: '\\n', pipelined: 5 });`,
 };
 
@@ -395,6 +446,26 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a stage itself beside threads': [
     'new Pipeline({ a: { stage: defineStage({ states: { s: {} } }), threads: 2 } });',
     /is not assignable to type/,
+  ],
+  'a module without threads': [
+    'new Pipeline({ a: { stage: stageModule, threads: 0 } });',
+    /Wrong<"0 is for a stage itself, not for the module of one"/,
+  ],
+  'an option of a stage that there is not': [
+    'new Pipeline({ a: { stage: stageModule, thread: 2 } });',
+    /Wrong<"there is no such option of a stage"/,
+  ],
+  'an option of a native stage that is of others': [
+    "new Pipeline({ a: { native: frames({ length: 'u8' }), next: 'a', order: 'state' } });",
+    /not assignable/,
+  ],
+  'a next stage that a variable names wrongly': [
+    "const s = { a: { native: frames({ length: 'u8' }), next: 'c' }, b: { stage: stageModule } } as const; new Pipeline(s);",
+    /Wrong<"there is no such stage", "a" \| "b">/,
+  ],
+  'a state that no stage has': [
+    "new Pipeline({ a: { stage: defineStage({ states: { s: {} } }), threads: 0 } }).connections({ state: 'zz' });",
+    /'"zz"' is not assignable/,
   ],
   'a stage itself without threads: 0': [
     'new Pipeline({ a: { stage: defineStage({ states: { s: {} } }) } });',
@@ -454,6 +525,14 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a channel of another type': [
     "new micro.Channel<number>(1).tryPut('x');",
     /'string' is not assignable to .*'number'/,
+  ],
+  'a value of another type between threads': [
+    "void new micro.SharedChannel<number>(port, 1).put('x');",
+    /'string' is not assignable to .*'number'/,
+  ],
+  'a channel between threads without a port': [
+    'new micro.SharedChannel<number>(5, 1);',
+    /'number' is not assignable to .*(CompletionPort|PortToken)/,
   ],
   'parallelMap without a bound': [
     'micro.spawn(micro.parallelMap([1], () => micro.sleep(1)));',
@@ -570,7 +649,7 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   ],
   'a next stage that there is not': [
     "new Pipeline({ a: { native: frames({ length: 'u8' }), next: 'c' }, b: { stage: stageModule } });",
-    /'"c"' is not assignable/,
+    /Wrong<"there is no such stage", "a" \| "b">/,
   ],
   'a function that is no task': ['void cpus.cpu((n: number) => n, 5);', /TaskTraits|isTask/],
   'a task with other arguments': ["void cpus.cpu(sumn, 'x');", /'string' is not assignable/],

@@ -208,6 +208,56 @@ describe('D12: get() that would wait for ever', () => {
   });
 });
 
+describe('operations that a thread awaits while it loops in get()', () => {
+  /** A worker whose `loop` takes packets with `get`, and the codes of the warnings that it gives. */
+  const script = (loop: string): string => `
+    import { Worker } from 'node:worker_threads';
+    const port = new CompletionPort({ concurrency: 2 });
+    const heard = [];
+    const worker = new Worker(
+      \`const { parentPort, workerData } = require('node:worker_threads');
+      process.on('warning', ({ code }) => parentPort.postMessage(code));
+      import(process.argv[2]).then(async ({ CompletionPort }) => {
+        const port = CompletionPort.attach(workerData.token);
+        const file = await port.open(workerData.name);
+        const until = Date.now() + 2500;
+        ${loop}
+        parentPort.postMessage('end');
+        port.detach();
+      });\`,
+      { eval: true, execArgv: [], workerData: { token: port.token, name: process.execPath }, argv: [process.argv[1]] },
+    );
+    worker.on('message', (code) => {
+      heard.push(code);
+      if (code !== 'end') return;
+      console.log(heard.join());
+      void port.close();
+    });`;
+
+  test('are told of, once, also where the thread blocks', async () => {
+    const loop = `
+      for (let i = 0; i < 3; i++) void file.read({ length: 4, position: i });
+      for (const packet of port.get(1, 2500));`;
+    const output = await outputOf(script(loop), { args: [library] });
+    expect(output).toBe('CP_WARN_AWAITED_IN_GET,end');
+  });
+
+  test('are not where they go on between two batches, or have no result', async () => {
+    const loop = `
+      let reads = 0;
+      file.read({ length: 4 }).then(() => reads++);
+      while (Date.now() < until) {
+        for (const packet of port.get(1, 100));
+        await null;
+      }
+      if (reads !== 1) throw new Error('never went on');
+      file.sync().catch(() => undefined);
+      for (const packet of port.get(1, 1500));`;
+    const output = await outputOf(script(loop), { args: [library] });
+    expect(output).toBe('end');
+  });
+});
+
 describe('receive buffers that are kept', () => {
   const script = (after: string): string => `${listening}
     const port = new CompletionPort({ buffers: { size: 1024, count: 8 } });

@@ -27,14 +27,13 @@ constexpr std::uint32_t kLot = 100;
 
 class Taker final : public Consumer {
  public:
-  explicit Taker(Dispatcher& dispatcher) : memory_(new PacketSlot[kBatchLimit]()) {
-    slots = memory_.get();
+  explicit Taker(Dispatcher& dispatcher) : slots(new PacketSlot[kBatchLimit]()) {
+    HeldConsumer(*this).arrive(slots.get(), nullptr, 0);
     dispatcher.add(*this);
   }
   void wake() override {}
 
- private:
-  std::unique_ptr<PacketSlot[]> memory_;
+  const std::unique_ptr<PacketSlot[]> slots;
 };
 
 /// How many it took.

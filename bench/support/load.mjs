@@ -140,7 +140,7 @@ export async function measureFiles(program, { size, connections }, times) {
 /** Questions to an echo or http server, each connection with one under way. */
 export async function measureRequests(program, load, { warmUp, seconds }) {
   const { result } = await withServer(program, 'server', async (server) => {
-    const history = new CpuHistory(server.pid);
+    const history = new CpuHistory(...server.pids);
     const options = { port: server.port, ...load, warmUp, seconds };
     const sent = await run(script('node-client.mjs', options), {
       role: 'client',
@@ -170,6 +170,24 @@ export async function measureIngest(program, load, { warmUp, seconds }) {
   return result;
 }
 
+/** Members of rooms, of which one in each speaks. */
+export async function measureChat(program, load, { warmUp, seconds }) {
+  const { result } = await withServer(program, 'server', async (server) => {
+    const history = new CpuHistory(server.pid);
+    const heard = await run(
+      script('chat-client.mjs', { port: server.port, ...load, warmUp, seconds }),
+      {
+        role: 'client',
+        seconds: warmUp + seconds + 2 * SECONDS_BEYOND,
+        onOutput: () => history.stop(),
+      },
+    );
+    const { deliveries, ...times } = heard;
+    return { ...times, cpu: history.last(seconds) / deliveries };
+  });
+  return result;
+}
+
 /** Seconds that make a p99 one of some thousand requests. */
 const STALL_SECONDS = 2;
 
@@ -184,12 +202,25 @@ export async function measureStall(program, load, { warmUp, seconds }) {
 }
 
 /** What connections cost that have sent one byte and are idle since. */
-export async function measureIdle(program, { connections }) {
+export function measureIdle(program, { connections }) {
+  return measureHeld(program, connections, ({ port }, count) =>
+    native('hold', { port, connections: count, echo: true }),
+  );
+}
+
+/** The same of an http server, which has answered once on each. */
+export function measureIdleHttp(program, { connections }) {
+  return measureHeld(program, connections, ({ port }, count) =>
+    script('http-hold.mjs', { port, connections: count }),
+  );
+}
+
+async function measureHeld(program, connections, client) {
   const { result } = await withServer(program, 'server', async (server) => {
-    const one = await holdConnections(server, 1);
+    const one = await holdConnections(client(server, 1), 1);
     await one.stop();
     const { resident: before } = await server.ask('resident');
-    const all = await holdConnections(server, connections);
+    const all = await holdConnections(client(server, connections), connections);
     const { resident: after } = await server.ask('resident');
     await all.stop();
     return { resident: (after - before) / connections };
@@ -197,8 +228,8 @@ export async function measureIdle(program, { connections }) {
   return result;
 }
 
-async function holdConnections(server, connections) {
-  const client = await start(native('hold', { port: server.port, connections, echo: true }));
+async function holdConnections(program, connections) {
+  const client = await start(program);
   if (client.ready.connections === connections) return client;
   client.kill();
   throw new Error(`${client.ready.connections} of ${connections} connections`);

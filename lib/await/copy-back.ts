@@ -1,6 +1,7 @@
 /**
  * Reading into a program's own memory.
  */
+import { invalidState } from '../support/errors';
 import type { PortThread } from '../thread/port-thread';
 import { asBytes } from '../thread/memory';
 import type { Aftermath } from './operation';
@@ -22,20 +23,40 @@ export class CopyBack implements Aftermath {
     this.start = thread.memory.start;
   }
 
-  after(error: number, result: number): void {
-    if (error === 0) this.copy(result);
+  after(error: number, result: number): Error | undefined {
+    const whole = error !== 0 || this.copy(result);
     this.thread.memory.give(this.chunk, this.start);
+    return whole ? undefined : targetGone();
   }
 
-  /** A target that was detached meanwhile has no bytes left, and gets none. */
-  private copy(bytes: number): void {
+  /** False where a target that was detached meanwhile should have got some. */
+  private copy(bytes: number): boolean {
+    let whole = true;
     const memory = this.thread.memory.bytes(this.chunk);
     let from = this.start;
     const end = from + bytes;
     this.targets.forEach((target, index) => {
       const piece = Math.min(end - from, this.lengths[index]!);
-      if (target.byteLength >= piece) asBytes(target).set(memory.subarray(from, from + piece));
+      if (piece === 0) return;
+      if (holds(target, piece)) asBytes(target).set(memory.subarray(from, from + piece));
+      else whole = false;
       from += piece;
     });
+    return whole;
   }
+}
+
+/** A DataView without memory has no length that could be asked for. */
+function holds(target: ArrayBufferView, bytes: number): boolean {
+  try {
+    return target.byteLength >= bytes;
+  } catch {
+    return false;
+  }
+}
+
+function targetGone(): Error {
+  return invalidState(
+    'The memory to read into was transferred, or made smaller, meanwhile: the bytes are lost',
+  );
 }

@@ -116,7 +116,7 @@ export class HeldSends {
     for (const { operation, alarm, loop } of all) {
       alarm?.cancel();
       loop?.letReceive();
-      operation.fail(operation.errorOf(ECANCELED));
+      operation.fail(operation.errorOf(operation.thread.awaited.reasonOf(ECANCELED)));
     }
   }
 

@@ -10,12 +10,15 @@ import {
   cancelled,
   ECANCELED,
   failure,
+  isPortClosed,
   rejected,
   syscallOf,
   timedOut,
   type Subject,
 } from '../support/errors';
+import { endWith, outlive, type Ended } from '../support/lifetime';
 import { begins, checksHandles, gives } from '../support/forgotten';
+import { claimNow } from '../thread/claims';
 import type { Entry, PortThread } from '../thread/port-thread';
 import { Alarm } from '../support/timers';
 import {
@@ -33,15 +36,23 @@ export type OperationOptions = AwaitOptions & PacketOptions;
 
 /** The names of options of whatever is awaited. */
 export const AWAIT_OPTIONS = ['signal', 'timeout'] as const;
+/** Of single operations of either style; what is the other's is refused with its reason. */
+export const OPERATION_OPTIONS = [...AWAIT_OPTIONS, 'tag', 'quiet'] as const;
 
 /** Turns the packet at `at` (an index in `thread.words`) into what the operation resolves to. */
 export type Decode<T> = (result: number, at: number, operation: Operation<unknown>) => T;
 
 /** Runs when the kernel has let go of the operation's memory, whether it failed or not. */
 export interface Aftermath {
-  /** @internal */
-  after(error: number, result: number): void;
+  /**
+   * @internal An Error that it returns is what the operation fails with, though the kernel did it;
+   * with ENOUGH it is fulfilled, though it has failed.
+   */
+  after(error: number, result: number): unknown;
 }
+
+/** Of an Aftermath. */
+export const ENOUGH = Symbol('enough');
 
 /** Told when an operation has settled, just before whoever waits for it is. */
 export interface Watching {
@@ -57,6 +68,15 @@ const enum State {
   Pending,
   Fulfilled,
   Rejected,
+}
+
+/** In how it ends. */
+const enum Interest {
+  All,
+  /** It was cancelled: its failure is no news. */
+  Value,
+  /** And the micro-thread that waited for it has left. */
+  None,
 }
 
 type Resolve = (value: never) => void;
@@ -108,7 +128,7 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
   subject: Subject;
   private readonly decode: Decode<T> | undefined;
   private state = State.Pending;
-  private abandoned = false;
+  private interest = Interest.All;
   /** Undefined where there is no promise to settle. */
   private resolve: Resolve | undefined;
   private reject: Reject | undefined;
@@ -150,7 +170,7 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
 
   cancel(): void {
     if (this.state !== State.Pending) return;
-    this.abandoned = true;
+    this.interest = Interest.Value;
     this.stop(undefined);
   }
 
@@ -172,15 +192,17 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
   answered(error: number, result: number, at: number): void {
     this.token = -1;
     const value = error === 0 ? this.decode!(result, at, this) : undefined;
-    this.aftermath?.after(error, result);
-    if (error === 0) this.fulfil(value as T);
+    const lost = this.aftermath?.after(error, result);
+    if (lost === ENOUGH) this.fulfil(undefined as T);
+    else if (lost !== undefined) this.fail(lost as Error);
+    else if (error === 0) this.fulfil(value as T);
     else if (this.reject === undefined && this.waiter !== undefined) this.failLater(error);
     else this.fail(this.errorOf(error));
   }
 
   /** @internal */
   dropped(): void {
-    this.abandoned = true;
+    this.interest = Interest.Value;
   }
 
   // ---- for micro-threads: it is its own iterator, and the result of that
@@ -196,6 +218,7 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
 
   /** @internal */
   get value(): unknown {
+    claimNow();
     return this.outcome;
   }
 
@@ -211,7 +234,8 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
 
   /** @internal */
   get gone(): boolean {
-    return this.thread.closed || this.thread.closing;
+    if (this.thread.closed || this.thread.closing) return true;
+    return this.errorNumber === (LibraryError.PortClosed as number) || isPortClosed(this.outcome);
   }
 
   /** @internal */
@@ -233,6 +257,8 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
   /** @internal */
   leave(waiter: Waiter): void {
     this.waiter = withoutWaiter(this.waiter, waiter);
+    if (this.interest === Interest.Value && this.waiter === undefined)
+      this.interest = Interest.None;
   }
 
   /** @internal */
@@ -252,6 +278,13 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
     return about === '' ? syscallOf(this.kind) : `${syscallOf(this.kind)} ${about}`;
   }
 
+  /** @internal Nobody will look at what it resolves to. */
+  get unseen(): boolean {
+    return (
+      this.interest === Interest.None && this.waiter === undefined && this.resolve === undefined
+    );
+  }
+
   /** @internal Its failure, if any, is somebody's business. */
   silence(): void {
     void this.then(undefined, ignore);
@@ -259,7 +292,8 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
 
   /** @internal */
   errorOf(error: number): Error {
-    if (error === ECANCELED && this.watch?.aborted) return abortError(this.watch.reason);
+    const cut = error === ECANCELED || error === (LibraryError.PortClosed as number);
+    if (cut && this.watch?.aborted) return abortError(this.watch.reason);
     return failure(error, this.kind, this.subject);
   }
 
@@ -287,7 +321,7 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
     this.outcome = error;
     if (this.watch !== undefined) this.watch.end();
     this.rejectPromise(error);
-    if (this.abandoned || this.waiter !== undefined) this.silence();
+    if (this.interest !== Interest.All || this.waiter !== undefined) this.silence();
     if (this.waiter !== undefined) this.waiter.wake();
   }
 
@@ -331,7 +365,7 @@ class LightOperation<T> {
   subject: Subject;
   readonly decode: Decode<T> | undefined;
   state = State.Pending;
-  abandoned = false;
+  interest = Interest.All;
   resolve: Resolve | undefined = undefined;
   reject: Reject | undefined = undefined;
   outcome: unknown = undefined;
@@ -370,7 +404,9 @@ class LightOperation<T> {
   /** One that nobody waits for is reported as an unhandled rejection. */
   rejectPromise(error: Error): void {
     if (this.reject !== undefined) this.reject(error);
-    else if (this.waiter === undefined && !this.abandoned) this.promise = Promise.reject(error);
+    else if (this.waiter === undefined && this.interest === Interest.All) {
+      this.promise = Promise.reject(error);
+    }
   }
 
   private promised(): Promise<T> {
@@ -407,8 +443,8 @@ export interface Stoppable {
   stop(reason: Error | undefined): void;
 }
 
-/** Listens to a signal for as long as an operation is in flight. */
-export class Watch implements Watching {
+/** Heeds a signal for as long as an operation is in flight. */
+export class Watch implements Watching, Ended {
   aborted = false;
   private readonly signal: AbortSignal;
   private readonly target: Stoppable;
@@ -416,20 +452,21 @@ export class Watch implements Watching {
   constructor(signal: AbortSignal, target: Stoppable) {
     this.signal = signal;
     this.target = target;
-    signal.addEventListener('abort', this);
+    endWith(signal, this);
   }
 
   get reason(): unknown {
     return this.signal.reason as unknown;
   }
 
-  handleEvent(): void {
+  /** @internal */
+  onAbort(): void {
     this.aborted = true;
     this.target.stop(abortError(this.signal.reason));
   }
 
   end(): void {
-    this.signal.removeEventListener('abort', this);
+    outlive(this.signal, this);
   }
 }
 

@@ -13,6 +13,7 @@ import {
   ECANCELED,
   failure,
   invalidState,
+  isPortClosed,
   syscallOf,
   type Subject,
 } from '../support/errors';
@@ -104,6 +105,11 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
     if (puller !== undefined) this.waits();
   }
 
+  /** @internal Whether it has failed because another thread closes the port. */
+  get gone(): boolean {
+    return isPortClosed(this.failure);
+  }
+
   /** Whether it has given out its last value, or was left. */
   protected get over(): boolean {
     return this.finished;
@@ -174,7 +180,7 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
     const { thread, handle } = this;
     const own =
       error === (LibraryError.PortClosed as number)
-        ? thread.left
+        ? thread.left || (handle.closed && !thread.closed)
         : handle.closed && (error === ECANCELED || error === (LibraryError.HandleClosed as number));
     if (own) this.ending = true;
     else this.fail(failure(error, this.kind, handle.subject()));

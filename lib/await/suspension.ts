@@ -46,6 +46,30 @@ export interface Runner extends Waiter {
 /** The micro-thread that runs now, in this thread. */
 export const running: { thread: Runner | undefined } = { thread: undefined };
 
+/** A micro-thread that lives, for whoever shows those of several threads. */
+export interface Living {
+  readonly id: number;
+  readonly name: string;
+  readonly state: string;
+  readonly operation: string | undefined;
+  readonly of: object | undefined;
+  readonly since: number | undefined;
+  readonly parent: { readonly id: number } | undefined;
+  readonly spawnedAt: string;
+}
+
+/** How many there are, and the first of them. */
+export interface SomeLiving {
+  readonly count: number;
+  readonly first: readonly Living[];
+}
+
+/**
+ * Tells of those of this thread, `limit` of them at most. lib/micro/thread.ts puts itself here when a
+ * program loads it: until then there are none.
+ */
+export const living: { some: ((limit: number) => SomeLiving) | undefined } = { some: undefined };
+
 /** The running micro-thread is to wait. */
 export function waitFor(what: Suspension): void {
   const { thread } = running;

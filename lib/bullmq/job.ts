@@ -3,7 +3,7 @@
  * a task by the name of the job, which has no path: the file lies elsewhere on another machine.
  */
 import { deserialize, serialize } from 'node:v8';
-import { toThrown, type Thrown } from '../cpu/failures';
+import { toThrown, type Thrown } from '../support/thrown';
 import type { Known } from '../cpu/tasks';
 import * as validate from '../support/validate';
 

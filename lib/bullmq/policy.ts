@@ -6,8 +6,9 @@ import { randomUUID } from 'node:crypto';
 import { inspect } from 'node:util';
 import type { Job, Queue, QueueEvents } from 'bullmq';
 import type { Computation } from '../cpu/computation';
-import { fromThrown } from '../cpu/failures';
+import { fromThrown } from '../support/thrown';
 import { OwnPolicy, type Call } from '../cpu/policy';
+import { refuseOwnCalls } from '../cpu/tasks';
 import { coded } from '../support/errors';
 import { clearInterval, setInterval, setTimeout } from '../support/timers';
 import * as validate from '../support/validate';
@@ -76,6 +77,7 @@ export class BullmqPolicy extends OwnPolicy implements api.BullmqPolicy {
 
   override begin(computation: Computation<unknown>, { known, args }: Call): void {
     if (this.closing !== undefined) throw policyClosed();
+    refuseOwnCalls(known);
     const name = jobName(known);
     const data = { args: pack(args, `The arguments of task '${known.name}'`) };
     const call = new Pending(this, computation, known.name);

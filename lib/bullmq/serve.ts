@@ -9,7 +9,7 @@ import { inspect } from 'node:util';
 import type { Job, Worker } from 'bullmq';
 import { pool } from '../cpu/pool';
 import type { Pool } from '../cpu/api';
-import { allTasks, taskOf, type Known } from '../cpu/tasks';
+import { allTasks, importModule, taskOf, type Known } from '../cpu/tasks';
 import { coded } from '../support/errors';
 import { failureOf, jobName, pack, unpack, type JobData } from './job';
 import { connectionOf, loadBullmq, warnOfRedis } from './load';
@@ -47,7 +47,9 @@ export class Service {
   /** Resolves when jobs may come. */
   static async start(options: ServeOptions): Promise<Service> {
     loadBullmq(); // its absence is told before a module is blamed
-    for (const module of options.modules) await load(module);
+    for (const module of options.modules) {
+      await importModule(pathToFileURL(path.resolve(module)).href, `The module ${module}`);
+    }
     const service = new Service(options, tasksByName());
     await service.worker.waitUntilReady();
     return service;
@@ -83,15 +85,6 @@ export class Service {
 /** A task may throw anything. */
 function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(inspect(thrown));
-}
-
-async function load(module: string): Promise<void> {
-  try {
-    await import(pathToFileURL(path.resolve(module)).href);
-  } catch (cause) {
-    const text = `The module ${module} does not load: ${asError(cause).message}`;
-    throw coded(new Error(text, { cause }), 'ERR_TASK_MODULE');
-  }
 }
 
 function tasksByName(): Map<string, Known> {

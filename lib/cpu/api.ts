@@ -87,7 +87,7 @@ export interface PoolOptions {
   /** Threads at most; 1 to 256. Default: the CPUs that the process has. */
   readonly maxThreads?: number | undefined;
   /**
-   * Milliseconds without a task after which a thread beyond `minThreads` ends. Infinity: never.
+   * Milliseconds without a task after which a thread beyond `minThreads` ends. 0: at once, Infinity: never.
    * Default: 10,000.
    */
   readonly idleTimeout?: number | undefined;
@@ -115,7 +115,7 @@ export interface PoolOptions {
 export interface PoolCloseOptions {
   /**
    * Milliseconds that tasks which were called before have for their end; those that are left reject
-   * with `ERR_POOL_CLOSED`. Infinity: as long as they take. Default: 0.
+   * with `ERR_POOL_CLOSED`. 0: at once, Infinity: as long as they take. Default: 0.
    */
   readonly grace?: number | undefined;
 }
@@ -161,6 +161,8 @@ export interface Pool extends Policy, AsyncDisposable {
   ref(): this;
   /** Lets the process end although tasks are under way. */
   unref(): this;
+  /** Whether tasks under way would keep the process alive; not of a closed pool. */
+  hasRef(): boolean;
   /**
    * Takes no more tasks (`ERR_POOL_CLOSED`), and ends its threads. Resolves when they have ended; the
    * same promise each time.

@@ -19,9 +19,11 @@ import { monotonic } from '../support/clock';
 import { clearTimeout, now, setImmediate, setTimeout } from '../support/timers';
 import * as validate from '../support/validate';
 import type * as api from './api';
-import { cannotClone, cloned, detach, Form, freeze, type Frozen } from './codec';
+import { cannotClone, detach, Form, freeze, type Frozen } from '../support/codec';
+import { cloned } from './clones';
 import type { Computation } from './computation';
-import { fromThrown, poolBroken, poolClosed, poolFull, workerDied, type Thrown } from './failures';
+import { diedBetweenTasks, poolBroken, poolClosed, poolFull, workerDied } from './failures';
+import { fromThrown, type Thrown } from '../support/thrown';
 import { checkOptions, type Settings } from './options';
 import { OwnPolicy, type Call } from './policy';
 import { Seat } from './seat';
@@ -41,7 +43,7 @@ import {
   State,
   Table,
 } from './table';
-import type { Known } from './tasks';
+import { refuseOwnCalls, type Known } from './tasks';
 import type { Named } from './worker';
 
 /** Places in the table for each thread: so many tasks one batch brings it. */
@@ -172,6 +174,7 @@ export class Pool extends OwnPolicy implements api.Pool {
 
   override begin(computation: Computation<unknown>, call: Call): void {
     if (this.closing !== undefined) throw poolClosed();
+    refuseOwnCalls(call.known);
     const { queueLimit, maxThreads } = this.settings;
     if (this.load - maxThreads >= queueLimit) {
       computation.fail(poolFull(queueLimit));
@@ -240,6 +243,10 @@ export class Pool extends OwnPolicy implements api.Pool {
     this.referenced = false;
     this.reconcile();
     return this;
+  }
+
+  hasRef(): boolean {
+    return this.referenced && !this.closed;
   }
 
   close(options: api.PoolCloseOptions = {}): Promise<void> {
@@ -561,6 +568,8 @@ export class Pool extends OwnPolicy implements api.Pool {
     this.hasLeft(seat);
     if (this.closing !== undefined && this.load === 0) return;
     if (!seat.leaving) this.replaced++;
+    // Of those that never begin, tasks say why.
+    if (!ran && seat.ready && !seat.leaving) diedBetweenTasks(seat.index, code, cause);
     this.barren = ran || seat.ready || seat.leaving ? 0 : this.barren + 1;
     if (this.barren >= MOST_BARREN) return this.breakDown(poolBroken(cause, code));
     const { minThreads, maxThreads } = this.settings;

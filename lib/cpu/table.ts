@@ -3,7 +3,7 @@
  * changes `STATE` by compare-and-swap has the place; everything else is written by who has it.
  */
 import type { Memory } from '../thread/memory';
-import { Area, type Frozen } from './codec';
+import { Area, type Frozen } from '../support/codec';
 
 /** A place: 1,024 bytes. Offsets in bytes. */
 export const enum Slot {

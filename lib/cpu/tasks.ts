@@ -1,6 +1,7 @@
 /**
  * Tasks: functions that other threads find by the module that defines them, and their names.
  */
+import { AsyncLocalStorage } from 'node:async_hooks';
 import path = require('node:path');
 import { pathToFileURL } from 'node:url';
 import { coded } from '../support/errors';
@@ -79,18 +80,40 @@ export function allTasks(): Known[] {
   return [...modules.values()].flatMap((own) => [...own.values()]);
 }
 
+/** The module that is being imported for its tasks, in what it does meanwhile and what comes of that. */
+const imported = new AsyncLocalStorage<string>();
+
+/** Imports a module for its tasks. `what` names it in the error. */
+export async function importModule(url: string, what: string): Promise<void> {
+  try {
+    await imported.run(url, () => import(url));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw coded(new Error(`${what} does not load: ${reason}`, { cause }), 'ERR_TASK_MODULE');
+  }
+}
+
 /** Imports the module of a task. */
 export async function importTask(module: string, name: string): Promise<Known> {
   if (modules.get(module)?.has(name) !== true) {
-    try {
-      await import(module);
-    } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      const text = `The module of task '${name}', ${module}, does not load: ${reason}`;
-      throw coded(new Error(text, { cause }), 'ERR_TASK_MODULE');
-    }
+    await importModule(module, `The module of task '${name}', ${module},`);
   }
   return findTask(module, name);
+}
+
+/**
+ * For policies that have the module imported elsewhere. One that calls its own task then calls it
+ * there as well: threads, or jobs, without end.
+ */
+export function refuseOwnCalls({ module, name }: Known): void {
+  if (imported.getStore() !== module) return;
+  throw coded(
+    new Error(
+      `Task '${name}' is called by its own module, ${module}, where it is imported to run the task: ` +
+        'tasks belong in a module that calls none of them when it is imported',
+    ),
+    'ERR_TASK_MODULE',
+  );
 }
 
 /** The function of a known task, for policies. */

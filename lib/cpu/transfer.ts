@@ -1,6 +1,6 @@
 /** Memory that changes hands instead of being copied. */
 import * as validate from '../support/validate';
-import { transferWith } from './codec';
+import { transferWith } from '../support/codec';
 
 /**
  * Returns `value`, and remembers that what is in `list` (ArrayBuffers, MessagePorts, …) goes with it

@@ -8,8 +8,16 @@ import { CompletionPort } from '../port';
 import type { PortToken } from '../api';
 import { monotonic } from '../support/clock';
 import { now, setImmediate } from '../support/timers';
-import { asTheyAre, cannotClone, detach, Form, freeze, type Frozen } from './codec';
-import { toThrown } from './failures';
+import {
+  asTheyAre,
+  canClone,
+  cannotClone,
+  detach,
+  Form,
+  freeze,
+  type Frozen,
+} from '../support/codec';
+import { toThrown } from '../support/thrown';
 import { quiet } from './quiet';
 import {
   Answer,
@@ -178,16 +186,8 @@ function returned(slot: number, task: Known, result: unknown): void {
   }
 }
 
-function clones(value: unknown): boolean {
-  try {
-    return freeze([value], asTheyAre).form !== Form.Message;
-  } catch {
-    return false;
-  }
-}
-
 function failed(slot: number, error: unknown): void {
-  done(slot, freeze([toThrown(error, clones)], asTheyAre), FAILED);
+  done(slot, freeze([toThrown(error, canClone)], asTheyAre), FAILED);
 }
 
 function done(slot: number, frozen: Frozen, flags: number): void {

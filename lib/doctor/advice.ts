@@ -2,8 +2,7 @@
  * What would make the library work, or work better, on the system that was found.
  */
 import { BUILD_COMMAND } from '../loader';
-import type { Diagnosis } from './findings';
-import type { Limit } from './facts';
+import type { Diagnosis, Limit } from './findings';
 
 type Facts = Omit<Diagnosis, 'advice'>;
 

@@ -70,6 +70,10 @@ function statusOf(driver: DriverFinding): Diagnosis['status'] {
   return driver.reason === '' || driver.name === driver.chosen ? 'good' : 'fallback';
 }
 
+/**
+ * Looks, tries the driver by sending a packet through a port, and says what would make it better.
+ * Does not fail where the library does not work: that is an answer.
+ */
 export async function diagnose(): Promise<Diagnosis> {
   const { loaded, finding: binary } = loadBinary();
   const driver = await tryDriver(loaded);

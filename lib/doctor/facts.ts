@@ -5,41 +5,7 @@
 import fs = require('node:fs');
 import os = require('node:os');
 import path = require('node:path');
-
-/** A limit of the process: what holds, and how far it may be raised. */
-export interface Limit {
-  readonly soft: number | 'unlimited';
-  readonly hard: number | 'unlimited';
-}
-
-export interface Limits {
-  /** RLIMIT_NOFILE */
-  readonly descriptors: Limit | null;
-  /** RLIMIT_MEMLOCK, bytes */
-  readonly lockedMemory: Limit | null;
-}
-
-/** What may forbid io_uring. */
-export interface Restrictions {
-  /** seccomp(2) mode of this process: containers use 'filter'. */
-  readonly seccomp: 'off' | 'strict' | 'filter' | null;
-  /** kernel.io_uring_disabled: 0 granted to all, 1 to the group and the privileged, 2 to nobody. */
-  readonly ioUringDisabled: number | null;
-  /** kernel.io_uring_group: -1 none. */
-  readonly ioUringGroup: number | null;
-}
-
-export interface System {
-  /** 'Linux', 'Windows_NT' */
-  readonly name: string;
-  /** Release of the kernel. */
-  readonly kernel: string;
-  readonly architecture: string;
-  /** 'Node.js v22.12.0', 'Bun v1.4.5' */
-  readonly runtime: string;
-  /** Node-API version of the runtime. */
-  readonly nodeApi: string | null;
-}
+import type { Limit, Limits, Restrictions, System } from './findings';
 
 export function libraryVersion(): string {
   const file = path.join(__dirname, '..', '..', 'package.json');
@@ -56,13 +22,15 @@ function read(file: string): string | null {
   }
 }
 
-function readNumber(file: string): number | null {
-  const text = read(file)?.trim();
-  return text ? Number(text) : null;
+/** A number that stands alone in a file; null where there is none. */
+function numberIn(text: string | null): number | null {
+  const digits = /^\s*(-?\d+)\s*$/.exec(text ?? '')?.[1];
+  return digits === undefined ? null : Number(digits);
 }
 
-function limit(limits: string | null, name: string): Limit | null {
-  const found = new RegExp(`^${name}\\s+(\\S+)\\s+(\\S+)`, 'm').exec(limits ?? '');
+function limitIn(limits: string | null, name: string): Limit | null {
+  const bound = '(unlimited|\\d+)';
+  const found = new RegExp(`^${name}\\s+${bound}\\s+${bound}\\s`, 'm').exec(limits ?? '');
   if (!found) return null;
   const [soft, hard] = found
     .slice(1)
@@ -70,30 +38,45 @@ function limit(limits: string | null, name: string): Limit | null {
   return { soft: soft!, hard: hard! };
 }
 
-export function limits(): Limits {
-  const text = read('/proc/self/limits');
+/** `text`: /proc/self/limits. */
+export function limitsIn(text: string | null): Limits {
   return {
-    descriptors: limit(text, 'Max open files'),
-    lockedMemory: limit(text, 'Max locked memory'),
+    descriptors: limitIn(text, 'Max open files'),
+    lockedMemory: limitIn(text, 'Max locked memory'),
   };
 }
 
-export function restrictions(): Restrictions {
-  const mode = /^Seccomp:\s*(\d)/m.exec(read('/proc/self/status') ?? '')?.[1];
+export const limits = (): Limits => limitsIn(read('/proc/self/limits'));
+
+/** `status`: /proc/self/status; the others: the files of those names in /proc/sys/kernel. */
+export function restrictionsIn(
+  status: string | null,
+  ioUringDisabled: string | null,
+  ioUringGroup: string | null,
+): Restrictions {
+  const mode = /^Seccomp:\s*(\d)\s*$/m.exec(status ?? '')?.[1];
   return {
     seccomp: mode === undefined ? null : ((['off', 'strict', 'filter'] as const)[+mode] ?? null),
-    ioUringDisabled: readNumber('/proc/sys/kernel/io_uring_disabled'),
-    ioUringGroup: readNumber('/proc/sys/kernel/io_uring_group'),
+    ioUringDisabled: numberIn(ioUringDisabled),
+    ioUringGroup: numberIn(ioUringGroup),
   };
 }
 
+export const restrictions = (): Restrictions =>
+  restrictionsIn(
+    read('/proc/self/status'),
+    read('/proc/sys/kernel/io_uring_disabled'),
+    read('/proc/sys/kernel/io_uring_group'),
+  );
+
 export function system(): System {
-  const { bun, napi } = process.versions;
+  const { bun, deno, napi } = process.versions as NodeJS.ProcessVersions & { deno?: string };
   return {
     name: os.type(),
     kernel: os.release(),
     architecture: process.arch,
-    runtime: bun ? `Bun v${bun}` : `Node.js ${process.version}`,
+    // Not from lib/support, which is part of what may not load.
+    runtime: bun ? `Bun v${bun}` : deno ? `Deno v${deno}` : `Node.js ${process.version}`,
     nodeApi: napi ?? null,
   };
 }

@@ -2,7 +2,43 @@
  * What the doctor finds.
  */
 import type { Origin, Unusable } from '../loader';
-import type { Limits, Restrictions, System } from './facts';
+
+/** A limit of the process: what holds, and how far it may be raised. */
+export interface Limit {
+  readonly soft: number | 'unlimited';
+  readonly hard: number | 'unlimited';
+}
+
+/** Limits of the process that have a bearing on it. */
+export interface Limits {
+  /** RLIMIT_NOFILE */
+  readonly descriptors: Limit | null;
+  /** RLIMIT_MEMLOCK, bytes */
+  readonly lockedMemory: Limit | null;
+}
+
+/** What may forbid io_uring. */
+export interface Restrictions {
+  /** seccomp(2) mode of this process: containers use 'filter'. */
+  readonly seccomp: 'off' | 'strict' | 'filter' | null;
+  /** kernel.io_uring_disabled: 0 granted to all, 1 to the group and the privileged, 2 to nobody. */
+  readonly ioUringDisabled: number | null;
+  /** kernel.io_uring_group: -1 none. */
+  readonly ioUringGroup: number | null;
+}
+
+/** Where it runs. */
+export interface System {
+  /** 'Linux', 'Windows_NT' */
+  readonly name: string;
+  /** Release of the kernel. */
+  readonly kernel: string;
+  readonly architecture: string;
+  /** 'Node.js v22.12.0', 'Bun v1.4.5', 'Deno v2.9.6' */
+  readonly runtime: string;
+  /** Node-API version of the runtime. */
+  readonly nodeApi: string | null;
+}
 
 /** The native binary. */
 export interface BinaryFinding {

@@ -2,8 +2,7 @@
  * A diagnosis as text for a terminal.
  */
 import { styleText } from 'node:util';
-import type { CapabilityFinding, Diagnosis } from './findings';
-import type { Limit } from './facts';
+import type { CapabilityFinding, Diagnosis, Limit } from './findings';
 
 type Style = 'bold' | 'dim' | 'green' | 'yellow' | 'red';
 

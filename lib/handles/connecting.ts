@@ -5,22 +5,24 @@ import { addressesOf } from '../support/addresses';
 import type * as api from '../api';
 import type { KeyOption } from '../api';
 import { handleAt, Kind, Slot } from '../native/binding';
-import type { CodedError, Subject } from '../support/errors';
+import { EACCES, EADDRINUSE, EADDRNOTAVAIL, EINVAL } from '../support/errno';
+import { systemError, type CodedError, type Subject } from '../support/errors';
 import { contextOf, keyOf, type Style } from './handle';
 import type { PortThread } from '../thread/port-thread';
 import {
   begin,
   discard,
   idleTimeoutIn,
-  keepAliveOf,
   markOf,
   refuseWith,
   socketPath,
+  socketType,
 } from './opening';
 import { ComposedOperation, Operation, AWAIT_OPTIONS, type Steps } from '../await/operation';
 import { setHighWaterMark } from '../thread/outgoing';
 import { mayUseNet } from '../support/permission';
 import { TcpSocket } from './socket';
+import { refuseOfTcp, SOCKET_OPTIONS, SocketSettings } from './socket-options';
 import { Alarm } from '../support/timers';
 import * as validate from '../support/validate';
 
@@ -31,11 +33,13 @@ const CONNECT_OPTIONS = [
   'host',
   'port',
   'path',
+  'type',
   'key',
   'asyncResource',
-  'noDelay',
-  'keepAlive',
-  'keepAliveInitialDelay',
+  'localAddress',
+  'localPort',
+  'fastOpen',
+  ...SOCKET_OPTIONS,
   'highWaterMark',
   'idleTimeout',
   ...AWAIT_OPTIONS,
@@ -50,25 +54,29 @@ export function connect(thread: PortThread, options: ConnectOptions): Operation<
   const host = validate.string(options.host ?? 'localhost', 'options.host') || 'localhost';
   const { path } = options;
   const socketAddress = path === undefined ? undefined : socketPath(path);
-  if (path !== undefined) refuseWith('path', options, ['host', 'port']);
+  if (path !== undefined) {
+    refuseWith('path', options, ['host', 'port', 'localAddress', 'localPort']);
+    refuseOfTcp(options);
+  }
   const port = path === undefined ? validate.tcpPort(options.port, 'options.port') : 0;
   const key = keyOf(thread, options.key);
   const context = contextOf(thread, key, options.asyncResource);
-  const { noDelay = true } = options;
-  validate.boolean(noDelay, 'options.noDelay');
   const highWaterMark = markOf(options);
-  const keepAlive = keepAliveOf(options);
+  const way: Way = {
+    settings: SocketSettings.ofConnect(options).array,
+    messages: socketType(options),
+    ...localOf(options),
+  };
   const idleTimeout = idleTimeoutIn(options);
   mayUseNet(path ?? host);
   const run = async (steps: Steps): Promise<TcpSocket> => {
-    const addresses = socketAddress ? [socketAddress] : inTurns(await addressesOf(host));
-    const socket = await new Race(thread, steps, addresses, port, key).run();
+    const found = socketAddress ? [socketAddress] : inTurns(await addressesOf(host));
+    const addresses = reachableFrom(way.localAddress, found);
+    const socket = await new Race(thread, steps, addresses, port, key, way).run();
     socket.asyncResource = context;
     try {
       setHighWaterMark(socket.id, highWaterMark);
       if (idleTimeout > 0) socket.idleTimeout = idleTimeout;
-      if (noDelay) socket.setNoDelay();
-      if (keepAlive !== undefined) socket.setKeepAlive(true, keepAlive);
       if (options.signal !== undefined) socket.closeOn(options.signal);
       return socket;
     } catch (error) {
@@ -79,9 +87,39 @@ export function connect(thread: PortThread, options: ConnectOptions): Operation<
   return new ComposedOperation(thread, Kind.Connect, 'connect', options, run, discard);
 }
 
+/** What an attempt is told beside the address. */
+interface Way {
+  readonly settings: Int32Array | undefined;
+  readonly messages: boolean;
+  /** Numeric; undefined: the system's choice. */
+  readonly localAddress?: string | undefined;
+  readonly localPort?: number | undefined;
+}
+
+/** A port alone means any address of the family that is tried. */
+function localOf(options: ConnectOptions): Pick<Way, 'localAddress' | 'localPort'> {
+  const { localAddress, localPort } = options;
+  if (localPort !== undefined) validate.tcpPort(localPort, 'options.localPort');
+  if (localAddress === undefined) return { localPort };
+  validate.string(localAddress, 'options.localAddress');
+  if (process.getBuiltinModule('node:net').isIP(localAddress) === 0) {
+    const reason = 'must be a numeric address of this machine';
+    throw validate.invalidValue('options.localAddress', reason, localAddress);
+  }
+  return { localAddress, localPort };
+}
+
+/** Of several addresses those of the family of `local`; where there are none the system says why. */
+function reachableFrom(local: string | undefined, addresses: readonly string[]): readonly string[] {
+  if (local === undefined || addresses.length === 1) return addresses;
+  const fitting = addresses.filter((address) => isIPv6(address) === isIPv6(local));
+  return fitting.length > 0 ? fitting : addresses.slice(0, 1);
+}
+
+const isIPv6 = (address: string): boolean => address.includes(':');
+
 /** The families alternate, beginning with that of the first (RFC 8305, section 4). */
 function inTurns(addresses: readonly string[]): string[] {
-  const isIPv6 = (address: string): boolean => address.includes(':');
   const first = addresses.filter((address) => isIPv6(address) === isIPv6(addresses[0]!));
   const second = addresses.filter((address) => !first.includes(address));
   const turns: string[] = [];
@@ -106,6 +144,7 @@ class Race {
     private readonly addresses: readonly string[],
     private readonly port: number,
     private readonly key: number | undefined,
+    private readonly way: Way,
   ) {}
 
   run(): Promise<TcpSocket> {
@@ -128,7 +167,7 @@ class Race {
     const address = this.addresses[this.next++]!;
     steps.subject = subjectOf(address, port);
     try {
-      this.begin(connectTo(this.thread, address, port, this.key));
+      this.begin(connectTo(this.thread, address, port, this.key, this.way));
     } catch (error) {
       this.lost(error as Error);
     }
@@ -184,6 +223,7 @@ function connectTo(
   address: string,
   port: number,
   key: number | undefined,
+  way: Way,
 ): Operation<TcpSocket> {
   thread.assertOpen();
   const subject = subjectOf(address, port);
@@ -194,6 +234,52 @@ function connectTo(
     (_result, at) =>
       new TcpSocket<Style>(thread, handleAt(thread.words, at + Slot.HANDLE / 4), key, true),
   );
-  begin(thread, operation, (token) => thread.native.connect(address, port, key ?? -1, token, 0));
+  const { settings, messages } = way;
+  const { place: local, port: localPort } = localPlace(way.localAddress, way.localPort, address);
+  begin(
+    thread,
+    operation,
+    (token) =>
+      thread.native.connect(
+        address,
+        port,
+        key ?? -1,
+        token,
+        0,
+        settings,
+        local,
+        localPort,
+        messages,
+      ),
+    (error) => bindFailure(error, way, address),
+  );
   return operation;
+}
+
+/**
+ * Which of its two calls an attempt failed in is not told. With an address of the program's own these
+ * are errors of the first, but for ports of it that have all been used.
+ */
+const BIND_ERRORS: readonly number[] = [EADDRINUSE, EADDRNOTAVAIL, EACCES, EINVAL];
+
+/** The error of an attempt that did not get so far as to ask `address`. */
+export function bindFailure(
+  error: number,
+  { localAddress, localPort }: Pick<Way, 'localAddress' | 'localPort'>,
+  address: string,
+): Error | undefined {
+  const own = localAddress !== undefined || localPort !== undefined;
+  if (!own || !BIND_ERRORS.includes(error)) return undefined;
+  const { place, port } = localPlace(localAddress, localPort, address);
+  return systemError(error, 'bind', { net: true, address: place, port });
+}
+
+/** Where a connection to `address` is to come from, as native code takes it. */
+export function localPlace(
+  localAddress: string | undefined,
+  localPort: number | undefined,
+  address: string,
+): { readonly place: string | undefined; readonly port: number } {
+  const any = localPort === undefined ? undefined : isIPv6(address) ? '::' : '0.0.0.0';
+  return { place: localAddress ?? any, port: Number(localPort ?? 0) };
 }

@@ -22,6 +22,7 @@ import { CopyBack } from '../await/copy-back';
 import { LARGEST_COPY } from '../thread/memory';
 import {
   AWAIT_OPTIONS,
+  OPERATION_OPTIONS,
   watchSignal,
   type Aftermath,
   type Decode,
@@ -37,6 +38,11 @@ import { readFile, writeFile } from './whole-file';
 /** Options of either style; lib/api.ts tells them apart. */
 type ReadOptions = api.ReadOptions & api.KeyedReadOptions;
 type WriteOptions = api.WriteOptions & api.KeyedWriteOptions;
+type PartOptions = Pick<WriteOptions, 'offset' | 'length'>;
+
+const PART_OPTIONS = ['offset', 'length', ...OPERATION_OPTIONS];
+const WRITE_OPTIONS = ['sync', ...PART_OPTIONS];
+const OWNED_OPTIONS = ['length', 'position', ...OPERATION_OPTIONS];
 
 /** What is known of a file when it is opened. */
 export interface FileTraits {
@@ -59,11 +65,9 @@ export interface FileTraits {
  */
 export class File<S extends Style = Style> extends Handle<S> {
   readonly path: string | undefined;
-  /** @internal */
-  readonly traits: FileTraits;
-  private readonly about: Subject;
-  /** @internal Where reads and writes without a position go on. */
-  position = 0;
+  readonly #traits: FileTraits;
+  readonly #about: Subject;
+  #position = 0;
 
   /** @internal */
   constructor(
@@ -75,8 +79,22 @@ export class File<S extends Style = Style> extends Handle<S> {
   ) {
     super(thread, id, key, holds);
     this.path = traits.path;
-    this.traits = traits;
-    this.about = { path: traits.path };
+    this.#traits = traits;
+    this.#about = { path: traits.path };
+  }
+
+  /** @internal */
+  get traits(): FileTraits {
+    return this.#traits;
+  }
+
+  /** @internal Where reads and writes without a position go on. */
+  get position(): number {
+    return this.#position;
+  }
+
+  set position(position: number) {
+    this.#position = position;
   }
 
   get kind(): 'file' {
@@ -93,31 +111,30 @@ export class File<S extends Style = Style> extends Handle<S> {
   ): unknown {
     this.assertOpen();
     if (!ArrayBuffer.isView(target)) return this.readOwned(target);
-    const options = isOptions(where) ? where : more;
-    const position = isOptions(where) ? where.position : where;
+    const [position, options] = placed(where, more, PART_OPTIONS);
     const { memory } = this.thread;
-    memory.check(target);
-    const length = lengthOf(target, options);
+    memory.checkTarget(target, 'target');
+    const part = partOf(target, options);
+    const length = part.byteLength;
     const at = this.place(position);
     if (!this.admits(options)) return this.refusedByAbort(Kind.Read, options);
     if (length === 0) return this.transferNothing(Kind.Read, options);
-    if (memory.locate(target)) return this.readAt(asNumber, at, length, options, undefined);
+    if (memory.locate(part)) return this.readAt(asNumber, at, length, options, undefined);
     this.assertOwnMemoryAllowed();
     const copied = Math.min(length, LARGEST_COPY);
-    return this.readCopied(justBytes, at, copied, options, [target]);
+    return this.readCopied(justBytes, at, copied, options, [part]);
   }
 
   readv(
     targets: readonly ArrayBufferView[],
-    where?: Position | ReadOptions,
+    where?: Position | (OperationOptions & api.PositionOptions),
     more?: OperationOptions,
   ): Answer<S, number> {
     this.assertOpen();
     validate.list(targets, 'targets');
-    const options = isOptions(where) ? where : more;
-    const position = isOptions(where) ? where.position : where;
+    const [position, options] = placed(where, more, OPERATION_OPTIONS);
     const { memory } = this.thread;
-    for (const target of targets) memory.check(validate.view(target, 'targets'));
+    for (const target of targets) memory.checkTarget(validate.view(target, 'targets'), 'targets');
     const at = this.place(position);
     if (!this.admits(options)) return this.refusedByAbort(Kind.Read, options);
     if (!memory.stageInPlace(targets)) {
@@ -143,19 +160,9 @@ export class File<S extends Style = Style> extends Handle<S> {
     more?: WriteOptions,
   ): Answer<S, number> {
     this.assertOpen();
-    const options = isOptions(where) ? where : more;
-    const position = isOptions(where) ? where.position : where;
     validate.data(data, 'data');
-    const at = this.traits.append ? 0 : this.place(position);
-    if (!this.admits(options)) return this.refusedByAbort(Kind.Write, options);
-    const syncs = validate.flag(options?.sync, 'options.sync');
-    if (!this.thread.memory.stage(data, this.traits.direct)) {
-      return this.refuse(Kind.Write, outOfBuffers());
-    }
-    if (this.thread.memory.stagedBytes === 0 && !syncs) {
-      return this.transferNothing(Kind.Write, options);
-    }
-    return this.transferStaged(Kind.Write, at, options, undefined);
+    const [position, options] = placed(where, more, WRITE_OPTIONS);
+    return this.writeAt(partToWrite(data, options), position, options);
   }
 
   writev(data: readonly Data[], options?: WriteOptions): Answer<S, number>;
@@ -171,25 +178,25 @@ export class File<S extends Style = Style> extends Handle<S> {
 
   sync(options?: OperationOptions): Answer<S, void> {
     this.assertOpen();
-    return this.request(Kind.Sync, asNothing, options);
+    return this.plain(Kind.Sync, asNothing, options);
   }
 
   datasync(options?: OperationOptions): Answer<S, void> {
     this.assertOpen();
-    return this.request(Kind.DataSync, asNothing, options);
+    return this.plain(Kind.DataSync, asNothing, options);
   }
 
   truncate(length = 0, options?: OperationOptions): Answer<S, void> {
     this.assertOpen();
     validate.integer(length, 'length', 0, Number.MAX_SAFE_INTEGER);
-    return this.request(Kind.Truncate, asNothing, options, length);
+    return this.plain(Kind.Truncate, asNothing, options, length);
   }
 
   allocate(position: number, length: number, options?: OperationOptions): Answer<S, void> {
     this.assertOpen();
     validate.integer(position, 'position', 0, Number.MAX_SAFE_INTEGER);
     validate.integer(length, 'length', 1, Number.MAX_SAFE_INTEGER);
-    return this.request(Kind.Allocate, asNothing, options, position, length);
+    return this.plain(Kind.Allocate, asNothing, options, position, length);
   }
 
   chmod(mode: number | string, options?: OperationOptions): Answer<S, void> {
@@ -312,7 +319,7 @@ export class File<S extends Style = Style> extends Handle<S> {
 
   /** @internal */
   override subject(): Subject {
-    return this.about;
+    return this.#about;
   }
 
   /** @internal Whether it has no positions. */
@@ -336,7 +343,7 @@ export class File<S extends Style = Style> extends Handle<S> {
   ): Answer<S, void> {
     this.assertOpen();
     mayChange(this.path);
-    return this.request(kind, asNothing, options, first, second);
+    return this.plain(kind, asNothing, options, first, second);
   }
 
   private readOwned(options: OwnedReadOptions): Answer<S, Buffer> {
@@ -344,6 +351,11 @@ export class File<S extends Style = Style> extends Handle<S> {
       const expected = 'an instance of Buffer, TypedArray, or DataView, or options';
       throw validate.invalidType('target', expected, options);
     }
+    if ('buffer' in options) {
+      const reason = 'is an argument of its own: file.read(buffer, options)';
+      throw validate.invalidValue('options.buffer', reason, options.buffer);
+    }
+    validate.knownOf(options, OWNED_OPTIONS);
     const { memory } = this.thread;
     const length = validate.integer(options.length, 'options.length', 0, 2 ** 31);
     this.assertAwaited('read() without memory');
@@ -428,6 +440,23 @@ export class File<S extends Style = Style> extends Handle<S> {
     return this.request(Kind.Read, decode, options, offset, 0, chunk, start, length, 0, after);
   }
 
+  private writeAt(
+    data: Data | readonly Data[],
+    position: Position,
+    options: WriteOptions | undefined,
+  ): Answer<S, number> {
+    const at = this.traits.append ? 0 : this.place(position);
+    if (!this.admits(options)) return this.refusedByAbort(Kind.Write, options);
+    const syncs = validate.flag(options?.sync, 'options.sync');
+    if (!this.thread.memory.stage(data, this.traits.direct)) {
+      return this.refuse(Kind.Write, outOfBuffers());
+    }
+    if (this.thread.memory.stagedBytes === 0 && !syncs) {
+      return this.transferNothing(Kind.Write, options);
+    }
+    return this.transferStaged(Kind.Write, at, options, undefined);
+  }
+
   private transferStaged(
     kind: Kind,
     at: number | undefined,
@@ -457,9 +486,10 @@ export class File<S extends Style = Style> extends Handle<S> {
     this.position = from + bytes;
     return {
       after: (error, result) => {
-        inner?.after(error, result);
+        const lost = inner?.after(error, result);
         // Fewer bytes than expected: go back, unless something else has moved the position on.
         if (this.position === from + bytes) this.position = from + (error === 0 ? result : 0);
+        return lost;
       },
     };
   }
@@ -485,12 +515,45 @@ function justBytes(bytes: number): number {
   return bytes;
 }
 
-/** The modern form of node:fs, where the position is an option. */
-function isOptions<O extends object>(where: Position | O): where is O {
-  return typeof where === 'object' && where !== null;
+/**
+ * The position and the options: the position may be one of these, as in the modern form of node:fs,
+ * or precede them.
+ */
+function placed<O extends OperationOptions>(
+  where: Position | (O & api.PositionOptions),
+  more: O | undefined,
+  names: readonly string[],
+): [Position, O | undefined] {
+  if (typeof where !== 'object' || where === null) {
+    validate.knownOf(more, names);
+    return [where, more];
+  }
+  if (more !== undefined) throw validate.invalidType('options', 'given once', more);
+  validate.knownOf(where, ['position', ...names]);
+  return [where.position, where];
 }
 
-function lengthOf(target: ArrayBufferView, options: ReadOptions | undefined): number {
-  if (options?.length === undefined) return target.byteLength;
-  return validate.integer(options.length, 'options.length', 0, target.byteLength);
+/** The bytes that `offset` and `length` mean; all of them. */
+function partOf(view: ArrayBufferView, options: PartOptions | undefined): ArrayBufferView {
+  const { offset, length } = options ?? {};
+  if (offset === undefined && length === undefined) return view;
+  const from = validate.integer(offset ?? 0, 'options.offset', 0, view.byteLength);
+  const most = view.byteLength - from;
+  const bytes = validate.integer(length ?? most, 'options.length', 0, most);
+  return new Uint8Array(view.buffer, view.byteOffset + from, bytes);
+}
+
+function partToWrite(
+  data: Data | readonly Data[],
+  options: PartOptions | undefined,
+): Data | readonly Data[] {
+  const { offset, length } = options ?? {};
+  if (offset === undefined && length === undefined) return data;
+  if (ArrayBuffer.isView(data)) return partOf(data, options);
+  const [name, value] = offset === undefined ? ['length', length] : ['offset', offset];
+  throw validate.invalidValue(
+    `options.${name}`,
+    'is for one Buffer, TypedArray, or DataView',
+    value,
+  );
 }

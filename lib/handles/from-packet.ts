@@ -2,7 +2,7 @@
  * Objects for handles that this thread did not open itself but meets in packets.
  */
 import { AsyncResource } from 'node:async_hooks';
-import type { HandleInfo, Kind } from '../native/binding';
+import { Kind, type HandleInfo } from '../native/binding';
 import { handleKindOf } from '../native/kinds';
 import { File } from './file';
 import type { Style } from './handle';
@@ -31,12 +31,21 @@ export function handleFor(
   key: number,
   packet: Kind,
 ): AnyHandle | undefined {
+  // A thread may die after it has handed off what it was in the middle of.
+  if (packet === Kind.Abandoned && isElsewhere(thread, id)) return undefined;
   const known = thread.handles.get(id);
   if (known !== undefined) return known as AnyHandle;
   const info = thread.closed ? undefined : thread.native.handleInfo(id);
   if (info === undefined) return closedHandle(thread, id, key, packet);
   makeRoom(thread);
   return make(thread, id, info.key, info.kind, info);
+}
+
+/** Whether it was handed to another port, whose it is now. */
+function isElsewhere(thread: PortThread, id: number): boolean {
+  if (thread.closed) return false;
+  const info = thread.native.handleInfo(id);
+  return info !== undefined && info.port !== thread.native.portId;
 }
 
 /** The connection of an `accepted` packet, whose handle is its listener. */

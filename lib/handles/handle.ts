@@ -4,7 +4,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
 import type { CompletionPort, KeyOption, PortToken } from '../api';
-import { binding, Kind, NO_CHUNK, SubmissionFlag } from '../native/binding';
+import { binding, Kind, LibraryError, NO_CHUNK, SubmissionFlag } from '../native/binding';
 import {
   abortError,
   ECANCELED,
@@ -15,10 +15,13 @@ import {
   type Subject,
 } from '../support/errors';
 import type { Style, ThreadHandle } from '../thread/handle-table';
+import { claimLater } from '../thread/claims';
 import type { PortThread } from '../thread/port-thread';
 import {
+  ENOUGH,
   Operation,
   operationOf,
+  OPERATION_OPTIONS,
   PairedOperation,
   type Aftermath,
   type Decode,
@@ -51,6 +54,12 @@ const noOptions: OperationOptions = {};
 /** Results that are the packet's own number. */
 export const asNumber: Decode<number> = (result) => result;
 export const asNothing: Decode<void> = () => undefined;
+/** The result is one more, since 0 is a descriptor, too. */
+const takeDescriptor: Decode<number> = (result, _at, { thread }) => {
+  const descriptor = result - 1;
+  claimLater(thread, thread.native.unclaimed(descriptor));
+  return descriptor;
+};
 
 const enum Life {
   Open,
@@ -71,30 +80,34 @@ export abstract class Handle<S extends Style>
 
   /** The context it was opened in; undefined where that was not to be kept. */
   asyncResource: AsyncResource | undefined = undefined;
-  /** @internal */
-  readonly thread: PortThread;
-  private life = Life.Open;
-  private holding = false;
-  private closing: Operation<void> | undefined = undefined;
-  private signal: AbortSignal | undefined = undefined;
+  readonly #thread: PortThread;
+  #life = Life.Open;
+  #holding = false;
+  #closing: Operation<void> | undefined = undefined;
+  #signal: AbortSignal | undefined = undefined;
   /** The key as a signed number: V8 keeps those in the field itself, and others in an object. */
-  private readonly signedKey: number | undefined;
+  readonly #signedKey: number | undefined;
 
   /** @internal `key` undefined: await style. `holds`: keeps the process alive. */
   constructor(thread: PortThread, id: number, key: number | undefined, holds: boolean) {
-    this.thread = thread;
+    this.#thread = thread;
     this.id = id;
-    this.signedKey = key === undefined ? undefined : key | 0;
+    this.#signedKey = key === undefined ? undefined : key | 0;
     thread.handles.add(this);
     if (holds) this.ref();
   }
 
+  /** @internal */
+  get thread(): PortThread {
+    return this.#thread;
+  }
+
   get style(): S {
-    return (this.signedKey === undefined ? 'await' : 'packet') as S;
+    return (this.#signedKey === undefined ? 'await' : 'packet') as S;
   }
 
   get key(): S extends 'packet' ? number : undefined {
-    const key = this.signedKey === undefined ? undefined : this.signedKey >>> 0;
+    const key = this.#signedKey === undefined ? undefined : this.#signedKey >>> 0;
     return key as S extends 'packet' ? number : undefined;
   }
 
@@ -103,7 +116,7 @@ export abstract class Handle<S extends Style>
   }
 
   get closed(): boolean {
-    return this.life !== Life.Open;
+    return this.#life !== Life.Open;
   }
 
   get fd(): number {
@@ -111,8 +124,9 @@ export abstract class Handle<S extends Style>
     return this.thread.native.handleInfo(this.id)?.descriptor ?? -1;
   }
 
-  close(): Answer<S, void> {
-    if (this.life !== Life.Open || this.thread.closed) return answer<S, void>(this.whenClosed());
+  close(callback?: unknown): Answer<S, void> {
+    if (callback !== undefined) validate.noCallback([callback], `${this.kind}.close()`);
+    if (this.#life !== Life.Open || this.thread.closed) return answer<S, void>(this.whenClosed());
     this.thread.submissions.assertUnchained();
     if (!traces.close.wanted) return this.closeNow();
     const context = { handle: this };
@@ -122,21 +136,28 @@ export abstract class Handle<S extends Style>
   }
 
   private closeNow(): Answer<S, void> {
-    this.life = Life.Closing;
+    this.#life = Life.Closing;
     this.forget();
     if (this.style === 'packet') {
-      this.thread.submissions.close(this.id, this.signedKey!, SubmissionFlag.Keyed);
+      this.thread.submissions.close(this.id, this.#signedKey!, SubmissionFlag.Keyed);
       return answer<S, void>(undefined);
     }
     const operation = operationOf<void>(this.thread, Kind.Close, this.subject(), asNothing, this);
     operation.aftermath = this;
     operation.token = this.thread.add(operation);
     this.thread.submissions.close(this.id, operation.token);
-    this.closing = operation;
+    this.#closing = operation;
     return answer<S, void>(operation);
   }
 
-  cancel(): void {
+  /**
+   * Its own, and a function: so a handle can't be posted to another thread, which would get an object
+   * with an id and nothing that it can do.
+   */
+  readonly cancel = cancel;
+
+  /** @internal */
+  cancelAll(): void {
     this.assertOpen();
     this.thread.submissions.assertUnchained();
     this.forget();
@@ -150,16 +171,16 @@ export abstract class Handle<S extends Style>
   }
 
   ref(): this {
-    if (this.life === Life.Gone || this.holding) return this;
-    this.holding = true;
+    if (this.#life === Life.Gone || this.#holding) return this;
+    this.#holding = true;
     this.thread.hold(1);
     if (this.style === 'packet') this.thread.watch(this);
     return this;
   }
 
   unref(): this {
-    if (!this.holding) return this;
-    this.holding = false;
+    if (!this.#holding) return this;
+    this.#holding = false;
     this.thread.hold(-1);
     // What a listener accepts has to be taken all the same: see KeepAlive.
     if (this.kind !== 'listener') this.thread.unwatch(this);
@@ -167,7 +188,7 @@ export abstract class Handle<S extends Style>
   }
 
   hasRef(): boolean {
-    return this.holding;
+    return this.#holding;
   }
 
   handOff(target: CompletionPort | PortToken, key?: KeyOption): void {
@@ -210,20 +231,22 @@ export abstract class Handle<S extends Style>
   /** @internal What an error of one of its operations is about. */
   abstract subject(): Subject;
 
-  /** @internal The close is answered. */
-  after(): void {
+  /** @internal The close is answered. One that another thread's `port.close()` forestalls is one, too. */
+  after(error: number): unknown {
     if (points.closed.wanted) points.closed.publish({ handle: this });
     this.gone();
+    const forestalled = error === (LibraryError.PortClosed as number);
+    return forestalled && this.#closing !== undefined ? ENOUGH : undefined;
   }
 
   /** @internal The signal that it was opened with closes it. */
   closeOn(signal: AbortSignal): void {
-    this.signal = signal;
+    this.#signal = signal;
     endWith(signal, this);
   }
 
   /** @internal That signal was aborted. */
-  aborted(): void {
+  onAbort(): void {
     if (this.closed || this.thread.closed) return;
     const closing = this.close() as Operation<void> | undefined;
     closing?.catch(() => undefined);
@@ -240,13 +263,14 @@ export abstract class Handle<S extends Style>
   /** @internal Resolves when a handle of await style that was closed is gone. */
   whenClosed(): Operation<void> | undefined {
     if (this.style === 'packet') return undefined;
-    return this.closing ?? Operation.done(this.thread, Kind.Close, undefined);
+    return this.#closing ?? Operation.done(this.thread, Kind.Close, undefined);
   }
 
   /** @internal The port closes it: a close that is answered to this thread, whatever the style. */
   closeForPort(): Operation<void> {
     if (this.style === 'await') return this.close() as Operation<void>;
-    this.life = Life.Closing;
+    this.thread.submissions.assertUnchained();
+    this.#life = Life.Closing;
     const closing = closeHandle(this.thread, this.id);
     closing.aftermath = this;
     return closing;
@@ -262,10 +286,9 @@ export abstract class Handle<S extends Style>
     thread.flush();
     const result = thread.native.keepOpen(this.id);
     if (result < 0) throw systemError(result, 'detach', this.subject());
-    this.life = Life.Closing;
+    this.#life = Life.Closing;
     this.forget();
-    const number: Decode<number> = (descriptor) => descriptor - 1;
-    const operation = operationOf(thread, Kind.Close, this.subject(), number, this);
+    const operation = operationOf(thread, Kind.Close, this.subject(), takeDescriptor, this);
     operation.aftermath = this;
     operation.token = thread.add(operation);
     thread.submissions.close(this.id, operation.token);
@@ -274,19 +297,19 @@ export abstract class Handle<S extends Style>
 
   /** @internal The handle does not exist any more, as far as this thread is concerned. */
   gone(): void {
-    if (this.life === Life.Gone) return;
+    if (this.#life === Life.Gone) return;
     this.unref();
     if (this.kind === 'listener') this.thread.unwatch(this);
-    if (this.signal !== undefined) outlive(this.signal, this);
+    if (this.#signal !== undefined) outlive(this.#signal, this);
     this.forget();
-    this.life = Life.Gone;
+    this.#life = Life.Gone;
     this.thread.handles.delete(this);
   }
 
   /** @internal */
   assertOpen(): void {
     this.thread.assertOpen();
-    if (this.life !== Life.Open) throw handleClosed();
+    if (this.#life !== Life.Open) throw handleClosed();
     this.thread.submissions.assertUnchained(this);
   }
 
@@ -302,7 +325,7 @@ export abstract class Handle<S extends Style>
       key: this.key,
       descriptor: info?.descriptor,
       inFlight: info?.inFlight ?? 0,
-      state: ['open', 'closing', 'closed'][this.life],
+      state: ['open', 'closing', 'closed'][this.#life],
     };
   }
 
@@ -325,7 +348,7 @@ export abstract class Handle<S extends Style>
     if (this.style === 'packet') {
       refuseSignal(options);
       const { thread, id } = this;
-      const key = this.signedKey!;
+      const key = this.#signedKey!;
       const tag = tagOf(options);
       const how = flags | SubmissionFlag.Keyed | quietOf(options);
       thread.submissions.submit(
@@ -386,7 +409,7 @@ export abstract class Handle<S extends Style>
         kind,
         how,
         id,
-        this.signedKey!,
+        this.#signedKey!,
         timeout,
         offset,
         tagOf(options),
@@ -428,7 +451,7 @@ export abstract class Handle<S extends Style>
     if (this.style === 'packet') {
       refuseSignal(options);
       const tag = tagOf(options);
-      const key = this.signedKey!;
+      const key = this.#signedKey!;
       const how = SubmissionFlag.Keyed | quietOf(options);
       thread.submissions.submitStaged(
         kind,
@@ -493,6 +516,18 @@ export abstract class Handle<S extends Style>
       refusePacketOptions(options);
     }
     return !validate.signal(options.signal)?.aborted;
+  }
+
+  /** `request` with the options that each operation has, and no others. */
+  protected plain<T>(
+    kind: Kind,
+    decode: Decode<T>,
+    options: OperationOptions | undefined,
+    offset?: number,
+    length?: number,
+  ): Answer<S, T> {
+    validate.knownOf(options, OPERATION_OPTIONS);
+    return this.request(kind, decode, options, offset, length);
   }
 
   /** Checks `options`, and gives their timeout for native code. */
@@ -568,6 +603,11 @@ export abstract class Handle<S extends Style>
   }
 }
 
+/** One for all handles. */
+function cancel(this: Handle<Style>): void {
+  this.cancelAll();
+}
+
 function tagOf(options: OperationOptions): number {
   return options.tag === undefined ? 0 : validate.u32(options.tag, 'options.tag');
 }
@@ -579,6 +619,7 @@ function quietOf(options: OperationOptions): number {
 
 /** Closes a handle; the answer comes to this thread. */
 export function closeHandle(thread: PortThread, id: number): Operation<void> {
+  thread.submissions.assertUnchained();
   const operation = new Operation<void>(thread, Kind.Close, {}, asNothing);
   operation.token = thread.add(operation);
   thread.submissions.close(id, operation.token);

@@ -60,8 +60,9 @@ export class LateRead<T> extends Operation<T> implements WaitingRead {
     const { aftermath, thread } = this;
     this.aftermath = {
       after: (error, result) => {
-        aftermath?.after(error, result);
+        const lost = aftermath?.after(error, result);
         thread.memory.reads.over();
+        return lost;
       },
     };
   }

@@ -6,8 +6,8 @@ import type { ListenerAddress } from '../api';
 import { handleAt, Kind, NO_CHUNK, NO_LIMIT, Slot, SubmissionFlag } from '../native/binding';
 import { ECANCELED, handleClosed, invalidState, timedOut, type Subject } from '../support/errors';
 import { Handle, type Answer, type Style } from './handle';
-import { AWAIT_OPTIONS, type OperationOptions } from '../await/operation';
-import { TcpSocket } from './socket';
+import { AWAIT_OPTIONS, OPERATION_OPTIONS, type OperationOptions } from '../await/operation';
+import { isThere, TcpSocket } from './socket';
 import { Stream } from '../await/stream';
 import { Alarm } from '../support/timers';
 import { points } from '../await/tracing';
@@ -15,6 +15,7 @@ import * as validate from '../support/validate';
 
 type AcceptOptions = api.AcceptOptions & OperationOptions;
 
+const ACCEPT_OPTIONS = ['multishot', ...OPERATION_OPTIONS];
 /** Connections accepted ahead of the loop. */
 const BACKLOG = 64;
 
@@ -29,19 +30,19 @@ const BACKLOG = 64;
  * What its public members do stands in lib/api.ts.
  */
 export class TcpListener<S extends Style = Style> extends Handle<S> {
-  private known: ListenerAddress | undefined = undefined;
-  private readonly about: { net: true; address?: string; port?: number } = { net: true };
+  #known: ListenerAddress | undefined = undefined;
+  readonly #about: { net: true; address?: string; port?: number } = { net: true };
 
   get kind(): 'listener' {
     return 'listener';
   }
 
   address(): ListenerAddress | undefined {
-    if (this.known !== undefined) return this.known;
-    if (this.closed || this.thread.closed) return undefined;
+    if (!isThere(this)) return undefined;
+    if (this.#known !== undefined) return this.#known;
     const address = this.thread.native.address(this.id, false);
     if (typeof address === 'number') return undefined;
-    this.known = address;
+    this.#known = address;
     return address;
   }
 
@@ -68,6 +69,7 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
 
   accept(options?: AcceptOptions): Answer<S, TcpSocket<'await'>> {
     this.assertOpen();
+    validate.knownOf(options, ACCEPT_OPTIONS);
     if (!validate.flag(options?.multishot, 'options.multishot')) {
       return this.request(Kind.Accept, (_result, at) => acceptedAt(this, at), options);
     }
@@ -103,7 +105,7 @@ export class TcpListener<S extends Style = Style> extends Handle<S> {
 
   /** @internal */
   override subject(): Subject {
-    return this.about;
+    return this.#about;
   }
 
   protected override describe(): Record<string, unknown> {

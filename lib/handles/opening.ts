@@ -7,13 +7,13 @@ import { fileURLToPath } from 'node:url';
 import { addressesOf } from '../support/addresses';
 import type * as api from '../api';
 import type { KeyOption } from '../api';
-import { handleAt, Kind, Slot, SocketOption, type NativeThread } from '../native/binding';
+import { handleAt, Kind, Slot } from '../native/binding';
 import {
   abortError,
   EADDRNOTAVAIL,
   EAFNOSUPPORT,
   EINVAL,
-  notOnWindows,
+  notSupported,
   systemError,
 } from '../support/errors';
 import { File, type FileTraits } from './file';
@@ -31,7 +31,8 @@ import {
 } from '../await/operation';
 import { HIGH_WATER_MARK, setHighWaterMark } from '../thread/outgoing';
 import { mayUseNet } from '../support/permission';
-import { secondsOf, setIdleTimeout, type TcpSocket } from './socket';
+import { setIdleTimeout, type TcpSocket } from './socket';
+import { refuseOfTcp, SOCKET_OPTIONS, SocketSettings } from './socket-options';
 import * as validate from '../support/validate';
 
 /** Of either style. */
@@ -138,18 +139,32 @@ export function listen(
   const key = keyOf(thread, options.key);
   const context = contextOf(thread, key, options.asyncResource);
   const highWaterMark = markOf(options);
+  const settings = SocketSettings.ofListener(options).array;
   mayUseNet(options.path ?? (options.host || '::'));
   const run = async (): Promise<TcpListener> => {
     const { backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
     const port = Number(options.port ?? 0);
     const keyed = key !== undefined;
     const name = key ?? -1;
-    const id = await listenOnFirst(options, (address) => {
+    const listenOn = (address: string): number => {
       thread.assertOpen();
       const { native } = thread;
       if (options.fd !== undefined) return adoptListener(thread, options.fd, name);
-      return native.listen(address, port, backlog, reusePort, ipv6Only, name, keyed, noDelay);
-    });
+      return native.listen(
+        address,
+        port,
+        backlog,
+        reusePort,
+        ipv6Only,
+        name,
+        keyed,
+        noDelay,
+        settings,
+        options.type === 'seqpacket',
+      );
+    };
+    const id = await listenOnFirst(options, listenOn);
+    makeAccessible(thread, id, options);
     setHighWaterMark(id, highWaterMark);
     const listener = listening(thread, id, key, accepts, options);
     listener.asyncResource = context;
@@ -172,15 +187,16 @@ const LISTEN_OPTIONS = [
   'path',
   'readableAll',
   'writableAll',
+  'type',
   'fd',
   'key',
   'asyncResource',
   'backlog',
   'reusePort',
   'ipv6Only',
-  'noDelay',
-  'keepAlive',
-  'keepAliveInitialDelay',
+  'deferAccept',
+  'fastOpen',
+  ...SOCKET_OPTIONS,
   'highWaterMark',
   'idleTimeout',
   'maxConnections',
@@ -198,7 +214,7 @@ export function checkListenOptions(options: ListenOptions): void {
   validate.boolean(reusePort, 'options.reusePort');
   validate.boolean(ipv6Only, 'options.ipv6Only');
   validate.boolean(noDelay, 'options.noDelay');
-  keepAliveOf(options);
+  SocketSettings.ofListener(options);
   markOf(options);
   idleTimeoutIn(options);
   validate.maxConnections(maxConnections, 'options.maxConnections');
@@ -209,13 +225,21 @@ function checkPlace(options: ListenOptions): void {
   const { path, fd } = options;
   if (path === undefined && fd === undefined) validate.tcpPort(options.port, 'options.port');
   else refuseWith(path === undefined ? 'fd' : 'path', options, ['host', 'port', 'ipv6Only']);
+  if (path === undefined && fd !== undefined) refuseWith('fd', options, ['backlog', 'reusePort']);
   if (path !== undefined && fd !== undefined) refuseWith('path', options, ['fd']);
-  if (path !== undefined) socketPath(path);
+  if (path !== undefined) {
+    socketPath(path);
+    refuseOfTcp(options);
+  }
   if (fd !== undefined) validate.integer(fd, 'options.fd', 0, 0x7fffffff);
-  validate.flag(options.readableAll, 'options.readableAll');
-  validate.flag(options.writableAll, 'options.writableAll');
+  socketType(options);
+  for (const name of ['readableAll', 'writableAll'] as const) {
+    validate.flag(options[name], `options.${name}`);
+    if (path !== undefined || options[name] === undefined) continue;
+    throw validate.invalidValue(`options.${name}`, 'is for a path', options[name]);
+  }
   if (fd !== undefined && process.platform === 'win32') {
-    throw notOnWindows('listen', 'Node.js opens no descriptor of a socket there');
+    throw notSupported('listen', 'Node.js opens no descriptor of a socket there');
   }
 }
 
@@ -228,6 +252,14 @@ export function refuseWith(name: string, options: object, others: readonly strin
   }
 }
 
+/** Whether a socket at `options.path` is to keep the borders of messages. */
+export function socketType(options: { readonly path?: unknown; readonly type?: unknown }): boolean {
+  const { path, type = 'stream' } = options;
+  validate.oneOf(type, 'options.type', ['stream', 'seqpacket']);
+  if (type === 'stream' || path !== undefined) return type === 'seqpacket';
+  throw validate.invalidValue('options.type', 'is of sockets with options.path', type);
+}
+
 /** The path of a socket, as native code is told it; one that begins with NUL is no file. */
 export function socketPath(path: unknown): string {
   validate.string(path, 'options.path');
@@ -237,30 +269,9 @@ export function socketPath(path: unknown): string {
     throw validate.invalidValue('options.path', 'must be without null bytes but the first', name);
   }
   if (process.platform === 'win32') {
-    throw notOnWindows('pipe', 'ports have no named pipes yet');
+    throw notSupported('pipe', 'ports have no named pipes yet');
   }
   return `unix:${name}`;
-}
-
-/** Milliseconds before the first probe; undefined: there are none. */
-export function keepAliveOf(
-  options: Pick<ListenOptions, 'keepAlive' | 'keepAliveInitialDelay'>,
-): number | undefined {
-  const { keepAlive = false, keepAliveInitialDelay = 0 } = options;
-  validate.keepAlive(keepAliveInitialDelay, 'options.keepAliveInitialDelay');
-  return validate.boolean(keepAlive, 'options.keepAlive') ? keepAliveInitialDelay : undefined;
-}
-
-/** Has the connections of a listener probed while they are idle. */
-export function probeConnections(
-  native: NativeThread,
-  listener: number,
-  options: ListenOptions,
-): void {
-  const delay = keepAliveOf(options);
-  if (delay === undefined) return;
-  const result = native.setOption(listener, SocketOption.KeepAlive, secondsOf(delay));
-  if (result < 0) throw systemError(result, 'setsockopt', { net: true });
 }
 
 export function markOf(options: Pick<ListenOptions, 'highWaterMark'>): number {
@@ -302,14 +313,25 @@ export function listenOnOneOf(
   return tried;
 }
 
-/** Lets others at the file of a UNIX socket. */
-export function openModes(
-  path: string,
-  options: {
-    readonly readableAll?: boolean | undefined;
-    readonly writableAll?: boolean | undefined;
-  },
-): void {
+interface Accessible {
+  readonly path?: string | undefined;
+  readonly readableAll?: boolean | undefined;
+  readonly writableAll?: boolean | undefined;
+}
+
+/** Lets others at the file of a UNIX socket; a listener that they can't get at is closed. */
+export function makeAccessible(thread: PortThread, id: number, options: Accessible): void {
+  const { path } = options;
+  if (path === undefined) return;
+  try {
+    openModes(path, options);
+  } catch (error) {
+    closeHandle(thread, id).catch(() => undefined);
+    throw error;
+  }
+}
+
+function openModes(path: string, options: Accessible): void {
   const modes = (options.readableAll ? 0o444 : 0) | (options.writableAll ? 0o222 : 0);
   if (modes === 0 || path.startsWith('\0')) return;
   const { chmodSync, statSync } = process.getBuiltinModule('node:fs');
@@ -320,15 +342,18 @@ function listenThere(options: ListenOptions, listenOn: (address: string) => numb
   const { path } = options;
   const result = listenOn(path === undefined ? '' : socketPath(path));
   if (result < 0) throw systemError(result, 'listen', { net: true, address: path });
-  if (path !== undefined) openModes(path, options);
   return result;
 }
 
-/** Has native code begin an operation that makes a handle, answered under a token. */
+/**
+ * Has native code begin an operation that makes a handle, answered under a token. `explain` may know
+ * more of a failure than what the operation is about.
+ */
 export function begin(
   thread: PortThread,
   operation: Operation<unknown>,
   start: (token: number) => number,
+  explain?: (error: number) => Error | undefined,
 ): void {
   thread.flush();
   operation.token = thread.add(operation);
@@ -336,11 +361,16 @@ export function begin(
   if (result < 0) {
     thread.remove(operation.token);
     operation.token = -1;
-    operation.fail(operation.errorOf(result));
+    operation.fail(explain?.(result) ?? operation.errorOf(result));
     return;
   }
   thread.hold(1);
-  operation.aftermath = { after: () => thread.hold(-1) };
+  operation.aftermath = {
+    after(error) {
+      thread.hold(-1);
+      return explain?.(error);
+    },
+  };
   thread.schedule();
 }
 
@@ -372,7 +402,7 @@ function listening(
 ): TcpListener {
   const listener = new TcpListener<Style>(thread, id, key, true);
   try {
-    probeConnections(thread.native, id, options);
+    if (options.fd !== undefined) settingsOfAdopted(options).apply(thread.native, id);
   } catch (error) {
     listener.closeQuietly();
     throw error;
@@ -385,6 +415,13 @@ function listening(
   if (key !== undefined && accepts) void listener.accept({ multishot: true });
   thread.schedule();
   return listener;
+}
+
+/** Of a socket that listens already, which keeps what is not given. */
+function settingsOfAdopted(options: ListenOptions): SocketSettings {
+  const settings = SocketSettings.ofListener(options);
+  if (options.noDelay !== undefined) settings.noDelay(options.noDelay);
+  return settings;
 }
 
 /** What came after its operation was given up. */

@@ -16,10 +16,11 @@ import { File } from './file';
 import { asNothing, asNumber, Handle, type Answer, type SendAnswer, type Style } from './handle';
 import { HeldSends } from '../await/held-sends';
 import type { Lender } from '../thread/port-thread';
-import { LARGEST_COPY } from '../thread/memory';
+import { bytesIn, LARGEST_COPY } from '../thread/memory';
 import {
   AWAIT_OPTIONS,
   Operation,
+  OPERATION_OPTIONS,
   PairedOperation,
   watchSignal,
   type Aftermath,
@@ -27,6 +28,8 @@ import {
   type OperationOptions,
 } from '../await/operation';
 import { highWaterMark, OF_FILE, setHighWaterMark } from '../thread/outgoing';
+import { checkPasses, lengthOf, parcelOf, takeReceived } from './passing';
+import { keepAliveOptions, readOptions, SOCKET_OPTIONS, SocketSettings } from './socket-options';
 import { Stream } from '../await/stream';
 import { CopyBack } from '../await/copy-back';
 import * as validate from '../support/validate';
@@ -36,12 +39,15 @@ type ReceiveOptions = api.ReceiveOptions & api.KeyedReceiveOptions;
 type SendOptions = api.SendOptions & api.KeyedSendOptions;
 type SendFileOptions = api.SendFileOptions & api.KeyedSendFileOptions;
 
+const RECEIVE_OPTIONS = ['into', 'multishot', ...OPERATION_OPTIONS];
+const RECEIVE_HANDLE_OPTIONS = ['length', ...OPERATION_OPTIONS];
+const SEND_OPTIONS = ['release', ...OPERATION_OPTIONS];
+const SEND_FILE_OPTIONS = ['position', 'length', ...OPERATION_OPTIONS];
+
 /** Of TCP: as in Node.js, ends of UNIX sockets have none. */
 type Address = api.ListenerAddress & { readonly family: 'IPv4' | 'IPv6' };
 
 const about: Subject = { net: true };
-/** What Linux waits before the first probe when nothing else was said. */
-const DEFAULT_KEEP_ALIVE = 7200;
 /** Filled in by native code, for whoever asks. */
 const latest = new Float64Array(2);
 
@@ -55,19 +61,38 @@ const latest = new Float64Array(2);
  */
 export class TcpSocket<S extends Style = Style> extends Handle<S> {
   /** Its addresses, when they have been asked for. */
-  private ends: { local?: Address | undefined; remote?: Address | undefined } | undefined =
-    undefined;
+  #ends: { local?: Address | undefined; remote?: Address | undefined } | undefined = undefined;
+
+  /** Of messages; undefined: not known yet. */
+  #keepsBorders: boolean | undefined = undefined;
 
   /** Bytes received and sent, when they were last asked for. */
-  private known: Float64Array | undefined = undefined;
+  #known: Float64Array | undefined = undefined;
 
   /** Sends that wait; made when the first one made the socket full. */
-  private held: HeldSends | undefined = undefined;
+  #held: HeldSends | undefined = undefined;
+  #waiting: ReceivedChunks | undefined = undefined;
+  /** Whether its close is a reset. */
+  #resets = false;
+
   /** @internal The loop over what is received, while that waits for what it gave to be sent. */
-  waiting: ReceivedChunks | undefined = undefined;
+  get waiting(): ReceivedChunks | undefined {
+    return this.#waiting;
+  }
+
+  set waiting(loop: ReceivedChunks | undefined) {
+    this.#waiting = loop;
+  }
 
   get kind(): 'socket' {
     return 'socket';
+  }
+
+  get type(): 'stream' | 'seqpacket' {
+    if (this.#keepsBorders === undefined && !this.closed && !this.thread.closed) {
+      this.#keepsBorders = this.thread.native.handleInfo(this.id)?.messages;
+    }
+    return this.#keepsBorders === true ? 'seqpacket' : 'stream';
   }
 
   receive(options?: ReceiveOptions & { into?: undefined }): Answer<S, Buffer>;
@@ -78,6 +103,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     if (target instanceof ArrayBuffer) validate.view(target, 'into');
     const isView = ArrayBuffer.isView(target);
     const options: ReceiveOptions | undefined = isView ? more : target;
+    validate.knownOf(options, isView ? OPERATION_OPTIONS : RECEIVE_OPTIONS);
     const into = isView ? target : target?.into;
     if (!this.admits(options)) return this.refusedByAbort(Kind.Receive, options);
     if (into !== undefined && options?.multishot === true) {
@@ -89,7 +115,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   get bufferedAmount(): number {
-    return this.thread.outgoing.bytes(this.id) + (this.held?.bytes ?? 0);
+    return this.thread.outgoing.bytes(this.id) + (this.#held?.bytes ?? 0);
   }
 
   get highWaterMark(): number {
@@ -113,6 +139,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   send(data: Data | readonly Data[], options?: SendOptions): SendAnswer<S, number> {
     this.assertOpen();
     validate.data(data, 'data');
+    validate.knownOf(options, SEND_OPTIONS);
     if (!this.admits(options)) return this.told(true, this.refusedByAbort(Kind.Send, options));
     validate.flag(options?.release, 'options.release');
     if (this.holds()) return this.sendLater(data, options);
@@ -130,13 +157,24 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   sendFile(file: api.FileHandle | api.KeyedFile, options?: SendFileOptions): SendAnswer<S, number> {
+    const { feeder } = this.thread.batch;
+    return this.submitFile(file, options, feeder === this.id ? feeder : 0);
+  }
+
+  /** @internal `feeder`: whoever gave what it is sent for, and is to receive no more when it is much. */
+  submitFile(
+    file: api.FileHandle | api.KeyedFile,
+    options: SendFileOptions | undefined,
+    feeder: number,
+  ): SendAnswer<S, number> {
     this.assertOpen();
     const source = sendable(file);
+    validate.knownOf(options, SEND_FILE_OPTIONS);
     if (!this.admits(options)) return this.told(true, this.refusedByAbort(Kind.SendFile, options));
     const position = validate.position(options?.position, 'options.position') ?? 0;
     const most = Number.MAX_SAFE_INTEGER;
     const length = validate.integer(options?.length ?? most, 'options.length', 0, most);
-    this.held?.releaseAll(); // the file may be closed afterwards
+    this.#held?.releaseAll(); // the file may be closed afterwards
     const below = this.counts(Math.min(length, OF_FILE), 1);
     const flags = below ? 0 : SubmissionFlag.Full;
     // In the place of memory: the two words of the file's id.
@@ -153,13 +191,60 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
         source,
         high,
         flags,
+        undefined,
+        this.style === 'packet' ? feeder : 0,
       ),
     );
+  }
+
+  sendHandle(
+    this: TcpSocket<'await'>,
+    handles: unknown,
+    data: Data = '\0',
+    options?: OperationOptions,
+  ): Operation<number> {
+    this.assertPasses();
+    validate.data(data, 'data');
+    validate.knownOf(options, OPERATION_OPTIONS);
+    if (!this.admits(options)) return this.refusedByAbort(Kind.SendHandle, options);
+    this.#held?.releaseAll(); // a place in the order of the sends
+    if (!this.stage(data)) return this.refuse(Kind.SendHandle, outOfBuffers());
+    const { memory } = this.thread;
+    if (memory.stagedBytes === 0) {
+      memory.resetStage();
+      throw validate.invalidValue('data', 'must not be empty: it takes the handles along', data);
+    }
+    const { native } = this.thread;
+    let parcel = -1;
+    try {
+      parcel = parcelOf(this.thread, handles);
+      const below = this.counts(memory.stagedBytes, memory.stagedRecords);
+      const flags = below ? 0 : SubmissionFlag.Full;
+      const operation = this.requestStaged(Kind.SendHandle, options, parcel, undefined, flags);
+      if (operation.token < 0) native.dropParcel(parcel);
+      return this.told<number>(below, operation);
+    } catch (error) {
+      memory.unstage();
+      if (parcel >= 0) native.dropParcel(parcel);
+      throw error;
+    }
+  }
+
+  receiveHandle(
+    this: TcpSocket<'await'>,
+    options?: api.ReceiveHandleOptions,
+  ): Operation<api.ReceivedHandles> {
+    this.assertPasses();
+    validate.knownOf(options, RECEIVE_HANDLE_OPTIONS);
+    const length = lengthOf(options);
+    if (!this.admits(options)) return this.refusedByAbort(Kind.ReceiveHandle, options);
+    return this.request(Kind.ReceiveHandle, takeReceived, options, 0, length);
   }
 
   end(data?: Data | readonly Data[], options?: OperationOptions): SendAnswer<S, void> {
     this.assertOpen();
     if (data !== undefined) validate.data(data, 'data');
+    validate.knownOf(options, OPERATION_OPTIONS);
     if (!this.admits(options)) return this.told(true, this.refusedByAbort(Kind.Send, options));
     if (this.holds()) return this.endLater(data, options);
     const { memory } = this.thread;
@@ -175,9 +260,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     );
   }
 
-  override close(): Answer<S, void> {
+  override close(callback?: unknown): Answer<S, void> {
     this.moved();
-    return super.close();
+    return super.close(callback);
   }
 
   override handOff(target: api.CompletionPort | api.PortToken, key?: api.KeyOption): void {
@@ -186,7 +271,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   override link<T>(fn: () => T): T {
-    if (this.held?.any) throw invalidState('Sends of this socket wait for their turn: await them');
+    if (this.#held?.any) throw invalidState('Sends of this socket wait for their turn: await them');
     return super.link(fn);
   }
 
@@ -206,10 +291,32 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     return this.setOption(SocketOption.NoDelay, validate.boolean(noDelay, 'noDelay') ? 1 : 0);
   }
 
-  setKeepAlive(enable = true, initialDelay = 0): this {
+  setKeepAlive(enable = true, initialDelay = 0, interval?: number, count?: number): this {
     validate.boolean(enable, 'enable');
     validate.keepAlive(initialDelay, 'initialDelay');
-    return this.setOption(SocketOption.KeepAlive, enable ? secondsOf(initialDelay) : 0);
+    if (!enable) return this.setOption(SocketOption.KeepAlive, 0);
+    this.assertThere();
+    const settings = new SocketSettings(keepAliveOptions({ initialDelay, interval, count }));
+    settings.apply(this.thread.native, this.id);
+    return this;
+  }
+
+  setOptions(options: api.SocketOptions): this {
+    this.assertThere();
+    validate.given(options);
+    validate.known(options, 'options', SOCKET_OPTIONS);
+    const settings = new SocketSettings(options);
+    const { noDelay } = options;
+    if (noDelay !== undefined) {
+      settings.noDelay(validate.boolean(noDelay, 'options.noDelay'));
+    }
+    settings.change(this.thread.native, this.id);
+    return this;
+  }
+
+  getOptions(): api.SocketOptions {
+    this.assertThere();
+    return readOptions(this.thread.native, this.id);
   }
 
   get bytesRead(): number {
@@ -249,7 +356,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   reset(): Answer<S, void> {
-    if (!this.closed) this.setOption(SocketOption.Reset, 0);
+    // Again, it is the same close; after another one the peer would not see a reset.
+    if (!this.#resets) this.setOption(SocketOption.Linger, 1);
+    this.#resets = true;
     return this.close();
   }
 
@@ -262,8 +371,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     options: OperationOptions | undefined,
   ): SendAnswer<S, number> {
     this.assertOpen();
+    validate.knownOf(options, OPERATION_OPTIONS);
     // Native code sees to it that what feeds this one receives no more: it needs not wait here.
-    this.held?.releaseAll();
+    this.#held?.releaseAll();
     const below = this.counts(bytes, 1);
     const flags = SubmissionFlag.Release | (below ? 0 : SubmissionFlag.Full);
     return this.told(
@@ -299,8 +409,20 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   protected override forget(): void {
-    this.held?.cancelAll();
+    this.#held?.cancelAll();
     this.waiting?.cancelled();
+  }
+
+  /** Another thread may have closed it. */
+  private assertThere(): void {
+    this.assertOpen();
+    if (!isThere(this)) throw handleClosed();
+  }
+
+  private assertPasses(): void {
+    this.assertOpen();
+    if (this.style === 'packet') throw invalidState('Handles are sent and received by awaiting');
+    checkPasses(this);
   }
 
   // ---- as much as is enough
@@ -324,25 +446,26 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   private told<T>(below: boolean, answer: Answer<S, T>): SendAnswer<S, T> {
     if (this.style === 'packet') return below as SendAnswer<S, T>;
     if (!below) {
-      this.held ??= new HeldSends(
+      this.#held ??= new HeldSends(
         () => this.thread.outgoing.isBelow(this.id),
         () => highWaterMark(this.id),
       );
-      this.held.follow(answer as Operation<T>);
+      this.#held.follow(answer as Operation<T>);
     }
     return answer as unknown as SendAnswer<S, T>;
   }
 
   /** Whether what is sent now has to wait. A chain does not: it was refused if it had to. */
   private holds(): boolean {
-    return this.held !== undefined && this.held.full && !this.thread.submissions.chaining;
+    return this.#held !== undefined && this.#held.full && !this.thread.submissions.chaining;
   }
 
   private sendLater(
     data: Data | readonly Data[],
     options: SendOptions | undefined,
   ): SendAnswer<S, number> {
-    const { thread, held } = this;
+    const { thread } = this;
+    const held = this.#held;
     const copy = thread.memory.copyOf(data);
     const loop = this.loopOf(data);
     if (options?.release === true) thread.memory.releaseAll(data);
@@ -364,7 +487,8 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     data: Data | readonly Data[] | undefined,
     options: OperationOptions | undefined,
   ): SendAnswer<S, void> {
-    const { thread, held } = this;
+    const { thread } = this;
+    const held = this.#held;
     const copy = thread.memory.copyOf(data ?? '');
     const pair = new PairedOperation<void>(thread, Kind.Send, about, nothing);
     if (watchSignal(pair, options ?? {})) {
@@ -398,8 +522,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     options: OperationOptions | undefined,
   ): Answer<S, number> {
     const { memory } = this.thread;
+    memory.checkTarget(into, 'into');
     const here = memory.locate(into);
-    const bytes = into.byteLength;
+    const bytes = bytesIn(into);
     if (bytes === 0) throw validate.invalidValue('into', 'must not be empty', into);
     if (here) return this.receiveAt(bytes, options, undefined);
     if (this.style === 'packet') {
@@ -426,7 +551,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   private setOption(option: SocketOption, value: number): this {
-    this.assertOpen();
+    this.assertThere();
     const result = this.thread.native.setOption(this.id, option, value);
     if (result < 0) throw systemError(result, 'setsockopt', about);
     return this;
@@ -435,29 +560,37 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   /** Bytes that it has received and sent: where it is gone, what was known last. */
   private moved(): Float64Array {
     const { thread } = this;
-    this.known ??= new Float64Array(2);
+    this.#known ??= new Float64Array(2);
     if (this.closed || thread.closed || !thread.native.bytesMoved(this.id, latest))
-      return this.known;
-    this.known.set(latest);
-    return this.known;
+      return this.#known;
+    this.#known.set(latest);
+    return this.#known;
   }
 
   private localEnd(): Address | undefined {
-    this.ends ??= {};
-    return (this.ends.local ??= this.ask(false));
+    if (!isThere(this)) return undefined;
+    this.#ends ??= {};
+    return (this.#ends.local ??= this.ask(false));
   }
 
   private remoteEnd(): Address | undefined {
-    this.ends ??= {};
-    return (this.ends.remote ??= this.ask(true));
+    if (!isThere(this)) return undefined;
+    this.#ends ??= {};
+    return (this.#ends.remote ??= this.ask(true));
   }
 
   private ask(peer: boolean): Address | undefined {
-    if (this.closed || this.thread.closed) return undefined;
     const address = this.thread.native.address(this.id, peer);
     const known = typeof address !== 'number' && address.family !== 'unix';
     return known ? (address as Address) : undefined;
   }
+}
+
+/** Whether a connection or a listener is open, as far as any thread knows. */
+export function isThere(handle: Handle<Style>): boolean {
+  return (
+    !handle.closed && !handle.thread.closed && handle.thread.native.idleTimeout(handle.id) >= 0
+  );
 }
 
 /** Milliseconds without a byte after which a connection ends, or those of a listener; 0: none. */
@@ -474,14 +607,10 @@ export function setIdleTimeout(handle: Handle<Style>, milliseconds: number): voi
   if (result < 0) throw systemError(result, 'idleTimeout', handle.subject());
 }
 
-/** Before the first probe of an idle connection, as the system is told. */
-export function secondsOf(initialDelay: number): number {
-  return Math.ceil(initialDelay / 1000) || DEFAULT_KEEP_ALIVE;
-}
-
 /** The id of a file that can be sent from. */
 function sendable(file: unknown): number {
-  if (!(file instanceof File)) throw validate.invalidType('file', 'an open file', file);
+  if (!(file instanceof File))
+    throw validate.invalidType('file', 'a file that port.open has opened', file);
   if (file.closed) throw handleClosed();
   const { fileKind, direct } = file.traits;
   if (fileKind !== 'regular') throw validate.invalidValue('file', 'must be a regular file', file);

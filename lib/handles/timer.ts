@@ -26,7 +26,7 @@ export class Timer<S extends Style = Style> extends Handle<S> {
 
   wait(this: Timer<'await'>, delay: number, options?: OperationOptions): Answer<'await', void> {
     this.assertStyle('await', 'wait()');
-    return this.request(Kind.Timer, asNothing, options, milliseconds(delay, 'delay'));
+    return this.plain(Kind.Timer, asNothing, options, milliseconds(delay, 'delay'));
   }
 
   every(this: Timer<'await'>, interval: number, options?: OperationOptions): api.AsyncLoop<number> {

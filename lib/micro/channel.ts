@@ -2,19 +2,15 @@
  * Channels: bounded queues between micro-threads.
  */
 import { inspect } from 'node:util';
-import type { Waitable } from '../api';
-import { cancelled, coded } from '../support/errors';
+import type { AwaitOptions, Waitable } from '../api';
+import { cancelled } from '../support/errors';
 import * as validate from '../support/validate';
 import type * as api from './api';
 import { spawn } from './spawn';
-import { Wait } from './wait';
+import { LimitedWait } from './limits';
+import { channelClosed, Takable, Taking } from './taking';
 
 const LARGEST = 2 ** 31 - 1;
-
-function channelClosed(cause: unknown): Error {
-  const error = new Error('The channel is closed', cause === undefined ? {} : { cause });
-  return coded(error, 'ERR_CHANNEL_CLOSED');
-}
 
 /** First in, first out; whoever gives up leaves from the middle. */
 class Queue<T extends { before: T | undefined; behind: T | undefined }> {
@@ -45,14 +41,14 @@ class Queue<T extends { before: T | undefined; behind: T | undefined }> {
 }
 
 /** A `put` that is waited for. */
-class Put<T> extends Wait<void> {
+class Put<T> extends LimitedWait<void> {
   before: Put<T> | undefined = undefined;
   behind: Put<T> | undefined = undefined;
   readonly item: T;
   readonly owner: Channel<T>;
 
-  constructor(channel: Channel<T>, item: T) {
-    super();
+  constructor(channel: Channel<T>, item: T, options: AwaitOptions | undefined) {
+    super(options);
     this.owner = channel;
     this.item = item;
   }
@@ -62,7 +58,9 @@ class Put<T> extends Wait<void> {
   }
 
   override next(): this {
-    if (!this.done && !this.failed && this.owner.tryPut(this.item)) this.done = true;
+    if (!this.done && !this.failed && !this.refused() && this.owner.tryPut(this.item)) {
+      this.done = true;
+    }
     return super.next();
   }
 
@@ -72,38 +70,34 @@ class Put<T> extends Wait<void> {
   }
 
   /** @internal */
-  refused(error: Error): void {
+  refuse(error: Error): void {
     this.fail(error);
   }
 
   protected override begin(): void {
+    if (this.refused()) return;
     this.owner.waitToPut(this);
+    this.startLimit();
   }
 
   protected override stop(): void {
+    this.endLimit();
     this.owner.puts.remove(this);
   }
 }
 
-/** A `take` that is waited for. */
-export class Take<T> extends Wait<T> {
+class Take<T> extends Taking<T> {
   before: Take<T> | undefined = undefined;
   behind: Take<T> | undefined = undefined;
-  /** Whether there is nothing more to take. */
-  ended = false;
   readonly owner: Channel<T>;
 
-  constructor(channel: Channel<T>) {
-    super();
+  constructor(channel: Channel<T>, options: AwaitOptions | undefined) {
+    super(options);
     this.owner = channel;
   }
 
-  override get what(): string {
-    return 'take';
-  }
-
   override next(): this {
-    if (!this.done && !this.failed) this.owner.giveNow(this);
+    if (!this.done && !this.failed && !this.refused()) this.owner.giveNow(this);
     return super.next();
   }
 
@@ -112,23 +106,20 @@ export class Take<T> extends Wait<T> {
     this.fulfil(item);
   }
 
-  /** @internal */
-  refuse(error: unknown, ended: boolean): void {
-    this.ended = ended;
-    this.fail(error);
-  }
-
   protected override begin(): void {
+    if (this.refused()) return;
     this.owner.waitToTake(this);
+    this.startLimit();
   }
 
   protected override stop(): void {
+    this.endLimit();
     this.owner.takes.remove(this);
   }
 }
 
 /** The channel of lib/micro/api.ts. */
-export class Channel<T> implements api.Channel<T> {
+export class Channel<T> extends Takable<T> implements api.Channel<T> {
   readonly capacity: number;
   /** @internal Who waits; one of the two is empty. */
   readonly puts = new Queue<Put<T>>();
@@ -141,6 +132,7 @@ export class Channel<T> implements api.Channel<T> {
   private failure: { readonly error: unknown } | undefined = undefined;
 
   constructor(capacity: number) {
+    super();
     this.capacity = validate.integer(capacity, 'capacity', 0, LARGEST);
   }
 
@@ -152,12 +144,17 @@ export class Channel<T> implements api.Channel<T> {
     return this.isClosed;
   }
 
-  put(item: T): Waitable<void> {
-    return new Put(this, item);
+  put(item: T, options?: AwaitOptions): Waitable<void> {
+    return new Put(this, item, options);
   }
 
-  take(): Waitable<T> {
-    return new Take(this);
+  take(options?: AwaitOptions): Waitable<T> {
+    return this.newTake(options);
+  }
+
+  /** @internal */
+  newTake(options?: AwaitOptions): Take<T> {
+    return new Take(this, options);
   }
 
   tryPut(item: T): boolean {
@@ -170,7 +167,7 @@ export class Channel<T> implements api.Channel<T> {
   }
 
   tryTake(): T | undefined {
-    const take = new Take(this);
+    const take = new Take(this, undefined);
     this.giveNow(take);
     if (take.failed) throw take.value;
     return take.value as T | undefined;
@@ -199,12 +196,7 @@ export class Channel<T> implements api.Channel<T> {
     stage: (input: api.ReadonlyChannel<T>, output: api.Channel<U>) => api.Micro<unknown>,
     options: api.PipeOptions = {},
   ): Channel<U> {
-    validate.callback(stage, 'stage');
-    validate.options(options);
-    validate.known(options, 'options', ['capacity', 'name']);
-    const output = new Channel<U>(options.capacity ?? this.capacity);
-    spawn(runStage(stage, this, output), { name: options.name ?? stage.name });
-    return output;
+    return pipe(this, stage, options);
   }
 
   [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
@@ -242,7 +234,7 @@ export class Channel<T> implements api.Channel<T> {
 
   /** @internal */
   waitToPut(put: Put<T>): void {
-    if (this.isClosed) put.refused(this.refusal());
+    if (this.isClosed) put.refuse(this.refusal());
     else if (this.tryPut(put.item)) put.accepted();
     else this.puts.add(put);
   }
@@ -266,7 +258,7 @@ export class Channel<T> implements api.Channel<T> {
     this.items = [];
     this.first = 0;
     for (let put = this.puts.shift(); put !== undefined; put = this.puts.shift()) {
-      put.refused(this.refusal());
+      put.refuse(this.refusal());
     }
   }
 
@@ -278,9 +270,24 @@ export class Channel<T> implements api.Channel<T> {
   }
 }
 
+/** `pipe` of any channel. */
+export function pipe<T, U>(
+  input: Takable<T> & api.ReadonlyChannel<T>,
+  stage: (input: api.ReadonlyChannel<T>, output: api.Channel<U>) => api.Micro<unknown>,
+  options: api.PipeOptions,
+): Channel<U> {
+  validate.callback(stage, 'stage');
+  validate.options(options);
+  validate.known(options, 'options', ['capacity', 'name', 'signal']);
+  const { signal } = options;
+  const output = new Channel<U>(options.capacity ?? input.capacity);
+  spawn(runStage(stage, input, output), { name: options.name ?? stage.name, signal });
+  return output;
+}
+
 function* runStage<T, U>(
   stage: (input: api.ReadonlyChannel<T>, output: api.Channel<U>) => api.Micro<unknown>,
-  input: Channel<T>,
+  input: Takable<T> & api.ReadonlyChannel<T>,
   output: Channel<U>,
 ): api.Micro<void> {
   let over = false;

@@ -7,7 +7,7 @@ import { Stream } from '../await/stream';
 import { waitFor, type Suspension, type Waiter } from '../await/suspension';
 import * as validate from '../support/validate';
 import type * as api from './api';
-import { Channel, Take } from './channel';
+import { Takable, type Taking } from './taking';
 import { MicroThread, type InnerLoop } from './thread';
 import { trace } from './trace';
 import { wait } from './wait';
@@ -16,6 +16,8 @@ import { wait } from './wait';
 interface Source<T> {
   readonly what: string;
   readonly owner: object;
+  /** Whether it has failed because its port is closed: the micro-thread is cancelled then. */
+  readonly gone: boolean;
   /** The last value is no longer used. */
   ask(): void;
   /** The next value or the end, if it is there. */
@@ -41,6 +43,10 @@ class StreamSource<T> implements Source<T> {
     this.stream = stream;
   }
 
+  get gone(): boolean {
+    return this.stream.gone;
+  }
+
   ask(): void {
     this.stream.ask();
   }
@@ -63,17 +69,19 @@ class StreamSource<T> implements Source<T> {
 }
 
 class ChannelSource<T> implements Source<T> {
-  readonly owner: Channel<T>;
+  readonly owner: Takable<T>;
   readonly what = 'take';
-  private taking: Take<T>;
+  /** A loop over a channel throws that. */
+  readonly gone = false;
+  private taking: Taking<T>;
 
-  constructor(channel: Channel<T>) {
+  constructor(channel: Takable<T>) {
     this.owner = channel;
-    this.taking = new Take(channel);
+    this.taking = channel.newTake();
   }
 
   ask(): void {
-    this.taking = new Take(this.owner);
+    this.taking = this.owner.newTake();
     this.owner.giveNow(this.taking);
   }
 
@@ -101,6 +109,7 @@ class ChannelSource<T> implements Source<T> {
 class IteratorSource<T> implements Source<T> {
   readonly owner: object;
   readonly what = 'each';
+  readonly gone = false;
   private readonly iterator: AsyncIterator<T>;
   private asked: Suspension | undefined = undefined;
 
@@ -135,7 +144,6 @@ class IteratorSource<T> implements Source<T> {
 /** Waits for the next value of a loop: the same object each time. */
 class Advance<T> implements Suspension, Waitable<void> {
   done = false;
-  readonly failed = false;
   readonly value = undefined;
   /** What was waited for last. */
   result: IteratorResult<T, undefined> | undefined = undefined;
@@ -152,6 +160,15 @@ class Advance<T> implements Suspension, Waitable<void> {
 
   get owner(): object {
     return this.source.owner;
+  }
+
+  /** All other failures are thrown where the loop is. */
+  get failed(): boolean {
+    return this.source.gone;
+  }
+
+  get gone(): boolean {
+    return this.source.gone;
   }
 
   [Symbol.iterator](): Iterator<Suspended, void, unknown> {
@@ -197,7 +214,7 @@ class Advance<T> implements Suspension, Waitable<void> {
   }
 }
 
-class Loop<T> implements IterableIterator<T, undefined>, InnerLoop {
+class Loop<T> implements Iterator<T, undefined>, InnerLoop {
   readonly advance: Advance<T>;
   private readonly source: Source<T>;
   private readonly thread: MicroThread<unknown>;
@@ -243,7 +260,7 @@ class Loop<T> implements IterableIterator<T, undefined>, InnerLoop {
 }
 
 function sourceOf<T>(source: api.EachSource<T>): Source<T> {
-  if (source instanceof Channel) return new ChannelSource(source as Channel<T>);
+  if (source instanceof Takable) return new ChannelSource(source as Takable<T>);
   if (source instanceof Stream) return new StreamSource(source, source);
   if (typeof (source as Partial<AsyncIterable<T>> | null)?.[Symbol.asyncIterator] !== 'function') {
     throw validate.invalidType('source', 'a channel or an async iterable', source);

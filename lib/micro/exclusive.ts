@@ -1,7 +1,7 @@
 /**
  * One micro-thread at a time.
  */
-import type { Handle, Waitable } from '../api';
+import type { AwaitOptions, Handle, Waitable } from '../api';
 import { invalidState } from '../support/errors';
 import * as validate from '../support/validate';
 import type { Micro } from './api';
@@ -19,9 +19,14 @@ const locks = new WeakMap<object, Lock>();
 /**
  * Runs `fn` while no other micro-thread of this thread runs one for `handle`: what it sends is not
  * torn by others that do so, too. They wait in the order in which they came; one that is cancelled
- * leaves the queue. Inside of `fn` another `exclusive` for the same handle throws `ERR_INVALID_STATE`.
+ * leaves the queue, and so does one whose `signal` is aborted or whose `timeout` is over before its
+ * turn has come. Inside of `fn` another `exclusive` for the same handle throws `ERR_INVALID_STATE`.
  */
-export function* exclusive<T>(handle: Handle, fn: () => Waitable<T>): Micro<T> {
+export function* exclusive<T>(
+  handle: Handle,
+  fn: () => Waitable<T>,
+  options?: AwaitOptions,
+): Micro<T> {
   if (typeof handle !== 'object' || handle === null) {
     throw validate.invalidType('handle', 'a handle', handle);
   }
@@ -32,7 +37,7 @@ export function* exclusive<T>(handle: Handle, fn: () => Waitable<T>): Micro<T> {
   if (current !== undefined && lock.holder === current) {
     throw invalidState('The micro-thread has the handle to itself already');
   }
-  yield* lock.place.put(true);
+  yield* lock.place.put(true, options);
   lock.holder = current;
   try {
     return yield* fn();

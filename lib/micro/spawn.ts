@@ -6,7 +6,7 @@ import { coded } from '../support/errors';
 import type { Waiter } from '../await/suspension';
 import * as validate from '../support/validate';
 import type * as api from './api';
-import { MicroThread, start, type Parent } from './thread';
+import { MicroThread, start, type Parent, type Site } from './thread';
 import { milliseconds, Wait } from './wait';
 
 /** Milliseconds. */
@@ -24,6 +24,16 @@ export function spawn<T>(
   options: api.SpawnOptions = noOptions,
 ): api.MicroThread<T> {
   return spawnFor(undefined, body, options, spawn);
+}
+
+/** For what no function of the program spawns; `site`: a stack of one line, which stands for that. */
+export function spawnHandler<T>(
+  body: api.Micro<T>,
+  name: string,
+  grace: number,
+  site: Site,
+): api.MicroThread<T> {
+  return start(body, { name, signal: undefined, grace, scope: undefined }, site);
 }
 
 /** `scope` is told of its end. */

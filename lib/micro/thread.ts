@@ -7,11 +7,13 @@ import type { Suspended } from '../api';
 import { abortError, cancelled, invalidState, rejected } from '../support/errors';
 import { Watch, type Stoppable } from '../await/operation';
 import {
+  living,
   running,
   waitFor,
   withoutWaiter,
   withWaiter,
   type Runner,
+  type SomeLiving,
   type Suspension,
   type Waiter,
 } from '../await/suspension';
@@ -85,8 +87,8 @@ class Seldom {
 type Above = (...args: never[]) => unknown;
 
 /** A stack of one line. */
-interface Site {
-  stack?: string;
+export interface Site {
+  readonly stack?: string;
 }
 
 /**
@@ -141,7 +143,7 @@ export class MicroThread<T>
   /** @internal */
   younger: MicroThread<unknown> | undefined = undefined;
 
-  constructor(generator: Generated, settings: Settings, above: Above) {
+  constructor(generator: Generated, settings: Settings, above: Above | Site) {
     this.generator = generator;
     this.name = settings.name;
     this.grace = settings.grace;
@@ -163,6 +165,16 @@ export class MicroThread<T>
     const infos: api.MicroThreadInfo[] = [];
     for (let one = oldest; one !== undefined; one = one.younger) infos.push(one.info());
     return infos;
+  }
+
+  /** @internal */
+  static some(limit: number): SomeLiving {
+    const first: api.MicroThreadInfo[] = [];
+    let count = 0;
+    for (let one = oldest; one !== undefined; one = one.younger) {
+      if (count++ < limit) first.push(one.info());
+    }
+    return { count, first };
   }
 
   get parent(): MicroThread<unknown> | undefined {
@@ -553,6 +565,8 @@ export class MicroThread<T>
   }
 }
 
+living.some = (limit) => MicroThread.some(limit);
+
 function enlist(thread: MicroThread<unknown>): void {
   thread.older = youngest;
   if (youngest === undefined) oldest = thread;
@@ -583,11 +597,14 @@ function placeOf(site: Site | Above): string {
   return /\n\s+at (?:new )?(.*)/.exec(stack ?? '')?.[1] ?? 'an unknown place';
 }
 
-/** Starts a micro-thread, which runs until it waits; `above`: the function that the program called. */
+/**
+ * Starts a micro-thread, which runs until it waits; `above`: the function that the program called, or
+ * what is shown in its place.
+ */
 export function start<T>(
   generator: api.Micro<T>,
   settings: Settings,
-  above: (...args: never[]) => unknown,
+  above: Above | Site,
 ): MicroThread<T> {
   const thread = new MicroThread<T>(generator, settings, above);
   thread.resume();

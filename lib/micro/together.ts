@@ -2,15 +2,17 @@
  * Several things at one time: scopes, and waiting for all of them, for the first, or for one of them.
  */
 import type { Waitable } from '../api';
-import { invalidState, timedOut } from '../support/errors';
+import { abortError, invalidState, timedOut } from '../support/errors';
+import { endWith, outlive } from '../support/lifetime';
 import { Operation } from '../await/operation';
 import type { Suspension, Waiter } from '../await/suspension';
 import { clearTimeout, now, setTimeout } from '../support/timers';
 import * as validate from '../support/validate';
 import type * as api from './api';
-import { Channel, Take } from './channel';
+import { Channel } from './channel';
 import { each } from './each';
 import { cancelled, spawnFor, spawnInside } from './spawn';
+import { Takable } from './taking';
 import { MicroThread, type Parent } from './thread';
 import { milliseconds, Wait } from './wait';
 
@@ -21,7 +23,8 @@ const LARGEST = 2 ** 31 - 1;
 /**
  * Waits for `waitable` for `delay` milliseconds at most: then that is cancelled, and `ETIMEDOUT` is
  * thrown. An operation whose natural result comes first all the same gives that (rule O4). A generator
- * ends as a cancelled micro-thread does, and is waited for. 0 and Infinity: no limit.
+ * ends as a cancelled micro-thread does, and is waited for. 0 and Infinity: no limit of time. A
+ * `signal` ends it likewise, with an `AbortError`.
  */
 export function* within<T>(
   delay: number,
@@ -29,25 +32,35 @@ export function* within<T>(
   options: api.WithinOptions = {},
 ): api.Micro<T> {
   const limit = milliseconds(delay, 'delay');
+  if (typeof (waitable as Partial<Waitable<T>> | undefined)?.[Symbol.iterator] !== 'function') {
+    throw validate.invalidType('waitable', 'what yield* waits for', waitable);
+  }
   validate.options(options);
-  validate.known(options, 'options', ['name']);
-  if (limit === 0 || limit === Infinity) return yield* waitable;
+  validate.known(options, 'options', ['name', 'signal']);
+  const signal = validate.signal(options.signal);
+  const timed = limit !== 0 && limit !== Infinity;
+  // An operation is under way already: it is cancelled, and may have its natural result.
+  if (signal?.aborted && !(waitable instanceof Operation)) throw abortError(signal.reason);
+  if (!timed && signal === undefined) return yield* waitable;
   const inner = waitable instanceof Operation ? waitable : spawnInside(waitable, undefined, within);
-  const alarm = { rung: false };
-  const timer = setTimeout(() => {
+  let failure: (() => Error) | undefined;
+  const end = (why: () => Error): void => {
     now();
-    alarm.rung = true;
+    failure ??= why;
     inner.cancel();
-  }, limit);
+  };
+  const expired = (): Error => timedOut(options.name ?? 'within', {});
+  const timer = timed ? setTimeout(end, limit, expired) : undefined;
+  const watch = { onAbort: (): void => end(() => abortError(signal!.reason)) };
+  if (signal !== undefined) endWith(signal, watch);
   try {
     return yield* inner as Waitable<T>;
   } catch (error) {
-    if (alarm.rung && (error as { code?: unknown } | null)?.code === 'ECANCELED') {
-      throw timedOut(options.name ?? 'within', {});
-    }
-    throw error;
+    const cut = (error as { code?: unknown } | null)?.code === 'ECANCELED';
+    throw cut && failure !== undefined ? failure() : error;
   } finally {
     clearTimeout(timer);
+    if (signal !== undefined) outlive(signal, watch);
     if (inner instanceof MicroThread) yield* cancelled(inner);
   }
 }
@@ -340,9 +353,9 @@ function partsOf(
  * Waits for all, generators among them side by side, and gives their values in the same order. The
  * first failure cancels the others, and is thrown when they have ended.
  */
-export function* all<T extends readonly unknown[] | []>(
-  waitables: readonly [...{ [K in keyof T]: Waitable<T[K]> }],
-): api.Micro<T> {
+export function* all<T extends readonly unknown[] | []>(waitables: {
+  readonly [K in keyof T]: Waitable<T[K]>;
+}): api.Micro<T> {
   const group = new Group('all', partsOf(waitables, all), allOverOrOneFailed).start();
   try {
     yield* group;
@@ -396,7 +409,7 @@ export function* select<T extends object>(cases: {
 }
 
 function caseOf(one: unknown, name: string): Suspension {
-  if (one instanceof Channel) return new Take(one);
+  if (one instanceof Takable) return one.newTake();
   if (typeof (one as Partial<Suspension> | null | undefined)?.hear === 'function') {
     return one as Suspension;
   }

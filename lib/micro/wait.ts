@@ -9,6 +9,7 @@ import {
   type Suspension,
   type Waiter,
 } from '../await/suspension';
+import { invalidState } from '../support/errors';
 import { clearTimeout, now, setTimeout } from '../support/timers';
 import * as validate from '../support/validate';
 import { trace } from './trace';
@@ -28,6 +29,14 @@ export abstract class Wait<T> implements Suspension, Waitable<T> {
 
   [Symbol.iterator](): Iterator<Suspended, T, unknown> {
     return this as unknown as Iterator<Suspended, T, unknown>;
+  }
+
+  /**
+   * It is no promise: `await` would go on at once with it, and wait for nothing, had it no `then`.
+   * Asking for it, as `await` does, says so.
+   */
+  get then(): unknown {
+    throw invalidState(`${this.what} is waited for with yield*, in a micro-thread`);
   }
 
   next(): this {
@@ -66,7 +75,7 @@ export abstract class Wait<T> implements Suspension, Waitable<T> {
     this.tell();
   }
 
-  private tell(): void {
+  protected tell(): void {
     const { waiter } = this;
     this.waiter = undefined;
     if (waiter !== undefined) waiter.wake();

@@ -5,7 +5,7 @@
  * One call a batch (`enter` or `get`) does everything.
  */
 import { loadBinding } from '../loader';
-import type { SocketOption } from './layout';
+import type { MessageForm, SocketOption } from './layout';
 
 export { Kind } from './kinds';
 export {
@@ -17,6 +17,9 @@ export {
   PacketState,
   PacketFlag,
   Posts,
+  PostBytes,
+  MessageForm,
+  MessageBlock,
   Idle,
   COPY_BLOCK,
   NO_LIMIT,
@@ -27,7 +30,7 @@ export {
 } from './layout';
 
 /** Version of the layouts and functions below. */
-export const ABI = 15;
+export const ABI = 18;
 
 export interface NativePortOptions {
   /** Threads that may run at one time; 1 to 1024. */
@@ -56,6 +59,8 @@ export interface HandleInfo {
   kind: 'file' | 'listener' | 'socket' | 'timer';
   /** -1 while there is none. */
   descriptor: number;
+  /** The number of the port that it belongs to; 0: one that has ended. */
+  port: number;
   key: number;
   keyed: boolean;
   inFlight: number;
@@ -64,6 +69,8 @@ export interface HandleInfo {
   fileKind: string;
   append: boolean;
   direct: boolean;
+  /** Of a socket that keeps the borders of messages, or listens for such. */
+  messages: boolean;
   /** Of a file that was opened with a key: where, as the system was told. */
   path?: string;
 }
@@ -138,11 +145,24 @@ export interface NativeThread {
   reopen(handle: number, key: number): number;
   /** A duplicate of a connected or listening socket of the process. Handle or error. */
   adoptSocket(descriptor: number, key: number): number;
+  /** Duplicates what is to be sent with a SendHandle submission, which names what this returns: handles, or -1 less a descriptor of the process. A number, or error. */
+  parcel(descriptors: readonly number[]): number;
+  /** Closes what no submission names after all. */
+  dropParcel(parcel: number): void;
+  /** What a ReceiveHandle of that token brought: the first `length` of its bytes, and descriptors, which are closed with the thread unless `parcel` is claimed. */
+  takeReceived(
+    token: number,
+    length: number,
+  ): { data: Buffer; descriptors: number[]; truncated: boolean; parcel: number } | undefined;
+  /** A number for `claim`: the descriptor is closed with the thread until that. */
+  unclaimed(descriptor: number): number;
+  /** The descriptors are the program's from now on. */
+  claim(parcel: number): void;
   /** The close that follows gives the socket back: its result is the descriptor and one more. 0 or error. */
   keepOpen(handle: number): number;
   /** Bytes of a regular file, or error. */
   fileSize(handle: number): number;
-  /** `address`: numeric, or the path of a socket behind 'unix:'. `acceptKeyed`: accepted connections answer in packets, under unique keys of their own. Handle or error. */
+  /** `address`: numeric, or the path of a socket behind 'unix:'. `settings`: pairs of a SocketOption and its value, set before it listens. `acceptKeyed`: accepted connections answer in packets, under unique keys of their own. Handle or error. */
   listen(
     address: string,
     port: number,
@@ -152,12 +172,26 @@ export interface NativeThread {
     key: number,
     acceptKeyed: boolean,
     noDelay: boolean,
+    settings?: Int32Array,
+    messages?: boolean,
   ): number;
-  /** The answer is a Connect packet or token. `address`: as that of `listen`. Handle or error. */
-  connect(address: string, port: number, key: number, token: number, timeout: number): number;
+  /** The answer is a Connect packet or token. `address`: as that of `listen`; `settings`: pairs of a SocketOption and its value, set before it connects; `localAddress`: numeric, where it is not the system's choice. Handle or error. */
+  connect(
+    address: string,
+    port: number,
+    key: number,
+    token: number,
+    timeout: number,
+    settings?: Int32Array,
+    localAddress?: string,
+    localPort?: number,
+    messages?: boolean,
+  ): number;
   /** A timer handle; Timer submissions arm it. */
   timer(key: number): number;
   setOption(handle: number, option: SocketOption, value: number): number;
+  /** Its value, or error. */
+  option(handle: number, option: SocketOption): number;
   address(
     handle: number,
     peer: boolean,
@@ -174,6 +208,8 @@ export interface NativeThread {
   /** A key nobody has (rule A2). */
   uniqueKey(): number;
 
+  /** Of the port. */
+  readonly queueLimit: number;
   /** `memoryLimit` of the port. */
   readonly memoryLimit: number;
   /** u64: bytes of the pool that are given out; changes at any time. */
@@ -194,6 +230,23 @@ export interface NativeThread {
   readonly checked: boolean;
   /** All memory of the chunk, for the library alone; `blockSize`: it is given out in pieces of this size. */
   chunk(index: number): { memory: ArrayBuffer; blockSize: number };
+
+  /** MessageBlock.SIZE bytes, cleared, for messages that have no block each: as `allocate`, OutOfBuffers at the limit. Those in the one before are messages' from here on. */
+  messageBlock(): number;
+  /** Queues a message for the first `count` of `keys`, of that port: `length` bytes at `chunk` and `start`, or `value`. `own`: they have a block to themselves, which goes with it whatever happens; else they lie in the last `messageBlock`. 0, QueueFull, when there is no room for all, and then for none, PortClosed, or the limit of the queue, which they are more than. */
+  publish(
+    keys: Uint32Array,
+    count: number,
+    portId: number,
+    chunk: number,
+    start: number,
+    length: number,
+    form: MessageForm,
+    own: boolean,
+    value?: number,
+  ): number;
+  /** The bytes of a message at hand stay this thread's beyond its batch, until they are released. False when they are no message's. */
+  retain(chunk: number, start: number): boolean;
 
   /** Room for messages in the ring, at most `wanted`, kept until the next enter or get; 0 when the queue is full; PortClosed. The ring is empty afterwards. */
   reserve(wanted: number): number;
@@ -226,9 +279,9 @@ export interface NativeThread {
   documentParts(key: number): Uint32Array | undefined;
   /** 2 to the 32nd times their number, and how many bytes they all are with their delimiters; 0 bytes where they have none, or lie in a file. */
   documentBatch(key: number): number;
-  /** The first of the messages that reached the connection while it was at a native stage. */
-  takeMessage(key: number): number | undefined;
-  /** Three u32: chunk, start, length. */
+  /** The first of the messages that reached the connection while it was at a native stage: its number; or true, and its bytes, retained as by `retain`, are in `place`. */
+  takeMessage(key: number): number | true | undefined;
+  /** Four u32: chunk, start, length; with `takeMessage` a MessageForm. */
   readonly place: ArrayBuffer;
   /** What a native stage is to send when the connection comes back to it: memory (its ownership passes; NO_CHUNK: none), then a part of an open file (the handle's descriptor is duplicated; 0: none); `closes`: then the connection is closed. The index of that stage, or error: NotSupported when the connection brings no document of one. */
   reply(
@@ -243,6 +296,10 @@ export interface NativeThread {
   ): number;
   /** Moves the handle to another port (rule A3). 0 or error. */
   handOff(handle: number, portId: number, key: number): number;
+  /** This thread is about to close the port's handles, and then the port. Once; it ends with the thread. */
+  announceClose(): void;
+  /** Whether a thread is. */
+  closeAnnounced(): boolean;
   /** The port stops: every waiter is told PortClosed. Handles must be closed before. Idempotent. */
   closePort(): void;
   /** Handles of the port that are still open. */
@@ -390,6 +447,63 @@ export interface NativeTurns {
   unref(): void;
 }
 
+/** What becomes of a put or a take: QueueOutcome of native/port/shared_queue.h. */
+export const enum QueueOutcome {
+  Done = 0,
+  /** `told` is called. */
+  Waits = 1,
+  /** The channel is full, or empty. */
+  NotNow = 2,
+  Closed = 3,
+  Failed = 4,
+  /** No such ticket, or the thread has quit the channel. */
+  Gone = 5,
+}
+
+/** Where an item's parts lie: `Part` of native/addon/channel_binding.cc. */
+export const enum ItemPart {
+  FORM = 0,
+  NUMBER = 1,
+  CHUNK = 2,
+  START = 3,
+  /** Bytes in memory; 0: none. */
+  LENGTH = 4,
+  PARTS = 5,
+}
+
+/** Of a put: as in native/addon/channel_binding.cc. */
+export const enum PutFlag {
+  Waits = 1,
+  /** The bytes have a block to themselves, which is the channel's where the outcome is Done or Waits. */
+  OwnBlock = 2,
+}
+
+/** The calling thread's ends of native/port/shared_queue.h, by their numbers. Tickets are u32, each unlike those that wait. */
+export interface NativeChannels {
+  /** Puts the item. Its memory, where it has any, is used by the channel until the item is taken. */
+  put(channel: number, ticket: number, flags: number): QueueOutcome;
+  /** Done: the item is there. Its bytes are in `small`, where CHUNK is NO_CHUNK, else in its memory until `finish`. */
+  take(channel: number, ticket: number, waits: number): QueueOutcome;
+  /** What became of a ticket that was told; Waits: nothing yet. */
+  hear(channel: number, ticket: number): QueueOutcome;
+  /** Nobody waits any more. Done: it was a put, and what was put is in the channel. */
+  leave(channel: number, ticket: number): QueueOutcome;
+  /** The memory of the last item was read. */
+  finish(): void;
+  /** A new one, which the thread has joined. */
+  make(capacity: number): number;
+  /** False where nobody has it any more. */
+  join(channel: number): boolean;
+  /** As often as `make` or `join`. The last thread that quits frees it with what is in it. */
+  quit(channel: number): void;
+  /** u32: how many items it holds, and whether it is closed; written by any thread. */
+  shown(channel: number): ArrayBuffer;
+  close(channel: number): void;
+  fail(channel: number, why: Uint8Array): void;
+  /** What `fail` was given. */
+  failure(channel: number): Buffer;
+}
+
 export interface Binding {
   /** Linux alone. Finds a listener by its number, or makes one; throws with `errno`. */
   readonly Listener?: new (which: number | NativeListenerRequest) => NativeListener;
@@ -405,8 +519,8 @@ export interface Binding {
   outgoing(): ArrayBuffer;
   /** How completions of a busy thread are brought about in the calling thread's rings, and why not by a signal; '' where that is not needed. */
   nudging(): { mode: 'signal' | 'tick' | 'off' | ''; reason: string };
-  /** How many ports, and pools of memory, the process has not freed: those that are there, and those that somebody still looks at. For tests. */
-  remains(): { ports: number; pools: number };
+  /** How many ports, pools of memory and shared channels the process has not freed: those that are there, and those that somebody still looks at. For tests. */
+  remains(): { ports: number; pools: number; channels: number };
   /** How the packets of a port are taken; undefined when it has ended. */
   queueOf(portId: number): Queue | undefined;
   createPort(options: NativePortOptions): NativeThread;
@@ -418,17 +532,22 @@ export interface Binding {
   /** Turns that one thread of the process has at a time. At most one object a thread, which ends with it: what it has goes to the others. `granted` is called on the event loop, and throws nothing. */
   turns(granted: (ticket: number) => void): NativeTurns;
 
+  /** Channels between threads. At most one object a thread, which ends with it: what it waits for, and what it was told of, goes to the others. `told` is called on the event loop; `item` (of length `ItemPart.PARTS`) is what an item is put from and taken to; bytes of what is taken that are no longer than `small` come there. */
+  channels(told: (ticket: number) => void, item: Float64Array, small: Uint8Array): NativeChannels;
+
   /** Binds the calling thread to a CPU. 0 or a negative errno. */
   pinThread(cpu: number): number;
   /** The CPUs this thread may run on. */
   allowedCpus(): number[];
 
-  /** `limit` (at most 2**20) records of `stride` bytes (a multiple of 64): a number for them, or a negative errno. */
-  createRecords(limit: number, stride: number): number;
+  /** `limit` (at most 2**20) records of `stride` bytes (a multiple of 64), each with a ring of `traced` events (a power of two, or 0): a number for them, or a negative errno. */
+  createRecords(limit: number, stride: number, traced: number): number;
   /** No record is made any more. The memory stays while it is seen. */
   closeRecords(records: number): void;
   /** All records, in native memory. */
   recordMemory(records: number): ArrayBuffer;
+  /** The rings of events of all records, in native memory; undefined where there are none. */
+  traceMemory(records: number): ArrayBuffer | undefined;
   /** A record of a task at port `portId`. Its key; 0: all are in use. */
   createRecord(records: number, portId: number): number;
 
@@ -443,6 +562,7 @@ export interface Binding {
     reusePort: boolean,
     ipv6Only: boolean,
     noDelay: boolean,
+    settings?: Int32Array,
   ): number;
   framesStopListening(frames: number): void;
   /** From now on no new document is begun: connections end when they rest. */

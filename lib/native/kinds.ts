@@ -42,6 +42,14 @@ export const enum Kind {
   SetMode = 25,
   SetOwner = 26,
   SetTimes = 27,
+  /** Descriptors go along with the bytes: OFFSET is what `parcel` gave. */
+  SendHandle = 28,
+  /** LENGTH: bytes at most. `takeReceived` has what came. */
+  ReceiveHandle = 29,
+  /** What the threads of a native stage tell each other: never seen here. */
+  Notice = 30,
+  /** A message of bytes. Submission: a message of key `token`, its bytes and in `timeout` their MessageForm, goes on to port `tag`. */
+  Message = 31,
 }
 
 /** What a program sees of a packet's kind; 'none' of what no program gets to see. */
@@ -87,6 +95,10 @@ const traits: Readonly<Record<Kind, KindTraits>> = {
   [Kind.SetMode]: { handle: 'file', packet: 'changed', syscall: 'fchmod' },
   [Kind.SetOwner]: { handle: 'file', packet: 'changed', syscall: 'fchown' },
   [Kind.SetTimes]: { handle: 'file', packet: 'changed', syscall: 'futime' },
+  [Kind.SendHandle]: { handle: 'socket', packet: 'none', syscall: 'sendmsg' },
+  [Kind.ReceiveHandle]: { handle: 'socket', packet: 'none', syscall: 'recvmsg' },
+  [Kind.Notice]: { handle: undefined, packet: 'none', syscall: NO_SYSCALL },
+  [Kind.Message]: { handle: undefined, packet: 'message', syscall: NO_SYSCALL },
 };
 
 /** Arrays without a gap, which the engine reads fastest; 0 is no kind. */

@@ -74,11 +74,11 @@ export const enum Slot {
   ACCEPTED_KEY = 12,
   /** i32, 0 or a negative errno or LibraryError */
   ERROR = 16,
-  /** u32 */
+  /** u32; of a Message its MessageForm */
   TOKEN = 20,
   /** f64: bytes; posted value; expirations of a Timer */
   RESULT = 24,
-  /** u32, Receive into the port's own buffer: where the bytes are, else NO_CHUNK */
+  /** u32, Receive into the port's own buffer, Message: where the bytes are, else NO_CHUNK */
   CHUNK = 32,
   /** u32 */
   START = 36,
@@ -131,9 +131,40 @@ export const enum PacketFlag {
 /** The ring of messages that wait to be taken over, native/port/post_ring.h. Offsets in bytes. */
 export const enum Posts {
   CAPACITY = 4096,
-  /** The messages, 16 bytes each: u32 key, f64 value at 8. */
+  /** The messages, 16 bytes each: u32 key, u32 PostBytes, f64 value at 8; of bytes u32 chunk and u32 start there. */
   SIZE = 16,
-  VALUE = 8,
+  BYTES = 4,
+  /** The value, or where the bytes lie. */
+  BODY = 8,
+  START = 12,
+}
+
+/** What a message of the ring says of its bytes: PostRing of native/port/post_ring.h. 0: it is a number. */
+export const enum PostBytes {
+  HasBytes = 1 << 31,
+  /** They have a block to themselves, which becomes the message's. */
+  OwnBlock = 1 << 30,
+  /** What a MessageForm begins at. */
+  FORM_SHIFT = 28,
+  /** Greatest length. */
+  LENGTH = 2 ** 28 - 1,
+}
+
+/** What the bytes of a message are. Native code hands it through, in TOKEN of its packet. */
+export const enum MessageForm {
+  /** What was posted. */
+  Bytes = 0,
+  /** One value, as Form.Plain of lib/support/codec.ts. */
+  Plain = 1,
+  /** One, as Form.Serialized. */
+  Serialized = 2,
+}
+
+/** A thread's block for messages. Constants that cost nothing to read. */
+export const enum MessageBlock {
+  SIZE = 16384,
+  /** What each message of at most so many bytes has of it. */
+  SLOT = 256,
 }
 
 /** Whether a thread of the port waits for messages, and how it is told of one: native/port/dispatcher.h. */
@@ -182,11 +213,23 @@ export const enum OpenFlag {
   Sync = 128,
 }
 
+/** See native/driver/operation.h. */
 export const enum SocketOption {
   NoDelay = 0,
+  /** Seconds before the first probe; 0: off. */
   KeepAlive = 1,
   ReceiveBuffer = 2,
   SendBuffer = 3,
-  /** Closing resets the connection from now on. */
-  Reset = 4,
+  /** 1: closing resets the connection from now on. */
+  Linger = 4,
+  /** Seconds; after KeepAlive. */
+  KeepAliveInterval = 5,
+  KeepAliveCount = 6,
+  /** Milliseconds. */
+  UserTimeout = 7,
+  TypeOfService = 8,
+  /** Seconds. */
+  DeferAccept = 9,
+  FastOpen = 10,
+  FastOpenConnect = 11,
 }

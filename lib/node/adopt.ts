@@ -8,7 +8,7 @@ import { closeHandle, Handle, keyOf, type Style } from '../handles/handle';
 import { TcpListener } from '../handles/listener';
 import { TcpSocket } from '../handles/socket';
 import { CompletionPort } from '../port';
-import { EINVAL, invalidState, notOnWindows, systemError } from '../support/errors';
+import { EINVAL, invalidState, notSupported, systemError } from '../support/errors';
 import type { PortThread } from '../thread/port-thread';
 import * as validate from '../support/validate';
 import type { AdoptedSocket, AdoptOptions } from './api';
@@ -23,7 +23,8 @@ const NO_DESCRIPTOR = 'Node.js opens no descriptor of a socket there';
  *
  * A number is a descriptor of this process. It is duplicated, and stays the caller's to close; who
  * reads from it as well takes bytes away. The socket is non-blocking then. Throws `ENOTSOCK`,
- * `ENOTCONN`, `EBADF`, `EINVAL` where it is no stream socket, `ENOTSUP` on Windows.
+ * `ENOTCONN`, `EBADF`, `EINVAL` where it is another socket, `ENOTSUP` for one of datagrams, also of
+ * `node:dgram`, and on Windows.
  */
 export function adoptSocket<K extends KeyOption | undefined = undefined>(
   port: api.CompletionPort,
@@ -82,7 +83,7 @@ export function detach(
     throw validate.invalidType('handle', 'a socket or a listener of a port', handle);
   }
   if (process.platform === 'win32') {
-    throw notOnWindows('detach', 'a socket belongs to its port for life there');
+    throw notSupported('detach', 'a socket belongs to its port for life there');
   }
   return given.letGo();
 }
@@ -91,7 +92,7 @@ function threadOf(port: api.CompletionPort): PortThread {
   if (!(port instanceof CompletionPort)) {
     throw validate.invalidType('port', 'an instance of CompletionPort', port);
   }
-  if (process.platform === 'win32') throw notOnWindows('adopt', NO_DESCRIPTOR);
+  if (process.platform === 'win32') throw notSupported('adopt', NO_DESCRIPTOR);
   port.thread.assertOpen();
   return port.thread;
 }
@@ -109,6 +110,9 @@ function adopted(thread: PortThread, socket: Socket | number, key: number | unde
     return opened(thread, socket, key, 'socket');
   }
   if (!(socket instanceof Socket)) {
+    const { constructor } = Object(socket) as object;
+    const dgram = process.getBuiltinModule('node:dgram');
+    if (constructor === dgram.Socket) throw notSupported('adopt', 'ports have no datagrams');
     throw validate.invalidType('socket', 'an instance of net.Socket or of type number', socket);
   }
   if ('encrypted' in socket) throw invalidState('A port receives what TLS has encrypted');

@@ -18,8 +18,29 @@ export interface OverOptions {
   readonly over?: CompletionPort | undefined;
 }
 
+/** What `setKeepAlive` takes in one object: the times in milliseconds. */
+export interface KeepAliveOptions {
+  readonly enable?: boolean | undefined;
+  /** Before the first probe. Default: 0, two hours. */
+  readonly initialDelay?: number | undefined;
+  /** Between probes, in whole seconds. Default: 1000. */
+  readonly interval?: number | undefined;
+  /** Probes without an answer that end the connection. Default: 10. */
+  readonly count?: number | undefined;
+}
+
+interface ProbeOptions {
+  /** Milliseconds between keepalive's probes, in whole seconds. Default: 1000. */
+  readonly keepAliveInterval?: number | undefined;
+  /** Probes without an answer that end the connection. Default: 10. */
+  readonly keepAliveCount?: number | undefined;
+}
+
 /** What `new Socket` takes. */
-export interface SocketOptions extends Omit<net.SocketConstructorOpts, 'fd'>, OverOptions {
+export interface SocketOptions
+  extends Omit<net.SocketConstructorOpts, 'fd'>, OverOptions, ProbeOptions {
+  /** As that of `port.connect`. */
+  readonly typeOfService?: number | undefined;
   /** A connection of a port's that becomes a stream; it is the stream's from then on. */
   readonly handle?: SocketHandle | undefined;
   /** Bytes that the stream holds in each direction before it says that it is enough. */
@@ -27,7 +48,7 @@ export interface SocketOptions extends Omit<net.SocketConstructorOpts, 'fd'>, Ov
 }
 
 /** What `createServer` takes. */
-export interface ServerOptions extends net.ServerOpts, OverOptions {
+export interface ServerOptions extends net.ServerOpts, OverOptions, ProbeOptions {
   /** Connections from these addresses are closed as they come, with a `drop` event. */
   readonly blockList?: net.BlockList | undefined;
 }
@@ -38,9 +59,10 @@ export type ConnectOptions = (net.TcpSocketConnectOpts | net.IpcSocketConnectOpt
 
 /**
  * `net.Socket` over a port: a `stream.Duplex` with Node's methods, properties and events. Not an
- * `instanceof` Node's own class. `localAddress` and `localPort` throw `ENOTSUP`, on Windows `path` too.
+ * `instanceof` Node's own class. `connect({ path })` throws `ENOTSUP` on Windows.
  * What is received is copied once, into Buffers that stay; what is written is copied when it is
- * submitted, so its memory is the program's again at once.
+ * submitted, so its memory is the program's again at once, but for writes of more than 256 KiB, which
+ * are copied in parts as they go out.
  */
 export interface Socket extends net.Socket {
   connect(options: ConnectOptions, listener?: () => void): this;
@@ -48,6 +70,12 @@ export interface Socket extends net.Socket {
   connect(port: number, listener?: () => void): this;
   connect(path: string, listener?: () => void): this;
   connect(options: net.SocketConnectOpts, listener?: () => void): this;
+  /** In Node's newer form, too: `interval` and `count` are as in `KeepAliveOptions`. */
+  setKeepAlive(enable?: boolean, initialDelay?: number, interval?: number, count?: number): this;
+  setKeepAlive(options: KeepAliveOptions): this;
+  /** The byte of that name in each packet, 0 to 255, as in newer versions of Node.js. */
+  setTypeOfService(typeOfService: number): this;
+  getTypeOfService(): number;
 }
 
 /** The class; may be called without `new`, as Node's. */

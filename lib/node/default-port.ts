@@ -12,9 +12,13 @@ export function defaultPort(): CompletionPort {
   return own;
 }
 
-/** The port that option `over` names, or the thread's own. */
+/** The port that option `over` names; throws for what is none. */
+export function portGiven(over: unknown, name = 'options.over'): CompletionPort | undefined {
+  if (over === undefined || over instanceof CompletionPort) return over;
+  throw invalidType(name, 'an instance of CompletionPort', over);
+}
+
+/** The same, or the thread's own. */
 export function portOf(over: unknown): CompletionPort {
-  if (over === undefined) return defaultPort();
-  if (over instanceof CompletionPort) return over;
-  throw invalidType('options.over', 'an instance of CompletionPort', over);
+  return portGiven(over) ?? defaultPort();
 }

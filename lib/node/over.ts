@@ -8,7 +8,7 @@ import type * as nodeNet from 'node:net';
 import type * as nodeTls from 'node:tls';
 import type * as api from './api';
 import type { CompletionPort } from '../api';
-import { portOf } from './default-port';
+import { portGiven } from './default-port';
 import { connect, Socket } from './net/net';
 import { listenOver } from './servers';
 
@@ -25,7 +25,7 @@ const tls = (): typeof nodeTls => process.getBuiltinModule('node:tls');
  * thread has for itself.
  */
 export function over(port?: CompletionPort): api.Doors {
-  if (port !== undefined) portOf(port);
+  portGiven(port, 'port');
   const open = (options: object): api.Socket =>
     connect({ ...options, over: port } as api.ConnectOptions);
   return {

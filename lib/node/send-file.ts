@@ -5,17 +5,20 @@
 import { once } from 'node:events';
 import type * as http from 'node:http';
 import type * as api from '../api';
-import { coded, invalidState } from '../support/errors';
+import { File } from '../handles/file';
+import { coded, invalidState, systemError } from '../support/errors';
 import * as validate from '../support/validate';
 import { Socket } from './net/socket';
 import type { SendFileOptions } from './api';
 
-const WITHOUT_BODY = [204, 304];
+const NO_CONTENT = 204;
+const WITHOUT_BODY = [NO_CONTENT, 304];
 
 /**
  * Answers with a file, or a part of one, and ends the response; resolves to the number of bytes. Sets
  * `content-length` where the program has not. The file stays open. Rejects, and destroys the
- * connection, where that ends meanwhile, or the file does.
+ * connection, where the file ends meanwhile; where the connection does, by `stream.pipeline`'s code,
+ * `ERR_STREAM_PREMATURE_CLOSE`.
  */
 export async function sendFile(
   response: http.ServerResponse,
@@ -27,14 +30,16 @@ export async function sendFile(
   const most = Number.MAX_SAFE_INTEGER;
   const position = validate.integer(options.position ?? 0, 'options.position', 0, most);
   const wanted = validate.integer(options.length ?? most, 'options.length', 0, most);
-  const { size } = await file.stat();
-  const length = Math.max(0, Math.min(wanted, size - position));
+  const length = Math.max(0, Math.min(wanted, sizeOf(file) - position));
+  begin(response);
   const socket = await connectionOf(response);
-  announce(response, length);
   if (response.req.method === 'HEAD' || WITHOUT_BODY.includes(response.statusCode)) {
+    // RFC 9110, 8.6: none of 204.
+    if (response.statusCode !== NO_CONTENT) announce(response, length);
     response.end();
     return 0;
   }
+  announce(response, length);
   try {
     // What was written before it, the head of the response, goes first.
     await new Promise<void>((resolve, reject) => {
@@ -45,16 +50,26 @@ export async function sendFile(
     response.end();
     return sent;
   } catch (error) {
+    const cutOff = socket.destroyed;
     socket.destroy();
-    throw error;
+    throw cutOff ? premature(error) : error;
   }
+}
+
+/** At once, of what is open: `stat` would be the blocking pool's. */
+function sizeOf(file: unknown): number {
+  if (!(file instanceof File) || file.style !== 'await') {
+    throw validate.invalidType('file', 'a FileHandle', file);
+  }
+  file.assertOpen();
+  const { id, thread } = file;
+  const size = thread.native.fileSize(id);
+  if (size < 0) throw systemError(size, 'fstat', file.subject());
+  return size;
 }
 
 /** A response that waits for one before it has no connection yet. */
 async function connectionOf(response: http.ServerResponse): Promise<Socket> {
-  if (response.destroyed || response.writableEnded) {
-    throw invalidState('The response has ended, or its connection has');
-  }
   const waits = response.socket === null || response.socket === undefined;
   const [socket] = waits ? ((await once(response, 'socket')) as unknown[]) : [response.socket];
   if (socket instanceof Socket) return socket;
@@ -62,14 +77,40 @@ async function connectionOf(response: http.ServerResponse): Promise<Socket> {
   throw validate.invalidType('response', expected, response);
 }
 
+/** Responses that are being answered with a file, which is all that they are answered with. */
+const answered = new WeakSet<http.ServerResponse>();
+
+function begin(response: http.ServerResponse): void {
+  if (answered.has(response)) throw invalidState('The response is answered with a file already');
+  if (response.destroyed || response.writableEnded) {
+    throw invalidState('The response has ended, or its connection has');
+  }
+  answered.add(response);
+}
+
+/**
+ * Where the program has said how long the answer is and written nothing of it yet, it has to be
+ * right: a client would wait for the rest, or take it for the next answer.
+ */
 function announce(response: http.ServerResponse, length: number): void {
   if (!response.headersSent) {
-    if (!response.hasHeader('content-length')) response.setHeader('content-length', length);
+    const said = response.getHeader('content-length');
+    if (said === undefined) response.setHeader('content-length', length);
+    else if (Number(said) !== length) {
+      answered.delete(response);
+      throw invalidState(`content-length is ${String(said)}, and ${length} bytes are to be sent`);
+    }
     response.flushHeaders();
   }
   if (response.chunkedEncoding) {
     throw invalidState('The head of the response was sent without content-length');
   }
+}
+
+/** The client has gone, or the program has destroyed the connection. */
+function premature(cause: unknown): Error {
+  const text = 'The connection ended before the file had gone out';
+  return coded(new Error(text, { cause }), 'ERR_STREAM_PREMATURE_CLOSE');
 }
 
 function shorter(sent: number, length: number): Error {

@@ -20,7 +20,7 @@ import {
   EBADF,
   handleClosed,
   invalidState,
-  notOnWindows,
+  notSupported,
   systemError,
 } from '../support/errors';
 import { mayUseNet } from '../support/permission';
@@ -100,12 +100,29 @@ export async function serve<S extends Server>(
 }
 
 function attach(server: Server, native: NativeListener): void {
+  checkInternals(server);
   const handle = new SharedHandle(server, native);
   const internals = server as unknown as Internals;
   internals._handle = handle;
   const { address = '', port = 0, family } = native.address() ?? {};
   if (family === 'unix') internals._pipeName = address;
   internals._listen2(address, port, family === 'IPv6' ? 6 : 4, 0);
+}
+
+/**
+ * What `serve` relies on has been there since the first versions of Node.js, but nothing promises it:
+ * a version without it is to be told from a program's mistake, before anything was taken.
+ */
+function checkInternals(server: Server): void {
+  const internals = server as unknown as Partial<Internals>;
+  if (typeof internals._listen2 !== 'function') throw missing('_listen2');
+  if (internals._handle === undefined) throw missing('_handle');
+  if (typeof internals._connections !== 'number') throw missing('_connections');
+}
+
+function missing(name: string): Error {
+  const reason = `net.Server of Node.js ${process.version} has no ${name}, which this needs`;
+  return notSupported('serve', `${reason}: listenOver does without`);
 }
 
 /** What a server of Node.js calls its handle, as far as it asks of one. */
@@ -176,8 +193,9 @@ function clientClassOf(native: NativeListener): ClientClass {
   const fd = native.duplicate();
   if (fd < 0) throw systemError(fd, 'dup', { net: true });
   const socket = new Socket({ fd, readable: false, writable: false });
-  const { _handle } = socket as unknown as { _handle: object };
+  const { _handle } = socket as unknown as { _handle: Partial<ClientHandle> | null };
   socket.destroy();
+  if (typeof _handle?.open !== 'function') throw missing('handle to open');
   return _handle.constructor as ClientClass;
 }
 
@@ -306,7 +324,7 @@ function listenerOfDescriptor(fd: number, how: How): NativeListener {
 function made(which: number | NativeListenerRequest): NativeListener | number {
   const { Listener } = binding;
   if (Listener === undefined)
-    throw notOnWindows('listen', 'Node.js opens no descriptor of a socket there');
+    throw notSupported('listen', 'Node.js opens no descriptor of a socket there');
   try {
     return new Listener(which);
   } catch (error) {

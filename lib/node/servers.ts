@@ -3,6 +3,7 @@
  * perhaps: it only listens elsewhere. What it asks of its handle is answered by `Server`.
  */
 import type * as nodeNet from 'node:net';
+import { portGiven } from './default-port';
 import { Server } from './net/server';
 import type { CompletionPort } from '../api';
 import { invalidType } from '../support/validate';
@@ -27,9 +28,10 @@ interface Inner {
  */
 export function listenOver<S extends nodeNet.Server>(server: S, over?: CompletionPort): S {
   const node = server as unknown as Inner;
-  if (typeof node._emitCloseIfDrained !== 'function') {
+  if (typeof (node as Partial<Inner> | undefined)?._emitCloseIfDrained !== 'function') {
     throw invalidType('server', 'a server of Node.js', server);
   }
+  portGiven(over, 'over');
   const { allowHalfOpen, pauseOnConnect, noDelay, keepAlive, keepAliveInitialDelay } = node;
   const settings = { allowHalfOpen, pauseOnConnect, noDelay, keepAlive, keepAliveInitialDelay };
   const given = Object.entries(settings).filter(([, value]) => value !== undefined);

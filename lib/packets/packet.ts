@@ -3,7 +3,15 @@
  */
 import type { AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
-import { handleAt, Kind, NO_CHUNK, Slot, PacketFlag, type LibraryError } from '../native/binding';
+import {
+  handleAt,
+  Kind,
+  MessageForm,
+  NO_CHUNK,
+  Slot,
+  PacketFlag,
+  type LibraryError,
+} from '../native/binding';
 import { packetNameOf, type PacketName } from '../native/kinds';
 import {
   bufferReleased,
@@ -14,6 +22,7 @@ import {
   portForeign,
 } from '../support/errors';
 import type { KeyedSocket, Operation, PacketObject, PacketType, SocketHandle } from '../api';
+import type { Block } from '../thread/memory';
 import type { PortThread } from '../thread/port-thread';
 import type { OperationOptions } from '../await/operation';
 import { TcpSocket } from '../handles/socket';
@@ -21,6 +30,8 @@ import { invalidType } from '../support/validate';
 import { acceptedSocket, handleFor, type AnyHandle } from '../handles/from-packet';
 
 const SLOT_WORDS = Slot.SIZE / 4;
+/** Here, since it is read for each packet. */
+const NONE = NO_CHUNK;
 /** In place of an index: the object shows no packet. */
 const NOTHING = -1;
 
@@ -40,24 +51,28 @@ const NOTHING = -1;
  * What its public members do stands in lib/api.ts.
  */
 export class Packet {
-  private readonly thread: PortThread;
-  private words: Uint32Array;
-  private numbers: Float64Array;
+  readonly #thread: PortThread;
+  #words: Uint32Array;
+  #numbers: Float64Array;
   /** Where the packet at hand begins; NOTHING: none is. */
-  private at = NOTHING;
+  #at = NOTHING;
   /** Whether the buffer of received bytes is to be released when the loop moves on. */
-  private lends = false;
-  /** The received bytes, once they are the program's. */
-  private kept: Buffer | undefined = undefined;
-  private cachedError: Error | undefined = undefined;
-  private ownWords: Uint32Array | undefined;
-  private ownNumbers: Float64Array | undefined;
+  #lends = false;
+  /** The received bytes, or a message's, once they are the program's. */
+  #kept: Buffer | undefined = undefined;
+  /** Of a message whose bytes the program has seen. */
+  #message: Block | undefined = undefined;
+  /** Whether a message's bytes stay this thread's beyond the batch, and are to be released. */
+  #retained = false;
+  #cachedError: Error | undefined = undefined;
+  #ownWords: Uint32Array | undefined;
+  #ownNumbers: Float64Array | undefined;
 
   /** @internal */
   constructor(thread: PortThread) {
-    this.thread = thread;
-    this.words = thread.words;
-    this.numbers = thread.numbers;
+    this.#thread = thread;
+    this.#words = thread.words;
+    this.#numbers = thread.numbers;
   }
 
   get type(): PacketName {
@@ -70,8 +85,8 @@ export class Packet {
 
   get handle(): AnyHandle | undefined {
     const { kind } = this;
-    const id = handleAt(this.words, this.at + Slot.HANDLE / 4);
-    return id === 0 ? undefined : handleFor(this.thread, id, this.key, kind);
+    const id = handleAt(this.#words, this.#at + Slot.HANDLE / 4);
+    return id === 0 ? undefined : handleFor(this.#thread, id, this.key, kind);
   }
 
   get bytes(): number {
@@ -95,8 +110,8 @@ export class Packet {
     const error = this.errorNumber;
     if (error === 0) return undefined;
     const handle = this.handle;
-    this.cachedError ??= failure(error, this.kind, handle ? handle.subject() : {});
-    return this.cachedError;
+    this.#cachedError ??= failure(error, this.kind, handle ? handle.subject() : {});
+    return this.#cachedError;
   }
 
   get tag(): number {
@@ -109,31 +124,42 @@ export class Packet {
 
   get accepted(): TcpSocket<'packet'> | undefined {
     if (this.kind !== Kind.Accept) return undefined;
-    const id = handleAt(this.words, this.at + Slot.ACCEPTED / 4);
+    const id = handleAt(this.#words, this.#at + Slot.ACCEPTED / 4);
     if (id === 0) return undefined;
-    return acceptedSocket(this.thread, id, this.words[this.at + Slot.ACCEPTED_KEY / 4]!, this);
+    return acceptedSocket(this.#thread, id, this.#words[this.#at + Slot.ACCEPTED_KEY / 4]!, this);
   }
 
   get data(): Buffer | undefined {
+    if (this.kind === Kind.Message) return this.messageBytes();
     const chunk = this.chunk;
-    if (chunk === NO_CHUNK) return undefined;
-    if (this.kept !== undefined) return this.kept;
-    if (!this.lends) throw bufferReleased();
-    return this.thread.memory.lend(chunk, this.start, this.bytes);
+    if (chunk === NONE) return undefined;
+    if (this.#kept !== undefined) return this.#kept;
+    if (!this.#lends) throw bufferReleased();
+    return this.#thread.memory.lend(chunk, this.start, this.bytes);
+  }
+
+  get message(): unknown {
+    if (this.kind !== Kind.Message) return undefined;
+    const form = this.word(Slot.TOKEN / 4) as MessageForm;
+    if (form === MessageForm.Bytes) return this.data;
+    if (!this.#lends) throw bufferReleased();
+    return this.#thread.memory.valueAt(form, this.chunk, this.start, this.bytes);
   }
 
   keep(): Buffer {
-    if (this.chunk === NO_CHUNK) throw invalidState('The packet holds no received bytes');
-    if (!this.lends) throw bufferReleased();
-    this.lends = false;
-    return (this.kept = this.thread.memory.keep(this.chunk, this.start, this.bytes));
+    if (this.kind === Kind.Message) return this.keepMessage();
+    if (this.chunk === NONE) throw invalidState('The packet holds no received bytes');
+    if (!this.#lends) throw bufferReleased();
+    this.#lends = false;
+    return (this.#kept = this.#thread.memory.keep(this.chunk, this.start, this.bytes));
   }
 
   release(): void {
-    if (this.chunk === NO_CHUNK) return;
-    if (!this.lends) throw bufferReleased();
-    this.lends = false;
-    this.thread.memory.takeBack(this.chunk, this.start);
+    if (this.kind === Kind.Message) return this.endMessage();
+    if (this.chunk === NONE) return;
+    if (!this.#lends) throw bufferReleased();
+    this.#lends = false;
+    this.#thread.memory.takeBack(this.chunk, this.start);
   }
 
   sendTo(socket: KeyedSocket, options?: OperationOptions): boolean;
@@ -142,19 +168,31 @@ export class Packet {
     socket: KeyedSocket | SocketHandle,
     options?: OperationOptions,
   ): boolean | Operation<number> {
-    if (this.chunk === NO_CHUNK) throw invalidState('The packet holds no received bytes');
-    if (!this.lends) throw bufferReleased();
+    if (this.chunk === NONE || this.kind === Kind.Message) {
+      throw invalidState('The packet holds no received bytes');
+    }
+    if (!this.#lends) throw bufferReleased();
     checkSocket(socket);
     const { chunk, start, bytes, feeder } = this;
     const answer = socket.forward(chunk, start, bytes, feeder, options);
-    this.lends = false;
-    this.thread.memory.forget(this.chunk, this.start);
+    this.#lends = false;
+    this.#thread.memory.forget(this.chunk, this.start);
     return answer;
   }
 
-  toObject(): PacketObject {
+  /**
+   * Its own, and a function: so `postMessage` says at once that the packet can't be posted, and what
+   * can, where it would give the other thread an object that is empty.
+   */
+  readonly toObject = toObject;
+
+  /** @internal */
+  copy(): PacketObject {
     const { type, key, handle, value, tag, bytes, failed, code, error, more, accepted } = this;
-    const data = this.lends || this.kept !== undefined ? this.data : undefined;
+    const { kind } = this;
+    const data = this.hasBytes ? this.data : undefined;
+    const copied = data === undefined ? undefined : Buffer.from(data);
+    const message = copied !== undefined || !this.hasBytes ? undefined : this.message;
     return {
       type: type as PacketType,
       key,
@@ -167,12 +205,13 @@ export class Packet {
       error,
       more,
       accepted,
-      data: data === undefined ? undefined : Buffer.from(data),
+      data: copied,
+      message: kind === Kind.Message ? (copied ?? message) : undefined,
     };
   }
 
   [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
-    if (this.at === NOTHING) return 'Packet { released }';
+    if (this.#at === NOTHING) return 'Packet { released }';
     const { type, key, bytes, code, more } = this;
     const result = code ?? bytes;
     return `Packet ${show({ type, key, result, more }, options)}`;
@@ -180,7 +219,7 @@ export class Packet {
 
   /** Without the handle, which may be gone, and the bytes, which may be many. */
   toJSON(): object {
-    if (this.at === NOTHING) return { released: true };
+    if (this.#at === NOTHING) return { released: true };
     const { type, key, bytes, value, code, tag, more } = this;
     const result = type === 'posted' || type === 'fired' ? { value } : { bytes };
     return { type, key, ...result, code, tag, more };
@@ -188,57 +227,109 @@ export class Packet {
 
   /** @internal The handle whose bytes the packet holds; 0: it holds none. */
   get feeder(): number {
-    if (this.at === NOTHING || this.chunk === NO_CHUNK) return 0;
-    return handleAt(this.words, this.at + Slot.HANDLE / 4);
+    if (this.#at === NOTHING || this.chunk === NONE || this.kind === Kind.Message) return 0;
+    return handleAt(this.#words, this.#at + Slot.HANDLE / 4);
   }
 
   /** @internal The asynchronous context that its handle keeps. */
   get context(): AsyncResource | undefined {
-    return this.thread.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.asyncResource;
+    return this.#thread.handles.get(handleAt(this.#words, this.#at + Slot.HANDLE / 4))
+      ?.asyncResource;
   }
 
   /** @internal Shows the packet at `at` of the completion array. */
   enter(at: number): void {
-    const { words } = this.thread;
-    if (this.words !== words) {
-      this.words = words;
-      this.numbers = this.thread.numbers;
+    const { words } = this.#thread;
+    if (this.#words !== words) {
+      this.#words = words;
+      this.#numbers = this.#thread.numbers;
     }
-    this.at = at;
-    if (this.cachedError !== undefined) this.cachedError = undefined;
-    this.lends = words[at + Slot.CHUNK / 4] !== NO_CHUNK;
-    if (this.kept !== undefined) this.kept = undefined;
+    this.#at = at;
+    if (this.#cachedError !== undefined) this.#cachedError = undefined;
+    this.#lends = words[at + Slot.CHUNK / 4] !== NONE;
+    if (this.#kept !== undefined) this.#kept = undefined;
   }
 
   /** @internal The program is done with the packet: from now on the object shows none. */
   leave(): void {
-    if (this.at === NOTHING) return;
-    if (this.lends) this.thread.memory.takeBack(this.chunk, this.start);
-    this.lends = false;
-    if (this.kind === Kind.Close)
-      this.thread.handles.get(handleAt(this.words, this.at + Slot.HANDLE / 4))?.after();
-    this.at = NOTHING;
+    if (this.#at === NOTHING) return;
+    const { kind } = this;
+    if (kind === Kind.Message) this.leaveMessage();
+    else if (this.#lends) this.#thread.memory.takeBack(this.chunk, this.start);
+    this.#lends = false;
+    if (kind === Kind.Close)
+      this.#thread.handles.get(handleAt(this.#words, this.#at + Slot.HANDLE / 4))?.after(0);
+    this.#at = NOTHING;
   }
 
   /** @internal The completion array is about to be reused. */
   copyOut(): void {
-    this.ownWords ??= new Uint32Array(SLOT_WORDS);
-    this.ownNumbers ??= new Float64Array(this.ownWords.buffer);
-    this.ownWords.set(this.words.subarray(this.at, this.at + SLOT_WORDS));
-    this.words = this.ownWords;
-    this.numbers = this.ownNumbers;
-    this.at = 0;
+    this.#ownWords ??= new Uint32Array(SLOT_WORDS);
+    this.#ownNumbers ??= new Float64Array(this.#ownWords.buffer);
+    this.#ownWords.set(this.#words.subarray(this.#at, this.#at + SLOT_WORDS));
+    this.#words = this.#ownWords;
+    this.#numbers = this.#ownNumbers;
+    this.#at = 0;
+    if (this.kind === Kind.Message && this.#lends) {
+      this.#retained = this.#thread.native.retain(this.chunk, this.start);
+    }
+  }
+
+  // ---- the bytes of a message: the batch has them, and gives them back when it ends
+
+  private messageBytes(): Buffer | undefined {
+    if ((this.word(Slot.TOKEN / 4) as MessageForm) !== MessageForm.Bytes) return undefined;
+    if (this.#kept !== undefined) return this.#kept;
+    if (this.chunk === NONE) return Buffer.alloc(0);
+    if (!this.#lends) throw bufferReleased();
+    const { memory } = this.#thread;
+    this.#message ??= memory.lendMessage(this.chunk, this.start, this.bytes);
+    return this.#message.first(this.bytes);
+  }
+
+  /** Others may have them, too, and lie beside them: hence a copy. */
+  private keepMessage(): Buffer {
+    const bytes = this.messageBytes();
+    if (bytes === undefined) throw invalidState('The message is a value, not bytes');
+    if (this.#kept !== undefined) throw bufferReleased();
+    const own = this.#thread.memory.allocate(Math.max(1, bytes.length)).subarray(0, bytes.length);
+    own.set(bytes);
+    this.endMessage();
+    return (this.#kept = own);
+  }
+
+  private endMessage(): void {
+    if (!this.#lends) {
+      if (this.chunk !== NONE) throw bufferReleased();
+      return;
+    }
+    this.leaveMessage();
+    this.#lends = false;
+  }
+
+  private leaveMessage(): void {
+    const { memory } = this.#thread;
+    if (this.#message !== undefined) memory.endMessage(this.#message);
+    this.#message = undefined;
+    if (this.#retained) this.#thread.release(this.chunk, this.start);
+    this.#retained = false;
+  }
+
+  /** Whether bytes, or a value, are at hand: they were neither released nor sent on. */
+  private get hasBytes(): boolean {
+    if (this.#lends || this.#kept !== undefined) return true;
+    return this.kind === Kind.Message && this.chunk === NONE;
   }
 
   /** A word of the packet; throws when that is no longer at hand. */
   private word(index: number): number {
-    if (this.at === NOTHING) throw packetReleased();
-    return this.words[this.at + index]!;
+    if (this.#at === NOTHING) throw packetReleased();
+    return this.#words[this.#at + index]!;
   }
 
   private get result(): number {
-    if (this.at === NOTHING) throw packetReleased();
-    return this.numbers[this.at / 2 + Slot.RESULT / 8]!;
+    if (this.#at === NOTHING) throw packetReleased();
+    return this.#numbers[this.#at / 2 + Slot.RESULT / 8]!;
   }
 
   private get kind(): Kind {
@@ -260,6 +351,11 @@ export class Packet {
   private get start(): number {
     return this.word(Slot.START / 4);
   }
+}
+
+/** One for all packets. */
+function toObject(this: Packet): PacketObject {
+  return this.copy();
 }
 
 /** Another copy of the package has numbers of its own for the same memory. */

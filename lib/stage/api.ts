@@ -15,13 +15,21 @@ import type {
   FileChunkOptions,
   FileHandle,
   FileOptions,
+  KeyedSendFileOptions,
   KeyedSocket,
   ListenerAddress,
   ListenOptions,
+  Message,
   Suspended,
   Operation,
   PortStats,
 } from '../api';
+
+/**
+ * `T`, which this place does not help to infer. (`NoInfer` is of TypeScript 5.4, and these types are
+ * for 5.0 and newer.)
+ */
+type Named<T> = [T][T extends unknown ? 0 : never];
 
 // ---- records
 
@@ -102,9 +110,9 @@ export type Reply = Data | FileHandle | readonly [header: Data, file: FileHandle
 
 /** What `c.reply` takes beside the answer. */
 export interface ReplyOptions {
-  /** First byte of the file that is sent, up to its size. Only with a file. Default: 0. */
-  readonly offset?: number | undefined;
-  /** Bytes of the file that are sent, up to its end. Only with a file. Default: all from `offset` on. */
+  /** Where in the file to begin, up to its size. Only with a file. Default: 0. */
+  readonly position?: number | undefined;
+  /** Bytes of the file that are sent, up to its end. Only with a file. Default: all from `position` on. */
   readonly length?: number | undefined;
   /**
    * The connection is closed when the answer is out, as the native stage closes one that it sends
@@ -116,7 +124,7 @@ export interface ReplyOptions {
 
 /**
  * A document that a native stage received whole. Valid as long as its connection's handler, or the
- * promise that returned: later `ERR_CONNECTION_RELEASED` is thrown.
+ * promise that returned: later `ERR_CONNECTION_RELEASED` is thrown, whatever it is asked for.
  */
 export interface StageDocument {
   /** Bytes. */
@@ -204,6 +212,11 @@ export interface Connection<
    * much less than to look at each.
    */
   readonly batch: StageBatch | undefined;
+  /**
+   * Its last events, the oldest first, as `pipeline.inspect(key)` has them: for a log, in `failed`.
+   * Empty unless the pipeline has `trace`.
+   */
+  readonly trace: TraceEntry[];
   /** Bytes that were given to `send` and are not with the kernel yet. */
   readonly bufferedAmount: number;
   /** Opens a file, to be read, written or given to `reply` in this thread: as `port.open`. */
@@ -220,6 +233,13 @@ export interface Connection<
    * connection has as much to send as its mark and the port's memory is used up (rule M7).
    */
   send(data: Data | readonly Data[]): boolean;
+  /**
+   * Sends an open file of any thread and port, or the part of it that `options` names, in its place
+   * in the order of the sends (`socket.sendFile`). The file may be closed at once: it is kept open
+   * until it is out. A failure goes to `failed`; the `fileSent` handler of the state that it is in by
+   * then hears of the success. False as from `send`; of a file 64 KiB count at most.
+   */
+  sendFile(file: FileHandle, options?: Pick<KeyedSendFileOptions, 'position' | 'length'>): boolean;
   /** Sends `data`, if any, and then the end of the stream; receiving goes on. False as from `send`. */
   end(data?: Data | readonly Data[]): boolean;
   /**
@@ -229,8 +249,18 @@ export interface Connection<
    * messages. `ERR_MEMORY_LIMIT` when the port's memory is used up.
    */
   unread(bytes: ArrayBufferView): void;
-  /** A `posted` event for this connection, after what waits already. `ERR_QUEUE_FULL`. */
-  post(value?: number): void;
+  /**
+   * A `posted` event for this connection, or `message`, where it is no number, after what waits
+   * already. Throws as `port.post` does.
+   */
+  post(message?: Message): void;
+  /**
+   * A `message` event, or `posted` for a number, for each of these connections and tasks, wherever in
+   * the pipeline they are, and for none that is gone: how many there were. Bytes are in memory once.
+   * `ERR_QUEUE_FULL` when the queue of a stage has no room for all that are there: then none of them
+   * is told; `ERR_OUT_OF_RANGE` when it never has. Else throws as `port.post` does.
+   */
+  publish(keys: Uint32Array | readonly number[], message: Message): number;
   /**
    * A `timeout` event after `milliseconds`, unless another call sets another time; 0 and Infinity: none. It is
    * kept when the state changes, not when the stage does. Resolution: some 20 ms.
@@ -240,13 +270,13 @@ export interface Connection<
    * Goes to another state when the handler is done, as returning its name does: for async handlers,
    * where TypeScript takes a name for any string. `ERR_UNKNOWN_STATE`.
    */
-  enter(state: NoInfer<S>): Transition;
+  enter(state: Named<S>): Transition;
   /**
    * Hands the connection to another stage when the handler is done: with its record, and whatever
    * was received and not wanted. `ERR_UNKNOWN_STAGE` (for what is not in `stages` of the definition,
    * too), `ERR_UNKNOWN_STATE`.
    */
-  handOff(stage: NoInfer<N>, options?: HandOffOptions): Transition;
+  handOff(stage: Named<N>, options?: HandOffOptions): Transition;
   /**
    * Answers the document of a native stage and hands the connection back to that stage, which sends
    * the answer: bytes, a file, or a header and a file. Whichever stage the document is at by now. An
@@ -282,15 +312,22 @@ export interface Handlers<C, S extends string> {
   received?(this: void, c: C, bytes: Buffer): Result<S>;
   /** The peer sends no more. `rest`: what `c.unread` gave back, if anything. Default: close. */
   ended?(this: void, c: C, rest: Buffer | undefined): Result<S>;
-  /** So many bytes of one `c.send` are with the kernel. */
+  /** So many bytes of one `c.send`, called in this state or another with such a handler, are with the kernel. */
   sent?(this: void, c: C, bytes: number): Result<S>;
+  /** A file of `c.sendFile` is with the kernel, so many bytes of it: fewer where it ended before. */
+  fileSent?(this: void, c: C, bytes: number): Result<S>;
   /**
    * Most of what `c.send` was given is with the kernel: follows a `c.send` that returned false. What
    * the connection is sent from `received` holds back its receiving meanwhile (rule M4).
    */
   drain?(this: void, c: C): Result<S>;
-  /** A number of `c.post`, `pipeline.post` or `pipeline.start`; always a number. */
+  /** A number of `c.post`, `pipeline.post` or the like; always a number. */
   posted?(this: void, c: C, value: number): Result<S>;
+  /**
+   * The same of anything else (rule Q3): bytes, which are lent until the handler, or its promise, is
+   * done, or a value. Declare the parameter as what is posted: `message(c, line: Buffer)`.
+   */
+  message?(this: void, c: C, message: unknown): Result<S>;
   /** The time of `c.timeout` has passed. Default: `failed` with `ETIMEDOUT`. */
   timeout?(this: void, c: C): Result<S>;
   /** The connection is closed: the last event, after which its record is released. */
@@ -349,10 +386,10 @@ export interface StageDefinition<
    */
   teardown?(this: void, context: StageContext): void | Promise<void>;
   /** The state a connection begins in. Default: the first of `states`. */
-  readonly initial?: NoInfer<S>;
-  readonly states: { readonly [K in S]: Handlers<Connection<R, S, L, N>, NoInfer<S>> };
+  readonly initial?: Named<S>;
+  readonly states: { readonly [K in S]: Handlers<Connection<R, S, L, N>, Named<S>> };
   /** Handlers of events for the states that have none of their own. */
-  readonly otherwise?: Handlers<Connection<R, S, L, N>, NoInfer<S>>;
+  readonly otherwise?: Handlers<Connection<R, S, L, N>, Named<S>>;
 }
 
 /** Tells stages from other objects; there is no such property at run time. */
@@ -397,18 +434,20 @@ export interface FramesSettings {
   readonly memoryThreshold?: number | string | undefined;
   /** Directory of the files, which have no name. Default: the system's for temporary files. */
   readonly directory?: string | undefined;
-  /** Milliseconds a connection may stay without beginning a document; 0: no limit. Default: 0. */
+  /** Milliseconds a connection may stay without beginning a document. Default, 0, Infinity: no limit. */
   readonly idleTimeout?: number | undefined;
   /**
-   * Milliseconds without a byte in the middle of a document; 0: no limit. Default: 30000.
+   * Milliseconds without a byte in the middle of a document; 0, Infinity: no limit. Default: 30000.
    *
    * An answer goes out in parts of 256 KiB, and each part has this time: a client that reads more
    * slowly than that is taken for one that has stalled (by default, below 9 KiB a second).
-   * A document that waits for memory has this time as well. With 0 a client that falls silent keeps
+   * A document that waits for memory has this time as well. Without a limit a client that falls silent keeps
    * its connection, and the memory of what it has begun, for as long as it likes.
    */
   readonly stallTimeout?: number | undefined;
-  /** Milliseconds from a document's first byte to its last; 0: no limit. Default: 3600000. */
+  /**
+   * Milliseconds from a document's first byte to its last; 0, Infinity: no limit. Default: 3600000.
+   */
   readonly documentTimeout?: number | undefined;
   /**
    * Bytes a second that a client has to send of a document, or take of an answer, while others wait
@@ -417,7 +456,10 @@ export interface FramesSettings {
    * 0: none. Default: 8 KiB.
    */
   readonly minRate?: number | string | undefined;
-  /** Milliseconds that a client which is sent away has for reading why. Default: 2000. */
+  /**
+   * Milliseconds that a client which is sent away has for reading why; 0: none, Infinity: no limit.
+   * Default: 2000.
+   */
   readonly farewellTimeout?: number | undefined;
   /**
    * Bytes of documents in files at one time, as far as their lengths are announced. One beyond is
@@ -542,6 +584,14 @@ export interface PipelineOptions {
   readonly buffers?: BufferOptions | undefined;
   /** Bytes that each stage's memory may take; its connections share them (rule M7). Default: 1 GiB. */
   readonly memoryLimit?: number | undefined;
+  /**
+   * So many of the last events of each connection and task are kept, for `pipeline.inspect(key)`,
+   * `failed` and the inspector's page; 0 to 65535. 24 bytes for each, in memory set aside for
+   * `maxConnections` of them and taken as connections come. The place of one more is needed, and the
+   * number of places is a power of two: 31 or 63 waste least. `ERR_OUT_OF_RANGE` where all of it
+   * would be 4 GiB or more. Default: 0, none.
+   */
+  readonly trace?: number | undefined;
 }
 
 /** Where a stage listens; `signal` closes the listener when it is aborted. */
@@ -562,8 +612,8 @@ export interface StageListener extends ListenerAddress, AsyncDisposable {
 
 export interface CloseOptions {
   /**
-   * Milliseconds that connections have for ending by themselves; the rest is closed then. Default:
-   * 0.
+   * Milliseconds that connections have for ending by themselves; the rest is closed then. 0: at once,
+   * Infinity: as long as they take. Default: 0.
    */
   readonly grace?: number | undefined;
 }
@@ -623,14 +673,14 @@ export interface PipelineStats<N extends string = string> {
 }
 
 /** Which connections are asked for. */
-export interface ConnectionsOptions<N extends string = string> {
+export interface ConnectionsOptions<N extends string = string, S extends string = string> {
   /** Those at this stage. Default: at any. */
   readonly stage?: N | undefined;
   /**
    * Those in this state; `''`: those that no thread has begun. `ERR_UNKNOWN_STATE` for one that no
    * stage, or not `stage`, has. Default: in any.
    */
-  readonly state?: string | undefined;
+  readonly state?: S | '' | undefined;
   /** So many at most. Default: all. */
   readonly limit?: number | undefined;
 }
@@ -652,6 +702,39 @@ export interface ConnectionInfo {
   readonly closing: boolean;
 }
 
+/** One event of a connection, or task, as a pipeline with `trace` keeps it. */
+export interface TraceEntry {
+  /** The stage it was at. */
+  readonly stage: string;
+  /** The state it was in; empty between two stages. */
+  readonly state: string;
+  /**
+   * An event of `Handlers` by its name, when its handler was about to be called: `entered` whether
+   * or not there is one, `failed` when it failed. What a handler returned: `'handOff'`, `'reply'`,
+   * when it was called, or `'close'`, which may be the library's as well. A native stage tells
+   * `entered`, `handedOff`, `posted`, `message`, `ended`, `timeout`, `failed`, `closed`, `handOff`, and `sent`
+   * for a whole answer.
+   */
+  readonly event: string;
+  /** Which of the stage's threads: 0 and up. */
+  readonly thread: number;
+  /** Milliseconds since 1970, with fractions. */
+  readonly time: number;
+  /**
+   * Bytes that were received or sent; of the document with `handedOff` and `handOff`, of the answer
+   * with `reply`; else 0.
+   */
+  readonly bytes: number;
+}
+
+/** What `pipeline.inspect(key)` tells of one connection, or task. */
+export interface ConnectionDetails extends ConnectionInfo {
+  /** Whether it has ended: then its trace is all that is left, `stage` and `state` are its last. */
+  readonly closed: boolean;
+  /** Its last events, the oldest first; empty unless the pipeline has `trace`. */
+  readonly trace: readonly TraceEntry[];
+}
+
 /** A thread of a pool died and is replaced. */
 export interface ThreadExit {
   readonly stage: string;
@@ -667,6 +750,8 @@ export interface StageFailure {
   /** The event whose handler threw, or the operation that failed. */
   readonly event: string;
   readonly error: Error;
+  /** Its last events up to this failure, the oldest first; undefined unless the pipeline has `trace`. */
+  readonly trace: readonly TraceEntry[] | undefined;
 }
 
 /**
@@ -741,7 +826,8 @@ export interface PipelineEvents {
 
 /**
  * Stages, each a small state machine run by a pool of threads on a port of its own, and connections
- * that are handed from one to the next with their record. `N`: the names of the stages.
+ * that are handed from one to the next with their record. `N`: the names of the stages; `S`: of their
+ * states, where all of them run on the event loop of this thread, since those in modules are unknown.
  *
  * ```ts
  * const pipeline = new Pipeline({
@@ -754,11 +840,11 @@ export interface PipelineEvents {
  * Emits `threadExit`, `failed` (for each failure of a connection; bounded, `stats()` counts all),
  * `close`, and `error` when it can't go on: it then closes itself.
  */
-export interface Pipeline<N extends string = string>
+export interface Pipeline<N extends string = string, S extends string = string>
   extends EventEmitter<PipelineEvents>, AsyncDisposable {
   /**
    * Resolves when all threads take packets; rejects with the first failure to load a stage. `signal`
-   * and `timeout` end the waiting alone.
+   * and `timeout` end the waiting alone. `ERR_PIPELINE_CLOSED` when it is closed.
    */
   ready(options?: AwaitOptions): Promise<void>;
   /** Lets the pipeline keep the process alive, which is the default. */
@@ -768,7 +854,7 @@ export interface Pipeline<N extends string = string>
    * `close()` keeps the process alive until it is done.
    */
   unref(): this;
-  /** Whether it keeps the process alive. */
+  /** Whether it keeps the process alive; one that is closed does not. */
   hasRef(): boolean;
   /** For `JSON.stringify`, as text for people and logs: what `util.inspect` shows. Never throws. */
   toJSON(): object;
@@ -781,29 +867,38 @@ export interface Pipeline<N extends string = string>
   /**
    * Has a stage accept TCP connections: resolves to the listener, with its address. Rejects as
    * `port.listen` does (`EADDRINUSE`, …). `signal` closes the listener when it is aborted; `timeout`
-   * is for setting up, the time until the stages are ready among it.
+   * is for setting up, the time until the stages are ready among it. `ENOTSUP` for sockets that keep
+   * the borders of messages, and for an `fd` where the stage is a native one.
    */
   listen(stage: N, options: StageListenOptions): Promise<StageListener>;
   /**
    * Starts a task: something with a record and a state, but no socket. Its first events are
-   * `entered` and `posted` with `value`. Its key; `ERR_CONNECTION_LIMIT` when there are
+   * `entered`, and `posted` or `message` with what is given here. Its key; `ERR_CONNECTION_LIMIT` when there are
    * `maxConnections` already, `ERR_QUEUE_FULL` when the stage's queue is.
    */
-  start(stage: N, value?: number): number;
+  start(stage: N, message?: Message): number;
   /**
-   * A `posted` event for a connection, wherever it is. `ERR_QUEUE_FULL`; `ERR_CONNECTION_GONE` when
-   * there is none of that key.
+   * A `posted` event for a connection, wherever it is; `message`, where it is no number.
+   * `ERR_CONNECTION_GONE` when there is none of that key. Else throws as `port.post` does.
    */
-  post(key: number, value?: number): void;
+  post(key: number, message?: Message): void;
   /** The same; false when the queue is full or the connection is gone. */
-  tryPost(key: number, value?: number): boolean;
+  tryPost(key: number, message?: Message): boolean;
+  /** As `c.publish`: one message for many connections. */
+  publish(keys: Uint32Array | readonly number[], message: Message): number;
   /** What each stage has done, and is at. */
   stats(): PipelineStats<N>;
   /**
    * Connections and tasks: where each is, and for how long. All of them, or those at `stage`, in
    * `state`, at most `limit`.
    */
-  connections(options?: ConnectionsOptions<N>): ConnectionInfo[];
+  connections(options?: ConnectionsOptions<N, S>): ConnectionInfo[];
+  /**
+   * One connection, or task: where it is, and its last events where the pipeline has `trace`. It may
+   * go on meanwhile; each event that is told is whole. One that has ended is told of, where there is
+   * a trace, until its record is another one's, which comes late. Else undefined.
+   */
+  inspect(key: number): ConnectionDetails | undefined;
   /**
    * Shows all of it in a browser: a web server on loopback, until it, or the pipeline, is closed.
    * Rejects as `net.Server` emits (`EADDRINUSE`, …).
@@ -821,11 +916,65 @@ export interface Pipeline<N extends string = string>
   [Symbol.asyncDispose](): Promise<void>;
 }
 
+/** Stages by their names, as far as that can be said without knowing the others. */
+type AnyStages = Readonly<Record<string, AnyStage>>;
+
+/** `threads` and `next` of an object that was written elsewhere are any number and any string. */
+type AnyStage =
+  | (Omit<ModuleStageOptions, 'stage'> & { readonly stage: string | URL | Stage })
+  | NativeStageOptions;
+
+/** In place of the type of what is wrong: an error names it. */
+interface Wrong<Text extends string, Known = never> {
+  readonly wrong: Text;
+  readonly known: Known;
+}
+
+/** What else has to be so. */
+type CheckedStages<T> = { readonly [K in keyof T]: CheckedStage<T[K], keyof T> };
+
+type CheckedStage<O, N> = KnownNames<O> &
+  (O extends { readonly native: NativeStage; readonly next: infer Next }
+    ? NextStage<Next, N>
+    : O extends { readonly stage: Stage }
+      ? LocalThreads<O> & { readonly data?: undefined }
+      : O extends { readonly threads: 0 }
+        ? { readonly threads: Wrong<'0 is for a stage itself, not for the module of one'> }
+        : unknown);
+
+type NextStage<Next, N> = string extends Next
+  ? unknown
+  : Next extends N
+    ? unknown
+    : { readonly next: Wrong<'there is no such stage', N> };
+
+type LocalThreads<O> = O extends { readonly threads: infer Threads }
+  ? number extends Threads
+    ? unknown
+    : Threads extends 0
+      ? unknown
+      : { readonly threads: Wrong<'0: a stage itself runs here'> }
+  : { readonly threads: 0 };
+
+type KnownNames<O> = {
+  readonly [
+    P in Exclude<
+      keyof O,
+      O extends { readonly native: unknown } ? keyof NativeStageOptions : keyof ModuleStageOptions
+    >
+  ]: Wrong<'there is no such option of a stage'>;
+};
+
+/** Of stages whose states the compiler knows; else any. */
+type StatesOf<T> = {
+  [K in keyof T]: T[K] extends { readonly stage: Stage<RecordFields, infer S> } ? S : string;
+}[keyof T];
+
 /** The class. */
 export interface PipelineConstructor {
   readonly prototype: Pipeline;
-  new <const N extends string>(
-    stages: { readonly [K in N]: StageOptions<NoInfer<N>> },
+  new <const T extends AnyStages>(
+    stages: T & CheckedStages<T>,
     options?: PipelineOptions,
-  ): Pipeline<N>;
+  ): Pipeline<keyof T & string, StatesOf<T>>;
 }

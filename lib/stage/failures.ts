@@ -13,8 +13,16 @@ export const arrived = diagnostics.channel('completion-port:connection:arrived')
 export const handedOff = diagnostics.channel('completion-port:connection:handedOff');
 export const closed = diagnostics.channel('completion-port:connection:closed');
 
+/** A failure whose trace nobody has looked at. */
+export type RawFailure = Omit<StageFailure, 'trace'> & { readonly trace: Uint32Array | undefined };
+
+/** Whether this thread has subscribers that failures are told. */
+export function hasSubscribers(): boolean {
+  return channel.hasSubscribers;
+}
+
 export function publish(failure: StageFailure): void {
-  if (channel.hasSubscribers) channel.publish(failure);
+  channel.publish(failure);
 }
 
 export function unknownState(stage: string, state: string, key: number, next: unknown): CodedError {

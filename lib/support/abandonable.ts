@@ -3,6 +3,7 @@
  */
 import type { AwaitOptions } from '../api';
 import { abortError, timedOut } from './errors';
+import { endWith, outlive } from './lifetime';
 import { Alarm } from './timers';
 import * as validate from './validate';
 
@@ -26,10 +27,10 @@ export function abandonable<T>(
       leave();
       reject(error);
     };
-    const abort = (): void => giveUp(abortError(signal!.reason));
+    const watch = { onAbort: (): void => giveUp(abortError(signal!.reason)) };
     const alarm = timeout > 0 ? new Alarm(timeout, () => giveUp(timedOut(what, {}))) : undefined;
     const leave = (): void => {
-      signal?.removeEventListener('abort', abort);
+      if (signal !== undefined) outlive(signal, watch);
       alarm?.cancel();
     };
     promise.then(
@@ -43,7 +44,6 @@ export function abandonable<T>(
         reject(error);
       },
     );
-    if (signal?.aborted) abort();
-    else signal?.addEventListener('abort', abort);
+    if (signal !== undefined) endWith(signal, watch);
   });
 }

@@ -8,6 +8,8 @@ import { getSystemErrorMap } from 'node:util';
 export const ECANCELED = -125;
 export const ETIMEDOUT = -110;
 export const EADDRNOTAVAIL = -99;
+export const EADDRINUSE = -98;
+export const EACCES = -13;
 export const EBADF = -9;
 export const EINVAL = -22;
 export const EAFNOSUPPORT = -97;
@@ -31,7 +33,7 @@ const names: Record<number, string> = {
   [EBADF]: 'EBADF',
   [-11]: 'EAGAIN',
   [-12]: 'ENOMEM',
-  [-13]: 'EACCES',
+  [EACCES]: 'EACCES',
   [-14]: 'EFAULT',
   [-16]: 'EBUSY',
   [-17]: 'EEXIST',
@@ -58,7 +60,7 @@ const names: Record<number, string> = {
   [-93]: 'EPROTONOSUPPORT',
   [-95]: 'ENOTSUP',
   [EAFNOSUPPORT]: 'EAFNOSUPPORT',
-  [-98]: 'EADDRINUSE',
+  [EADDRINUSE]: 'EADDRINUSE',
   [EADDRNOTAVAIL]: 'EADDRNOTAVAIL',
   [-100]: 'ENETDOWN',
   [-101]: 'ENETUNREACH',

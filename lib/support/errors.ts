@@ -58,6 +58,8 @@ function libraryError(error: number): CodedError {
 
 export const handleClosed = (): CodedError => libraryError(LibraryError.HandleClosed);
 export const portClosed = (): CodedError => libraryError(LibraryError.PortClosed);
+export const isPortClosed = (error: unknown): boolean =>
+  (error as { code?: unknown } | null | undefined)?.code === 'ERR_PORT_CLOSED';
 export const queueFull = (): CodedError => libraryError(LibraryError.QueueFull);
 export const outOfBuffers = (): CodedError => libraryError(LibraryError.OutOfBuffers);
 
@@ -85,6 +87,11 @@ export function packetReleased(): CodedError {
     ),
     'ERR_PACKET_RELEASED',
   );
+}
+
+/** Where a function was to be done when it returned. */
+export function promiseReturned(message: string): CodedError {
+  return coded(new TypeError(message), 'ERR_INVALID_RETURN_VALUE');
 }
 
 export function invalidState(message: string): CodedError {
@@ -137,8 +144,8 @@ function message(code: string, text: string, syscall: string, subject: Subject):
     : `${syscall} ${code}${where}`;
 }
 
-/** What Windows has not, or Node.js does not let a program do there. */
-export function notOnWindows(syscall: string, reason: string): CodedError {
+/** What this system has not, or Node.js does not let a program do there. */
+export function notSupported(syscall: string, reason: string): CodedError {
   const error = coded(new Error(`${syscall} ENOTSUP: ${reason}`), 'ENOTSUP');
   return Object.assign(error, { syscall });
 }

@@ -6,6 +6,8 @@ import { inspect, types } from 'node:util';
 import { coded } from './errors';
 
 const U32 = 0xffffffff;
+/** Keys in one list: a longer one is a mistake, or no memory could hold it. */
+const MOST_KEYS = 2 ** 26;
 
 export function invalidType(name: string, expected: string, value: unknown): TypeError {
   const what = `The "${name}" ${name.includes('.') ? 'property' : 'argument'}`;
@@ -18,7 +20,7 @@ export function invalidType(name: string, expected: string, value: unknown): Typ
 export function outOfRange(name: string, range: string, value: unknown): RangeError {
   return coded(
     new RangeError(
-      `The value of "${name}" is out of range. It must be ${range}. Received ${inspect(value)}`,
+      `The value of "${name}" is out of range. It must be ${range}. Received ${shown(value)}`,
     ),
     'ERR_OUT_OF_RANGE',
   );
@@ -27,17 +29,49 @@ export function outOfRange(name: string, range: string, value: unknown): RangeEr
 export function invalidValue(name: string, reason: string, value: unknown): TypeError {
   const what = name.includes('.') ? 'property' : 'argument';
   return coded(
-    new TypeError(`The ${what} '${name}' ${reason}. Received ${inspect(value, { depth: 0 })}`),
+    new TypeError(`The ${what} '${name}' ${reason}. Received ${shown(value, 0)}`),
     'ERR_INVALID_ARG_VALUE',
   );
+}
+
+/** Whether the memory of a view without a length has gone to somebody else. */
+export function isGone(view: ArrayBufferView): boolean {
+  try {
+    // Each method of a typed array throws then, and so does the length of a DataView.
+    if (types.isDataView(view)) void view.byteLength;
+    else Uint8Array.prototype.at.call(view as Uint8Array, 0);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** A view whose ArrayBuffer has gone to somebody else. */
+export function withoutMemory(name: string): TypeError {
+  return coded(
+    new TypeError(
+      `The argument '${name}' has no memory any more: its ArrayBuffer was transferred, or made ` +
+        'smaller',
+    ),
+    'ERR_INVALID_ARG_VALUE',
+  );
+}
+
+/** To look at it may throw: a DataView whose memory is gone, a getter of the program's. */
+function shown(value: unknown, depth = 2): string {
+  try {
+    return inspect(value, { depth });
+  } catch {
+    return typeof value;
+  }
 }
 
 function received(value: unknown): string {
   if (value == null) return String(value);
   if (typeof value === 'function') return `function ${value.name}`;
-  if (typeof value !== 'object') return `type ${typeof value} (${inspect(value)})`;
+  if (typeof value !== 'object') return `type ${typeof value} (${shown(value)})`;
   const constructor = value.constructor as { name?: string } | undefined;
-  return constructor?.name ? `an instance of ${constructor.name}` : inspect(value, { depth: -1 });
+  return constructor?.name ? `an instance of ${constructor.name}` : shown(value, -1);
 }
 
 export function integer(value: unknown, name: string, min: number, max: number): number {
@@ -59,6 +93,24 @@ export function u32(value: unknown, name: string): number {
 export function number(value: unknown, name: string): number {
   if (typeof value !== 'number') throw invalidType(name, 'of type number', value);
   return value;
+}
+
+/** A copy, so that what the program changes afterwards, or shares, is not looked at. */
+export function keys(value: unknown, name: string, most = MOST_KEYS): Uint32Array {
+  if (types.isUint32Array(value)) {
+    if (isGone(value)) throw invalidValue(name, 'must not be detached', value);
+    integer(value.length, `${name}.length`, 0, most);
+    return new Uint32Array(value);
+  }
+  if (!Array.isArray(value)) throw invalidType(name, 'a Uint32Array or an array of keys', value);
+  const all = value as readonly unknown[];
+  // A Proxy says what it likes.
+  const copy = new Uint32Array(integer(all.length, `${name}.length`, 0, most));
+  for (let i = 0; i < copy.length; i++) {
+    const key = all[i];
+    copy[i] = typeof key === 'number' && key >>> 0 === key ? key : u32(key, `${name}[${i}]`);
+  }
+  return copy;
 }
 
 export function string(value: unknown, name: string): string {
@@ -93,6 +145,10 @@ export function synchronous(value: unknown, name: string, reason: string): void 
   noGenerator(value, name);
 }
 
+export function isThenable(value: unknown): boolean {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function';
+}
+
 /** Whose body would never run: calling it makes an object, and nobody asks that for anything. */
 export function noGenerator(value: unknown, name: string): void {
   if (types.isGeneratorFunction(value)) {
@@ -113,10 +169,15 @@ export function given(value: unknown): void {
 }
 
 export function options(value: unknown, name = 'options'): void {
-  if (value === undefined) return;
+  if (value !== undefined) objectOf(value, name);
+}
+
+function objectOf(value: unknown, name: string): void {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalidType(name, 'of type object', value);
   }
+  // It has no names of its own, and so none that would be unknown.
+  if ('aborted' in value) throw invalidType(name, 'of the form { signal }', value);
 }
 
 /** Throws for an option that there is not: a misspelt one would be silently without effect. */
@@ -124,6 +185,18 @@ export function known(options: object, name: string, names: readonly string[]): 
   for (const [key, value] of Object.entries(options)) {
     if (names.includes(key)) continue;
     throw invalidValue(`${name}.${key}`, `is unknown: there are ${names.join(', ')}`, value);
+  }
+}
+
+/**
+ * The same for options of one operation, which may be left out. Nothing is allocated: V8 goes over
+ * the names that it knows of the object's shape.
+ */
+export function knownOf(options: object | undefined, names: readonly string[]): void {
+  if (options === undefined) return;
+  objectOf(options, 'options');
+  for (const name in options) {
+    if (!names.includes(name) && Object.hasOwn(options, name)) known(options, 'options', names);
   }
 }
 
@@ -140,6 +213,10 @@ export function encoding(value: unknown, name: string): BufferEncoding {
 export function signal(value: unknown): AbortSignal | undefined {
   if (value === undefined) return undefined;
   if (typeof value !== 'object' || value === null || !('aborted' in value)) {
+    throw invalidType('options.signal', 'an instance of AbortSignal', value);
+  }
+  // One of a polyfill may be no instance of the class.
+  if (typeof (value as Partial<AbortSignal>).addEventListener !== 'function') {
     throw invalidType('options.signal', 'an instance of AbortSignal', value);
   }
   return value as AbortSignal;

@@ -3,12 +3,14 @@
  * thread.
  */
 import { binding, type NativeThread, type Queue } from '../native/binding';
-import { clearInterval, setInterval, setTimeout } from './timers';
+import { clearInterval, now, queueMicrotask, setInterval, setTimeout } from './timers';
 
 /** A second, in milliseconds: what is so for longer is no passing state. */
 const PATIENCE = 1000;
 /** How many seconds what was handed to another port may wait there: its threads may just begin. */
 const PATIENCE_ELSEWHERE = 10;
+
+const UNHEARD = 'CP_WARN_AWAITED_IN_GET';
 
 const given = new Set<string>();
 
@@ -16,6 +18,46 @@ export function warnOnce(type: string, code: string, text: string): void {
   if (given.has(code)) return;
   given.add(code);
   process.emitWarning(text, { type, code });
+}
+
+/**
+ * Operations that a thread awaits, and that end while it is in `get`: whoever awaits them goes on in
+ * a turn of microtasks, which the program has to give it.
+ */
+export class Unheard {
+  private count = 0;
+  private since = 0;
+  private readonly heard = (): void => void (this.count = 0);
+
+  /** So many have ended, with results that somebody waits for. */
+  add(count: number): void {
+    if (this.count === 0) {
+      this.since = now();
+      // Behind those that go on now.
+      queueMicrotask(this.heard);
+    }
+    this.count += count;
+  }
+
+  /** Milliseconds until there is something to say. */
+  get patience(): number {
+    if (this.count === 0 || given.has(UNHEARD)) return Infinity;
+    return Math.max(0, this.since + PATIENCE - now());
+  }
+
+  look(): void {
+    if (this.patience > 0) return;
+    given.add(UNHEARD);
+    const text =
+      `Operations that this thread awaits (${this.count}) ended a second ago or longer, and what ` +
+      'awaits them goes on in its event loop alone, which has no turn while the thread loops in ' +
+      'get(). Give the handles keys, take packets with port.packets(), or await between two batches';
+    // At once: process.emitWarning waits for the turn that does not come.
+    process.emit(
+      'warning',
+      Object.assign(new Error(text), { name: 'UnheardWarning', code: UNHEARD }),
+    );
+  }
 }
 
 /** Looks now and then whether packets wait that no thread takes. */

@@ -1,7 +1,7 @@
 /**
  * The operations that this thread awaits: each has a token, which its packets bring back.
  */
-import { LibraryError, Slot, PacketFlag, PacketState } from '../native/binding';
+import { Kind, LibraryError, Slot, PacketFlag, PacketState } from '../native/binding';
 import { nextTick } from '../support/timers';
 
 /** Whoever waits for the packets of one token. */
@@ -14,6 +14,11 @@ export interface Entry {
 
 const SLOT_WORDS = Slot.SIZE / 4;
 
+const RESULTS: ReadonlySet<Kind> = new Set([
+  ...[Kind.Open, Kind.Read, Kind.Stat, Kind.Accept, Kind.Connect, Kind.Receive],
+  ...[Kind.Timer, Kind.Room],
+]);
+
 const noArray: never[] = [];
 
 export class Awaited {
@@ -24,9 +29,11 @@ export class Awaited {
   /** By token. Token 0 means that nobody awaits the operation. */
   private table: (Entry | undefined)[] = [undefined];
   private readonly freeTokens: number[] = [];
+  private readonly closes: () => boolean;
 
-  /** `completions`: the completion array. */
-  constructor(completions: ArrayBuffer) {
+  /** `completions`: the completion array. `closes`: whether the port is being closed, by any thread. */
+  constructor(completions: ArrayBuffer, closes: () => boolean) {
+    this.closes = closes;
     this.words = new Uint32Array(completions);
     this.states = new Int32Array(completions);
     this.bytes = new Uint8Array(completions);
@@ -53,14 +60,23 @@ export class Awaited {
     this.freeTokens.push(token);
   }
 
+  /**
+   * Of those that were settled last, the ones with a result: nobody begins such an operation without
+   * waiting for it, unlike one that sends, writes or closes.
+   */
+  results = 0;
+
   /** Settles the awaited packets among the first `count`; the number of them. */
   settle(count: number): number {
     const { bytes } = this;
     let settled = 0;
+    this.results = 0;
     for (let i = 0; i < count; i++) {
       const flags = bytes[i * Slot.SIZE + Slot.FLAGS]!;
       if ((flags & PacketFlag.Awaited) === 0) continue;
-      this.settleOne(i * SLOT_WORDS, (flags & PacketFlag.More) !== 0);
+      const at = i * SLOT_WORDS;
+      if (this.hasResult(bytes[i * Slot.SIZE + Slot.KIND]!, at)) this.results++;
+      this.settleOne(at, (flags & PacketFlag.More) !== 0);
       settled++;
     }
     return settled;
@@ -84,13 +100,25 @@ export class Awaited {
     }
   }
 
+  /**
+   * Whoever closes the port closes its handles first, and a peer may be one of them: what fails
+   * meanwhile fails with the port (rule D10), in the thread that closes it as in others.
+   */
+  reasonOf(error: number): number {
+    return error !== 0 && this.closes() ? LibraryError.PortClosed : error;
+  }
+
+  private hasResult(kind: Kind, at: number): boolean {
+    return RESULTS.has(kind) && this.states[at + Slot.ERROR / 4] === 0;
+  }
+
   private settleOne(at: number, more: boolean): void {
     const token = this.words[at + Slot.TOKEN / 4]!;
     const entry = this.table[token];
     this.states[at] = PacketState.Done;
     if (entry === undefined) return;
     if (!more) this.remove(token);
-    const error = this.states[at + Slot.ERROR / 4]!;
+    const error = this.reasonOf(this.states[at + Slot.ERROR / 4]!);
     this.answer(entry, error, this.numbers[at / 2 + Slot.RESULT / 8]!, at, more);
   }
 }

@@ -15,7 +15,7 @@ export interface ThreadHandle {
   /** The asynchronous context that it keeps for its packets. */
   readonly asyncResource: AsyncResource | undefined;
   /** Its close is answered. */
-  after(): void;
+  after(error: number): unknown;
   /** It does not exist any more, as far as this thread is concerned. */
   gone(): void;
 }

@@ -1,22 +1,24 @@
-/**
- * Memory that is given back when a scope ends: `port.lease()`.
- */
 import { inspect } from 'node:util';
 import type * as api from '../api';
 import type { Memory } from './memory';
 
 /** The Lease of lib/api.ts. */
 export class Lease implements api.Lease {
-  readonly bytes: Buffer;
-  private readonly memory: Memory;
+  readonly #memory: Memory;
+  readonly #bytes: Buffer;
 
   constructor(memory: Memory, bytes: Buffer) {
-    this.memory = memory;
-    this.bytes = bytes;
+    this.#memory = memory;
+    this.#bytes = bytes;
+  }
+
+  get bytes(): Buffer {
+    this.#memory.check(this.#bytes);
+    return this.#bytes;
   }
 
   release(): void {
-    if (!this.memory.thread.closed) this.memory.releaseAll(this.bytes);
+    if (!this.#memory.thread.closed) this.#memory.releaseAll(this.#bytes);
   }
 
   [Symbol.dispose](): void {
@@ -24,10 +26,10 @@ export class Lease implements api.Lease {
   }
 
   [inspect.custom](): string {
-    return `Lease { bytes: ${this.bytes.length} }`;
+    return `Lease { bytes: ${this.#bytes.length} }`;
   }
 
   toJSON(): object {
-    return { bytes: this.bytes.length };
+    return { bytes: this.#bytes.length };
   }
 }

@@ -13,9 +13,17 @@
  * the next owner.
  */
 import type { Data } from '../api';
-import { COPY_BLOCK, NO_CHUNK, type NativeThread } from '../native/binding';
+import {
+  COPY_BLOCK,
+  MessageBlock,
+  MessageForm,
+  NO_CHUNK,
+  type NativeThread,
+} from '../native/binding';
 import { bufferReleased, outOfBuffers } from '../support/errors';
 import { ReadMemory } from './read-memory';
+import { honest, lengthOf } from '../support/bytes';
+import { Area, Form } from '../support/codec';
 import * as validate from '../support/validate';
 import { KeptBuffers } from '../support/warnings';
 
@@ -27,6 +35,9 @@ interface Chunk {
   readonly blockSize: number;
   /** Blocks that are, or were, lent to the program, by their place in the chunk. */
   readonly lent: (Block | undefined)[];
+  area: Area | undefined;
+  /** The same as `bytes`, for short copies. */
+  words: Uint32Array | undefined;
 }
 
 /** The thread whose memory it is: lib/thread/port-thread.ts. */
@@ -47,14 +58,86 @@ export class Block {
   kept = false;
   /** Whether an operation was given some of it. */
   used = false;
+  /** Of a message: how many packets lend it. One that was posted to many keys is there once. */
+  loans = 0;
+  /** The bytes of the message that was lent last: the next one often is as long. */
+  private view: Buffer | undefined = undefined;
 
   constructor(
-    readonly memory: Memory,
+    /** Undefined: it is a copy of a message. */
+    readonly memory: Memory | undefined,
     readonly chunk: number,
     readonly start: number,
     readonly bytes: Buffer,
   ) {
     blocks.set(bytes.buffer, this);
+  }
+
+  /** The message in it. */
+  first(length: number): Buffer {
+    // A program has transferred it: that of a copy it can, and has all there was.
+    if (this.bytes.length === 0) throw bufferReleased();
+    if (this.view?.length !== length) this.view = this.bytes.subarray(0, length);
+    return this.view;
+  }
+}
+
+/** Of messages that are lent as copies; longer ones are lent where they are. */
+const LONGEST_COPY = 4096;
+/** Of those up to this length the words are copied one by one, which takes less than to call anybody. */
+const SHORT_COPY: number = MessageBlock.SLOT;
+/** Copies of one kind that are kept for the next. */
+const MOST_COPIES = 64;
+
+/** Copies of messages at hand, used again and again: one as a rule, more where handlers await. */
+class Copies {
+  private readonly short: Copy[] = [];
+  private readonly long: Copy[] = [];
+
+  lend(source: Chunk, start: number, length: number): Copy {
+    const short = length <= SHORT_COPY;
+    let copy = (short ? this.short : this.long).pop();
+    // A program may have transferred its memory to another thread.
+    if (copy === undefined || copy.bytes.length === 0) {
+      copy = new Copy(short ? SHORT_COPY : LONGEST_COPY);
+    }
+    copy.fill(source, start, length);
+    copy.live = true;
+    copy.loans = 1;
+    return copy;
+  }
+
+  take(copy: Block): void {
+    const kept = copy.bytes.length > SHORT_COPY ? this.long : this.short;
+    if (kept.length < MOST_COPIES) kept.push(copy as Copy);
+  }
+}
+
+class Copy extends Block {
+  private readonly words: Uint32Array;
+  /** Words that may not be zero. */
+  private filled = 0;
+
+  constructor(size: number) {
+    super(undefined, NO_CHUNK, 0, Buffer.from(new ArrayBuffer(size)));
+    this.words = new Uint32Array(this.bytes.buffer);
+  }
+
+  /** Each message begins at a whole word, and what follows it up to the next is zero, or its own. */
+  fill(source: Chunk, start: number, length: number): void {
+    const { words } = this;
+    const end = Math.ceil(length / 4);
+    if (length <= SHORT_COPY) {
+      const { bytes } = source;
+      const from = (source.words ??= new Uint32Array(bytes.buffer, bytes.byteOffset));
+      const base = start >>> 2;
+      for (let i = 0; i < end; i++) words[i] = from[base + i]!;
+    } else {
+      source.bytes.copy(this.bytes, 0, start, start + length);
+      this.bytes.fill(0, length, 4 * end);
+    }
+    if (this.filled > end) words.fill(0, end, this.filled);
+    this.filled = end;
   }
 }
 
@@ -85,7 +168,7 @@ export class Memory {
   start = 0;
 
   /** Slices staged for the next submission: chunk, start, bytes of each. */
-  readonly slices = new Uint32Array(3 * MOST_SLICES);
+  readonly slices: Uint32Array = new Uint32Array(3 * MOST_SLICES);
   sliceCount = 0;
   stagedBytes = 0;
   /**
@@ -114,6 +197,7 @@ export class Memory {
   private readonly chunks: (Chunk | undefined)[] = [];
   private readonly owned = new Set<Block>();
   private readonly kept = new KeptBuffers();
+  private readonly copies = new Copies();
   /** `COMPLETION_PORT_CHECK=memory`: what was lent is revoked. */
   private readonly checked: boolean;
   /** Of ArrayBuffers that blocks of documents keep. */
@@ -132,6 +216,19 @@ export class Memory {
   /** All bytes of a chunk: to copy from and to, never to be given out. */
   bytes(index: number): Buffer {
     return (this.chunks[index] ?? this.load(index)).bytes;
+  }
+
+  /** The same, to write values into and read them. */
+  area(index: number): Area {
+    const chunk = this.chunks[index] ?? this.load(index);
+    return (chunk.area ??= new Area(chunk.bytes));
+  }
+
+  /** The value that a message holds, or its bytes, copied. */
+  valueAt(form: MessageForm, chunk: number, start: number, length: number): unknown {
+    if (form === MessageForm.Bytes) return this.copyOut(chunk, start, length);
+    const read = form === MessageForm.Plain ? Form.Plain : Form.Serialized;
+    return this.area(chunk).read(read, start, length)[0];
   }
 
   /** A Buffer of its own: not from Node's pool either, whose memory small Buffers share. */
@@ -239,6 +336,29 @@ export class Memory {
     return block;
   }
 
+  /**
+   * Lends the bytes of a message, until `endMessage`. Behind them its ArrayBuffer holds none. What is
+   * short is lent as a copy: messages lie in as many places as the queue is long, and an ArrayBuffer
+   * for each would cost more than all else of the message.
+   */
+  lendMessage(index: number, start: number, length: number): Block {
+    if (length <= LONGEST_COPY && !this.checked) {
+      return this.copies.lend(this.chunks[index] ?? this.load(index), start, length);
+    }
+    const block = this.checked
+      ? this.exposeExactly(index, start, length)
+      : this.lendFirst(index, start, length);
+    block.live = true;
+    block.loans++;
+    return block;
+  }
+
+  endMessage(block: Block): void {
+    if (--block.loans > 0) return;
+    this.endLoan(block);
+    if (block.memory === undefined) this.copies.take(block);
+  }
+
   /** What was lent may not be used any more. */
   endLoan(block: Block): void {
     block.live = false;
@@ -298,7 +418,7 @@ export class Memory {
     }
   }
 
-  /** The thread leaves, and the port goes on: others get what was this thread's. */
+  /** The thread leaves, and others get what was its; or the port is closed, and its memory goes. */
   revokeAll(): void {
     for (const block of this.owned) this.disown(block);
   }
@@ -317,10 +437,19 @@ export class Memory {
 
   // ---- submitting
 
-  /** Throws for memory that was released. */
+  /** Throws for memory that was released, and for a program's own that is gone. */
   check(view: ArrayBufferView): void {
     const block = blocks.get(view.buffer);
     if (block !== undefined && !block.live) throw bufferReleased();
+    bytesIn(view);
+  }
+
+  /** The same, and for a message's bytes, which others may have at hand: they are to be read. */
+  checkTarget(view: ArrayBufferView, name: string): void {
+    this.check(view);
+    if ((blocks.get(view.buffer)?.loans ?? 0) > 0) {
+      throw validate.invalidValue(name, 'must not be the bytes of a message', view);
+    }
   }
 
   /**
@@ -374,11 +503,27 @@ export class Memory {
     this.beyond = beyond;
     this.resetStage();
     if (typeof data === 'string') return this.copyString(data, LARGEST_SHARED);
-    const bytes = data.byteLength;
+    const bytes = bytesIn(data);
     if (bytes === 0) return true;
     return bytes > LARGEST_COPY
       ? this.copyAll([data], LARGEST_SHARED)
       : this.copy(data, LARGEST_SHARED);
+  }
+
+  /**
+   * Takes room for `bytes` that the caller writes: at `chunk` and `start`, in a block of its own where
+   * `stagedCopy` says so. False when there is no memory for it.
+   */
+  reserve(bytes: number): boolean {
+    this.beyond = false;
+    this.resetStage();
+    return this.takeCopy(bytes, LARGEST_SHARED);
+  }
+
+  /** Of what was reserved last, only `bytes` were needed: of a shared block the rest is for the next. */
+  shorten(bytes: number): void {
+    if (this.stagedCopy) return;
+    this.copied = this.start - this.copyStart + Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
   }
 
   /** A copy outside of the port's memory: the program may change its own, or release the port's. */
@@ -430,7 +575,7 @@ export class Memory {
   private stageOne(data: Data, shared: number): boolean {
     if (typeof data === 'string') return this.copyString(data, shared);
     const here = this.locate(data);
-    const bytes = data.byteLength;
+    const bytes = bytesIn(data);
     if (bytes === 0) return true;
     if (!here) return bytes > LARGEST_COPY ? this.copyAll([data], shared) : this.copy(data, shared);
     this.addSlice(bytes);
@@ -438,8 +583,9 @@ export class Memory {
   }
 
   private copy(data: ArrayBufferView, shared: number): boolean {
-    if (!this.takeCopy(data.byteLength, shared)) return false;
-    this.bytes(this.chunk).set(asBytes(data), this.start);
+    const source = honest(asBytes(data));
+    if (!this.takeCopy(lengthOf(source), shared)) return false;
+    this.bytes(this.chunk).set(source, this.start);
     return true;
   }
 
@@ -456,14 +602,14 @@ export class Memory {
     this.resetStage();
     const parts = data.map((part) => (typeof part === 'string' ? Buffer.from(part) : part));
     for (const part of parts) this.check(part);
-    let left = parts.reduce((sum, part) => sum + part.byteLength, 0);
+    const sources = parts.map((part) => honest(asBytes(part)));
+    let left = sources.reduce((sum, source) => sum + lengthOf(source), 0);
     this.beyond &&= left <= this.native.memoryLimit;
     // Either all pieces have blocks of their own, or the only one shares one.
     const most = left > shared ? 0 : shared;
     let room = 0;
-    for (const part of parts) {
-      const source = asBytes(part);
-      for (let from = 0; from < source.length;) {
+    for (const source of sources) {
+      for (let from = 0, end = lengthOf(source); from < end;) {
         if (room === 0) {
           room = Math.min(left, LARGEST_COPY);
           if (!this.takeCopy(room, most)) return this.unstage();
@@ -513,10 +659,39 @@ export class Memory {
 
   private load(index: number): Chunk {
     const { memory, blockSize } = this.native.chunk(index);
-    const chunk: Chunk = { blockSize, bytes: Buffer.from(memory), lent: [] };
+    const chunk: Chunk = {
+      blockSize,
+      bytes: Buffer.from(memory),
+      lent: [],
+      area: undefined,
+      words: undefined,
+    };
     this.chunks[index] = chunk;
     return chunk;
   }
+}
+
+/** Whether it is memory of a port of this process. */
+export function isOfPort(view: ArrayBufferView): boolean {
+  return isPortMemory(view.buffer);
+}
+
+export function isPortMemory(memory: ArrayBufferLike): boolean {
+  return blocks.has(memory);
+}
+
+/**
+ * Its length in bytes; throws where its ArrayBuffer was transferred, or made smaller than it: it has
+ * no length then, and is not what the program meant.
+ */
+export function bytesIn(view: ArrayBufferView): number {
+  try {
+    const bytes = view.byteLength;
+    if (bytes > 0 || !validate.isGone(view)) return bytes;
+  } catch {
+    // A DataView without memory has not even a length.
+  }
+  throw validate.withoutMemory('data');
 }
 
 export function asBytes(view: ArrayBufferView): Uint8Array {

@@ -9,15 +9,17 @@ import { AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
 import type { CompletionPort } from '../api';
 import type { NativeThread } from '../native/binding';
-import { invalidState, portClosed } from '../support/errors';
+import { invalidState, portClosed, queueFull } from '../support/errors';
+import { invalidType } from '../support/validate';
 import { checksHandles } from '../support/forgotten';
 import { now } from '../support/timers';
+import { Unheard } from '../support/warnings';
 import { Awaited, type Entry } from './awaited';
 import { FollowedHandles, Handles, type ThreadHandle } from './handle-table';
 import { KeepAlive } from './keep-alive';
 import { Memory } from './memory';
 import { Outgoing } from './outgoing';
-import { Posts } from './posts';
+import { Posts, type Content } from './posts';
 import { Submissions } from './submissions';
 import { Turns } from './turns';
 
@@ -75,6 +77,8 @@ export class PortThread {
   readonly batch: HeldBatch;
   /** Handles this thread has an object for. */
   readonly handles: Handles = checksHandles ? new FollowedHandles() : new Handles();
+  /** What else of this thread ends with its part of the port. */
+  readonly followers = new Set<{ gone(here: boolean): void }>();
   /** Whoever gave received bytes last, if the loop has not asked for more. */
   lender: Lender | undefined = undefined;
   closed = false;
@@ -86,11 +90,12 @@ export class PortThread {
   /** Whether any of its handles keeps the asynchronous context it was opened in. */
   keepsContexts = false;
 
-  private readonly awaited: Awaited;
+  readonly awaited: Awaited;
   readonly submissions: Submissions;
   private readonly posts: Posts;
   private readonly turns: Turns;
   private readonly keepAlive: KeepAlive;
+  private readonly unheard = new Unheard();
   private readonly onDown: () => void;
   private readonly context = new AsyncResource('CompletionPort', {
     requireManualDestroy: true,
@@ -115,11 +120,11 @@ export class PortThread {
     this.outgoing = new Outgoing(native);
     this.turns = new Turns(this);
     this.keepAlive = new KeepAlive(this, affine);
-    this.awaited = new Awaited(completions);
+    this.awaited = new Awaited(completions, () => native.closeAnnounced());
     const schedule = (): void => this.turns.schedule();
     const { memory, outgoing, awaited } = this;
     this.submissions = new Submissions(native, memory, outgoing, awaited, schedule);
-    this.posts = new Posts(native, () => {
+    this.posts = new Posts(native, memory, () => {
       this.turns.schedule();
       this.keepAlive.watchMessages();
     });
@@ -138,11 +143,38 @@ export class PortThread {
     this.awaited.remove(token);
   }
 
-  /**
-   * Posts a message; false when the queue is full (rule Q2).
-   */
+  /** Posts a message; false when the queue is full (rule Q2), or the port is closed. */
   post(key: number, value: number): boolean {
     return this.posts.post(key, value);
+  }
+
+  /** The same of bytes, or any other value. */
+  postMessage(key: number, message: unknown): boolean {
+    return typeof message === 'number'
+      ? this.posts.post(key, message)
+      : this.posts.postMessage(key, message);
+  }
+
+  /** A message for `publish`, as it is now. Of bytes a look at them: they are copied by `publish`. */
+  contentOf(message: unknown): Content {
+    if (message === undefined) throw invalidType('message', 'a message', message);
+    return this.posts.contentOf(message, 'publish()');
+  }
+
+  /** The same for many keys, of a port: for all of them or none. */
+  publish(keys: Uint32Array, portId: number, content: Content): boolean {
+    this.keepAlive.watchMessages();
+    return this.posts.publish(keys, portId, content);
+  }
+
+  /** Why a message was not posted, where that is another reason than a queue that is full. */
+  assertPostable(): void {
+    if (this.posts.closed) throw portClosed();
+  }
+
+  /** The same, of one that was not. */
+  refusal(): Error {
+    return this.posts.closed ? portClosed() : queueFull();
   }
 
   /** Asks for an early end of an operation this thread awaits. */
@@ -191,12 +223,15 @@ export class PortThread {
     const deadline = timeout === Infinity ? Infinity : now() + timeout;
     for (let left = timeout; ; left = Math.max(0, deadline - now())) {
       this.batch.finish();
+      this.unheard.look();
       const count = this.submissions.handOver();
       this.posts.giveRoomBack();
-      const got = this.native.get(count, max, left);
+      const wait = Math.min(left, this.unheard.patience);
+      const got = this.native.get(count, max, wait);
       if (got < 0) throw this.down();
       if (got > 0) {
         const settled = this.awaited.settle(got);
+        if (this.awaited.results > 0) this.unheard.add(this.awaited.results);
         if (this.batch.begin(got, true)) return true;
         // What awaited it goes on in the event loop alone, and so begins nothing here.
         if (endless && settled > 0 && this.nothingCanCome()) throw waitsForEver();
@@ -270,14 +305,17 @@ export class PortThread {
    */
   down(here = false): Error {
     if (this.closed) return portClosed();
+    // Nobody can give it back any more, and what is there is another's, or nothing (rule M2).
+    this.memory.revokeAll();
     this.closed = true;
     this.left = here;
     this.submissions.count = 0;
-    this.posts.giveRoomBack();
+    this.posts.leave();
     this.batch.drop();
     this.awaited.end();
     this.stopConsumer(here);
     for (const handle of this.handles) handle.gone();
+    for (const follower of this.followers) follower.gone(here);
     this.keepAlive.end();
     this.native.detach();
     this.onDown();

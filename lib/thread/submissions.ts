@@ -7,6 +7,7 @@ import {
   setHandle,
   Submission,
   SubmissionFlag,
+  type MessageForm,
   type NativeThread,
 } from '../native/binding';
 import { ECANCELED, invalidState } from '../support/errors';
@@ -19,6 +20,19 @@ import type { Outgoing } from './outgoing';
 const RECORDS = 512;
 const RECORD_WORDS = Submission.SIZE / 4;
 const SLICE_WORDS = 3;
+
+/** Whose operations can be linked. */
+interface Linkable {
+  readonly id: number;
+}
+
+/** Where the bytes of a message lie; NO_CHUNK: it has none. */
+export interface MessageAt {
+  readonly chunk: number;
+  readonly start: number;
+  readonly length: number;
+  readonly form: MessageForm;
+}
 
 export class Submissions {
   /** Records that native code has not been told of. */
@@ -33,7 +47,7 @@ export class Submissions {
   private readonly recordNumbers: Float64Array;
   private readonly published: Int32Array;
   /** The handle whose operations are being linked. */
-  private chained: object | undefined = undefined;
+  private chained: Linkable | undefined = undefined;
   private lastRecord = -1;
   /** A member of the chain was refused: those behind it are cancelled. */
   private broken = false;
@@ -125,6 +139,12 @@ export class Submissions {
     this.submit(Kind.Posted, 0, 0, key, 0, value, 0, NO_CHUNK, 0, 0, port);
   }
 
+  /** The same of bytes: of a message that this thread has, at hand or retained. */
+  forwardBytes(key: number, message: MessageAt, port: number): void {
+    const { chunk, start, length, form } = message;
+    this.submit(Kind.Message, 0, 0, key, form, 0, 0, chunk, start, length, port);
+  }
+
   /** Pool memory goes back after what was submitted before. */
   giveBack(chunk: number, start: number): void {
     this.submit(Kind.Release, 0, 0, 0, 0, 0, 0, chunk, start, 0);
@@ -145,6 +165,7 @@ export class Submissions {
     tag = 0,
     feeder = 0,
   ): void {
+    this.assertOfChain(handle);
     const slices = chunk === NO_CHUNK ? 0 : 1;
     const at = this.reserve(1) * RECORD_WORDS;
     if (slices > 0) this.memory.pending = true;
@@ -169,6 +190,7 @@ export class Submissions {
     tag = 0,
     feeder = 0,
   ): void {
+    this.assertOfChain(handle);
     const { slices, sliceCount, stagedCopy } = this.memory;
     const more = this.memory.stagedRecords - 1;
     const first = this.reserve(1 + more);
@@ -217,7 +239,7 @@ export class Submissions {
    * Submissions of `handle` made inside `fn` become a chain (rule O9). Nothing of it is submitted
    * when `fn` throws.
    */
-  link<T>(handle: object, fn: () => T): T {
+  link<T>(handle: Linkable, fn: () => T): T {
     if (this.chained) throw invalidState('A chain is being described already');
     this.flush();
     this.chained = handle;
@@ -260,6 +282,15 @@ export class Submissions {
     throw invalidState('Only operations of one open handle can be linked');
   }
 
+  /**
+   * The members of a chain run on the handle of the first, so no other's may be among them: the last
+   * guard of those that `assertUnchained` was not asked for.
+   */
+  private assertOfChain(handle: number): void {
+    if (this.chained === undefined || handle === 0 || handle === this.chained.id) return;
+    throw invalidState('Only operations of one open handle can be linked');
+  }
+
   /** Room for `count` records that stay together. */
   ensure(count: number): void {
     if (this.count + count <= RECORDS) return;
@@ -280,7 +311,7 @@ export class Submissions {
 
   /** What was submitted inside the chain is as if it had never been. */
   private takeBackChain(): void {
-    const { records } = this;
+    const { records, recordNumbers } = this;
     const end = this.handOver();
     for (let record = 0; record < end;) {
       const at = record * RECORD_WORDS;
@@ -288,6 +319,9 @@ export class Submissions {
       const keyed = (records[at]! & (SubmissionFlag.Keyed << 8)) !== 0;
       const token = keyed ? 0 : records[at + Submission.TOKEN / 4]!;
       if ((records[at]! & (SubmissionFlag.Release << 8)) !== 0) this.giveSlices(at, slices);
+      if (kindOf(records[at]!) === Kind.SendHandle) {
+        this.native.dropParcel(recordNumbers[at / 2 + Submission.OFFSET / 8]!);
+      }
       record += 1 + Math.max(0, Math.ceil((slices - 1) / SLICES_IN_RECORD));
       const entry = token === 0 ? undefined : this.awaited.at(token);
       if (entry === undefined) continue;
@@ -349,6 +383,10 @@ export class Submissions {
     recordNumbers[at / 2 + Submission.OFFSET / 8] = offset;
     recordNumbers[at / 2 + Submission.LENGTH / 8] = length;
   }
+}
+
+function kindOf(word: number): Kind {
+  return word & 0xff;
 }
 
 /** Where slice `index` of those behind the first stands, from the first record of slices on. */

@@ -3,6 +3,7 @@
  * code says that something has completed, and again while there may be more.
  */
 import type { NativeThread } from '../native/binding';
+import { hasLibuv } from '../support/runtime';
 import { nextTick, now, setImmediate } from '../support/timers';
 
 /** After so many rounds, or so much time, the event loop gets a turn. */
@@ -71,8 +72,7 @@ export class Turns {
   start(): void {
     if (this.started) return;
     this.started = true;
-    const threadsafe =
-      Boolean(process.versions['bun']) || process.env['COMPLETION_PORT_NOTIFIER'] === 'threadsafe';
+    const threadsafe = !hasLibuv || process.env['COMPLETION_PORT_NOTIFIER'] === 'threadsafe';
     const { native, referenced } = this.owner;
     native.start(this.turn, threadsafe);
     if (!referenced) native.unref();

@@ -15,6 +15,7 @@
 #include <string>
 #include <thread>
 
+#include "addon/channel_binding.h"
 #if defined(__linux__)
 #include "addon/linux_listener.h"
 #endif
@@ -25,6 +26,7 @@
 #include "driver/capabilities.h"
 #include "driver/choose.h"
 #include "driver/driver.h"
+#include "port/shared_queue.h"
 
 namespace cp::addon {
 namespace {
@@ -104,6 +106,7 @@ Napi::Value remains(const Napi::CallbackInfo& info) {
   Napi::Object out = Napi::Object::New(info.Env());
   out.Set("ports", static_cast<double>(Port::count()));
   out.Set("pools", static_cast<double>(BufferPool::count()));
+  out.Set("channels", static_cast<double>(SharedQueue::count()));
   return out;
 }
 
@@ -142,6 +145,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
                 return Napi::Number::New(call.Env(), available_parallelism());
               }));
   exports.Set("turns", Napi::Function::New(env, make_turns, "turns"));
+  exports.Set("channels", Napi::Function::New(env, make_channels, "channels"));
   export_stages(env, exports);
 #if defined(__linux__)
   export_listeners(env, exports);

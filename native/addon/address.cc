@@ -19,13 +19,16 @@
 namespace cp::addon {
 namespace {
 
-/// Windows names interfaces by number alone in an address, as Node.js has it there.
+/// Of an interface by its name, or its number: Windows has numbers alone, as Node.js has it there.
+/// 0: there is none such.
 std::uint32_t scope_of(const char* name) {
-#ifdef _WIN32
-  return static_cast<std::uint32_t>(std::strtoul(name, nullptr, 10));
-#else
-  return if_nametoindex(name);
+#ifndef _WIN32
+  if (const std::uint32_t index = if_nametoindex(name); index != 0) return index;
 #endif
+  if (*name < '0' || *name > '9') return 0;
+  char* end = nullptr;
+  const unsigned long index = std::strtoul(name, &end, 10);
+  return *end == '\0' && index <= UINT32_MAX ? static_cast<std::uint32_t>(index) : 0;
 }
 
 /// Where an address means something on one interface only, its name belongs to it: without it
@@ -93,7 +96,10 @@ bool parse_address(const std::string& text, std::uint16_t port, driver::SocketAd
   if (inet_pton(AF_INET6, text.substr(0, percent).c_str(), &v6.sin6_addr) != 1) return false;
   v6.sin6_family = AF_INET6;
   v6.sin6_port = htons(port);
-  if (percent != std::string::npos) v6.sin6_scope_id = scope_of(&text[percent + 1]);
+  if (percent != std::string::npos) {
+    v6.sin6_scope_id = scope_of(&text[percent + 1]);
+    if (v6.sin6_scope_id == 0) return false;
+  }
   store(v6, out);
   return true;
 }

@@ -9,7 +9,8 @@
 
 namespace cp::addon {
 
-/// False when `text` is not a numeric IPv4 or IPv6 address (with a scope, as fe80::1%eth0), or the
+/// False when `text` is not a numeric IPv4 or IPv6 address (with a scope that there is, as
+/// fe80::1%eth0 or fe80::1%2), or the
 /// path of a socket behind `unix:`, which may be too long. A path that begins with NUL is abstract.
 bool parse_address(const std::string& text, std::uint16_t port, driver::SocketAddress& out);
 

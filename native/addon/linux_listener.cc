@@ -191,11 +191,12 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
   static driver::Result open(const Napi::Object& from) {
     if (from.Get("descriptor").IsNumber()) {
       const int descriptor = static_cast<int>(number(from, "descriptor"));
-      bool listens = false;
-      const driver::Result copy = driver::duplicate_socket(descriptor, listens);
-      if (copy < 0 || listens) return copy;
+      driver::SocketKind kind;
+      const driver::Result copy = driver::duplicate_socket(descriptor, kind);
+      if (copy < 0 || (kind.listens && !kind.messages)) return copy;
       driver::close_file(copy);
-      return -EINVAL;
+      // Node.js makes streams of what it accepts.
+      return kind.messages ? -ENOTSUP : -EINVAL;
     }
     driver::ListenOptions options;
     const auto port = static_cast<std::uint16_t>(number(from, "port"));
@@ -241,8 +242,8 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
   /// Another descriptor of the socket, which is the caller's.
   Napi::Value duplicate(Info info) {
     const driver::Result copy = with_socket([](int socket) {
-      bool listens = false;
-      return driver::duplicate_socket(socket, listens);
+      driver::SocketKind kind;
+      return driver::duplicate_socket(socket, kind);
     });
     return Napi::Number::New(info.Env(), static_cast<double>(copy));
   }

@@ -59,55 +59,23 @@ PortOptions read_options(const Napi::Object& from) {
 }  // namespace
 
 Napi::Function NativeThread::constructor(Napi::Env env) {
-  return DefineClass(env, "NativeThread",
-                     {InstanceMethod<&NativeThread::start>("start"),
-                      InstanceMethod<&NativeThread::ref>("ref"),
-                      InstanceMethod<&NativeThread::unref>("unref"),
-                      InstanceMethod<&NativeThread::room>("room"),
-                      InstanceMethod<&NativeThread::refusal>("refusal"),
-                      InstanceMethod<&NativeThread::blocking>("blocking"),
-                      InstanceMethod<&NativeThread::release_key>("letGo"),
-                      InstanceMethod<&NativeThread::pin_key>("pinKey"),
-                      InstanceMethod<&NativeThread::use_records>("useRecords"),
-                      InstanceMethod<&NativeThread::release_record>("releaseRecord"),
-                      InstanceMethod<&NativeThread::watch_deadline>("watchDeadline"),
-                      InstanceMethod<&NativeThread::stash>("stash"),
-                      InstanceMethod<&NativeThread::unread>("unread"),
-                      InstanceMethod<&NativeThread::unstash>("unstash"),
-                      InstanceMethod<&NativeThread::take_message>("takeMessage"),
-                      InstanceMethod<&NativeThread::document_parts>("documentParts"),
-                      InstanceMethod<&NativeThread::document_batch>("documentBatch"),
-                      InstanceMethod<&NativeThread::reply>("reply"),
-                      InstanceMethod<&NativeThread::close_port>("closePort"),
-                      InstanceMethod<&NativeThread::detach>("detach"),
-                      InstanceMethod<&NativeThread::stats>("stats"),
-                      InstanceMethod<&NativeThread::waits>("waits"),
-                      InstanceMethod<&NativeThread::open>("open"),
-                      InstanceMethod<&NativeThread::open_descriptor>("openDescriptor"),
-                      InstanceMethod<&NativeThread::adopt_socket>("adoptSocket"),
-                      InstanceMethod<&NativeThread::keep_open>("keepOpen"),
-                      InstanceMethod<&NativeThread::reopen>("reopen"),
-                      InstanceMethod<&NativeThread::file_size>("fileSize"),
-                      InstanceMethod<&NativeThread::listen>("listen"),
-                      InstanceMethod<&NativeThread::connect>("connect"),
-                      InstanceMethod<&NativeThread::timer>("timer"),
-                      InstanceMethod<&NativeThread::set_option>("setOption"),
-                      InstanceMethod<&NativeThread::address>("address"),
-                      InstanceMethod<&NativeThread::handle_info>("handleInfo"),
-                      InstanceMethod<&NativeThread::bytes_moved>("bytesMoved"),
-                      InstanceMethod<&NativeThread::idle_timeout>("idleTimeout"),
-                      InstanceMethod<&NativeThread::connections>("connections"),
-                      InstanceMethod<&NativeThread::most_connections>("mostConnections"),
-                      InstanceMethod<&NativeThread::unique_key>("uniqueKey"),
-                      InstanceMethod<&NativeThread::allocate>("allocate"),
-                      InstanceMethod<&NativeThread::copy_block>("copyBlock"),
-                      InstanceMethod<&NativeThread::release>("release"),
-                      InstanceMethod<&NativeThread::chunk>("chunk"),
-                      InstanceMethod<&NativeThread::is_used>("isUsed"),
-                      InstanceMethod<&NativeThread::expose>("expose"),
-                      InstanceMethod<&NativeThread::revoke>("revoke"),
-                      InstanceMethod<&NativeThread::hand_off>("handOff"),
-                      InstanceMethod<&NativeThread::handles>("handles")});
+  std::vector<Function> functions = {
+      InstanceMethod<&NativeThread::start>("start"),
+      InstanceMethod<&NativeThread::ref>("ref"),
+      InstanceMethod<&NativeThread::unref>("unref"),
+      InstanceMethod<&NativeThread::room>("room"),
+      InstanceMethod<&NativeThread::refusal>("refusal"),
+      InstanceMethod<&NativeThread::blocking>("blocking"),
+      InstanceMethod<&NativeThread::announce_close>("announceClose"),
+      InstanceMethod<&NativeThread::close_announced>("closeAnnounced"),
+      InstanceMethod<&NativeThread::close_port>("closePort"),
+      InstanceMethod<&NativeThread::detach>("detach"),
+      InstanceMethod<&NativeThread::stats>("stats"),
+      InstanceMethod<&NativeThread::waits>("waits"),
+  };
+  NativeHandles::define(functions);
+  NativeRecords::define(functions);
+  return DefineClass(env, "NativeThread", functions);
 }
 
 /// Called with port options, or with the number of a port of this process.
@@ -152,8 +120,9 @@ void NativeThread::describe(Napi::Env env, Port& port) {
   self.Set("place", share(env, arrays_, arrays_->place, sizeof arrays_->place));
   self.Set("completions", share(env, arrays_, arrays_->completions, sizeof arrays_->completions));
   self.Set("posts", share(env, arrays_, &arrays_->posts, sizeof arrays_->posts));
-  self.Set("postsTail", share(env, thread_->tail_keeper));
+  self.Set("postsTail", share(env, thread_->posts().tail_keeper()));
   self.Set("idle", share(env, port.dispatcher().idle_keeper()));
+  self.Set("queueLimit", port.options().queue_limit);
   self.Set("memoryLimit", static_cast<double>(port.pool().limit()));
   const auto& allocated = port.pool().allocated_keeper();
   self.Set("allocated", share(env, allocated, allocated.get(), sizeof *allocated));
@@ -162,6 +131,7 @@ void NativeThread::describe(Napi::Env env, Port& port) {
   define<static_cast<Hot>(&NativeThread::hand_over)>(self, "submit");
   define<&NativeThread::accept_posts>(self, "acceptPosts");
   define<&NativeThread::reserve>(self, "reserve");
+  define<&NativeThread::message_block>(self, "messageBlock");
   nothing_ = Napi::Persistent(env.RunScript("(function () {})").As<Napi::Function>());
   napi_add_env_cleanup_hook(env, on_cleanup, this);
   hooked_ = true;
@@ -254,7 +224,7 @@ void NativeThread::hand_over(std::uint32_t written) {
   const std::size_t count = std::min<std::size_t>(written, kSubmissionLimit);
   const std::size_t begun = std::min(std::exchange(begun_, 0), count);
   std::atomic_ref(arrays_->published).store(0, std::memory_order_relaxed);
-  submit_all(*thread_, arrays_->submissions + begun, count - begun, records_.get());
+  submit_all(*thread_, arrays_->submissions + begun, count - begun, records_.table());
 }
 
 // ---- what another thread does meanwhile: the lane is held, and JavaScript may be writing
@@ -356,7 +326,15 @@ std::int64_t NativeThread::accept_posts(napi_env, const napi_value*) {
 }
 
 std::int64_t NativeThread::reserve(napi_env env, const napi_value* arguments) {
-  return thread_->reserve(u32(env, arguments[0]));
+  const std::uint32_t granted = thread_->reserve(u32(env, arguments[0]));
+  if (granted == 0 && thread_->port().dispatcher().closed()) return kErrorPortClosed;
+  return granted;
+}
+
+std::int64_t NativeThread::message_block(napi_env, const napi_value*) {
+  Place place;
+  if (!thread_->next_message_block(place)) return kErrorOutOfBuffers;
+  return static_cast<std::int64_t>(place.chunk) << 32 | place.offset;
 }
 
 Napi::Value NativeThread::room(Info info) {
@@ -374,6 +352,15 @@ Napi::Value NativeThread::refusal(Info info) {
 Napi::Value NativeThread::blocking(Info info) {
   info[0].ToBoolean() ? thread().begin_blocking() : thread().end_blocking();
   return Env().Undefined();
+}
+
+Napi::Value NativeThread::announce_close(Info) {
+  thread().announce_close();
+  return Env().Undefined();
+}
+
+Napi::Value NativeThread::close_announced(Info) {
+  return Napi::Boolean::New(Env(), thread().port().close_announced());
 }
 
 Napi::Value NativeThread::close_port(Info) {

@@ -1,13 +1,14 @@
 // One JavaScript environment attached to one port: the object lib/native/binding.ts calls
-// NativeThread.
+// NativeThread. What it asks of handles and memory, and of records, is said in parts of their own.
 #pragma once
 
 #include <napi.h>
 
 #include <memory>
 
+#include "addon/native_handles.h"
+#include "addon/native_records.h"
 #include "addon/notifier.h"
-#include "addon/stage_binding.h"
 #include "addon/submission.h"
 #include "port/port.h"
 #include "port/thread.h"
@@ -18,7 +19,8 @@ namespace cp::addon {
 struct SharedArrays {
   alignas(64) Submission submissions[kSubmissionLimit] = {};
   alignas(64) PacketSlot completions[kBatchLimit] = {};
-  std::uint32_t place[4] = {};  ///< chunk, offset and length that `unstash` tells
+  std::uint32_t place[4] =
+      {};  ///< chunk, offset, length that `unstash` tells; with a form, `takeMessage`
   alignas(64) PostRing posts = {};
   /// How many of the submissions are written; atomic.
   alignas(64) std::uint32_t published = 0;
@@ -30,10 +32,23 @@ class NativeThread final : public Napi::ObjectWrap<NativeThread>, private Outbox
   explicit NativeThread(const Napi::CallbackInfo& info);
   ~NativeThread() override;
 
+  /// Throws what every function throws after `detach`.
+  Thread& thread();
+  SharedArrays& arrays() { return *arrays_; }
+
+  /// A function of the JavaScript object that is one of its parts'.
+  using Function = Napi::ClassPropertyDescriptor<NativeThread>;
+  template <auto part, auto function>
+  static Function function_of(const char* name) {
+    return InstanceMethod<&NativeThread::call_part<part, function>>(name);
+  }
+
  private:
+  friend class NativeHandles;
+  friend class NativeRecords;
   using Info = const Napi::CallbackInfo&;
 
-  // The batch: native_thread.cc. These are called once a batch, so they pass by the look-up of the
+  // The batch. These are called once a batch, so they pass by the look-up of the
   // wrapped object, which costs more than the rest of an empty call: each is a function that
   // carries the lane. They throw nothing and answer a number.
   static constexpr std::size_t kMostArguments = 3;
@@ -42,9 +57,14 @@ class NativeThread final : public Napi::ObjectWrap<NativeThread>, private Outbox
   std::int64_t get(napi_env env, const napi_value* arguments);
   std::int64_t hand_over(napi_env env, const napi_value* arguments);
   std::int64_t accept_posts(napi_env env, const napi_value* arguments);
+  std::int64_t message_block(napi_env env, const napi_value* arguments);
   std::int64_t reserve(napi_env env, const napi_value* arguments);
   template <Hot function>
   static napi_value call(napi_env env, napi_callback_info info);
+  template <auto part, auto function>
+  Napi::Value call_part(Info info) {
+    return ((this->*part).*function)(info);
+  }
   template <Hot function>
   void define(Napi::Object self, const char* name);
 
@@ -54,53 +74,12 @@ class NativeThread final : public Napi::ObjectWrap<NativeThread>, private Outbox
   Napi::Value room(Info info);
   Napi::Value refusal(Info info);
   Napi::Value blocking(Info info);
+  Napi::Value announce_close(Info info);
+  Napi::Value close_announced(Info info);
   Napi::Value close_port(Info info);
   Napi::Value detach(Info info);
   Napi::Value stats(Info info);
   Napi::Value waits(Info info);
-
-  // Handles and memory: native_thread_handles.cc
-  Napi::Value open(Info info);
-  Napi::Value open_descriptor(Info info);
-  Napi::Value adopt_socket(Info info);
-  Napi::Value keep_open(Info info);
-  Napi::Value reopen(Info info);
-  Napi::Value file_size(Info info);
-  Napi::Value listen(Info info);
-  Napi::Value connect(Info info);
-  Napi::Value timer(Info info);
-  Napi::Value set_option(Info info);
-  Napi::Value address(Info info);
-  Napi::Value handle_info(Info info);
-  Napi::Value bytes_moved(Info info);
-  Napi::Value idle_timeout(Info info);
-  Napi::Value connections(Info info);
-  Napi::Value most_connections(Info info);
-  Napi::Value unique_key(Info info);
-  Napi::Value allocate(Info info);
-  Napi::Value copy_block(Info info);
-  Napi::Value release(Info info);
-  Napi::Value chunk(Info info);
-  Napi::Value is_used(Info info);
-  Napi::Value expose(Info info);
-  Napi::Value revoke(Info info);
-  Napi::Value hand_off(Info info);
-  Napi::Value handles(Info info);
-
-  // Stages: native_thread_stage.cc
-  Napi::Value release_key(Info info);
-  Napi::Value pin_key(Info info);
-  Napi::Value use_records(Info info);
-  Napi::Value release_record(Info info);
-  Napi::Value watch_deadline(Info info);
-  Napi::Value stash(Info info);
-  Napi::Value unread(Info info);
-  Napi::Value unstash(Info info);
-  Napi::Value take_message(Info info);
-  Napi::Value document_parts(Info info);
-  Napi::Value document_batch(Info info);
-  Napi::Value reply(Info info);
-  stage::RecordTable& records();
 
   void attach(Napi::Env env, Port& port);
   void describe(Napi::Env env, Port& port);
@@ -113,14 +92,12 @@ class NativeThread final : public Napi::ObjectWrap<NativeThread>, private Outbox
   void release_references();
   static void on_cleanup(void* self);
   static bool interrupted(void* self);
-  /// Throws what every function throws after `detach`.
-  Thread& thread();
-
   std::shared_ptr<SharedArrays> arrays_ = std::make_shared<SharedArrays>();
   Port* port_ = nullptr;  ///< that of `thread_`, and there as long as that is
   Thread* thread_ = nullptr;
   std::size_t begun_ = 0;  ///< submissions that another thread has begun; guarded by the lane
-  std::shared_ptr<stage::RecordTable> records_;
+  NativeHandles handles_{*this};
+  NativeRecords records_{*this};
   Notifier* notifier_ = nullptr;
   Napi::FunctionReference ready_;
   Napi::FunctionReference nothing_;  ///< a JavaScript function that does nothing

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "addon/address.h"
+#include "addon/settings.h"
 #include "driver/errno.h"
 #include "port/port.h"
 #include "stage/cpus.h"
@@ -70,7 +71,7 @@ void* as_argument(std::uint32_t id) {
 }
 
 Napi::Value create_records(Info info) {
-  auto table = stage::RecordTable::make(u32(info[0]), u32(info[1]));
+  auto table = stage::RecordTable::make(u32(info[0]), u32(info[1]), u32(info[2]));
   if (!table) return number(info.Env(), -ENOMEM);
   Registry& registry = Registry::instance();
   std::uint32_t id = 0;
@@ -90,13 +91,26 @@ Napi::Value close_records(Info info) {
   return info.Env().Undefined();
 }
 
+/// Memory that lives as long as JavaScript sees it, and the table with it.
+Napi::Value memory_of(Napi::Env env, const std::shared_ptr<stage::RecordTable>& table,
+                      std::uint8_t* memory, std::size_t size) {
+  using Keeper = std::shared_ptr<stage::RecordTable>;
+  return Napi::ArrayBuffer::New(
+      env, memory, size, [](Napi::Env, void*, Keeper* kept) { delete kept; }, new Keeper(table));
+}
+
 Napi::Value record_memory(Info info) {
   const auto table = find_records(u32(info[0]));
   if (!table) throw Napi::RangeError::New(info.Env(), "No such records");
-  using Keeper = std::shared_ptr<stage::RecordTable>;
-  return Napi::ArrayBuffer::New(
-      info.Env(), table->memory(), table->size(),
-      [](Napi::Env, void*, Keeper* kept) { delete kept; }, new Keeper(table));
+  return memory_of(info.Env(), table, table->memory(), table->size());
+}
+
+Napi::Value trace_memory(Info info) {
+  const auto table = find_records(u32(info[0]));
+  if (!table) throw Napi::RangeError::New(info.Env(), "No such records");
+  const stage::Trace* trace = table->trace();
+  if (trace == nullptr) return info.Env().Undefined();
+  return memory_of(info.Env(), table, trace->memory(), trace->size());
 }
 
 Napi::Value create_record(Info info) {
@@ -231,6 +245,7 @@ Napi::Value frames_listen(Info info) {
   options.reuse_port = info[4].ToBoolean();
   options.ipv6_only = info[5].ToBoolean();
   options.no_delay = info[6].ToBoolean();
+  options.settings = settings_in(info[7]);
   return number(info.Env(), stage->listen(options));
 }
 
@@ -290,6 +305,7 @@ void export_stages(Napi::Env env, Napi::Object exports) {
   add("createRecords", create_records);
   add("closeRecords", close_records);
   add("recordMemory", record_memory);
+  add("traceMemory", trace_memory);
   add("createRecord", create_record);
   add("createFrames", create_frames);
   add("closeFrames", close_frames);

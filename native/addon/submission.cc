@@ -3,11 +3,17 @@
 #include <algorithm>
 #include <cmath>
 
+#include "stage/hand_off.h"
+
 namespace cp::addon {
 namespace {
 
 constexpr std::size_t kSlicesPerRecord = 5;
 constexpr std::uint32_t kShutWrite = 1;  // SHUT_WR, SD_SEND
+
+/// Tokens are small: the library gives out the lowest that nobody uses. One above would have the
+/// thread remember as many that there are not.
+constexpr std::uint32_t kMostTokens = 1u << 24;
 
 std::size_t records_for(std::uint16_t slices) {
   return slices <= 1 ? 0 : (slices - 1 + kSlicesPerRecord - 1) / kSlicesPerRecord;
@@ -22,10 +28,10 @@ bool add_slice(Request& request, Place place, std::uint32_t bytes) {
   return true;
 }
 
-bool add_slices(Request& request, const Submission& record) {
+/// `more`: what lies behind the record.
+bool add_slices(Request& request, const Submission& record, const SliceRecord* more) {
   if (record.slices == 0 || record.chunk == driver::kNoChunk) return true;
   if (!add_slice(request, {record.chunk, record.start}, record.bytes)) return false;
-  const auto* more = reinterpret_cast<const SliceRecord*>(&record + 1);
   for (std::size_t i = 0; i + 1 < record.slices; ++i) {
     const auto& slice = more[i / kSlicesPerRecord].slices[i % kSlicesPerRecord];
     if (!add_slice(request, {slice.chunk, slice.start}, slice.bytes)) return false;
@@ -41,19 +47,54 @@ bool takes_back(const Submission& record) {
   return kind == PacketKind::kReceive && (record.flags & kRelease) != 0;
 }
 
+/// A number that JavaScript has written, which may be none: the nearest there is; 0 for NaN.
+std::int64_t whole(double number) {
+  constexpr double kEnd = 9223372036854775808.0;  // 2^63
+  if (!(number >= -kEnd)) return std::isnan(number) ? 0 : INT64_MIN;
+  return number < kEnd ? static_cast<std::int64_t>(number) : INT64_MAX;
+}
+
+/// In a file, or bytes of one: two of them can be added.
+std::int64_t position(double number) {
+  constexpr double kLast = 9007199254740992.0;  // 2^53, behind what JavaScript holds exactly
+  return whole(std::clamp(number, 0.0, kLast));
+}
+
 /// Rounded up, so that a short interval does not become none.
 std::int64_t nanoseconds(double milliseconds) {
   constexpr double kLongest = 1e12;
-  return static_cast<std::int64_t>(std::ceil(std::clamp(milliseconds, 0.0, kLongest) * 1e6));
+  return whole(std::ceil(std::clamp(milliseconds, 0.0, kLongest) * 1e6));
 }
 
-/// Not usable: the block was released before, which the library does not let a program do.
-Request* read(const Submission& record, bool& usable) {
+/// What a kSendHandle names, or room for what a kReceiveHandle brings. 0, or why there is none: no
+/// memory, or a number that the library does not write.
+std::int32_t add_parcel(Thread& thread, Request& request) {
+  constexpr std::uint64_t kMostBytes = 1u << 20;
+  request.details = std::make_unique<Details>();
+  std::unique_ptr<Parcel>& parcel = request.details->parcel;
+  if (request.kind == PacketKind::kSendHandle) {
+    parcel = thread.take_parcel(static_cast<std::uint32_t>(request.offset));
+    if (parcel == nullptr) return kErrorNotSupported;
+  } else {
+    parcel = std::make_unique<Parcel>();
+    const auto size = std::clamp<std::uint64_t>(request.length, 1, kMostBytes);
+    Place place;
+    if (!thread.allocate(size, place) || !parcel->take(place, size)) return kErrorOutOfBuffers;
+    request.memory.add(parcel->bytes, Place());
+  }
+  request.passed = &parcel->passed;
+  return 0;
+}
+
+/// `error`: why it can't be carried out, which the library does not let a program do.
+Request* read(Thread& thread, const Submission& record, const SliceRecord* more,
+              std::int32_t& error) {
   Request* request = new_request();
   request->kind = static_cast<PacketKind>(record.kind);
   request->multishot = (record.flags & kMultishot) != 0;
   request->keyed = (record.flags & kKeyed) != 0;
   (request->keyed ? request->key : request->token) = record.token;
+  if (!request->keyed && record.token >= kMostTokens) error = kErrorNotSupported;
   request->tag = record.tag;
   request->quiet = (record.flags & kQuiet) != 0;
   request->timeout = record.timeout;
@@ -64,11 +105,12 @@ Request* read(const Submission& record, bool& usable) {
     request->offset = nanoseconds(record.offset);
     request->length = static_cast<std::uint64_t>(nanoseconds(record.length));
     request->multishot = record.length > 0;
+  } else if (request->kind == PacketKind::kSetTimes) {  // before 1970, too
+    request->offset = whole(record.offset);
+    request->length = static_cast<std::uint64_t>(whole(record.length));
   } else {
-    request->offset = static_cast<std::int64_t>(record.offset);
-    const bool dated = request->kind == PacketKind::kSetTimes;  // before 1970, too
-    const double length = dated ? record.length : std::max(0.0, record.length);
-    request->length = static_cast<std::uint64_t>(static_cast<std::int64_t>(length));
+    request->offset = position(record.offset);
+    request->length = static_cast<std::uint64_t>(position(record.length));
   }
   if (request->kind == PacketKind::kSendFile) {
     request->source = static_cast<HandleId>(record.bytes) << 32 | record.start;
@@ -78,11 +120,16 @@ Request* read(const Submission& record, bool& usable) {
     request->details = std::make_unique<Details>();
     request->status = &request->details->status;
   }
+  if (request->kind == PacketKind::kSendHandle || request->kind == PacketKind::kReceiveHandle) {
+    if (const std::int32_t none = add_parcel(thread, *request); none != 0) error = none;
+  }
   if (takes_back(record)) {
     BufferPool::release({record.chunk, record.start});
     return request;
   }
-  usable = add_slices(*request, record) && usable;
+  // It has room of its own.
+  if (request->kind == PacketKind::kReceiveHandle) return request;
+  if (!add_slices(*request, record, more)) error = kErrorBufferReleased;
   // With the final packet the memory is free then. Two slices may lie in one block: all are in use
   // before the first is released.
   if ((record.flags & kRelease) != 0) request->memory.for_each_place(BufferPool::release);
@@ -93,83 +140,50 @@ Request* read(const Submission& record, bool& usable) {
 std::size_t submit_chain(Thread& thread, const Submission* records, std::size_t count) {
   Request* first = nullptr;
   Request* last = nullptr;
-  bool usable = true;
+  std::int32_t error = 0;
   std::size_t used = 0;
   for (;;) {
-    const Submission& record = records[used];
+    const Submission record = records[used];  // a copy: what was checked is what is used
     const std::size_t taken = 1 + records_for(record.slices);
     if (used + taken > count) break;  // not written by the library: slices that are not there
-    Request* request = read(record, usable);
+    Request* request =
+        read(thread, record, reinterpret_cast<const SliceRecord*>(&records[used + 1]), error);
     (last == nullptr ? first : last->chain) = request;
     last = request;
     used += taken;
     if (!(record.flags & kLinked) || used == count) break;
   }
   if (first == nullptr) return count;
-  if (usable) {
+  if (error == 0) {
     thread.submit_held(first, records[0].handle);
   } else {
-    thread.refuse_held(first, records[0].handle, kErrorBufferReleased);
+    thread.refuse_held(first, records[0].handle, error);
   }
   return used;
 }
 
-/// The error tells the packet from the notice of an arrival, which may come when the connection has
-/// been begun already, for another packet, and is about to go on.
-void tell_refused(Port& here, const Submission& record, std::int32_t error) {
-  Packet notice;
-  notice.kind = PacketKind::kHandOff;
-  notice.key = record.token;
-  notice.handle = record.handle;
-  notice.error = error;
-  here.dispatcher().push(notice, nullptr);
+/// `token`: the key it is for; `timeout`: what its bytes mean.
+Packet message_of(const Submission& record) {
+  Packet message;
+  message.kind = static_cast<PacketKind>(record.kind);
+  message.key = record.token;
+  message.result = record.offset;
+  if (message.kind != PacketKind::kMessage) return message;
+  message.token = record.timeout;
+  message.result = record.bytes;
+  message.chunk = record.chunk;
+  message.offset = record.start;
+  return message;
 }
 
-/// The port to which connections were handed that no thread was told of: one wake-up is enough for
-/// all that one call hands over, and a thread that is woken by the first would take the processor
-/// from the one that hands over the rest.
-class Arrivals {
- public:
-  ~Arrivals() { tell(); }
-  Port* at(std::uint32_t number) {
-    if (port_ && port_->id() == number) return &*port_;
-    tell();
-    port_ = Port::find(number);
-    return port_ ? &*port_ : nullptr;
-  }
-
- private:
-  void tell() const {
-    if (port_) port_->tell_of_arrivals();
-  }
-  PortHold port_;
-};
-
-/// `token`: the key of a connection; `tag`: the number of the port it goes to. One that is gone, or
-/// was handed on before, is left alone. One that can't go is told so where it is.
-void hand_off(Thread& thread, const Submission& record, stage::RecordTable* table,
-              Arrivals& arrivals) {
-  constexpr auto kLater = Dispatcher::Tell::kLater;
-  Port* target = arrivals.at(record.tag);
-  stage::RecordHeader* header = table == nullptr ? nullptr : table->header(record.token);
-  if (target == nullptr || header == nullptr) return;
-  Port& here = thread.port();
-  const std::int32_t error =
-      record.handle == 0
-          ? here.hand_off_key(*target, record.token, header->port, kLater)
-          : here.hand_off(record.handle, *target, record.token, &header->port, kLater);
-  if (error != 0 && header->port == here.id()) tell_refused(here, record, error);
-}
-
-/// A message whose connection has gone on to another port follows it.
-void forward(const Submission& record) {
-  if (const PortHold target = Port::find(record.tag))
-    target->post(record.token, record.offset, false);
+/// A received buffer, or bytes of a message that were retained.
+void release(Thread& thread, Place place) {
+  if (!BufferPool::release(place)) thread.let_go(place);
 }
 
 /// One record, with those linked to it and those its slices take; returns how many.
 std::size_t submit_next(Thread& thread, const Submission* records, std::size_t count,
-                        stage::RecordTable* table, Arrivals& arrivals) {
+                        stage::RecordTable* table, stage::HandOffs& hand_offs) {
   const Submission& record = records[0];
   switch (traits(static_cast<PacketKind>(record.kind)).command) {
     case Command::kNone:
@@ -181,13 +195,15 @@ std::size_t submit_next(Thread& thread, const Submission* records, std::size_t c
       thread.cancel_handle_held(record.handle);
       break;
     case Command::kHandOff:
-      hand_off(thread, record, table, arrivals);
+      if (table == nullptr) break;
+      // `token`: the key of a connection; `tag`: the number of the port it goes to.
+      hand_offs.hand_off(thread.port(), record.handle, record.token, record.tag, *table);
       break;
     case Command::kForward:
-      forward(record);
+      stage::forward(message_of(record), record.tag);
       break;
     case Command::kRelease:
-      BufferPool::release({record.chunk, record.start});
+      release(thread, {record.chunk, record.start});
       break;
   }
   return 1;
@@ -197,9 +213,9 @@ std::size_t submit_next(Thread& thread, const Submission* records, std::size_t c
 
 void submit_all(Thread& thread, const Submission* records, std::size_t count,
                 stage::RecordTable* table) {
-  Arrivals arrivals;
+  stage::HandOffs hand_offs;
   for (std::size_t i = 0; i < count;) {
-    i += submit_next(thread, records + i, count - i, table, arrivals);
+    i += submit_next(thread, records + i, count - i, table, hand_offs);
   }
 }
 
@@ -209,7 +225,7 @@ bool may_begin_early(const Submission& record) {
 }
 
 std::size_t submit_early(Thread& thread, const Submission* records, std::size_t count) {
-  Arrivals none;
+  stage::HandOffs none;
   std::size_t i = 0;
   while (i < count && may_begin_early(records[i])) {
     i += submit_next(thread, records + i, count - i, nullptr, none);

@@ -7,15 +7,18 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "driver/operation.h"
+#include "system/clock.h"
 
 namespace cp::driver {
 
 /// Nanoseconds on the monotonic clock; kNever waits without end.
 using Deadline = std::int64_t;
 inline constexpr Deadline kNever = INT64_MAX;
-Deadline now();
+inline Deadline now() { return system::now(); }
 
 /// A failed operation does not throw: 0 or more is a result, below 0 an errno, negated.
 using Result = std::int64_t;
@@ -120,22 +123,23 @@ class Lane {
   virtual std::uint64_t system_calls() const = 0;
 };
 
+/// What a socket is that somebody else has open.
+struct SocketKind {
+  bool listens = false;
+  bool messages = false;  ///< keeps the borders of messages: SOCK_SEQPACKET
+};
+
 struct ListenOptions {
   SocketAddress address;
   int backlog = 511;
   bool reuse_port = false;
   bool ipv6_only = false;
-  bool no_delay = true;  ///< inherited by the connections
+  bool messages = false;  ///< SOCK_SEQPACKET: not on Windows
+  bool no_delay = true;   ///< inherited by the connections
+  /// Set before it listens, and inherited by the connections as far as they concern them.
+  std::vector<SocketSetting> settings;
   /// The file that `address` makes, where it makes one.
   std::string path;
-};
-
-enum class SocketOption : std::uint8_t {
-  kNoDelay,        ///< TCP_NODELAY: 0 or 1
-  kKeepAlive,      ///< SO_KEEPALIVE: 0 off, else on with this many seconds before the first probe
-  kReceiveBuffer,  ///< SO_RCVBUF, bytes
-  kSendBuffer,     ///< SO_SNDBUF, bytes
-  kReset,          ///< SO_LINGER of 0: closing resets the connection, whatever the value
 };
 
 class Driver {
@@ -155,6 +159,8 @@ class Driver {
   /// socket, bind, listen. The descriptor, or a negative errno.
   virtual Result listen(const ListenOptions& options) = 0;
   virtual Result set_option(Descriptor socket, SocketOption option, int value) = 0;
+  /// What the system says of it; never negative but for an error.
+  virtual Result option(Descriptor socket, SocketOption option) = 0;
   virtual Result address(Descriptor socket, bool peer, SocketAddress& out) = 0;
   /// Whether a connection of which nothing more can be received was ended by its peer, in order,
   /// after `received` bytes. False: it was reset, or given up, which the kernel tells only the
@@ -169,9 +175,10 @@ class Driver {
   virtual void shut_down(Descriptor socket) = 0;
   /// Closes a descriptor that no operation uses, at once: for results nobody is left to take.
   virtual void discard(Descriptor descriptor) = 0;
-  /// Another descriptor of a stream socket that somebody else has open, non-blocking from now on;
-  /// `listens`: of which kind it is. -ENOTSOCK, -EAFNOSUPPORT, -EINVAL for others. Not on Windows.
-  virtual Result duplicate_socket(Descriptor socket, bool& listens) = 0;
+  /// Another descriptor of a connected or listening socket that somebody else has open,
+  /// non-blocking from now on. -ENOTSOCK, -EAFNOSUPPORT, -ENOTSUP for datagrams, -EINVAL for
+  /// others. Not on Windows.
+  virtual Result duplicate_socket(Descriptor socket, SocketKind& kind) = 0;
   /// Whether a socket can go on without the driver once its operations are over.
   virtual bool lets_go() const = 0;
   /// Removes the file of a socket that listened there.

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace cp::driver {
 
@@ -15,24 +16,26 @@ inline constexpr Descriptor kNoDescriptor = -1;
 
 /// What the kernel is asked to do. Beside each: io_uring | epoll | IOCP.
 enum class Opcode : std::uint8_t {
-  kOpen,      ///< OPENAT | pool: open | CreateFileW with FILE_FLAG_OVERLAPPED
-  kClose,     ///< CLOSE | close, files on the pool | CloseHandle, closesocket
-  kRead,      ///< READ, READV, READ_FIXED | pool: preadv; readv when ready | ReadFile
-  kWrite,     ///< WRITE, WRITEV, WRITE_FIXED | pool: pwritev; writev when ready | WriteFile
-  kSync,      ///< FSYNC | pool: fsync | pool: FlushFileBuffers
-  kDataSync,  ///< FSYNC with DATASYNC | pool: fdatasync | pool: FlushFileBuffers
-  kTruncate,  ///< pool: ftruncate | pool: ftruncate | pool: SetFileInformationByHandle
-  kAllocate,  ///< FALLOCATE | pool: fallocate | pool: SetFileInformationByHandle
-  kSetMode,   ///< pool: fchmod (all three; io_uring has none) | SetFileInformationByHandle
-  kSetOwner,  ///< pool: fchown | pool: fchown | pool: nothing, Windows has no such owner
-  kSetTimes,  ///< pool: futimens | pool: futimens | pool: SetFileInformationByHandle
-  kStat,      ///< STATX | pool: fstat | pool: GetFileInformationByHandle
-  kAccept,    ///< ACCEPT, multishot | accept4 when ready | AcceptEx
-  kConnect,   ///< socket, CONNECT | socket, connect, wait for writable | ConnectEx
-  kReceive,   ///< RECV with a provided buffer, multishot | recv when ready | WSARecv
-  kSend,      ///< SEND, SENDMSG | sendmsg, wait for writable | WSASend
-  kSendFile,  ///< sendfile when ready, what is not cached on the pool (both) | ReadFile, WSASend
-  kShutdown,  ///< shutdown | shutdown | shutdown (none of them blocks)
+  kOpen,         ///< OPENAT | pool: open | CreateFileW with FILE_FLAG_OVERLAPPED
+  kClose,        ///< CLOSE | close, files on the pool | CloseHandle, closesocket
+  kRead,         ///< READ, READV, READ_FIXED | pool: preadv; readv when ready | ReadFile
+  kWrite,        ///< WRITE, WRITEV, WRITE_FIXED | pool: pwritev; writev when ready | WriteFile
+  kSync,         ///< FSYNC | pool: fsync | pool: FlushFileBuffers
+  kDataSync,     ///< FSYNC with DATASYNC | pool: fdatasync | pool: FlushFileBuffers
+  kTruncate,     ///< pool: ftruncate | pool: ftruncate | pool: SetFileInformationByHandle
+  kAllocate,     ///< FALLOCATE | pool: fallocate | pool: SetFileInformationByHandle
+  kSetMode,      ///< pool: fchmod (all three; io_uring has none) | SetFileInformationByHandle
+  kSetOwner,     ///< pool: fchown | pool: fchown | pool: nothing, Windows has no such owner
+  kSetTimes,     ///< pool: futimens | pool: futimens | pool: SetFileInformationByHandle
+  kStat,         ///< STATX | pool: fstat | pool: GetFileInformationByHandle
+  kAccept,       ///< ACCEPT, multishot | accept4 when ready | AcceptEx
+  kConnect,      ///< socket, CONNECT | socket, connect, wait for writable | ConnectEx
+  kReceive,      ///< RECV with a provided buffer, multishot | recv when ready | WSARecv
+  kSend,         ///< SEND, SENDMSG | sendmsg, wait for writable | WSASend
+  kSendFile,     ///< sendfile when ready, what is not cached on the pool (both) | ReadFile, WSASend
+  kSendHandles,  ///< SENDMSG with SCM_RIGHTS | sendmsg | ENOTSUP
+  kReceiveHandles,  ///< RECVMSG into the operation's memory | recvmsg when ready | ENOTSUP
+  kShutdown,        ///< shutdown | shutdown | shutdown (none of them blocks)
 };
 
 /// Layout-compatible with `struct iovec` (asserted by the Linux drivers); WSABUF is filled from it.
@@ -45,6 +48,38 @@ struct Slice {
 struct alignas(8) SocketAddress {
   std::uint8_t bytes[112] = {};
   std::uint32_t length = 0;
+};
+
+/// The numbers are part of the boundary (lib/native/layout.ts). Beside each: Linux | Windows.
+enum class SocketOption : std::uint8_t {
+  kNoDelay = 0,  ///< TCP_NODELAY: 0 or 1
+  /// SO_KEEPALIVE: 0 off, else on with this many seconds before the first probe, a second between
+  /// the others and ten of them: TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT | SIO_KEEPALIVE_VALS
+  kKeepAlive = 1,
+  kReceiveBuffer = 2,      ///< SO_RCVBUF, bytes; Linux makes it twice as many, and says so
+  kSendBuffer = 3,         ///< SO_SNDBUF, likewise
+  kLinger = 4,             ///< SO_LINGER: 1: closing resets the connection; 0: it does not
+  kKeepAliveInterval = 5,  ///< TCP_KEEPINTVL, seconds; after kKeepAlive
+  kKeepAliveCount = 6,     ///< TCP_KEEPCNT; after kKeepAlive
+  kUserTimeout = 7,        ///< TCP_USER_TIMEOUT, milliseconds | TCP_MAXRT, whole seconds
+  kTypeOfService = 8,      ///< IP_TOS, IPV6_TCLASS | ENOTSUP
+  kDeferAccept = 9,        ///< TCP_DEFER_ACCEPT, seconds | ENOTSUP
+  kFastOpen = 10,          ///< TCP_FASTOPEN of a listener: requests in its queue | 0 or more
+  kFastOpenConnect = 11,   ///< TCP_FASTOPEN_CONNECT | ENOTSUP
+};
+
+struct SocketSetting {
+  SocketOption option;
+  int value;
+};
+
+/// Where a socket is to connect to, and how.
+struct ConnectTarget {
+  SocketAddress peer;
+  SocketAddress local;    ///< of length 0: the system's choice
+  bool messages = false;  ///< SOCK_SEQPACKET
+  /// Set, in this order, before it connects: a buffer's size is told to the peer then.
+  std::vector<SocketSetting> settings;
 };
 
 /// What kind of thing a descriptor opened by path turned out to be.
@@ -99,6 +134,8 @@ class Scratch {
   std::unique_ptr<Bytes> bytes_;
 };
 
+class PassedDescriptors;
+
 struct Operation {
   Opcode code = Opcode::kRead;
   /// kAccept, kReceive: keep producing completions until cancelled or failed.
@@ -111,6 +148,9 @@ struct Operation {
   /// kReceive: true when the last receive left the socket empty, so that waiting for readiness
   /// first is cheaper than an attempt that fails.
   bool likely_empty = false;
+  /// kReceive, kSend: of a socket that keeps the borders of messages. One that is received and has
+  /// no room is -EMSGSIZE, and gone; one without bytes is not sent, since it would read as the end.
+  bool messages = false;
 
   Descriptor descriptor = kNoDescriptor;
   /// Tells two descriptors with the same number apart (never 0 for an open handle).
@@ -134,10 +174,11 @@ struct Operation {
   std::uint32_t flags = 0;  ///< kOpen: OpenFlag
   std::uint32_t mode = 0;   ///< kOpen: permission bits of a new file
   union {
-    const char* path = nullptr;  ///< kOpen: NUL-terminated bytes
-    SocketAddress* address;      ///< kConnect
-    FileStatus* status;          ///< kStat: filled before the completion
-    Descriptor file;             ///< kSendFile: a regular file, whose bytes go out
+    const char* path = nullptr;   ///< kOpen: NUL-terminated bytes
+    const ConnectTarget* target;  ///< kConnect
+    FileStatus* status;           ///< kStat: filled before the completion
+    PassedDescriptors* passed;    ///< kSendHandles, kReceiveHandles: go along with the bytes
+    Descriptor file;              ///< kSendFile: a regular file, whose bytes go out
   };
   FileKind file_kind = FileKind::kRegular;  ///< kOpen: filled before the completion
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cassert>
 #include <cstring>
 #include <deque>
 #include <iterator>
@@ -9,15 +10,20 @@
 #include <tuple>
 
 #include "port/memory.h"
+#include "system/mutex.h"
+#include "system/per_thread.h"
 
 namespace cp {
 namespace {
 
 // A block's word: the thread that is to release it, whether the program owns it, and how many
-// operations use it. One word, so that each of them changes together with the others.
-constexpr std::uint64_t kUses = (1ull << 31) - 1;
+// operations use it; of a shared one how many hold it, in place of the thread. One word, so that
+// each of them changes together with the others.
+constexpr std::uint64_t kUses = (1ull << 30) - 1;
+constexpr std::uint64_t kShared = 1ull << 30;  ///< only where kOwned is, too
 constexpr std::uint64_t kOwned = 1ull << 31;
 constexpr unsigned kOwnerShift = 32;
+constexpr std::uint64_t kOneHold = 1ull << kOwnerShift;
 
 std::uint64_t owned_by(std::uint32_t owner) {
   return static_cast<std::uint64_t>(owner) << kOwnerShift | kOwned;
@@ -40,11 +46,18 @@ constexpr std::size_t kMostCached = 64;
 /// Descriptions of chunks of one kind that have to be given up before the first serves another.
 constexpr std::size_t kResting = 16;
 
+/// Tells in which part a thread looks first: the same one in every pool.
+struct PartNumber {
+  static inline std::atomic<std::uint32_t> next{0};
+  const std::uint32_t value = next.fetch_add(1, std::memory_order_relaxed);
+};
+CP_PER_THREAD(PartNumber, part_number)
+
 /// Chunks by number, in blocks that are never moved or freed: lookups need no lock. Null: gone.
 struct Registry {
   static constexpr std::uint32_t kBlock = 1024;
   static constexpr std::uint32_t kBlocks = 4096;
-  std::mutex mutex;
+  system::Mutex mutex;
   std::atomic<std::atomic<Chunk*>*> blocks[kBlocks] = {};
   std::atomic<std::uint32_t> count{0};
   std::vector<Chunk*> live;
@@ -174,11 +187,8 @@ bool BufferPool::chunk(std::uint32_t index, driver::Slice& out) const {
 
 // ---- receive buffers --------------------------------------------------------------------------
 
-/// A thread's part is the same in every pool.
 BufferPool::Part& BufferPool::own_part() {
-  static std::atomic<std::uint32_t> next{0};
-  thread_local const std::uint32_t number = next.fetch_add(1, std::memory_order_relaxed);
-  Part& part = parts_[number % kParts];
+  Part& part = parts_[part_number().value % kParts];
   if (!part.used.load(std::memory_order_relaxed)) part.used.store(true);
   return part;
 }
@@ -488,7 +498,7 @@ bool BufferPool::disown(Chunk& chunk, std::uint32_t offset, Agrees agrees) {
 bool BufferPool::release(Place place) {
   Chunk* found = Chunk::find(place.chunk);
   if (found == nullptr || place.offset >= found->size()) return false;
-  return disown(*found, place.offset, [](std::uint64_t) { return true; });
+  return disown(*found, place.offset, [](std::uint64_t word) { return (word & kShared) == 0; });
 }
 
 /// The lane's use of it becomes the program's ownership, of nobody until it is taken.
@@ -506,17 +516,69 @@ void BufferPool::assign(Place place, std::uint32_t owner) {
   std::atomic<std::uint64_t>& word = chunk->word(place.offset);
   std::uint64_t before = word.load();
   do {
-    if ((before & kOwned) == 0) return;
+    if ((before & kOwned) == 0 || (before & kShared) != 0) return;
   } while (!word.compare_exchange_weak(before, owned_by(owner) | (before & kUses)));
 }
 
 void BufferPool::release_all_of(std::uint32_t owner) {
-  const auto agrees = [owner](std::uint64_t word) { return word >> kOwnerShift == owner; };
+  const auto agrees = [owner](std::uint64_t word) {
+    return (word & kShared) == 0 && word >> kOwnerShift == owner;
+  };
   for (Chunk* chunk : registry().all()) {
     for (std::size_t block = 0; block < chunk->blocks(); ++block) {
       disown(*chunk, static_cast<std::uint32_t>(block * chunk->block_size()), agrees);
     }
   }
+}
+
+bool BufferPool::share(Place place, std::uint32_t owner) {
+  Chunk* found = Chunk::find(place.chunk);
+  if (found == nullptr || place.offset >= found->size() || found->receives_) return false;
+  std::atomic<std::uint64_t>& word = found->word(place.offset);
+  std::uint64_t before = word.load();
+  do {
+    const bool theirs = (before & ~kUses) == owned_by(owner);
+    if (!theirs) return false;
+  } while (!word.compare_exchange_weak(before, kOneHold | kOwned | kShared | (before & kUses)));
+  return true;
+}
+
+/// Whoever calls holds it already, so it can't be freed meanwhile; or the place comes from a
+/// program's array, and may name anything.
+bool BufferPool::hold(Place place, std::uint64_t length, std::uint32_t times) {
+  Chunk* found = Chunk::find(place.chunk);
+  if (found == nullptr || place.offset >= found->size()) return false;
+  if (place.offset % found->block_size() + length > found->block_size()) return false;
+  std::atomic<std::uint64_t>& word = found->word(place.offset);
+  std::uint64_t before = word.load();
+  do {
+    if ((before & kShared) == 0) return false;
+  } while (!word.compare_exchange_weak(before, before + times * kOneHold));
+  return true;
+}
+
+void BufferPool::let_go(Place place, std::uint32_t times) {
+  Chunk* found = Chunk::find(place.chunk);
+  std::atomic<std::uint64_t>& word = found->word(place.offset);
+  std::uint64_t before = word.load();
+  std::uint64_t after = 0;
+  do {
+    assert((before & kShared) != 0 && before >> kOwnerShift >= times);
+    const bool last = before >> kOwnerShift == times;
+    after = last ? std::max<std::uint64_t>(1, before & kUses) : before - times * kOneHold;
+  } while (!word.compare_exchange_weak(before, after));
+  const bool last = (after & kOwned) == 0;
+  if (last && (before & kUses) == 0) found->pool().freed(*found, place.offset);
+}
+
+bool BufferPool::held_once(Place place) {
+  return Chunk::find(place.chunk)->word(place.offset).load() == (kOneHold | kOwned | kShared);
+}
+
+bool BufferPool::same_block(Place a, Place b) {
+  const Chunk* found = a.chunk == b.chunk ? Chunk::find(a.chunk) : nullptr;
+  if (found == nullptr) return false;
+  return a.offset / found->block_size() == b.offset / found->block_size();
 }
 
 std::uint8_t* BufferPool::use(Place place, std::uint64_t length) {

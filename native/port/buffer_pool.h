@@ -16,7 +16,8 @@
 
 #include "driver/driver.h"
 #include "port/memory.h"
-#include "port/spin_lock.h"
+#include "system/mutex.h"
+#include "system/spin_lock.h"
 
 namespace cp {
 
@@ -144,6 +145,24 @@ class BufferPool final : public driver::BufferSource {
   /// Releases whatever thread `owner` has not: it has died (rule T1).
   static void release_all_of(std::uint32_t owner);
 
+  // For messages (any thread): a block that several have. It is as a program's until the last of
+  // them lets it go, so operations can use it, but belongs to no thread: none releases it with what
+  // it has, or alone. Each packet of a message has one hold of its block, wherever the packet lies;
+  // so a message for many keys is there once.
+
+  /// A block that thread `owner` owns is shared from now on, and the caller has its one hold. False
+  /// when it is not that thread's.
+  static bool share(Place place, std::uint32_t owner);
+  /// So many holds more of a shared block. False, and none, when it is not shared, or `length`
+  /// bytes are not all in it.
+  static bool hold(Place place, std::uint64_t length, std::uint32_t times = 1);
+  /// So many holds are over. With the last one it is free when no operation uses it.
+  static void let_go(Place place, std::uint32_t times = 1);
+  /// Whether the caller's hold is the only one, and no operation uses the block: then nobody but
+  /// the caller can change that.
+  static bool held_once(Place place);
+  static bool same_block(Place a, Place b);
+
   // For operations (any thread).
 
   /// The memory at `place`, kept until `unuse`; null when it is not all inside one block that the
@@ -243,7 +262,7 @@ class BufferPool final : public driver::BufferSource {
 
   const Options options_;
   Part parts_[kParts];
-  mutable std::mutex mutex_;
+  mutable system::Mutex mutex_;
   Chunk* receive_ = nullptr;
   std::vector<Chunk*> chunks_;
   std::uint32_t reserve_next_ = 0;  ///< its first offset never used yet

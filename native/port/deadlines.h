@@ -13,7 +13,7 @@
 #include <new>
 #include <vector>
 
-#include "port/spin_lock.h"
+#include "system/spin_lock.h"
 
 namespace cp {
 

@@ -7,6 +7,7 @@
 #include "port/idle_clock.h"
 #include "port/memory.h"
 #include "port/port.h"
+#include "system/per_thread.h"
 
 namespace cp {
 
@@ -230,7 +231,7 @@ struct Places {
   std::uint32_t freed[kMostGivenBack];
   std::size_t freed_count = 0;
 };
-thread_local Places places;
+CP_PER_THREAD(Places, places)
 
 }  // namespace
 
@@ -254,7 +255,7 @@ void HandleTable::take_fresh() {
     blocks_[first / kBlock].store(block, std::memory_order_release);
   }
   for (std::uint32_t i = kPlacesTogether; i-- > 0;) {
-    if (first + i != 0) places.fetched[places.fetched_count++] = first + i;
+    if (first + i != 0) places().fetched[places().fetched_count++] = first + i;
   }
   used_.store(first + kPlacesTogether, std::memory_order_release);
 }
@@ -263,40 +264,41 @@ void HandleTable::take_fresh() {
 bool HandleTable::fetch_places() {
   std::lock_guard lock(mutex_);
   if (free_.size() < kPlacesTogether) take_fresh();
-  while (places.fetched_count < kPlacesTogether && !free_.empty()) {
-    places.fetched[places.fetched_count++] = free_.front();
+  while (places().fetched_count < kPlacesTogether && !free_.empty()) {
+    places().fetched[places().fetched_count++] = free_.front();
     free_.pop_front();
   }
-  if (places.fetched_count == 0 && places.freed_count > 0) {
-    places.fetched[places.fetched_count++] = places.freed[--places.freed_count];
+  if (places().fetched_count == 0 && places().freed_count > 0) {
+    places().fetched[places().fetched_count++] = places().freed[--places().freed_count];
   }
-  return places.fetched_count > 0;
+  return places().fetched_count > 0;
 }
 
 /// Those that came free first.
 void HandleTable::give_back(std::size_t count) {
   {
     std::lock_guard lock(mutex_);
-    free_.insert(free_.end(), places.freed, places.freed + count);
+    free_.insert(free_.end(), places().freed, places().freed + count);
   }
-  std::copy(places.freed + count, places.freed + places.freed_count, places.freed);
-  places.freed_count -= count;
+  std::copy(places().freed + count, places().freed + places().freed_count, places().freed);
+  places().freed_count -= count;
 }
 
 void HandleTable::return_spares() {
-  give_back(places.freed_count);
+  give_back(places().freed_count);
   std::lock_guard lock(mutex_);
-  free_.insert(free_.end(), places.fetched, places.fetched + places.fetched_count);
-  places.fetched_count = 0;
+  free_.insert(free_.end(), places().fetched, places().fetched + places().fetched_count);
+  places().fetched_count = 0;
 }
 
 Handle* HandleTable::create(HandleId& name) {
   name = 0;
-  if (places.fetched_count == 0 && !fetch_places()) return nullptr;
-  Handle* handle = at(places.fetched[--places.fetched_count]);
+  if (places().fetched_count == 0 && !fetch_places()) return nullptr;
+  Handle* handle = at(places().fetched[--places().fetched_count]);
   name = static_cast<HandleId>(++handle->uses) << kPlaceBits | handle->place;
   handle->file_kind = driver::FileKind::kRegular;
   handle->pollable = handle->direct = handle->append = handle->keyed = handle->accept_keyed = false;
+  handle->messages = false;
   handle->closing = handle->likely_empty = handle->reset = handle->timed_out = false;
   handle->keeps_descriptor = false;
   handle->descriptor = driver::kNoDescriptor;
@@ -327,8 +329,8 @@ void HandleTable::take_back(Handle* handle) {
   handle->end_idling();
   if (Port* port = handle->port.exchange(nullptr)) port->handle_list().remove(*handle);
   if (handle->uses == UINT32_MAX) return;  // its names are used up
-  if (places.freed_count == kMostGivenBack) give_back(kPlacesTogether);
-  places.freed[places.freed_count++] = handle->place;
+  if (places().freed_count == kMostGivenBack) give_back(kPlacesTogether);
+  places().freed[places().freed_count++] = handle->place;
 }
 
 Handle* HandleTable::find(HandleId id) const {

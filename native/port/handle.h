@@ -13,6 +13,7 @@
 
 #include "driver/driver.h"
 #include "port/request.h"
+#include "system/mutex.h"
 
 namespace cp {
 
@@ -104,7 +105,8 @@ struct Connections {
 };
 
 struct Handle {
-  std::mutex mutex;  ///< guards everything below; no other lock of the port's is held outside of it
+  system::Mutex
+      mutex;  ///< guards everything below; no other lock of the port's is held outside of it
 
   std::atomic<HandleId> id{0};  ///< 0: free. Set last, so that a new handle needs no lock
   HandleKind kind = HandleKind::kFile;
@@ -115,6 +117,7 @@ struct Handle {
   bool keyed = false;
   bool accept_keyed = false;
   bool closing = false;
+  bool messages = false;          ///< a socket that keeps their borders, or listens for such
   bool keeps_descriptor = false;  ///< its close gives the descriptor back, open
   bool likely_empty = false;      ///< the last receive emptied the socket
   bool reset = false;             ///< an operation was told of the peer's reset
@@ -205,7 +208,7 @@ class HandleList {
  private:
   static constexpr std::size_t kParts = 16;
   struct alignas(64) Part {
-    mutable std::mutex mutex;
+    mutable system::Mutex mutex;
     Handle* first = nullptr;
     std::size_t open = 0;
     std::uint32_t all = 0;
@@ -268,7 +271,7 @@ class HandleTable {
   std::atomic<Handle*> blocks_[kMostPlaces / kBlock] = {};
   /// Places below were used, or are at hand in a thread; place 0 names nothing.
   std::atomic<std::uint32_t> used_{0};
-  std::mutex mutex_;  ///< guards what follows; a leaf
+  system::Mutex mutex_;  ///< guards what follows; a leaf
   /// In the order they were given back: objects of a thread that stand for the last handle of a
   /// place are then mostly forgotten when the place is used again.
   std::deque<std::uint32_t> free_;

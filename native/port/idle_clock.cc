@@ -7,6 +7,7 @@
 #include "driver/blocking/blocking_thread.h"
 #include "port/port.h"
 #include "port/thread.h"
+#include "system/thread.h"
 
 namespace cp {
 namespace {
@@ -49,12 +50,12 @@ void IdleClock::forget(std::uint32_t place) {
 /// the lock. Whoever holds the clock first and then looks for a thread finds this one, or starts
 /// another.
 void IdleClock::rest() {
-  std::thread over;
+  system::Thread over;
   {
     std::lock_guard lock(mutex_);
     if (!thread_.joinable() || holders_.load() > 0) return;
     ++life_;
-    over = std::exchange(thread_, std::thread());
+    over = std::exchange(thread_, system::Thread());
     changed_.notify_all();
   }
   over.join();

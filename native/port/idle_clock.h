@@ -13,12 +13,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <thread>
 
-#include "driver/condition.h"
 #include "driver/driver.h"
 #include "port/deadlines.h"
 #include "port/handle.h"
+#include "system/condition.h"
+#include "system/mutex.h"
+#include "system/thread.h"
 
 namespace cp {
 
@@ -56,11 +57,11 @@ class IdleClock {
   std::atomic<double> sleeps_until_{kAwake};
   std::atomic<std::uint64_t> holders_{0};
 
-  std::mutex mutex_;  ///< guards what follows; a leaf
-  driver::Condition changed_;
+  system::Mutex mutex_;  ///< guards what follows; a leaf
+  system::Condition changed_;
   std::uint64_t life_ = 0;  ///< of the thread; one that is to end had another
   bool woken_ = false;
-  std::thread thread_;
+  system::Thread thread_;
 };
 
 }  // namespace cp

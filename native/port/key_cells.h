@@ -1,5 +1,5 @@
-// Who holds which key, and what waits for it (rule D8), in a table of many locks: two threads meet
-// at one only when their keys share a stripe.
+// What is known of each key, in a table of many locks: two threads meet at one only when their keys
+// share a stripe. What is done with it is in keys.h.
 #pragma once
 
 #include <algorithm>
@@ -8,10 +8,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "port/packet_queue.h"
-#include "port/spin_lock.h"
+#include "system/spin_lock.h"
 
 namespace cp {
 
@@ -42,6 +43,38 @@ struct Cell {
 
 class KeyCells {
  public:
+  /// `threads`: that may run at one time.
+  explicit KeyCells(std::uint32_t threads)
+      : count_(std::bit_ceil(std::clamp(threads * kStripesForThread, kFewest, kMost))),
+        shift_(32 - static_cast<unsigned>(std::countr_zero(count_))),
+        stripes_(new Stripe[count_]) {}
+  ~KeyCells() {
+    for (std::uint32_t i = 0; i < count_; ++i) clear(stripes_[i]);
+  }
+  KeyCells(const KeyCells&) = delete;
+  KeyCells& operator=(const KeyCells&) = delete;
+
+  /// Whether whoever holds one of them holds the other's lock, too.
+  bool share_lock(std::uint32_t a, std::uint32_t b) const {
+    return hash(a) >> shift_ == hash(b) >> shift_;
+  }
+
+  /// Each cell in use, its stripe held meanwhile: `visit(HeldStripe&, Cell&)`.
+  template <typename Visit>
+  void for_each(Visit visit);
+
+  /// Packets that wait, of all keys; while others queue and take, about.
+  std::size_t queued() const {
+    std::size_t sum = 0;
+    for (std::uint32_t i = 0; i < count_; ++i) {
+      sum += stripes_[i].queued.load(std::memory_order_relaxed);
+    }
+    return sum;
+  }
+
+ private:
+  friend class HeldStripe;
+
   /// Locked by whoever looks into it. The first of its cells lies in it, so that lock and cell are
   /// neighbours in memory; further ones hang in buckets that grow with them.
   struct alignas(64) Stripe {
@@ -55,22 +88,8 @@ class KeyCells {
     std::uint32_t spare_count = 0;
   };
 
-  /// `threads`: that may run at one time.
-  explicit KeyCells(std::uint32_t threads)
-      : count_(std::bit_ceil(std::clamp(threads * kStripesForThread, kFewest, kMost))),
-        shift_(32 - static_cast<unsigned>(std::countr_zero(count_))),
-        stripes_(new Stripe[count_]) {}
-  ~KeyCells() {
-    for (std::uint32_t i = 0; i < count_; ++i) clear(stripes_[i]);
-  }
-  KeyCells(const KeyCells&) = delete;
-  KeyCells& operator=(const KeyCells&) = delete;
-
   Stripe& stripe(std::uint32_t key) { return stripes_[hash(key) >> shift_]; }
 
-  // The stripe is locked. A cell stays where it is until it is given up.
-
-  /// Null when nobody holds the key, it is not pinned, and nothing waits.
   Cell* find(Stripe& stripe, std::uint32_t key) const {
     if (stripe.first.used && stripe.first.key == key) return &stripe.first;
     if (stripe.cell_count == 0) return nullptr;
@@ -88,7 +107,6 @@ class KeyCells {
     return made;
   }
 
-  /// Where nothing is left to be known of its key.
   void give_up_if_superfluous(Stripe& stripe, Cell& cell) const {
     if (!cell.superfluous()) return;
     cell.used = false;
@@ -97,34 +115,6 @@ class KeyCells {
     if (&cell != &stripe.first) take_down(stripe, cell);
   }
 
-  /// Each cell in use, its stripe locked meanwhile.
-  template <typename Visit>
-  void for_each(Visit visit) {
-    std::vector<Cell*> cells;
-    for (std::uint32_t i = 0; i < count_; ++i) {
-      Stripe& stripe = stripes_[i];
-      std::lock_guard lock(stripe.lock);
-      cells.clear();
-      if (stripe.first.used) cells.push_back(&stripe.first);
-      for (std::uint32_t b = 0; b < stripe.bucket_count; ++b) {
-        for (Cell* cell = stripe.buckets[b]; cell != nullptr; cell = cell->next) {
-          cells.push_back(cell);
-        }
-      }
-      for (Cell* cell : cells) visit(stripe, *cell);
-    }
-  }
-
-  /// Packets that wait, of all keys; while others queue and take, about.
-  std::size_t queued() const {
-    std::size_t sum = 0;
-    for (std::uint32_t i = 0; i < count_; ++i) {
-      sum += stripes_[i].queued.load(std::memory_order_relaxed);
-    }
-    return sum;
-  }
-
- private:
   static constexpr std::uint32_t kStripesForThread = 256;
   static constexpr std::uint32_t kFewest = 512;
   static constexpr std::uint32_t kMost = 4096;
@@ -203,5 +193,55 @@ class KeyCells {
   const unsigned shift_;
   const std::unique_ptr<Stripe[]> stripes_;
 };
+
+/// The stripe of a key, its lock held, and so the cells there. A cell stays where it is until it is
+/// given up.
+class HeldStripe {
+ public:
+  HeldStripe(KeyCells& cells, std::uint32_t key) : HeldStripe(cells, cells.stripe(key)) {}
+  HeldStripe(const HeldStripe&) = delete;
+  HeldStripe& operator=(const HeldStripe&) = delete;
+
+  /// Null when nobody holds the key, it is not pinned, and nothing waits.
+  Cell* find(std::uint32_t key) const { return cells_.find(stripe_, key); }
+  Cell& find_or_make(std::uint32_t key) const { return cells_.find_or_make(stripe_, key); }
+  /// Where nothing is left to be known of its key.
+  void give_up_if_superfluous(Cell& cell) const { cells_.give_up_if_superfluous(stripe_, cell); }
+
+  /// Has a packet wait for its key; in front of what is newer.
+  void queue(Cell& cell, const Packet& packet, bool in_front = false) const {
+    in_front ? cell.queue.push_front(packet) : cell.queue.push_back(packet);
+    stripe_.queued.fetch_add(1, std::memory_order_relaxed);
+  }
+  /// So many packets do not wait any more.
+  void taken(std::size_t count) const {
+    stripe_.queued.fetch_sub(static_cast<std::uint32_t>(count), std::memory_order_relaxed);
+  }
+
+ private:
+  friend class KeyCells;
+  HeldStripe(KeyCells& cells, KeyCells::Stripe& stripe)
+      : cells_(cells), stripe_(stripe), lock_(stripe.lock) {}
+
+  KeyCells& cells_;
+  KeyCells::Stripe& stripe_;
+  const std::lock_guard<SpinLock> lock_;
+};
+
+template <typename Visit>
+void KeyCells::for_each(Visit visit) {
+  std::vector<Cell*> cells;
+  for (std::uint32_t i = 0; i < count_; ++i) {
+    const HeldStripe stripe(*this, stripes_[i]);
+    cells.clear();
+    if (stripes_[i].first.used) cells.push_back(&stripes_[i].first);
+    for (std::uint32_t b = 0; b < stripes_[i].bucket_count; ++b) {
+      for (Cell* cell = stripes_[i].buckets[b]; cell != nullptr; cell = cell->next) {
+        cells.push_back(cell);
+      }
+    }
+    for (Cell* cell : cells) visit(stripe, *cell);
+  }
+}
 
 }  // namespace cp

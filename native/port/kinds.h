@@ -42,6 +42,10 @@ enum class PacketKind : std::uint8_t {
   kSetMode = 25,
   kSetOwner = 26,
   kSetTimes = 27,
+  kSendHandle = 28,
+  kReceiveHandle = 29,
+  kNotice = 30,
+  kMessage = 31,
 };
 
 enum class HandleKind : std::uint8_t { kFile, kListener, kSocket, kTimer };
@@ -179,6 +183,20 @@ inline constexpr auto kKinds = std::to_array<KindTraits>({
      .begins = Begins::kOnHandle,
      .handle = HandleKind::kFile,
      .code = driver::Opcode::kSetTimes},
+    {.kind = PacketKind::kSendHandle,
+     .begins = Begins::kOnHandle,
+     .handle = HandleKind::kSocket,
+     .code = driver::Opcode::kSendHandles,
+     .flow = Flow::kOut,
+     .continues = true,
+     .outgoing = true},
+    {.kind = PacketKind::kReceiveHandle,
+     .begins = Begins::kOnHandle,
+     .handle = HandleKind::kSocket,
+     .code = driver::Opcode::kReceiveHandles,
+     .flow = Flow::kIn},
+    {.kind = PacketKind::kNotice},
+    {.kind = PacketKind::kMessage, .command = Command::kForward},
 });
 
 consteval bool in_order() {

@@ -8,7 +8,7 @@
 
 namespace cp {
 
-struct Consumer;
+class Consumer;
 
 /// Names a handle, in the whole process and for ever; 0 names none. A whole number that JavaScript
 /// holds exactly: see HandleTable.
@@ -40,9 +40,10 @@ struct Packet {
   std::uint32_t key = 0;
   HandleId handle = 0;
   std::int32_t error = 0;
-  std::uint32_t token = 0;
-  double result = 0;
-  /// Received bytes: where they lie in the pool; kNoChunk when there are none.
+  std::uint32_t token = 0;  ///< of a kMessage: what its bytes mean, known to who posts and takes
+  double result = 0;        ///< of a kMessage: how many bytes
+  /// Received bytes, or a message's: where they lie in the pool; kNoChunk when there are none. The
+  /// packet of a message has a hold of their block (BufferPool::hold), that of a receive owns it.
   std::uint32_t chunk = 0xffffffff;
   std::uint32_t offset = 0;
   HandleId accepted = 0;
@@ -56,6 +57,10 @@ struct Packet {
   Consumer* target = nullptr;
 
   bool awaited() const { return (flags & kPacketAwaited) != 0; }
+  /// Whether it counts for the bound of messages (rule Q2).
+  bool posted() const { return kind == PacketKind::kPosted || kind == PacketKind::kMessage; }
+  /// Whether it holds memory that others may hold, too.
+  bool shares() const { return kind == PacketKind::kMessage && chunk != 0xffffffff; }
 };
 
 /// The packet as JavaScript sees it, in the completion array.

@@ -9,13 +9,15 @@
 #include "port/idle_clock.h"
 #include "port/thread.h"
 #include "port/watchman.h"
+#include "system/mutex.h"
+#include "system/switch_point.h"
 
 namespace cp {
 namespace {
 
 /// Leaked on purpose: threads may still run while the process's static objects are destroyed.
 struct Ports {
-  std::mutex mutex;
+  system::Mutex mutex;
   std::unordered_map<std::uint32_t, Port*> all;  ///< by number; those that have not ended
   std::atomic<std::size_t> count{0};             ///< of those, and of those that have
 };
@@ -55,7 +57,11 @@ void Port::let_go() {
 PortHold Port::create(const PortOptions& options, driver::Result& error, std::string& reason) {
   const std::uint32_t errands = options.affine ? 1 : options.concurrency;
   auto driver = driver::make_driver(options.driver, errands, error, reason);
-  if (!driver) return {};
+  return driver ? create(options, std::move(driver), error, reason) : PortHold();
+}
+
+PortHold Port::create(const PortOptions& options, std::unique_ptr<driver::Driver> driver,
+                      driver::Result& error, std::string& reason) {
   BufferPool* pool = BufferPool::make(options.buffers);
   if (pool == nullptr) {
     error = -ENOMEM;
@@ -265,7 +271,7 @@ std::int32_t Port::move(Handle& handle, HandleId id, Port& target, std::uint32_t
   if (handle.port != this || !handle.keyed) return kErrorNotSupported;
   if (target.dispatcher_.closed()) return kErrorPortClosed;
   std::vector<Packet> moved;
-  dispatcher_.extract_handle(id, handle.key, moved);
+  if (!CP_PLANTED("packets stay behind")) dispatcher_.extract_handle(id, handle.key, moved);
   const std::uint32_t old_key = handle.key;
   handle.key = key;
   handle_list_.remove(handle);
@@ -321,16 +327,19 @@ HandleView Port::look_up(HandleId id) {
   if (handle == nullptr) return {};
   std::lock_guard lock(handle->mutex);
   if (handle->id != id) return {};
+  const Port* port = handle->port;
   return {id,
           handle->kind,
           handle->file_kind,
           handle->descriptor,
+          port == nullptr ? 0 : port->id_,
           handle->key,
           handle->keyed,
           handle->closing,
           handle->in_flight,
           handle->append,
           handle->direct,
+          handle->messages,
           handle->path ? *handle->path : ""};
 }
 
@@ -468,7 +477,11 @@ bool Port::post(std::uint32_t key, double value, bool bounded) {
 
 void Port::dispose(const std::vector<Packet>& orphans, driver::Driver& driver) {
   for (const Packet& packet : orphans) {
-    if (packet.chunk != driver::kNoChunk) BufferPool::release({packet.chunk, packet.offset});
+    if (packet.shares()) {
+      BufferPool::let_go({packet.chunk, packet.offset});
+    } else if (packet.chunk != driver::kNoChunk) {
+      BufferPool::release({packet.chunk, packet.offset});
+    }
     if (packet.kind == PacketKind::kClose && packet.error == 0 && packet.result > 0) {
       driver.discard(static_cast<driver::Descriptor>(packet.result) - 1);  // see Port::keep_open
     }
@@ -495,11 +508,19 @@ driver::Result Port::receive_now(HandleId id, const driver::Slice& into) {
   const StreamQueue& in = handle->in;
   if (in.active != nullptr || in.first != nullptr || in.holds > 0) return -EAGAIN;
   const driver::Result got = driver::receive_now(handle->descriptor, into);
-  if (got == -ECONNRESET) handle->reset = true;  // it is told once (rule O8)
+  if (got == -ECONNRESET) handle->reset = true;
+  if (got == 0 && !CP_PLANTED("a read does not ask for the reset")) {
+    // The system tells of a reset once, and a send may have been the one that heard (rule O8).
+    Port* port = handle->port;
+    const bool in_order = port == nullptr || handle->reset ||
+                          port->driver_->ended_in_order(handle->descriptor, handle->received);
+    handle->reset |= !in_order;
+    if (handle->reset) return -ECONNRESET;
+  }
   if (got == -EAGAIN) handle->likely_empty = true;
   if (got > 0) {
     handle->count_received(static_cast<std::uint64_t>(got));
-    handle->likely_empty = static_cast<std::size_t>(got) < into.length;
+    handle->likely_empty = !handle->messages && static_cast<std::size_t>(got) < into.length;
   }
   return got;
 }

@@ -13,6 +13,7 @@
 #include "port/buffer_pool.h"
 #include "port/dispatcher.h"
 #include "port/handle.h"
+#include "system/mutex.h"
 
 namespace cp {
 
@@ -51,12 +52,14 @@ struct HandleView {
   HandleKind kind = HandleKind::kFile;
   driver::FileKind file_kind = driver::FileKind::kRegular;
   driver::Descriptor descriptor = driver::kNoDescriptor;
+  std::uint32_t port = 0;  ///< that it belongs to; 0: one that has ended
   std::uint32_t key = 0;
   bool keyed = false;
   bool closing = false;
   std::uint32_t in_flight = 0;
   bool append = false;
   bool direct = false;
+  bool messages = false;
   std::string path;  ///< it was opened with, of a keyed file
 };
 
@@ -96,6 +99,9 @@ class Port {
  public:
   /// Null with `error` (a negative errno or LibraryError) and `reason`.
   static PortHold create(const PortOptions& options, driver::Result& error, std::string& reason);
+  /// With a driver that the caller has made.
+  static PortHold create(const PortOptions& options, std::unique_ptr<driver::Driver> driver,
+                         driver::Result& error, std::string& reason);
   /// A port of this process that has not ended, by number; null when there is none (rule P2).
   static PortHold find(std::uint32_t id);
   /// Ports whose memory has not been freed.
@@ -116,6 +122,9 @@ class Port {
 
   /// From any thread, attached or not (rule Q1). False when the queue is full.
   bool post(std::uint32_t key, double value, bool bounded = true);
+  /// The same of a message that was in another queue before. The hold of its bytes, where it has
+  /// any, is the queue's when this returns true.
+  bool pass_on(const Packet& message) { return dispatcher_.post(message, nullptr, false); }
 
   /// Keeps the port from ending until `leave`, for one who calls it without being attached. False
   /// when it is closed.
@@ -147,6 +156,14 @@ class Port {
                             Dispatcher::Tell tell = Dispatcher::Tell::kNow);
   void tell_of_arrivals() { dispatcher_.tell(); }
 
+  /// A thread is about to close all handles, and then the port; or it is not, since it has ended
+  /// before. Counted before the first of those closes is submitted: whoever has the answer to an
+  /// operation that one of them has cancelled has held the handle's lock since, and sees it.
+  void announce_close() { closers_.fetch_add(1, std::memory_order_release); }
+  void take_back_close() { closers_.fetch_sub(1, std::memory_order_release); }
+  bool close_announced() const {
+    return closers_.load(std::memory_order_acquire) > 0 || dispatcher_.closed();
+  }
   /// Every thread is told; nothing is delivered any more (rule D10).
   void close();
 
@@ -232,10 +249,11 @@ class Port {
   std::atomic<KeySource*> key_source_{nullptr};
   std::atomic<std::uint64_t> refused_{0};  ///< connections closed as they came
   std::atomic<bool> refusals_wanted_{false};
+  std::atomic<std::uint32_t> closers_{0};  ///< threads that are closing the port
   /// A handle's requests wait for a thread to come. Set while the dispatcher's members are locked.
   std::atomic<bool> any_stranded_{false};
 
-  std::mutex mutex_;  ///< guards what follows; a leaf
+  system::Mutex mutex_;  ///< guards what follows; a leaf
   std::vector<std::unique_ptr<Thread>> threads_;
   std::vector<Thread*> starving_;
   std::vector<std::shared_ptr<KeySource>> key_sources_;  ///< all there ever were

@@ -1,7 +1,11 @@
 #include "port/request.h"
 
 #include <mutex>
+#include <utility>
 #include <vector>
+
+#include "system/mutex.h"
+#include "system/per_thread.h"
 
 namespace cp {
 namespace {
@@ -18,7 +22,7 @@ struct Bundle {
 
 /// Leaked on purpose: threads may still run while the process's static objects are destroyed.
 struct Depot {
-  std::mutex mutex;
+  system::Mutex mutex;
   std::vector<Bundle> bundles;
 };
 Depot& depot() {
@@ -66,7 +70,7 @@ struct Cache {
     depot().bundles.pop_back();
   }
 };
-thread_local Cache cache;
+CP_PER_THREAD(Cache, cache)
 
 }  // namespace
 
@@ -108,14 +112,29 @@ void Slices::clear() {
 }
 
 void return_spare_requests() {
-  if (cache.count > 0) cache.give(cache.count);
+  if (cache().count > 0) cache().give(cache().count);
 }
 
 Request* new_request() {
-  if (cache.free == nullptr) cache.fetch();
-  Request* request = cache.free != nullptr ? cache.pop() : new Request;
+  if (cache().free == nullptr) cache().fetch();
+  Request* request = cache().free != nullptr ? cache().pop() : new Request;
   request->next = nullptr;
   return request;
+}
+
+bool Parcel::take(Place taken, std::size_t size) {
+  std::uint8_t* const base = BufferPool::use(taken, size);
+  BufferPool::release(taken);
+  if (base == nullptr) return false;
+  place_ = taken;
+  bytes = {base, size};
+  return true;
+}
+
+void Parcel::give_back() {
+  bytes = {};
+  const Place taken = std::exchange(place_, Place());
+  if (taken.chunk != driver::kNoChunk) BufferPool::unuse(taken);
 }
 
 Request* new_close() {
@@ -153,8 +172,8 @@ void recycle(Request* request) {
   request->timer = request->firing = nullptr;
   request->chain = request->previous = nullptr;
   request->handle_previous = request->handle_next = nullptr;
-  cache.push(request);
-  if (cache.count == kCacheLimit) cache.give(kTogether);
+  cache().push(request);
+  if (cache().count == kCacheLimit) cache().give(kTogether);
 }
 
 }  // namespace cp

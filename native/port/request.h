@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "driver/operation.h"
+#include "driver/passed_descriptors.h"
 #include "port/buffer_pool.h"
 #include "port/packet.h"
 
@@ -20,11 +21,33 @@ struct Handle;
 struct SharedFile;
 struct TimerNode;
 
+/// Descriptors, and of those that are received a block of the pool for the bytes that come with
+/// them. Goes without a lock held while it has descriptors: to close one may wait for a disk.
+struct Parcel {
+  Parcel() = default;
+  Parcel(const Parcel&) = delete;
+  Parcel& operator=(const Parcel&) = delete;
+  ~Parcel() { give_back(); }
+
+  /// Takes a use of `taken`, which the program owns no longer then. False: it is no such block.
+  bool take(Place taken, std::size_t size);
+  /// The bytes were read.
+  void give_back();
+
+  driver::PassedDescriptors passed;
+  driver::Slice bytes;
+  bool promised = false;  ///< to the program, which has not been told yet
+
+ private:
+  Place place_;  ///< where `bytes` are, used until `give_back`
+};
+
 /// What few operations need: every idle connection holds a request for its pending receive.
 struct Details {
-  std::string path;            ///< kOpen
-  driver::SocketAddress peer;  ///< kConnect
-  driver::FileStatus status;   ///< kStat
+  std::string path;                ///< kOpen
+  driver::ConnectTarget target;    ///< kConnect
+  driver::FileStatus status;       ///< kStat
+  std::unique_ptr<Parcel> parcel;  ///< kSendHandle, kReceiveHandle
 };
 
 /// The memory of a request: one slice as a rule, which needs no memory of its own then.

@@ -3,8 +3,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
+#include <vector>
 
 #include "port/packet_queue.h"
+#include "system/spin_lock.h"
 
 namespace cp {
 
@@ -49,6 +52,35 @@ class RunQueue {
   GrowingRing<ReadyKey> entries_;
   std::atomic<std::uint32_t> size_{0};
   std::atomic<std::int64_t> oldest_{0};
+};
+
+/// One that several threads queue to and take from. Its lock is a leaf.
+class SharedRunQueue {
+ public:
+  std::uint32_t size() const { return entries_.size(); }
+  bool empty() const { return entries_.empty(); }
+  std::int64_t oldest() const { return entries_.oldest(); }
+
+  void push_back(const ReadyKey& entry) {
+    std::lock_guard lock(lock_);
+    entries_.push_back(entry);
+  }
+  /// In their order.
+  void push_front(const std::vector<ReadyKey>& entries) {
+    std::lock_guard lock(lock_);
+    for (auto it = entries.rbegin(); it != entries.rend(); ++it) entries_.push_front(*it);
+  }
+  /// False when there is none.
+  bool pop_front(ReadyKey& out) {
+    std::lock_guard lock(lock_);
+    if (entries_.empty()) return false;
+    out = entries_.pop_front();
+    return true;
+  }
+
+ private:
+  SpinLock lock_;
+  RunQueue entries_;
 };
 
 }  // namespace cp

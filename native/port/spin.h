@@ -5,24 +5,9 @@
 #include <algorithm>
 #include <cstdint>
 
-#if defined(_MSC_VER)
-#include <intrin.h>
-#endif
+#include "system/relax.h"
 
 namespace cp {
-
-/// Tells the processor that it is in a loop that looks for what another one writes.
-inline void relax() {
-#if defined(_MSC_VER) && (defined(_M_X64) || defined(_M_IX86))
-  _mm_pause();
-#elif defined(_MSC_VER)
-  __yield();
-#elif defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("isb" ::: "memory");  // `yield` does nothing on most of them
-#endif
-}
 
 /// Whether to look before the next sleep. Where looking does not pay, seldom: it goes on as long as
 /// one attempt in three is met with a packet, and falls to one sleep in 128 otherwise, so that it

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 
 #include "driver/errno.h"
+#include "system/switch_point.h"
 
 namespace cp {
 
@@ -42,7 +44,7 @@ void Thread::begin(PacketSlot* packet_slots, PostRing* post_ring,
     lane_ = std::move(lane);
   }
   turn.store(1);
-  arrive(packet_slots, post_ring, number_);
+  HeldConsumer(*this).arrive(packet_slots, post_ring, number_);
 }
 
 void Thread::wake() {
@@ -56,6 +58,42 @@ std::uint64_t Thread::system_calls() {
   return lane_ ? lane_->system_calls() : 0;
 }
 
+// ---- descriptors that go along with bytes -----------------------------------------------------
+
+std::uint32_t Thread::keep(std::unique_ptr<Parcel> parcel, bool promised) {
+  parcel->promised = promised;
+  std::lock_guard lock(parcels_mutex_);
+  parcels_[++last_parcel_] = std::move(parcel);
+  return last_parcel_;
+}
+
+std::unique_ptr<Parcel> Thread::take_parcel(std::uint32_t number) {
+  std::lock_guard lock(parcels_mutex_);
+  const auto found = parcels_.find(number);
+  if (found == parcels_.end()) return nullptr;
+  std::unique_ptr<Parcel> parcel = std::move(found->second);
+  parcels_.erase(found);
+  return parcel;
+}
+
+std::unique_ptr<Parcel> Thread::take_received(std::uint32_t token) {
+  std::lock_guard lock(parcels_mutex_);
+  const auto found = received_.find(token);
+  if (found == received_.end()) return nullptr;
+  std::unique_ptr<Parcel> parcel = std::move(found->second);
+  received_.erase(found);
+  return parcel;
+}
+
+/// Before the packet is queued which tells of it. What comes for a thread that has gone is closed
+/// with its request.
+void Thread::hand_over(Request& request) {
+  Thread* owner = request.owner;
+  if (owner == nullptr || owner->gone() || !request.awaited) return;
+  std::lock_guard lock(owner->parcels_mutex_);
+  owner->received_[request.token] = std::move(request.details->parcel);
+}
+
 // ---- messages ---------------------------------------------------------------------------------
 
 /// False when the thread has left: nobody reads it.
@@ -64,7 +102,9 @@ bool Thread::send(const Message& message, bool wakes) {
   if (!lane_) return false;
   inbox_.push_back(message);
   has_mail_.store(true);  // before the wake-up, in the one order that wake and reap agree on
-  if (wakes && message.kind != Message::Kind::kForgetTimer && !end_spin()) lane_->wake();
+  if (wakes && message.kind != Message::Kind::kForgetTimer && !end_spin()) {
+    if (!CP_PLANTED("a message that wakes nobody")) lane_->wake();
+  }
   return true;
 }
 
@@ -381,8 +421,86 @@ bool Thread::next_copy_block(bool pending, bool beyond, Place& out) {
   return true;
 }
 
+/// What the ring's messages have of the block before they hold themselves before this thread lets
+/// go of it. Nobody but this thread writes into a block that it alone holds, or makes a hold of it.
+bool Thread::next_message_block(Place& out) {
+  BufferPool& pool = port_.pool();
+  port_.dispatcher().secure_posts(*this);
+  const bool first = messages_.chunk == driver::kNoChunk;
+  if (first || !BufferPool::held_once(messages_)) {
+    Place next;
+    if (!allocate(kMessageBlock, next) || !BufferPool::share(next, number_)) return false;
+    pool.uncount(next);
+    if (!first) let_message_block_go();
+    messages_ = next;
+  }
+  std::memset(Chunk::find(messages_.chunk)->base() + messages_.offset, 0, kMessageBlock);
+  out = messages_;
+  return true;
+}
+
+void Thread::let_message_block_go() {
+  if (messages_.chunk == driver::kNoChunk) return;
+  port_.pool().count(messages_);
+  BufferPool::let_go(std::exchange(messages_, Place()));
+}
+
+/// One hold more than messages meanwhile: what was queued may be taken, and let go of, at once.
+bool Thread::publish(const Packet& message, bool own_block, const std::uint32_t* keys,
+                     std::uint32_t count, Port* target) {
+  const Place place{message.chunk, message.offset};
+  const bool shares = message.shares();
+  if (own_block && !BufferPool::share(place, number_)) return false;
+  const bool held = !shares || BufferPool::hold(place, static_cast<std::uint64_t>(message.result),
+                                                own_block ? count : count + 1);
+  if (!held) return false;
+  Dispatcher& here = port_.dispatcher();
+  here.give_back_room(*this, true);
+  Consumer* from = target == &port_ ? this : nullptr;
+  const bool published =
+      target != nullptr && target->dispatcher().publish(message, keys, count, from);
+  if (shares) BufferPool::let_go(place, published ? 1 : count + 1);
+  return published;
+}
+
+bool Thread::retain(Place place) {
+  if (!BufferPool::hold(place, 1)) return false;
+  retain_held(place);
+  return true;
+}
+
+void Thread::retain_held(Place place) {
+  std::lock_guard lock(retained_mutex_);
+  retained_.push_back(place);
+}
+
+bool Thread::let_go(Place place) {
+  {
+    std::lock_guard lock(retained_mutex_);
+    const auto found = std::find_if(retained_.begin(), retained_.end(), [&](const Place& one) {
+      return one.chunk == place.chunk && one.offset == place.offset;
+    });
+    if (found == retained_.end()) return false;
+    *found = retained_.back();
+    retained_.pop_back();
+  }
+  BufferPool::let_go(place);
+  return true;
+}
+
+void Thread::let_all_go() {
+  std::vector<Place> retained;
+  {
+    std::lock_guard lock(retained_mutex_);
+    retained.swap(retained_);
+  }
+  for (const Place& place : retained) BufferPool::let_go(place);
+  let_message_block_go();
+}
+
 void Thread::detach(bool died) {
   if (!attached()) return;
+  if (std::exchange(announces_close_, false)) port_.take_back_close();
   turn.store(turn.load(std::memory_order_relaxed) + 1);
   std::unique_lock lock(lane_lock_);  // so that no thread comes on an errand any more
   detaching_ = true;
@@ -406,10 +524,21 @@ void Thread::detach(bool died) {
   lane.reset();
   port_.remove_starving(*this);
   if (copies_.chunk != driver::kNoChunk) port_.pool().count(std::exchange(copies_, Place()));
+  let_all_go();
   BufferPool::release_all_of(number_);
   port_.pool().remove_lane();
   // The object itself stays for those who still point at it.
-  leave_arrays();
+  HeldConsumer(*this).leave_arrays();
+  // Without a lock: to close what is in them may wait for a disk.
+  std::unordered_map<std::uint32_t, std::unique_ptr<Parcel>> parcels, received;
+  {
+    std::lock_guard parcels_lock(parcels_mutex_);
+    parcels.swap(parcels_);
+    received.swap(received_);
+  }
+  for (auto& [number, parcel] : parcels) {
+    if (parcel->promised && !died) parcel->passed.numbers.clear();
+  }
   reaped_ = {};
   by_token_ = {};
   port_.detached(calls);
@@ -417,6 +546,8 @@ void Thread::detach(bool died) {
   HandleTable::instance().return_spares();
   const std::int64_t owned = std::exchange(owned_, 0);
   lock.unlock();
+  parcels.clear();
+  received.clear();
   if (disowned_.fetch_sub(owned) == owned) retire();
 }
 

@@ -16,6 +16,7 @@
 #include <memory>
 #include <mutex>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "port/dispatcher.h"
@@ -23,9 +24,10 @@
 #include "port/port.h"
 #include "port/request.h"
 #include "port/spin.h"
-#include "port/spin_lock.h"
 #include "port/timer_heap.h"
 #include "port/watchman.h"
+#include "system/mutex.h"
+#include "system/spin_lock.h"
 
 namespace cp {
 
@@ -61,6 +63,27 @@ class Thread final : public Consumer {
   /// before.
   bool next_copy_block(bool pending, bool beyond, Place& out);
   static constexpr std::uint32_t kCopyBlock = 4096;
+
+  // ---- memory of messages: see Packet and BufferPool::share
+
+  static constexpr std::uint32_t kMessageBlock = 16384;
+  /// A block of kMessageBlock bytes, cleared, to write small messages into that have no block each.
+  /// The thread has a hold of the latest one, which does not count for the memory limit; messages
+  /// get theirs when they leave the ring, or when this is called. When all of those are over that
+  /// block is `out` again. False at the limit: there is none but the one before.
+  bool next_message_block(Place& out);
+  /// A message for each of the keys, of port `target`. `own_block`: its bytes have a block that
+  /// this thread owns, which goes with the messages, or at once. False when the queue has no room
+  /// for all, and then for none, or there is no such port.
+  bool publish(const Packet& message, bool own_block, const std::uint32_t* keys,
+               std::uint32_t count, Port* target);
+  /// The bytes of a message stay with the thread beyond its batch, until `let_go` or its end. False
+  /// when they are no message's.
+  bool retain(Place place);
+  /// The same of bytes whose hold is the caller's.
+  void retain_held(Place place);
+  /// False when they were not retained.
+  bool let_go(Place place);
 
   // ---- submitting
 
@@ -102,8 +125,18 @@ class Thread final : public Consumer {
                       const Association& association);
   /// A socket that somebody else has open, and keeps: connected or listening.
   std::int64_t adopt_socket(driver::Descriptor socket, const Association& association);
-  std::int64_t connect(const driver::SocketAddress& address, const Association& association);
+  std::int64_t connect(driver::ConnectTarget target, const Association& association);
   std::int64_t timer(const Association& association);
+
+  // ---- descriptors that go along with bytes; what nobody takes is closed with the thread at last
+
+  /// Has `parcel` wait for the submission that names it; or, `promised` to the program, until that
+  /// claims it: where the thread leaves the port it is the program's, where it dies it is closed.
+  std::uint32_t keep(std::unique_ptr<Parcel> parcel, bool promised);
+  /// That which `keep` was given; null: there is none such.
+  std::unique_ptr<Parcel> take_parcel(std::uint32_t number);
+  /// What the awaited operation `token` has received.
+  std::unique_ptr<Parcel> take_received(std::uint32_t token);
 
   // ---- taking
 
@@ -159,6 +192,10 @@ class Thread final : public Consumer {
   /// operations, closes the handles only it used, frees the lane. `died`: in the middle of a batch.
   void detach(bool died);
   bool attached() const { return lane_ != nullptr; }
+  /// It is going to close the port, unless it ends before.
+  void announce_close() {
+    if (!std::exchange(announces_close_, true)) port_.announce_close();
+  }
 
   void wake() override;
   driver::Lane* lane() { return lane_.get(); }
@@ -199,9 +236,11 @@ class Thread final : public Consumer {
   std::int64_t submit_opening(Request* request, HandleKind kind, const Association& association);
   std::int32_t take_file(Request& request);
   std::int32_t check(const Request& request, const Handle& handle) const;
+  bool closes_elsewhere(const Request& request, const Handle& handle) const;
   void prepare(Request* request, Handle& handle);
   void link_chain(Request* request, Handle& handle);
   void begin_close(Request* request, Handle& handle);
+  void refuse_linked(Request* request, Handle& handle, std::int32_t error);
   bool claim(Request* request, Handle& handle);
   void address_refusal(Request* request, const Handle* handle);
   void fail(Request* request, std::int64_t error);
@@ -251,6 +290,7 @@ class Thread final : public Consumer {
   bool moves_on(const driver::Completion& completion, Request* request, Handle& handle, Port& port);
   void deliver(const driver::Completion& completion, bool more, Handle* handle, Port& port);
   void route(Packet& packet, Request* request, Port& port);
+  void hand_over(Request& request);
   void accept(Packet& packet, driver::Descriptor descriptor, Request* request, Handle& listener);
   void opened(const driver::Completion& completion, Handle& handle);
   void finish(Request* request, Handle& handle, bool succeeded, Port& port);
@@ -265,6 +305,7 @@ class Thread final : public Consumer {
   void retire();
   void give_up_memory(Request* request);
   void close_shared(driver::Descriptor file);
+  void close_passed(Request& request);
   void advance(Request* request, Handle& handle, Port& port);
   void continue_chain(Request* request, Handle& handle, bool succeeded, Port& port);
   void start_next(StreamQueue& direction, Handle& handle, Port& port);
@@ -286,6 +327,8 @@ class Thread final : public Consumer {
   void be_heard();
   driver::Deadline next_deadline() const;
   bool spin_until(driver::Deadline end);
+  void let_message_block_go();
+  void let_all_go();
 
   Port& port_;
   std::uint32_t number_ = 0;  ///< changes when the object serves another thread
@@ -300,8 +343,12 @@ class Thread final : public Consumer {
   bool fruitful_ = false;  ///< the errand under way brought something
   Outbox* outbox_ = nullptr;
   std::unique_ptr<driver::Lane> lane_;
+  bool announces_close_ = false;
   bool detaching_ = false;
-  Place copies_;  ///< see next_copy_block
+  Place copies_;                  ///< see next_copy_block
+  Place messages_;                ///< see next_message_block
+  system::Mutex retained_mutex_;  ///< a leaf: an errand may let go
+  std::vector<Place> retained_;
   SpinHistory spin_history_;
   TimerHeap timers_;
   struct Awaited {
@@ -325,7 +372,12 @@ class Thread final : public Consumer {
   /// Requests that say it has submitted them, less those that ended in its lane.
   std::int64_t owned_ = 0;
 
-  std::mutex inbox_mutex_;  ///< a leaf; also guards `lane_` against a wake-up while it is freed
+  /// A leaf. Parcels by their number, and those that were received by the token that awaits them.
+  system::Mutex parcels_mutex_;
+  std::unordered_map<std::uint32_t, std::unique_ptr<Parcel>> parcels_, received_;
+  std::uint32_t last_parcel_ = 0;
+
+  system::Mutex inbox_mutex_;  ///< a leaf; also guards `lane_` against a wake-up while it is freed
   std::vector<Message> inbox_;
   std::atomic<bool> has_mail_{false};
   std::atomic<Thread*> errand_{nullptr};  ///< for whom this thread was woken

@@ -95,6 +95,7 @@ void Thread::cancel_handle_held(HandleId id) {
   {
     std::lock_guard lock(handle->mutex);
     if (handle->id != id) return;
+    if (handle->keyed && handle->port != &port_) return;  // another port's to cancel (rule A3)
     for (Request* r = handle->requests; r != nullptr;) {
       Request* next = r->handle_next;
       end_early(r, Request::End::kCancelled);
@@ -173,7 +174,7 @@ void Thread::ask_to_end_idle(Handle& handle) {
   Message message{Message::Kind::kEndIdle, nullptr, 0, nullptr, handle.id};
   Thread* runner = request != nullptr ? request->runner.load() : nullptr;
   if (port == nullptr || request == nullptr || (runner != nullptr && runner->send(message))) return;
-  std::lock_guard lock(port->dispatcher().members_mutex());
+  const Members::Lock lock = port->dispatcher().members().lock();
   runner = any_runner(*request, *port);
   if (runner != nullptr) runner->send(message);
 }

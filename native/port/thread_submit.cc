@@ -1,9 +1,11 @@
 // Submitting: from a request to the lane, through the handle's queues.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "driver/errno.h"
 #include "port/thread.h"
+#include "system/switch_point.h"
 
 namespace cp {
 
@@ -17,6 +19,20 @@ bool fits(PacketKind kind, HandleKind handle) {
 /// Nobody waits for its packet, under a token or a key.
 bool unheard(const Request& request, const Handle& handle) {
   return !handle.keyed && !request.awaited;
+}
+
+/// Of one system call (IOV_MAX): what is more would be a second message.
+constexpr std::size_t kMostSlices = 1024;
+
+/// Whether a handle that is open can count it, and all of its chain, among what its close waits
+/// for: not another close, nor what makes a handle, whose failure would be the end of this one.
+bool may_be_counted(const Request& request) {
+  const Request* r = &request;
+  const auto counts = [](PacketKind kind) {
+    return kind != PacketKind::kClose && traits(kind).begins == Begins::kOnHandle;
+  };
+  while (r != nullptr && counts(r->kind)) r = r->chain;
+  return r == nullptr;
 }
 
 constexpr std::int64_t kNanosecondsPerMillisecond = 1'000'000;
@@ -33,27 +49,37 @@ void Thread::submit(Request* request, HandleId id) {
   submit_held(request, id);
 }
 
+/// A handle with a key is closed at the port that it belongs to: a thread of the one it has left
+/// may still have an object for it, or a packet that names it (rule A3).
+bool Thread::closes_elsewhere(const Request& request, const Handle& handle) const {
+  const bool asked = request.kind == PacketKind::kClose && !request.silent;
+  return asked && handle.keyed && handle.port != &port_;
+}
+
 void Thread::submit_held(Request* request, HandleId id) {
   Handle* handle = HandleTable::instance().find(id);
   const HandleId feeder = request->feeder;
   bool starts = false;
   bool full = false;
+  bool linked = false;
   std::int32_t error = handle == nullptr ? kErrorHandleClosed : 0;
+  bool unsendable = false;
   for (Request* r = request; r != nullptr; r = r->chain) {
     own(r);
     r->handle_id = id;
     if (const auto code = traits(r->kind).code) r->code = *code;
     r->awaited = r->token != 0;
-    if (r->kind == PacketKind::kSendFile && error == 0) error = take_file(*r);
+    if (r->kind == PacketKind::kSendFile && error == 0) {
+      error = take_file(*r);
+      unsendable = error != 0;
+    }
   }
   if (handle != nullptr) {
     std::lock_guard lock(handle->mutex);
-    if (error != 0) {
-      // The file can't be sent from.
-    } else if (handle->id != id || handle->closing) {
-      error = kErrorHandleClosed;
-    } else {
-      error = check(*request, *handle);
+    const bool gone = handle->id != id || handle->closing;
+    if (error == 0) {
+      error = gone || closes_elsewhere(*request, *handle) ? kErrorHandleClosed
+                                                          : check(*request, *handle);
     }
     if (error == 0 && request->kind == PacketKind::kClose) {
       begin_close(request, *handle);
@@ -62,11 +88,19 @@ void Thread::submit_held(Request* request, HandleId id) {
       starts = claim(request, *handle);
       full = handle->outgoing->full(port_.pool());
     }
-    if (error != 0) address_refusal(request, handle->id == id ? handle : nullptr);
+    const bool open = !gone && (unsendable || error != kErrorHandleClosed);
+    // One that is elsewhere by now is answered here (see address_refusal).
+    linked = error != 0 && open && handle->port == &port_ && may_be_counted(*request) &&
+             !CP_PLANTED("a close does not wait for a refusal");
+    if (linked) {
+      refuse_linked(request, *handle, error);
+    } else if (error != 0) {
+      address_refusal(request, handle->id == id ? handle : nullptr);
+    }
   } else {
     address_refusal(request, nullptr);
   }
-  if (error != 0) return fail(request, error);
+  if (error != 0) return linked ? after_settling() : fail(request, error);
   if (starts) start(request);
   if (full && feeder != 0) hold_back(feeder, id);
   after_settling();
@@ -97,6 +131,11 @@ std::int32_t Thread::take_file(Request& request) {
 std::int32_t Thread::check(const Request& request, const Handle& handle) const {
   for (const Request* r = &request; r != nullptr; r = r->chain) {
     if (!fits(r->kind, handle.kind)) return kErrorNotSupported;
+    if (handle.messages) {
+      // What is sent of a file has no borders.
+      if (r->kind == PacketKind::kSendFile) return -ENOTSUP;
+      if (r->memory.size() > kMostSlices) return -EMSGSIZE;
+    }
     if (r->kind == PacketKind::kClose && (r != &request || r->chain != nullptr)) {
       return kErrorNotSupported;
     }
@@ -114,6 +153,7 @@ void Thread::prepare(Request* request, Handle& handle) {
       handle.kind != HandleKind::kFile || handle.file_kind == driver::FileKind::kStream;
   request->pollable = handle.kind != HandleKind::kFile || handle.pollable;
   request->likely_empty = handle.likely_empty;
+  request->messages = handle.messages;
   if (handle.direct) request->flags |= driver::kOpenDirect;
   request->slices = request->memory.empty() ? nullptr : request->memory.data();
   request->slice_count = static_cast<std::uint32_t>(request->memory.size());
@@ -137,13 +177,24 @@ void Thread::link_chain(Request* request, Handle& handle) {
   }
 }
 
+/// The handle is open and can't do it: refused, but as one of the handle's operations, so that a
+/// close waits for the answer, and a hand-off takes it along (rules O5, A3).
+void Thread::refuse_linked(Request* request, Handle& handle, std::int32_t error) {
+  link_chain(request, handle);
+  request->runner = this;
+  request->state = Request::State::kEnded;
+  synthetic_.push_back({request, error, false, false, {}});
+}
+
 /// True when the request is this thread's to start now; else it waits in its direction.
 bool Thread::claim(Request* request, Handle& handle) {
   StreamQueue* direction = handle.queue_of(*request);
   const bool waits = direction != nullptr && (direction->active != nullptr ||
                                               direction->first != nullptr || direction->holds > 0);
-  if (waits) {
-    if (request->kind == PacketKind::kSend) copy_out(request);
+  if (waits && !(CP_PLANTED("sends side by side") && request->kind == PacketKind::kSend) &&
+      !(CP_PLANTED("writes side by side") && request->kind == PacketKind::kWrite)) {
+    const bool of_memory = request->sends() && request->kind != PacketKind::kSendFile;
+    if (of_memory) copy_out(request);
     direction->push(request);
     if (direction->stranded()) resume(*direction);
     return false;
@@ -259,7 +310,7 @@ void Thread::begin_close(Request* request, Handle& handle) {
       handle.kind == HandleKind::kSocket && handle.descriptor != driver::kNoDescriptor;
   if (elsewhere && connected && !handle.keeps_descriptor)
     port_.driver().shut_down(handle.descriptor);
-  if (handle.in_flight == 0) start_close(handle);
+  if (handle.in_flight == 0 || CP_PLANTED("a close that waits for nothing")) start_close(handle);
 }
 
 void Thread::refuse_held(Request* request, HandleId id, std::int64_t error) {
@@ -436,13 +487,13 @@ std::int64_t Thread::open(std::string_view path, std::uint32_t flags, std::uint3
   return submit_opening(request, HandleKind::kFile, association);
 }
 
-std::int64_t Thread::connect(const driver::SocketAddress& address, const Association& association) {
+std::int64_t Thread::connect(driver::ConnectTarget target, const Association& association) {
   Request* request = new_request();
   request->kind = PacketKind::kConnect;
   request->code = driver::Opcode::kConnect;
   request->details = std::make_unique<Details>();
-  request->details->peer = address;
-  request->address = &request->details->peer;
+  request->details->target = std::move(target);
+  request->target = &request->details->target;
   return submit_opening(request, HandleKind::kSocket, association);
 }
 
@@ -493,6 +544,7 @@ std::int64_t Thread::listen(const driver::ListenOptions& options, bool accept_ke
     return -EMFILE;
   }
   handle->accept_keyed = accept_keyed;
+  handle->messages = options.messages;
   if (!options.path.empty()) handle->path = std::make_unique<std::string>(options.path);
   Port::adopt(*handle, port_.driver(), descriptor);
   Port::publish(*handle, id);
@@ -500,16 +552,18 @@ std::int64_t Thread::listen(const driver::ListenOptions& options, bool accept_ke
 }
 
 std::int64_t Thread::adopt_socket(driver::Descriptor socket, const Association& association) {
-  bool listens = false;
-  const driver::Result copy = port_.driver().duplicate_socket(socket, listens);
+  driver::SocketKind kind;
+  const driver::Result copy = port_.driver().duplicate_socket(socket, kind);
   if (copy < 0) return copy;
   HandleId id = 0;
-  Handle* handle = make(listens ? HandleKind::kListener : HandleKind::kSocket, association, id);
+  Handle* handle =
+      make(kind.listens ? HandleKind::kListener : HandleKind::kSocket, association, id);
   if (handle == nullptr) {
     port_.driver().discard(copy);
     return -EMFILE;
   }
-  handle->accept_keyed = listens && association.keyed;
+  handle->accept_keyed = kind.listens && association.keyed;
+  handle->messages = kind.messages;
   Port::adopt(*handle, port_.driver(), copy);
   Port::publish(*handle, id);
   return static_cast<std::int64_t>(id);

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "system/mutex.h"
+
 namespace cp {
 
 class Turns;
@@ -52,7 +54,7 @@ class Turns {
  private:
   void tell_first();
 
-  std::mutex mutex_;
+  system::Mutex mutex_;
   std::list<TurnTaker::Place> line_;
 };
 

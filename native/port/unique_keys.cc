@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "port/handle.h"
+#include "system/per_thread.h"
 
 namespace cp {
 namespace {
@@ -21,7 +22,7 @@ struct Range {
   std::uint32_t end = 0;
   std::bitset<kKeysInRange>* taken = nullptr;
 };
-thread_local Range range;
+CP_PER_THREAD(Range, range)
 
 /// Keys of handles that are open, when the numbers have been used before. A look at all handles for
 /// thousands of keys, without their mutexes: whoever accepts a connection holds that of its
@@ -33,30 +34,30 @@ void find_taken(std::uint32_t first) {
     const std::uint32_t index = handle.key.load(std::memory_order_relaxed) - first;
     if (index < kKeysInRange && handle.port.load() != nullptr) taken->set(index);
   });
-  delete range.taken;
-  range.taken = taken->any() ? taken.release() : nullptr;
+  delete range().taken;
+  range().taken = taken->any() ? taken.release() : nullptr;
 }
 
 void next_keys() {
   const std::uint64_t number = next_range.fetch_add(1);
-  range.next = kFirstKey + static_cast<std::uint32_t>(number % kKeyRanges) * kKeysInRange;
-  range.end = range.next + kKeysInRange;
-  if (number >= kKeyRanges) find_taken(range.next);
+  range().next = kFirstKey + static_cast<std::uint32_t>(number % kKeyRanges) * kKeysInRange;
+  range().end = range().next + kKeysInRange;
+  if (number >= kKeyRanges) find_taken(range().next);
 }
 
 }  // namespace
 
 std::uint32_t unique_key() {
   for (;;) {
-    if (range.next == range.end) next_keys();
-    const std::uint32_t key = range.next++;
-    if (range.taken == nullptr || !range.taken->test(key % kKeysInRange)) return key;
+    if (range().next == range().end) next_keys();
+    const std::uint32_t key = range().next++;
+    if (range().taken == nullptr || !range().taken->test(key % kKeysInRange)) return key;
   }
 }
 
 void skip_key_ranges(std::uint32_t ranges) {
   next_range.fetch_add(ranges);
-  range.next = range.end;
+  range().next = range().end;
 }
 
 }  // namespace cp

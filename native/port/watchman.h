@@ -13,10 +13,11 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "driver/doorbell.h"
+#include "system/mutex.h"
+#include "system/thread.h"
 
 namespace cp {
 
@@ -73,12 +74,12 @@ class Watchman {
   bool ask_somebody(Thread& busy, driver::Deadline now);
   void wake();
 
-  std::mutex life_mutex_;  ///< held while the thread is started or ended; outside of `mutex_`
-  std::mutex mutex_;       ///< guards what follows; held during a look, outside of all of a port's
+  system::Mutex life_mutex_;  ///< held while the thread is started or ended; outside of `mutex_`
+  system::Mutex mutex_;  ///< guards what follows; held during a look, outside of all of a port's
   std::vector<Port*> ports_;
   std::vector<Thread*> threads_;  ///< of the port that is being looked at
   std::unique_ptr<driver::Doorbell> bell_;
-  std::thread thread_;
+  system::Thread thread_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> asleep_{false};
   std::atomic<std::uint64_t> looks_{0};

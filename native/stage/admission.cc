@@ -71,7 +71,7 @@ std::size_t Admission::waiting() const {
 /// Not posted, so the queue's limit does not count it: there is one at most for each connection.
 void Admission::tell(Port& port, std::uint32_t key, Notice notice, Consumer* from) {
   Packet packet;
-  packet.kind = PacketKind::kTimer;
+  packet.kind = PacketKind::kNotice;
   packet.key = key;
   packet.result = static_cast<double>(notice);
   port.dispatcher().push(packet, from);

@@ -11,20 +11,23 @@
 #include "port/port.h"
 #include "stage/cargo.h"
 #include "stage/memory_queue.h"
+#include "system/mutex.h"
 
 namespace cp::stage {
 
-/// Results of the kTimer packets a connection is told with.
+/// What a connection is told: the result of a kNotice packet of its key.
 enum class Notice : int {
-  kDeadline = 0,      ///< its deadline has passed: see RecordTable
-  kPlace = 1,         ///< a place in the next stage is its own
-  kMemory = 2,        ///< some memory was given back: try again
-  kGiveUp = 3,        ///< others wait for its memory, and it would wait for theirs
-  kListen = 4,        ///< of a listener: accept connections
-  kEndListening = 5,  ///< of a listener: close it
-  kBegin = 6,         ///< it was accepted
-  kEnd = 7,           ///< no new documents are taken
+  kPlace,         ///< a place in the next stage is its own
+  kMemory,        ///< some memory was given back: try again
+  kGiveUp,        ///< others wait for its memory, and it would wait for theirs
+  kListen,        ///< of a listener: accept connections
+  kEndListening,  ///< of a listener: close it
+  kBegin,         ///< it was accepted
+  kEnd,           ///< no new documents are taken
 };
+inline Notice notice_of(const PacketSlot& packet) {
+  return static_cast<Notice>(static_cast<int>(packet.result));
+}
 
 class Admission : public std::enable_shared_from_this<Admission> {
  public:
@@ -59,7 +62,7 @@ class Admission : public std::enable_shared_from_this<Admission> {
   const std::uint32_t places_;
   const std::uint64_t file_limit_;
   std::atomic<std::uint64_t> in_files_{0};
-  mutable std::mutex mutex_;  ///< a leaf
+  mutable system::Mutex mutex_;  ///< a leaf
   std::uint32_t taken_ = 0;
   std::deque<std::uint32_t> waiting_;
   MemoryQueue memory_;

@@ -82,4 +82,11 @@ void Received::set_aside() {
   end_ = size;
 }
 
+void Cargo::drop_messages() {
+  for (const Packet& message : messages) {
+    if (message.shares()) BufferPool::let_go({message.chunk, message.offset});
+  }
+  messages.clear();
+}
+
 }  // namespace cp::stage

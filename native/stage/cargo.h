@@ -90,9 +90,10 @@ struct Reply {
 
 struct Cargo {
   std::deque<Received> stash;  ///< in the order received
-  /// Numbers posted to the connection while it was at a native stage, in their order: for the stage
-  /// that handles its documents.
-  std::deque<double> messages;
+  /// What was posted to the connection while it was at a native stage, in order: for the stage that
+  /// handles its documents. Each has a hold of its bytes.
+  std::deque<Packet> messages;
+  void drop_messages();
   Document document;
   Reply reply;
 };

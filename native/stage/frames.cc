@@ -92,7 +92,7 @@ std::int64_t FramesStage::listen_on(Port& port, const driver::ListenOptions& opt
 /// Only a thread of the stage can accept or close: whichever comes first.
 void FramesStage::tell_listener(Port& port, HandleId listener, Notice notice) {
   Packet packet;
-  packet.kind = PacketKind::kTimer;
+  packet.kind = PacketKind::kNotice;
   packet.key = kListener;
   packet.handle = listener;
   packet.result = static_cast<double>(notice);

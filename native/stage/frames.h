@@ -14,6 +14,7 @@
 #include "stage/admission.h"
 #include "stage/framing.h"
 #include "stage/record_table.h"
+#include "system/mutex.h"
 
 namespace cp::stage {
 
@@ -128,7 +129,7 @@ class FramesStage {
   std::vector<std::unique_ptr<FramesThread>> threads_;
   std::atomic<bool> ending_{false};  ///< set before connections are told
   std::atomic<bool> closing_{false};
-  std::mutex mutex_;                 ///< guards what follows
+  system::Mutex mutex_;              ///< guards what follows
   std::vector<HandleId> listeners_;  ///< handles
 };
 

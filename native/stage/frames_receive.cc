@@ -6,6 +6,7 @@
 
 #include "driver/errno.h"
 #include "stage/frames_thread.h"
+#include "system/switch_point.h"
 
 namespace cp::stage {
 namespace {
@@ -81,6 +82,7 @@ void FramesThread::on_receive(const PacketSlot& packet, Connection& c) {
   const Cargo* cargo = options().records->find_cargo(c.key);
   const bool behind = cargo != nullptr && !cargo->stash.empty();
   const bool wanted = frame.phase == Phase::kHead || frame.phase == Phase::kBody;
+  if (over && own) note(c, packet.error != 0 ? TraceEvent::kFailed : TraceEvent::kEnded);
   if (over) return own && wanted && !behind ? close(c) : go_on(c);
   c.header.received += packet.result;
   if (direct && !lent) {
@@ -118,7 +120,7 @@ void FramesThread::take_in(Connection& c, Received bytes, bool more) {
   while (bytes.size() > 0 && (frame.phase == Phase::kHead || frame.phase == Phase::kBody)) {
     const std::size_t used = consume(c, bytes);
     if (used == 0) break;
-    bytes.drop_front(used);
+    bytes.drop_front(used + (CP_PLANTED("a byte is dropped") && bytes.size() > used ? 1 : 0));
   }
   if (frame.phase == Phase::kWhole && options().pipelined > 1) gather(c, bytes, more);
   if (bytes.size() == 0 || frame.phase == Phase::kDismiss || frame.phase == Phase::kClosing) return;
@@ -142,6 +144,7 @@ std::size_t FramesThread::consume(Connection& c, const Received& from) {
   const std::size_t wanted = options().framing.scan(frame.progress, bytes, from.size(), found);
   const std::uint64_t end = options().framing.delimiter_size();
   if (frame.received + wanted > options().max + end) {
+    note(c, TraceEvent::kFailed);
     counters().too_large.fetch_add(1, std::memory_order_relaxed);
     dismiss(c, stage_.too_large_);
     return from.size();
@@ -166,6 +169,7 @@ std::size_t FramesThread::read_head(Connection& c, const std::uint8_t* bytes, st
     case Framing::Verdict::kMore:
       break;
     case Framing::Verdict::kMalformed:
+      note(c, TraceEvent::kFailed);
       close(c);
       break;
     case Framing::Verdict::kDone:
@@ -178,6 +182,7 @@ std::size_t FramesThread::read_head(Connection& c, const std::uint8_t* bytes, st
 void FramesThread::begin_body(Connection& c, std::uint64_t length) {
   c.frame.progress = {};
   if (length > options().max) {
+    note(c, TraceEvent::kFailed);
     counters().too_large.fetch_add(1, std::memory_order_relaxed);
     return dismiss(c, stage_.too_large_);
   }
@@ -368,6 +373,7 @@ void FramesThread::on_write(const PacketSlot& packet, Connection& c) {
 /// The document can't be kept. The client is sent away; or what is missing is received all the
 /// same, because the next document comes behind it, and the next stage is told.
 void FramesThread::lose(Connection& c, driver::Result error) {
+  note(c, TraceEvent::kFailed);
   counters().failed.fetch_add(1, std::memory_order_relaxed);
   if (stage_.failed_.length > 0) return dismiss(c, stage_.failed_);
   give_up_document(c);
@@ -460,6 +466,8 @@ void FramesThread::visit(Connection& c) {
 /// From now on the connection, with all of its record, is another thread's; unless false.
 bool FramesThread::go_to_next(Connection& c) {
   RecordHeader& header = c.header;
+  note(c, TraceEvent::kHandOff,
+       (header.flags & kRecordHasDocument) != 0 ? header.document_length : 0);
   c.frame = {};
   c.frame.key = c.key;
   c.frame.phase = Phase::kAway;
@@ -480,6 +488,7 @@ bool FramesThread::go_to_next(Connection& c) {
 /// A thread that is woken by the first of several connections may take the processor from this one,
 /// and finds one where there could be many.
 void FramesThread::tell_next() {
+  if (CP_PLANTED("nobody is told of hand-offs")) return;
   if (std::exchange(handed_, 0) > 0) options().next->tell_of_arrivals();
 }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "stage/frames_thread.h"
+#include "system/switch_point.h"
 
 namespace cp::stage {
 namespace {
@@ -28,9 +29,10 @@ void FramesThread::on_return(Connection& c) {
   c.header.flags = static_cast<std::uint8_t>(c.header.flags & kRecordReceiving);
   c.header.document.memory.chunk = driver::kNoChunk;
   c.header.document_length = 0;
+  note(c, TraceEvent::kHandedOff);
   RecordTable::release_document(cargo, *thread_);
   if (c.header.handle == 0) return closed(c);  // a task, which has nothing to receive
-  if (!cargo.reply.present) return end_reply(c);
+  if (!cargo.reply.present || CP_PLANTED("an answer is left out")) return end_reply(c);
   c.frame.phase = Phase::kReply;
   go_on_replying(c);
 }
@@ -44,6 +46,7 @@ void FramesThread::go_on_replying(Connection& c) {
   }
   const std::uint64_t of_file = c.frame.sent - reply.memory.length;
   if (reply.file_length > of_file) return send_file(c, reply);
+  note(c, TraceEvent::kSent, static_cast<double>(c.frame.sent));
   counters().replies.fetch_add(1, std::memory_order_relaxed);
   end_reply(c);
 }
@@ -81,7 +84,10 @@ void FramesThread::on_send(const PacketSlot& packet, Connection& c) {
   // What it had in use may have been given up meanwhile.
   if (c.frame.phase != Phase::kReply) memory().memory_returned();
   if (c.frame.phase == Phase::kClosing) return;
-  if (packet.error != 0) return close(c);
+  if (packet.error != 0) {
+    note(c, TraceEvent::kFailed);
+    return close(c);
+  }
   if (c.frame.phase == Phase::kDismiss) {
     c.frame.sends_reason = false;
     if (c.frame.peer_ended) close(c);
@@ -165,9 +171,10 @@ void FramesThread::close(Connection& c) {
 
 /// The program may have closed it, whatever it was in the middle of.
 void FramesThread::closed(Connection& c) {
+  note(c, TraceEvent::kClosed);
   give_up_document(c);
   stage_.frames_[RecordTable::index_of(c.key)].reset();
-  options().records->release(c.key, *thread_);
+  if (!CP_PLANTED("a record is kept")) options().records->release(c.key, *thread_);
   memory().memory_returned();
 }
 

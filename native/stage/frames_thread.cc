@@ -9,6 +9,8 @@
 #include "driver/accept_errors.h"
 #include "driver/errno.h"
 #include "stage/cpus.h"
+#include "stage/hand_off.h"
+#include "system/thread.h"
 
 namespace cp::stage {
 namespace {
@@ -42,7 +44,7 @@ bool goes_on_after(std::int32_t error) {
 
 driver::Result FramesThread::start() {
   try {
-    system_thread_ = std::thread([this] { main(); });
+    system_thread_ = system::Thread([this] { main(); });
   } catch (const std::system_error&) {
     return -EAGAIN;
   }
@@ -115,21 +117,38 @@ Phase FramesThread::between_documents() const {
   return options().framing.delimited() ? Phase::kBody : Phase::kHead;
 }
 
+bool FramesThread::is_message(const PacketSlot& packet) {
+  const auto kind = static_cast<PacketKind>(packet.kind);
+  return kind == PacketKind::kPosted || kind == PacketKind::kMessage;
+}
+
+/// The hold of its bytes is the batch's, until that ends.
+Packet FramesThread::message_of(const PacketSlot& packet) {
+  Packet message;
+  message.kind = static_cast<PacketKind>(packet.kind);
+  message.key = packet.key;
+  message.token = packet.token;
+  message.result = packet.result;
+  message.chunk = packet.chunk;
+  message.offset = packet.offset;
+  return message;
+}
+
 /// What still arrives for a connection that is gone or elsewhere: bytes, the end of a write, a
 /// deadline. What it waited for is for the next one that waits, and so is the memory that the
 /// operation had in use. A message follows its connection (rule Q2).
 void FramesThread::on_stale(const PacketSlot& packet) {
-  if (packet.chunk != driver::kNoChunk) BufferPool::release({packet.chunk, packet.offset});
-  if (packet.kind == static_cast<std::uint8_t>(PacketKind::kPosted)) {
+  if (is_message(packet)) {
     const RecordHeader* header = options().records->header(packet.key);
-    const PortHold port = header == nullptr ? PortHold() : Port::find(header->port);
-    if (port) port->post(packet.key, packet.result, false);
+    if (header != nullptr) stage::forward(message_of(packet), header->port);
     return;
   }
-  if (packet.kind != static_cast<std::uint8_t>(PacketKind::kTimer)) {
+  if (packet.chunk != driver::kNoChunk) BufferPool::release({packet.chunk, packet.offset});
+  if (packet.kind == static_cast<std::uint8_t>(PacketKind::kTimer)) return;
+  if (packet.kind != static_cast<std::uint8_t>(PacketKind::kNotice)) {
     return memory().memory_returned();
   }
-  const auto notice = static_cast<Notice>(static_cast<int>(packet.result));
+  const Notice notice = notice_of(packet);
   if (notice == Notice::kPlace) stage_.admission_->granted();  // a lease that ends at once
   if (notice == Notice::kMemory || notice == Notice::kGiveUp) {
     memory().notice_taken();
@@ -148,8 +167,8 @@ void FramesThread::handle(const PacketSlot& packet) {
 
 void FramesThread::on_listener(const PacketSlot& packet) {
   const auto kind = static_cast<PacketKind>(packet.kind);
-  if (kind == PacketKind::kTimer) {
-    if (packet.result == static_cast<double>(Notice::kListen)) return accept_on(packet.handle);
+  if (kind == PacketKind::kNotice) {
+    if (notice_of(packet) == Notice::kListen) return accept_on(packet.handle);
     return submit(PacketKind::kClose, packet.handle);
   }
   if (kind != PacketKind::kAccept) return;
@@ -187,10 +206,9 @@ void FramesThread::on_connection(const PacketSlot& packet, Connection& c) {
   if (kind == PacketKind::kReceive) return on_receive(packet, c);
   if (traits(kind).outgoing) return on_send(packet, c);
   if (kind == PacketKind::kWrite) return on_write(packet, c);
-  if (kind == PacketKind::kPosted) return on_message(packet, c);
-  if (kind == PacketKind::kTimer) {
-    return on_timer(c, static_cast<Notice>(static_cast<int>(packet.result)));
-  }
+  if (is_message(packet)) return on_message(packet, c);
+  if (kind == PacketKind::kTimer) return on_deadline(c);
+  if (kind == PacketKind::kNotice) return on_notice(c, notice_of(packet));
   // Of a handle that it has no more: the connection has another by now.
   if (packet.handle != c.header.handle) return;
   if (kind == PacketKind::kHandOff) return on_return(c);
@@ -203,42 +221,66 @@ void FramesThread::on_message(const PacketSlot& packet, Connection& c) {
     if (c.frame.phase != Phase::kAway) close(c);
     return;
   }
-  std::deque<double>& messages = options().records->cargo(c.key)->messages;
+  const bool number = packet.kind == static_cast<std::uint8_t>(PacketKind::kPosted);
+  if (number) {
+    note(c, TraceEvent::kPosted);
+  } else {
+    note(c, TraceEvent::kMessage, packet.result);
+  }
+  std::deque<Packet>& messages = options().records->cargo(c.key)->messages;
   if (messages.size() == kMostMessages) {
     counters().failed.fetch_add(1, std::memory_order_relaxed);
     return close(c);
   }
-  messages.push_back(packet.result);
+  const Packet message = message_of(packet);
+  const auto length = static_cast<std::uint64_t>(message.result);
+  if (message.shares() && !BufferPool::hold({message.chunk, message.offset}, length)) return;
+  messages.push_back(message);
   if (c.frame.idle()) go_on(c);
 }
 
-void FramesThread::on_timer(Connection& c, Notice notice) {
-  if (notice == Notice::kBegin) return begin(c);
-  if (notice == Notice::kEnd) {
-    if (c.frame.idle()) go_on(c);  // what has begun comes to its end
-    return;
+void FramesThread::on_notice(Connection& c, Notice notice) {
+  switch (notice) {
+    case Notice::kBegin:
+      return begin(c);
+    case Notice::kEnd:
+      if (c.frame.idle()) go_on(c);  // what has begun comes to its end
+      return;
+    case Notice::kPlace:
+      return on_place(c);
+    case Notice::kGiveUp:
+      return on_give_up(c);
+    case Notice::kMemory:
+      return on_memory(c);
+    case Notice::kListen:
+    case Notice::kEndListening:
+      return;  // of listeners
   }
-  if (notice == Notice::kPlace) {
-    std::unique_ptr<Lease> lease = stage_.admission_->granted();
-    c.frame.queued = false;
-    if (c.frame.phase == Phase::kWhole) deliver(c, std::move(lease));
-    return;
-  }
-  if (notice == Notice::kGiveUp) return on_give_up(c);
-  if (notice == Notice::kMemory) {
-    memory().notice_taken();
-    // Not needed any more: it is for the next one that waits.
-    if (!c.frame.wants_memory) return memory().memory_returned();
-    c.frame.wants_memory = false;
-    c.frame.told = true;
-    return go_on(c);
-  }
+}
+
+void FramesThread::on_place(Connection& c) {
+  std::unique_ptr<Lease> lease = stage_.admission_->granted();
+  c.frame.queued = false;
+  if (c.frame.phase == Phase::kWhole) deliver(c, std::move(lease));
+}
+
+void FramesThread::on_memory(Connection& c) {
+  memory().notice_taken();
+  // Not needed any more: it is for the next one that waits.
+  if (!c.frame.wants_memory) return memory().memory_returned();
+  c.frame.wants_memory = false;
+  c.frame.told = true;
+  go_on(c);
+}
+
+void FramesThread::on_deadline(Connection& c) {
   double expired = kExpired;
   if (!c.header.deadline.compare_exchange_strong(expired, 0)) return;
   const Phase phase = c.frame.phase;
   if (phase == Phase::kNew || phase == Phase::kClosing) return;
   if (phase == Phase::kAway || phase == Phase::kWhole) return;
   if (c.frame.gives_up == 0 || now() < c.frame.gives_up) return judge(c);
+  note(c, TraceEvent::kTimeout);
   if (c.frame.idle() || phase == Phase::kDismiss) return close(c);
   counters().timed_out.fetch_add(1, std::memory_order_relaxed);
   if (phase == Phase::kReply) return close(c);
@@ -294,6 +336,7 @@ void FramesThread::judge(Connection& c) {
   const auto moved = static_cast<double>(at - c.frame.window_at);
   const bool slow = at >= 0 && moved < options().min_rate * kWindow / 1000;
   if (slow && others_wait()) {
+    note(c, TraceEvent::kTimeout);
     counters().timed_out.fetch_add(1, std::memory_order_relaxed);
     return c.frame.phase == Phase::kReply ? close(c) : dismiss(c, stage_.timed_out_);
   }
@@ -343,6 +386,16 @@ void FramesThread::show_state(Connection& c) {
   if (c.header.state == state) return;
   std::atomic_ref(c.header.state).store(state, std::memory_order_relaxed);  // others read it
   c.header.since = now();
+  note(c, TraceEvent::kEntered);
+}
+
+/// For the connection's trace, where the pipeline keeps one. This thread holds its key.
+void FramesThread::note(const Connection& c, TraceEvent event, double bytes) const {
+  Trace* trace = options().records->trace();
+  if (trace == nullptr) return;
+  const auto code = static_cast<std::uint8_t>(event);
+  const auto thread = static_cast<std::uint8_t>(index_);
+  trace->write(c.key, {0, bytes, options().stage, c.header.state, code, thread, 0});
 }
 
 // ---- operations -------------------------------------------------------------------------------

@@ -3,12 +3,13 @@
 
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <vector>
 
-#include "driver/condition.h"
 #include "port/thread.h"
 #include "stage/frames.h"
+#include "system/condition.h"
+#include "system/mutex.h"
+#include "system/thread.h"
 
 namespace cp::stage {
 
@@ -89,8 +90,13 @@ class FramesThread {
   void on_listener(const PacketSlot& packet);
   void accept_on(HandleId listener);
   void on_connection(const PacketSlot& packet, Connection& c);
-  void on_timer(Connection& c, Notice notice);
+  void on_notice(Connection& c, Notice notice);
+  void on_place(Connection& c);
+  void on_memory(Connection& c);
+  void on_deadline(Connection& c);
   void on_message(const PacketSlot& packet, Connection& c);
+  static bool is_message(const PacketSlot& packet);
+  static Packet message_of(const PacketSlot& packet);
   Frame& frame_of(std::uint32_t key);
   Phase between_documents() const;
   const FramesOptions& options() const { return stage_.options_; }
@@ -152,6 +158,7 @@ class FramesThread {
   std::int64_t progress(const Connection& c) const;
   bool others_wait() const;
   void show_state(Connection& c);
+  void note(const Connection& c, TraceEvent event, double bytes = 0) const;
 
   /// Memory of the connection, not of this thread: another may be the one to release it.
   bool allocate(std::uint64_t size, Place& out);
@@ -164,12 +171,12 @@ class FramesThread {
   const std::uint32_t index_;
   std::unique_ptr<PacketSlot[]> slots_{new PacketSlot[kBatchLimit]()};
   Thread* thread_ = nullptr;
-  std::thread system_thread_;
+  system::Thread system_thread_;
   std::uint32_t receives_ = 0;  ///< submitted so far
   std::uint32_t handed_ = 0;    ///< connections of which the next stage was not told
 
-  std::mutex mutex_;  ///< guards what follows
-  driver::Condition attached_;
+  system::Mutex mutex_;  ///< guards what follows
+  system::Condition attached_;
   driver::Result start_result_ = 1;  ///< 1: not known yet
 };
 

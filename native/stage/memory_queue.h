@@ -10,6 +10,7 @@
 #include <unordered_map>
 
 #include "port/port.h"
+#include "system/mutex.h"
 
 namespace cp::stage {
 
@@ -93,7 +94,7 @@ class MemoryQueue {
   void set_waits(std::uint32_t key, bool waits);
 
   Port& port_;
-  std::mutex mutex_;  ///< a leaf
+  system::Mutex mutex_;  ///< a leaf
   std::deque<Waiter> waiters_;
   std::atomic<std::size_t> count_{0};    ///< of them
   std::atomic<std::size_t> large_{0};    ///< of those, not small

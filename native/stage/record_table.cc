@@ -6,6 +6,7 @@
 
 #include "port/memory.h"
 #include "port/thread.h"
+#include "system/per_thread.h"
 
 namespace cp::stage {
 namespace {
@@ -17,6 +18,13 @@ constexpr std::uint16_t kGenerations = 4094;
 constexpr double kTick = 16;
 
 double monotonic_milliseconds() { return static_cast<double>(driver::now()) / 1e6; }
+
+/// Tells in which part a thread looks first: the same one in every table.
+struct PartNumber {
+  static inline std::atomic<std::uint32_t> next{0};
+  const std::uint32_t value = next.fetch_add(1, std::memory_order_relaxed);
+};
+CP_PER_THREAD(PartNumber, part_number)
 
 /// The first tick that is not before `deadline`, modulo 2^32, and never 0;
 /// lib/stage/record/deadline.ts has the same. Two of them can be compared if they are less than a
@@ -40,21 +48,26 @@ void close_quietly(Thread& thread, HandleId handle) {
   thread.submit(request, handle);
 }
 
-std::shared_ptr<RecordTable> RecordTable::make(std::size_t limit, std::size_t stride) {
+std::shared_ptr<RecordTable> RecordTable::make(std::size_t limit, std::size_t stride,
+                                               std::uint32_t traced) {
+  std::unique_ptr<Trace> trace;
+  if (traced > 0 && !(trace = Trace::make(limit, traced))) return nullptr;
   auto* memory = static_cast<std::uint8_t*>(reserve_memory(limit * stride));
   if (memory == nullptr) return nullptr;
   try {
-    return std::make_shared<RecordTable>(memory, limit, stride);
+    return std::make_shared<RecordTable>(memory, limit, stride, std::move(trace));
   } catch (const std::system_error&) {  // no thread is to be had for its clock
     free_memory(memory, limit * stride);
     return nullptr;
   }
 }
 
-RecordTable::RecordTable(std::uint8_t* memory, std::size_t limit, std::size_t stride)
+RecordTable::RecordTable(std::uint8_t* memory, std::size_t limit, std::size_t stride,
+                         std::unique_ptr<Trace> trace)
     : memory_(memory),
       limit_(limit),
       stride_(stride),
+      trace_(std::move(trace)),
       cargos_(new std::atomic<Cargo*>[limit] {}),
       generations_(new std::uint16_t[limit]()),
       deadlines_(limit),
@@ -69,6 +82,7 @@ RecordTable::~RecordTable() {
       BufferPool::release(cargo->document.place);  // its file went with the port that had it
     }
     release_reply(*cargo);
+    cargo->drop_messages();
   }
   free_memory(memory_, size());
 }
@@ -84,11 +98,7 @@ void RecordTable::close() {
 
 // ---- names ------------------------------------------------------------------------------------
 
-RecordTable::Part& RecordTable::own_part() {
-  static std::atomic<std::uint32_t> next{0};
-  thread_local const std::uint32_t number = next.fetch_add(1, std::memory_order_relaxed);
-  return parts_[number % kParts];
-}
+RecordTable::Part& RecordTable::own_part() { return parts_[part_number().value % kParts]; }
 
 bool RecordTable::take_index(std::uint32_t& index) {
   Part& own = own_part();
@@ -166,6 +176,7 @@ std::uint32_t RecordTable::create(std::uint32_t port, HandleId handle) {
   header->handle = handle;
   header->port = port;
   const std::uint32_t name = static_cast<std::uint32_t>(generation) << kIndexBits | index;
+  if (trace_) trace_->begin(name);
   header->name.store(name, std::memory_order_release);
   return name;
 }
@@ -213,7 +224,7 @@ bool RecordTable::release(std::uint32_t key, Thread& closer) {
   const std::uint32_t index = index_of(key);
   if (Cargo* cargo = cargos_[index].load()) {
     cargo->stash.clear();
-    cargo->messages.clear();
+    cargo->drop_messages();
     release_document(*cargo, closer);
     release_reply(*cargo);
   }

@@ -10,14 +10,16 @@
 #include <deque>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <vector>
 
-#include "driver/condition.h"
 #include "port/deadlines.h"
 #include "port/port.h"
-#include "port/spin_lock.h"
 #include "stage/cargo.h"
+#include "stage/trace.h"
+#include "system/condition.h"
+#include "system/mutex.h"
+#include "system/spin_lock.h"
+#include "system/thread.h"
 
 namespace cp::stage {
 
@@ -73,14 +75,19 @@ class RecordTable final : public KeySource {
  public:
   static constexpr std::size_t kMostRecords = 1u << 20;
 
-  /// `stride`: bytes of a record, a multiple of 64. Null when the system refuses the memory.
-  static std::shared_ptr<RecordTable> make(std::size_t limit, std::size_t stride);
-  RecordTable(std::uint8_t* memory, std::size_t limit, std::size_t stride);
+  /// `stride`: bytes of a record, a multiple of 64. `traced`: places in the ring of each one's
+  /// events, a power of two; 0: none are kept. Null when the system refuses the memory.
+  static std::shared_ptr<RecordTable> make(std::size_t limit, std::size_t stride,
+                                           std::uint32_t traced = 0);
+  RecordTable(std::uint8_t* memory, std::size_t limit, std::size_t stride,
+              std::unique_ptr<Trace> trace);
   ~RecordTable() override;
 
   std::uint8_t* memory() const { return memory_; }
   std::size_t size() const { return limit_ * stride_; }
   std::size_t limit() const { return limit_; }
+  /// Null where no events are kept.
+  Trace* trace() const { return trace_.get(); }
   /// Records in use. Any thread.
   std::size_t live() const;
 
@@ -144,6 +151,7 @@ class RecordTable final : public KeySource {
   std::uint8_t* const memory_;
   const std::size_t limit_;
   const std::size_t stride_;
+  const std::unique_ptr<Trace> trace_;
   /// Made when first needed, kept for the next connection of that index.
   std::unique_ptr<std::atomic<Cargo*>[]> cargos_;
 
@@ -161,7 +169,7 @@ class RecordTable final : public KeySource {
       32;  ///< indices that are fetched, and given, at one time
   Part parts_[kParts];
 
-  std::mutex mutex_;  ///< guards what follows; outside of the parts' locks
+  system::Mutex mutex_;  ///< guards what follows; outside of the parts' locks
   /// Reused in the order freed, so that the same name comes back as late as possible.
   std::deque<std::uint32_t> free_;
   /// Records below were in use, or are at hand in a part; stored locked.
@@ -176,10 +184,10 @@ class RecordTable final : public KeySource {
   /// sleeps.
   std::atomic<double> sleeps_until_{0};
   std::atomic<std::uint64_t> looks_{0};
-  std::mutex clock_mutex_;  ///< guards what follows; a leaf
-  driver::Condition woken_changed_;
+  system::Mutex clock_mutex_;  ///< guards what follows; a leaf
+  system::Condition woken_changed_;
   bool woken_ = false;
-  std::thread clock_;
+  system::Thread clock_;
 };
 
 /// Closes a handle without anyone being told.

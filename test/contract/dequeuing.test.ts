@@ -2,14 +2,19 @@ import type net from 'node:net';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import {
+  codeOf,
   Collector,
+  connectedPair,
   failureOf,
   keyedWithRawPeer,
   newPort,
   newSeed,
   pattern,
   Random,
+  rawServer,
+  sleep,
   take,
+  temporaryFile,
   turns,
   until,
   CompletionPort,
@@ -559,6 +564,129 @@ describe('D10', () => {
     await port.close();
     await until(() => messages.length === 1);
     expect(messages).toEqual(['ERR_PORT_CLOSED']);
+  });
+
+  test('D10: closing tells all that another thread awaits the same, whatever it has begun', async () => {
+    const server = await rawServer((socket) => {
+      const feed = setInterval(() => socket.write('x'), 1);
+      socket.on('error', () => undefined).on('close', () => clearInterval(feed));
+    });
+    const random = new Random(newSeed('D10'));
+    for (let round = 0; round < 20; round++) {
+      const port = newPort({ concurrency: 2 });
+      const worker = new Worker(new URL('../support/workers/styles.mjs', import.meta.url), {
+        workerData: { token: port.token, peer: server.port },
+        execArgv: [],
+      });
+      const messages: unknown[] = [];
+      worker.on('message', (message) => messages.push(message));
+      onTestFinished(async () => void (await worker.terminate()));
+      await until(() => messages.includes('ready'));
+      await sleep(random.below(10));
+      await port.close();
+      await until(() => messages.length === 2);
+      const waits = ['accept', 'receive', 'every', 'readLines', 'send', 'timer'];
+      const kinds = ['listener', 'socket', 'timer', 'file'];
+      expect(messages[1]).toEqual({
+        ...Object.fromEntries(waits.map((what) => [what, 'ERR_PORT_CLOSED'])),
+        consume: 'ended',
+        ...Object.fromEntries(kinds.map((kind) => [`close ${kind}`, 'ended'])),
+      });
+    }
+  });
+
+  test('D10: the thread that closes is told the same of all it awaits, begun before or after', async () => {
+    const port = newPort();
+    const { client, server, listener } = await connectedPair(port);
+    const file = await port.open(temporaryFile('some bytes'));
+    const timer = port.timer();
+    const codes: (string | undefined)[] = [];
+    const told = async (begin: () => PromiseLike<unknown>): Promise<void> => {
+      try {
+        await begin();
+        codes.push('none');
+      } catch (error) {
+        codes.push(codeOf(error));
+      }
+    };
+    /** The body of a loop, which is in the middle of something when the port is closed. */
+    const body = async (): Promise<void> => {
+      for await (const bytes of client) {
+        await told(() => port.timer().wait(60_000));
+        await told(() => client.send(bytes));
+        await told(() => file.read(Buffer.alloc(3), { position: 0 }));
+      }
+    };
+    const looping = body();
+    await server.send('into the loop');
+    await turns(5);
+    const under = [
+      told(() => server.receive()),
+      told(() => listener.accept()),
+      told(() => timer.wait(60_000)),
+      told(() => server.send(Buffer.alloc(64 << 20))),
+      told(() => server.send('behind it')),
+    ];
+    await turns(1);
+    const closing = port.close();
+    under.push(
+      told(() => server.send('late')),
+      told(() => file.stat()),
+      told(() => port.open('/dev/null')),
+    );
+    await Promise.all([closing, looping, ...under]);
+    await told(() => server.receive());
+    expect(codes).toEqual(codes.map(() => 'ERR_PORT_CLOSED'));
+    expect(codes).toHaveLength(12);
+  });
+
+  test('D10: a close that another thread forestalls by closing the port is done', async () => {
+    const port = newPort({ concurrency: 2 });
+    const closer = new Worker(new URL('../support/workers/closer.mjs', import.meta.url), {
+      workerData: port.token,
+      execArgv: [],
+    });
+    onTestFinished(async () => void (await closer.terminate()));
+    await new Promise((resolve) => closer.once('message', resolve));
+    const timers = await Promise.all(Array.from({ length: 500 }, () => port.timer()));
+    closer.postMessage('close');
+    for (const timer of timers) await timer.close();
+    await until(() => port.closed);
+  });
+
+  test('D10, T1: a close whose thread ends before it is done is none', async () => {
+    const port = newPort({ concurrency: 2 });
+    const quitter = new Worker(new URL('../support/workers/quitter.mjs', import.meta.url), {
+      workerData: port.token,
+      execArgv: [],
+    });
+    await new Promise((resolve) => quitter.once('exit', resolve));
+    const { client, server } = await connectedPair(port);
+    const receiving = client.receive();
+    receiving.cancel();
+    expect((await failureOf(() => receiving)).code).toBe('ECANCELED');
+    const aborted = client.receive({ signal: AbortSignal.timeout(1) });
+    expect((await failureOf(() => aborted)).name).toBe('AbortError');
+    expect((await failureOf(() => port.open('/nothing/there'))).code).toBe('ENOENT');
+    await server.send('still here');
+    expect((await client.receive())?.toString()).toBe('still here');
+  });
+
+  test('D10: micro-threads of other threads are cancelled', async () => {
+    const server = await rawServer((socket) => socket.on('error', () => undefined));
+    const port = newPort({ concurrency: 2 });
+    const worker = new Worker(new URL('../support/workers/micro.mjs', import.meta.url), {
+      workerData: { token: port.token, peer: server.port },
+      execArgv: [],
+    });
+    const messages: unknown[] = [];
+    worker.on('message', (message) => messages.push(message));
+    onTestFinished(async () => void (await worker.terminate()));
+    await until(() => messages.includes('ready'));
+    await turns();
+    await port.close();
+    await until(() => messages.length === 2);
+    expect(messages[1]).toEqual({ seen: [], ends: Array(3).fill('ECANCELED') });
   });
 
   test('D10: afterwards everything is ERR_PORT_CLOSED', async () => {

@@ -13,6 +13,7 @@ import {
   pattern,
   rawClient,
   rawServer,
+  skipInWorld,
   temporaryFile,
   turns,
   until,
@@ -195,8 +196,8 @@ describe('M4: a client that writes and never reads costs its bound, and nothing 
       const floods = await Promise.all([flood(server.port), flood(server.port)]);
       for (const it of floods) await stalled(it, () => roundTrip(other, pattern(10_000)));
       const [first, second] = floods.map(({ client }) => client);
-      // At the mark, or a batch of receives beyond it.
-      expect(server.allocated()).toBeLessThan(16 * MiB);
+      // At the mark, or a batch of receives of each thread beyond it.
+      expect(server.allocated()).toBeLessThan(32 * MiB);
       expect(server.free()).toBeGreaterThan(32);
       const late = await rawClient(server.port);
       await roundTrip(late, pattern(100_000));
@@ -495,6 +496,7 @@ describe('M4: sends of await style that are begun above the mark', () => {
   });
 
   test('M4: a program that ignores its promises is warned, one that awaits them is not', () => {
+    skipInWorld('the peers of its program are the system’s');
     const code = `
       const net = require('node:net');
       const { CompletionPort } = require('./dist/index.js');

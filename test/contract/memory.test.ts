@@ -1,3 +1,4 @@
+import { Worker } from 'node:worker_threads';
 import { describe, expect, test } from 'vitest';
 import {
   codeOf,
@@ -5,6 +6,7 @@ import {
   failureNow,
   failureOf,
   keyedWithRawPeer,
+  library,
   newPort,
   pattern,
   rawServer,
@@ -13,6 +15,7 @@ import {
   turns,
   until,
   withRawPeer,
+  type CompletionPort,
 } from '../support/harness';
 import { Taker } from '../support/taker';
 
@@ -281,11 +284,37 @@ describe('M2', () => {
     await file.close();
   });
 
-  test('M2: views survive the end of the port', async () => {
-    const port = newPort();
-    const buffer = port.allocate(65536).fill(1);
-    await port.close();
-    expect(buffer.fill(7).every((byte) => byte === 7)).toBe(true);
+  test('M2: views have no bytes when the port is closed, or its thread has left it', async () => {
+    for (const end of [
+      (port: CompletionPort) => port.close(),
+      (port: CompletionPort) => port.detach(),
+    ]) {
+      const [port, other] = [newPort(), newPort()];
+      const { socket } = await withRawPeer(other);
+      const buffer = port.allocate(65536).fill(1);
+      const lease = port.lease(100);
+      await end(port);
+      expect([buffer.length, buffer[0]]).toEqual([0, undefined]);
+      for (const use of [() => socket.send(buffer), () => lease.bytes, () => port.lease(buffer)]) {
+        expect(codeOf(failureNow(use))).toMatch(/ERR_BUFFER_RELEASED|ERR_PORT_CLOSED/);
+      }
+      expect(codeOf(failureNow(() => port.release(buffer)))).toBe('ERR_PORT_CLOSED');
+      await other.close();
+    }
+  });
+
+  test('M2: also when another thread has closed the port', async () => {
+    const port = newPort({ concurrency: 2 });
+    const buffer = port.allocate(4096).fill(1);
+    const worker = new Worker(
+      `const { workerData } = require('node:worker_threads');
+       import(workerData.library).then(({ CompletionPort }) =>
+         CompletionPort.attach(workerData.token).close());`,
+      { eval: true, workerData: { token: port.token, library } },
+    );
+    await expect(port.packets().next()).rejects.toMatchObject({ code: 'ERR_PORT_CLOSED' });
+    expect(buffer).toHaveLength(0);
+    await worker.terminate();
   });
 
   test('M2: memory can be allocated up to the limit, and again after it was released', async () => {
@@ -397,7 +426,9 @@ describe('M2: a lease is released when its scope ends', () => {
     const lease = port.lease(5000);
     expect([lease.bytes.length, port.stats().allocatedBytes > 0]).toEqual([5000, true]);
     lease[Symbol.dispose]();
-    expect([lease.bytes.length, port.stats().allocatedBytes]).toEqual([0, 0]);
+    expect(codeOf(failureNow(() => lease.bytes))).toBe('ERR_BUFFER_RELEASED');
+    expect(JSON.stringify(lease)).toBe('{"bytes":0}');
+    expect(port.stats().allocatedBytes).toBe(0);
     lease.release(); // no effect
     const buffer = port.allocate(100);
     const over = port.lease(buffer);

@@ -596,6 +596,25 @@ describe('O9', () => {
 });
 
 describe('sendFile', () => {
+  test('to a peer that has ended its side and does not read: the thread goes on with others', async () => {
+    const port = newPort();
+    const file = await port.open(temporaryFile(Buffer.alloc(30_000_000, 'f')));
+    const { socket, peer } = await withRawPeer(port);
+    peer.pause();
+    peer.end();
+    await socket.receive();
+    const sending = socket.sendFile(file);
+    const timer = await port.timer();
+    for (let i = 0; i < 5; i++) await timer.wait(1);
+    expect(sending.pending).toBe(true);
+    let received = 0;
+    peer.on('data', (bytes: Buffer) => (received += bytes.length)).resume();
+    expect(await sending).toBe(30_000_000);
+    await until(() => received === 30_000_000);
+    await socket.close();
+    await file.close();
+  });
+
   const contents = pattern(3_000_000);
 
   test('O3: what is not an open regular file, and a wrong position or length, throw at once', async () => {

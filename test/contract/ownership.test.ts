@@ -442,6 +442,104 @@ test('M5: memory of the port can’t be transferred', async () => {
   expect(seen).toEqual(['still here']);
 });
 
+// ---- a program's own memory that it has given away
+
+/** A view of a program's own memory, which goes to somebody else with `give`. */
+interface GivenAway {
+  readonly view: ArrayBufferView;
+  give(): void;
+}
+
+function typedArray(): GivenAway {
+  const view = new Uint8Array(100).fill(1);
+  return { view, give: () => void structuredClone(view, { transfer: [view.buffer] }) };
+}
+
+function dataView(): GivenAway {
+  const view = new DataView(new ArrayBuffer(100));
+  const { buffer } = view;
+  return { view, give: () => void structuredClone(view, { transfer: [buffer] }) };
+}
+
+/** It has no place any more in memory that has become smaller. */
+function cutOff(): GivenAway {
+  const memory = new (
+    ArrayBuffer as unknown as new (
+      bytes: number,
+      options: { maxByteLength: number },
+    ) => ArrayBuffer & { resize(bytes: number): void }
+  )(200, { maxByteLength: 200 });
+  return { view: new Uint8Array(memory, 100, 100), give: () => memory.resize(50) };
+}
+
+const givenAway = [typedArray, dataView, cutOff];
+
+test('O3: a Buffer whose memory was transferred is refused by whatever it is given to', async () => {
+  const port = newPort();
+  const { socket } = await withRawPeer(port);
+  const keyed = await keyedWithRawPeer(port, 1);
+  const file = await port.open(temporaryFile('contents'), 'r+');
+  const keyedFile = await port.open(temporaryFile('contents'), 'r+', { key: 2 });
+  const own = port.allocate(100);
+  const uses = (view: ArrayBufferView): (() => unknown)[] => [
+    ...[socket, keyed.socket].flatMap((handle) => [
+      () => handle.send(view),
+      () => handle.send(['text', view]),
+      () => handle.send([own, view]),
+      () => handle.end(view),
+    ]),
+    () => socket.receive(view),
+    ...[file, keyedFile as never as typeof file].flatMap((handle) => [
+      () => handle.read(view, 0),
+      () => handle.readv([own, view], 0),
+      () => handle.write(view, 0),
+      () => handle.write(view, 0, { sync: true }),
+      () => handle.writev([own, view], 0),
+    ]),
+    () => port.release(view),
+    () => port.lease(view as Buffer),
+  ];
+  for (const make of givenAway) {
+    const { view, give } = make();
+    give();
+    for (const use of uses(view)) {
+      const call = `${make.name}: ${use.toString()}`;
+      expect([call, codeOf(failureNow(use))]).toEqual([call, 'ERR_INVALID_ARG_VALUE']);
+    }
+    expect(codeOf(await failureOf(() => file.writeFile(view)))).toBe('ERR_INVALID_ARG_VALUE');
+  }
+  // What is empty has nothing to lose.
+  expect(await socket.send(new Uint8Array(0))).toBe(0);
+  expect(await socket.send(new DataView(new ArrayBuffer(0)))).toBe(0);
+});
+
+test('O3: also while sends wait for their turn', async () => {
+  const port = newPort();
+  const { socket } = await withRawPeer(port);
+  socket.highWaterMark = 1;
+  void socket.send(Buffer.alloc(1 << 24)).catch(() => undefined);
+  const { view, give } = typedArray();
+  give();
+  expect(codeOf(failureNow(() => socket.send(view)))).toBe('ERR_INVALID_ARG_VALUE');
+  expect(codeOf(failureNow(() => socket.end(view)))).toBe('ERR_INVALID_ARG_VALUE');
+});
+
+test('what is read into memory that was transferred meanwhile fails: the bytes are nowhere', async () => {
+  const port = newPort();
+  const { socket, peer } = await withRawPeer(port);
+  const file = await port.open(temporaryFile('contents'));
+  for (const make of givenAway) {
+    const [one, two] = [make(), make()];
+    const read = failureOf(() => file.read(one.view, 0));
+    const received = failureOf(() => socket.receive(two.view));
+    one.give();
+    two.give();
+    peer.write('x');
+    expect(codeOf(await read)).toBe('ERR_INVALID_STATE');
+    expect(codeOf(await received)).toBe('ERR_INVALID_STATE');
+  }
+});
+
 // ---- checked
 
 test('COMPLETION_PORT_CHECK=memory: what was lent is overwritten and revoked', async () => {
@@ -595,4 +693,23 @@ test('O9: a chain that is too long, or whose description throws, does not run at
   expect(told).toEqual([]);
   expect(readFileSync(name, 'utf8')).toBe('old contents');
   expect(port.stats().allocatedBytes).toBe(0);
+});
+
+test('O2: what a program says of the length of its bytes takes no other memory', async () => {
+  const port = newPort();
+  const { client, server } = await connectedPair(port);
+  const reading = (async () => {
+    for await (const bytes of server) expect(bytes.length).toBeGreaterThan(0);
+  })();
+  // Blocks beside those that copies are made in.
+  const own = Array.from({ length: 64 }, () => port.allocate(4096).fill(0x11));
+  const liar = Buffer.alloc(8192, 0xee);
+  for (const name of ['length', 'byteLength']) Object.defineProperty(liar, name, { value: 1 });
+  for (let i = 0; i < 20; i++) {
+    await client.send(liar).catch(() => undefined);
+    await client.send([liar, 'x']).catch(() => undefined);
+  }
+  for (const block of own) expect(block.every((byte) => byte === 0x11)).toBe(true);
+  await client.close();
+  await reading;
 });

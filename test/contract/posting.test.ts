@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import {
@@ -174,6 +175,29 @@ describe('T1: messages of a thread that ends', () => {
     await port.close();
     expect(await code).toBe('ERR_PORT_CLOSED');
   });
+});
+
+test('D10: in the turn in which another thread closes the port, posting says so', async () => {
+  for (const method of ['post', 'tryPost']) {
+    const body = `
+      const { parentPort } = require('node:worker_threads');
+      const state = workerData.state;
+      Atomics.store(state, 0, 1);
+      Atomics.wait(state, 0, 1); // the port is closed meanwhile
+      let code = 'none';
+      // What was set aside before is used up first.
+      try { for (let i = 0; i < 1000; i++) port.${method}(5, i); } catch (error) { code = error.code; }
+      parentPort.postMessage(code);`;
+    const port = newPort({ concurrency: 2 });
+    const state = new Int32Array(new SharedArrayBuffer(4));
+    const worker = poster(port, body, { state });
+    const code = once(worker, 'message');
+    await until(() => Atomics.load(state, 0) === 1);
+    await port.close();
+    Atomics.store(state, 0, 2);
+    Atomics.notify(state, 0);
+    expect(await code).toEqual(['ERR_PORT_CLOSED']);
+  }
 });
 
 describe('Q2', () => {

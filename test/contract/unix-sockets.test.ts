@@ -1,10 +1,10 @@
 /** UNIX sockets: what TCP has, where there is a path. */
 import { once } from 'node:events';
-import { existsSync, statSync, writeFileSync } from 'node:fs';
+import fs, { existsSync, statSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { inspect } from 'node:util';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { frames } from '../../dist/stages.js';
 import {
   Collector,
@@ -181,6 +181,21 @@ describe.skipIf(windows)('UNIX sockets', () => {
     expect(statSync(path).mode & 0o666).toBe(0o666);
   });
 
+  test('a listener whose file can’t be given them is closed', async () => {
+    const port = newPort();
+    const chmod = vi.spyOn(fs, 'chmodSync').mockImplementation(() => {
+      throw Object.assign(new Error('EPERM'), { code: 'EPERM' });
+    });
+    onTestFinished(() => chmod.mockRestore());
+    for (const key of [undefined, 1]) {
+      const path = newPath();
+      const listening = failureOf(() => port.listen({ path, readableAll: true, key }));
+      expect((await listening).code).toBe('EPERM');
+      await until(() => port.stats().handles === 0);
+      expect(existsSync(path)).toBe(false);
+    }
+  });
+
   test('wrong places are refused at once', () => {
     const port = newPort();
     const listen = (options: object): unknown =>
@@ -191,6 +206,7 @@ describe.skipIf(windows)('UNIX sockets', () => {
     expect(listen({ path: 'a', port: 1 })).toMatchObject(invalid);
     expect(listen({ path: 'a', fd: 1 })).toMatchObject(invalid);
     expect(listen({ fd: 1, host: 'x' })).toMatchObject(invalid);
+    expect(listen({ port: 0, readableAll: true })).toMatchObject(invalid);
     expect(listen({ path: 5 })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
     expect(listen({ fd: -1 })).toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
     expect(listen({})).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });

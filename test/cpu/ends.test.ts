@@ -1,13 +1,15 @@
 /** How threads of pools, tasks and the thread that has the pool end. */
 import { pathToFileURL } from 'node:url';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   codeOf,
+  ended,
   failureOf,
   newSeed,
   Random,
   root,
   runModule,
+  startProcess,
   temporaryFile,
   until,
 } from '../support/harness';
@@ -36,6 +38,43 @@ test('a thread that dies fails its task alone, and is replaced', async () => {
   expect(crash).toMatchObject({ code: 'ERR_WORKER_DIED' });
   expect((crash!.cause as Error).message).toBe('nobody catches this');
   await until(() => p.stats().replaced === 2 && p.stats().threads === 1);
+});
+
+test('a thread that dies between tasks is replaced, and told once', async () => {
+  const program = `${head}
+    process.on('warning', ({ name, code, message }) => {
+      if (name === 'PoolThreadWarning') console.log(code, message.split('\\n')[0]);
+    });
+    const p = pool({ threads: 1 });
+    const run = (task, ...args) => applyWith(p, () => cpu(task, ...args));
+    for (const [task, arg] of [['leaves', 'left behind'], ['exitLater', 4]]) {
+      const before = p.stats().replaced;
+      await run(tasks[task], arg);
+      while (p.stats().replaced === before) await new Promise((done) => setTimeout(done, 5));
+      console.log(await run(tasks.sumn, 3), p.stats().threads);
+    }
+    await p.close();`;
+  const { code, stdout } = await runModule(program, quiet);
+  expect(stdout.trim().split('\n')).toEqual([
+    'CP_WARN_POOL_THREAD_DIED Thread 0 of a pool ended: Error: left behind',
+    '6 1',
+    '6 1',
+  ]);
+  expect(code).toBe(0);
+});
+
+test('threads that are no longer needed, or are closed, are no deaths', async () => {
+  const program = `${head}
+    process.on('warning', ({ name }) => name === 'PoolThreadWarning' && console.log(name));
+    const p = pool({ minThreads: 1, maxThreads: 3, idleTimeout: 10 });
+    const run = (task, ...args) => applyWith(p, () => cpu(task, ...args));
+    await Promise.all([1, 2, 3].map(() => run(tasks.later, 30)));
+    while (p.stats().threads > 1) await new Promise((done) => setTimeout(done, 5));
+    const told = run(tasks.later, 60_000).catch(({ code }) => console.log(code, p.stats().replaced));
+    await p.close();
+    await told;`;
+  const { code, stdout } = await runModule(program, quiet);
+  expect([code, stdout]).toEqual([0, 'ERR_POOL_CLOSED 0\n']);
 });
 
 test('a task that takes more memory than resourceLimits allow fails', async () => {
@@ -197,4 +236,38 @@ test('threads have the flags of the process, and write to its output', async () 
     code: 0,
     stdout: `true\n${binding}\nline 0\nline 1\nline 2\n`,
   });
+});
+
+describe('a task that its own module calls', () => {
+  const calls = {
+    'when it is imported': 'await call();',
+    'and nobody waits': 'void call();',
+    later: 'await readFile(import.meta.filename ?? new URL(import.meta.url)); await call();',
+  };
+  test.each(Object.entries(calls))(
+    '%s: fails, and starts no threads without end',
+    async (_, how) => {
+      const program = temporaryFile(
+        `import cpus from ${JSON.stringify(library)};
+       import { readFile } from 'node:fs/promises';
+       const { cpu, defineTasks, pool, setApply } = cpus;
+       setApply(pool({ threads: 2 }));
+       const { double } = defineTasks(import.meta.url, { double: (n) => 2 * n });
+       async function call() {
+         try {
+           console.log(await cpu(double, 4));
+         } catch (error) {
+           console.log(error.code, error.message);
+           process.exit(1);
+         }
+       }
+       ${how}`,
+        'program.mjs',
+      );
+      const env = { NODE_NO_WARNINGS: '1' };
+      const { code, stdout } = await ended(startProcess([program], { env }));
+      expect(stdout).toMatch(/'double'.* is called by its own module, file:.*program\.mjs/);
+      expect(code).toBe(1);
+    },
+  );
 });

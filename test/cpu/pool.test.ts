@@ -127,6 +127,14 @@ test('memory is shared, not copied', async () => {
 test('an argument that cannot be cloned throws at once, and names the task', async () => {
   const { p, run } = inPool();
   const error = failureNow(() => run(tasks.sumn, () => 1)) as unknown as DOMException;
+  const gone = new Uint8Array(10);
+  structuredClone(gone, { transfer: [gone.buffer] });
+  const late = failureNow(() => run(tasks.sumn, gone)) as unknown as DOMException;
+  expect([late.name, late.message]).toEqual(['DataCloneError', expect.stringContaining("'sumn'")]);
+  const moved = failureNow(() => run(tasks.sumn, transfer(gone, [gone.buffer])));
+  expect(moved).toMatchObject({ name: 'DataCloneError', code: late.code });
+  expect(moved.message).toMatch(/'sumn'.* transferred before/);
+  expect(p.stats().waiting).toBe(0);
   expect(error).toBeInstanceOf(DOMException);
   expect(error.name).toBe('DataCloneError');
   expect(error.message).toMatch(/^The arguments of task 'sumn': .*could not be cloned/);

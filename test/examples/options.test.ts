@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { runExample } from '../support/examples';
 
-const programs = ['echo', 'cat', 'copy', 'proxy', 'spool-server', 'start'];
+const programs = ['echo', 'cat', 'copy', 'proxy', 'spool-server', 'chat', 'ingest', 'start'];
 
 test.each([...programs, 'spool-server-net'])(
   '%s --help tells the options and ends with code 0',
@@ -18,7 +18,7 @@ const target = ['--target', '127.0.0.1:1'];
 test.each<[name: string, args: string[], complaint: RegExp]>([
   ...programs.map((name): [string, string[], RegExp] => [name, ['--nonsense'], /--nonsense/]),
   ...programs.map((name): [string, string[], RegExp] => {
-    const needed = { copy: ['a', 'b'], proxy: target }[name] ?? [];
+    const needed = { copy: ['a', 'b'], proxy: target, ingest: ['log'] }[name] ?? [];
     return [name, ['--driver', 'kqueue', ...needed], /--driver .*io_uring, epoll or iocp/];
   }),
   ['echo', ['--port', '70000'], /--port .*0 to 65535/],

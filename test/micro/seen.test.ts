@@ -281,7 +281,7 @@ describe('AsyncLocalStorage', () => {
       });
       await sender;
       await server.send('1');
-      await turns(5);
+      await until(() => seen.length === 1); // or one of them would receive both
       await server.send('2');
       await Promise.all(threads);
     });

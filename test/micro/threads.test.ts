@@ -355,6 +355,46 @@ describe('operations', () => {
   });
 });
 
+test('a wait makes no promise', async () => {
+  const output = await outputOf(`
+    import { createHook } from 'node:async_hooks';
+    import { Channel, each, sleep, spawn } from 'completion-port/micro';
+    const port = new CompletionPort();
+    const listener = await port.listen({ host: '127.0.0.1', port: 0 });
+    spawn(function* () {
+      for (const socket of yield* each(listener)) {
+        for (const bytes of yield* each(socket)) {
+          yield* socket.send(bytes);
+          yield* each.next();
+        }
+        return;
+      }
+    });
+    const channel = new Channel(1);
+    spawn(function* () {
+      for (let i = 0; ; i++) yield* channel.put(i);
+    });
+    let promises = 0;
+    const hook = createHook({ init: (_id, type) => void (promises += Number(type === 'PROMISE')) });
+    spawn(function* () {
+      const socket = yield* port.connect({ host: '127.0.0.1', port: listener.address().port });
+      for (let round = 0; round < 110; round++) {
+        if (round === 10) hook.enable();
+        yield* socket.send('x');
+        yield* socket.receive();
+        yield* channel.take();
+        yield* sleep(0);
+        yield* spawn(function* () {
+          yield* sleep(0);
+        });
+      }
+      hook.disable();
+      console.log(promises);
+      process.exit(0);
+    });`);
+  expect(output).toBe('0');
+});
+
 describe('cancel', () => {
   test('finally blocks run, catch blocks see nothing', async () => {
     const seen: string[] = [];
@@ -733,6 +773,29 @@ describe('ends', () => {
     }
   });
 
+  test('the end of a worker that has nothing to do any more runs the finally blocks of all', async () => {
+    const output = await outputOf(`
+      import { Worker } from 'node:worker_threads';
+      const worker = new Worker(\`
+        import { Channel, sleep, spawn } from 'completion-port/micro';
+        import { parentPort } from 'node:worker_threads';
+        for (const name of ['first', 'second']) {
+          spawn(function* () {
+            try {
+              yield* new Channel(0).take();
+            } finally {
+              parentPort.postMessage(name);
+              yield* sleep(1);
+              parentPort.postMessage('not reached');
+            }
+          });
+        }
+      \`, { eval: true, execArgv: ['--input-type=module', '--no-warnings'] });
+      worker.on('message', (message) => console.log(message));
+      worker.on('exit', (code) => console.log(code));`);
+    expect(output.split('\n').sort()).toEqual(['0', 'first', 'second']);
+  });
+
   test('an error of the clean-up at the end of the process is told', async () => {
     const { stderr, code } = await runModule(`
       import { Channel, spawn } from 'completion-port/micro';
@@ -798,7 +861,7 @@ test('the main entry loads nothing of it, and it warns once that it is experimen
   expect(stdout.trim().split('\n')).toEqual([
     '0',
     'true',
-    'Channel,MicroThread,all,each,exclusive,parallelMap,race,scope,select,sleep,spawn,wait,within',
+    'Channel,MicroThread,SharedChannel,all,each,exclusive,parallelMap,race,scope,select,sleep,spawn,wait,within',
   ]);
   expect(stderr.match(/ExperimentalWarning/g)).toHaveLength(1);
 });

@@ -239,16 +239,16 @@ describe('select', () => {
     const port = newPort();
     const { client, server } = await connectedPair(port);
     const [first, second] = [new Channel<number>(5), new Channel<string>(5)];
-    const log = await spawn(function* () {
-      const log: string[] = [];
+    const log: string[] = [];
+    await spawn(function* () {
       const receiving = client.receive();
       const thread = spawn(careful([], 'thread', 2));
       first.tryPut(1);
       second.tryPut('a');
       spawn(function* () {
-        yield* sleep(20);
+        while (!log.includes('thread:thread')) yield* sleep(1);
         yield* second.put('b');
-        yield* sleep(1);
+        while (!log.includes('second:b')) yield* sleep(1);
         yield* server.send('bytes');
       });
       while (log.length < 5) {
@@ -262,7 +262,6 @@ describe('select', () => {
         const { which, value } = chosen;
         log.push(`${which}:${Buffer.isBuffer(value) ? value.toString() : String(value)}`);
       }
-      return log;
     });
     expect(log).toEqual(['first:1', 'second:a', 'thread:thread', 'second:b', 'receiving:bytes']);
     expect([first.size, second.size]).toEqual([0, 0]);

@@ -1,6 +1,6 @@
-/* Nobody sleeps over work: the idle word of native/port/dispatcher_idle.cc, as a model for Spin
+/* Nobody sleeps over work: the idle word of native/port/waiters.h, as a model for Spin
  * (https://spinroot.com). Every access of an atomic is one step, in the one order that sequential
- * consistency gives; what is done under the idle mutex is not one step, but excludes others that have
+ * consistency gives; what is done under the waiters' mutex is not one step, but excludes others that have
  * it. Which packet is for whom is left out: work is a number, and whoever takes gets one of it.
  *
  * Proved for all interleavings: when nothing moves any more, nothing is left to be taken; no two
@@ -25,7 +25,7 @@ mtype = { away, waiting, woken, late, searching };
 
 byte work;      /* rings and run queues */
 byte idle;      /* the word */
-bool mutex;     /* the idle mutex, and what follows is its */
+bool mutex;     /* the waiters', and what follows is its */
 byte on_way;
 byte helpers;
 mtype state[THREADS];
@@ -36,7 +36,7 @@ byte posted;
 #define LOCK atomic { !mutex -> mutex = true }
 #define UNLOCK mutex = false
 
-/* publish_idle: `running` is read without a lock that guards it */
+/* Waiters::publish: `running` is read without a lock that guards it */
 inline publish() {
   r = running;
   if

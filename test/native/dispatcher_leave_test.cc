@@ -181,10 +181,10 @@ TEST_CASE("A3 packets that wait for their key come before those for one thread a
 /// So many keys that lie in one stripe of the key cells, which keeps some of its cells for the next
 /// keys and frees the others.
 std::vector<std::uint32_t> keys_of_one_stripe(std::size_t count) {
-  KeyCells cells(2);
+  const KeyCells cells(2);
   std::vector<std::uint32_t> keys;
   for (std::uint32_t key = 1; keys.size() < count; ++key) {
-    if (&cells.stripe(key) == &cells.stripe(1)) keys.push_back(key);
+    if (cells.share_lock(key, 1)) keys.push_back(key);
   }
   return keys;
 }

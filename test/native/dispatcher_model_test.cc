@@ -58,7 +58,7 @@ class Model {
   }
 
   void move(Member& member) {
-    const bool woken = member.thread->state == Consumer::State::kWoken;
+    const bool woken = member.thread->state() == Consumer::State::kWoken;
     switch (member.phase) {
       case Phase::kIdle:
         return take(member);
@@ -91,10 +91,10 @@ class Model {
     }
     if (random_.one_in(25)) return leave(member);
     if (random_.one_in(10)) return take(member);
-    while (member.next < member.thread->batch_size && !member.thread->claim(member.next)) {
+    while (member.next < member.thread->batch().size() && !member.thread->claim(member.next)) {
       ++member.next;
     }
-    if (member.next == member.thread->batch_size) return take(member);
+    if (member.next == member.thread->batch().size()) return take(member);
     begin_packet(member);
     if (random_.one_in(12)) {
       member.thread->begin_blocking();
@@ -146,7 +146,7 @@ class Model {
     };
     std::map<std::uint32_t, Group> groups;
     FakeThread& thread = *member.thread;
-    for (std::size_t i = 0; i < thread.batch_size; ++i) {
+    for (std::size_t i = 0; i < thread.batch().size(); ++i) {
       const std::uint32_t state = thread.slot_state(i);
       if (state == kSlotStolen) continue;
       Group& group = groups[thread.slots[i].key];
@@ -165,8 +165,8 @@ class Model {
     for (const Member& member : members_) {
       running += member.phase == Phase::kRunning;
       beyond += member.phase == Phase::kRunning && member.beyond;
-      woken += member.thread->state == Consumer::State::kWoken;
-      parked += member.thread->state == Consumer::State::kWaiting;
+      woken += member.thread->state() == Consumer::State::kWoken;
+      parked += member.thread->state() == Consumer::State::kWaiting;
       surplus = surplus || (member.phase == Phase::kRunning && has_surplus(member));
     }
     const std::uint32_t limit = dispatcher_.options().concurrency;
@@ -186,7 +186,7 @@ class Model {
     for (int round = 0; round < 100 && verdict_.good(); ++round) {
       for (Member& member : members_) {
         member.thread->take();
-        for (member.next = 0; member.next < member.thread->batch_size;) {
+        for (member.next = 0; member.next < member.thread->batch().size();) {
           if (member.thread->claim(member.next)) {
             begin_packet(member);
             finish_packet(member);

@@ -70,14 +70,14 @@ TEST_CASE("D5 a message in a ring reaches a thread that waits, or is about to") 
   RingWriter writer(dispatcher);
   REQUIRE(thread.take_or_park() == 0);
   REQUIRE(writer.post(1, 1));
-  CHECK(thread.state == Consumer::State::kWoken);
+  CHECK(thread.state() == Consumer::State::kWoken);
   REQUIRE(thread.take() == 1);
   thread.claim(0);
   thread.done(0);
   REQUIRE(thread.take() == 0);
   REQUIRE(writer.post(1, 2));  // nobody waits: it stays in the ring
   dispatcher.park(thread, false, true);
-  CHECK(thread.state == Consumer::State::kWoken);
+  CHECK(thread.state() == Consumer::State::kWoken);
   CHECK(thread.take() == 1);
 }
 
@@ -108,7 +108,7 @@ TEST_CASE("D5 a message that is queued at once reaches a thread that spins witho
   FakeThread thread(dispatcher);
   thread.park_spinning();
   REQUIRE(post(dispatcher, posted(1, 1)));
-  CHECK(thread.state == Consumer::State::kWoken);
+  CHECK(thread.state() == Consumer::State::kWoken);
   CHECK(thread.spin == Consumer::kSpinEnded);
   CHECK(idle(dispatcher) == kIdleNobody);
   CHECK(thread.stop_spinning());
@@ -149,7 +149,7 @@ TEST_CASE("D5 what another thread gathers for one that spins sends for it all th
   thread.park_spinning();
   REQUIRE(writer.post(1, 1));
   dispatcher.accept_posts();
-  CHECK(thread.state == Consumer::State::kWoken);
+  CHECK(thread.state() == Consumer::State::kWoken);
   CHECK(thread.wakes() == 0);
   REQUIRE(other.take() == 1);
   other.claim(0);
@@ -256,10 +256,9 @@ TEST_CASE("looking goes on while it pays, and gets seldom while it does not") {
 TEST_CASE("Q2 a ring that claims more than there was room for fills no queue") {
   Dispatcher dispatcher({1, 16, true});
   FakeThread thread(dispatcher);
-  FakeThread liar(dispatcher);
   PostRing ring{};
-  liar.ring = &ring;
-  for (int i = 0; i < 5000; ++i) liar.write_post(1, i);
+  FakeThread liar(dispatcher, &ring);
+  for (int i = 0; i < 5000; ++i) liar.posts().write(1, i);
   CHECK(thread.take() == 0);
   CHECK(dispatcher.queued() == 0);
 }

@@ -179,8 +179,8 @@ TEST_CASE("D7 a group that does not fit beside awaited answers is not lost") {
   REQUIRE(b.take() > 0);
   for (FakeThread* thread : {&a, &b, &a}) {
     do {
-      for (std::size_t i = 0; i < thread->batch_size; ++i) {
-        if (thread->batch[i].awaited() || !thread->claim(i)) continue;
+      for (std::size_t i = 0; i < thread->batch().size(); ++i) {
+        if (thread->batch()[i].awaited() || !thread->claim(i)) continue;
         got.push_back(thread->slots[i].result);
         thread->done(i);
       }
@@ -206,7 +206,7 @@ class Race {
   }
 
   void work(FakeThread& thread) {
-    for (std::size_t i = 0; i < thread.batch_size; ++i) {
+    for (std::size_t i = 0; i < thread.batch().size(); ++i) {
       if (!thread.claim(i)) continue;
       ++claims[static_cast<std::size_t>(thread.slots[i].result)];
       thread.done(i);

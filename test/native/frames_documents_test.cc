@@ -338,7 +338,7 @@ PORT_TEST("a connection that the program closes while its document waits gives e
     CHECK(eventually([&] { return it.frames->stats().waiting == 1; }));
     for (const HandleId id : it.port->handles()) {
       const HandleView view = Port::look_up(id);
-      if (view.kind == HandleKind::kSocket) it.member->close(id);
+      if (view.kind == HandleKind::kSocket) it.close_there(id);
     }
     it.flush();
     CHECK(read_to_end(second) == "");

@@ -65,7 +65,7 @@ PORT_TEST("memory that comes goes to another when the one that waited has gone")
   third.write(framed("third"));
   CHECK(it.take(kNotWithin).key == 0);
   // The program closes the one that waits first.
-  it.member->close(handle);
+  it.close_there(handle);
   it.flush();
   CHECK(read_to_end(second) == "");
   CHECK(it.answer(holder, "k") == 0);

@@ -343,8 +343,9 @@ PORT_TEST("a connection that comes for the first time is begun where another one
 /// What the next stage is told of a visit.
 std::vector<double> take_messages(FramesPipeline& it, const Arrival& arrival) {
   REQUIRE(arrival.key != 0);
-  std::deque<double>& messages = it.records->cargo(arrival.key)->messages;
-  std::vector<double> taken(messages.begin(), messages.end());
+  std::deque<Packet>& messages = it.records->cargo(arrival.key)->messages;
+  std::vector<double> taken;
+  for (const Packet& message : messages) taken.push_back(message.result);
   messages.clear();
   return taken;
 }

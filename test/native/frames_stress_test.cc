@@ -186,7 +186,7 @@ void stress(const char* driver, bool spool, bool chaos) {
   while (chaos && busy > 0) {
     for (const HandleId id : it.port->handles()) {
       const bool connection = id != it.listener && Port::look_up(id).kind == HandleKind::kSocket;
-      if (connection && random.one_in(8)) it.member->close(id);
+      if (connection && random.one_in(8)) it.close_there(id);
     }
     it.flush();
     std::this_thread::sleep_for(std::chrono::milliseconds(1));

@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include <map>
-#include <mutex>
 #include <vector>
 
 #include "support/verdict.h"
@@ -25,23 +24,22 @@ TEST_CASE("D8 the cells of keys agree with a map, and stay where they are") {
     const std::uint32_t span = 8 + random(round % 3 == 1 ? 60 : 3000);
     for (int step = 0; step < 6000; ++step) {
       const std::uint32_t key = random(span) * stride;
-      KeyCells::Stripe& stripe = cells.stripe(key);
-      std::lock_guard lock(stripe.lock);
-      Cell* found = cells.find(stripe, key);
+      const HeldStripe stripe(cells, key);
+      Cell* found = stripe.find(key);
       REQUIRE((found != nullptr) == (model.count(key) == 1));
       if (found != nullptr) REQUIRE(found == model.at(key));
       if (random.one_in(2)) {
-        Cell& cell = cells.find_or_make(stripe, key);
+        Cell& cell = stripe.find_or_make(key);
         REQUIRE(cell.key == key);
         model[key] = &cell;
         ++cell.held;
       } else if (found != nullptr) {
         if (--found->held == 0) model.erase(key);
-        cells.give_up_if_superfluous(stripe, *found);
+        stripe.give_up_if_superfluous(*found);
       }
     }
     std::size_t seen = 0;
-    cells.for_each([&](KeyCells::Stripe&, Cell& cell) {
+    cells.for_each([&](const HeldStripe&, Cell& cell) {
       ++seen;
       CHECK(model.count(cell.key) == 1);
     });
@@ -51,12 +49,11 @@ TEST_CASE("D8 the cells of keys agree with a map, and stay where they are") {
 
 TEST_CASE("D8 a cell is given up when nothing is left to be known of its key") {
   KeyCells cells(2);
-  KeyCells::Stripe& stripe = cells.stripe(7);
-  std::lock_guard lock(stripe.lock);
-  Cell& cell = cells.find_or_make(stripe, 7);
+  const HeldStripe stripe(cells, 7);
+  Cell& cell = stripe.find_or_make(7);
   const auto stays = [&] {
-    cells.give_up_if_superfluous(stripe, cell);
-    return cells.find(stripe, 7) == &cell;
+    stripe.give_up_if_superfluous(cell);
+    return stripe.find(7) == &cell;
   };
   cell.queue.push_back(Packet{});
   CHECK(stays());
@@ -71,7 +68,7 @@ TEST_CASE("D8 a cell is given up when nothing is left to be known of its key") {
   CHECK(stays());
   cell.pinned = nullptr;
   CHECK(!stays());
-  CHECK(cells.find_or_make(stripe, 7).queue.empty());
+  CHECK(stripe.find_or_make(7).queue.empty());
 }
 
 }  // namespace

@@ -18,9 +18,10 @@ LANE_TEST("a connection is made, accepted, used and closed") {
   lane.submit(accept);
   lane.expect_silence();
 
-  SocketAddress target = listener.address;
+  ConnectTarget target;
+  target.peer = listener.address;
   Operation connect = on({}, Opcode::kConnect);
-  connect.address = &target;
+  connect.target = &target;
   lane.submit(connect);
   const Handle client = handle(lane.next(connect).result);
   const Handle server = handle(lane.next(accept).result);
@@ -72,9 +73,10 @@ LANE_TEST("a refused connection says so") {
   LANE(lane);
   const Listener listener = listen(*lane.driver);
   close_all(lane, {listener.handle});
-  SocketAddress target = listener.address;
+  ConnectTarget target;
+  target.peer = listener.address;
   Operation connect = on({}, Opcode::kConnect);
-  connect.address = &target;
+  connect.target = &target;
   const std::size_t before = open_descriptors();
   CHECK(lane.run(connect) == -ECONNREFUSED);
   CHECK(lane.run(connect) == -ECONNREFUSED);
@@ -109,11 +111,12 @@ LANE_TEST("a connection that is never answered can be cancelled") {
   LANE(lane);
   // Connections beyond the backlog get no answer.
   const Listener listener = listen(*lane.driver, 0);
-  SocketAddress target = listener.address;
+  ConnectTarget target;
+  target.peer = listener.address;
   const std::size_t before = open_descriptors();
   std::vector<Operation> connects(4, on({}, Opcode::kConnect));
   for (auto& connect : connects) {
-    connect.address = &target;
+    connect.target = &target;
     lane.submit(connect);
   }
   for (int i = 0; i < 20; ++i) {

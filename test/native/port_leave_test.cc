@@ -235,7 +235,7 @@ PORT_TEST("T1 threads that die in the middle of anything leave nothing behind") 
           Member member(*port);
           Thread::Association association;
           association.token = 1;
-          const std::int64_t mine = member.thread->connect(address, association);
+          const std::int64_t mine = member.thread->connect({address, {}, {}}, association);
           association.token = 2;
           const std::string readable = readable_file();
           member.thread->open(readable.c_str(), driver::kOpenRead, 0, association);
@@ -437,9 +437,11 @@ PORT_TEST(
     CHECK(race.verdict.first() == "");
     CHECK(read == peers.size());
     {
-      Member closer(*ports[0]);
+      // Where each of them is by now.
+      Member closers[] = {Member(*ports[0]), Member(*ports[1])};
       for (const auto& relay : race.relays()) {
-        if (!relay->closing.exchange(true)) closer.close(relay->handle);
+        if (relay->closing.exchange(true)) continue;
+        for (Member& closer : closers) closer.close(relay->handle);
       }
     }
     const auto is_closed = [](const auto& relay) { return relay->closed.load(); };
@@ -635,7 +637,7 @@ PORT_TEST("T1 what was opened for a thread that died with the answer untouched i
     association.keyed = true;
     association.token = 1;
     const std::int64_t opened =
-        connects ? member.thread->connect(address_of(*port, listening), association)
+        connects ? member.thread->connect({address_of(*port, listening), {}, {}}, association)
                  : member.thread->open(readable_file(), driver::kOpenRead, 0, association);
     REQUIRE(opened > 0);
     REQUIRE(member.refill());

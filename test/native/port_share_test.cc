@@ -144,6 +144,32 @@ PORT_TEST("O4 O5 what one thread started another cancels and closes") {
 
 // ---- hand-off ----------------------------------------------------------------------------------
 
+PORT_TEST("A3 a thread of the port that a handle has left neither closes nor cancels it") {
+  NEEDS_DRIVER();
+  const PortHold one = make_port(D::name, options());
+  const PortHold two = make_port(D::name, options());
+  Member before(*one);
+  Member now(*two);
+  Connection c = connection(*one, before, listener(before, true));
+  REQUIRE(one->hand_off(c.handle, *two, 7) == 0);
+  CHECK(now.next().kind == PacketKind::kHandOff);
+  now.receive(c.handle);
+  now.thread->flush();
+  before.thread->cancel_handle(c.handle);
+  before.close(c.handle);
+  before.close(c.handle, 5);
+  const Packet refused = before.next();
+  CHECK(refused.kind == PacketKind::kClose);
+  CHECK(refused.token == 5);
+  CHECK(refused.error == kErrorHandleClosed);
+  CHECK(before.next(60 * kMillisecond).kind == PacketKind::kNone);
+  CHECK(c.peer.write("x"));
+  const Packet received = now.next();
+  CHECK(received.kind == PacketKind::kReceive);
+  CHECK(received.error == 0);
+  CHECK(contents(received) == "x");
+}
+
 PORT_TEST("A3 hand-off under traffic: the notice first, the bytes in order, nothing left behind") {
   NEEDS_DRIVER();
   constexpr std::size_t kBytes = 400'000;

@@ -98,7 +98,7 @@ class Worker {
       if (self.get(max, looks) == 0) return true;
       oracle_.running();
       counted_ = true;
-      for (std::size_t i = 0; i < self.batch_size; ++i) {
+      for (std::size_t i = 0; i < self.batch().size(); ++i) {
         if (!self.claim(i)) continue;
         const Outcome outcome = handle(self, i);
         if (outcome == Outcome::kLeft) return false;
@@ -109,7 +109,8 @@ class Worker {
   }
 
   Outcome handle(FakeThread& self, std::size_t i) {
-    const PacketSlot slot = self.slots[i];
+    // By its fields, not as a copy: thieves that come too late still look at its state.
+    const PacketSlot& slot = self.slots[i];
     const bool notice = slot.kind == static_cast<std::uint8_t>(PacketKind::kAbandoned);
     if (notice) {
       ++oracle_.abandoned;

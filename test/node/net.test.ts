@@ -7,12 +7,15 @@ import { existsSync, statSync } from 'node:fs';
 import http from 'node:http';
 import nodeNet from 'node:net';
 import path from 'node:path';
+import { PerformanceObserver } from 'node:perf_hooks';
 import { Duplex } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { listenOver } from '../../dist/node.js';
+import type { SocketHandle } from '../../dist/index.js';
+import { listenOver, over } from '../../dist/node.js';
 import net from '../../dist/node-net.js';
+import { TcpSocket } from '../../dist/handles/socket.js';
 import { driver, library, newPort, outputOf, temporaryDirectory, until } from '../support/harness';
 
 const host = '127.0.0.1';
@@ -346,6 +349,58 @@ test('diagnostics channels tell of sockets', async () => {
   expect(seen).toEqual(['net.client.socket', 'net.server.socket']);
 });
 
+test('the tracing channel of listening tells of success and of failure, as that of node:net', async () => {
+  const seen: unknown[] = [];
+  const channel = diagnostics.tracingChannel('net.server.listen');
+  const subscribers = {
+    start: () => seen.push('start'),
+    end: () => seen.push('end'),
+    asyncStart: ({ server, options }: { server: unknown; options: { host: string } }) =>
+      seen.push(['asyncStart', server, options.host]),
+    asyncEnd: ({ server }: { server: unknown }) => seen.push(['asyncEnd', server]),
+    error: ({ server, error }: { server: unknown; error: NodeJS.ErrnoException }) =>
+      seen.push(['error', server, error.code]),
+  };
+  channel.subscribe(subscribers as never);
+  onTestFinished(() => void channel.unsubscribe(subscribers as never));
+  for (const { createServer } of [nodeNet, net]) {
+    seen.length = 0;
+    const first = createServer().listen({ port: 0, host });
+    onTestFinished(() => void first.close());
+    await once(first, 'listening');
+    const { port } = first.address() as nodeNet.AddressInfo;
+    const second = createServer().listen({ port, host });
+    const [failure] = (await once(second, 'error')) as [NodeJS.ErrnoException];
+    expect(failure.code).toBe('EADDRINUSE');
+    expect(seen).toEqual([
+      ['asyncStart', first, host],
+      ['asyncEnd', first],
+      ['asyncStart', second, host],
+      ['error', second, 'EADDRINUSE'],
+    ]);
+  }
+});
+
+test('perf_hooks has the entries of http over these sockets, those of node:net aside', async () => {
+  const seen: string[] = [];
+  const observer = new PerformanceObserver((list) => {
+    for (const { entryType, name } of list.getEntries()) seen.push(`${entryType} ${name}`);
+  });
+  observer.observe({ entryTypes: ['http', 'net'] });
+  onTestFinished(() => observer.disconnect());
+  const doors = over();
+  const server = doors.createServer((_request, response) => void response.end('hello'));
+  server.listen(0, host);
+  onTestFinished(() => void server.close());
+  await once(server, 'listening');
+  const { port } = server.address() as nodeNet.AddressInfo;
+  const request = http.get({ port, host, createConnection: doors.createConnection as never });
+  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+  expect((await buffer(response)).toString()).toBe('hello');
+  await until(() => seen.length === 2);
+  expect(seen.sort()).toEqual(['http HttpClient', 'http HttpRequest']);
+});
+
 test('a pipeline through two sockets', async () => {
   const far = await echo();
   const near = await serving(
@@ -418,3 +473,205 @@ test('a server of node:http listens at a path', async () => {
   await once(server, 'close');
   expect(existsSync(at)).toBe(false);
 });
+
+/** What a server receives of one connection, whole. */
+async function receiving(): Promise<{ port: number; received: Promise<Buffer> }> {
+  let arrived!: (bytes: Promise<Buffer>) => void;
+  const received = new Promise<Buffer>((resolve) => (arrived = resolve));
+  const port = await serving(net.createServer((socket) => arrived(buffer(socket))));
+  return { port, received };
+}
+
+test('long writes go out whole and in order, among short ones and corked', async () => {
+  const { port, received } = await receiving();
+  const socket = connecting(port);
+  const parts = [100, 3_000_001, 10, 262_144, 0, 262_145, 700_000, 1].map((size, i) =>
+    Buffer.alloc(size, `part ${i} `),
+  );
+  socket.write(parts[0]!);
+  socket.write(parts[1]!);
+  socket.cork();
+  for (const part of parts.slice(2)) socket.write(part);
+  socket.write('ü'.repeat(200_000));
+  socket.uncork();
+  socket.end('end');
+  const expected = Buffer.concat([...parts, Buffer.from('ü'.repeat(200_000)), Buffer.from('end')]);
+  expect((await received).equals(expected)).toBe(true);
+  expect(socket.bytesWritten).toBe(expected.length);
+});
+
+test('memory of a port may be released after a write, however long that is', async () => {
+  const { port: number, received } = await receiving();
+  const port = newPort();
+  const socket = connecting(number, { over: port });
+  await once(socket, 'connect');
+  const write = (size: number, fill: number): Buffer => {
+    const bytes = port.allocate(size).fill(fill);
+    socket.write(bytes);
+    return bytes;
+  };
+  port.release(write(8 << 20, 7));
+  const flushed = new Promise((resolve) => socket.write('between', resolve));
+  await flushed;
+  socket.cork();
+  const pieces = [write(3 << 20, 8), write(1 << 20, 9)];
+  socket.write(Buffer.alloc(1 << 20, 10));
+  socket.uncork();
+  for (const piece of pieces) port.release(piece);
+  const others = [port.allocate(3 << 20), port.allocate(1 << 20)];
+  for (const other of others) other.fill(0);
+  socket.end();
+  const expected = Buffer.concat([
+    Buffer.alloc(8 << 20, 7),
+    Buffer.from('between'),
+    ...[Buffer.alloc(3 << 20, 8), Buffer.alloc(1 << 20, 9), Buffer.alloc(1 << 20, 10)],
+  ]);
+  expect((await received).equals(expected)).toBe(true);
+  socket.destroy();
+  await once(socket, 'close');
+  await port.close();
+});
+
+test('what a socket does while the chain of another handle is described is no part of that', async () => {
+  const { port: number, received } = await receiving();
+  const port = newPort();
+  const listener = await port.listen({ port: 0, host });
+  const a = await port.connect({ port: listener.address()!.port, host });
+  const peer = await listener.accept();
+  const sockets = Array.from({ length: 4 }, () => connecting(number, { over: port }));
+  await Promise.all(sockets.map((socket) => once(socket, 'connect')));
+  const [writes, ends, reads, leaves] = sockets as [net.Socket, net.Socket, net.Socket, net.Socket];
+  const refused = [writes, ends].map((socket) => once(socket, 'error') as Promise<[Error]>);
+  const left = once(leaves, 'close');
+  const [sent] = a.link(() => {
+    const first = a.send('x');
+    writes.write('secret');
+    ends._final(() => undefined);
+    reads.resume();
+    leaves.destroy();
+    expect(() => net.createServer().listen({ port: 0, host, over: port } as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_STATE' }),
+    );
+    return [first, a.send('y')];
+  });
+  expect(await sent).toBe(1);
+  expect((await refused[0])![0]).toMatchObject({ code: 'ERR_INVALID_STATE' });
+  await left;
+  await a.end();
+  expect(await buffer(peer)).toEqual(Buffer.from('xy'));
+  ends.destroy();
+  reads.destroy();
+  expect((await received).length).toBe(0);
+  await port.close();
+});
+
+test('a long write is over when the socket is destroyed', async () => {
+  const silent = net.createServer((socket) => void socket.pause().on('error', () => undefined));
+  const socket = connecting(await serving(silent));
+  await once(socket, 'connect');
+  const over = new Promise((resolve) => socket.write(Buffer.alloc(64 << 20), resolve));
+  await new Promise(setImmediate);
+  socket.destroy();
+  await over;
+  expect(socket.bytesWritten).toBe(64 << 20);
+});
+
+test('a long write whose memory is given away fails, and sends nothing else in its place', async () => {
+  const { port, received } = await receiving();
+  const socket = connecting(port);
+  await once(socket, 'connect');
+  const memory = new ArrayBuffer(64 << 20);
+  new Uint8Array(memory).fill(1);
+  socket.write(Buffer.from(memory));
+  const failed = once(socket, 'error');
+  structuredClone(memory, { transfer: [memory] });
+  expect(((await failed) as [Error])[0]).toMatchObject({ code: 'ERR_INVALID_STATE' });
+  const bytes = await received;
+  expect(bytes.length).toBeLessThan(64 << 20);
+  expect(bytes.every((byte) => byte === 1)).toBe(true);
+});
+
+test('options of the system are those of the connection', async () => {
+  const server = net.createServer({ keepAlive: true, keepAliveInterval: 4000, keepAliveCount: 5 });
+  const accepted = once(server, 'connection') as Promise<[net.Socket]>;
+  const port = await serving(server);
+  const client = connecting(port, { localAddress: '127.0.0.7', typeOfService: 0x10 });
+  await once(client, 'connect');
+  expect(client.localAddress).toBe('127.0.0.7');
+  expect(client.getTypeOfService()).toBe(0x10);
+  client.setKeepAlive({ enable: true, initialDelay: 9000, interval: 3000, count: 2 });
+  const [socket] = await accepted;
+  expect(socket.remoteAddress).toBe('127.0.0.7');
+  const probes = { keepAliveInterval: 3000, keepAliveCount: 2, keepAliveInitialDelay: 9000 };
+  expect(optionsOf(client)).toMatchObject({ keepAlive: true, ...probes });
+  const inherited = { keepAlive: true, keepAliveInterval: 4000, keepAliveCount: 5 };
+  expect(optionsOf(socket)).toMatchObject(inherited);
+  client.destroy();
+  socket.destroy();
+
+  const [error] = (await once(connecting(port, { localAddress: '192.0.2.254' }), 'error')) as [
+    Error,
+  ];
+  const about = { code: 'EADDRNOTAVAIL', syscall: 'bind', address: '192.0.2.254' };
+  expect(error).toMatchObject(about);
+});
+
+test('numbers for keepAlive that are out of range are the nearest that is in it', async () => {
+  const wild = { keepAlive: true, keepAliveInitialDelay: 1e12, keepAliveInterval: -1 };
+  const server = net.createServer({ ...wild, keepAliveCount: 200 });
+  const port = await serving(server);
+  const usual = connecting(port, { keepAlive: true });
+  const [[plain]] = (await Promise.all([once(server, 'connection'), once(usual, 'connect')])) as [
+    [net.Socket],
+    unknown,
+  ];
+  const { keepAliveInterval } = optionsOf(usual) as { keepAliveInterval: number };
+  const longest = { keepAlive: true, keepAliveInitialDelay: 32_767_000, keepAliveCount: 127 };
+  expect(optionsOf(plain)).toMatchObject({ ...longest, keepAliveInterval });
+  usual.setKeepAlive({ enable: true, initialDelay: -5, interval: Infinity, count: NaN });
+  expect(optionsOf(usual)).toMatchObject({ keepAlive: true, keepAliveInterval: 32_767_000 });
+  const again = connecting(port, { keepAlive: true, keepAliveCount: 1e9 } as object);
+  await once(again, 'connect');
+  expect(optionsOf(again)).toMatchObject({ keepAliveCount: 127 });
+  expect(() => net.createServer({ keepAliveCount: Symbol('many') as never })).toThrow(TypeError);
+  plain.destroy();
+});
+
+test('a connection whose options the system refuses is destroyed, and the server goes on', async () => {
+  const refusal = Object.assign(new Error('refused'), { code: 'EINVAL' });
+  const failing = vi.spyOn(TcpSocket.prototype, 'setKeepAlive');
+  onTestFinished(() => failing.mockRestore());
+  const server = net.createServer({ keepAlive: true });
+  const errors: unknown[] = [];
+  server.on('connection', (socket) => socket.on('error', (error) => errors.push(error)));
+  const port = await serving(server);
+  failing.mockImplementationOnce(() => {
+    throw refusal;
+  });
+  const first = connecting(port);
+  await once(first.resume(), 'close');
+  expect(errors).toEqual([refusal]);
+  const [socket] = await Promise.all([
+    once(server, 'connection'),
+    once(connecting(port), 'connect'),
+  ]);
+  (socket[0] as net.Socket).destroy();
+  const count = (): Promise<number> =>
+    new Promise((resolve) => server.getConnections((_error, found) => resolve(found)));
+  while ((await count()) > 0) await new Promise(setImmediate);
+  const plain = await echo();
+  failing.mockImplementationOnce(() => {
+    throw refusal;
+  });
+  const third = connecting(plain, { keepAlive: true });
+  const connected = vi.fn();
+  third.on('connect', connected);
+  expect(await once(third, 'error')).toEqual([refusal]);
+  expect(connected).not.toHaveBeenCalled();
+});
+
+/** What the system says of the connection below. */
+function optionsOf(socket: net.Socket): object {
+  const { _handle } = socket as unknown as { _handle: { handle: SocketHandle } };
+  return _handle.handle.getOptions();
+}

@@ -18,7 +18,13 @@ import { expect, onTestFinished, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { listenOver, over, sendFile } from '../../dist/node.js';
 import net from '../../dist/node-net.js';
-import { driver, newPort, temporaryDirectory, type CompletionPort } from '../support/harness';
+import {
+  driver,
+  newPort,
+  temporaryDirectory,
+  until,
+  type CompletionPort,
+} from '../support/harness';
 
 const host = '127.0.0.1';
 
@@ -129,6 +135,56 @@ test('http: a file goes to a response past the streams, and the connection goes 
   expect((await get({ ...asked, method: 'HEAD', path: '/' })).body).toBe('');
   expect((await get({ ...asked, path: '/part' })).body).toBe('fghijabcde');
   expect([sent, connections]).toEqual([[10, 500_000, 0, 10], 1]);
+  await file.close();
+});
+
+test('http: a client that leaves in the middle of a file is told as stream.pipeline tells it', async () => {
+  const shared = port();
+  const name = path.join(temporaryDirectory(), 'file');
+  writeFileSync(name, Buffer.alloc(50_000_000));
+  const file = await shared.open(name);
+  const server = over(shared).createServer();
+  const failed = new Promise<unknown>((resolve) => {
+    server.on('request', (_, response) => sendFile(response, file).then(resolve, resolve));
+  });
+  const asked = http.get({ host, port: await listening(server), agent: false });
+  asked.on('error', () => undefined);
+  const [response] = (await once(asked, 'response')) as [http.IncomingMessage];
+  await once(response, 'readable');
+  asked.destroy();
+  expect(await failed).toMatchObject({ code: 'ERR_STREAM_PREMATURE_CLOSE' });
+  await file.close();
+});
+
+test('http: a file is all that a response is answered with, and as long as its head says', async () => {
+  const shared = port();
+  const file = await shared.open(new URL(import.meta.url));
+  const { size } = await file.stat();
+  const codes: unknown[] = [];
+  const server = over(shared).createServer(async (request, response) => {
+    const code = (error: NodeJS.ErrnoException) => codes.push(error.code);
+    if (request.url === '/wrong') {
+      response.setHeader('content-length', size + 1);
+      await sendFile(response, file).catch(code);
+      response.removeHeader('content-length');
+    }
+    if (request.url === '/none') response.statusCode = 204;
+    const first = sendFile(response, file);
+    await sendFile(response, file).catch(code);
+    await first;
+    await sendFile(response, file).catch(code);
+  });
+  const number = await listening(server);
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  onTestFinished(() => void agent.destroy());
+  for (const url of ['/', '/wrong']) {
+    expect((await get({ port: number, agent, path: url })).body).toHaveLength(size);
+  }
+  const asked = http.get({ host, port: number, agent, path: '/none' });
+  const [none] = (await once(asked, 'response')) as [http.IncomingMessage];
+  expect([await text(none), none.headers['content-length']]).toEqual(['', undefined]);
+  await until(() => codes.length === 7);
+  expect(new Set(codes)).toEqual(new Set(['ERR_INVALID_STATE']));
   await file.close();
 });
 

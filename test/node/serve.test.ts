@@ -17,6 +17,7 @@ import {
   type SharedListenerOptions,
 } from '../../dist/node.js';
 import { failureOf, newPort, outputOf, until } from '../support/harness';
+import { foreignEnv } from '../support/servers';
 
 type Kind = 'http' | 'https' | 'http2' | 'net' | 'tls' | 'throwing';
 
@@ -307,8 +308,8 @@ test('what a listener of connections throws is uncaught, and the next ones come'
 
 test('a real client over https and http2', async (context) => {
   const run = promisify(execFile);
-  const { LD_PRELOAD: _, ...env } = process.env; // a sanitizer's, which is for the addon
-  const curl = (...args: string[]) => run('curl', ['-sS', '--max-time', '20', ...args], { env });
+  const curl = (...args: string[]) =>
+    run('curl', ['-sS', '--max-time', '20', ...args], { env: foreignEnv() });
   const version = await curl('--version').catch(() => context.skip('there is no curl'));
   const safe = await share();
   const thread = await start('https', safe.token);
@@ -338,6 +339,19 @@ test('a server that does not keep the process alive', async () => {
     { bare: true },
   );
   expect(output).toBe('true');
+});
+
+test('a server of a Node.js that has changed inside is refused, and left alone', async () => {
+  for (const name of ['_listen2', '_handle', '_connections']) {
+    const server = net.createServer();
+    Object.defineProperty(server, name, { value: undefined, configurable: true });
+    const refused = serve(server, { port: 0, host: '127.0.0.1' });
+    await expect(refused).rejects.toMatchObject({
+      code: 'ENOTSUP',
+      message: expect.stringContaining(name) as string,
+    });
+    expect(server.listening).toBe(false);
+  }
 });
 
 test('wrong arguments are refused', async () => {

@@ -9,6 +9,7 @@ import {
   mkdtempSync,
   readFileSync,
   realpathSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -16,6 +17,7 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -26,13 +28,28 @@ export const PROGRAMS = {
   'program.mjs': `import { CompletionPort } from 'completion-port';\n${body}`,
 };
 /** What the program prints. */
-export const answer = (driver: string): string => `${driver} written echoed`;
+const answer = (driver: string): string => `${driver} written echoed`;
 
 export interface Ended {
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;
 }
+
+export function expectAnswer(ended: Ended, driver: string): void {
+  expect(ended, ended.stderr).toMatchObject({ code: 0, stdout: `${answer(driver)}\n` });
+}
+
+/** Whether this machine grants the driver. */
+const isGranted = (driver: string): boolean =>
+  spawnSync(process.execPath, ['-e', 'new (require("./dist/index.js").CompletionPort)().close()'], {
+    cwd: root,
+    env: { ...process.env, COMPLETION_PORT_DRIVER: driver },
+  }).status === 0;
+/** The drivers that this machine grants, the first choice first. */
+export const granted = (process.platform === 'win32' ? ['iocp'] : ['io_uring', 'epoll']).filter(
+  isGranted,
+);
 
 /** npm as a program for Node.js, which needs no PATH. */
 export function npm(): string {
@@ -124,6 +141,17 @@ export class Installation {
   build(): Ended {
     const args = [npm(), 'explore', 'completion-port', '--', process.execPath, npm()];
     return this.run(process.execPath, [...args, 'run', 'build:native'], process.env, 500);
+  }
+
+  /** What the package does while some of its files are not there. */
+  without<T>(names: readonly string[], fn: () => T): T {
+    const away = (name: string): string => `${this.file(name)}.away`;
+    for (const name of names) renameSync(this.file(name), away(name));
+    try {
+      return fn();
+    } finally {
+      for (const name of names) renameSync(away(name), this.file(name));
+    }
   }
 
   remove(): void {

@@ -1,9 +1,8 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { build, type BuildOptions } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { answer, Installation, PROGRAMS, root, type Ended } from './installation';
+import { expectAnswer, granted, Installation, PROGRAMS, root } from './installation';
 
 // Programs that run the package beside this one, each optional: .ci/run fetches them.
 const nodes = [
@@ -14,26 +13,16 @@ const bun = process.env['COMPLETION_PORT_TEST_BUN'];
 const nodeArm64 = process.env['COMPLETION_PORT_TEST_NODE_ARM64'];
 const qemu = pathOf('qemu-aarch64-static');
 
-const programs = Object.keys(PROGRAMS);
-const drivers = process.platform === 'win32' ? ['iocp'] : ['io_uring', 'epoll'];
-
-/** Whether this machine grants the driver. */
-const isGranted = (driver: string): boolean =>
-  spawnSync(process.execPath, ['-e', 'new (require("./dist/index.js").CompletionPort)().close()'], {
-    cwd: root,
-    env: { ...process.env, COMPLETION_PORT_DRIVER: driver },
-  }).status === 0;
-const granted = drivers.filter(isGranted);
-
-const platform = (
-  (await import('../../dist/loader.js')) as unknown as { platformName(): string }
-).platformName();
-const prebuilt = (target: string): string => `prebuilds/${target}/completion-port.node`;
-
 function pathOf(program: string): string | undefined {
   const shell = spawnSync('sh', ['-c', 'command -v "$1"', 'sh', program], { encoding: 'utf8' });
   return shell.stdout.trim() || undefined;
 }
+
+const programs = Object.keys(PROGRAMS);
+const platform = (
+  (await import('../../dist/loader.js')) as unknown as { platformName(): string }
+).platformName();
+const prebuilt = (target: string): string => `prebuilds/${target}/completion-port.node`;
 
 if (!bun) console.warn('Left out: Bun (COMPLETION_PORT_TEST_BUN names one).');
 if (!nodeArm64)
@@ -48,21 +37,6 @@ beforeAll(() => {
   installation = new Installation();
 });
 afterAll(() => installation?.remove());
-
-function expectAnswer(ended: Ended, driver: string): void {
-  expect(ended, ended.stderr).toMatchObject({ code: 0, stdout: `${answer(driver)}\n` });
-}
-
-/** What the installed package does while some of its files are not there. */
-function without<T>(names: string[], fn: () => T): T {
-  const away = (name: string): string => `${installation.file(name)}.away`;
-  for (const name of names) renameSync(installation.file(name), away(name));
-  try {
-    return fn();
-  } finally {
-    for (const name of names) renameSync(away(name), installation.file(name));
-  }
-}
 
 describe('the tarball', () => {
   test('runs nothing when it is installed', () => {
@@ -148,51 +122,9 @@ describe.skipIf(!nodeArm64 || !qemu)('linux-arm64 under qemu', () => {
   });
 });
 
-describe('bundled with esbuild', () => {
-  // What esbuild leaves to a `require` of the bundle, which an ES module has not.
-  const banner = {
-    js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
-  };
-  const ways: Record<string, BuildOptions> = {
-    'CommonJS, binaries copied': { format: 'cjs', loader: { '.node': 'copy' } },
-    'ES module, binaries copied': { format: 'esm', loader: { '.node': 'copy' }, banner },
-    'CommonJS, package left outside': { format: 'cjs', external: ['completion-port'] },
-    'ES module, package left outside': { format: 'esm', external: ['completion-port'], banner },
-  };
-
-  /** The bundle's path, in a folder of its own. */
-  async function bundle(program: string, options: BuildOptions): Promise<string> {
-    const outdir = path.join(installation.folder, 'out');
-    rmSync(outdir, { recursive: true, force: true });
-    mkdirSync(outdir);
-    const extension = options.format === 'esm' ? '.mjs' : '.cjs';
-    await build({
-      entryPoints: [path.join(installation.folder, program)],
-      bundle: true,
-      platform: 'node',
-      outdir,
-      outExtension: { '.js': extension },
-      logLevel: 'error',
-      ...options,
-    });
-    return path.join(outdir, path.basename(program, path.extname(program)) + extension);
-  }
-
-  describe.each(Object.keys(ways))('%s', (way) => {
-    test.each(programs)('%s', async (program) => {
-      const options = ways[way]!;
-      const file = await bundle(program, options);
-      const run = (): Ended => installation.runProgram([process.execPath], file);
-      const contained = !options.external;
-      // A bundle with copies needs nothing of node_modules.
-      expectAnswer(contained ? without(['../completion-port'], run) : run(), granted[0]!);
-    });
-  });
-});
-
 describe('where no binary fits', () => {
   test('the error says what to run, and that builds one', { timeout: 600_000 }, () => {
-    without([prebuilt(platform)], () => {
+    installation.without([prebuilt(platform)], () => {
       const failed = installation.runProgram([process.execPath], 'program.cjs');
       expect(failed.code).toBe(1);
       expect(failed.stderr).toContain('ERR_COMPLETION_PORT_BINDING');

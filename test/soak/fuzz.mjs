@@ -17,6 +17,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { CompletionPort } from '../../dist/esm.mjs';
+import { Random } from './support/random.mjs';
 
 /** What cancels, closes and vanished peers explain. */
 const EXPLAINED = new Set(
@@ -45,17 +46,7 @@ function foreign(bytes, owner, position, zeros = false) {
   return -1;
 }
 
-class Random {
-  constructor(seed) {
-    this.state = seed >>> 0 || 1;
-  }
-  /** An integer from 0 to `end` - 1: xorshift. */
-  below(end) {
-    this.state ^= this.state << 13;
-    this.state ^= this.state >>> 17;
-    this.state = (this.state ^ (this.state << 5)) >>> 0;
-    return this.state % end;
-  }
+class Sizes extends Random {
   size() {
     const largest = [40, 700, 5000, 20_000][this.below(4)];
     return 1 + this.below(largest);
@@ -441,7 +432,7 @@ async function main() {
   const ports = [new CompletionPort(options), new CompletionPort(options)];
   const [port, other] = ports;
   const buffers = () => ports.map((each) => each.stats().allocatedBytes);
-  const server = peerOf(new Random(seed ^ 0x5bd1e995), fail);
+  const server = peerOf(new Sizes(seed ^ 0x5bd1e995), fail);
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const shared = { peer: server.address().port, directory };
@@ -456,7 +447,7 @@ async function main() {
   const programs = new Programs({
     port,
     other,
-    random: new Random(seed),
+    random: new Sizes(seed),
     number: 0,
     fail,
     ...shared,
@@ -485,7 +476,7 @@ async function work() {
   const { tokens, seed, operations, peer, directory } = workerData;
   const [port, other] = tokens.map((token) => CompletionPort.attach(token));
   const fail = (what, error) => parentPort.postMessage({ failed: `${what} ${error?.stack ?? ''}` });
-  const random = new Random(seed ^ 0x27d4eb2f);
+  const random = new Sizes(seed ^ 0x27d4eb2f);
   const programs = new Programs({ port, other, random, number: 1, peer, directory, fail });
   await programs.run(operations);
   parentPort.postMessage({});

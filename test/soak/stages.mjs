@@ -9,11 +9,12 @@
  * records. Ends with 1 when a byte was wrong, a record was left, or any of that grew.
  */
 import { once } from 'node:events';
-import { readdirSync } from 'node:fs';
 import net from 'node:net';
 import { parseArgs } from 'node:util';
 import { frames, Pipeline } from '../../dist/stages-esm.mjs';
 import { disturb, live, wanderers } from '../support/wandering.mjs';
+import { grown, look, LOOKS, noiseOf } from './support/looks.mjs';
+import { Random } from './support/random.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -31,30 +32,11 @@ if (!(minutes > 0) || !(deaths >= 0)) {
   process.exit(64);
 }
 
-/** Looks at a process that is at rest; the first ones are for what is kept for reuse. */
-const LOOKS = 12;
-const WARM = 4;
-/**
- * What resident memory may have grown by between the warm looks and the last: noise of the heaps,
- * which are far from their size after seconds. A leak of a kilobyte a packet is more than either.
- */
-const GROWTH = (minutes < 1 ? 128 : 48) * 2 ** 20;
-/** Threads and descriptors of bounded pools that come when first needed. */
-const SPARE = 8;
 const CLIENTS = 24;
 /** How much longer than planned anything may take, in milliseconds. */
 const PATIENCE = 30_000;
 
-let state = Number(values.seed) >>> 0 || 1;
-/** An integer from 0 to `end` - 1: xorshift. */
-const random = {
-  below(end) {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state = (state ^ (state << 5)) >>> 0;
-    return state % end;
-  },
-};
+const random = new Random(Number(values.seed));
 const sleep = (time) => new Promise((resolve) => setTimeout(resolve, time));
 
 // ---- load
@@ -111,35 +93,14 @@ async function inTime(pipelines, end, work) {
 
 // ---- looking
 
-function look(seconds, packets) {
-  globalThis.gc?.();
-  const found = {
-    seconds,
-    packets,
-    rss: process.memoryUsage.rss(),
-    descriptors: readdirSync('/proc/self/fd').length,
-    threads: readdirSync('/proc/self/task').length,
-  };
+function lookAt(seconds, packets) {
+  const found = look();
   const mib = (found.rss / 2 ** 20).toFixed(1);
   console.log(
     `${seconds.toFixed(0)} s: ${packets} packets, ${mib} MiB, ` +
       `${found.descriptors} descriptors, ${found.threads} threads`,
   );
   return found;
-}
-
-/** What grew, in words; empty when nothing did. */
-function verdict(looks) {
-  const warm = looks.slice(WARM - 2, WARM + 1);
-  const last = looks.slice(-3);
-  const least = (some, name) => Math.min(...some.map((one) => one[name]));
-  const most = (some, name) => Math.max(...some.map((one) => one[name]));
-  const grown = [];
-  if (least(last, 'rss') > most(warm, 'rss') + GROWTH) grown.push('memory');
-  for (const name of ['descriptors', 'threads']) {
-    if (least(last, name) > most(warm, name) + SPARE) grown.push(name);
-  }
-  return grown;
 }
 
 async function main() {
@@ -185,15 +146,15 @@ async function main() {
       load(ports, end).then(() => until(resting)),
     );
     await sleep(50);
-    looks.push(look((performance.now() - began) / 1000, packets()));
+    looks.push(lookAt((performance.now() - began) / 1000, packets()));
   }
   stop();
   const { restarts } = wandering.stats();
   await Promise.all(pipelines.map((pipeline) => pipeline.close()));
-  const grown = verdict(looks);
-  const what = grown.length > 0 ? `grown: ${grown.join(', ')}` : 'nothing grew';
-  console.log(`${what}; ${restarts} threads replaced`);
-  process.exitCode = grown.length > 0 ? 1 : 0;
+  const what = grown(looks, noiseOf(minutes));
+  const words = what.length > 0 ? `grown: ${what.join(', ')}` : 'nothing grew';
+  console.log(`${words}; ${restarts} threads replaced`);
+  process.exitCode = what.length > 0 ? 1 : 0;
 }
 
 await main();

@@ -11,6 +11,7 @@ import {
   temporaryDirectory,
   temporaryFile,
   until,
+  windows,
 } from '../support/harness';
 import { Client, empty, fixture, newPipeline, type Pipeline } from '../support/stages';
 
@@ -184,11 +185,22 @@ describe('documents', () => {
     client.forget();
     client.write(u32('late'));
     await until(() => client.text === 'soon\n');
-    while (!client.text.includes('ERR_CONNECTION_RELEASED')) {
+    while (client.text !== 'ERR_CONNECTION_RELEASED\n') {
       client.forget();
       client.write(u32('told'));
       await until(() => client.text.includes('\n'));
+      expect(client.text).toMatch(/^(undefined|ERR_CONNECTION_RELEASED)\n$/);
     }
+  });
+
+  test('a document shows what it is, and nothing internal', async () => {
+    const { port } = await spool({ length: 'u32be' }, {}, 1);
+    const client = new Client(port);
+    client.write(u32('shown'));
+    await until(() => client.text.includes('\n'));
+    const contents = '{"length":5,"number":1,"inFile":false}';
+    const shown = '{ length: 5, number: 1, inFile: false, error: undefined }';
+    expect(client.text).toBe(`StageDocument ${shown} ${contents} toJSON\n`);
   });
 
   test('the pieces of a document in memory are those that were asked for', async () => {
@@ -438,6 +450,12 @@ describe('limits', () => {
 });
 
 describe('frames(): bad input', () => {
+  test.skipIf(windows)('a native stage takes no socket that listens already', async () => {
+    const { pipeline } = await spool({ length: 'u8' });
+    const error = await failureOf(() => pipeline.listen('spool', { fd: 0 }));
+    expect(codeOf(error)).toBe('ENOTSUP');
+  });
+
   test.each([
     [undefined, 'ERR_INVALID_ARG_TYPE'],
     [{}, 'ERR_INVALID_ARG_VALUE'],

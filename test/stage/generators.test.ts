@@ -1,7 +1,9 @@
 /** Handlers that are generators. */
 import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import path from 'node:path';
 import { expect, test } from 'vitest';
+import { MicroThread } from '../../dist/micro.js';
 import type { StageFailure } from '../../dist/stages.js';
 import { codeOf, outputOf, temporaryDirectory, until } from '../support/harness';
 import { Client, empty, fixture, newPipeline } from '../support/stages';
@@ -70,6 +72,22 @@ test.each([1, 0])(
     expect(files.map((file) => readFileSync(file, 'utf8'))).toEqual(['cleaned', 'cleaned']);
   },
 );
+
+test('one that waits is listed by its stage, its handler, and where the stage is defined', async () => {
+  const { port } = await generators(0);
+  const client = new Client(port);
+  client.write('slow a');
+  await until(() => client.text.includes('begins a'));
+  const [waiting] = MicroThread.list().filter(({ name }) => name === 'talk.received');
+  const file = fixture('generators.mjs').href;
+  const line = readFileSync(fileURLToPath(file), 'utf8')
+    .split('\n')
+    .findIndex((text) => text.includes('defineStage({'));
+  expect(waiting).toMatchObject({ operation: 'sleep of 30 ms' });
+  expect(waiting!.spawnedAt).toMatch(/^talk\.received \(.*generators\.mjs:\d+:\d+\)$/);
+  expect(waiting!.spawnedAt).toContain(`generators.mjs:${line + 1}:`);
+  await until(() => client.text.includes('ends a'));
+});
 
 test('micro-threads are loaded with the first handler that is a generator', async () => {
   const output = await outputOf(

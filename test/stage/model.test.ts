@@ -1,10 +1,10 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { driver, newSeed, Random, until } from '../support/harness';
+import { newSeed, ofDriver, Random, until } from '../support/harness';
 import { disturb, live, wanderers } from '../support/wandering.mjs';
 
 async function round(seed: number, crashes: number, clients: number): Promise<number> {
   const random = new Random(seed);
-  const pipeline = wanderers(random, { driver, crashes });
+  const pipeline = wanderers(random, { ...ofDriver, crashes });
   onTestFinished(() => pipeline.close());
   const errors: Error[] = [];
   pipeline.on('error', (error) => errors.push(error));

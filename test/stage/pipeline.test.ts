@@ -8,7 +8,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { defineStage, frames, type PipelineOptions, type StageFailure } from '../../dist/stages.js';
 import {
   codeOf,
-  driver,
+  ofDriver,
   failureOf,
   outputOf,
   skipOnWindows,
@@ -303,7 +303,7 @@ describe('where a stage runs', () => {
       const { Pipeline } = await import(${library});
       const stage = new URL(${JSON.stringify(fixture('fragile.mjs').href)});
       const data = { loads: new SharedArrayBuffer(4), after: 9 };
-      const pipeline = new Pipeline({ it: { stage, threads: 2, data } }, ${JSON.stringify({ driver })});
+      const pipeline = new Pipeline({ it: { stage, threads: 2, data } }, ${JSON.stringify(ofDriver)});
       await pipeline.ready();
       setTimeout(async () => { await pipeline.close(); console.log('closed'); }, 50);
     `);
@@ -319,7 +319,7 @@ describe('where a stage runs', () => {
       const pipeline = new Pipeline({
         spool: { native: frames({ length: 'u8' }), next: 'work' },
         work: { stage, threads: 2 },
-      }, ${JSON.stringify({ driver })});
+      }, ${JSON.stringify(ofDriver)});
       const { port } = await pipeline.listen('spool', { host: '127.0.0.1', port: 0 });
       for (let i = 0; i < 20; i++) net.connect(port, '127.0.0.1').write('\\x04hang');
       const look = () => {
@@ -524,15 +524,17 @@ describe('bad input', () => {
       [() => pipeline.listen('first', undefined as never), 'ERR_INVALID_ARG_TYPE'],
       [() => pipeline.listen('first', { port: 70_000 }), 'ERR_OUT_OF_RANGE'],
       [() => pipeline.start('third'), 'ERR_UNKNOWN_STAGE'],
-      [() => pipeline.start('first', 'x' as never), 'ERR_INVALID_ARG_TYPE'],
       [() => pipeline.post(-1), 'ERR_OUT_OF_RANGE'],
       [() => pipeline.post(0), 'ERR_CONNECTION_GONE'],
-      [() => pipeline.post(5, '1' as never), 'ERR_INVALID_ARG_TYPE'],
+      [() => pipeline.post(5, 'x'), 'ERR_CONNECTION_GONE'],
+      [() => pipeline.publish(5 as never, 'x'), 'ERR_INVALID_ARG_TYPE'],
       [() => pipeline.tryPost('1' as never), 'ERR_INVALID_ARG_TYPE'],
       [() => pipeline.close({ grace: -1 }), 'ERR_OUT_OF_RANGE'],
       [() => pipeline.close(7 as never), 'ERR_INVALID_ARG_TYPE'],
     ];
     for (const [call, code] of bad) expect(codeOf(await failureOf(call))).toBe(code);
+    const cannotBeCopied = await failureOf(() => pipeline.start('first', () => undefined));
+    expect(cannotBeCopied.name).toBe('DataCloneError');
   });
 
   test('listening on a port in use is EADDRINUSE, natively too', async () => {

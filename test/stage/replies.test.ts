@@ -54,25 +54,25 @@ async function ask(port: number, document: object, answer: string): Promise<void
 test('a part of a file, with or without a header', async () => {
   const { port } = await setUp();
   await ask(port, {}, ALPHABET);
-  await ask(port, { options: { offset: 3, length: 4 } }, 'defg');
-  await ask(port, { options: { offset: 20 } }, 'uvwxyz');
+  await ask(port, { options: { position: 3, length: 4 } }, 'defg');
+  await ask(port, { options: { position: 20 } }, 'uvwxyz');
   await ask(port, { options: { length: 2 } }, 'ab');
-  await ask(port, { header: 'x: ', options: { offset: 25 } }, 'x: z');
-  await ask(port, { header: 'x: ', options: { offset: 26 } }, 'x: ');
+  await ask(port, { header: 'x: ', options: { position: 25 } }, 'x: z');
+  await ask(port, { header: 'x: ', options: { position: 26 } }, 'x: ');
   await ask(port, { header: 'x: ', options: { length: 0 } }, 'x: ');
 });
 
 test('a part that the file does not have is refused, and another answer can be given', async () => {
   const { port } = await setUp();
   for (const options of [
-    { offset: 27 },
-    { offset: 3, length: 24 },
-    { offset: -1 },
+    { position: 27 },
+    { position: 3, length: 24 },
+    { position: -1 },
     { length: 1.5 },
   ]) {
     await ask(port, { options }, 'ERR_OUT_OF_RANGE\n');
   }
-  for (const options of [{ offset: '1' }, { close: 1 }]) {
+  for (const options of [{ position: '1' }, { close: 1 }]) {
     await ask(port, { options }, 'ERR_INVALID_ARG_TYPE\n');
   }
   await ask(port, { options: { start: 1 } }, 'ERR_INVALID_ARG_VALUE\n');
@@ -88,7 +88,7 @@ test('a part is of a file', async () => {
           open: {
             handedOff(c) {
               try {
-                c.reply('text', { offset: 1 });
+                c.reply('text', { position: 1 });
               } catch (error) {
                 codes.push((error as NodeJS.ErrnoException).code);
               }

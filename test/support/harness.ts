@@ -10,12 +10,13 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { getSystemErrorMap } from 'node:util';
-import { onTestFinished, type TestContext } from 'vitest';
+import { onTestFinished, type TestContext, TestRunner } from 'vitest';
 import {
   CompletionPort,
   type Packet,
   type PacketObject,
   type PacketType,
+  type DriverName,
   type PortOptions,
   type ListenerHandle,
   type KeyedSocket,
@@ -43,6 +44,16 @@ export function skipUnderWine(context: TestContext, reason: string): void {
 /** For a test that needs something Windows has not. */
 export function skipOnWindows(context: TestContext, reason: string): void {
   if (windows) context.skip(`Windows: ${reason}`);
+}
+
+/** The connections are those of a world in memory (docs/internals/simulator.md). */
+export const simulated = driver === 'sim';
+/** The driver that the suite runs on, as an option. The simulated one is no program's to choose. */
+export const ofDriver = simulated ? {} : { driver: driver as DriverName };
+
+/** For a test of something that a world has not. What needs a peer of Node.js's need not ask. */
+export function skipInWorld(reason: string): void {
+  if (simulated) TestRunner.getCurrentTest()!.context.skip(`simulated world: ${reason}`);
 }
 
 /** Node's number for an error on this platform, as it stands in `errno`. */
@@ -220,6 +231,7 @@ export async function connectedPair(port: CompletionPort): Promise<Pair> {
 
 /** A raw client that does nothing by itself, and is destroyed after the test. */
 export async function rawClient(port: number, host = '127.0.0.1'): Promise<net.Socket> {
+  skipInWorld('nobody of the system connects to it');
   const socket = net.connect({ host, port, allowHalfOpen: true });
   socket.on('error', () => undefined);
   onTestFinished(() => void socket.destroy());
@@ -233,6 +245,7 @@ export interface RawServer {
 }
 
 export async function rawServer(handler?: (socket: net.Socket) => void): Promise<RawServer> {
+  skipInWorld('nobody in it connects to the system');
   const sockets: net.Socket[] = [];
   const server = net.createServer({ allowHalfOpen: true }, (socket) => {
     socket.on('error', () => undefined);
@@ -312,6 +325,7 @@ export function startProcess(
 export async function runModule(code: string, options: ProcessOptions = {}): Promise<Ended> {
   const prelude = `import { CompletionPort } from ${JSON.stringify(library)};\n`;
   const text = options.bare === true ? code : prelude + code;
+  if (/['"](node:)?net['"]/.test(code)) skipInWorld('its program has a peer of the system');
   const flags = [...(options.nodeArguments ?? []), '--input-type=module', '-e', text];
   return ended(startProcess([...flags, ...(options.args ?? [])], options));
 }

@@ -1,13 +1,13 @@
 /** A Redis of the test's own. */
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { foreignEnv, freePort, isReady } from './servers';
 
 /** Why there is none; undefined: there is. */
 export const noRedis: string | undefined = (() => {
-  const { error } = spawnSync('redis-server', ['--version']);
+  const { error } = spawnSync('redis-server', ['--version'], { env: foreignEnv() });
   return error === undefined ? undefined : `redis-server is not installed: ${error.message}`;
 })();
 
@@ -16,34 +16,16 @@ export interface Redis {
   stop(): Promise<void>;
 }
 
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-/** Whether it answers; false when it has ended, since another process took the port, say. */
-function isReady(child: ChildProcess): Promise<boolean> {
-  return new Promise((resolve) => {
-    let said = '';
-    child.stdout!.on('data', (text: Buffer) => {
-      said += String(text);
-      if (said.includes('Ready to accept connections')) resolve(true);
-    });
-    child.once('exit', () => resolve(false));
-  });
-}
-
 export async function startRedis(): Promise<Redis> {
   const directory = mkdtempSync(path.join(tmpdir(), 'completion-port-redis-'));
   for (let attempt = 0; attempt < 10; attempt++) {
     const port = await freePort();
     const options = ['--port', String(port), '--bind', '127.0.0.1', '--dir', directory];
-    const child = spawn('redis-server', [...options, '--save', '', '--appendonly', 'no']);
+    const child = spawn('redis-server', [...options, '--save', '', '--appendonly', 'no'], {
+      env: foreignEnv(),
+    });
     const exited = new Promise((resolve) => child.once('exit', resolve));
-    if (!(await isReady(child))) continue;
+    if (!(await isReady(child, 'stdout', 'Ready to accept connections'))) continue;
     const stop = async (): Promise<void> => {
       child.kill('SIGKILL');
       await exited;

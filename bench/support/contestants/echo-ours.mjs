@@ -46,9 +46,37 @@ function* microAcceptAll(listener) {
   }
 }
 
+/** The same operations, as promises that the tasks of effection wait for. */
+function* effectionEcho(socket, { until }) {
+  try {
+    const chunks = socket.chunks({ lend: true });
+    for (
+      let chunk = yield* until(chunks.next());
+      !chunk.done;
+      chunk = yield* until(chunks.next())
+    ) {
+      yield* until(socket.send(chunk.value));
+    }
+  } catch (error) {
+    if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') throw error;
+  }
+  yield* until(socket.close());
+}
+
+function* effectionAcceptAll(listener, effection) {
+  const { spawn, until } = effection;
+  const sockets = listener[Symbol.asyncIterator]();
+  for (let next = yield* until(sockets.next()); !next.done; next = yield* until(sockets.next())) {
+    yield* spawn(() => effectionEcho(next.value, effection));
+  }
+}
+
 const where = { host: '127.0.0.1', port: 0, backlog: 4096 };
 if (style === 'packets') port.consume(echoStep);
 const listener = await port.listen(style === 'packets' ? { ...where, key: 1 } : where);
 if (style === 'micro') micro.spawn(microAcceptAll(listener));
-else if (style !== 'packets') void acceptAll(listener);
+else if (style === 'effection') {
+  const effection = await import('effection');
+  void effection.run(() => effectionAcceptAll(listener, effection));
+} else if (style !== 'packets') void acceptAll(listener);
 serve(listener.address().port, () => port.stats());

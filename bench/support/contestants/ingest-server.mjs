@@ -1,9 +1,10 @@
 /**
  * Takes lines, appends them to a log, and answers each with "ok" when it is on the device.
  */
+import fs from 'node:fs/promises';
 import net from 'node:net';
 import { frames, Pipeline } from 'completion-port/stages';
-import { DurableLog } from '../durable-log.mjs';
+import { DurableLog } from '../../../examples/programs/support/durable-log.mjs';
 import { readOptions } from '../options.mjs';
 import { assertDriver, makePort } from '../ports.mjs';
 import { serve } from '../server.mjs';
@@ -30,7 +31,7 @@ const count = (bytes) => {
 };
 
 async function byNet({ file }) {
-  const log = await DurableLog.open(file);
+  const log = new DurableLog(await fs.open(file, 'a'));
   const server = net.createServer({ noDelay: true }, (socket) => {
     const lines = new Lines();
     socket.on('error', () => socket.destroy());
@@ -46,8 +47,8 @@ async function byNet({ file }) {
 }
 
 async function byAwait({ file, driver }) {
-  const log = await DurableLog.open(file);
   const port = makePort({ driver, concurrency: 1 });
+  const log = new DurableLog(await port.open(file, 'a'));
   const listener = await port.listen(where);
   const talk = async (socket) => {
     const lines = new Lines();
@@ -68,7 +69,7 @@ async function byAwait({ file, driver }) {
 
 async function byFrames({ file, driver }) {
   assertDriver(driver);
-  const stage = new URL('./stages/ingest.stage.mjs', import.meta.url);
+  const stage = new URL('../../../examples/programs/stages/ingest.stage.mjs', import.meta.url);
   const pipeline = new Pipeline(
     {
       spool: {

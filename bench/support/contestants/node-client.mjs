@@ -6,12 +6,12 @@ import net from 'node:net';
 import { readOptions } from '../options.mjs';
 import { report } from '../stopwatch.mjs';
 
-const { port, kind, connections, warmUp, seconds } = readOptions();
+const { port, kind, connections, path = '/', warmUp, seconds } = readOptions();
 const end = (warmUp + seconds) * 1000;
-const question =
-  kind === 'echo'
-    ? Buffer.alloc(64, 'e')
-    : Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n');
+const echoed = { echo: 64, long: 24 << 20 }[kind];
+const question = echoed
+  ? Buffer.alloc(echoed, 'e')
+  : Buffer.from(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n`);
 let began;
 let messages = 0;
 
@@ -26,7 +26,7 @@ function answered() {
 
 /** Bytes of an answer, by its first piece. */
 function lengthOf(piece) {
-  if (kind === 'echo') return question.length;
+  if (echoed) return question.length;
   const head = piece.toString('latin1');
   const body = Number(/content-length: (\d+)/i.exec(head)[1]);
   return head.indexOf('\r\n\r\n') + 4 + body;

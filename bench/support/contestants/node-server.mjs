@@ -11,12 +11,29 @@ import nodeNet from 'node:net';
 import { readOptions } from '../options.mjs';
 import { serve } from '../server.mjs';
 
-const { over, driver, kind, file } = readOptions();
+const { over, driver, kind, file, patient } = readOptions();
 const port = over ? new CompletionPort({ driver, concurrency: 1 }) : undefined;
 const body = Buffer.alloc(100, 'x');
+/** As in node-client.mjs. */
+const LONG = 24 << 20;
 
 function echo(socket) {
   socket.on('data', (bytes) => socket.write(bytes));
+  socket.on('error', () => socket.destroy());
+}
+
+/** Answers when it has all, with all of it in one write. */
+function answerLong(socket) {
+  let parts = [];
+  let received = 0;
+  socket.on('data', (bytes) => {
+    parts.push(bytes);
+    received += bytes.length;
+    if (received < LONG) return;
+    socket.write(Buffer.concat(parts));
+    parts = [];
+    received = 0;
+  });
   socket.on('error', () => socket.destroy());
 }
 
@@ -36,8 +53,12 @@ function answer(request, response) {
 
 function make() {
   const options = { noDelay: true, ...(port ? { over: port } : {}) };
-  if (kind === 'echo') return (port ? overPort : nodeNet).createServer(options, echo);
+  const net = port ? overPort : nodeNet;
+  if (kind === 'echo') return net.createServer(options, echo);
+  if (kind === 'long') return net.createServer(options, answerLong);
   const server = http.createServer(answer);
+  // Connections that wait are what is measured, not closed.
+  if (patient) server.keepAliveTimeout = 10 * 60_000;
   return port ? listenOver(server, port) : server;
 }
 

@@ -37,6 +37,39 @@ function consume(channel, stopwatch) {
   });
 }
 
+const SIZE = 64;
+
+function produceBytes(channel) {
+  let number = 0;
+  let limit = WINDOW;
+  const bytes = Buffer.alloc(SIZE);
+  const fill = () => {
+    for (; number < limit; number++) {
+      bytes.writeUInt32LE(number);
+      channel.postMessage(bytes);
+    }
+  };
+  channel.on('message', (taken) => {
+    if (taken === LAST) return channel.close();
+    limit = taken + WINDOW;
+    fill();
+  });
+  fill();
+}
+
+function consumeBytes(channel, stopwatch) {
+  let wanted = 0;
+  channel.on('message', (bytes) => {
+    if (!stopwatch.running) return;
+    const number = bytes[0] + bytes[1] * 2 ** 8 + bytes[2] * 2 ** 16 + bytes[3] * 2 ** 24;
+    if (number !== wanted++) throw new Error(`${number} instead of ${wanted - 1}`);
+    if (wanted % ACKNOWLEDGED === 0) channel.postMessage(wanted);
+    if (stopwatch.count()) return;
+    channel.postMessage(LAST);
+    parentPort.postMessage(stopwatch.result);
+  });
+}
+
 function ping(channel, stopwatch) {
   let number = 0;
   channel.on('message', (answer) => {
@@ -54,10 +87,12 @@ function pong(channel) {
 
 function work({ role, channel, times }) {
   if (role === 'produce') produce(channel);
+  else if (role === 'produceBytes') produceBytes(channel);
   else if (role === 'pong') pong(channel);
   else {
     const stopwatch = new Stopwatch({ ...times, every: role === 'ping' ? 16 : 1024 });
     if (role === 'ping') ping(channel, stopwatch);
+    else if (role === 'consumeBytes') consumeBytes(channel, stopwatch);
     else consume(channel, stopwatch);
   }
 }
@@ -65,7 +100,11 @@ function work({ role, channel, times }) {
 function main() {
   const { style, ...times } = readOptions();
   const { port1, port2 } = new MessageChannel();
-  const roles = style === 'ping-pong' ? ['pong', 'ping'] : ['consume', 'produce'];
+  const roles = {
+    pipelined: ['consume', 'produce'],
+    bytes: ['consumeBytes', 'produceBytes'],
+    'ping-pong': ['pong', 'ping'],
+  }[style];
   [port1, port2].forEach((channel, i) => {
     const worker = new Worker(new URL(import.meta.url), {
       workerData: { role: roles[i], channel, times },

@@ -1,5 +1,5 @@
 /**
- * Micro-threads, or async functions: begun and ended one after the other, or 100,000 asleep. CPU
+ * Micro-threads, async functions, or tasks of effection: begun and ended one after the other, or 100,000 asleep. CPU
  * time, and bytes of V8's heap, of one.
  */
 import { setFlagsFromString } from 'node:v8';
@@ -33,11 +33,23 @@ async function asyncSleeps() {
   await new Promise((resolve) => setTimeout(resolve, HOUR));
 }
 
-const bodies = {
+/** Tasks without a parent, as the others have none. */
+async function bodiesOfEffection() {
+  const { run, sleep: pause } = await import('effection');
+  const pauses = (delay) =>
+    function* () {
+      yield* pause(delay);
+    };
+  const [shortly, long] = [pauses(0), pauses(HOUR)];
+  return { empty: () => run(empty), waits: () => run(shortly), asleep: () => run(long) };
+}
+
+const ownBodies = {
   empty: micro ? () => spawn(empty) : asyncEmpty,
   waits: micro ? () => spawn(waits) : asyncWaits,
   asleep: micro ? () => spawn(sleeps) : asyncSleeps,
 };
+const bodies = style === 'effection' ? await bodiesOfEffection() : ownBodies;
 
 /** A turn of the event loop for each thousand: those that wait end in it. */
 async function measureSpawns() {

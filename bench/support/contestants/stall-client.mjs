@@ -14,7 +14,6 @@ const { port, clients, pause, heavy = false, warmUp, seconds } = readOptions();
 const began = performance.now() + warmUp * 1000;
 const end = began + seconds * 1000;
 const waits = [];
-let heavies = 0;
 
 async function connect() {
   const socket = net.connect({ port, host: '127.0.0.1', noDelay: true });
@@ -36,22 +35,21 @@ async function ask(socket, message) {
 async function beLight(number) {
   const socket = await connect();
   await sleep((pause * number) / clients);
-  while (performance.now() < end) {
+  do {
     const sent = performance.now();
     await ask(socket, Buffer.alloc(SIZE, 1));
     if (sent >= began) waits.push(performance.now() - sent);
     await sleep(pause);
-  }
+  } while (performance.now() < end);
   socket.destroy();
 }
 
 async function beHeavy() {
   const socket = await connect();
-  while (performance.now() < end) {
+  do {
     await ask(socket, Buffer.alloc(SIZE, HEAVY));
-    heavies++;
     await sleep(pause);
-  }
+  } while (performance.now() < end);
   socket.destroy();
 }
 
@@ -59,7 +57,6 @@ const all = Array.from({ length: clients }, (_, number) => beLight(number));
 if (heavy) all.push(beHeavy());
 await Promise.all(all);
 waits.sort((a, b) => a - b);
-if (heavy && heavies === 0) throw new Error('the heavy client was not answered');
 const over = (limit) => (100 * waits.filter((wait) => wait > limit).length) / waits.length;
 report({
   rate: waits.length / seconds,

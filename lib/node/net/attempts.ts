@@ -8,6 +8,7 @@ import { handleAt, Kind, Slot } from '../../native/binding';
 import { failure, type CodedError } from '../../support/errors';
 import { mayUseNet } from '../../support/permission';
 import { Alarm, nextTick } from '../../support/timers';
+import { bindFailure, localPlace } from '../../handles/connecting';
 import { socketPath } from '../../handles/opening';
 import { TcpSocket } from '../../handles/socket';
 import type { Entry, PortThread } from '../../thread/port-thread';
@@ -26,6 +27,8 @@ export interface Target {
   readonly autoSelectFamily: boolean;
   readonly attemptTimeout: number;
   readonly blockList?: net.BlockList | undefined;
+  readonly localAddress?: string | undefined;
+  readonly localPort?: number | undefined;
 }
 
 interface Address {
@@ -203,7 +206,7 @@ export class Attempts {
   }
 
   private attempt(address: Address): Attempt {
-    const attempt = new Attempt(this.portThread, this, address, this.target.port);
+    const attempt = new Attempt(this.portThread, this, address, this.target);
     this.running.add(attempt);
     attempt.begin(this.seeker._referenced);
     return attempt;
@@ -248,7 +251,7 @@ class Attempt implements Entry {
     private readonly portThread: PortThread,
     private readonly all: Attempts,
     readonly address: Address,
-    private readonly port: number,
+    private readonly target: Target,
   ) {}
 
   begin(referenced: boolean): void {
@@ -256,8 +259,19 @@ class Attempt implements Entry {
     portThread.flush();
     this.token = portThread.add(this);
     const { address, family } = this.address;
+    const { port, localAddress, localPort } = this.target;
     const place = family === 0 ? socketPath(address) : address;
-    const result = portThread.native.connect(place, this.port, -1, this.token, 0);
+    const local = localPlace(localAddress, localPort, address);
+    const result = portThread.native.connect(
+      place,
+      port,
+      -1,
+      this.token,
+      0,
+      undefined,
+      local.place,
+      local.port,
+    );
     if (result < 0) {
       portThread.remove(this.token);
       this.token = -1;
@@ -294,8 +308,9 @@ class Attempt implements Entry {
 
   private errorOf(error: number): Error {
     const { address, family } = this.address;
-    const port = family === 0 ? undefined : this.port;
-    return failure(error, Kind.Connect, { net: true, address, port });
+    const port = family === 0 ? undefined : this.target.port;
+    const subject = { net: true, address, port };
+    return bindFailure(error, this.target, address) ?? failure(error, Kind.Connect, subject);
   }
 }
 

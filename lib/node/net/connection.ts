@@ -5,6 +5,7 @@
  */
 import { Kind, NO_CHUNK, Slot, SubmissionFlag } from '../../native/binding';
 import { ECANCELED, failure, portClosed } from '../../support/errors';
+import { queueMicrotask } from '../../support/timers';
 import type { TcpSocket } from '../../handles/socket';
 import type { Entry, PortThread } from '../../thread/port-thread';
 
@@ -119,9 +120,19 @@ export class Connection implements Entry {
   private submit(chunk: number, start: number): void {
     const { portThread } = this;
     if (portThread.closed || this.handle.closed) return;
+    if (portThread.submissions.chaining) {
+      // It is no member of the chain: that goes first.
+      queueMicrotask(() => this.submitBehind(chunk, start));
+      return;
+    }
     this.token = portThread.add(this);
     const flags = chunk === NO_CHUNK ? 0 : SubmissionFlag.Release;
     portThread.submissions.receive(this.handle.id, this.token, flags, 0, chunk, start);
+  }
+
+  private submitBehind(chunk: number, start: number): void {
+    if (this.active && this.token < 0) this.submit(chunk, start);
+    else if (chunk !== NO_CHUNK) this.portThread.memory.give(chunk, start);
   }
 
   private failed(error: number): void {

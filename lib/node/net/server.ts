@@ -8,18 +8,19 @@ import dns = require('node:dns');
 import type { ListenerAddress } from '../../api';
 import { handleAt, Kind, Slot, SubmissionFlag } from '../../native/binding';
 import { ECANCELED, failure, systemError } from '../../support/errors';
+import { endWith, outlive } from '../../support/lifetime';
 import { mayUseNet } from '../../support/permission';
 import { nextTick, setTimeout } from '../../support/timers';
 import * as validate from '../../support/validate';
 import { TcpListener } from '../../handles/listener';
-import { listenOnOneOf, openModes, socketPath } from '../../handles/opening';
+import { listenOnOneOf, makeAccessible, socketPath } from '../../handles/opening';
 import { TcpSocket } from '../../handles/socket';
 import type { Entry, PortThread } from '../../thread/port-thread';
-import { portOf } from '../default-port';
+import { portGiven, portOf } from '../default-port';
 import { given } from './arguments';
 import { serverListen, serverSocket } from './channels';
 import { alreadyListening, notRunning, portNumber, unsupported } from './node-errors';
-import { Socket, type Owner } from './socket';
+import { keepAliveIn, Socket, type Owner } from './socket';
 
 export interface ServerOptions {
   readonly over?: unknown;
@@ -28,6 +29,8 @@ export interface ServerOptions {
   readonly noDelay?: boolean;
   readonly keepAlive?: boolean;
   readonly keepAliveInitialDelay?: number;
+  readonly keepAliveInterval?: number;
+  readonly keepAliveCount?: number;
   readonly highWaterMark?: number;
   readonly blockList?: net.BlockList;
 }
@@ -45,6 +48,8 @@ export class Server extends EventEmitter implements Owner {
   noDelay: boolean;
   keepAlive: boolean;
   keepAliveInitialDelay: number;
+  keepAliveInterval: number | undefined;
+  keepAliveCount: number | undefined;
   highWaterMark: number | undefined;
   blockList: net.BlockList | undefined;
   maxConnections: number | undefined = undefined;
@@ -84,12 +89,15 @@ export class Server extends EventEmitter implements Owner {
       const type = 'an instance of net.BlockList';
       throw validate.invalidType('options.blockList', type, settings.blockList);
     }
-    this.#over = settings.over;
+    keepAliveIn(settings); // what no number can be made of throws here, not when somebody connects
+    this.#over = portGiven(settings.over);
     this.allowHalfOpen = Boolean(settings.allowHalfOpen);
     this.pauseOnConnect = Boolean(settings.pauseOnConnect);
     this.noDelay = Boolean(settings.noDelay);
     this.keepAlive = Boolean(settings.keepAlive);
     this.keepAliveInitialDelay = Math.max(0, settings.keepAliveInitialDelay ?? 0);
+    this.keepAliveInterval = settings.keepAliveInterval;
+    this.keepAliveCount = settings.keepAliveCount;
     this.highWaterMark = settings.highWaterMark;
     this.blockList = settings.blockList;
   }
@@ -112,6 +120,7 @@ export class Server extends EventEmitter implements Owner {
     if (wanted.signal !== undefined) this.#heed(wanted.signal);
     const { thread: portThread } = portOf(options['over'] ?? this.#over);
     portThread.assertOpen();
+    portThread.submissions.assertUnchained();
     mayUseNet(wanted.path ?? (wanted.host || '::'));
     if (serverListen.asyncStart.hasSubscribers) {
       serverListen.asyncStart.publish({ server: this, options });
@@ -200,10 +209,14 @@ export class Server extends EventEmitter implements Owner {
       ...(this.highWaterMark === undefined ? {} : { highWaterMark: this.highWaterMark }),
       keepAlive: this.keepAlive,
       keepAliveInitialDelay: this.keepAliveInitialDelay,
+      ...(this.keepAliveInterval ? { keepAliveInterval: this.keepAliveInterval } : {}),
+      ...(this.keepAliveCount ? { keepAliveCount: this.keepAliveCount } : {}),
     });
-    this._connections++;
     socket.server = this;
-    socket._server = this;
+    if (!socket.destroyed) {
+      this._connections++;
+      socket._server = this;
+    }
     this.emit('connection', socket);
     if (serverSocket.hasSubscribers) serverSocket.publish({ socket });
   }
@@ -246,8 +259,9 @@ export class Server extends EventEmitter implements Owner {
       nextTick(close);
       return;
     }
-    signal.addEventListener('abort', close, { once: true });
-    this.once('close', () => signal.removeEventListener('abort', close));
+    const life = { onAbort: close };
+    endWith(signal, life);
+    this.once('close', () => outlive(signal, life));
   }
 
   #resolve(portThread: PortThread, wanted: Wanted): void {
@@ -276,9 +290,9 @@ export class Server extends EventEmitter implements Owner {
       nextTick(() => this.emit('error', error));
       return;
     }
+    makeAccessible(portThread, id, wanted);
     const handle = new TcpListener<'await'>(portThread, id, undefined, this.#referenced);
     this._handle = handle;
-    if (path !== undefined) openModes(path, wanted);
     this._connectionKey = keyOf(address, wanted);
     this.#known = undefined;
     this.#accepting = new Accepting(handle, this);
@@ -314,15 +328,23 @@ class Accepting implements Entry {
     const { thread: portThread } = this.handle;
     if (error === 0) {
       const id = handleAt(portThread.words, at + Slot.ACCEPTED / 4);
-      const socket = new TcpSocket<'await'>(portThread, id, undefined, true);
-      if (this.over) socket.closeQuietly();
-      else this.server._accepted(socket);
+      // A listener of `connection` that throws stops nothing.
+      try {
+        this.take(new TcpSocket<'await'>(portThread, id, undefined, true));
+      } finally {
+        if (!more) this.begin();
+      }
+      return;
     }
     if (more || this.over) return;
-    if (error === 0) return this.begin();
     if (error === ECANCELED || portThread.closed) return;
     setTimeout(() => this.begin(), PAUSE).unref();
     this.server._acceptFailed(failure(error, Kind.Accept, { net: true }));
+  }
+
+  private take(socket: TcpSocket<'await'>): void {
+    if (this.over) socket.closeQuietly();
+    else this.server._accepted(socket);
   }
 }
 

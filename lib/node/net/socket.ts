@@ -6,13 +6,17 @@
 import { AsyncResource } from 'node:async_hooks';
 import net = require('node:net');
 import { Duplex } from 'node:stream';
+import { isDeepStrictEqual } from 'node:util';
 import type { Data, FileHandle, ListenerAddress } from '../../api';
 import { Kind } from '../../native/binding';
 import { abortError, coded, failure, invalidState } from '../../support/errors';
+import { endWith, outlive } from '../../support/lifetime';
 import { clearTimeout, nextTick, setTimeout } from '../../support/timers';
 import * as validate from '../../support/validate';
 import { TcpSocket } from '../../handles/socket';
-import { portOf } from '../default-port';
+import { LONGEST_KEEP_ALIVE, MOST_PROBES, type KeepAlive } from '../../handles/socket-options';
+import type * as api from '../api';
+import { portGiven, portOf } from '../default-port';
 import { given } from './arguments';
 import { clientSocket } from './channels';
 import { Attempts, type Seeker, type Target } from './attempts';
@@ -41,6 +45,9 @@ export interface SocketOptions {
   readonly noDelay?: boolean;
   readonly keepAlive?: boolean;
   readonly keepAliveInitialDelay?: number;
+  readonly keepAliveInterval?: number;
+  readonly keepAliveCount?: number;
+  readonly typeOfService?: number;
   readonly highWaterMark?: number;
   readonly readableHighWaterMark?: number;
   readonly writableHighWaterMark?: number;
@@ -96,7 +103,8 @@ export class Socket extends Duplex implements Receiver, Seeker {
   #sentBefore = 0;
   #filesUnderWay = 0;
   #noDelay = false;
-  #keepAlive: number | undefined = undefined;
+  #keepAlive: KeepAlive | undefined = undefined;
+  #typeOfService: number | undefined = undefined;
   #resets = false;
   #bytesRead = 0;
   #pendingWrite: Piece | readonly Piece[] | undefined = undefined;
@@ -120,15 +128,17 @@ export class Socket extends Duplex implements Receiver, Seeker {
       readable: options.handle === undefined || options.readable !== false,
       writable: options.handle === undefined || options.writable !== false,
     } as object);
-    this.#over = options.over;
+    this.#over = portGiven(options.over);
     this.#blockList = options.blockList;
     this.#pieces = options.onread ? new Pieces(options.onread, this) : undefined;
     this.#noDelay = Boolean(options.noDelay);
-    if (options.keepAlive) this.#keepAlive = options.keepAliveInitialDelay ?? 0;
+    if (options.keepAlive) this.#keepAlive = keepAliveIn(options);
+    this.#typeOfService = typeOfServiceIn(options);
     this.on('end', endWritable);
     if (options.signal !== undefined) this.#endWith(options.signal);
     if (options.handle === undefined || options.handle === null) return;
     this.#adopt(handleOf(options.handle));
+    if (this.destroyed) return;
     if (options.pauseOnCreate) super.pause();
     else if (!options.manualStart) this.read(0);
   }
@@ -182,6 +192,7 @@ export class Socket extends Duplex implements Receiver, Seeker {
     if (this.destroyed) return handle.closeQuietly();
     this.connecting = false;
     this.#adopt(handle);
+    if (this.destroyed) return;
     this.#timer?.refresh();
     this.emit('connect');
     this.emit('ready');
@@ -207,8 +218,9 @@ export class Socket extends Duplex implements Receiver, Seeker {
       nextTick(end);
       return;
     }
-    signal.addEventListener('abort', end, { once: true });
-    this.once('close', () => signal.removeEventListener('abort', end));
+    const life = { onAbort: end };
+    endWith(signal, life);
+    this.once('close', () => outlive(signal, life));
   }
 
   #adopt(handle: TcpSocket<'await'>): void {
@@ -216,15 +228,22 @@ export class Socket extends Duplex implements Receiver, Seeker {
     this.#writing = new Writing(handle);
     // As in Node.js, a connection that waits for nothing keeps no process alive.
     handle.unref();
-    if (this.#noDelay) handle.setNoDelay(true);
-    if (this.#keepAlive !== undefined) handle.setKeepAlive(true, this.#keepAlive);
+    try {
+      if (this.#noDelay) handle.setNoDelay(true);
+      if (this.#keepAlive !== undefined) probe(handle, this.#keepAlive);
+      this.#sendTypeOfService(handle);
+    } catch (error) {
+      // Nobody has called: what the system refuses is this connection's failure.
+      this.destroy(error as Error);
+    }
   }
 
   #heed(options: Record<string, unknown>): void {
     optionalBoolean(options['noDelay'], 'options.noDelay');
-    const { keepAlive, keepAliveInitialDelay, noDelay, timeout } = options;
+    const { keepAlive, noDelay, timeout } = options;
     if (noDelay) this.#noDelay = true;
-    if (keepAlive) this.#keepAlive = Math.max(0, Number(keepAliveInitialDelay ?? 0)) || 0;
+    if (keepAlive) this.#keepAlive = keepAliveIn(options);
+    this.#typeOfService = typeOfServiceIn(options) ?? this.#typeOfService;
     if (timeout) this.setTimeout(timeout as number);
   }
 
@@ -445,6 +464,10 @@ export class Socket extends Duplex implements Receiver, Seeker {
       nextTick(closed);
       return;
     }
+    if (handle.thread.submissions.chaining) {
+      nextTick(() => this.#closeHandle(handle));
+      return;
+    }
     (this.#resets ? handle.reset() : handle.close()).then(closed, closed);
   }
 
@@ -488,12 +511,41 @@ export class Socket extends Duplex implements Receiver, Seeker {
     return this;
   }
 
-  setKeepAlive(enable?: boolean, initialDelay?: number): this {
-    const delay = Math.max(0, Math.trunc(Number(initialDelay ?? 0))) || 0;
-    const wanted = enable ? delay : undefined;
-    if (wanted !== this.#keepAlive) this._handle?.handle.setKeepAlive(Boolean(enable), delay);
-    this.#keepAlive = wanted;
+  setKeepAlive(
+    enable?: boolean | api.KeepAliveOptions,
+    initialDelay?: number,
+    interval?: number,
+    count?: number,
+  ): this {
+    const given = typeof enable === 'object' ? enable : { enable, initialDelay, interval, count };
+    const { enable: wanted } = given;
+    const keepAlive = wanted ? keepAliveOf(given) : undefined;
+    if (!isDeepStrictEqual(keepAlive, this.#keepAlive)) {
+      const handle = this._handle?.handle;
+      if (keepAlive === undefined) handle?.setKeepAlive(false);
+      else if (handle !== undefined) probe(handle, keepAlive);
+    }
+    this.#keepAlive = keepAlive;
     return this;
+  }
+
+  /** A connection that is not there yet gets it when it is. */
+  setTypeOfService(typeOfService: number): this {
+    if (Number.isNaN(typeOfService)) throw validate.invalidType('tos', 'of type number', NaN);
+    this.#typeOfService = validate.integer(typeOfService, 'tos', 0, 255);
+    if (this._handle !== null) this.#sendTypeOfService(this._handle.handle);
+    return this;
+  }
+
+  getTypeOfService(): number {
+    return this._handle?.handle.getOptions().typeOfService ?? this.#typeOfService ?? 0;
+  }
+
+  /** As Node.js, which ignores that Windows refuses it, and leaves UNIX sockets alone. */
+  #sendTypeOfService(handle: TcpSocket<'await'>): void {
+    const typeOfService = this.#typeOfService;
+    if (typeOfService === undefined || process.platform === 'win32') return;
+    if (handle.localFamily !== undefined) handle.setOptions({ typeOfService });
   }
 
   ref(): this {
@@ -658,9 +710,43 @@ function marksOf(options: SocketOptions): object {
 function handleOf(handle: unknown): TcpSocket<'await'> {
   if (handle instanceof TcpSocket && handle.style === 'await') {
     if (handle.closed) throw invalidState('The connection is closed');
+    if (handle.type !== 'stream') throw unsupported('a stream has no borders of messages');
     return handle as TcpSocket<'await'>;
   }
   throw validate.invalidType('options.handle', 'a SocketHandle', handle);
+}
+
+/** What is out of range Node.js would take for the nearest that is in it, or for what is usual. */
+export function keepAliveIn(options: object): KeepAlive {
+  const { keepAliveInitialDelay, keepAliveInterval, keepAliveCount } = options as SocketOptions;
+  return keepAliveOf({
+    initialDelay: keepAliveInitialDelay,
+    interval: keepAliveInterval,
+    count: keepAliveCount,
+  });
+}
+
+function keepAliveOf({ initialDelay, interval, count }: api.KeepAliveOptions): KeepAlive {
+  return {
+    initialDelay: atMost(LONGEST_KEEP_ALIVE, initialDelay),
+    interval: atMost(LONGEST_KEEP_ALIVE, interval) || undefined,
+    count: atMost(MOST_PROBES, count) || undefined,
+  };
+}
+
+function probe(handle: TcpSocket<'await'>, { initialDelay, interval, count }: KeepAlive): void {
+  handle.setKeepAlive(true, initialDelay, interval, count);
+}
+
+/** A whole number from 0 to `most`. */
+function atMost(most: number, value: unknown): number {
+  return Math.min(most, Math.max(0, Math.trunc(Number(value ?? 0)) || 0));
+}
+
+function typeOfServiceIn(options: object): number | undefined {
+  const { typeOfService } = options as SocketOptions;
+  if (typeOfService === undefined) return undefined;
+  return validate.integer(typeOfService, 'options.typeOfService', 0, 255);
 }
 
 function pathTarget(given: unknown): Target {
@@ -673,9 +759,6 @@ function targetOf(options: Record<string, unknown>): Target {
   const { localAddress, localPort, autoSelectFamily, autoSelectFamilyAttemptTimeout } = options;
   if (localAddress && net.isIP(localAddress as string) === 0) throw invalidAddress(localAddress);
   if (localPort) validate.number(localPort, 'options.localPort');
-  if (localAddress || localPort) {
-    throw unsupported('connecting from a chosen address is node:net’s own');
-  }
   const { port } = options;
   if (typeof port !== 'number' && typeof port !== 'string') {
     throw validate.invalidType('options.port', 'one of type number or string', port);
@@ -691,6 +774,8 @@ function targetOf(options: Record<string, unknown>): Target {
     lookup: options['lookup'] as Target['lookup'],
     autoSelectFamily: (autoSelectFamily as boolean | undefined) ?? net.getDefaultAutoSelectFamily(),
     attemptTimeout: attemptTimeoutOf(autoSelectFamilyAttemptTimeout),
+    localAddress: (localAddress as string | undefined) || undefined,
+    localPort: localPort ? portNumber(localPort, 'options.localPort') : undefined,
   };
 }
 

@@ -4,6 +4,7 @@
  */
 import type { Suspended } from '../../api';
 import { coded } from '../../support/errors';
+import { placeAbove } from '../../support/stack';
 import * as validate from '../../support/validate';
 import type {
   Connection,
@@ -13,6 +14,7 @@ import type {
   StageContext,
   StageDefinition,
 } from '../api';
+import { eventNames } from './events';
 import { checkFields } from './fields';
 
 const brand: unique symbol = Symbol('completion-port.stage');
@@ -34,12 +36,14 @@ export interface State {
   readonly received: ((c: AnyConnection, bytes: Buffer) => AnyResult) | undefined;
   readonly ended: ((c: AnyConnection, rest: Buffer | undefined) => AnyResult) | undefined;
   readonly sent: ((c: AnyConnection, bytes: number) => AnyResult) | undefined;
+  readonly fileSent: ((c: AnyConnection, bytes: number) => AnyResult) | undefined;
   readonly drain: ((c: AnyConnection) => AnyResult) | undefined;
   readonly posted: ((c: AnyConnection, value: number) => AnyResult) | undefined;
   readonly timeout: ((c: AnyConnection) => AnyResult) | undefined;
   readonly closed: ((c: AnyConnection) => void | Promise<void> | Handling<void>) | undefined;
   readonly abandoned: ((c: AnyConnection) => AnyResult) | undefined;
   readonly failed: ((c: AnyConnection, error: Error) => AnyResult) | undefined;
+  readonly message: ((c: AnyConnection, message: unknown) => AnyResult) | undefined;
 }
 
 /** A stage as the runner uses it. */
@@ -48,29 +52,19 @@ export interface Machine {
   readonly states: readonly State[];
   readonly indexes: ReadonlyMap<string, State>;
   readonly initial: State;
+  /** Whether any state hears of files that have gone out. */
+  readonly hearsOfFiles: boolean;
   /** Names of the stages it hands to; undefined: any. */
   readonly stages: readonly string[] | undefined;
   readonly local: ((c: AnyConnection) => unknown) | undefined;
   readonly setup: ((context: StageContext) => void | Promise<void>) | undefined;
   readonly teardown: ((context: StageContext) => void | Promise<void>) | undefined;
+  /** File and line of its `defineStage`; undefined where stacks are not taken down. */
+  readonly definedAt: string | undefined;
 }
 
 /** Bit 7 of a record's state says something else. */
 const MOST_STATES = 127;
-
-const events = [
-  'entered',
-  'handedOff',
-  'received',
-  'ended',
-  'sent',
-  'drain',
-  'posted',
-  'timeout',
-  'closed',
-  'abandoned',
-  'failed',
-] as const;
 
 /**
  * Defines a stage: a small state machine that the threads of a pool run for each connection. The
@@ -108,7 +102,7 @@ export function defineStage<
   for (const name of Object.keys(definition)) {
     if (!known.includes(name)) throw unknownName(`definition.${name}`, known, name);
   }
-  const machine = compile(definition);
+  const machine = compile(definition, placeAbove(defineStage));
   const record = machine.record as R;
   const states = machine.states.map((state) => state.name as S);
   return Object.freeze({ [brand]: machine, record, states }) as unknown as Stage<R, S>;
@@ -130,7 +124,7 @@ interface Untyped {
   readonly otherwise?: unknown;
 }
 
-function compile(definition: Untyped): Machine {
+function compile(definition: Untyped, definedAt: string | undefined): Machine {
   const record = checkFields(definition.record);
   const { local, setup, teardown, states, otherwise = {} } = definition;
   for (const [name, given] of Object.entries({ local, setup, teardown })) {
@@ -159,10 +153,12 @@ function compile(definition: Untyped): Machine {
     states: compiled,
     indexes: new Map(compiled.map((state) => [state.name, state])),
     initial: first,
+    hearsOfFiles: compiled.some(({ fileSent }) => fileSent !== undefined),
     stages: checkStageNames(definition.stages),
     local: local as Machine['local'],
     setup: setup as Machine['setup'],
     teardown: teardown as Machine['teardown'],
+    definedAt,
   };
 }
 
@@ -179,8 +175,8 @@ function checkHandlers(handlers: unknown, name: string): void {
     throw validate.invalidType(name, 'of type object', handlers);
   }
   for (const [event, handler] of Object.entries(handlers)) {
-    if (!(events as readonly string[]).includes(event)) {
-      throw unknownName(`${name}.${event}`, events, event);
+    if (!(eventNames as readonly string[]).includes(event)) {
+      throw unknownName(`${name}.${event}`, eventNames, event);
     }
     if (handler !== undefined) validate.callback(handler, `${name}.${event}`);
   }
@@ -198,12 +194,14 @@ function stateOf(name: string, index: number, own: object, otherwise: object): S
     received: chosen.received,
     ended: chosen.ended,
     sent: chosen.sent,
+    fileSent: chosen.fileSent,
     drain: chosen.drain,
     posted: chosen.posted,
     timeout: chosen.timeout,
     closed: chosen.closed,
     abandoned: chosen.abandoned,
     failed: chosen.failed,
+    message: chosen.message,
   };
 }
 

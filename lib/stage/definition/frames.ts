@@ -4,10 +4,12 @@
 import os = require('node:os');
 import { accessSync, constants, statSync } from 'node:fs';
 import { toNamespacedPath } from 'node:path';
-import { binding, OpenFlag, type NativeFramesStats, type NativeThread } from '../../native/binding';
+import { binding, OpenFlag, type NativeFramesStats } from '../../native/binding';
 import { systemError } from '../../support/errors';
-import { asBytes, type Data } from '../../thread/memory';
-import { listenOnFirst, probeConnections, type ListenOptions } from '../../handles/opening';
+import { asBytes, bytesIn, type Data } from '../../thread/memory';
+import { listenOnFirst, makeAccessible, type ListenOptions } from '../../handles/opening';
+import { SocketSettings } from '../../handles/socket-options';
+import type { PortThread } from '../../thread/port-thread';
 import { mayOpen, mayUseNet } from '../../support/permission';
 import * as validate from '../../support/validate';
 import type { FrameLength, FramesOptions, NativeStage } from '../api';
@@ -125,7 +127,7 @@ function check(options: Unchecked): Settings {
     queue: validate.bound(options.queueLimit ?? 1024, 'options.queueLimit', 1, 2 ** 20),
     pipelined: validate.integer(options.pipelined ?? 1, 'options.pipelined', 1, 65536),
     fileLimit: size(options.fileLimit ?? 64 * GIB, 'options.fileLimit', MOST_IN_FILES),
-    minRate: options.minRate === 0 ? 0 : size(options.minRate ?? 8192, 'options.minRate', LONGEST),
+    minRate: rateOf(options.minRate ?? 8192),
     idleTimeout: time('idleTimeout', 0),
     stallTimeout: time('stallTimeout', 30_000),
     documentTimeout: time('documentTimeout', 3_600_000),
@@ -161,6 +163,13 @@ function size(value: unknown, name: string, most = LONGEST): number {
   return validate.integer(bytes, name, 1, most);
 }
 
+/** Infinity would be a rate that nobody has. */
+function rateOf(minRate: number | string): number {
+  if (minRate === 0) return 0;
+  if (minRate !== Infinity) return size(minRate, 'options.minRate');
+  throw validate.outOfRange('options.minRate', 'finite', minRate);
+}
+
 function delimiterOf(delimiter: Data | undefined): Uint8Array | undefined {
   const bytes = bytesOf(delimiter, 'options.delimiter');
   if (bytes === undefined) return undefined;
@@ -171,7 +180,10 @@ function delimiterOf(delimiter: Data | undefined): Uint8Array | undefined {
 function bytesOf(data: Data | undefined, name: string): Uint8Array | undefined {
   if (data === undefined) return undefined;
   validate.data(data, name);
-  return typeof data === 'string' ? Buffer.from(data) : asBytes(data);
+  // A copy: what the program does with its own afterwards is not what clients are told.
+  if (typeof data === 'string') return Buffer.from(data);
+  bytesIn(data);
+  return Buffer.from(asBytes(data));
 }
 
 /** Errors of the file system are those of node:fs. */
@@ -217,14 +229,24 @@ export class Frames {
   }
 
   /** A handle. */
-  async listen(native: NativeThread, options: ListenOptions): Promise<number> {
-    mayUseNet(options.host || '::');
+  async listen(thread: PortThread, options: ListenOptions): Promise<number> {
+    mayUseNet(options.path ?? (options.host || '::'));
+    const settings = SocketSettings.ofListener(options).array;
     const id = await listenOnFirst(options, (address) => {
       const { backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
-      const port = Number(options.port);
-      return binding.framesListen(this.id, address, port, backlog, reusePort, ipv6Only, noDelay);
+      const port = Number(options.port ?? 0);
+      return binding.framesListen(
+        this.id,
+        address,
+        port,
+        backlog,
+        reusePort,
+        ipv6Only,
+        noDelay,
+        settings,
+      );
     });
-    probeConnections(native, id, options);
+    makeAccessible(thread, id, options);
     return id;
   }
 

@@ -20,6 +20,8 @@ export interface StageInfo {
 export interface Plan {
   readonly stages: readonly StageInfo[];
   readonly layout: Layout;
+  /** Events that are kept of each connection: lib/stage/record/trace.ts. */
+  readonly trace: number;
   /** Number of the record table. */
   readonly records: number;
   /** Int32, shared: see Control. */

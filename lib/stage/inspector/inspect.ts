@@ -3,9 +3,10 @@
  * while it is looked at, so what is shown is true of each connection, but of no single moment.
  */
 import { handleAt } from '../../native/binding';
-import type { ConnectionInfo, ConnectionsOptions } from '../api';
-import { monotonic } from '../../support/clock';
+import type { ConnectionDetails, ConnectionInfo, ConnectionsOptions } from '../api';
+import { EPOCH, monotonic } from '../../support/clock';
 import { Header, IN_TRANSIT, NONE, RecordFlag, type Records } from '../record/record';
+import type { Trace } from '../record/trace';
 import type { StageInfo } from '../definition/plan';
 
 /** Calls `visit` with the place of each record in use. */
@@ -56,35 +57,75 @@ function stateAt(records: Records, stage: StageInfo, at: number): string {
   return (state & IN_TRANSIT) !== 0 ? '' : (stage.states[state] ?? '');
 }
 
+/** Tells the peer of a handle. */
+type Remote = (handle: number) => string | undefined;
+
 export function listConnections(
   records: Records,
   stages: readonly StageInfo[],
-  remote: (handle: number) => string | undefined,
+  remote: Remote,
   wanted: ConnectionsOptions,
 ): ConnectionInfo[] {
   const found: ConnectionInfo[] = [];
   const { limit = Infinity } = wanted;
-  const now = monotonic();
   eachRecord(records, (at, key) => {
     const stage = stageAt(records, stages, at);
     const state = stage === undefined ? '' : stateAt(records, stage, at);
     if (found.length >= limit) return;
     if (wanted.stage !== undefined && wanted.stage !== stage?.name) return;
     if (wanted.state !== undefined && wanted.state !== state) return;
-    const flags = records.bytes[at + Header.FLAGS]!;
-    const handle = handleAt(records.words, (at + Header.HANDLE) >>> 2);
-    const hasDocument = (flags & RecordFlag.HasDocument) !== 0;
-    const since = records.numbers[(at + Header.SINCE) >>> 3]!;
-    found.push({
-      key,
-      stage: stage?.name ?? '',
-      state,
-      elapsed: since === 0 ? 0 : Math.max(0, now - since),
-      remote: handle === 0 ? undefined : remote(handle),
-      document: hasDocument ? records.numbers[(at + Header.DOCUMENT_LENGTH) >>> 3]! : undefined,
-      received: records.numbers[(at + Header.RECEIVED) >>> 3]!,
-      closing: (flags & RecordFlag.Closing) !== 0,
-    });
+    found.push(infoOf(records, stages, remote, at, key));
   });
   return found;
+}
+
+function infoOf(
+  records: Records,
+  stages: readonly StageInfo[],
+  remote: Remote,
+  at: number,
+  key: number,
+): ConnectionInfo {
+  const stage = stageAt(records, stages, at);
+  const flags = records.bytes[at + Header.FLAGS]!;
+  const handle = handleAt(records.words, (at + Header.HANDLE) >>> 2);
+  const hasDocument = (flags & RecordFlag.HasDocument) !== 0;
+  const since = records.numbers[(at + Header.SINCE) >>> 3]!;
+  return {
+    key,
+    stage: stage?.name ?? '',
+    state: stage === undefined ? '' : stateAt(records, stage, at),
+    elapsed: since === 0 ? 0 : Math.max(0, monotonic() - since),
+    remote: handle === 0 ? undefined : remote(handle),
+    document: hasDocument ? records.numbers[(at + Header.DOCUMENT_LENGTH) >>> 3]! : undefined,
+    received: records.numbers[(at + Header.RECEIVED) >>> 3]!,
+    closing: (flags & RecordFlag.Closing) !== 0,
+  };
+}
+
+/**
+ * One of them, with its trace. Undefined where there is none of that key; one that has ended leaves
+ * its trace behind, until its record is another one's.
+ */
+export function inspectConnection(
+  records: Records,
+  trace: Trace | undefined,
+  stages: readonly StageInfo[],
+  remote: Remote,
+  key: number,
+): ConnectionDetails | undefined {
+  const at = records.offset(key);
+  if (key === 0 || at < 0) return undefined;
+  const before = records.live(key) ? infoOf(records, stages, remote, at, key) : undefined;
+  const entries = trace?.read(key, stages);
+  // What was looked at in between may have been the next one's already.
+  if (before !== undefined && records.live(key)) {
+    return { ...before, closed: false, trace: entries ?? [] };
+  }
+  const last = entries?.at(-1);
+  if (last === undefined) return undefined;
+  const { stage, state, time } = last;
+  const elapsed = Math.max(0, monotonic() - (time - EPOCH));
+  const gone = { remote: undefined, document: undefined, received: 0, closing: true, closed: true };
+  return { key, stage, state, elapsed, ...gone, trace: entries! };
 }

@@ -22,9 +22,12 @@ import type {
   PipelineStats,
   StageStats,
 } from '../api';
+import type { ThreadsMicroThreads } from './micro-threads';
 
-/** What can be inspected: a pipeline. */
-type Inspected = Pick<Pipeline, 'stats' | 'connections'>;
+/** What can be inspected: a pipeline, and the micro-threads of its threads. */
+interface Inspected extends Pick<Pipeline, 'stats' | 'connections' | 'inspect'> {
+  microThreads(): Promise<readonly ThreadsMicroThreads[]>;
+}
 
 /**
  * One stage in one sample: counts so far, gauges of the moment, p99 since the beginning in
@@ -57,6 +60,8 @@ interface Sample {
 
 /** Samples that a page which comes later gets to see. */
 const KEPT = 300;
+/** What the addresses that are asked for begin with. */
+const HERE = 'http://localhost';
 /** Pages, and other listeners, at one time. */
 const MOST_LISTENERS = 32;
 /** A listener that does not read so much misses samples. */
@@ -123,7 +128,7 @@ export class InspectorServer implements Inspector {
   }
 
   /** @internal Its signal was aborted. */
-  aborted(): void {
+  onAbort(): void {
     void this.close();
   }
 
@@ -188,11 +193,15 @@ export class InspectorServer implements Inspector {
   }
 
   private route(request: http.IncomingMessage, response: http.ServerResponse): void {
-    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://localhost');
+    const url = request.url ?? '/';
+    if (!URL.canParse(url, HERE)) return refuse(response, 400); // such as `//`
+    const { pathname, searchParams } = new URL(url, HERE);
     const file = Object.hasOwn(files, pathname) ? files[pathname] : undefined;
     if (file !== undefined) sendFile(response, ...file);
     else if (pathname === '/stats.json') sendJson(response, 200, this.inspected.stats());
     else if (pathname === '/connections.json') this.list(searchParams, response);
+    else if (pathname === '/connection.json') this.show(searchParams, response);
+    else if (pathname === '/micro-threads.json') this.listMicroThreads(response);
     else if (pathname === '/events') this.listen(request, response);
     else refuse(response, 404);
   }
@@ -215,6 +224,25 @@ export class InspectorServer implements Inspector {
       )
       .sort((a, b) => b.elapsed - a.elapsed);
     sendJson(response, 200, { total: all.length, connections: someOfEach(all, limit) });
+  }
+
+  /** `?key=1048576` */
+  private show(wanted: URLSearchParams, response: http.ServerResponse): void {
+    const text = wanted.get('key') ?? '';
+    const key = Number(text);
+    if (!/^\d+$/.test(text) || key > 0xffffffff) {
+      return sendJson(response, 400, { error: 'key has to be that of a connection' });
+    }
+    const found = this.inspected.inspect(key);
+    if (found === undefined) return refuse(response, 404);
+    sendJson(response, 200, found);
+  }
+
+  private listMicroThreads(response: http.ServerResponse): void {
+    this.inspected.microThreads().then(
+      (threads) => sendJson(response, 200, { threads }),
+      (error: unknown) => sendJson(response, 500, { error: (error as Error).message }),
+    );
   }
 
   private listen(request: http.IncomingMessage, response: http.ServerResponse): void {

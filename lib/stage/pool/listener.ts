@@ -3,6 +3,7 @@
  */
 import { inspect } from 'node:util';
 import { closeHandle } from '../../handles/handle';
+import { endWith, outlive } from '../../support/lifetime';
 import type { PortThread } from '../../thread/port-thread';
 import type { ListenerAddress } from '../../api';
 
@@ -14,11 +15,11 @@ export class StageListener implements ListenerAddress, AsyncDisposable {
   readonly address: string;
   readonly port: number;
   readonly family: ListenerAddress['family'];
-  private readonly portThread: PortThread;
-  private readonly id: number;
-  private readonly onClosed: (listener: StageListener) => void;
-  private closing: Promise<void> | undefined = undefined;
-  private signal: AbortSignal | undefined = undefined;
+  readonly #portThread: PortThread;
+  readonly #id: number;
+  readonly #onClosed: (listener: StageListener) => void;
+  #closing: Promise<void> | undefined = undefined;
+  #signal: AbortSignal | undefined = undefined;
 
   /** @internal `id`: its handle, of the stage's port. */
   constructor(
@@ -30,17 +31,17 @@ export class StageListener implements ListenerAddress, AsyncDisposable {
     this.address = address.address;
     this.port = address.port;
     this.family = address.family;
-    this.portThread = portThread;
-    this.id = id;
-    this.onClosed = onClosed;
+    this.#portThread = portThread;
+    this.#id = id;
+    this.#onClosed = onClosed;
   }
 
   get closed(): boolean {
-    return this.closing !== undefined || this.portThread.closed;
+    return this.#closing !== undefined || this.#portThread.closed;
   }
 
   close(): Promise<void> {
-    return (this.closing ??= this.end());
+    return (this.#closing ??= this.end());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -49,13 +50,12 @@ export class StageListener implements ListenerAddress, AsyncDisposable {
 
   /** @internal Closes it when the signal is aborted. */
   closeOn(signal: AbortSignal): void {
-    if (signal.aborted) void this.close();
-    this.signal = signal;
-    signal.addEventListener('abort', this);
+    this.#signal = signal;
+    endWith(signal, this);
   }
 
   /** @internal The signal was aborted. */
-  handleEvent(): void {
+  onAbort(): void {
     void this.close();
   }
 
@@ -70,11 +70,11 @@ export class StageListener implements ListenerAddress, AsyncDisposable {
   }
 
   private async end(): Promise<void> {
-    this.signal?.removeEventListener('abort', this);
-    this.onClosed(this);
-    if (this.portThread.closed) return;
-    this.portThread.handles.get(this.id)?.gone();
+    if (this.#signal !== undefined) outlive(this.#signal, this);
+    this.#onClosed(this);
+    if (this.#portThread.closed) return;
+    this.#portThread.handles.get(this.#id)?.gone();
     // One that is closed already, or whose port is, is as closed as it can be.
-    await closeHandle(this.portThread, this.id).catch(() => undefined);
+    await closeHandle(this.#portThread, this.#id).catch(() => undefined);
   }
 }

@@ -1,9 +1,10 @@
 /** What the pipeline's thread and the threads of its pools tell each other. */
-import type { RecordableHistogram } from 'node:perf_hooks';
 import type { PortToken } from '../../api';
 import type { PlainError } from '../failures';
 import type { RecordFields } from '../api';
 import type { Plan } from '../definition/plan';
+import type { Measures } from '../record/counters';
+import type { MicroThreads } from '../inspector/micro-threads';
 
 /** What a worker is started with. */
 export interface WorkerOptions {
@@ -28,6 +29,7 @@ export interface FailureMessage {
   readonly key: number;
   readonly event: string;
   readonly error: PlainError;
+  readonly trace: Uint32Array | undefined;
 }
 
 /** From a worker. */
@@ -44,12 +46,17 @@ export type FromWorker =
   | { readonly type: 'refused'; readonly error: PlainError }
   | {
       readonly type: 'ready';
-      readonly queueing: RecordableHistogram;
-      readonly handling: RecordableHistogram;
+      /** Undefined: they cannot be shared here. */
+      readonly measures: Measures | undefined;
     }
   | { readonly type: 'failures'; readonly failures: readonly FailureMessage[] }
+  /** What it was asked for by that number. */
+  | { readonly type: 'microThreads'; readonly id: number; readonly threads: MicroThreads }
   /** It has left the port. `error`: what its `teardown` threw. */
   | { readonly type: 'left'; readonly error: PlainError | undefined };
 
 /** To a worker. */
-export type ToWorker = { readonly type: 'plan'; readonly plan: Plan } | { readonly type: 'leave' };
+export type ToWorker =
+  | { readonly type: 'plan'; readonly plan: Plan }
+  | { readonly type: 'microThreads'; readonly id: number }
+  | { readonly type: 'leave' };

@@ -77,6 +77,10 @@ function checkStage(
   validate.integer(threads, `${at}.threads`, 0, MOST_THREADS);
   if (concurrency !== undefined) validate.integer(concurrency, `${at}.concurrency`, 1, 1024);
   const here = hereOf(options.stage, threads, at);
+  if (here !== undefined && data !== undefined) {
+    const reason = 'is for the module of a stage, in threads of its own';
+    throw validate.invalidValue(`${at}.data`, reason, data);
+  }
   checkTargets(name, machineOf(here)?.stages, names);
   return {
     name,

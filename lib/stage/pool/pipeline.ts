@@ -7,6 +7,7 @@ import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import { binding } from '../../native/binding';
 import {
+  notSupported,
   abortError,
   connectionLimit,
   invalidState,
@@ -15,7 +16,7 @@ import {
 } from '../../support/errors';
 import { checkListenOptions, idleTimeoutIn, listen as openListener } from '../../handles/opening';
 import { AWAIT_OPTIONS } from '../../await/operation';
-import type { AwaitOptions, DriverName, ListenerAddress, PortOptions } from '../../api';
+import type { AwaitOptions, DriverName, ListenerAddress, Message, PortOptions } from '../../api';
 import { CompletionPort } from '../../port';
 import { now, setTimeout } from '../../support/timers';
 import * as validate from '../../support/validate';
@@ -24,6 +25,7 @@ import { Counter, newCounters, newMeasures, summarize, type Measures } from '../
 import type * as api from '../api';
 import type {
   CloseOptions,
+  ConnectionDetails,
   ConnectionInfo,
   ConnectionsOptions,
   Inspector,
@@ -32,24 +34,39 @@ import type {
   PipelineOptions,
   PipelineStats,
   Stage,
-  StageFailure,
   StageListenOptions,
   StageOptions,
   StageStats,
 } from '../api';
 import { machineOf } from '../definition/definition';
-import { checkTargets, pipelineClosed, publish, unknownStateAsked } from '../failures';
+import {
+  checkTargets,
+  hasSubscribers,
+  pipelineClosed,
+  publish,
+  unknownStateAsked,
+  type RawFailure,
+} from '../failures';
 import { layOut } from '../definition/fields';
 import { Frames, frameStates } from '../definition/frames';
-import { countConnections, countStates, eachRecord, listConnections } from '../inspector/inspect';
+import {
+  countConnections,
+  countStates,
+  eachRecord,
+  inspectConnection,
+  listConnections,
+} from '../inspector/inspect';
+import { microThreadsHere, type ThreadsMicroThreads } from '../inspector/micro-threads';
 import { checkStages, MOST_CONNECTIONS, stageNamed, type StageSpecification } from './options';
 import { StageListener } from './listener';
 import { Refusals } from './refusals';
 import { Pool, tornDown, type Loaded } from './pool';
 import { Header, LISTENER, Records } from '../record/record';
+import { checkKept, slotsOf, Trace } from '../record/trace';
+import { publishTo } from '../record/publish';
 import { Runner } from '../run/runner';
 import { Control, type Plan, type StageInfo } from '../definition/plan';
-import { StageThread } from '../run/thread';
+import { StageThread, withTrace } from '../run/thread';
 
 /** A stage with what the pipeline has for it. */
 interface Site {
@@ -75,6 +92,8 @@ const enum Phase {
   Closed,
 }
 
+/** Names of the options of a pipeline. */
+const known = ['driver', 'maxConnections', 'buffers', 'memoryLimit', 'trace'];
 /** How often connections are looked at while the pipeline waits for their end, in milliseconds. */
 const LOOK = 10;
 /** What handlers have for ending when the pipeline closes, beyond `grace`. */
@@ -93,11 +112,14 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   private readonly opened: Promise<void>;
   private readonly sites: Site[] = [];
   private readonly limit: number;
+  /** Events of each connection. */
+  private readonly kept: number;
   private readonly control = new SharedArrayBuffer(4 * Control.COUNT);
   private phase = Phase.Starting;
   private recordsId = 0;
   private plan: Plan | undefined = undefined;
   private records: Records | undefined = undefined;
+  private trace: Trace | undefined = undefined;
   private readonly inspectors: Inspector[] = [];
   private closing: Promise<void> | undefined = undefined;
   /** Whether it keeps the process alive. */
@@ -107,9 +129,10 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     super();
     const specifications = checkStages(stages);
     validate.options(options);
-    validate.known(options, 'options', ['driver', 'maxConnections', 'buffers', 'memoryLimit']);
-    const { maxConnections = 65536 } = options;
+    validate.known(options, 'options', known);
+    const { maxConnections = 65536, trace = 0 } = options;
     this.limit = validate.bound(maxConnections, 'options.maxConnections', 1, MOST_CONNECTIONS);
+    this.kept = checkKept(trace, this.limit);
     try {
       for (const specification of specifications)
         this.sites.push(this.site(specification, options));
@@ -136,6 +159,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   async ready(options: AwaitOptions = {}): Promise<void> {
     validate.options(options);
     validate.known(options, 'options', AWAIT_OPTIONS);
+    this.assertOpen();
     return abandonable(this.opened, 'ready', options);
   }
 
@@ -144,6 +168,10 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     checkListenOptions(options);
     for (const name of ['key', 'asyncResource']) {
       if (name in options) throw validate.invalidValue(`options.${name}`, OF_KEYED, options);
+    }
+    if (options.type === 'seqpacket') throw withoutBorders();
+    if (options.fd !== undefined && site.specification.native !== undefined) {
+      throw notSupported('listen', 'a native stage opens its listeners itself, and takes no fd');
     }
     const begin = (): Promise<StageListener> =>
       abandonable(this.listenAt(site, options), 'listen', options, (late) => void late.close());
@@ -156,7 +184,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     await this.opened;
     this.assertOpen();
     if (signal?.aborted) throw abortError(signal.reason);
-    const id = await (site.frames?.listen(site.port.thread.native, options) ??
+    const id = await (site.frames?.listen(site.port.thread, options) ??
       this.listenHere(site, options));
     const { thread: portThread } = site.port;
     const address = portThread.native.address(id, false) as ListenerAddress;
@@ -181,6 +209,10 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     const handle = await openListener(portThread, setUp, false);
     handle.unref(); // the pipeline keeps the process alive
     const { id } = handle;
+    if (portThread.native.handleInfo(id)?.messages === true) {
+      handle.closeQuietly();
+      throw withoutBorders();
+    }
     portThread.flush();
     // One of the stage's threads takes it up with this packet.
     const result = portThread.native.handOff(id, portThread.native.portId, LISTENER);
@@ -188,9 +220,8 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     return id;
   }
 
-  start(stage: string, value = 0): number {
+  start(stage: string, message: Message = 0): number {
     const site = stageNamed(this.sites, stage);
-    validate.number(value, 'value');
     if (site.specification.native !== undefined) {
       throw validate.invalidValue('stage', 'is a native one, which has no tasks', stage);
     }
@@ -199,19 +230,31 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     const { thread: portThread } = site.port;
     const key = binding.createRecord(this.recordsId, portThread.native.portId);
     if (key === 0) throw connectionLimit();
-    if (portThread.post(key, value)) return key;
-    portThread.native.releaseRecord(key);
-    throw queueFull();
+    let posted = false;
+    try {
+      posted = portThread.postMessage(key, message);
+    } finally {
+      if (!posted) portThread.native.releaseRecord(key);
+    }
+    if (!posted) throw queueFull();
+    return key;
   }
 
-  post(key: number, value = 0): void {
-    const result = this.deliver(key, value);
+  post(key: number, message: Message = 0): void {
+    const result = this.deliver(key, message);
     if (result === undefined) throw connectionGone(key);
     if (!result) throw queueFull();
   }
 
-  tryPost(key: number, value = 0): boolean {
-    return this.deliver(key, value) ?? false;
+  tryPost(key: number, message: Message = 0): boolean {
+    return this.deliver(key, message) ?? false;
+  }
+
+  publish(keys: Uint32Array | readonly number[], message: Message): number {
+    this.assertOpen();
+    if (this.records === undefined) return 0;
+    const { thread } = this.sites[0]!.port;
+    return publishTo(this.records, keys, message, thread, (port) => this.siteAt(port)?.port.thread);
   }
 
   stats(): PipelineStats {
@@ -242,6 +285,14 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     return listConnections(this.records, this.plan!.stages, remote, { stage, state, limit });
   }
 
+  inspect(key: number): ConnectionDetails | undefined {
+    this.assertUsable();
+    validate.u32(key, 'key');
+    if (this.records === undefined) return undefined;
+    const remote = (handle: number): string | undefined => this.remote(handle);
+    return inspectConnection(this.records, this.trace, this.plan!.stages, remote, key);
+  }
+
   async inspector(options: InspectorOptions = {}): Promise<Inspector> {
     this.assertOpen();
     validate.options(options);
@@ -252,11 +303,29 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   private async startInspector(options: InspectorOptions): Promise<Inspector> {
     // Loads a web server: only for those who ask for one.
     const { startInspector } = await import('../inspector/inspector.js');
-    const inspector = await startInspector(this, options);
+    const inspector = await startInspector(
+      {
+        stats: () => this.stats(),
+        connections: () => this.connections(),
+        inspect: (key) => this.inspect(key),
+        microThreads: () => this.microThreads(),
+      },
+      options,
+    );
     this.inspectors.push(inspector);
     if (!this.closed) return inspector;
     await inspector.close();
     throw pipelineClosed();
+  }
+
+  /** Of this thread, and of those of the pools. */
+  private async microThreads(): Promise<ThreadsMicroThreads[]> {
+    const own = { thread: 'the pipeline', ...microThreadsHere() };
+    const pools = this.sites.map(async ({ name, pool }) => {
+      const found = (await pool?.microThreads()) ?? [];
+      return found.map((threads, index) => ({ thread: `${name} ${index}`, ...threads }));
+    });
+    return [own, ...(await Promise.all(pools)).flat()];
   }
 
   /** Throws for a state that none of the stages, or this one, has. Empty: of those not begun. */
@@ -290,7 +359,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   }
 
   hasRef(): boolean {
-    return this.holds;
+    return this.holds && this.phase !== Phase.Closed;
   }
 
   private hold(holds: boolean): this {
@@ -374,7 +443,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
       const about = `at most ${most}, with records of ${layout.stride} bytes each`;
       throw validate.outOfRange('options.maxConnections', about, this.limit);
     }
-    const records = binding.createRecords(this.limit, layout.stride);
+    const records = binding.createRecords(this.limit, layout.stride, slotsOf(this.kept));
     if (records < 0) throw systemError(records, 'mmap', {});
     this.recordsId = records;
     const stages = this.sites.map(({ name, port }, index): StageInfo => {
@@ -383,8 +452,10 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
       const [native, pipelined] = [settings !== undefined, (settings?.pipelined ?? 1) > 1];
       return { name, index, port: port.thread.native.portId, states, native, pipelined };
     });
-    this.plan = { stages, layout, records, control: this.control };
+    this.plan = { stages, layout, trace: this.kept, records, control: this.control };
     this.records = new Records(binding.recordMemory(records), layout.stride);
+    const rings = binding.traceMemory(records);
+    if (rings !== undefined) this.trace = new Trace(rings, this.kept);
     await Promise.all(this.sites.map((site) => this.run(site, this.plan!)));
   }
 
@@ -409,11 +480,14 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
       machine,
       plan,
       index,
+      number: 0,
       memory: this.records!.memory,
+      traceMemory: binding.traceMemory(plan.records),
       counters: site.counters,
       measures: site.measures,
       byState: site.specification.order === 'state',
-      onFailure: (failure) => this.emitFailure(failure),
+      wantsFailures: () => this.listenerCount('failed') > 0,
+      onFailure: (failure) => this.emit('failed', withTrace(failure, plan.stages)),
     });
     new Runner(thread, () => undefined);
     site.teardown = async () => {
@@ -424,25 +498,26 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
 
   // ---- while it runs
 
-  private deliver(key: number, value: number): boolean | undefined {
+  private deliver(key: number, message: Message): boolean | undefined {
     validate.u32(key, 'key');
-    validate.number(value, 'value');
     this.assertOpen();
     const { records } = this;
     if (records === undefined || !records.live(key)) return undefined;
-    const id = records.words[(records.offset(key) + Header.PORT) >>> 2];
-    const site = this.sites.find(({ port }) => port.thread.native.portId === id);
-    return site?.port.thread.post(key, value);
+    const id = records.words[(records.offset(key) + Header.PORT) >>> 2]!;
+    return this.siteAt(id)?.port.thread.postMessage(key, message);
+  }
+
+  private siteAt(portId: number): Site | undefined {
+    return this.sites.find(({ port }) => port.thread.native.portId === portId);
   }
 
   /** Of a worker, whose own subscribers know already. */
-  private failed(failure: StageFailure): void {
-    publish(failure);
-    this.emitFailure(failure);
-  }
-
-  private emitFailure(failure: StageFailure): void {
-    this.emit('failed', failure);
+  private failed(raw: RawFailure): void {
+    const [here, there] = [hasSubscribers(), this.listenerCount('failed') > 0];
+    if (!here && !there) return;
+    const failure = withTrace(raw, this.plan!.stages);
+    if (here) publish(failure);
+    if (there) this.emit('failed', failure);
   }
 
   private broken(error: Error): void {
@@ -521,6 +596,10 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
 }
 
 /** Something else went wrong before, and is told. */
+function withoutBorders(): Error {
+  return notSupported('listen', 'connections of stages are streams, without borders of messages');
+}
+
 function ignored(): void {
   // A `teardown` failed as well.
 }

@@ -7,10 +7,11 @@ import { Worker } from 'node:worker_threads';
 import { abandonable } from '../../support/abandonable';
 import { coded } from '../../support/errors';
 import type { CompletionPort } from '../../port';
-import { now, setTimeout } from '../../support/timers';
+import { clearTimeout, now, setTimeout } from '../../support/timers';
 import { Counter, newCounters } from '../record/counters';
-import type { RecordFields, StageFailure } from '../api';
-import { asError, fromPlain, pipelineClosed } from '../failures';
+import type { RecordFields } from '../api';
+import { asError, fromPlain, pipelineClosed, type RawFailure } from '../failures';
+import type { MicroThreads } from '../inspector/micro-threads';
 import type { FromWorker, ToWorker, WorkerOptions } from './messages';
 import type { Plan } from '../definition/plan';
 
@@ -19,6 +20,8 @@ const MOST_DEATHS = 5;
 const DEATHS_WITHIN = 10_000;
 /** How long a thread without a `teardown` has for leaving by itself, in milliseconds. */
 const LEAVING = 1000;
+/** How long a thread has for telling of its micro-threads, in milliseconds. */
+const ANSWERING = 500;
 /** How long one with a `teardown` has for that. */
 const TEARDOWN = 10_000;
 
@@ -55,7 +58,7 @@ export interface PoolOptions {
   /** One for each thread; none: wherever the system puts it. */
   readonly cpus: readonly number[];
   readonly byState: boolean;
-  readonly onFailure: (failure: StageFailure) => void;
+  readonly onFailure: (failure: RawFailure) => void;
   readonly onDeath: (index: number, error: Error) => void;
   /** Its threads die faster than they work, or can't be replaced. */
   readonly onBroken: (error: Error) => void;
@@ -83,6 +86,8 @@ export class Pool {
   private readonly seats: Seat[] = [];
   private readonly deaths: { readonly at: number; readonly packets: number }[] = [];
   private plan: Plan | undefined = undefined;
+  private readonly questions = new Map<number, (threads: MicroThreads) => void>();
+  private latestQuestion = 0;
   private holds = true;
   private leaving = false;
   /** Whether the stage has a `teardown`. */
@@ -125,6 +130,25 @@ export class Pool {
     } finally {
       await seat.worker.terminate();
     }
+  }
+
+  /** Those of each of its threads; undefined for one that is too busy to answer. */
+  microThreads(): Promise<(MicroThreads | undefined)[]> {
+    return Promise.all(this.seats.map((seat) => this.ask(seat)));
+  }
+
+  private ask(seat: Seat): Promise<MicroThreads | undefined> {
+    const id = ++this.latestQuestion;
+    return new Promise((resolve) => {
+      const answered = (threads?: MicroThreads): void => {
+        clearTimeout(timer);
+        this.questions.delete(id);
+        resolve(threads);
+      };
+      const timer = setTimeout(answered, ANSWERING).unref();
+      this.questions.set(id, answered);
+      say(seat, { type: 'microThreads', id });
+    });
   }
 
   /** Whether its threads keep the process alive. */
@@ -228,8 +252,8 @@ export class Pool {
         this.refused(seat, fromPlain(message.error));
         break;
       case 'ready':
-        seat.queueing = message.queueing;
-        seat.handling = message.handling;
+        seat.queueing = message.measures?.queueing;
+        seat.handling = message.measures?.handling;
         seat.started = true;
         seat.ready.resolve();
         break;
@@ -241,6 +265,9 @@ export class Pool {
             error: fromPlain(error),
           });
         }
+        break;
+      case 'microThreads':
+        this.questions.get(message.id)?.(message.threads);
         break;
       case 'left':
         if (message.error === undefined) seat.left.resolve();

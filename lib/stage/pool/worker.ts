@@ -6,12 +6,14 @@ import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 import { binding } from '../../native/binding';
 import { systemError } from '../../support/errors';
 import { CompletionPort } from '../../port';
+import { sharesHistograms } from '../../support/runtime';
 import { setImmediate } from '../../support/timers';
 import { newMeasures } from '../record/counters';
 import { machineOf, type Machine } from '../definition/definition';
-import type { StageContext, StageFailure } from '../api';
-import { asError, toPlain, type PlainError } from '../failures';
+import type { StageContext } from '../api';
+import { asError, toPlain, type PlainError, type RawFailure } from '../failures';
 import type { FailureMessage, FromWorker, ToWorker, WorkerOptions } from './messages';
+import { microThreadsHere } from '../inspector/micro-threads';
 import { loadStage } from '../definition/module';
 import { Runner } from '../run/runner';
 import type { Plan } from '../definition/plan';
@@ -29,10 +31,13 @@ function tell(message: FromWorker): void {
 
 /** Failures of one turn of the event loop are told together. */
 const pending: FailureMessage[] = [];
-function onFailure({ state, key, event, error }: StageFailure): void {
-  if (pending.length >= MOST_FAILURES) return;
+function onFailure({ state, key, event, error, trace }: RawFailure): void {
   if (pending.length === 0) setImmediate(tellFailures);
-  pending.push({ state, key, event, error: toPlain(error) });
+  pending.push({ state, key, event, error: toPlain(error), trace });
+}
+
+function wantsFailures(): boolean {
+  return pending.length < MOST_FAILURES;
 }
 
 function tellFailures(): void {
@@ -94,14 +99,17 @@ class Seat {
       machine: this.machine,
       plan,
       index: options.index,
+      number: options.thread,
       memory: binding.recordMemory(plan.records),
+      traceMemory: binding.traceMemory(plan.records),
       counters: new Float64Array(options.counters),
       measures,
       byState: options.byState,
+      wantsFailures,
       onFailure,
     }));
     new Runner(thread, () => undefined);
-    tell({ type: 'ready', ...measures });
+    tell({ type: 'ready', measures: sharesHistograms ? measures : undefined });
   }
 }
 
@@ -115,7 +123,9 @@ async function main(): Promise<void> {
   const machine = machineOf(stage)!;
   let seat: Seat | undefined;
   pipeline.on('message', (message: ToWorker) => {
-    if (message.type === 'plan') {
+    if (message.type === 'microThreads') {
+      tell({ type: 'microThreads', id: message.id, threads: microThreadsHere() });
+    } else if (message.type === 'plan') {
       seat = new Seat(machine);
       void seat.run(message.plan);
     } else if (seat === undefined) {

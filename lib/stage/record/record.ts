@@ -72,7 +72,7 @@ export const EXPIRED = -1;
 /** The key of the listeners of every port; no record has that name. */
 export const LISTENER = 0xffffffff;
 /** The bits of a key that are the record's index. */
-const INDEX = 0xfffff;
+export const INDEX = 0xfffff;
 
 /** A connection that is gone, or a Connection object that is used after its handler. */
 export function connectionReleased(): CodedError {

@@ -5,7 +5,14 @@ import { inspect } from 'node:util';
 import { handleAt, Kind, NO_CHUNK, SubmissionFlag } from '../../native/binding';
 import { invalidState, outOfBuffers, queueFull } from '../../support/errors';
 import { asBytes, type Block, type Data } from '../../thread/memory';
-import type { FileHandle, FileOptions, KeyedSocket, Operation } from '../../api';
+import type {
+  FileHandle,
+  FileOptions,
+  KeyedSendFileOptions,
+  KeyedSocket,
+  Message,
+  Operation,
+} from '../../api';
 import type { TcpSocket } from '../../handles/socket';
 import * as validate from '../../support/validate';
 import { handleFor } from '../../handles/from-packet';
@@ -17,11 +24,15 @@ import type {
   RecordOf,
   Reply,
   ReplyOptions,
+  TraceEntry,
   Transition,
 } from '../api';
 import type { State } from '../definition/definition';
+import { Event } from '../definition/events';
 import { giveReply, StageBatch, StageDocument } from './documents';
 import { unknownState } from '../failures';
+import { publishTo } from '../record/publish';
+import type { StageMessage } from './message';
 import {
   connectionReleased,
   Header,
@@ -38,6 +49,8 @@ export const enum Action {
   None,
   Close,
   HandOff,
+  /** Goes back to the native stage that brought its document. */
+  Reply,
   /** Stays, in another state. */
   Enter,
 }
@@ -51,22 +64,10 @@ export const enum Todo {
   Event = 8,
 }
 
-export const enum Event {
-  None,
-  Entered,
-  HandedOff,
-  Received,
-  Ended,
-  Sent,
-  Drain,
-  Posted,
-  Timeout,
-  Closed,
-  Abandoned,
-  Failed,
-}
+type PartOfFile = Pick<KeyedSendFileOptions, 'position' | 'length'>;
 
 const none: HandOffOptions = {};
+const noPart: PartOfFile = {};
 const TRANSITION = Object.freeze({}) as Transition;
 /** Each packet that follows is joined to what was given back: its cost has a bound. */
 const MOST_UNREAD = 65_536;
@@ -99,8 +100,10 @@ export class Connection<
   todo = 0;
   /** @internal The packet's own event. */
   event = Event.None;
-  /** @internal The number of `sent` and `posted`. */
+  /** @internal The number of `sent`, `fileSent` and `posted`. */
   value = 0;
+  /** @internal That of `message`. */
+  message: StageMessage | undefined = undefined;
   /** @internal The error of `failed`. */
   error: Error | undefined = undefined;
   /** @internal Bytes at hand: where they are. */
@@ -119,8 +122,8 @@ export class Connection<
   next: State | undefined = undefined;
   /** @internal Its document, where a handler has seen it. */
   documentBlock: Block | undefined = undefined;
-  /** @internal Handlers called since its packet was taken. */
-  calls = 0;
+  /** @internal Handlers called since its packet was taken, from `thread.callsFrom` on. */
+  calls: number;
   /** @internal A native stage may have brought messages that nobody was told yet. */
   brought = false;
   /** @internal When its packet was taken, in milliseconds. */
@@ -134,6 +137,7 @@ export class Connection<
     this.recordKey = key;
     this.at = at;
     this.began = began;
+    this.calls = thread.callsFrom;
     this.now = thread.machine.initial;
     this.view = new thread.View(key, at);
   }
@@ -164,14 +168,7 @@ export class Connection<
   }
 
   get handle(): KeyedSocket | undefined {
-    const id = this.handleId;
-    if (id === 0) return undefined;
-    return handleFor(
-      this.thread.portThread,
-      id,
-      this.recordKey,
-      Kind.Receive,
-    ) as TcpSocket<'packet'>;
+    return this.handleId === 0 ? undefined : this.packetSocket();
   }
 
   get remoteAddress(): string | undefined {
@@ -195,6 +192,11 @@ export class Connection<
   get batch(): StageBatch | undefined {
     this.check();
     return StageBatch.of(this);
+  }
+
+  get trace(): TraceEntry[] {
+    this.check();
+    return this.thread.traceOf(this) ?? [];
   }
 
   open(
@@ -222,11 +224,21 @@ export class Connection<
     const below = outgoing.add(handle, memory.stagedBytes);
     const quiet = this.now.sent === undefined ? SubmissionFlag.Quiet : 0;
     const flags = below ? quiet : quiet | SubmissionFlag.Full;
-    const feeder = this.event === Event.Received ? handle : 0;
+    const feeder = this.feederNow();
     portThread.submissions.submitStaged(Kind.Send, flags, handle, 0, 0, 0, 0, feeder);
-    const { bytes } = this.thread.records;
-    const place = this.at + Header.FLAGS;
-    bytes[place] = bytes[place]! | RecordFlag.Sent;
+    this.markSent();
+    return below;
+  }
+
+  sendFile(file: FileHandle, options: PartOfFile = noPart): boolean {
+    this.socket('sendFile');
+    validate.options(options);
+    validate.known(options, 'options', ['position', 'length']);
+    const quiet = !this.thread.machine.hearsOfFiles;
+    const { position, length } = options;
+    const part = { position, length, quiet };
+    const below = this.packetSocket().submitFile(file, part, this.feederNow());
+    this.markSent();
     return below;
   }
 
@@ -257,10 +269,15 @@ export class Connection<
     words[held] = all;
   }
 
-  post(value = 0): void {
+  post(message: Message = 0): void {
     this.check();
-    validate.number(value, 'value');
-    if (!this.thread.portThread.post(this.recordKey, value)) throw queueFull();
+    if (!this.thread.portThread.postMessage(this.recordKey, message)) throw queueFull();
+  }
+
+  publish(keys: Uint32Array | readonly number[], message: Message): number {
+    this.check();
+    const { records, portThread } = this.thread;
+    return publishTo(records, keys, message, portThread, () => portThread);
   }
 
   timeout(milliseconds: number): void {
@@ -299,7 +316,7 @@ export class Connection<
     this.leaving('reply');
     this.target = giveReply(this, answer, options);
     this.targetState = NONE;
-    this.action = Action.HandOff;
+    this.action = Action.Reply;
     return TRANSITION;
   }
 
@@ -329,9 +346,17 @@ export class Connection<
     this.view.key = -1;
     this.target = undefined;
     this.error = undefined;
+    this.endMessage();
     if (this.documentBlock === undefined) return;
     this.thread.portThread.memory.endLoan(this.documentBlock);
     this.documentBlock = undefined;
+  }
+
+  /** @internal The message is dealt with. */
+  endMessage(): void {
+    if (this.message === undefined) return;
+    this.message.end(this.thread.portThread);
+    this.message = undefined;
   }
 
   /** @internal The bytes at hand. */
@@ -352,6 +377,24 @@ export class Connection<
 
   private check(): void {
     if (this.thread.records.words[this.at >>> 2] !== this.recordKey) throw connectionReleased();
+  }
+
+  private packetSocket(): TcpSocket<'packet'> {
+    const { portThread } = this.thread;
+    const handle = handleFor(portThread, this.handleId, this.recordKey, Kind.Receive);
+    return handle as TcpSocket<'packet'>;
+  }
+
+  /** What is sent from `received` holds back the receiving when it is much (rule M4). */
+  private feederNow(): number {
+    return this.event === Event.Received ? this.handleId : 0;
+  }
+
+  /** A close lets it go out first. */
+  private markSent(): void {
+    const { bytes } = this.thread.records;
+    const place = this.at + Header.FLAGS;
+    bytes[place] = bytes[place]! | RecordFlag.Sent;
   }
 
   private socket(what: string): number {

@@ -1,6 +1,7 @@
 /**
  * Documents that a native stage brings, and the answers it takes back.
  */
+import { inspect } from 'node:util';
 import { handleAt, LibraryError, NO_CHUNK } from '../../native/binding';
 import {
   abortError,
@@ -15,10 +16,12 @@ import { checkedChunkOptions, type ChunkSettings } from '../../handles/file-chun
 import { reopen } from '../../handles/opening';
 import { AWAIT_OPTIONS, type Operation } from '../../await/operation';
 import { asBytes, type Block, type Data } from '../../thread/memory';
+import { monotonic } from '../../support/clock';
 import * as validate from '../../support/validate';
 import type * as api from '../api';
 import type { Reply, ReplyOptions } from '../api';
 import { Header, RecordFlag } from '../record/record';
+import { Step } from '../definition/events';
 import type { StageInfo } from '../definition/plan';
 import type { StageThread } from './thread';
 
@@ -28,6 +31,8 @@ interface Owner {
   readonly recordKey: number;
   /** Where its record begins. */
   readonly at: number;
+  /** The state it is in. */
+  readonly now: { readonly index: number };
   /** Its record's flags. */
   readonly flags: number;
   /** Its key; throws where the object stands for none. */
@@ -38,38 +43,38 @@ interface Owner {
 
 /** The StageDocument of lib/stage/api.ts. */
 export class StageDocument implements api.StageDocument {
-  readonly length: number;
-  readonly number: number;
-  readonly inFile: boolean;
-  readonly error: Error | undefined;
-  private readonly chunk: number;
-  private readonly start: number;
+  readonly #length: number;
+  readonly #number: number;
+  readonly #inFile: boolean;
+  readonly #error: Error | undefined;
+  readonly #chunk: number;
+  readonly #start: number;
   /** Where it, or the first of those that came together, begins, and how long they all are. */
-  private readonly block: number;
-  private readonly blockLength: number;
-  private readonly file: number;
-  private readonly connection: Owner;
+  readonly #block: number;
+  readonly #blockLength: number;
+  readonly #file: number;
+  readonly #connection: Owner;
 
   /** `parts`: start and length of those that came together; `index`: of this one among them. */
   private constructor(c: Owner, flags: number, parts?: Uint32Array, index = 0) {
     const { words, numbers } = c.thread.records;
-    this.connection = c;
-    this.inFile = (flags & RecordFlag.DocumentInFile) !== 0;
-    this.length = numbers[(c.at + Header.DOCUMENT_LENGTH) >>> 3]!;
-    this.number = words[(c.at + Header.NUMBER) >>> 2]!;
-    this.chunk = words[(c.at + Header.DOCUMENT_CHUNK) >>> 2]!;
-    this.start = words[(c.at + Header.DOCUMENT_START) >>> 2]!;
-    this.file = handleAt(words, (c.at + Header.DOCUMENT_CHUNK) >>> 2);
-    const lost = !this.inFile && this.chunk === NO_CHUNK && this.start !== 0;
-    this.error = lost ? systemError(-this.start, 'write', {}) : undefined;
-    this.block = this.start;
-    this.blockLength = this.length;
+    this.#connection = c;
+    this.#inFile = (flags & RecordFlag.DocumentInFile) !== 0;
+    this.#length = numbers[(c.at + Header.DOCUMENT_LENGTH) >>> 3]!;
+    this.#number = words[(c.at + Header.NUMBER) >>> 2]!;
+    this.#chunk = words[(c.at + Header.DOCUMENT_CHUNK) >>> 2]!;
+    this.#start = words[(c.at + Header.DOCUMENT_START) >>> 2]!;
+    this.#file = handleAt(words, (c.at + Header.DOCUMENT_CHUNK) >>> 2);
+    const lost = !this.#inFile && this.#chunk === NO_CHUNK && this.#start !== 0;
+    this.#error = lost ? systemError(-this.#start, 'write', {}) : undefined;
+    this.#block = this.#start;
+    this.#blockLength = this.#length;
     if (parts === undefined) return;
     const last = parts.length - 2;
-    this.number -= last / 2 - index;
-    this.start += parts[2 * index]!;
-    this.length = parts[2 * index + 1]!;
-    this.blockLength = parts[last]! + parts[last + 1]!;
+    this.#number -= last / 2 - index;
+    this.#start += parts[2 * index]!;
+    this.#length = parts[2 * index + 1]!;
+    this.#blockLength = parts[last]! + parts[last + 1]!;
   }
 
   /** @internal The first one. */
@@ -96,17 +101,45 @@ export class StageDocument implements api.StageDocument {
     );
   }
 
-  get bytes(): Buffer | undefined {
-    this.check();
-    if (this.inFile) return undefined;
-    if (this.length === 0) return Buffer.alloc(0);
-    const offset = this.start - this.block;
-    return this.lend().bytes.subarray(offset, offset + this.length);
+  get length(): number {
+    this.atHand();
+    return this.#length;
   }
 
-  toJSON(): object {
-    const { length, number, inFile, error } = this;
-    return { length, number, inFile, error: error && (error as CodedError).code };
+  get number(): number {
+    this.atHand();
+    return this.#number;
+  }
+
+  get inFile(): boolean {
+    this.atHand();
+    return this.#inFile;
+  }
+
+  get error(): Error | undefined {
+    this.atHand();
+    return this.#error;
+  }
+
+  get bytes(): Buffer | undefined {
+    this.check();
+    if (this.#inFile) return undefined;
+    if (this.#length === 0) return Buffer.alloc(0);
+    const offset = this.#start - this.#block;
+    return this.lend().bytes.subarray(offset, offset + this.#length);
+  }
+
+  /** Its own, and a function: so a document can't be posted, which would arrive as nothing. */
+  readonly toJSON = toJSON;
+
+  /** @internal Of what it was when it came: never throws. */
+  shown(): object {
+    const [length, number, inFile] = [this.#length, this.#number, this.#inFile];
+    return { length, number, inFile, error: this.#error && (this.#error as CodedError).code };
+  }
+
+  [inspect.custom](_depth: number, options: object, show: typeof inspect): string {
+    return `StageDocument ${show(this.shown(), options)}`;
   }
 
   open(options: AwaitOptions = {}): Operation<File<'await'>> {
@@ -115,18 +148,18 @@ export class StageDocument implements api.StageDocument {
     validate.timeout(options.timeout);
     const signal = validate.signal(options.signal);
     this.check();
-    const { portThread, native } = this.connection.thread;
-    const open = this.inFile && native.handleInfo(this.file) !== undefined;
+    const { portThread, native } = this.#connection.thread;
+    const open = this.#inFile && native.handleInfo(this.#file) !== undefined;
     if (!open) throw fileGone();
-    return reopen(portThread, this.file, signal) as Operation<File<'await'>>;
+    return reopen(portThread, this.#file, signal) as Operation<File<'await'>>;
   }
 
   chunks(options: FileChunkOptions = {}): AsyncLoop<Buffer> {
     const settings = checkedChunkOptions(options);
     this.check();
-    const left = this.length - settings.position;
+    const left = this.#length - settings.position;
     const length = Math.max(0, Math.min(settings.length, left));
-    const pieces = this.inFile
+    const pieces = this.#inFile
       ? this.piecesOfFile({ ...options, length })
       : this.piecesOfMemory({ ...settings, length }, options.signal);
     // Generators of Node.js 20 are not disposable.
@@ -151,14 +184,14 @@ export class StageDocument implements api.StageDocument {
     { size, position, length, lend }: ChunkSettings,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Buffer, undefined> {
-    const { memory } = this.connection.thread.portThread;
+    const { memory } = this.#connection.thread.portThread;
     for (let at = position; at < position + length; at += size) {
       if (signal?.aborted) throw abortError(signal.reason);
       this.check();
       const bytes = Math.min(size, position + length - at);
       yield lend
         ? this.bytes!.subarray(at, at + bytes)
-        : memory.copyOut(this.chunk, this.start + at, bytes);
+        : memory.copyOut(this.#chunk, this.#start + at, bytes);
     }
     return undefined;
   }
@@ -171,21 +204,31 @@ export class StageDocument implements api.StageDocument {
 
   /** Of documents that came together all at once. `all`: how long they are, where that is known. */
   private lend(all?: number): Block {
-    const { connection: c, chunk, block } = this;
+    const [c, chunk, block] = [this.#connection, this.#chunk, this.#block];
     const { memory } = c.thread.portThread;
     const lent = c.documentBlock;
     if (lent?.chunk === chunk && lent.start === block) return lent;
     if (lent !== undefined) memory.endLoan(lent);
     const size = all ?? c.thread.native.documentBatch(c.recordKey) % TWO_32;
-    const length = Math.max(this.blockLength, size);
+    const length = Math.max(this.#blockLength, size);
     return (c.documentBlock = memory.lendFirst(chunk, block, length));
   }
 
-  /** Throws when the handler is over, or there are no bytes. */
-  private check(): void {
-    void this.connection.key;
-    if (this.error !== undefined) throw this.error;
+  /** Throws when the handler is over. */
+  private atHand(): void {
+    void this.#connection.key;
   }
+
+  /** The same, and when there are no bytes. */
+  private check(): void {
+    this.atHand();
+    if (this.#error !== undefined) throw this.#error;
+  }
+}
+
+/** One for all documents. */
+function toJSON(this: StageDocument): object {
+  return this.shown();
 }
 
 /** 2 to the 32nd: a number above it is beside one below. */
@@ -196,29 +239,40 @@ const TWO_32 = 0x1_0000_0000;
  * What its public members do stands in lib/stage/api.ts.
  */
 export class StageBatch implements api.StageBatch {
-  readonly length: number;
-  private readonly size: number;
+  readonly #connection: Owner;
+  readonly #first: StageDocument;
+  readonly #length: number;
+  readonly #size: number;
 
-  private constructor(
-    private readonly first: StageDocument,
-    counted: number,
-  ) {
-    this.length = Math.floor(counted / TWO_32);
-    this.size = counted % TWO_32;
+  private constructor(c: Owner, first: StageDocument, counted: number) {
+    this.#connection = c;
+    this.#first = first;
+    this.#length = Math.floor(counted / TWO_32);
+    this.#size = counted % TWO_32;
+  }
+
+  get length(): number {
+    void this.#connection.key;
+    return this.#length;
   }
 
   toJSON(): object {
-    return { length: this.length };
+    return { length: this.#length };
+  }
+
+  [inspect.custom](): string {
+    return `StageBatch { length: ${this.#length} }`;
   }
 
   /** @internal */
   static of(c: Owner): StageBatch | undefined {
     const first = StageDocument.first(c);
-    return first && new StageBatch(first, c.thread.native.documentBatch(c.recordKey));
+    return first && new StageBatch(c, first, c.thread.native.documentBatch(c.recordKey));
   }
 
   get bytes(): Buffer | undefined {
-    return this.size === 0 ? undefined : this.first.together(this.size);
+    void this.#connection.key;
+    return this.#size === 0 ? undefined : this.#first.together(this.#size);
   }
 }
 
@@ -234,7 +288,7 @@ function fileGone(): Error {
 /** Gives native code the answer that goes out when the connection is back; the stage that sends it. */
 export function giveReply(c: Owner, reply: Reply, options: ReplyOptions = {}): StageInfo {
   validate.options(options);
-  validate.known(options, 'options', ['offset', 'length', 'close']);
+  validate.known(options, 'options', ['position', 'length', 'close']);
   const closes = validate.flag(options.close, 'options.close');
   const [header, file] = partsOf(c, reply);
   const part = partOf(file, options);
@@ -249,14 +303,15 @@ export function giveReply(c: Owner, reply: Reply, options: ReplyOptions = {}): S
   }
   const chunk = length > 0 ? portThread.memory.chunk : NO_CHUNK;
   const start = length > 0 ? portThread.memory.start : 0;
-  const { offset, length: size } = part;
+  const { position, length: size } = part;
   const id = file?.id ?? 0;
-  const result = native.reply(c.recordKey, chunk, start, length, id, offset, size, closes);
+  const result = native.reply(c.recordKey, chunk, start, length, id, position, size, closes);
   if (result === (LibraryError.NotSupported as number)) {
     throw invalidState('Only a connection with the document of a native stage has a reply');
   }
   if (result < 0) throw systemError(result, 'reply', {});
   file?.closeQuietly();
+  if (c.thread.trace !== undefined) c.thread.note(c, Step.Reply, length + size, monotonic());
   return c.thread.stages[result]!;
 }
 
@@ -297,19 +352,19 @@ function bytesOf(data: Data): Uint8Array {
 /** The part of the file that is sent: all of it, unless the program says otherwise. */
 function partOf(
   file: File<'await'> | undefined,
-  { offset, length }: ReplyOptions,
-): { readonly offset: number; readonly length: number } {
+  { position, length }: ReplyOptions,
+): { readonly position: number; readonly length: number } {
   if (file === undefined) {
-    if (offset === undefined && length === undefined) return { offset: 0, length: 0 };
-    throw validate.invalidValue('options', 'have an offset or a length only with a file', {
-      offset,
+    if (position === undefined && length === undefined) return { position: 0, length: 0 };
+    throw validate.invalidValue('options', 'have a position or a length only with a file', {
+      position,
       length,
     });
   }
   const size = sizeOf(file);
-  const from = validate.integer(offset ?? 0, 'options.offset', 0, size);
+  const from = validate.integer(position ?? 0, 'options.position', 0, size);
   return {
-    offset: from,
+    position: from,
     length: validate.integer(length ?? size - from, 'options.length', 0, size - from),
   };
 }

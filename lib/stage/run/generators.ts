@@ -24,15 +24,36 @@ export class Generators {
   /** They are being ended, and what they return is of no interest. */
   ending = false;
   private readonly living = new Set<MicroThread<unknown>>();
+  private readonly stage: string;
+  private readonly definedAt: string;
+  /** By event. */
+  private readonly sites = new Map<string, { readonly name: string; readonly stack: string }>();
+
+  /** `definedAt`: where the stage is. */
+  constructor(stage: string, definedAt: string | undefined) {
+    this.stage = stage;
+    this.definedAt = definedAt ?? 'an unknown place';
+  }
 
   /** Runs it up to where it first waits. */
-  start(generator: Handling, name: string): PromiseLike<unknown> {
+  start(generator: Handling, event: string): PromiseLike<unknown> {
     micro ??= require('../../micro/spawn') as typeof spawning;
-    const started = micro.spawn(generator, { name, grace: GRACE });
+    const site = this.siteOf(event);
+    const started = micro.spawnHandler(generator, site.name, GRACE, site);
     this.living.add(started);
     const forget = (): void => void this.living.delete(started);
     started.then(forget, forget);
     return started;
+  }
+
+  /** Nobody spawns a handler: what is shown is its name, and where its stage is defined. */
+  private siteOf(event: string): { readonly name: string; readonly stack: string } {
+    let site = this.sites.get(event);
+    if (site === undefined) {
+      const name = `${this.stage}.${event}`;
+      this.sites.set(event, (site = { name, stack: `\n    at ${name} (${this.definedAt})` }));
+    }
+    return site;
   }
 
   /** Their `finally` blocks run. Resolves when all have ended. */

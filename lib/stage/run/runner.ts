@@ -20,7 +20,9 @@ import {
 import { ECANCELED, failure } from '../../support/errors';
 import type { PacketTaker } from '../../thread/port-thread';
 import { now } from '../../support/timers';
-import { Action, Connection, Event, Todo } from './connection';
+import { Action, Connection, Todo } from './connection';
+import { Event } from '../definition/events';
+import { StageMessage } from './message';
 import { Counter } from '../record/counters';
 import {
   EXPIRED,
@@ -195,6 +197,8 @@ export class Runner implements PacketTaker {
         return this.meetReceived(c, at);
       case Kind.Posted:
         return this.meetPosted(c, at);
+      case Kind.Message:
+        return this.meetMessage(c, at);
       case Kind.Send:
       case Kind.SendFile:
       case Kind.Shutdown:
@@ -247,15 +251,21 @@ export class Runner implements PacketTaker {
       if (error === ECANCELED) return true;
       this.records.bytes[c.at + Header.FLAGS] = c.flags | RecordFlag.Broken;
     }
-    fail(this.thread, c, kind === Kind.Receive ? 'received' : 'sent', failure(error, kind, about));
+    fail(this.thread, c, this.nameOf(kind), failure(error, kind, about));
     return true;
+  }
+
+  private nameOf(kind: Kind): string {
+    if (kind === Kind.Receive) return 'received';
+    return kind === Kind.SendFile ? 'fileSent' : 'sent';
   }
 
   private meetSent(c: Connection, at: number, kind: Kind): boolean {
     const error = this.states[at + Slot.ERROR / 4]!;
     if (error !== 0) return this.meetFailed(c, error, kind);
     c.value = this.results[at / 2 + Slot.RESULT / 8]!;
-    return kind === Kind.Shutdown ? true : this.call(c, Event.Sent);
+    if (kind === Kind.Shutdown) return true;
+    return this.call(c, kind === Kind.SendFile ? Event.FileSent : Event.Sent);
   }
 
   private meetPosted(c: Connection, at: number): boolean {
@@ -266,6 +276,22 @@ export class Runner implements PacketTaker {
     }
     c.value = this.results[at / 2 + Slot.RESULT / 8]!;
     return this.call(c, Event.Posted);
+  }
+
+  private meetMessage(c: Connection, at: number): boolean {
+    if (this.thread.closing) return this.meetPosted(c, at);
+    c.message = this.messageAt(at);
+    return this.call(c, Event.Message);
+  }
+
+  private messageAt(at: number): StageMessage {
+    const { words } = this;
+    return new StageMessage(
+      words[at + Slot.CHUNK / 4]!,
+      words[at + Slot.START / 4]!,
+      this.results[at / 2 + Slot.RESULT / 8]!,
+      words[at + Slot.TOKEN / 4]!,
+    );
   }
 
   private meetTimer(c: Connection): boolean {
@@ -308,6 +334,7 @@ export class Runner implements PacketTaker {
     const error = this.states[at + Slot.ERROR / 4]!;
     switch (kind) {
       case Kind.Posted:
+      case Kind.Message:
         if (thread.closing) closeForGood(thread, c); // the pipeline waits no longer
         return;
       case Kind.Timer:
@@ -365,6 +392,8 @@ export class Runner implements PacketTaker {
   private runElsewhere(at: number, kind: Kind, key: number, port: number): void {
     if (kind === Kind.Posted) {
       this.thread.forward(key, this.results[at / 2 + Slot.RESULT / 8]!, port);
+    } else if (kind === Kind.Message) {
+      this.thread.forwardBytes(key, this.messageAt(at), port);
     } else {
       this.drop(at);
     }
@@ -388,8 +417,10 @@ export class Runner implements PacketTaker {
     return true;
   }
 
+  /** The bytes of a message are the batch's. */
   private drop(at: number): void {
-    const chunk = this.words[at + Slot.CHUNK / 4]!;
+    const kind = (this.words[at + Slot.KIND / 4]! & 0xff) as Kind;
+    const chunk = kind === Kind.Message ? NO_CHUNK : this.words[at + Slot.CHUNK / 4]!;
     if (chunk !== NO_CHUNK) this.thread.release(chunk, this.words[at + Slot.START / 4]!);
   }
 

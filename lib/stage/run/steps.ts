@@ -5,37 +5,22 @@
 import { handleAt, NO_CHUNK, SocketOption, SubmissionFlag } from '../../native/binding';
 import { outOfBuffers, timedOut } from '../../support/errors';
 import { now } from '../../support/timers';
-import { monotonic } from '../../support/clock';
-import { Action, Event, Todo, type Connection } from './connection';
+import { monotonic, monotonicAt } from '../../support/clock';
+import { Action, Todo, type Connection } from './connection';
 import { Counter } from '../record/counters';
 import { setDeadline } from '../record/deadline';
 import type { State } from '../definition/definition';
+import { Event, names, Step } from '../definition/events';
 import { arrived, asError, closed, endlessTransitions, handedOff, unknownState } from '../failures';
 import { isGenerator } from './generators';
+import { StageMessage } from './message';
 import { Header, IN_TRANSIT, NONE, RecordFlag } from '../record/record';
-import type { StageThread } from './thread';
+import { MOST_CALLS, type StageThread } from './thread';
 
-/** Handlers one packet may lead to: more is a circle of `entered` handlers. */
-const MOST_CALLS = 1000;
 /** Milliseconds in which nothing moves of what was sent before a close: then it is given up. */
 const FAREWELL = 2000;
 /** Milliseconds that the peer has for ending its side, when all that was sent is out. */
 const LINGER = 2000;
-
-const names: Readonly<Record<Event, string>> = {
-  [Event.None]: 'none',
-  [Event.Entered]: 'entered',
-  [Event.HandedOff]: 'handedOff',
-  [Event.Received]: 'received',
-  [Event.Ended]: 'ended',
-  [Event.Sent]: 'sent',
-  [Event.Drain]: 'drain',
-  [Event.Posted]: 'posted',
-  [Event.Timeout]: 'timeout',
-  [Event.Closed]: 'closed',
-  [Event.Abandoned]: 'abandoned',
-  [Event.Failed]: 'failed',
-};
 
 /**
  * Calls handlers until there is nothing to do for the connection. False when one has returned a
@@ -63,8 +48,7 @@ export function advance(thread: StageThread, c: Connection): boolean {
       return false;
     }
     if (isGenerator(result)) {
-      const name = `${thread.stage.name}.${names[event]}`;
-      suspend(thread, c, event, thread.generators.start(result, name));
+      suspend(thread, c, event, thread.generators.start(result, names[event]!));
       return false;
     }
     done(thread, c, event, result);
@@ -98,7 +82,8 @@ function waiting(thread: StageThread, c: Connection): Event {
   const stashed = records.words[(c.at + Header.STASHED) >>> 2]!;
   const held = records.words[(c.at + Header.HELD) >>> 2]!;
   if ((flags & RecordFlag.Closing) !== 0) return Event.None;
-  if (c.brought && takeMessage(thread, c)) return Event.Posted;
+  if (c.brought && takeMessage(thread, c))
+    return c.message === undefined ? Event.Posted : Event.Message;
   if (!c.now.listens || isVisiting(thread, c)) return Event.None;
   if (stashed > held) {
     if (c.now.received === undefined) return Event.None;
@@ -117,8 +102,18 @@ function takeMessage(thread: StageThread, c: Connection): boolean {
     c.brought = false;
     return false;
   }
-  c.value = message;
-  c.calls = 0; // what one message leads to has a bound, not how many there are
+  if (message === true) {
+    const [chunk, start, length, form] = thread.place as unknown as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    c.message = new StageMessage(chunk, start, length, form, chunk !== NO_CHUNK);
+  } else {
+    c.value = message;
+  }
+  c.calls = thread.callsFrom + 1; // what one message leads to has a bound, not how many there are
   return true;
 }
 
@@ -132,7 +127,7 @@ function unstash(thread: StageThread, c: Connection, joined: boolean): boolean {
   const [stashed, held] = [(c.at + Header.STASHED) >>> 2, (c.at + Header.HELD) >>> 2];
   const length = thread.native.unstash(c.recordKey, joined);
   if (length < 0) {
-    fail(thread, c, names[Event.Received], outOfBuffers());
+    fail(thread, c, names[Event.Received]!, outOfBuffers());
     return false;
   }
   words[held] = 0;
@@ -156,7 +151,7 @@ function letHeldGo(thread: StageThread, c: Connection): void {
 
 function call(thread: StageThread, c: Connection, event: Event): unknown {
   const state = c.now;
-  if (++c.calls > MOST_CALLS) throw endlessTransitions(thread.stage.name, state.name, c.recordKey);
+  if (++c.calls > MOST_CALLS) watchCall(thread, c, event);
   switch (event) {
     case Event.Entered:
       return state.entered?.(c);
@@ -168,12 +163,16 @@ function call(thread: StageThread, c: Connection, event: Event): unknown {
         : state.received(c, c.bytesAtHand());
     case Event.Sent:
       return state.sent?.(c, c.value);
+    case Event.FileSent:
+      return state.fileSent?.(c, c.value);
     case Event.Drain:
       return state.drain?.(c);
     case Event.Posted:
       return state.posted?.(c, c.value);
     case Event.Ended:
       return state.ended === undefined ? closeNow(c) : state.ended(c, restOf(c));
+    case Event.Message:
+      return state.message?.(c, c.message!.read(thread.portThread));
     case Event.Timeout:
       return state.timeout === undefined ? failTimeout(thread, c) : state.timeout(c);
     case Event.Abandoned:
@@ -185,6 +184,51 @@ function call(thread: StageThread, c: Connection, event: Event): unknown {
     default:
       return undefined;
   }
+}
+
+/**
+ * Of a call that is one too many, or traced: one branch for both, and counts that begin higher, so
+ * that threads without a trace pay nothing for it.
+ */
+function watchCall(thread: StageThread, c: Connection, event: Event): void {
+  if (tooManyCalls(thread, c)) {
+    throw endlessTransitions(thread.stage.name, c.now.name, c.recordKey);
+  }
+  // `StageThread.fail` has noted what failed when it did.
+  if (event !== Event.Failed)
+    thread.note(c, event, bytesOf(thread, c, event), timeOf(thread, c, event));
+}
+
+function tooManyCalls(thread: StageThread, c: Connection): boolean {
+  return c.calls - thread.callsFrom > MOST_CALLS;
+}
+
+function bytesOf(thread: StageThread, c: Connection, event: Event): number {
+  switch (event) {
+    case Event.Received:
+    case Event.Ended:
+      return c.chunk === NO_CHUNK ? 0 : c.length;
+    case Event.Sent:
+    case Event.FileSent:
+      return c.value;
+    case Event.HandedOff:
+      return documentLength(thread, c);
+    case Event.Message:
+      return c.message!.length;
+    default:
+      return 0;
+  }
+}
+
+function documentLength({ records }: StageThread, c: Connection): number {
+  const brings = (records.bytes[c.at + Header.FLAGS]! & RecordFlag.HasDocument) !== 0;
+  return brings ? records.numbers[(c.at + Header.DOCUMENT_LENGTH) >>> 3]! : 0;
+}
+
+/** To read a clock takes longer than all else that is noted: a time that was just read will do. */
+function timeOf(thread: StageThread, c: Connection, event: Event): number {
+  if (event === Event.Entered) return thread.records.numbers[(c.at + Header.SINCE) >>> 3]!;
+  return c.calls === thread.callsFrom + 1 ? monotonicAt(c.began) : monotonic();
 }
 
 function nameOfOrigin(thread: StageThread, c: Connection): string {
@@ -247,6 +291,7 @@ function finish(thread: StageThread, c: Connection, event: Event): void {
     thread.release(c.chunk, c.start);
     c.chunk = NO_CHUNK;
   }
+  if (event === Event.Message) c.endMessage();
   if (event === Event.Closed) forget(thread, c);
 }
 
@@ -257,20 +302,21 @@ function goTo(thread: StageThread, c: Connection, next: State): void {
   c.now = next;
   letHeldGo(thread, c);
   records.bytes[c.at + Header.STATE] = next.index;
-  records.numbers[(c.at + Header.SINCE) >>> 3] = monotonic();
+  const time = (records.numbers[(c.at + Header.SINCE) >>> 3] = monotonic());
   if (next.entered !== undefined) c.todo |= Todo.Entered;
+  else if (thread.trace !== undefined) thread.note(c, Event.Entered, 0, time);
 }
 
 /** The handler of `event` threw, or its promise was rejected. */
 function failed(thread: StageThread, c: Connection, event: Event, thrown: unknown): void {
   const error = asError(thrown);
   c.action = Action.None;
-  if (event === Event.Failed || event === Event.Closed || c.calls > MOST_CALLS) {
-    thread.fail(c, names[event], error);
+  if (event === Event.Failed || event === Event.Closed || tooManyCalls(thread, c)) {
+    thread.fail(c, names[event]!, error);
     c.todo = 0;
     c.action = Action.Close;
   } else {
-    fail(thread, c, names[event], error);
+    fail(thread, c, names[event]!, error);
   }
   finish(thread, c, event);
 }
@@ -292,6 +338,7 @@ function suspend(
   promise: PromiseLike<unknown>,
 ): void {
   thread.kept.add(c.recordKey);
+  c.message?.retain(thread.portThread);
   promise.then(
     (result) => resume(thread, c, event, () => done(thread, c, event, result)),
     (error: unknown) => resume(thread, c, event, () => failed(thread, c, event, error)),
@@ -351,15 +398,15 @@ function goBack(thread: StageThread, c: Connection): void {
   if ((c.flags & RecordFlag.Closing) !== 0) return;
   c.target = thread.stages[thread.records.bytes[c.at + Header.FROM]!];
   c.targetState = NONE;
-  handOff(thread, c);
+  handOff(thread, c, Action.HandOff);
 }
 
 /** Carries out what the handler asked for. False: there is something to do before it is gone. */
 function leave(thread: StageThread, c: Connection): boolean {
   const { action } = c;
   c.action = Action.None;
-  if (action === Action.HandOff) {
-    handOff(thread, c);
+  if (action === Action.HandOff || action === Action.Reply) {
+    handOff(thread, c, action);
     return true;
   }
   if (c.chunk !== NO_CHUNK) {
@@ -375,6 +422,7 @@ function close(thread: StageThread, c: Connection): boolean {
   const { bytes, words, numbers } = thread.records;
   bytes[c.at + Header.FLAGS] = bytes[c.at + Header.FLAGS]! | RecordFlag.Closing;
   numbers[(c.at + Header.DEADLINE) >>> 3] = 0;
+  if (thread.trace !== undefined) thread.note(c, Step.Close, 0, monotonic());
   const handle = handleAt(words, (c.at + Header.HANDLE) >>> 2);
   c.todo = 0;
   if (handle === 0) {
@@ -416,7 +464,7 @@ export function linger(thread: StageThread, c: Connection): void {
 /** The peer takes nothing any more: it is not to believe that it has got all. */
 export function giveUp(thread: StageThread, c: Connection): void {
   thread.fail(c, 'close', timedOut('shutdown', {}));
-  thread.native.setOption(c.handleId, SocketOption.Reset, 0);
+  thread.native.setOption(c.handleId, SocketOption.Linger, 1);
   closeForGood(thread, c);
 }
 
@@ -441,7 +489,7 @@ export function submitClose(thread: StageThread, handle: number): void {
  * sent the connection on, is for the next stage: received bytes, which would be a gap in the stream,
  * and a message.
  */
-function handOff(thread: StageThread, c: Connection): void {
+function handOff(thread: StageThread, c: Connection, action: Action.HandOff | Action.Reply): void {
   const { bytes, words, numbers } = thread.records;
   const target = c.target!;
   const handle = handleAt(words, (c.at + Header.HANDLE) >>> 2);
@@ -451,7 +499,11 @@ function handOff(thread: StageThread, c: Connection): void {
   bytes[c.at + Header.STAGE] = target.index;
   bytes[c.at + Header.STATE] = c.targetState | IN_TRANSIT;
   numbers[(c.at + Header.DEADLINE) >>> 3] = 0;
-  numbers[(c.at + Header.SINCE) >>> 3] = monotonic();
+  const time = (numbers[(c.at + Header.SINCE) >>> 3] = monotonic());
+  // What a reply is was noted when it was given.
+  if (thread.trace !== undefined && action === Action.HandOff) {
+    thread.note(c, Step.HandOff, documentLength(thread, c), time);
+  }
   thread.dropLocal(c.recordKey);
   letHeldGo(thread, c);
   if (handle !== 0) thread.portThread.handles.get(handle)?.gone();
@@ -463,6 +515,9 @@ function handOff(thread: StageThread, c: Connection): void {
   thread.submitHandOff(c.recordKey, handle, target.port);
   if ((c.todo & Todo.Event) !== 0 && c.event === Event.Posted) {
     thread.forward(c.recordKey, c.value, target.port);
+  }
+  if ((c.todo & Todo.Event) !== 0 && c.event === Event.Message) {
+    thread.forwardBytes(c.recordKey, c.message!, target.port);
   }
 }
 
@@ -492,10 +547,17 @@ export function begin(thread: StageThread, c: Connection): void {
   c.brought = thread.stages[bytes[c.at + Header.FROM]!]?.native === true;
   if (!isVisiting(thread, c)) {
     if (c.now.entered !== undefined) c.todo |= Todo.Entered;
+    else if (thread.trace !== undefined) noteEntered(thread, c);
     if (bytes[c.at + Header.FROM] !== NONE && c.now.handedOff !== undefined)
       c.todo |= Todo.HandedOff;
   }
   if (machine.local !== undefined) makeLocal(thread, c);
+}
+
+/** What follows in the same packet is later than its beginning. */
+function noteEntered(thread: StageThread, c: Connection): void {
+  c.calls = thread.callsFrom + 1;
+  thread.note(c, Event.Entered, 0, timeOf(thread, c, Event.Entered));
 }
 
 /** Makes `c.local`, in a thread that has none for this connection yet. */

@@ -8,6 +8,8 @@
 
 #include "driver/blocking/blocking_calls.h"
 #include "driver/errno.h"
+#include "system/switch_point.h"
+#include "system/thread.h"
 
 namespace cp::driver {
 namespace {
@@ -33,19 +35,19 @@ Job& job_of(Operation* operation) { return *static_cast<Job*>(operation->lane_sc
 
 BlockingPool::~BlockingPool() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<system::Mutex> lock(mutex_);
     assert(ready_.empty() && delayed_.empty());
     stopping_ = true;
     wake_.notify_all();
   }
-  for (std::thread& thread : threads_) thread.join();
+  for (system::Thread& thread : threads_) thread.join();
 }
 
 void BlockingPool::submit(Operation* operation, CompletionSink& sink) {
   Job* job = new (operation->lane_scratch.make()) Job;
   job->sink = &sink;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<system::Mutex> lock(mutex_);
     assert(!stopping_);
     ready_.push_back(operation);
     provide_thread();
@@ -53,11 +55,14 @@ void BlockingPool::submit(Operation* operation, CompletionSink& sink) {
     ready_.remove(operation);
     job->state = Job::kRunning;
   }
-  sink.completed(operation, -EAGAIN);
+  // A descriptor that nobody closes is lost: rather wait here.
+  const bool closes =
+      operation->code == Opcode::kClose && !CP_PLANTED("a close is lost without a thread");
+  sink.completed(operation, closes ? run_blocking(*operation) : -EAGAIN);
 }
 
 bool BlockingPool::cancel(Operation* operation) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<system::Mutex> lock(mutex_);
   Job& job = job_of(operation);
   if (job.state == Job::kRunning) {
     job.cancelled = true;
@@ -77,14 +82,14 @@ void BlockingPool::provide_thread() {
 }
 
 bool BlockingPool::start_thread() {
-  std::thread thread = start_blocking_thread([this] { work(); });
+  system::Thread thread = start_blocking_thread([this] { work(); });
   const bool started = thread.joinable();
   if (started) threads_.push_back(std::move(thread));
   return started;
 }
 
 void BlockingPool::work() {
-  std::unique_lock<std::mutex> lock(mutex_);
+  std::unique_lock<system::Mutex> lock(mutex_);
   while (!stopping_) {
     if (Operation* operation = take_due()) {
       // This thread may be gone for long: the rest needs another.
@@ -103,7 +108,7 @@ void BlockingPool::work() {
 /// Sleeps outside the condition: its timed waits go by the system clock, and last for hours when
 /// somebody sets that back (choosing another clock, or naming one, needs a newer glibc). What is
 /// queued meanwhile is for the other threads.
-void BlockingPool::sleep_for_delayed(std::unique_lock<std::mutex>& lock) {
+void BlockingPool::sleep_for_delayed(std::unique_lock<system::Mutex>& lock) {
   const Deadline until = job_of(delayed_.front()).not_before;
   keeper_ = true;
   lock.unlock();
@@ -120,7 +125,7 @@ Operation* BlockingPool::take_due() {
   return operation;
 }
 
-void BlockingPool::run(Operation* operation, std::unique_lock<std::mutex>& lock) {
+void BlockingPool::run(Operation* operation, std::unique_lock<system::Mutex>& lock) {
   lock.unlock();
   Result result = run_blocking(*operation);
   lock.lock();

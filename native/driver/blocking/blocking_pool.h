@@ -3,13 +3,14 @@
 
 #include <cstdint>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "driver/blocking/blocking_thread.h"
-#include "driver/condition.h"
 #include "driver/driver.h"
 #include "driver/operation_list.h"
+#include "system/condition.h"
+#include "system/mutex.h"
+#include "system/thread.h"
 
 namespace cp::driver {
 
@@ -37,7 +38,8 @@ class BlockingPool {
   BlockingPool& operator=(const BlockingPool&) = delete;
 
   /// Uses the operation's links and `lane_scratch` until it is the sink's again. Where not even
-  /// one thread can be had, the sink is told -EAGAIN before this returns.
+  /// one thread can be had, the sink is told -EAGAIN before this returns; but a close is done by
+  /// the calling thread then.
   void submit(Operation* operation, CompletionSink& sink);
 
   /// For an operation that was submitted and that the submitter has not seen complete.
@@ -49,19 +51,19 @@ class BlockingPool {
  private:
   void work();
   Operation* take_due();
-  void run(Operation* operation, std::unique_lock<std::mutex>& lock);
+  void run(Operation* operation, std::unique_lock<system::Mutex>& lock);
   void put_off(Operation* operation);
-  void sleep_for_delayed(std::unique_lock<std::mutex>& lock);
+  void sleep_for_delayed(std::unique_lock<system::Mutex>& lock);
   void provide_thread();
   bool start_thread();
 
   const std::uint32_t limit_;
-  std::mutex mutex_;
-  Condition wake_;
+  system::Mutex mutex_;
+  system::Condition wake_;
   OperationList ready_;
   /// To be tried again, the earliest first.
   OperationList delayed_;
-  std::vector<std::thread> threads_;
+  std::vector<system::Thread> threads_;
   std::uint32_t idle_ = 0;
   /// A thread sleeps until the first of `delayed_` is due.
   bool keeper_ = false;

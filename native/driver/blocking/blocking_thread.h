@@ -2,14 +2,14 @@
 #pragma once
 
 #include <functional>
-#include <thread>
 
 #include "driver/driver.h"
+#include "system/thread.h"
 
 namespace cp::driver {
 
 /// Not joinable when the system has no thread to give.
-std::thread start_blocking_thread(std::function<void()> work);
+system::Thread start_blocking_thread(std::function<void()> work);
 
 /// Sleeps until then on the monotonic clock.
 void sleep_blocking_thread(Deadline until);

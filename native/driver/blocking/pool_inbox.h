@@ -7,6 +7,7 @@
 
 #include "driver/blocking/blocking_pool.h"
 #include "driver/driver.h"
+#include "system/mutex.h"
 
 namespace cp::driver {
 
@@ -51,7 +52,7 @@ class PoolInbox final : public CompletionSink {
   }
 
   Lane& lane_;
-  std::mutex mutex_;  ///< guards what the pool's threads write
+  system::Mutex mutex_;  ///< guards what the pool's threads write
   std::vector<Answer> results_;
   std::atomic<bool> filled_{false};
 };

@@ -86,6 +86,7 @@ class EpollLane final : public Lane {
   void receive(Operation* operation, Batch& out);
   void send(Operation* operation, Batch& out);
   void shut_down(Operation* operation, Batch& out);
+  void pass(Operation* operation, Batch& out);
   void send_file(Operation* operation, Batch& out);
   void sent_by_pool(Operation* operation, Result result);
   bool read_cached(Operation* operation, Batch& out);

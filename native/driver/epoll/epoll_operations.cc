@@ -14,9 +14,11 @@
 #include "driver/accept_errors.h"
 #include "driver/blocking/blocking_calls.h"
 #include "driver/epoll/epoll_lane.h"
+#include "driver/linux/passing.h"
 #include "driver/linux/send_file.h"
 #include "driver/linux/socket.h"
 #include "driver/receive_once.h"
+#include "system/linux/calls.h"
 
 namespace cp::driver::epoll {
 namespace {
@@ -50,10 +52,12 @@ Direction direction_of(const Operation& operation) {
     case Opcode::kConnect:
     case Opcode::kSend:
     case Opcode::kSendFile:
+    case Opcode::kSendHandles:
     case Opcode::kWrite:
       return Direction::kOut;
     case Opcode::kAccept:
     case Opcode::kReceive:
+    case Opcode::kReceiveHandles:
     case Opcode::kRead:
     case Opcode::kShutdown:
     case Opcode::kClose:
@@ -91,6 +95,9 @@ void EpollLane::start(Operation* operation, Batch& out) {
       return send(operation, out);
     case Opcode::kSendFile:
       return send_file(operation, out);
+    case Opcode::kSendHandles:
+    case Opcode::kReceiveHandles:
+      return pass(operation, out);
     case Opcode::kShutdown:
       return shut_down(operation, out);
     case Opcode::kClose:
@@ -148,9 +155,10 @@ void EpollLane::connect(Operation* operation, Batch& out) {
   Result result = 0;
   if (operation->lane_descriptor == kNoDescriptor) result = begin_connect(operation);
   if (result == 0) {
-    const auto* address = reinterpret_cast<const struct sockaddr*>(operation->address->bytes);
+    const SocketAddress& peer = operation->target->peer;
+    const auto* address = reinterpret_cast<const struct sockaddr*>(peer.bytes);
     const int fd = static_cast<int>(operation->lane_descriptor);
-    result = retried(calls_, [&] { return ::connect(fd, address, operation->address->length); });
+    result = retried(calls_, [&] { return ::connect(fd, address, peer.length); });
   }
   if (result == -EINPROGRESS || result == -EALREADY) {
     return wait_ready(operation, Direction::kOut);
@@ -163,12 +171,11 @@ void EpollLane::connect(Operation* operation, Batch& out) {
 }
 
 Result EpollLane::begin_connect(Operation* operation) {
-  const int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
   calls_.add();
-  const int fd = ::socket(family_of(*operation->address), type, 0);
-  if (fd < 0) return -errno;
-  operation->lane_descriptor = fd;
-  readiness_.forget(fd);
+  const Result socket = open_for_connect(*operation->target, false);
+  if (socket < 0) return socket;
+  operation->lane_descriptor = static_cast<Descriptor>(socket);
+  readiness_.forget(static_cast<int>(socket));
   return 0;
 }
 
@@ -190,12 +197,15 @@ void EpollLane::receive(Operation* operation, Batch& out) {
   }
   // With memory of its own there is nothing a second receive could be put into.
   const bool multishot = operation->multishot && operation->slice_count == 0;
+  const bool messages = operation->messages;
+  const int flags = MSG_DONTWAIT | (messages ? MSG_TRUNC : 0);  // it tells a message's length
   for (int turn = 0; turn < kTurn && !out.full(); ++turn) {
     Completion completion = completion_of(operation, 0);
     std::size_t asked = 0;
     const Result received = receive_once(buffers_, *operation, completion, [&](const Slice& into) {
       asked = into.length;
-      return retried(calls_, [&] { return ::recv(fd, into.base, asked, MSG_DONTWAIT); });
+      const Result got = retried(calls_, [&] { return ::recv(fd, into.base, asked, flags); });
+      return is_cut(*operation, got, asked) ? -EMSGSIZE : got;
     });
     if (received == -EAGAIN) {
       readiness_.exhausted(fd, id, Direction::kIn);
@@ -203,7 +213,8 @@ void EpollLane::receive(Operation* operation, Batch& out) {
     }
     if (received <= 0) return finish(operation, received, out);
 
-    const bool filled = static_cast<std::size_t>(received) == asked;
+    // A short message says nothing of what follows it.
+    const bool filled = messages || static_cast<std::size_t>(received) == asked;
     const bool emptied = !filled && readiness_.read_short(fd, id);
     completion.result = received;
     completion.more = multishot;
@@ -223,6 +234,7 @@ void EpollLane::receive(Operation* operation, Batch& out) {
 /// short, and then no edge would follow.
 void EpollLane::send(Operation* operation, Batch& out) {
   const int fd = fd_of(operation);
+  if (is_empty_message(*operation)) return finish(operation, 0, out);
   if (readiness_.must_wait(fd, operation->descriptor_id, Direction::kOut)) {
     return wait_ready(operation, Direction::kOut);
   }
@@ -239,6 +251,29 @@ void EpollLane::send(Operation* operation, Batch& out) {
   if (sent != -EAGAIN) return finish(operation, sent, out);
   readiness_.exhausted(fd, operation->descriptor_id, Direction::kOut);
   wait_ready(operation, Direction::kOut);
+}
+
+/// What was received says nothing of what is left: the kernel stops where descriptors are.
+void EpollLane::pass(Operation* operation, Batch& out) {
+  const int fd = fd_of(operation);
+  const bool sends = operation->code == Opcode::kSendHandles;
+  const Direction direction = direction_of(*operation);
+  if (readiness_.must_wait(fd, operation->descriptor_id, direction)) {
+    return wait_ready(operation, direction);
+  }
+  struct msghdr* header = passing_header(*operation);
+  const int of_messages = operation->messages ? MSG_TRUNC : 0;
+  Result result = retried(calls_, [&] {
+    return sends ? ::sendmsg(fd, header, MSG_NOSIGNAL | MSG_DONTWAIT)
+                 : ::recvmsg(fd, header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | of_messages);
+  });
+  if (result == -EAGAIN) {
+    readiness_.exhausted(fd, operation->descriptor_id, direction);
+    return wait_ready(operation, direction);
+  }
+  if (!sends && result >= 0) take_passed(*operation);
+  if (is_cut(*operation, result, operation->slices->length)) result = -EMSGSIZE;
+  finish(operation, result, out);
 }
 
 void EpollLane::shut_down(Operation* operation, Batch& out) {
@@ -298,8 +333,8 @@ bool EpollLane::read_cached(Operation* operation, Batch& out) {
   if (wanted > kSmall) return false;
   calls_.add();
   const ssize_t got =
-      ::preadv2(fd_of(operation), slices(operation), static_cast<int>(slice_count(operation)),
-                static_cast<off_t>(operation->offset), RWF_NOWAIT);
+      call_preadv2(fd_of(operation), slices(operation), static_cast<int>(slice_count(operation)),
+                   static_cast<off_t>(operation->offset), RWF_NOWAIT);
   if (got < 0 || static_cast<std::size_t>(got) < wanted) return false;
   finish(operation, got, out);
   return true;

@@ -33,7 +33,11 @@ class IocpDriver final : public Driver {
     return iocp::set_socket_option(iocp::socket_of(socket), option, value);
   }
 
-  Result duplicate_socket(Descriptor, bool&) override { return -ENOTSUP; }
+  Result option(Descriptor socket, SocketOption option) override {
+    return iocp::socket_option(iocp::socket_of(socket), option);
+  }
+
+  Result duplicate_socket(Descriptor, SocketKind&) override { return -ENOTSUP; }
   /// Windows binds it to the port for life.
   bool lets_go() const override { return false; }
   void remove_socket_file(const std::string&) override {}

@@ -87,6 +87,9 @@ void IocpLane::start(Operation* operation) {
       return send(operation);
     case Opcode::kSendFile:
       return send_file(operation);
+    case Opcode::kSendHandles:  // the library does not ask for them there
+    case Opcode::kReceiveHandles:
+      return finish(operation, -ENOTSUP);
     case Opcode::kShutdown:
       return shut_down(operation);
     case Opcode::kClose:
@@ -127,6 +130,8 @@ void IocpLane::arrived(const Arrival& arrival) {
     case Opcode::kRead:
     case Opcode::kWrite:
       return transferred(operation, succeeded, arrival.bytes);
+    case Opcode::kSendHandles:
+    case Opcode::kReceiveHandles:
     case Opcode::kShutdown:
     case Opcode::kClose:
     case Opcode::kOpen:
@@ -267,7 +272,7 @@ IocpLane::Acceptor& IocpLane::acceptor_of(const Operation* operation) {
 // ---- connecting -------------------------------------------------------------------------------
 
 void IocpLane::connect(Operation* operation) {
-  const Result made = make_socket(family_of(*operation->address));
+  const Result made = make_socket(family_of(operation->target->peer));
   if (made < 0) return finish(operation, made);
   operation->lane_descriptor = static_cast<Descriptor>(made);
   bool done = false;
@@ -283,12 +288,13 @@ void IocpLane::connect(Operation* operation) {
 Result IocpLane::begin_connect(Operation* operation, bool& done) {
   const SOCKET socket = socket_of(operation->lane_descriptor);
   Result ready = prepare_connection(port_, socket);
-  if (ready == 0) ready = bind_to_any(socket, family_of(*operation->address));
+  if (ready == 0) ready = set_all(socket, operation->target->settings);
+  if (ready == 0) ready = bind_for_connect(socket, *operation->target);
   if (ready < 0) return ready;
   const LPFN_CONNECTEX begin = connect_ex(socket);
   if (begin == nullptr) return -ENOTSUP;
-  const auto* address = reinterpret_cast<const sockaddr*>(operation->address->bytes);
-  const auto length = static_cast<int>(operation->address->length);
+  const auto* address = reinterpret_cast<const sockaddr*>(operation->target->peer.bytes);
+  const auto length = static_cast<int>(operation->target->peer.length);
   OVERLAPPED* overlapped = &begin_pending(operation).overlapped;
   calls_.add();
   done = begin(socket, address, length, nullptr, 0, nullptr, overlapped);

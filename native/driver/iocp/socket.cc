@@ -28,9 +28,64 @@ struct ConnectionInfo {
 static_assert(offsetof(ConnectionInfo, bytes_out) == 48 && sizeof(ConnectionInfo) == 88);
 constexpr DWORD kConnectionInfo = _WSAIORW(IOC_VENDOR, 39);
 
+/// Of Windows 10 (1607 to 1709), which headers for older ones lack.
+constexpr int kTcpKeepIdle = 3, kTcpMaxRt = 5, kTcpFastOpen = 15, kTcpKeepCount = 16;
+constexpr int kTcpKeepInterval = 17;
+
 Result set(SOCKET socket, int level, int name, int value) {
   const auto* bytes = reinterpret_cast<const char*>(&value);
   return ::setsockopt(socket, level, name, bytes, sizeof value) == 0 ? 0 : last_error();
+}
+
+Result ask(SOCKET socket, int level, int name) {
+  int value = 0;
+  int length = sizeof value;
+  auto* bytes = reinterpret_cast<char*>(&value);
+  return ::getsockopt(socket, level, name, bytes, &length) == 0 ? value : last_error();
+}
+
+/// Both times in seconds.
+Result probe(SOCKET socket, int idle, int interval) {
+  tcp_keepalive probes = {1, static_cast<ULONG>(idle) * 1000, static_cast<ULONG>(interval) * 1000};
+  DWORD bytes = 0;
+  const int result = ::WSAIoctl(socket, SIO_KEEPALIVE_VALS, &probes, sizeof probes, nullptr, 0,
+                                &bytes, nullptr, nullptr);
+  return result == 0 ? 0 : last_error();
+}
+
+/// As libuv has it, with a second between the probes.
+Result keep_alive(SOCKET socket, int seconds) {
+  return seconds == 0 ? set(socket, SOL_SOCKET, SO_KEEPALIVE, 0) : probe(socket, seconds, 1);
+}
+
+/// Never a time to linger: closesocket would wait for it, or fail where it must not.
+Result set_linger(SOCKET socket, bool resets) {
+  const LINGER linger = {static_cast<u_short>(resets ? 1 : 0), 0};
+  const auto* bytes = reinterpret_cast<const char*>(&linger);
+  const int failed = ::setsockopt(socket, SOL_SOCKET, SO_LINGER, bytes, sizeof linger);
+  return failed == 0 ? 0 : last_error();
+}
+
+Result lingers(SOCKET socket) {
+  LINGER linger = {};
+  int length = sizeof linger;
+  auto* bytes = reinterpret_cast<char*>(&linger);
+  if (::getsockopt(socket, SOL_SOCKET, SO_LINGER, bytes, &length) != 0) return last_error();
+  return linger.l_onoff != 0 ? 1 : 0;
+}
+
+/// What an accepted socket does not get with SO_UPDATE_ACCEPT_CONTEXT, as far as it was set: those
+/// of TCP's own. One that the system does not know was refused to the listener already.
+void inherit(SOCKET accepted, SOCKET listener) {
+  if (ask(listener, IPPROTO_TCP, TCP_NODELAY) > 0) set(accepted, IPPROTO_TCP, TCP_NODELAY, 1);
+  if (ask(listener, SOL_SOCKET, SO_KEEPALIVE) > 0) {
+    for (const int name : {kTcpKeepIdle, kTcpKeepInterval, kTcpKeepCount}) {
+      const Result value = ask(listener, IPPROTO_TCP, name);
+      if (value > 0) set(accepted, IPPROTO_TCP, name, static_cast<int>(value));
+    }
+  }
+  const Result most = ask(listener, IPPROTO_TCP, kTcpMaxRt);
+  if (most > 0) set(accepted, IPPROTO_TCP, kTcpMaxRt, static_cast<int>(most));
 }
 
 /// Whether the provider's sockets are the kernel's own handles.
@@ -63,6 +118,7 @@ Result bind_and_listen(SOCKET socket, const ListenOptions& options) {
     result = set(socket, IPPROTO_IPV6, IPV6_V6ONLY, options.ipv6_only ? 1 : 0);
   }
   if (result == 0 && options.no_delay) result = set(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+  if (result == 0) result = set_all(socket, options.settings);
   if (result < 0) return result;
   const auto* address = reinterpret_cast<const sockaddr*>(options.address.bytes);
   const auto length = static_cast<int>(options.address.length);
@@ -107,11 +163,17 @@ LPFN_CONNECTEX connect_ex(SOCKET socket) {
   return extension<LPFN_CONNECTEX>(socket, WSAID_CONNECTEX);
 }
 
-Result bind_to_any(SOCKET socket, int family) {
+Result bind_for_connect(SOCKET socket, const ConnectTarget& target) {
   sockaddr_storage any = {};
+  const int family = family_of(target.peer);
   any.ss_family = static_cast<decltype(any.ss_family)>(family);
-  const int length = family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
-  return ::bind(socket, reinterpret_cast<const sockaddr*>(&any), length) == 0 ? 0 : last_error();
+  int length = family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+  const auto* address = reinterpret_cast<const sockaddr*>(&any);
+  if (target.local.length > 0) {
+    address = reinterpret_cast<const sockaddr*>(target.local.bytes);
+    length = static_cast<int>(target.local.length);
+  }
+  return ::bind(socket, address, length) == 0 ? 0 : last_error();
 }
 
 Result open_listener(KernelPort& port, const ListenOptions& options) {
@@ -130,11 +192,7 @@ Result adopt_accepted(KernelPort& port, SOCKET accepted, SOCKET listener) {
   if (::setsockopt(accepted, SOL_SOCKET, SO_UPDATE_ACCEPT_CONTEXT, bytes, sizeof listener) != 0) {
     return last_error();
   }
-  DWORD no_delay = 0;
-  int length = sizeof no_delay;
-  const int got =
-      ::getsockopt(listener, IPPROTO_TCP, TCP_NODELAY, reinterpret_cast<char*>(&no_delay), &length);
-  if (got == 0 && no_delay != 0) set(accepted, IPPROTO_TCP, TCP_NODELAY, 1);
+  inherit(accepted, listener);
   return prepare_connection(port, accepted);
 }
 
@@ -142,26 +200,70 @@ Result set_socket_option(SOCKET socket, SocketOption option, int value) {
   switch (option) {
     case SocketOption::kNoDelay:
       return set(socket, IPPROTO_TCP, TCP_NODELAY, value);
+    case SocketOption::kKeepAlive:
+      return keep_alive(socket, value);
     case SocketOption::kReceiveBuffer:
       return set(socket, SOL_SOCKET, SO_RCVBUF, value);
     case SocketOption::kSendBuffer:
       return set(socket, SOL_SOCKET, SO_SNDBUF, value);
-    case SocketOption::kReset: {
-      const LINGER at_once = {1, 0};
-      const auto* bytes = reinterpret_cast<const char*>(&at_once);
-      const int failed = ::setsockopt(socket, SOL_SOCKET, SO_LINGER, bytes, sizeof at_once);
-      return failed == 0 ? 0 : last_error();
-    }
-    case SocketOption::kKeepAlive:
-      break;
+    case SocketOption::kLinger:
+      return set_linger(socket, value != 0);
+    case SocketOption::kKeepAliveInterval:
+      return set(socket, IPPROTO_TCP, kTcpKeepInterval, value);
+    case SocketOption::kKeepAliveCount:
+      return set(socket, IPPROTO_TCP, kTcpKeepCount, value);
+    case SocketOption::kUserTimeout:
+      return set(socket, IPPROTO_TCP, kTcpMaxRt, (value + 999) / 1000);
+    case SocketOption::kFastOpen:
+      return set(socket, IPPROTO_TCP, kTcpFastOpen, value > 0 ? 1 : 0);
+    case SocketOption::kTypeOfService:  // setsockopt would succeed, and change nothing
+    case SocketOption::kDeferAccept:
+    case SocketOption::kFastOpenConnect:
+      return -ENOTSUP;
   }
-  if (value == 0) return set(socket, SOL_SOCKET, SO_KEEPALIVE, 0);
-  constexpr ULONG kInterval = 1000;  // between further probes, as libuv has it
-  tcp_keepalive probes = {1, static_cast<ULONG>(value) * 1000, kInterval};
-  DWORD bytes = 0;
-  const int result = ::WSAIoctl(socket, SIO_KEEPALIVE_VALS, &probes, sizeof probes, nullptr, 0,
-                                &bytes, nullptr, nullptr);
-  return result == 0 ? 0 : last_error();
+  return -EINVAL;
+}
+
+Result set_all(SOCKET socket, const std::vector<SocketSetting>& settings) {
+  for (const SocketSetting& setting : settings) {
+    const Result result = set_socket_option(socket, setting.option, setting.value);
+    if (result < 0) return result;
+  }
+  return 0;
+}
+
+Result socket_option(SOCKET socket, SocketOption option) {
+  switch (option) {
+    case SocketOption::kNoDelay:
+      return ask(socket, IPPROTO_TCP, TCP_NODELAY);
+    case SocketOption::kKeepAlive: {
+      const Result on = ask(socket, SOL_SOCKET, SO_KEEPALIVE);
+      if (on <= 0) return on;
+      const Result idle = ask(socket, IPPROTO_TCP, kTcpKeepIdle);
+      return idle < 0 ? INT32_MAX : idle;  // before Windows 10 (1709) nothing tells the time
+    }
+    case SocketOption::kReceiveBuffer:
+      return ask(socket, SOL_SOCKET, SO_RCVBUF);
+    case SocketOption::kSendBuffer:
+      return ask(socket, SOL_SOCKET, SO_SNDBUF);
+    case SocketOption::kLinger:
+      return lingers(socket);
+    case SocketOption::kKeepAliveInterval:
+      return ask(socket, IPPROTO_TCP, kTcpKeepInterval);
+    case SocketOption::kKeepAliveCount:
+      return ask(socket, IPPROTO_TCP, kTcpKeepCount);
+    case SocketOption::kUserTimeout: {
+      const Result seconds = ask(socket, IPPROTO_TCP, kTcpMaxRt);
+      return seconds < 0 ? seconds : seconds * 1000;
+    }
+    case SocketOption::kFastOpen:
+      return ask(socket, IPPROTO_TCP, kTcpFastOpen);
+    case SocketOption::kTypeOfService:
+    case SocketOption::kDeferAccept:
+    case SocketOption::kFastOpenConnect:
+      return -ENOTSUP;
+  }
+  return -EINVAL;
 }
 
 std::int64_t bytes_moved(SOCKET socket) {

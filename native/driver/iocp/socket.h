@@ -33,8 +33,9 @@ bool skips_on_success();
 LPFN_ACCEPTEX accept_ex(SOCKET socket);
 LPFN_CONNECTEX connect_ex(SOCKET socket);
 
-/// Binds to any address and port, which ConnectEx demands. 0 or a negative errno.
-Result bind_to_any(SOCKET socket, int family);
+/// Binds to the address that the target names, or to any: ConnectEx demands one. 0 or a negative
+/// errno.
+Result bind_for_connect(SOCKET socket, const ConnectTarget& target);
 
 /// socket, bind, listen: or a negative errno.
 Result open_listener(KernelPort& port, const ListenOptions& options);
@@ -44,6 +45,8 @@ Result open_listener(KernelPort& port, const ListenOptions& options);
 Result adopt_accepted(KernelPort& port, SOCKET accepted, SOCKET listener);
 
 Result set_socket_option(SOCKET socket, SocketOption option, int value);
+Result set_all(SOCKET socket, const std::vector<SocketSetting>& settings);
+Result socket_option(SOCKET socket, SocketOption option);
 /// See traffic.
 std::int64_t bytes_moved(SOCKET socket);
 /// The local address, or the peer's.

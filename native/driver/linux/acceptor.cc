@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "driver/blocking/blocking_thread.h"
+#include "system/thread.h"
 
 namespace cp::driver {
 namespace {
@@ -317,7 +318,7 @@ bool Acceptor::start(Result& error) {
   event.events = EPOLLIN;
   event.data.u32 = kDoorbell;
   if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, doorbell_, &event) != 0 && errno != EEXIST) return false;
-  std::thread thread = start_blocking_thread([this] {
+  system::Thread thread = start_blocking_thread([this] {
     prctl(PR_SET_NAME, "cp-acceptor");
     run();
   });

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "driver/driver.h"
+#include "system/mutex.h"
 
 namespace cp::driver {
 
@@ -108,7 +109,7 @@ class Acceptor {
   void give(Seat& seat, int descriptor, Deadline since);
   void nudge();
 
-  std::mutex mutex_;  ///< guards all, and the listeners and seats; a leaf
+  system::Mutex mutex_;  ///< guards all, and the listeners and seats; a leaf
   bool started_ = false;
   int epoll_ = -1;
   int doorbell_ = -1;

@@ -11,11 +11,13 @@
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
+#include <limits>
 #include <span>
 
 #include "driver/linux/send_file.h"
 #include "driver/linux/socket.h"
 #include "driver/linux/status.h"
+#include "system/linux/calls.h"
 
 namespace cp::driver {
 namespace {
@@ -118,8 +120,8 @@ Result transfer_stream(const Operation& operation) {
   const int count = slice_count(operation);
   const Result moved = retried([&] {
     return operation.code == Opcode::kRead
-               ? ::preadv2(fd, slices(operation), count, -1, RWF_NOWAIT)
-               : ::pwritev2(fd, slices(operation), count, -1, RWF_NOWAIT);
+               ? call_preadv2(fd, slices(operation), count, -1, RWF_NOWAIT)
+               : call_pwritev2(fd, slices(operation), count, -1, RWF_NOWAIT);
   });
   if (moved == -EAGAIN) return kTryLater;
   // Pipes know the flag since Linux 6.5, some terminals never.
@@ -129,10 +131,10 @@ Result transfer_stream(const Operation& operation) {
 
 struct timespec time_of(std::int64_t microseconds) {
   constexpr std::int64_t kSecond = 1'000'000;
-  const std::int64_t rest = (microseconds % kSecond + kSecond) % kSecond;  // also before 1970
+  const std::int64_t rest = microseconds % kSecond;  // below 0 before 1970
   struct timespec time = {};
-  time.tv_sec = static_cast<time_t>((microseconds - rest) / kSecond);
-  time.tv_nsec = static_cast<long>(rest * 1000);
+  time.tv_sec = static_cast<time_t>(microseconds / kSecond - (rest < 0 ? 1 : 0));
+  time.tv_nsec = static_cast<long>((rest < 0 ? rest + kSecond : rest) * 1000);
   return time;
 }
 
@@ -142,8 +144,11 @@ Result set_times(const Operation& operation) {
   return retried([&] { return ::futimens(fd_of(operation), times); });
 }
 
+/// What is further than 292 years from 1970 is as far as that.
 std::int64_t nanoseconds(const struct statx_timestamp& time) {
-  return time.tv_sec * 1'000'000'000 + time.tv_nsec;
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max() / kSecond - 1;
+  return std::clamp(std::int64_t{time.tv_sec}, -kMost, kMost) * kSecond + time.tv_nsec;
 }
 
 Result file_status(const Operation& operation) {
@@ -214,6 +219,8 @@ Result run_blocking(Operation& operation) {
     case Opcode::kConnect:
     case Opcode::kReceive:
     case Opcode::kSend:
+    case Opcode::kSendHandles:
+    case Opcode::kReceiveHandles:
     case Opcode::kShutdown:
       break;
   }

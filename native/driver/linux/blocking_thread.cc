@@ -7,17 +7,19 @@
 #include <system_error>
 #include <utility>
 
+#include "system/thread.h"
+
 namespace cp::driver {
 
 /// The process's signals are for its own threads; a SIGPIPE here stays pending for ever.
 /// (sigprocmask concerns the calling thread, and pthread_sigmask moved in glibc 2.32.)
-std::thread start_blocking_thread(std::function<void()> work) {
+system::Thread start_blocking_thread(std::function<void()> work) {
   sigset_t all, before;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, &before);
-  std::thread thread;
+  system::Thread thread;
   try {
-    thread = std::thread([work = std::move(work)] {
+    thread = system::Thread([work = std::move(work)] {
       prctl(PR_SET_NAME, "cp-blocking");
       work();
     });

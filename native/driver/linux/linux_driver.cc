@@ -62,6 +62,10 @@ Result LinuxDriver::set_option(Descriptor socket, SocketOption option, int value
   return set_socket_option(static_cast<int>(socket), option, value);
 }
 
+Result LinuxDriver::option(Descriptor socket, SocketOption option) {
+  return socket_option(static_cast<int>(socket), option);
+}
+
 Result LinuxDriver::address(Descriptor socket, bool peer, SocketAddress& out) {
   return socket_address(static_cast<int>(socket), peer, out);
 }
@@ -78,8 +82,8 @@ void LinuxDriver::shut_down(Descriptor socket) { ::shutdown(static_cast<int>(soc
 
 void LinuxDriver::discard(Descriptor descriptor) { ::close(static_cast<int>(descriptor)); }
 
-Result LinuxDriver::duplicate_socket(Descriptor socket, bool& listens) {
-  return driver::duplicate_socket(static_cast<int>(socket), listens);
+Result LinuxDriver::duplicate_socket(Descriptor socket, SocketKind& kind) {
+  return driver::duplicate_socket(static_cast<int>(socket), kind);
 }
 
 void LinuxDriver::remove_socket_file(const std::string& path) { ::unlink(path.c_str()); }

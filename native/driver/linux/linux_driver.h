@@ -11,12 +11,13 @@ class LinuxDriver : public Driver {
   Result associate(Descriptor descriptor) override;
   Result listen(const ListenOptions& options) override;
   Result set_option(Descriptor socket, SocketOption option, int value) override;
+  Result option(Descriptor socket, SocketOption option) override;
   Result address(Descriptor socket, bool peer, SocketAddress& out) override;
   bool ended_in_order(Descriptor socket, std::uint64_t received) override;
   std::int64_t acknowledged(Descriptor socket) override;
   void shut_down(Descriptor socket) override;
   void discard(Descriptor descriptor) override;
-  Result duplicate_socket(Descriptor socket, bool& listens) override;
+  Result duplicate_socket(Descriptor socket, SocketKind& kind) override;
   bool lets_go() const override { return true; }
   void remove_socket_file(const std::string& path) override;
   Result temporary_file(const char* directory) override;

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "system/linux/calls.h"
+
 namespace cp::driver {
 namespace {
 
@@ -24,7 +26,7 @@ std::size_t next_part(const Operation& operation) {
 bool has_byte(int file, std::int64_t offset) {
   std::uint8_t byte = 0;
   const struct iovec into = {&byte, 1};
-  return ::preadv2(file, &into, 1, offset, RWF_NOWAIT) >= 0;
+  return call_preadv2(file, &into, 1, offset, RWF_NOWAIT) >= 0;
 }
 
 /// For files that the kernel can't splice: those of /proc and /sys, and of some file systems.

@@ -7,9 +7,9 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -24,11 +24,12 @@ static_assert(sizeof(Slice) == sizeof(struct iovec) && alignof(Slice) == alignof
               "slices are handed to the kernel as they are");
 static_assert(sizeof(SocketAddress::bytes) >= sizeof(struct sockaddr_un));
 
-Deadline now() {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<Deadline>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
-}
+#ifndef TCP_FASTOPEN_CONNECT
+#define TCP_FASTOPEN_CONNECT 30  // Linux 4.11
+#endif
+#ifndef IP_BIND_ADDRESS_NO_PORT
+#define IP_BIND_ADDRESS_NO_PORT 24
+#endif
 
 namespace {
 
@@ -53,6 +54,64 @@ Result keep_alive(int socket, int seconds) {
   return result;
 }
 
+Result ask(int socket, int level, int name) {
+  int value = 0;
+  socklen_t length = sizeof value;
+  return ::getsockopt(socket, level, name, &value, &length) == 0 ? value : -errno;
+}
+
+/// A socket of IPv6 has both: a connection of it may be one of IPv4.
+Result set_type_of_service(int socket, int value) {
+  const Result domain = ask(socket, SOL_SOCKET, SO_DOMAIN);
+  if (domain == AF_INET) return set(socket, IPPROTO_IP, IP_TOS, value);
+  if (domain != AF_INET6) return domain < 0 ? domain : -EOPNOTSUPP;
+  const Result result = set(socket, IPPROTO_IPV6, IPV6_TCLASS, value);
+  return result < 0 ? result : set(socket, IPPROTO_IP, IP_TOS, value);
+}
+
+Result type_of_service(int socket) {
+  const Result domain = ask(socket, SOL_SOCKET, SO_DOMAIN);
+  if (domain == AF_INET) return ask(socket, IPPROTO_IP, IP_TOS);
+  if (domain == AF_INET6) return ask(socket, IPPROTO_IPV6, IPV6_TCLASS);
+  return domain < 0 ? domain : -EOPNOTSUPP;
+}
+
+/// Never a time to linger: close(2) would wait for it, on a non-blocking socket, too.
+Result set_linger(int socket, bool resets) {
+  const struct linger linger = {resets ? 1 : 0, 0};
+  return ::setsockopt(socket, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0 ? 0 : -errno;
+}
+
+Result lingers(int socket) {
+  struct linger linger = {};
+  socklen_t length = sizeof linger;
+  if (::getsockopt(socket, SOL_SOCKET, SO_LINGER, &linger, &length) != 0) return -errno;
+  return linger.l_onoff != 0 ? 1 : 0;
+}
+
+Result set_all(int socket, const std::vector<SocketSetting>& settings) {
+  for (const SocketSetting& setting : settings) {
+    const Result result = set_socket_option(socket, setting.option, setting.value);
+    if (result < 0) return result;
+  }
+  return 0;
+}
+
+Result bind_to(int socket, const SocketAddress& address) {
+  const auto* raw = reinterpret_cast<const struct sockaddr*>(address.bytes);
+  return ::bind(socket, raw, address.length) == 0 ? 0 : -errno;
+}
+
+/// A port that the system is to choose it chooses by the peer then (IP_BIND_ADDRESS_NO_PORT, Linux
+/// 4.2): else there would be as many connections from an address as there are ports. A system that
+/// knows nothing of it binds all the same.
+Result bind_locally(int socket, const SocketAddress& local) {
+  // As libuv does: a port that a connection in TIME_WAIT has can be used again.
+  const Result result = set(socket, SOL_SOCKET, SO_REUSEADDR, 1);
+  set(socket, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+  return result < 0 ? result : bind_to(socket, local);
+}
+
 Result bind_and_listen(int socket, const ListenOptions& options) {
   // As libuv does: a restarted server gets its port back from connections in TIME_WAIT.
   Result result = set(socket, SOL_SOCKET, SO_REUSEADDR, 1);
@@ -62,12 +121,10 @@ Result bind_and_listen(int socket, const ListenOptions& options) {
     result = set(socket, IPPROTO_IPV6, IPV6_V6ONLY, options.ipv6_only ? 1 : 0);
   }
   if (result == 0 && options.no_delay) result = set_tcp(socket, TCP_NODELAY, 1);
-  if (result < 0) return result;
-  const auto* address = reinterpret_cast<const struct sockaddr*>(options.address.bytes);
-  if (::bind(socket, address, options.address.length) != 0) {
-    // As libuv has it, for a file in a directory that there is not.
-    return errno == ENOENT ? -EACCES : -errno;
-  }
+  if (result == 0) result = set_all(socket, options.settings);
+  if (result == 0) result = bind_to(socket, options.address);
+  // As libuv has it, for a file in a directory that there is not.
+  if (result < 0) return result == -ENOENT ? -EACCES : result;
   return ::listen(socket, options.backlog) == 0 ? 0 : -errno;
 }
 
@@ -80,8 +137,9 @@ int family_of(const SocketAddress& address) {
 }
 
 Result open_listener(const ListenOptions& options) {
-  const int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-  const int socket = ::socket(family_of(options.address), type, 0);
+  const int type = options.messages ? SOCK_SEQPACKET : SOCK_STREAM;
+  const int flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+  const int socket = ::socket(family_of(options.address), type | flags, 0);
   if (socket < 0) return -errno;
   const Result result = bind_and_listen(socket, options);
   if (result == 0) return socket;
@@ -89,31 +147,37 @@ Result open_listener(const ListenOptions& options) {
   return result;
 }
 
-namespace {
-
-Result asked(int socket, int name) {
-  int value = 0;
-  socklen_t length = sizeof value;
-  return ::getsockopt(socket, SOL_SOCKET, name, &value, &length) == 0 ? value : -errno;
+Result open_for_connect(const ConnectTarget& target, bool blocking) {
+  const int type = target.messages ? SOCK_SEQPACKET : SOCK_STREAM;
+  const int flags = SOCK_CLOEXEC | (blocking ? 0 : SOCK_NONBLOCK);
+  const int socket = ::socket(family_of(target.peer), type | flags, 0);
+  if (socket < 0) return -errno;
+  Result result = set_all(socket, target.settings);
+  if (result == 0 && target.local.length > 0) result = bind_locally(socket, target.local);
+  if (result == 0) return socket;
+  ::close(socket);
+  return result;
 }
 
-}  // namespace
-
-Result listening(int fd) {
-  const Result type = asked(fd, SO_TYPE);
-  if (type != SOCK_STREAM) return type < 0 ? type : -EINVAL;
-  const Result domain = asked(fd, SO_DOMAIN);
+Result kind_of_socket(int fd, SocketKind& kind) {
+  const Result type = ask(fd, SOL_SOCKET, SO_TYPE);
+  if (type < 0) return type;
+  const Result domain = ask(fd, SOL_SOCKET, SO_DOMAIN);
   if (domain != AF_INET && domain != AF_INET6 && domain != AF_UNIX) return -EAFNOSUPPORT;
-  const Result listens = asked(fd, SO_ACCEPTCONN);
-  if (listens != 0) return listens < 0 ? listens : 1;
+  // Datagrams come from many peers, and have no connection to wait for.
+  if (type == SOCK_DGRAM) return -ENOTSUP;
+  kind.messages = type == SOCK_SEQPACKET && domain == AF_UNIX;
+  if (type != SOCK_STREAM && !kind.messages) return -EINVAL;
+  const Result listens = ask(fd, SOL_SOCKET, SO_ACCEPTCONN);
+  if (listens < 0) return listens;
+  kind.listens = listens != 0;
   SocketAddress peer;
-  return socket_address(fd, true, peer);
+  return kind.listens ? 0 : socket_address(fd, true, peer);
 }
 
-Result duplicate_socket(int fd, bool& listens) {
-  const Result kind = listening(fd);
-  if (kind < 0) return kind;
-  listens = kind == 1;
+Result duplicate_socket(int fd, SocketKind& kind) {
+  const Result known = kind_of_socket(fd, kind);
+  if (known < 0) return known;
   const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (copy < 0) return -errno;
   set_blocking(copy, false);
@@ -124,19 +188,69 @@ Result set_socket_option(int socket, SocketOption option, int value) {
   switch (option) {
     case SocketOption::kNoDelay:
       return set_tcp(socket, TCP_NODELAY, value);
+    case SocketOption::kKeepAlive:
+      return keep_alive(socket, value);
     case SocketOption::kReceiveBuffer:
       return set(socket, SOL_SOCKET, SO_RCVBUF, value);
     case SocketOption::kSendBuffer:
       return set(socket, SOL_SOCKET, SO_SNDBUF, value);
-    case SocketOption::kReset: {
-      const struct linger at_once = {1, 0};
-      const auto size = sizeof at_once;
-      return ::setsockopt(socket, SOL_SOCKET, SO_LINGER, &at_once, size) == 0 ? 0 : -errno;
-    }
-    case SocketOption::kKeepAlive:
-      break;
+    case SocketOption::kLinger:
+      return set_linger(socket, value != 0);
+    case SocketOption::kKeepAliveInterval:
+      return set_tcp(socket, TCP_KEEPINTVL, value);
+    case SocketOption::kKeepAliveCount:
+      return set_tcp(socket, TCP_KEEPCNT, value);
+    case SocketOption::kUserTimeout:
+      return set(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, value);
+    case SocketOption::kTypeOfService:
+      return set_type_of_service(socket, value);
+    case SocketOption::kDeferAccept:
+      return set(socket, IPPROTO_TCP, TCP_DEFER_ACCEPT, value);
+    case SocketOption::kFastOpen:
+      return set(socket, IPPROTO_TCP, TCP_FASTOPEN, value);
+    case SocketOption::kFastOpenConnect:
+      return set(socket, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, value);
   }
-  return keep_alive(socket, value);
+  return -EINVAL;
+}
+
+Result socket_option(int socket, SocketOption option) {
+  switch (option) {
+    case SocketOption::kNoDelay:
+      return ask(socket, IPPROTO_TCP, TCP_NODELAY);
+    case SocketOption::kKeepAlive: {
+      const Result on = ask(socket, SOL_SOCKET, SO_KEEPALIVE);
+      return on <= 0 ? on : ask(socket, IPPROTO_TCP, TCP_KEEPIDLE);
+    }
+    case SocketOption::kReceiveBuffer:
+      return ask(socket, SOL_SOCKET, SO_RCVBUF);
+    case SocketOption::kSendBuffer:
+      return ask(socket, SOL_SOCKET, SO_SNDBUF);
+    case SocketOption::kLinger:
+      return lingers(socket);
+    case SocketOption::kKeepAliveInterval:
+      return ask(socket, IPPROTO_TCP, TCP_KEEPINTVL);
+    case SocketOption::kKeepAliveCount:
+      return ask(socket, IPPROTO_TCP, TCP_KEEPCNT);
+    case SocketOption::kUserTimeout:
+      return ask(socket, IPPROTO_TCP, TCP_USER_TIMEOUT);
+    case SocketOption::kTypeOfService:
+      return type_of_service(socket);
+    case SocketOption::kDeferAccept:
+      return ask(socket, IPPROTO_TCP, TCP_DEFER_ACCEPT);
+    case SocketOption::kFastOpen:
+      return ask(socket, IPPROTO_TCP, TCP_FASTOPEN);
+    case SocketOption::kFastOpenConnect:
+      return ask(socket, IPPROTO_TCP, TCP_FASTOPEN_CONNECT);
+  }
+  return -EINVAL;
+}
+
+bool is_empty_message(const Operation& operation) {
+  if (!operation.messages) return false;
+  const Slice* first = operation.slices;
+  return std::all_of(first, first + operation.slice_count,
+                     [](const Slice& slice) { return slice.length == 0; });
 }
 
 Result socket_address(int socket, bool peer, SocketAddress& out) {

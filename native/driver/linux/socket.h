@@ -10,14 +10,28 @@ namespace cp::driver {
 /// socket, bind, listen: a non-blocking descriptor, or a negative errno.
 Result open_listener(const ListenOptions& options);
 
-/// 1 for a stream socket that listens, 0 for one that is connected, else a negative errno.
-Result listening(int fd);
+/// socket, its settings, bind: a descriptor that may connect, or a negative errno.
+Result open_for_connect(const ConnectTarget& target, bool blocking);
+
+/// Of a socket that listens, or is connected, and is none of datagrams; or a negative errno.
+Result kind_of_socket(int fd, SocketKind& kind);
 
 /// Another descriptor of such a socket. It is non-blocking then, whoever uses it: that belongs to
 /// the socket, not to the descriptor.
-Result duplicate_socket(int fd, bool& listens);
+Result duplicate_socket(int fd, SocketKind& kind);
 
 Result set_socket_option(int socket, SocketOption option, int value);
+Result socket_option(int socket, SocketOption option);
+
+/// Whether a receive with MSG_TRUNC of a message of `length` bytes had no room for all of them.
+inline bool is_cut(const Operation& operation, Result length, std::size_t room) {
+  const bool receives =
+      operation.code == Opcode::kReceive || operation.code == Opcode::kReceiveHandles;
+  return receives && operation.messages && length > 0 && static_cast<std::size_t>(length) > room;
+}
+
+/// Whether nothing is to be sent where each send is a message.
+bool is_empty_message(const Operation& operation);
 
 /// The local address, or the peer's.
 Result socket_address(int socket, bool peer, SocketAddress& out);

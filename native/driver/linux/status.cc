@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "system/linux/calls.h"
+
 namespace cp::driver {
 namespace {
 
@@ -39,7 +41,7 @@ void convert(const struct stat& from, struct statx& out) {
 }  // namespace
 
 Result status_of(int directory, const char* path, int flags, unsigned mask, struct statx& out) {
-  if (::statx(directory, path, flags, mask, &out) == 0) return 0;
+  if (call_statx(directory, path, flags, mask, out) == 0) return 0;
   if (errno != EPERM && errno != ENOSYS) return -errno;
   // Not by name: the symbol came with glibc 2.33. The kernel's structure is the library's on the
   // architectures of 64 bits.

@@ -161,6 +161,7 @@ enum Op : std::uint8_t {
   kOpWriteFixed = 5,
   kOpPollAdd = 6,
   kOpSendmsg = 9,
+  kOpRecvmsg = 10,
   kOpTimeout = 11,
   kOpTimeoutRemove = 12,
   kOpAccept = 13,

@@ -24,6 +24,7 @@ constexpr NeededOperation kNeeded[] = {
     {kOpWriteFixed, "WRITE_FIXED", "5.1"},
     {kOpPollAdd, "POLL_ADD", "5.1"},
     {kOpSendmsg, "SENDMSG", "5.3"},
+    {kOpRecvmsg, "RECVMSG", "5.3"},
     {kOpTimeout, "TIMEOUT", "5.4"},
     {kOpTimeoutRemove, "TIMEOUT_REMOVE", "5.5"},
     {kOpAccept, "ACCEPT", "5.5"},

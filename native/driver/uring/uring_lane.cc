@@ -181,7 +181,8 @@ bool UringLane::settle(const Cqe& cqe, Completion& out) {
   out.more_data = (cqe.flags & kCqeSockNonEmpty) != 0;
   if (cqe.flags & kCqeBuffer) {
     const Buffer buffer = provided_.taken(static_cast<std::uint16_t>(cqe.flags >> kCqeBufferShift));
-    if (cqe.result > 0) {
+    if (is_cut(*operation, cqe.result, buffer.size)) out.result = -EMSGSIZE;
+    if (out.result > 0) {
       out.buffer = buffer;
     } else {
       provided_.give_back(buffer);
@@ -194,6 +195,9 @@ bool UringLane::settle(const Cqe& cqe, Completion& out) {
   // The poll won the race, but nothing was read: its result is a mask, not a number of bytes.
   if (operation->lane_state == kWaitCancelled) out.result = -ECANCELED;
   opened(*operation, out);
+  if (operation->slice_count > 0 && is_cut(*operation, cqe.result, operation->slices->length)) {
+    out.result = -EMSGSIZE;
+  }
   --in_flight_;
   return true;
 }

@@ -90,6 +90,7 @@ class UringLane final : public Lane {
   void fill_connect(Sqe& entry, Operation& operation);
   void fill_receive(Sqe& entry, Operation& operation);
   void fill_send(Sqe& entry, Operation& operation);
+  void fill_passing(Sqe& entry, Operation& operation);
   void connect(Operation* operation);
   void shut_down(Operation* operation);
   void send_files();
@@ -101,6 +102,7 @@ class UringLane final : public Lane {
   void opened(Operation& operation, Completion& out);
   void make_runnable(Operation* operation);
   void wait_ready(Operation* operation);
+  void wait_a_while(Operation* operation);
   void hand_to_pool(Operation* operation);
   void finish(Operation* operation, Result result);
 

@@ -13,6 +13,7 @@
 #include <new>
 
 #include "driver/blocking/blocking_calls.h"
+#include "driver/linux/passing.h"
 #include "driver/linux/send_file.h"
 #include "driver/linux/socket.h"
 #include "driver/uring/uring_lane.h"
@@ -42,8 +43,12 @@ void UringLane::start(Operation* operation) {
       return give_to_kernel(operation);
     case Opcode::kConnect:
       return connect(operation);
-    case Opcode::kReceive:
     case Opcode::kSend:
+      if (is_empty_message(*operation)) return finish(operation, 0);
+      return give_to_kernel(operation);
+    case Opcode::kReceive:
+    case Opcode::kSendHandles:
+    case Opcode::kReceiveHandles:
       return give_to_kernel(operation);
     case Opcode::kSendFile:
       return make_runnable(operation);
@@ -94,6 +99,9 @@ void UringLane::fill(Sqe& entry, Operation& operation) {
       return fill_receive(entry, operation);
     case Opcode::kSend:
       return fill_send(entry, operation);
+    case Opcode::kSendHandles:
+    case Opcode::kReceiveHandles:
+      return fill_passing(entry, operation);
     case Opcode::kClose:
       entry.opcode = kOpClose;
       return;
@@ -164,13 +172,14 @@ void UringLane::fill_accept(Sqe& entry, Operation& operation) {
 void UringLane::fill_connect(Sqe& entry, Operation& operation) {
   entry.opcode = kOpConnect;
   entry.fd = static_cast<std::int32_t>(operation.lane_descriptor);
-  entry.address = address_of(operation.address->bytes);
-  entry.offset = operation.address->length;
+  entry.address = address_of(operation.target->peer.bytes);
+  entry.offset = operation.target->peer.length;
 }
 
 void UringLane::fill_receive(Sqe& entry, Operation& operation) {
   entry.opcode = kOpRecv;
   if (operation.likely_empty) entry.ioprio |= kReceivePollFirst;
+  if (operation.messages) entry.op_flags = MSG_TRUNC;  // the result is the message's length
   if (operation.slice_count > 0) {
     entry.address = address_of(operation.slices->base);
     entry.length = clipped(operation.slices->length);
@@ -179,7 +188,8 @@ void UringLane::fill_receive(Sqe& entry, Operation& operation) {
   provided_.expect_receive();
   entry.flags = kSqeBufferSelect;
   entry.buffer = ProvidedBuffers::kGroup;
-  if (operation.multishot) entry.ioprio |= kReceiveMultishot;
+  // A message that is too long ends the operation, which the kernel would go on with.
+  if (operation.multishot && !operation.messages) entry.ioprio |= kReceiveMultishot;
 }
 
 /// MSG_WAITALL makes the kernel continue a short send by itself (5.19).
@@ -200,13 +210,24 @@ void UringLane::fill_send(Sqe& entry, Operation& operation) {
   entry.length = 1;
 }
 
+/// Without MSG_WAITALL: before 6.5 the kernel sent the descriptors again with the rest.
+void UringLane::fill_passing(Sqe& entry, Operation& operation) {
+  const bool sends = operation.code == Opcode::kSendHandles;
+  const int of_messages = operation.messages ? MSG_TRUNC : 0;
+  entry.opcode = sends ? kOpSendmsg : kOpRecvmsg;
+  entry.op_flags =
+      static_cast<std::uint32_t>(sends ? MSG_NOSIGNAL : MSG_CMSG_CLOEXEC | of_messages);
+  entry.address = address_of(passing_header(operation));
+  entry.length = 1;
+}
+
 // ---- sockets ----------------------------------------------------------------------------------
 
 void UringLane::connect(Operation* operation) {
   calls_.add();
-  const int fd = socket(family_of(*operation->address), SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return finish(operation, -errno);
-  operation->lane_descriptor = fd;
+  const Result socket = open_for_connect(*operation->target, true);
+  if (socket < 0) return finish(operation, socket);
+  operation->lane_descriptor = static_cast<Descriptor>(socket);
   give_to_kernel(operation);
 }
 
@@ -246,13 +267,19 @@ bool UringLane::goes_on(Operation& operation, Result result) {
   return try_elsewhere(operation, result) || ended_unasked(operation, result);
 }
 
+/// A poll of the ring tells of a peer that has ended its side, though nobody asks: the kernel adds
+/// EPOLLRDHUP (IO_POLL_UNMASK). It would do so at once, again and again, until that peer reads.
+static bool tells_of_peer_alone(Result events) {
+  return events > 0 && (events & (POLLOUT | POLLERR | POLLHUP)) == 0;
+}
+
 /// A poll is followed by what it was for. The pool takes what is not to be waited for here: a
 /// duplicate of a non-blocking descriptor, and the writing end of a FIFO without a reader (OPENAT
 /// tries with O_NONBLOCK first, and ENXIO is its answer).
 bool UringLane::try_elsewhere(Operation& operation, Result result) {
-  if (operation.lane_state == kWaiting && result >= 0) {
+  if (operation.lane_state == kWaiting && (result >= 0 || result == -ETIME)) {
     if (operation.code == Opcode::kSendFile) {
-      make_runnable(&operation);
+      tells_of_peer_alone(result) ? wait_a_while(&operation) : make_runnable(&operation);
     } else {
       give_to_kernel(&operation);
     }
@@ -281,6 +308,7 @@ bool UringLane::ended_unasked(Operation& operation, Result result) {
 }
 
 void UringLane::opened(Operation& operation, Completion& out) {
+  if (operation.code == Opcode::kReceiveHandles && out.result >= 0) take_passed(operation);
   if (operation.code == Opcode::kConnect) {
     const int fd = static_cast<int>(operation.lane_descriptor);
     if (out.result >= 0) {
@@ -313,6 +341,18 @@ void UringLane::wait_ready(Operation* operation) {
   entry.opcode = kOpPollAdd;
   entry.fd = fd_of(operation);
   entry.op_flags = operation->code == Opcode::kSendFile ? POLLOUT : POLLIN;
+  entry.user_data = user_data(operation);
+}
+
+/// Then it is tried again, whether its descriptor is ready or not.
+void UringLane::wait_a_while(Operation* operation) {
+  static constexpr Timespec kWhile = {0, 5'000'000};
+  operation->lane_state = kWaiting;
+  Sqe& entry = *sqe();
+  entry.opcode = kOpTimeout;
+  entry.fd = -1;
+  entry.address = reinterpret_cast<std::uint64_t>(&kWhile);
+  entry.length = 1;
   entry.user_data = user_data(operation);
 }
 

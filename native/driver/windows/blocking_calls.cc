@@ -238,6 +238,8 @@ Result run_blocking(Operation& operation) {
     case Opcode::kReceive:
     case Opcode::kSend:
     case Opcode::kSendFile:
+    case Opcode::kSendHandles:
+    case Opcode::kReceiveHandles:
     case Opcode::kShutdown:
       break;
   }

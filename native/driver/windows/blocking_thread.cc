@@ -7,12 +7,13 @@
 #include <utility>
 
 #include "driver/blocking/blocking_thread.h"
+#include "system/thread.h"
 
 namespace cp::driver {
 
-std::thread start_blocking_thread(std::function<void()> work) {
+system::Thread start_blocking_thread(std::function<void()> work) {
   try {
-    return std::thread(std::move(work));
+    return system::Thread(std::move(work));
   } catch (const std::system_error&) {
     return {};
   }

@@ -49,9 +49,9 @@ inline Packet awaited(Consumer& target, std::uint32_t token) {
 
 class FakeThread final : public Consumer {
  public:
-  explicit FakeThread(Dispatcher& dispatcher)
-      : dispatcher_(dispatcher), memory_(new PacketSlot[kBatchLimit]()) {
-    slots = memory_.get();
+  explicit FakeThread(Dispatcher& dispatcher, PostRing* ring = nullptr)
+      : slots(new PacketSlot[kBatchLimit]()), dispatcher_(dispatcher) {
+    HeldConsumer(*this).arrive(slots.get(), ring, 0);
     dispatcher_.add(*this);
   }
 
@@ -151,13 +151,14 @@ class FakeThread final : public Consumer {
   /// The results of the batch, whoever may have stolen some of it since.
   std::vector<double> values() const {
     std::vector<double> all;
-    for (std::size_t i = 0; i < batch_size; ++i) all.push_back(slots[i].result);
+    for (std::size_t i = 0; i < batch().size(); ++i) all.push_back(slots[i].result);
     return all;
   }
 
+  const std::unique_ptr<PacketSlot[]> slots;
+
  private:
   Dispatcher& dispatcher_;
-  std::unique_ptr<PacketSlot[]> memory_;
   std::mutex mutex_;
   std::condition_variable condition_;
   std::uint64_t wakes_ = 0;
@@ -166,9 +167,8 @@ class FakeThread final : public Consumer {
 /// A thread that posts through a ring, as the library's JavaScript does.
 class RingWriter {
  public:
-  explicit RingWriter(Dispatcher& dispatcher) : dispatcher_(dispatcher), self_(dispatcher) {
-    self_.ring = &ring_;
-  }
+  explicit RingWriter(Dispatcher& dispatcher)
+      : dispatcher_(dispatcher), self_(dispatcher, &ring_) {}
 
   /// False when the queue is full. Asks for room for `block` messages when it has none left.
   bool post(std::uint32_t key, double value, std::uint32_t block = PostRing::kCapacity) {
@@ -177,7 +177,7 @@ class RingWriter {
       if (room_ == 0) return false;
     }
     --room_;
-    self_.write_post(key, value);
+    self_.posts().write(key, value);
     if (dispatcher_.tell_idle()) dispatcher_.accept_posts();
     return true;
   }

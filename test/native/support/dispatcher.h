@@ -42,7 +42,7 @@ inline void post_apart(Dispatcher& dispatcher, int last, int first = 1) {
 inline Values drain(FakeThread& thread, std::size_t max = kBatchLimit) {
   Values all;
   while (thread.take(max) > 0) {
-    for (std::size_t i = 0; i < thread.batch_size; ++i) {
+    for (std::size_t i = 0; i < thread.batch().size(); ++i) {
       if (!thread.claim(i)) continue;
       all.push_back(thread.slots[i].result);
       thread.done(i);

@@ -183,6 +183,13 @@ class FramesPipeline {
   /// Gives the kernel what the member has submitted, and takes nothing.
   void flush() { member->thread->get(0, driver::now()); }
 
+  /// Closes a handle that is at the frames stage, as a thread of that port can, which takes
+  /// nothing.
+  void close_there(HandleId handle) const {
+    Member closer(*port);
+    closer.close(handle);
+  }
+
   /// Closes the connection at the next stage and frees its record.
   void close(Member& by, const Arrival& it) const {
     by.close(it.handle);

@@ -60,9 +60,9 @@ inline Request* request(PacketKind kind, std::uint32_t token = 0) {
 /// Made on the thread that uses it.
 class Member {
  public:
-  explicit Member(Port& port) : slots_(new PacketSlot[kBatchLimit]()) {
+  explicit Member(Port& port, PostRing* ring = nullptr) : slots_(new PacketSlot[kBatchLimit]()) {
     driver::Result error = 0;
-    thread = port.attach(slots_.get(), error);
+    thread = port.attach(slots_.get(), error, ring);
     REQUIRE_MESSAGE(thread != nullptr, "attach: ", error);
   }
   ~Member() { leave(false); }
@@ -89,8 +89,9 @@ class Member {
       for (; at_ < size_; ++at_) {
         std::uint32_t expected = kSlotReady;
         std::atomic_ref state(slots_[at_].state);
-        if (thread->batch[at_].awaited() || state.compare_exchange_strong(expected, kSlotClaimed)) {
-          return thread->batch[at_++];
+        if (thread->batch()[at_].awaited() ||
+            state.compare_exchange_strong(expected, kSlotClaimed)) {
+          return thread->batch()[at_++];
         }
       }
       at_ = size_ = 0;

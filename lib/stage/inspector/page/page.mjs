@@ -168,10 +168,22 @@ function addChoices(field, names) {
   }
 }
 
+/** The connection whose events are shown. */
+let chosen;
+
+function keyOf(key) {
+  const cell = make('td', undefined, 'number');
+  const button = make('button', String(key));
+  button.type = 'button';
+  button.addEventListener('click', () => choose(key));
+  cell.append(button);
+  return cell;
+}
+
 function rowOf({ key, stage, state, elapsed, remote, document: brought, received }) {
-  const row = make('tr');
+  const row = make('tr', undefined, key === chosen ? 'chosen' : undefined);
   row.append(
-    make('td', String(key), 'number'),
+    keyOf(key),
     make('td', stage),
     make('td', stateName(state)),
     make('td', format.age(elapsed), 'number'),
@@ -191,13 +203,99 @@ async function listConnections() {
   const { total, connections } = await response.json();
   const shown = total > connections.length ? `, some of each state: ${connections.length}` : '';
   element('count').textContent = `${total.toLocaleString('en')}${shown}`;
+  // A key that has the focus would lose it.
+  if (document.activeElement?.closest('#connections')) return;
   element('connections').replaceChildren(...connections.map(rowOf));
+}
+
+// ---- one connection
+
+function choose(key) {
+  chosen = key;
+  document.activeElement?.blur();
+  void listConnections();
+  void showChosen();
+}
+
+async function showChosen() {
+  const key = chosen;
+  element('one').hidden = key === undefined;
+  if (key === undefined) return;
+  const response = await fetch(`connection.json?key=${key}`);
+  if (key !== chosen) return;
+  element('one-key').textContent = key;
+  if (!response.ok) {
+    element('one-now').textContent = 'is gone';
+    return;
+  }
+  const { stage, state, elapsed, remote, closed, trace } = await response.json();
+  const where = `${stage}, ${stateName(state)}, for ${format.age(elapsed)}`;
+  element('one-now').textContent = closed
+    ? `has ended in ${where}`
+    : [where, remote].filter(Boolean).join(' · ');
+  element('one-none').hidden = trace.length > 0;
+  element('trace').replaceChildren(...trace.map((entry, i) => entryRow(entry, trace[i - 1])));
+}
+
+/** When, by the clock, and how long after the one before. */
+function entryRow({ stage, state, event, thread, time, bytes }, before) {
+  const row = make('tr', undefined, event === 'failed' ? 'failed' : undefined);
+  const clock = new Date(time);
+  const seconds = `${clock.toLocaleTimeString('en-GB')}.${String(clock.getMilliseconds()).padStart(3, '0')}`;
+  row.append(
+    make('td', seconds, 'number'),
+    make('td', before ? format.time(Math.max(0, time - before.time) * 1000) : '–', 'number'),
+    make('td', stage),
+    make('td', stateName(state)),
+    make('td', event),
+    make('td', bytes > 0 ? format.bytes(bytes) : '–', 'number'),
+    make('td', String(thread), 'number'),
+  );
+  return row;
+}
+
+// ---- micro-threads
+
+function microRow(thread, { id, name, state, operation, of, elapsed, parent, spawnedAt }) {
+  const row = make('tr');
+  row.append(
+    make('td', thread),
+    make('td', String(id), 'number'),
+    make('td', name || '–'),
+    make('td', state),
+    make('td', [operation, of].filter(Boolean).join(' of ') || '–'),
+    make('td', elapsed === undefined ? '–' : format.age(elapsed), 'number'),
+    make('td', parent === undefined ? '–' : String(parent), 'number'),
+    make('td', spawnedAt),
+  );
+  return row;
+}
+
+/** Nothing is shown before there is one. */
+async function listMicroThreads() {
+  const response = await fetch('micro-threads.json');
+  if (!response.ok) return;
+  const { threads } = await response.json();
+  const total = threads.reduce((sum, { count = 0 }) => sum + count, 0);
+  const rows = threads.flatMap(({ thread, rows: own = [] }) =>
+    own.map((one) => microRow(thread, one)),
+  );
+  const busy = threads.filter(({ count }) => count === undefined).map(({ thread }) => thread);
+  const more = total > rows.length ? `, of which ${rows.length} are shown` : '';
+  const silent = busy.length > 0 ? `; too busy to answer: ${busy.join(', ')}` : '';
+  element('micro').hidden = element('micro').hidden && total === 0;
+  element('micro-count').textContent = `${total.toLocaleString('en')}${more}${silent}`;
+  element('micro-threads').replaceChildren(...rows);
 }
 
 /** One request after another; none while nobody looks. */
 async function keepListing() {
   for (;;) {
-    if (!document.hidden) await listConnections().catch(() => undefined);
+    if (!document.hidden) {
+      for (const look of [listConnections, showChosen, listMicroThreads]) {
+        await look().catch(() => undefined);
+      }
+    }
     await new Promise((resolve) => setTimeout(resolve, LIST_INTERVAL));
   }
 }
@@ -214,4 +312,5 @@ events.addEventListener('open', () => tellLink('live', true));
 events.addEventListener('error', () => tellLink('no connection; trying again', false));
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => page.redraw());
 element('filter').addEventListener('change', () => void listConnections());
+element('one-close').addEventListener('click', () => choose(undefined));
 void keepListing();

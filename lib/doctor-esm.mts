@@ -1,0 +1,3 @@
+/** What `import` gets: the same as `require`. */
+export { diagnose } from './doctor.js';
+export type * from './doctor.js';
