@@ -83,7 +83,28 @@ describe('readFile', () => {
     await turns(2);
     await file.close();
     expect(codeOf(await closing)).toBe('ECANCELED');
+    expect(codeOf(await failureOf(() => file.readFile()))).toBe('ERR_HANDLE_CLOSED');
     expect(port.stats().allocatedBytes).toBe(0);
+  });
+
+  test('is cancelled by a close at whichever step it is', async () => {
+    const port = newPort();
+    const { name } = await writtenFifo();
+    for (let count = 0; count < 6; count++) {
+      const file = await port.open(name);
+      const reading = failureOf(() => file.readFile());
+      await turns(count);
+      await file.close();
+      expect(codeOf(await reading)).toBe('ECANCELED');
+    }
+    async function* parts() {
+      yield 'one';
+      await file.close();
+      yield 'two';
+    }
+    const file = await port.open(temporaryFile(''), 'w');
+    expect(codeOf(await failureOf(() => file.writeFile(parts())))).toBe('ECANCELED');
+    expect(codeOf(await failureOf(() => file.writeFile(['x'])))).toBe('ERR_HANDLE_CLOSED');
   });
 
   test('of a directory fails as its read does; wrong arguments throw', async () => {

@@ -5,6 +5,7 @@ import type { Data, FileContents, FileStatus, ReadFileOptions, WriteFileOptions 
 import { Kind } from '../native/binding';
 import type { Handle } from './handle';
 import { AWAIT_OPTIONS, ComposedOperation, type Operation, type Steps } from '../await/operation';
+import { cancelled } from '../support/errors';
 import * as validate from '../support/validate';
 
 /** The file: lib/handles/file.ts. */
@@ -27,9 +28,8 @@ export function readFile(
 ): Operation<Buffer | string> {
   const options = withEncoding(given, [...AWAIT_OPTIONS]);
   const { encoding } = options;
-  const run = async (steps: Steps): Promise<Buffer | string> => {
-    steps.subject = file.subject();
-    const bytes = await readToEnd(file, steps);
+  const run = async (whole: Steps): Promise<Buffer | string> => {
+    const bytes = await readToEnd(file, stepsOf(file, whole, 'read'));
     return encoding === undefined ? bytes : bytes.toString(encoding);
   };
   return new ComposedOperation(file.thread, Kind.Read, 'read', options, run, nothing);
@@ -48,28 +48,54 @@ export function writeFile(
     const kinds = 'of type string or an instance of Buffer, TypedArray, DataView, or an iterable';
     throw validate.invalidType('data', kinds, data);
   }
-  const run = async (steps: Steps): Promise<void> => {
-    steps.subject = file.subject();
+  const run = async (whole: Steps): Promise<void> => {
+    const steps = stepsOf(file, whole, 'write');
     for await (const part of single ? [data] : data) {
       if (steps.stopped) return;
       validate.data(part, 'data');
-      await steps.step(file.write(typeof part === 'string' ? Buffer.from(part, encoding) : part));
+      await steps.next(() =>
+        file.write(typeof part === 'string' ? Buffer.from(part, encoding) : part),
+      );
     }
-    if (flush && !steps.stopped) await steps.step(file.sync());
+    if (flush && !steps.stopped) await steps.next(() => file.sync());
   };
   return new ComposedOperation(file.thread, Kind.Write, 'write', options, run, nothing);
 }
 
+interface FileSteps {
+  readonly stopped: boolean;
+  next<U>(begin: () => Operation<U>): Promise<U>;
+}
+
+/**
+ * The steps of one call. A file closed between two of them ends the call as one closed in the middle
+ * of a step does: cancelled (rule O5), since it was open when it was asked.
+ */
+function stepsOf(file: AwaitedFile, steps: Steps, syscall: string): FileSteps {
+  const subject = file.subject();
+  steps.subject = subject;
+  const wasOpen = !file.closed;
+  return {
+    get stopped() {
+      return steps.stopped;
+    },
+    next: async (begin) => {
+      if (wasOpen && file.closed) throw cancelled(syscall, subject);
+      return steps.step(begin());
+    },
+  };
+}
+
 /** What there is from where the file's reads go on. */
-async function readToEnd(file: AwaitedFile, steps: Steps): Promise<Buffer> {
+async function readToEnd(file: AwaitedFile, steps: FileSteps): Promise<Buffer> {
   // A device or a FIFO has no size, and files of /proc say that they have none.
-  const { size } = await steps.step(file.stat());
+  const { size } = await steps.next(() => file.stat());
   const expected = Math.max(0, size - file.position);
   const parts: Buffer[] = [];
   for (let length = 0; ;) {
     const wanted = Math.max(expected - length, length, SMALLEST);
     const piece = Buffer.allocUnsafeSlow(Math.min(PIECE, wanted));
-    const bytes = await steps.step(file.read(piece));
+    const bytes = await steps.next(() => file.read(piece));
     if (bytes === 0) return parts.length === 1 ? parts[0]! : Buffer.concat(parts, length);
     parts.push(piece.subarray(0, bytes));
     length += bytes;

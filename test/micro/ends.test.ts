@@ -40,7 +40,7 @@ test.each(['terminate()', 'process.exit()'])(
             await sleep(random.below(20));
             await worker.terminate();
           }
-          expect(typeof (await ended)).toBe('number');
+          expect(await ended).toBeTypeOf('number');
         }
       }),
     );
