@@ -101,6 +101,7 @@
             "native/driver/linux/blocking_thread.cc",
             "native/driver/linux/connection.cc",
             "native/driver/linux/doorbell.cc",
+            "native/driver/linux/file.cc",
             "native/driver/linux/linux_driver.cc",
             "native/driver/linux/passing.cc",
             "native/driver/linux/send_file.cc",

@@ -5,7 +5,6 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -13,6 +12,7 @@
 #include <string>
 
 #include "driver/linux/connection.h"
+#include "driver/linux/file.h"
 #include "driver/linux/socket.h"
 
 namespace cp::driver {
@@ -40,19 +40,6 @@ Result receive_now(Descriptor socket, const Slice& into) {
 }
 
 void close_file(Descriptor file) { ::close(static_cast<int>(file)); }
-
-Result size_of_file(Descriptor file) {
-  struct stat status {};
-  if (::fstat(static_cast<int>(file), &status) != 0) return -errno;
-  return S_ISREG(status.st_mode) ? status.st_size : -EINVAL;
-}
-
-std::uint32_t open_flags_of(Descriptor file) {
-  const int flags = ::fcntl(static_cast<int>(file), F_GETFL);
-  if (flags < 0) return 0;
-  return ((flags & O_APPEND) != 0 ? kOpenAppend : 0u) |
-         ((flags & O_DIRECT) != 0 ? kOpenDirect : 0u);
-}
 
 Result LinuxDriver::associate(Descriptor) { return 0; }
 

@@ -1,7 +1,5 @@
-// What both Linux drivers do in the same way, with calls that do not block.
+// Sockets on Linux, for all drivers there, with calls that do not block.
 #pragma once
-
-#include <sys/stat.h>
 
 #include "driver/driver.h"
 
@@ -36,20 +34,9 @@ bool is_empty_message(const Operation& operation);
 /// The local address, or the peer's.
 Result socket_address(int socket, bool peer, SocketAddress& out);
 
-Result duplicate_descriptor(int fd, FileKind& kind);
-
 /// Takes O_NONBLOCK off, or sets it: io_uring waits by itself, but answers EAGAIN for a
 /// non-blocking descriptor; epoll's lane must never wait in a call.
 void set_blocking(int fd, bool blocking);
-
-/// `st_mode` of an open descriptor, or a negative errno.
-Result mode_of(int fd);
-
-/// What an open descriptor with this `st_mode` is.
-FileKind file_kind_of(int fd, mode_t mode);
-
-/// OpenFlag as open(2) wants it; always O_CLOEXEC and O_NOCTTY.
-int open_flags(std::uint32_t flags);
 
 /// The address family of a socket that is to connect or to bind to `address`.
 int family_of(const SocketAddress& address);

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <climits>
-#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <utility>
@@ -46,15 +45,6 @@ void Scheduler::switch_point(const char*) {
 void fail(const char* property, const std::string& text) {
   std::fprintf(stderr, "FAILED in a simulated world: %s: %s\n", property, text.c_str());
   std::abort();
-}
-
-std::string format(const char* text, ...) {
-  char line[1024];
-  va_list arguments;
-  va_start(arguments, text);
-  std::vsnprintf(line, sizeof line, text, arguments);
-  va_end(arguments);
-  return line;
 }
 
 }  // namespace cp::sim

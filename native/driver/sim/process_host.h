@@ -12,6 +12,7 @@
 #include "driver/driver.h"
 #include "system/condition.h"
 #include "system/mutex.h"
+#include "system/sim/format.h"
 #include "system/sim/random.h"
 
 namespace cp::sim {
@@ -49,7 +50,6 @@ class Scheduler {
 
 /// The library, or the world, is wrong: ends the process.
 [[noreturn]] void fail(const char* property, const std::string& text);
-std::string format(const char* text, ...) __attribute__((format(printf, 1, 2)));
 
 }  // namespace cp::sim
 

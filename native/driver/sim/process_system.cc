@@ -1,7 +1,6 @@
 // What the library asks of the system where a world serves a process: a driver of that world, and
 // files of the system's.
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -10,7 +9,7 @@
 #include <string>
 
 #include "driver/choose.h"
-#include "driver/linux/socket.h"
+#include "driver/linux/file.h"
 #include "driver/sim/sim_driver.h"
 #include "driver/sim/world.h"
 
@@ -77,19 +76,6 @@ void close_file(Descriptor file) {
   }
   const Turn turn;
   World::current().close(file);
-}
-
-Result size_of_file(Descriptor file) {
-  struct stat status {};
-  if (::fstat(static_cast<int>(file), &status) != 0) return -errno;
-  return S_ISREG(status.st_mode) ? status.st_size : -EINVAL;
-}
-
-std::uint32_t open_flags_of(Descriptor file) {
-  const int flags = ::fcntl(static_cast<int>(file), F_GETFL);
-  if (flags < 0) return 0;
-  return ((flags & O_APPEND) != 0 ? kOpenAppend : 0u) |
-         ((flags & O_DIRECT) != 0 ? kOpenDirect : 0u);
 }
 
 Choice default_choice(Result& error) {

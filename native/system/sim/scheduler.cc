@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdarg>
 #include <cstdio>
 #include <cstring>
 
@@ -18,15 +17,6 @@ std::function<void()> failure_listener;
 constexpr Time kBegin = 1'000'000'000;
 
 }  // namespace
-
-std::string format(const char* text, ...) {
-  char line[1024];
-  va_list arguments;
-  va_start(arguments, text);
-  std::vsnprintf(line, sizeof line, text, arguments);
-  va_end(arguments);
-  return line;
-}
 
 void on_failure(std::function<void()> tell) { failure_listener = std::move(tell); }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "system/sim/fiber.h"
+#include "system/sim/format.h"
 #include "system/sim/random.h"
 
 namespace cp::sim {
@@ -124,7 +125,5 @@ class Scheduler {
 [[noreturn]] void fail(const char* property, const std::string& text);
 /// What `fail` does besides: the caller of a simulation may want to write down more.
 void on_failure(std::function<void()> tell);
-
-std::string format(const char* text, ...) __attribute__((format(printf, 1, 2)));
 
 }  // namespace cp::sim
