@@ -19,6 +19,7 @@ export default {
   unit: 'CPU µs per value',
   scriptsOnly: true,
   rows: Object.entries(sizes).map(([name, bytes]) => ({ name, bytes })),
+  smoke: () => true,
   contestants: {
     [ours]: { exchange: shared('micro', 'io_uring') },
     'SharedChannel, await': { exchange: shared('await', 'io_uring') },

@@ -21,6 +21,7 @@ export default {
     { name: '64 connections', keys: 64, sockets: true },
     { name: '1 connection', keys: 1, sockets: true },
   ],
+  smoke: ({ sockets, keys }) => !sockets || keys === 1,
   contestants: {
     [ours]: { exchange: stages('io_uring') },
     'ours, epoll': { exchange: stages('epoll') },

@@ -7,7 +7,10 @@ import { measureIdleHttp } from './support/load.mjs';
 const uring = 'over a port, io_uring';
 const epoll = 'over a port, epoll';
 const own = 'node:http';
-const MANY = 5000;
+const rowOf = (connections) => ({
+  name: `${connections.toLocaleString('en')} connections`,
+  connections,
+});
 const server = (options) => script('node-server.mjs', { kind: 'http', patient: true, ...options });
 
 export default {
@@ -17,7 +20,8 @@ export default {
   metrics: ['resident'],
   picture: 'resident',
   unit: 'resident bytes per connection',
-  rows: [{ name: '5,000 connections', connections: MANY }],
+  rows: [rowOf(5000)],
+  quick: rowOf(1000),
   contestants: {
     [uring]: { server: server({ over: true, driver: 'io_uring' }) },
     [epoll]: { server: server({ over: true, driver: 'epoll' }) },
@@ -27,5 +31,6 @@ export default {
     { metric: 'resident', subject: uring, against: own, atMost: 1 },
     { metric: 'resident', subject: epoll, against: own, atMost: 1 },
   ],
-  measure: ({ server: program }, { connections }) => measureIdleHttp(program, { connections }),
+  measure: ({ server: program }, { connections }, { most }) =>
+    measureIdleHttp(program, { connections: Math.min(connections, most) }),
 };

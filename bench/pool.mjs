@@ -28,6 +28,7 @@ export default {
     { name: 'empty, one after the other', kind: 'empty', inFlight: 1 },
     { name: '1 MiB there and back', kind: 'bytes', size: MiB },
   ],
+  smoke: () => true,
   contestants: {
     [ours]: contestant('ours'),
     'ours, yield*': contestant('micro', empty),

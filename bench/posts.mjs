@@ -31,6 +31,7 @@ export default {
     { name: 'one way, 64 bytes', style: 'bytes' },
     { name: 'round trips', style: 'ping-pong' },
   ],
+  smoke: () => true,
   contestants: {
     [ours]: { exchange: inNode('posts-ours.mjs', { driver: 'io_uring' }) },
     'ours, spinMicroseconds: 0': {

@@ -45,6 +45,7 @@ export default {
     { name: 'page cache', direct: false },
     { name: 'O_DIRECT', direct: true },
   ],
+  smoke: () => true,
   contestants: {
     [packets]: { read: inNode('reads-ours.mjs', { driver: 'io_uring', style: 'packets' }) },
     'ours, await': { read: inNode('reads-ours.mjs', { driver: 'io_uring', style: 'await' }) },

@@ -40,6 +40,7 @@ export default {
     { name: '50 connections that stay', connections: 50 },
     { name: 'a connection for each request, 16 at a time', connections: 16, fresh: true },
   ],
+  smoke: () => true,
   contestants: {
     [threads]: { style: 'threads' },
     [cluster]: { style: 'cluster' },

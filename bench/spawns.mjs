@@ -16,6 +16,7 @@ export default {
     ...Object.entries(kinds).map(([name, kind]) => ({ name, kind })),
     { name: '100,000 asleep', kind: 'asleep' },
   ],
+  smoke: () => true,
   contestants: {
     'micro-threads': { style: 'micro' },
     'async functions': { style: 'async' },

@@ -26,6 +26,7 @@ export default {
   unit: 'CPU µs per document',
   // The same work on the contents costs both the same: it is in one row, and left out in the other.
   rows: [row('length'), row('full')],
+  smoke: ({ answer }) => answer === 'full',
   contestants: {
     [ours]: { server: server('io_uring') },
     'ours, epoll': { server: server('epoll') },

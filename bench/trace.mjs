@@ -23,6 +23,7 @@ export default {
     { name: 'a state entered', perPacket: 500 },
     { name: 'a message', perPacket: 0 },
   ],
+  smoke: () => true,
   contestants: { 'without a trace': kept(0), 'trace: 31': kept(31), 'trace: 1': kept(1) },
   targets: [],
   measure: ({ measure }, row, times) => measure(row, times),
