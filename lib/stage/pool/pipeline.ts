@@ -236,7 +236,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     } finally {
       if (!posted) portThread.native.releaseRecord(key);
     }
-    if (!posted) throw queueFull();
+    if (!posted) throw portThread.refusal();
     return key;
   }
 

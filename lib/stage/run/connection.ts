@@ -3,7 +3,7 @@
  */
 import { inspect } from 'node:util';
 import { handleAt, Kind, NO_CHUNK, SubmissionFlag } from '../../native/binding';
-import { invalidState, outOfBuffers, queueFull } from '../../support/errors';
+import { invalidState, outOfBuffers } from '../../support/errors';
 import { asBytes, type Block, type Data } from '../../thread/memory';
 import type {
   FileHandle,
@@ -271,7 +271,8 @@ export class Connection<
 
   post(message: Message = 0): void {
     this.check();
-    if (!this.thread.portThread.postMessage(this.recordKey, message)) throw queueFull();
+    const { portThread } = this.thread;
+    if (!portThread.postMessage(this.recordKey, message)) throw portThread.refusal();
   }
 
   publish(keys: Uint32Array | readonly number[], message: Message): number {
