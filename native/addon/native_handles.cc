@@ -11,6 +11,7 @@
 #include "addon/descriptor.h"
 #include "addon/native_thread.h"
 #include "addon/settings.h"
+#include "driver/half_close.h"
 #include "port/unique_keys.h"
 
 namespace cp::addon {
@@ -297,6 +298,7 @@ Napi::Value NativeHandles::handle_info(Info info) {
   out.Set("append", view.append);
   out.Set("direct", view.direct);
   out.Set("messages", view.messages);
+  out.Set("halfCloses", driver::half_closes(view.descriptor));
   if (!view.path.empty()) out.Set("path", view.path);
   return out;
 }

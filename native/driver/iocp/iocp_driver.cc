@@ -4,6 +4,7 @@
 
 #include "driver/blocking/blocking_pool.h"
 #include "driver/errno.h"
+#include "driver/half_close.h"
 #include "driver/iocp/iocp_lane.h"
 #include "driver/iocp/pipe.h"
 #include "driver/iocp/socket.h"
@@ -109,6 +110,8 @@ std::int64_t traffic(Descriptor socket) {
   if (iocp::is_pipe(socket)) return iocp::connection_of(socket).moved;
   return iocp::bytes_moved(iocp::socket_of(socket));
 }
+
+bool half_closes(Descriptor connection) { return !iocp::is_pipe(connection); }
 
 /// What a lane knows of a socket follows from its own receives of no bytes.
 Result receive_now(Descriptor, const Slice&) { return -EAGAIN; }
