@@ -27,6 +27,8 @@ describe.runIf(windows)('named pipes', () => {
     expect(client.setNoDelay().setKeepAlive(true)).toBe(client);
     expect(server.type).toBe('stream');
     expect(failureNow(() => client.setOptions({ recvBufferSize: 1 })).code).toBe('ENOTSUP');
+    const sized = await failureOf(() => port.connect({ path, recvBufferSize: 1 }));
+    expect(sized.code).toBe('ENOTSUP');
     expect(await failureOf(() => server.sendHandle('x', [0]))).toMatchObject({ code: 'ENOTSUP' });
   });
 
@@ -103,7 +105,7 @@ describe.runIf(windows)('named pipes', () => {
     expect(String(await (await listener.accept()).receive())).toBe('let in');
   });
 
-  test('the peer hears of an end when the pipe is closed', async () => {
+  test('O12 the peer hears of an end when the pipe is closed', async () => {
     const port = newPort();
     const path = newSocketPath();
     const listener = await port.listen({ path });
@@ -119,7 +121,7 @@ describe.runIf(windows)('named pipes', () => {
     expect(await receiving).toHaveLength(0);
   });
 
-  test('nothing follows a send that was cancelled on its way', async () => {
+  test('O12 nothing follows a send that was cancelled on its way', async () => {
     const port = newPort();
     const path = newSocketPath();
     const listener = await port.listen({ path });

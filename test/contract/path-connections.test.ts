@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
 import { expect, onTestFinished, test } from 'vitest';
 import * as overPort from '../../dist/node-net.js';
 import { spawn as spawnMicro } from '../../dist/micro.js';
@@ -11,6 +12,7 @@ import {
   Collector,
   codeOf,
   failureOf,
+  library,
   newPort,
   pattern,
   skipInWorld,
@@ -265,6 +267,37 @@ test('a client that is killed', async () => {
   const end = await receiving;
   if (typeof end === 'string') expect(end).toBe('ECONNRESET');
   else expect(end).toHaveLength(0);
+});
+
+const BUSY = `
+  const { parentPort, workerData } = require('node:worker_threads');
+  import(workerData.library).then(async ({ CompletionPort }) => {
+    const port = new CompletionPort();
+    const listener = await port.listen({ path: workerData.path });
+    parentPort.postMessage('listening');
+    const socket = await listener.accept();
+    socket.send(Buffer.alloc(4_000_000)).catch(() => undefined);
+    socket.receive().catch(() => undefined);
+    listener.accept().catch(() => undefined);
+    setTimeout(() => parentPort.postMessage('busy'), 100);
+  });
+`;
+
+test('a worker that ends with operations under way', async () => {
+  skipInWorld('workers have worlds of their own');
+  const port = newPort();
+  for (let i = 0; i < 3; i++) {
+    const path = newSocketPath();
+    const worker = new Worker(BUSY, { eval: true, workerData: { library, path } });
+    await once(worker, 'message');
+    const client = await port.connect({ path });
+    await once(worker, 'message');
+    await worker.terminate();
+    const end = await receiveAll(client, Infinity).catch((error: unknown) => codeOf(error));
+    if (typeof end === 'string') expect(end).toBe('ECONNRESET');
+    else expect(end!.length).toBeLessThan(4_000_000);
+    await client.close();
+  }
 });
 
 test('net over a port and net of Node.js: each is the other’s server, and both ends end', async () => {

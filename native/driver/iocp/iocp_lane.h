@@ -119,6 +119,7 @@ class IocpLane final : public Lane {
   void take_client(Acceptor& acceptor, HANDLE instance);
   void client_came(Accepting& accepting);
   void keep_instance(PipeListener& listener);
+  void connect_to_pipe(Operation* operation);
   Result take_over_pipe(Descriptor opened);
   void wait_for_bytes(Operation* operation);
   void bytes_came(Operation* operation, bool succeeded, DWORD bytes);

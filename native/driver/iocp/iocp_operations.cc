@@ -275,7 +275,7 @@ IocpLane::Acceptor& IocpLane::acceptor_of(const Operation* operation) {
 // ---- connecting -------------------------------------------------------------------------------
 
 void IocpLane::connect(Operation* operation) {
-  if (!operation->target->path.empty()) return hand_to_pool(operation);  // a named pipe
+  if (!operation->target->path.empty()) return connect_to_pipe(operation);
   const Result made = make_socket(family_of(operation->target->peer));
   if (made < 0) return finish(operation, made);
   operation->lane_descriptor = static_cast<Descriptor>(made);

@@ -153,6 +153,15 @@ void IocpLane::keep_instance(PipeListener& listener) {
 
 // ---- connecting -------------------------------------------------------------------------------
 
+/// Opening one may wait for its server.
+void IocpLane::connect_to_pipe(Operation* operation) {
+  for (const SocketSetting& setting : operation->target->settings) {
+    const Result result = set_pipe_option(setting.option);
+    if (result < 0) return finish(operation, result);
+  }
+  hand_to_pool(operation);
+}
+
 /// What the pool has opened. Who wants a pipe of one direction opens it as a file.
 Result IocpLane::take_over_pipe(Descriptor opened) {
   const Result bound = port_.associate(opened);
