@@ -5,8 +5,8 @@
 
 namespace cp::driver {
 
-/// Whether the peer hears of a kShutdown. Of a named pipe of Windows it does not: only closing tells
-/// it, and takes nothing away from it that was sent.
+/// Whether the peer hears of a kShutdown. Of a named pipe of Windows it does not: only closing
+/// tells it, and takes nothing away from it that was sent.
 bool half_closes(Descriptor connection);
 
 }  // namespace cp::driver

@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import fs, { existsSync, statSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
+import { buffer } from 'node:stream/consumers';
 import { inspect } from 'node:util';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { frames } from '../../dist/stages.js';
@@ -119,6 +120,22 @@ describe('sockets at a path', () => {
     client.destroy();
     await pipeline.close();
     expect(fileIsThere(path)).toBe(false);
+  });
+
+  test('frames tell a client there why it is sent away, and a stage that closes, too', async () => {
+    const native = frames({ length: 'u8', maxLength: 100, tooLarge: 'too large' });
+    const work = { stage: fixture('digest.mjs'), threads: 1 };
+    const pipeline = newPipeline({ spool: { native, next: 'work', threads: 1 }, work });
+    const path = newPath();
+    await pipeline.listen('spool', { path });
+    for (const [sent, answer] of [
+      ['\xc8', 'too large'],
+      ['\x05close', ''],
+    ] as const) {
+      const client = await nodeClient(path);
+      client.write(sent, 'latin1');
+      expect(String(await buffer(client))).toBe(answer);
+    }
   });
 
   test.skipIf(windows)(

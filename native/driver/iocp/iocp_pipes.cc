@@ -142,8 +142,8 @@ void IocpLane::client_came(Accepting& accepting) {
   await_clients(acceptor);
 }
 
-/// Nobody else is to have the name between two accepts, and a client that comes meanwhile is to find
-/// an instance. Without one, for lack of memory, the next accept makes it.
+/// Nobody else is to have the name between two accepts, and a client that comes meanwhile is to
+/// find an instance. Without one, for lack of memory, the next accept makes it.
 void IocpLane::keep_instance(PipeListener& listener) {
   if (!listener.waiting.empty() || !listener.connected.empty()) return;
   const Result made = listener.make_instance(port_, false);

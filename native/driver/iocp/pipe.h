@@ -2,8 +2,8 @@
 //
 // A connection and a listener are objects of ours, since Windows keeps neither what a send that was
 // cancelled has left behind, nor the name that the next instance is made of. The Descriptor of one
-// is its address, marked by a bit that no handle of the kernel's has: those, sockets among them, are
-// multiples of four. Whoever has the descriptor owns the object, and closing it destroys it.
+// is its address, marked by a bit that no handle of the kernel's has: those, sockets among them,
+// are multiples of four. Whoever has the descriptor owns the object, and closing it destroys it.
 //
 // A pipe has no half of it that could be closed: `kShutdown` sees to it that nothing more is sent,
 // and the peer sees the end when the handle is closed. What was written before stays in the pipe
@@ -44,16 +44,16 @@ struct PipeConnection final : Pipe {
   ~PipeConnection() override { ::CloseHandle(handle); }
 
   const HANDLE handle;
-  /// This side has ended, or a part of a cancelled send may have gone: -EPIPE, -ECONNABORTED. Set by
-  /// the lane that has the sending direction, or by whoever ends both, and read by the next lane
+  /// This side has ended, or a part of a cancelled send may have gone: -EPIPE, -ECONNABORTED. Set
+  /// by the lane that has the sending direction, or by whoever ends both, and read by the next lane
   /// that sends: the port queues sends, and its handle's mutex lies between the two.
   std::atomic<std::int32_t> refusal{0};
   /// Bytes received and sent: see traffic.
   std::atomic<std::int64_t> moved{0};
 };
 
-/// Its instances belong to the one accept that is under way, or to nobody: the port begins an accept
-/// when the one before is over, with the handle's mutex between them.
+/// Its instances belong to the one accept that is under way, or to nobody: the port begins an
+/// accept when the one before is over, with the handle's mutex between them.
 struct PipeListener final : Pipe {
   PipeListener() : Pipe(true) {}
   ~PipeListener() override;
