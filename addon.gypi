@@ -143,7 +143,7 @@
             "native/system/windows/clock.cc"
           ],
           "defines": ["WIN32_LEAN_AND_MEAN", "NOMINMAX", "_WIN32_WINNT=0x0A00"],
-          "libraries": ["ws2_32.lib", "mswsock.lib"],
+          "libraries": ["ws2_32.lib", "mswsock.lib", "advapi32.lib"],
           "msvs_settings": {
             "VCCLCompilerTool": {
               "ExceptionHandling": 1,
