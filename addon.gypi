@@ -131,17 +131,20 @@
             "native/driver/iocp/iocp_driver.cc",
             "native/driver/iocp/iocp_lane.cc",
             "native/driver/iocp/iocp_operations.cc",
+            "native/driver/iocp/iocp_pipes.cc",
             "native/driver/iocp/kernel_port.cc",
+            "native/driver/iocp/pipe.cc",
             "native/driver/iocp/socket.cc",
             "native/driver/windows/blocking_calls.cc",
             "native/driver/windows/blocking_thread.cc",
             "native/driver/windows/doorbell.cc",
             "native/driver/windows/error.cc",
             "native/driver/windows/file.cc",
+            "native/driver/windows/pipe_name.cc",
             "native/system/windows/clock.cc"
           ],
           "defines": ["WIN32_LEAN_AND_MEAN", "NOMINMAX", "_WIN32_WINNT=0x0A00"],
-          "libraries": ["ws2_32.lib", "mswsock.lib"],
+          "libraries": ["ws2_32.lib", "mswsock.lib", "advapi32.lib"],
           "msvs_settings": {
             "VCCLCompilerTool": {
               "ExceptionHandling": 1,

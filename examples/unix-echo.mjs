@@ -1,12 +1,16 @@
 /**
- * An echo server on a UNIX socket, and a client of it.
+ * An echo server on a UNIX socket, on Windows on a named pipe, and a client of it.
  *
  *     node examples/unix-echo.mjs /tmp/echo.sock
  *     node examples/unix-echo.mjs /tmp/echo.sock hello
  */
 import { CompletionPort } from 'completion-port';
 
-const [path = '/tmp/completion-port-echo.sock', text] = process.argv.slice(2);
+const usual =
+  process.platform === 'win32'
+    ? '\\\\.\\pipe\\completion-port-echo'
+    : '/tmp/completion-port-echo.sock';
+const [path = usual, text] = process.argv.slice(2);
 const port = new CompletionPort();
 
 async function echo(socket) {
@@ -26,8 +30,14 @@ if (text === undefined) {
   for await (const socket of listener) echo(socket).catch(console.error);
 } else {
   const socket = await port.connect({ path });
-  await socket.end(text);
-  for await (const bytes of socket) process.stdout.write(bytes);
+  await socket.send(text);
+  // It is told by how much comes back: a named pipe has no end but the close.
+  let left = Buffer.byteLength(text);
+  for await (const bytes of socket) {
+    process.stdout.write(bytes);
+    left -= bytes.length;
+    if (left <= 0) break;
+  }
   process.stdout.write('\n');
   await socket.close();
 }

@@ -809,7 +809,8 @@ export interface SocketHandle extends AwaitHandle, SocketState {
    * Sends `data`, if any, and ends the sending side when everything queued before is sent; the peer
    * then receives the end. Receiving goes on. shutdown(SHUT_WR). Nothing else ends a side: where the
    * peer has ended its own, the connection stays open until this is closed, as with `allowHalfOpen` of
-   * node:net.
+   * node:net. A named pipe of Windows has no half that could be closed: its peer receives the end
+   * when this is closed, behind all that was sent (rule O12).
    */
   end(data?: Data | readonly Data[], options?: AwaitOptions): Operation<void>;
   /**
@@ -883,7 +884,10 @@ export interface KeyedSocket extends KeyedHandle, SocketState {
 
 // ---- listeners
 
-/** Where something listens. Of a UNIX socket `address` is the path, and `port` 0. */
+/**
+ * Where something listens. Of a UNIX socket, and of a named pipe, `address` is the path, `port` 0, and
+ * `family` 'unix'.
+ */
 export interface ListenerAddress {
   readonly address: string;
   readonly port: number;
@@ -1284,7 +1288,7 @@ export type FileOptions<K extends KeyOption | undefined = undefined> = FileSetti
 /**
  * Options of the system's for a connection. A listener's connections inherit them. Those that Windows
  * has not are `ENOTSUP` there, at once; a UNIX socket has `recvBufferSize`, `sendBufferSize` and
- * `linger`.
+ * `linger`, a listener at a named pipe the first two, which no connection of one can change.
  */
 export interface SocketOptions {
   /**
@@ -1369,16 +1373,22 @@ export type ListenPlace =
        * A UNIX socket of that name, whose file is removed when the listener is closed. One that
        * begins with NUL is abstract, a name without a file. Errors are `node:net`'s: `EADDRINUSE`
        * where there is such a file, also one that a program has left behind, `EACCES` where there is
-       * no such directory, `EINVAL` for more than 107 bytes. `ENOTSUP` on Windows.
+       * no such directory, `EINVAL` for more than 107 bytes. On Windows a named pipe of this machine,
+       * `\\.\pipe\name` or `\\?\pipe\name`: `EINVAL` for other paths, `ENAMETOOLONG` for more than
+       * 256 characters, `EADDRINUSE` as long as anybody has an end of a pipe of that name.
+       * bind, listen, accept | CreateNamedPipeW, ConnectNamedPipe.
        */
       readonly path: string;
-      /** Lets all users read from the file, that is nothing alone. Default: false. */
+      /**
+       * Lets all users read from the file, that is nothing alone. Default: false. chmod | the pipe's
+       * access list; Windows' own lets everyone read, and who made the pipe, and administrators, write.
+       */
       readonly readableAll?: boolean | undefined;
-      /** Lets all users write to the file, and so connect. Default: false. */
+      /** Lets all users write to the file, and so connect. Default: false. Likewise. */
       readonly writableAll?: boolean | undefined;
       /**
        * `'seqpacket'`: its connections keep the borders of messages (SOCK_SEQPACKET). Each send is a
-       * message, and each receive brings one. Default: `'stream'`.
+       * message, and each receive brings one. Default: `'stream'`. `ENOTSUP` on Windows.
        */
       readonly type?: 'stream' | 'seqpacket' | undefined;
       readonly port?: undefined;
@@ -1479,7 +1489,12 @@ export type ConnectPlace =
       readonly type?: undefined;
     }
   | {
-      /** A UNIX socket of that name; one that begins with NUL is abstract. `ENOTSUP` on Windows. */
+      /**
+       * A UNIX socket of that name; one that begins with NUL is abstract. On Windows a named pipe:
+       * `ENOENT` where nobody serves it, `EACCES` where this user may not, or it has one direction
+       * (open that as a file), and `ETIMEDOUT` where the server has had no instance to spare for half
+       * a minute. socket, connect | CreateFileW.
+       */
       readonly path: string;
       /** As that of `listen`: `EPROTOTYPE` where the listener is of the other type. */
       readonly type?: 'stream' | 'seqpacket' | undefined;
@@ -1625,7 +1640,8 @@ export interface CompletionPort extends AsyncDisposable {
     options?: FileOptions<K>,
   ): Operation<ByKey<K, FileHandle, KeyedFile>>;
   /**
-   * Listens for connections over TCP, or UNIX sockets (`path`). Rejects as `net.Server` emits (`EADDRINUSE`, …). With a key:
+   * Listens for connections over TCP, or UNIX sockets and named pipes (`path`). Rejects as
+   * `net.Server` emits (`EADDRINUSE`, …). With a key:
    * connections are accepted from now on, and arrive as `accepted` packets.
    */
   listen<K extends KeyOption | undefined = undefined>(
@@ -1633,7 +1649,7 @@ export interface CompletionPort extends AsyncDisposable {
   ): Operation<ByKey<K, ListenerHandle, KeyedListener>>;
   /**
    * Connects to a server over TCP, to the addresses of `host`, one after another, or over a UNIX
-   * socket (`path`). Rejects with the last
+   * socket or a named pipe (`path`). Rejects with the last
    * failure, as `net.Socket` emits it (`ECONNREFUSED`, …).
    */
   connect<K extends KeyOption | undefined = undefined>(

@@ -256,8 +256,12 @@ export function refuseWith(name: string, options: object, others: readonly strin
 export function socketType(options: { readonly path?: unknown; readonly type?: unknown }): boolean {
   const { path, type = 'stream' } = options;
   validate.oneOf(type, 'options.type', ['stream', 'seqpacket']);
-  if (type === 'stream' || path !== undefined) return type === 'seqpacket';
-  throw validate.invalidValue('options.type', 'is of sockets with options.path', type);
+  if (type === 'stream') return false;
+  if (path === undefined) {
+    throw validate.invalidValue('options.type', 'is of sockets with options.path', type);
+  }
+  if (process.platform === 'win32') throw notSupported('socket', 'named pipes are streams here');
+  return true;
 }
 
 /** The path of a socket, as native code is told it; one that begins with NUL is no file. */
@@ -267,9 +271,6 @@ export function socketPath(path: unknown): string {
   if (name === '') throw validate.invalidValue('options.path', 'must not be empty', name);
   if (name.indexOf('\0', 1) > 0) {
     throw validate.invalidValue('options.path', 'must be without null bytes but the first', name);
-  }
-  if (process.platform === 'win32') {
-    throw notSupported('pipe', 'ports have no named pipes yet');
   }
   return `unix:${name}`;
 }
@@ -333,7 +334,8 @@ export function makeAccessible(thread: PortThread, id: number, options: Accessib
 
 function openModes(path: string, options: Accessible): void {
   const modes = (options.readableAll ? 0o444 : 0) | (options.writableAll ? 0o222 : 0);
-  if (modes === 0 || path.startsWith('\0')) return;
+  // Of a named pipe the settings have said it.
+  if (modes === 0 || path.startsWith('\0') || process.platform === 'win32') return;
   const { chmodSync, statSync } = process.getBuiltinModule('node:fs');
   chmodSync(path, (statSync(path).mode & 0o777) | modes);
 }

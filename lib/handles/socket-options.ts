@@ -20,6 +20,15 @@ const I32 = 0x7fffffff;
 
 type Settings = api.SocketOptions & { readonly deferAccept?: unknown; readonly fastOpen?: unknown };
 
+interface Access {
+  readonly readableAll?: boolean | undefined;
+  readonly writableAll?: boolean | undefined;
+}
+
+/** Of a named pipe: may be read by everyone, and written. */
+const READABLE_ALL = 1;
+const WRITABLE_ALL = 2;
+
 /** Of every connection. */
 export const SOCKET_OPTIONS = [
   'noDelay',
@@ -91,7 +100,23 @@ export class SocketSettings {
     if (options.deferAccept !== undefined) settings.there('deferAccept');
     settings.number('deferAccept', SocketOption.DeferAccept, 0, LONGEST_KEEP_ALIVE, seconds);
     settings.number('fastOpen', SocketOption.FastOpen, 0, I32);
+    settings.access(options);
     return settings;
+  }
+
+  /** Of a listener that has no other. */
+  static ofAccess(options: Access): SocketSettings {
+    const settings = new SocketSettings({});
+    settings.access(options);
+    return settings;
+  }
+
+  /** Who may connect to a named pipe is told with its name; other paths have files for that. */
+  private access(options: Access): void {
+    if (process.platform !== 'win32') return;
+    const modes =
+      (options.readableAll ? READABLE_ALL : 0) | (options.writableAll ? WRITABLE_ALL : 0);
+    if (modes !== 0) this.add(SocketOption.PipeAccess, modes);
   }
 
   static ofConnect(options: api.ConnectOptions<api.KeyOption | undefined>): SocketSettings {

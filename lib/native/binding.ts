@@ -71,6 +71,8 @@ export interface HandleInfo {
   direct: boolean;
   /** Of a socket that keeps the borders of messages, or listens for such. */
   messages: boolean;
+  /** The peer of a connection hears that this side has ended; of a named pipe it does not. */
+  halfCloses: boolean;
   /** Of a file that was opened with a key: where, as the system was told. */
   path?: string;
 }

@@ -232,4 +232,5 @@ export const enum SocketOption {
   DeferAccept = 9,
   FastOpen = 10,
   FastOpenConnect = 11,
+  PipeAccess = 12,
 }

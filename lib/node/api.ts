@@ -59,7 +59,7 @@ export type ConnectOptions = (net.TcpSocketConnectOpts | net.IpcSocketConnectOpt
 
 /**
  * `net.Socket` over a port: a `stream.Duplex` with Node's methods, properties and events. Not an
- * `instanceof` Node's own class. `connect({ path })` throws `ENOTSUP` on Windows.
+ * `instanceof` Node's own class. On Windows `connect({ path })` takes the name of a pipe.
  * What is received is copied once, into Buffers that stay; what is written is copied when it is
  * submitted, so its memory is the program's again at once, but for writes of more than 256 KiB, which
  * are copied in parts as they go out.
@@ -85,7 +85,7 @@ export interface SocketConstructor {
   (options?: SocketOptions): Socket;
 }
 
-/** `net.Server` over a port. `listen({ fd })` throws `ENOTSUP`, on Windows `listen({ path })` too. */
+/** `net.Server` over a port. `listen({ fd })` throws `ENOTSUP`. */
 export type Server = net.Server;
 
 /** The class; may be called without `new`, as Node's. */

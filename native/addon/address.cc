@@ -51,7 +51,19 @@ void store(const Native& native, driver::SocketAddress& out) {
   out.length = sizeof native;
 }
 
-#ifndef _WIN32
+#ifdef _WIN32
+
+/// A named pipe has no address but its family: the name goes beside it (driver/driver.h). None is
+/// abstract.
+bool parse_path(std::string_view path, driver::SocketAddress& out) {
+  if (path.empty() || path[0] == 0) return false;
+  const ADDRESS_FAMILY family = AF_UNIX;
+  std::memcpy(out.bytes + offsetof(sockaddr, sa_family), &family, sizeof family);
+  out.length = sizeof family;
+  return true;
+}
+
+#else
 
 /// A name that begins with NUL is no file, and has no end but its length.
 bool parse_path(std::string_view path, driver::SocketAddress& out) {
@@ -77,13 +89,7 @@ std::string path_of(std::string_view text) {
 }
 
 bool parse_address(const std::string& text, std::uint16_t port, driver::SocketAddress& out) {
-  if (const std::string path = path_of(text); !path.empty()) {
-#ifdef _WIN32
-    return false;
-#else
-    return parse_path(path, out);
-#endif
-  }
+  if (const std::string path = path_of(text); !path.empty()) return parse_path(path, out);
   sockaddr_in v4{};
   if (inet_pton(AF_INET, text.c_str(), &v4.sin_addr) == 1) {
     v4.sin_family = AF_INET;
@@ -115,16 +121,18 @@ bool format_address(const driver::SocketAddress& address, NamedAddress& out) {
     out = {text, ntohs(v4.sin_port), "IPv4"};
     return true;
   }
-#ifndef _WIN32
   if (generic.sa_family == AF_UNIX) {
+#ifdef _WIN32
+    out = {"", 0, "unix"};
+#else
     const std::size_t before = offsetof(sockaddr_un, sun_path);
     const char* path = reinterpret_cast<const char*>(address.bytes) + before;
     const std::size_t length = address.length > before ? address.length - before : 0;
     const bool file = length > 0 && path[0] != 0;
     out = {std::string(path, file ? strnlen(path, length) : length), 0, "unix"};
+#endif
     return true;
   }
-#endif
   if (generic.sa_family != AF_INET6) return false;
   sockaddr_in6 v6{};
   std::memcpy(&v6, address.bytes, sizeof v6);

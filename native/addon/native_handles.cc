@@ -11,6 +11,7 @@
 #include "addon/descriptor.h"
 #include "addon/native_thread.h"
 #include "addon/settings.h"
+#include "driver/half_close.h"
 #include "port/unique_keys.h"
 
 namespace cp::addon {
@@ -228,6 +229,7 @@ Napi::Value NativeHandles::connect(Info info) {
     const std::string local = info[6].As<Napi::String>().Utf8Value();
     if (!parse_address(local, local_port, target.local)) return number(Env(), -22);
   }
+  target.path = file_of(info[0].As<Napi::String>().Utf8Value());
   target.settings = settings_in(info[5]);
   target.messages = info[8].ToBoolean();
   Thread::Association with = association(info[2]);
@@ -271,6 +273,9 @@ Napi::Value NativeHandles::address(Info info) {
   if (found < 0) return number(Env(), found);
   NamedAddress named;
   if (!format_address(raw, named)) return number(Env(), -97);  // EAFNOSUPPORT
+  // Windows keeps no name of a named pipe: the listener's handle does.
+  const bool unnamed = named.text.empty() && std::string_view(named.family) == "unix";
+  if (unnamed && !peer) named.text = thread().port().look_up(handle_id(info[0])).path;
   Napi::Object out = Napi::Object::New(Env());
   out.Set("address", named.text);
   out.Set("port", static_cast<double>(named.port));
@@ -293,6 +298,7 @@ Napi::Value NativeHandles::handle_info(Info info) {
   out.Set("append", view.append);
   out.Set("direct", view.direct);
   out.Set("messages", view.messages);
+  out.Set("halfCloses", driver::half_closes(view.descriptor));
   if (!view.path.empty()) out.Set("path", view.path);
   return out;
 }

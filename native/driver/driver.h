@@ -138,7 +138,8 @@ struct ListenOptions {
   bool no_delay = true;   ///< inherited by the connections
   /// Set before it listens, and inherited by the connections as far as they concern them.
   std::vector<SocketSetting> settings;
-  /// The file that `address` makes, where it makes one.
+  /// The file that `address` makes, where it makes one; of a named pipe, which has no address, its
+  /// name.
   std::string path;
 };
 

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace cp::driver {
@@ -33,6 +34,8 @@ enum class Opcode : std::uint8_t {
   kReceive,      ///< RECV with a provided buffer, multishot | recv when ready | WSARecv
   kSend,         ///< SEND, SENDMSG | sendmsg, wait for writable | WSASend
   kSendFile,     ///< sendfile when ready, what is not cached on the pool (both) | ReadFile, WSASend
+                 // Of a named pipe, IOCP's kAccept to kSendFile are ConnectNamedPipe, CreateFileW
+                 // on the pool, ReadFile, WriteFile; its kShutdown is a mark (iocp/pipe.h).
   kSendHandles,  ///< SENDMSG with SCM_RIGHTS | sendmsg | ENOTSUP
   kReceiveHandles,  ///< RECVMSG into the operation's memory | recvmsg when ready | ENOTSUP
   kShutdown,        ///< shutdown | shutdown | shutdown (none of them blocks)
@@ -66,7 +69,13 @@ enum class SocketOption : std::uint8_t {
   kDeferAccept = 9,        ///< TCP_DEFER_ACCEPT, seconds | ENOTSUP
   kFastOpen = 10,          ///< TCP_FASTOPEN of a listener: requests in its queue | 0 or more
   kFastOpenConnect = 11,   ///< TCP_FASTOPEN_CONNECT | ENOTSUP
+  /// Who may connect to a path, PipeAccess: not here, the file's mode says it | access list of the
+  /// pipe, of a listener alone
+  kPipeAccess = 12,
 };
+
+/// Bits of kPipeAccess: what everyone may do.
+enum PipeAccess : int { kReadableAll = 1, kWritableAll = 2 };
 
 struct SocketSetting {
   SocketOption option;
@@ -78,6 +87,9 @@ struct ConnectTarget {
   SocketAddress peer;
   SocketAddress local;    ///< of length 0: the system's choice
   bool messages = false;  ///< SOCK_SEQPACKET
+  /// The file that `peer` names, where it names one; of a named pipe, which has no address, its
+  /// name.
+  std::string path;
   /// Set, in this order, before it connects: a buffer's size is told to the peer then.
   std::vector<SocketSetting> settings;
 };

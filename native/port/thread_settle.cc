@@ -420,6 +420,9 @@ void Thread::start_close(Handle& handle) {
   if (handle.keeps_descriptor && give_descriptor_back(handle)) return;
   const bool of_file = handle.kind == HandleKind::kListener && handle.path != nullptr;
   if (of_file) port_.driver().remove_socket_file(*handle.path);
+  // The close is about to give it back to the system, and who asks the handle meanwhile must not be
+  // told of what gets it next.
+  handle.descriptor = driver::kNoDescriptor;
   run_on(carrier_, handle.close);
 }
 

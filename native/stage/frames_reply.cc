@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "driver/half_close.h"
 #include "stage/frames_thread.h"
 #include "system/switch_point.h"
 
@@ -143,9 +144,16 @@ void FramesThread::dismiss(Connection& c, const FramesStage::Farewell& why) {
 }
 
 /// Closing at once, with bytes of the client's not received, would reset the connection, and it
-/// might never see why, nor the answers before: so what it still sends is read, for a while.
+/// might never see why, nor the answers before: so what it still sends is read, for a while. Where
+/// only a close tells the peer anything, it takes nothing away either: then the close follows what
+/// is sent.
 void FramesThread::send_away(Connection& c, const FramesStage::Farewell& why) {
+  const bool hears = Port::with_descriptor(c.header.handle, [](driver::Descriptor connection) {
+                       return driver::Result{driver::half_closes(connection) ? 1 : 0};
+                     }) != 0;
+  if (!hears && why.length == 0) return close(c);
   c.frame.phase = Phase::kDismiss;
+  c.frame.peer_ended = c.frame.peer_ended || !hears;
   Request* shutdown = new_request();
   shutdown->kind = PacketKind::kShutdown;
   shutdown->quiet = true;

@@ -1,8 +1,8 @@
-/** UNIX sockets: what TCP has, where there is a path. */
+/** Sockets at a path, UNIX sockets and Windows' named pipes: what TCP has, where there is a path. */
 import { once } from 'node:events';
 import fs, { existsSync, statSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
-import path from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { inspect } from 'node:util';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { frames } from '../../dist/stages.js';
@@ -12,13 +12,14 @@ import {
   failureOf,
   newPort,
   pattern,
-  temporaryDirectory,
   until,
   windows,
 } from '../support/harness';
+import { newSocketPath as newPath } from '../support/socket-path';
 import { fixture, newPipeline } from '../support/stages';
 
-const newPath = (): string => path.join(temporaryDirectory(), 'socket');
+/** Asking for the status of a named pipe would connect to it. */
+const fileIsThere = (path: string): boolean => !windows && existsSync(path);
 const newName = (): string => `\0completion-port ${process.pid} ${Math.random()}`;
 
 /** A client of node:net. */
@@ -29,8 +30,8 @@ async function nodeClient(path: string): Promise<net.Socket> {
   return socket;
 }
 
-describe.skipIf(windows)('UNIX sockets', () => {
-  test.each([
+describe('sockets at a path', () => {
+  test.skipIf(windows).each([
     ['a file', newPath],
     ['an abstract name', newName],
   ])('%s: what is awaited, from end to end', async (_name, place) => {
@@ -104,7 +105,7 @@ describe.skipIf(windows)('UNIX sockets', () => {
     expect(String((await once(client, 'data'))[0])).toBe('to a stage');
     client.destroy();
     await listener.close();
-    expect(existsSync(path)).toBe(false);
+    expect(fileIsThere(path)).toBe(false);
   });
 
   test('frames listen there', async () => {
@@ -118,34 +119,53 @@ describe.skipIf(windows)('UNIX sockets', () => {
     expect(String((await once(client, 'data'))[0])).toBe('hi');
     client.destroy();
     await pipeline.close();
-    expect(existsSync(path)).toBe(false);
+    expect(fileIsThere(path)).toBe(false);
   });
 
-  test('the file goes with the listener, with the port, and when the listener was handed on', async () => {
-    const first = newPath();
-    const port = newPort();
-    const listener = await port.listen({ path: first });
-    expect(existsSync(first)).toBe(true);
-    await listener.close();
-    expect(existsSync(first)).toBe(false);
-
-    const other = newPort();
-    const second = newPath();
-    const keyed = await port.listen({ path: second, key: 1 });
-    keyed.handOff(other);
-    await port.close();
-    expect(existsSync(second)).toBe(true);
-    await other.close();
-    expect(existsSync(second)).toBe(false);
-
-    const third = newPath();
-    const left = newPort();
-    await left.listen({ path: third });
-    left.detach();
-    expect(existsSync(third)).toBe(false);
+  test('frames tell a client there why it is sent away, and a stage that closes, too', async () => {
+    const native = frames({ length: 'u8', maxLength: 100, tooLarge: 'too large' });
+    const work = { stage: fixture('digest.mjs'), threads: 1 };
+    const pipeline = newPipeline({ spool: { native, next: 'work', threads: 1 }, work });
+    const path = newPath();
+    await pipeline.listen('spool', { path });
+    for (const [sent, answer] of [
+      ['\xc8', 'too large'],
+      ['\x05close', ''],
+    ] as const) {
+      const client = await nodeClient(path);
+      client.write(sent, 'latin1');
+      expect(String(await buffer(client))).toBe(answer);
+    }
   });
 
-  test('errors are those of node:net', async () => {
+  test.skipIf(windows)(
+    'the file goes with the listener, with the port, and when the listener was handed on',
+    async () => {
+      const first = newPath();
+      const port = newPort();
+      const listener = await port.listen({ path: first });
+      expect(existsSync(first)).toBe(true);
+      await listener.close();
+      expect(existsSync(first)).toBe(false);
+
+      const other = newPort();
+      const second = newPath();
+      const keyed = await port.listen({ path: second, key: 1 });
+      keyed.handOff(other);
+      await port.close();
+      expect(existsSync(second)).toBe(true);
+      await other.close();
+      expect(existsSync(second)).toBe(false);
+
+      const third = newPath();
+      const left = newPort();
+      await left.listen({ path: third });
+      left.detach();
+      expect(existsSync(third)).toBe(false);
+    },
+  );
+
+  test.skipIf(windows)('errors are those of node:net', async () => {
     const port = newPort();
     const path = newPath();
     const asNode = async (path: string): Promise<unknown> => {
@@ -174,14 +194,14 @@ describe.skipIf(windows)('UNIX sockets', () => {
     expect(await failureOf(() => port.connect({ path: long }))).toMatchObject({ code: 'EINVAL' });
   });
 
-  test('the rights of the file', async () => {
+  test.skipIf(windows)('the rights of the file', async () => {
     const port = newPort();
     const path = newPath();
     await port.listen({ path, readableAll: true, writableAll: true });
     expect(statSync(path).mode & 0o666).toBe(0o666);
   });
 
-  test('a listener whose file can’t be given them is closed', async () => {
+  test.skipIf(windows)('a listener whose file can’t be given them is closed', async () => {
     const port = newPort();
     const chmod = vi.spyOn(fs, 'chmodSync').mockImplementation(() => {
       throw Object.assign(new Error('EPERM'), { code: 'EPERM' });
@@ -209,6 +229,7 @@ describe.skipIf(windows)('UNIX sockets', () => {
     expect(listen({ port: 0, readableAll: true })).toMatchObject(invalid);
     expect(listen({ path: 5 })).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
     expect(listen({ fd: -1 })).toMatchObject({ code: 'ERR_OUT_OF_RANGE' });
+    expect(listen({ port: 0, type: 'seqpacket' })).toMatchObject(invalid);
     expect(listen({})).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
   });
 });

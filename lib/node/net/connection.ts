@@ -54,6 +54,12 @@ export class Connection implements Entry {
     return this.closed ? -1 : (thread.native.handleInfo(id)?.descriptor ?? -1);
   }
 
+  /** Whether the peer hears that this side has ended. */
+  get halfCloses(): boolean {
+    if (process.platform !== 'win32' || this.closed) return true;
+    return this.handle.thread.native.handleInfo(this.handle.id)?.halfCloses !== false;
+  }
+
   get closed(): boolean {
     return this.handle.closed || this.portThread.closed;
   }

@@ -14,6 +14,7 @@ import { nextTick, setTimeout } from '../../support/timers';
 import * as validate from '../../support/validate';
 import { TcpListener } from '../../handles/listener';
 import { listenOnOneOf, makeAccessible, socketPath } from '../../handles/opening';
+import { SocketSettings } from '../../handles/socket-options';
 import { TcpSocket } from '../../handles/socket';
 import type { Entry, PortThread } from '../../thread/port-thread';
 import { portGiven, portOf } from '../default-port';
@@ -281,7 +282,9 @@ export class Server extends EventEmitter implements Owner {
     portThread.flush();
     const { result: id, address } = listenOnOneOf(addresses, (one) => {
       const place = path === undefined ? one : socketPath(path);
-      return native.listen(place, port, backlog, reusePort, ipv6Only, -1, false, this.noDelay);
+      const access = SocketSettings.ofAccess(wanted).array;
+      const { noDelay } = this;
+      return native.listen(place, port, backlog, reusePort, ipv6Only, -1, false, noDelay, access);
     });
     if (id < 0) {
       const at = path === undefined ? { address, port } : { address };

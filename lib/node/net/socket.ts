@@ -74,6 +74,8 @@ interface Piece {
 /** Linux's number. */
 const EBADF = -9;
 const NO_OBJECTS = ['objectMode', 'readableObjectMode', 'writableObjectMode'] as const;
+/** As libuv's eof_timeout, after which a named pipe counts as ended by its peer. */
+const EOF_AFTER = 50;
 /** Shortest time between attempts at two addresses, as node:net has it. */
 const SHORTEST_ATTEMPT = 10;
 
@@ -99,6 +101,8 @@ export class Socket extends Duplex implements Receiver, Seeker {
   #writing: Writing | undefined = undefined;
   #attempts: Attempts | undefined = undefined;
   #timer: NodeJS.Timeout | undefined = undefined;
+  /** Since this side has ended without a way to tell the peer; undefined: no such end. */
+  #untold: NodeJS.Timeout | undefined = undefined;
   /** Bytes that had gone out when the time was over last. */
   #sentBefore = 0;
   #filesUnderWay = 0;
@@ -302,6 +306,7 @@ export class Socket extends Duplex implements Receiver, Seeker {
   _received(bytes: Buffer): boolean {
     this.#bytesRead += bytes.length;
     this.#timer?.refresh();
+    this.#untold?.refresh();
     const more = this.#context.runInAsyncScope(this.#take, this, bytes);
     if (!more) nextTick(() => this.#stayAlive());
     return more;
@@ -404,8 +409,25 @@ export class Socket extends Duplex implements Receiver, Seeker {
       return;
     }
     if (this.#writing === undefined || this._handle === null) return done();
-    this.#writing.shutdown((error) => this.#context.runInAsyncScope(this.#sent, this, done, error));
+    this.#writing.shutdown((error) => {
+      this.#context.runInAsyncScope(this.#sent, this, done, error);
+      this.#untold?.refresh();
+    });
+    if (!this._handle.halfCloses) this.#endBoth();
     this.#stayAlive();
+  }
+
+  /**
+   * The peer of a named pipe hears of an end when the pipe is closed. As libuv has it: where nothing
+   * comes for a while, this side takes that for the peer's end, and closes.
+   */
+  #endBoth(): void {
+    this.#untold = setTimeout(() => {
+      this.#untold = undefined;
+      if (this.destroyed || this._handle === null || this._handle.over) return;
+      this._handle.end();
+      this._receivedEnd();
+    }, EOF_AFTER);
   }
 
   override end(...args: unknown[]): this {
@@ -438,7 +460,8 @@ export class Socket extends Duplex implements Receiver, Seeker {
     this.#attempts?.end();
     this.#attempts = undefined;
     clearTimeout(this.#timer);
-    this.#timer = undefined;
+    clearTimeout(this.#untold);
+    this.#timer = this.#untold = undefined;
     const handle = this._handle;
     handle?.end();
     this.#writing?.abandon();

@@ -454,10 +454,15 @@ export function discardMore(thread: StageThread, c: Connection): void {
   thread.portThread.submissions.receive(c.handleId, 0);
 }
 
-/** All that was sent is with the kernel, and the end of it: the peer may end its side, too. */
+/**
+ * All that was sent is with the kernel, and the end of it: the peer may end its side, too. Of a named
+ * pipe the close is what tells it, and takes nothing away from it.
+ */
 export function linger(thread: StageThread, c: Connection): void {
   thread.records.bytes[c.at + Header.FLAGS] = c.flags & ~RecordFlag.Sent;
-  if ((c.flags & (RecordFlag.Ended | RecordFlag.Broken)) !== 0) return closeForGood(thread, c);
+  const hears = process.platform !== 'win32' || thread.native.handleInfo(c.handleId)?.halfCloses;
+  const over = (c.flags & (RecordFlag.Ended | RecordFlag.Broken)) !== 0;
+  if (over || !hears) return closeForGood(thread, c);
   setDeadline(thread, c, monotonic() + LINGER);
 }
 

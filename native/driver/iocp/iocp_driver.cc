@@ -4,7 +4,9 @@
 
 #include "driver/blocking/blocking_pool.h"
 #include "driver/errno.h"
+#include "driver/half_close.h"
 #include "driver/iocp/iocp_lane.h"
+#include "driver/iocp/pipe.h"
 #include "driver/iocp/socket.h"
 #include "driver/windows/error.h"
 #include "driver/windows/file.h"
@@ -26,14 +28,17 @@ class IocpDriver final : public Driver {
   Result associate(Descriptor) override { return 0; }
 
   Result listen(const ListenOptions& options) override {
-    return iocp::open_listener(port_, options);
+    return options.path.empty() ? iocp::open_listener(port_, options)
+                                : iocp::open_pipe_listener(port_, options);
   }
 
   Result set_option(Descriptor socket, SocketOption option, int value) override {
+    if (iocp::is_pipe(socket)) return iocp::set_pipe_option(option);
     return iocp::set_socket_option(iocp::socket_of(socket), option, value);
   }
 
   Result option(Descriptor socket, SocketOption option) override {
+    if (iocp::is_pipe(socket)) return iocp::pipe_option(socket, option);
     return iocp::socket_option(iocp::socket_of(socket), option);
   }
 
@@ -42,7 +47,11 @@ class IocpDriver final : public Driver {
   bool lets_go() const override { return false; }
   void remove_socket_file(const std::string&) override {}
   Result address(Descriptor socket, bool peer, SocketAddress& out) override {
-    return iocp::socket_address(iocp::socket_of(socket), peer, out);
+    if (!iocp::is_pipe(socket)) {
+      return iocp::socket_address(iocp::socket_of(socket), peer, out);
+    }
+    iocp::pipe_address(out);
+    return 0;
   }
 
   /// A reset is told to every call that follows it.
@@ -50,9 +59,19 @@ class IocpDriver final : public Driver {
 
   std::int64_t acknowledged(Descriptor) override { return -1; }
 
-  void shut_down(Descriptor socket) override { ::shutdown(iocp::socket_of(socket), SD_BOTH); }
+  /// The peer of a pipe hears of it when it is closed.
+  void shut_down(Descriptor socket) override {
+    if (iocp::is_pipe(socket)) return iocp::end_pipe(socket);
+    ::shutdown(iocp::socket_of(socket), SD_BOTH);
+  }
 
-  void discard(Descriptor descriptor) override { close_anything(descriptor); }
+  void discard(Descriptor descriptor) override {
+    if (iocp::is_pipe(descriptor)) {
+      delete iocp::pipe_of(descriptor);
+    } else {
+      close_anything(descriptor);
+    }
+  }
 
   Result temporary_file(const char* directory) override {
     const Result made = make_temporary_file(directory);
@@ -87,7 +106,12 @@ class IocpDriver final : public Driver {
 /// SIO_TCP_INFO counts what was sent, whether or not it was confirmed.
 std::int64_t acknowledged_bytes(Descriptor) { return -1; }
 
-std::int64_t traffic(Descriptor socket) { return iocp::bytes_moved(iocp::socket_of(socket)); }
+std::int64_t traffic(Descriptor socket) {
+  if (iocp::is_pipe(socket)) return iocp::connection_of(socket).moved;
+  return iocp::bytes_moved(iocp::socket_of(socket));
+}
+
+bool half_closes(Descriptor connection) { return !iocp::is_pipe(connection); }
 
 /// What a lane knows of a socket follows from its own receives of no bytes.
 Result receive_now(Descriptor, const Slice&) { return -EAGAIN; }

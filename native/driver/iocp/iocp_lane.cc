@@ -65,8 +65,10 @@ std::size_t IocpLane::reap(std::span<Completion> out) {
 
 void IocpLane::fetch_from_pool() {
   from_pool_.fetch([this](Operation* operation, Result result) {
-    const bool opened = operation->code == Opcode::kOpen && result >= 0;
-    finish(operation, opened ? take_over(operation, static_cast<Descriptor>(result)) : result);
+    const auto opened = static_cast<Descriptor>(result);
+    if (result >= 0 && operation->code == Opcode::kOpen) result = take_over(operation, opened);
+    if (result >= 0 && operation->code == Opcode::kConnect) result = take_over_pipe(opened);
+    finish(operation, result);
   });
 }
 

@@ -2,7 +2,8 @@
 //
 // An operation is given to the kernel when it is submitted. What completes at once, and what comes
 // from the blocking pool, waits in `ready_` for the next reap. iocp_lane.cc has the lane's members,
-// iocp_operations.cc how each operation begins and what its packet means.
+// iocp_operations.cc how each operation begins and what its packet means, iocp_pipes.cc the same of
+// named pipes where they differ.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include "driver/driver.h"
 #include "driver/iocp/kernel_port.h"
 #include "driver/iocp/pending.h"
+#include "driver/iocp/pipe.h"
 #include "driver/operation_list.h"
 #include "driver/ready_list.h"
 
@@ -60,6 +62,7 @@ class IocpLane final : public Lane {
     std::vector<std::unique_ptr<Accepting>> accepts;
     std::size_t busy = 0;
     int family = 0;
+    PipeListener* pipe = nullptr;  ///< null: it is a socket
     bool ending = false;
     Result end = 0;
   };
@@ -107,6 +110,23 @@ class IocpLane final : public Lane {
   void make_runnable(Operation* operation);
   void hand_to_pool(Operation* operation);
   void finish(Operation* operation, Result result);
+
+  // iocp_pipes.cc
+  void accept_clients(Operation* operation);
+  void await_clients(Acceptor& acceptor);
+  Result await_client(Acceptor& acceptor);
+  static Accepting& idle_accepting(Acceptor& acceptor);
+  void take_client(Acceptor& acceptor, HANDLE instance);
+  void client_came(Accepting& accepting);
+  void keep_instance(PipeListener& listener);
+  void connect_to_pipe(Operation* operation);
+  Result take_over_pipe(Descriptor opened);
+  void wait_for_bytes(Operation* operation);
+  void bytes_came(Operation* operation, bool succeeded, DWORD bytes);
+  void send_to_pipe(Operation* operation);
+  void write_to_pipe(Operation* operation, const void* bytes, DWORD length);
+  void wrote_to_pipe(Operation* operation, bool succeeded, DWORD bytes);
+  void written_to_pipe(Operation* operation, Result result);
 
   KernelPort& port_;
   BlockingPool& pool_;

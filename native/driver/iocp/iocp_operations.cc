@@ -9,6 +9,7 @@
 #include "driver/accept_errors.h"
 #include "driver/errno.h"
 #include "driver/iocp/iocp_lane.h"
+#include "driver/iocp/pipe.h"
 #include "driver/iocp/socket.h"
 #include "driver/receive_once.h"
 #include "driver/windows/error.h"
@@ -57,8 +58,8 @@ bool under_wine() {
   return found;
 }
 
-/// Whether a packet follows a call of the file interface that ended so. A message longer than the
-/// buffer is a warning, not an error.
+}  // namespace
+
 bool leaves_packet(DWORD error) {
   switch (error) {
     case NO_ERROR:
@@ -71,8 +72,6 @@ bool leaves_packet(DWORD error) {
       return false;
   }
 }
-
-}  // namespace
 
 void IocpLane::start(Operation* operation) {
   switch (operation->code) {
@@ -151,6 +150,7 @@ void IocpLane::arrived(const Arrival& arrival) {
 // ---- accepting --------------------------------------------------------------------------------
 
 void IocpLane::accept(Operation* operation) {
+  if (is_pipe(operation->descriptor)) return accept_clients(operation);
   auto acceptor = std::make_unique<Acceptor>();
   acceptor->operation = operation;
   acceptor->family = family_of(socket_of(operation));
@@ -214,6 +214,7 @@ Result IocpLane::accept_one(Acceptor& acceptor, Accepting& accepting) {
 void IocpLane::accepted(Accepting& accepting) {
   Operation* operation = accepting.pending.operation;
   Acceptor& acceptor = acceptor_of(operation);
+  if (acceptor.pipe != nullptr) return client_came(accepting);
   const SOCKET listener = socket_of(operation);
   accepting.busy = false;
   --acceptor.busy;
@@ -251,8 +252,9 @@ void IocpLane::cancel_accept(Operation* operation) {
   acceptor.end = -ECANCELED;
   for (const auto& accepting : acceptor.accepts) {
     if (!accepting->busy) continue;
+    HANDLE on = acceptor.pipe != nullptr ? accepting->instance : handle_of(operation);
     calls_.add();
-    ::CancelIoEx(handle_of(operation), &accepting->pending.overlapped);
+    ::CancelIoEx(on, &accepting->pending.overlapped);
   }
 }
 
@@ -261,6 +263,7 @@ void IocpLane::end_accept(Acceptor& acceptor) {
   const auto it = std::find_if(acceptors_.begin(), acceptors_.end(), same);
   const std::unique_ptr<Acceptor> ended = std::move(*it);
   acceptors_.erase(it);
+  if (ended->pipe != nullptr) keep_instance(*ended->pipe);
   finish(ended->operation, ended->end);
 }
 
@@ -272,6 +275,7 @@ IocpLane::Acceptor& IocpLane::acceptor_of(const Operation* operation) {
 // ---- connecting -------------------------------------------------------------------------------
 
 void IocpLane::connect(Operation* operation) {
+  if (!operation->target->path.empty()) return connect_to_pipe(operation);
   const Result made = make_socket(family_of(operation->target->peer));
   if (made < 0) return finish(operation, made);
   operation->lane_descriptor = static_cast<Descriptor>(made);
@@ -319,12 +323,14 @@ void IocpLane::connected(Operation* operation, bool succeeded) {
 /// Takes what is there. With memory of its own there is nothing a second receive could be put into.
 void IocpLane::receive(Operation* operation) {
   const bool multishot = operation->multishot && operation->slice_count == 0;
+  const bool pipe = is_pipe(operation->descriptor);
   for (int turn = 0; turn < kTurn; ++turn) {
     Completion completion = completion_of(operation, 0);
     ULONG asked = 0;
     const Result got = receive_once(buffers_, *operation, completion, [&](const Slice& into) {
       asked = clipped(into.length);
       calls_.add();
+      if (pipe) return read_now(connection_of(operation->descriptor), into.base, asked);
       const int moved =
           ::recv(socket_of(operation), static_cast<char*>(into.base), static_cast<int>(asked), 0);
       return moved >= 0 ? Result{moved} : last_error();
@@ -346,6 +352,7 @@ void IocpLane::receive(Operation* operation) {
 /// Without memory of its own it asks for nothing: a receive of no bytes completes when there are
 /// some, and while the connection is idle no buffer is held, nor any page locked.
 void IocpLane::wait_readable(Operation* operation) {
+  if (is_pipe(operation->descriptor)) return wait_for_bytes(operation);
   WSABUF buffer = {0, nullptr};
   if (operation->slice_count > 0) {
     buffer = {clipped(operation->slices[0].length), static_cast<char*>(operation->slices[0].base)};
@@ -362,6 +369,7 @@ void IocpLane::wait_readable(Operation* operation) {
 }
 
 void IocpLane::received(Operation* operation, bool succeeded, DWORD bytes) {
+  if (is_pipe(operation->descriptor)) return bytes_came(operation, succeeded, bytes);
   if (!succeeded) return finish(operation, failure_of(operation));
   if (operation->slice_count == 0) {
     // A cancel that came too late to stop the wait: the bytes stay where they are (rule O4).
@@ -378,6 +386,7 @@ void IocpLane::received(Operation* operation, bool succeeded, DWORD bytes) {
 
 /// Windows copies the array of buffers before the call returns; their memory it uses till the end.
 void IocpLane::send(Operation* operation) {
+  if (is_pipe(operation->descriptor)) return send_to_pipe(operation);
   std::array<WSABUF, kSlicesAtOnce> buffers;
   DWORD count = 0;
   std::size_t room = kMaxTransfer;
@@ -399,10 +408,16 @@ void IocpLane::send(Operation* operation) {
 
 /// One that was cancelled may have sent a part.
 void IocpLane::sent(Operation* operation, bool succeeded, DWORD bytes) {
+  if (is_pipe(operation->descriptor)) return wrote_to_pipe(operation, succeeded, bytes);
   finish(operation, succeeded || bytes > 0 ? bytes : failure_of(operation));
 }
 
+/// Of a pipe the peer hears nothing of it: see pipe.h.
 void IocpLane::shut_down(Operation* operation) {
+  if (is_pipe(operation->descriptor)) {
+    connection_of(operation->descriptor).refusal = -EPIPE;
+    return finish(operation, 0);
+  }
   calls_.add();
   const int how = static_cast<int>(operation->flags);
   finish(operation, ::shutdown(socket_of(operation), how) == 0 ? 0 : last_error());
@@ -415,6 +430,10 @@ void IocpLane::shut_down(Operation* operation) {
 /// T1), and what follows would follow a gap.
 void IocpLane::send_file(Operation* operation) {
   if (operation->length == 0) return finish(operation, 0);
+  if (is_pipe(operation->descriptor)) {
+    const std::int32_t refusal = connection_of(operation->descriptor).refusal;
+    if (refusal != 0) return finish(operation, refusal);
+  }
   const auto length = static_cast<DWORD>(std::min<std::uint64_t>(operation->length, kFilePart));
   Pending& state = begin_pending(operation);
   state.part = new (std::nothrow) std::uint8_t[length];
@@ -445,6 +464,7 @@ void IocpLane::part_read(Operation* operation, bool succeeded, DWORD bytes) {
   if (state.cancelled) return finish_part(operation, -ECANCELED);
   state.overlapped = {};
   state.sending = true;
+  if (is_pipe(operation->descriptor)) return write_to_pipe(operation, state.part, bytes);
   WSABUF buffer = {bytes, reinterpret_cast<char*>(state.part)};
   DWORD sent = 0;
   calls_.add();
@@ -456,6 +476,7 @@ void IocpLane::part_read(Operation* operation, bool succeeded, DWORD bytes) {
 }
 
 void IocpLane::part_sent(Operation* operation, bool succeeded, DWORD bytes) {
+  if (is_pipe(operation->descriptor)) return wrote_to_pipe(operation, succeeded, bytes);
   finish_part(operation, succeeded || bytes > 0 ? bytes : failure_of(operation));
 }
 
@@ -519,6 +540,10 @@ void IocpLane::transferred(Operation* operation, bool succeeded, DWORD bytes) {
 void IocpLane::close(Operation* operation) {
   if (!operation->stream) return hand_to_pool(operation);
   calls_.add();
+  if (is_pipe(operation->descriptor)) {
+    delete pipe_of(operation->descriptor);
+    return finish(operation, 0);
+  }
   finish(operation, close_anything(operation->descriptor));
 }
 
@@ -558,7 +583,7 @@ void IocpLane::call_back(Operation* operation) {
                                    : operation->descriptor;
   pending.cancelled = true;
   calls_.add();
-  ::CancelIoEx(reinterpret_cast<HANDLE>(on), &pending.overlapped);
+  ::CancelIoEx(kernel_handle(on), &pending.overlapped);
 }
 
 /// Asked of Winsock, which knows what the status of the packet is called in its own terms.

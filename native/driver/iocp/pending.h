@@ -39,11 +39,18 @@ struct Pending {
 static_assert(offsetof(Pending, overlapped) == 0);
 static_assert(sizeof(Pending) <= Scratch::kSize);
 
+/// Whether a packet follows a call of the file interface that ended so. A message longer than the
+/// buffer is a warning, not an error.
+bool leaves_packet(DWORD error);
+
 /// One of the accepts that an accepting operation has with the kernel.
 struct Accepting {
   Pending pending;
-  SOCKET socket = INVALID_SOCKET;  ///< becomes the connection
-  bool busy = false;               ///< with the kernel
+  union {
+    SOCKET socket = INVALID_SOCKET;  ///< becomes the connection
+    HANDLE instance;                 ///< of a named pipe: likewise
+  };
+  bool busy = false;  ///< with the kernel
   /// Both addresses, 16 bytes longer than the longest of them each (AcceptEx).
   std::uint8_t addresses[2 * (28 + 16)] = {};
 

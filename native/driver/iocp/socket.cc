@@ -219,6 +219,7 @@ Result set_socket_option(SOCKET socket, SocketOption option, int value) {
     case SocketOption::kTypeOfService:  // setsockopt would succeed, and change nothing
     case SocketOption::kDeferAccept:
     case SocketOption::kFastOpenConnect:
+    case SocketOption::kPipeAccess:
       return -ENOTSUP;
   }
   return -EINVAL;
@@ -261,6 +262,7 @@ Result socket_option(SOCKET socket, SocketOption option) {
     case SocketOption::kTypeOfService:
     case SocketOption::kDeferAccept:
     case SocketOption::kFastOpenConnect:
+    case SocketOption::kPipeAccess:
       return -ENOTSUP;
   }
   return -EINVAL;

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <string>
 
+#include "driver/half_close.h"
 #include "driver/linux/connection.h"
 #include "driver/linux/file.h"
 #include "driver/linux/socket.h"
@@ -28,6 +29,8 @@ std::int64_t acknowledged_bytes(Descriptor socket) {
   std::memcpy(&acknowledged, info + kAcknowledged, sizeof acknowledged);
   return static_cast<std::int64_t>(acknowledged);
 }
+
+bool half_closes(Descriptor) { return true; }
 
 std::int64_t traffic(Descriptor socket) { return bytes_moved(static_cast<int>(socket)); }
 

@@ -209,6 +209,8 @@ Result set_socket_option(int socket, SocketOption option, int value) {
       return set(socket, IPPROTO_TCP, TCP_FASTOPEN, value);
     case SocketOption::kFastOpenConnect:
       return set(socket, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, value);
+    case SocketOption::kPipeAccess:
+      return -ENOTSUP;
   }
   return -EINVAL;
 }
@@ -241,6 +243,8 @@ Result socket_option(int socket, SocketOption option) {
       return ask(socket, IPPROTO_TCP, TCP_FASTOPEN);
     case SocketOption::kFastOpenConnect:
       return ask(socket, IPPROTO_TCP, TCP_FASTOPEN_CONNECT);
+    case SocketOption::kPipeAccess:
+      return -ENOTSUP;
   }
   return -EINVAL;
 }

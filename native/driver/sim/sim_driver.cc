@@ -9,6 +9,7 @@
 #include "driver/blocking/blocking_thread.h"
 #include "driver/choose.h"
 #include "driver/doorbell.h"
+#include "driver/half_close.h"
 #include "driver/sim/sim_lane.h"
 #include "system/switch_point.h"
 
@@ -111,6 +112,8 @@ std::int64_t acknowledged_bytes(Descriptor socket) {
   if (entry == nullptr || entry->end == nullptr) return -1;
   return static_cast<std::int64_t>(entry->end->out().delivered);
 }
+
+bool half_closes(Descriptor) { return true; }
 
 std::int64_t traffic(Descriptor socket) {
   const Turn turn;

@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cwchar>
 #include <string>
 
 #include "driver/blocking/blocking_calls.h"
 #include "driver/errno.h"
 #include "driver/windows/error.h"
 #include "driver/windows/file.h"
+#include "driver/windows/pipe_name.h"
 
 namespace cp::driver {
 namespace {
@@ -54,11 +54,6 @@ DWORD attributes_of(std::uint32_t flags, std::uint32_t mode) {
   return attributes;
 }
 
-bool names_pipe(const std::wstring& path) {
-  return _wcsnicmp(path.c_str(), L"\\\\.\\pipe\\", 9) == 0 ||
-         _wcsnicmp(path.c_str(), L"\\\\?\\pipe\\", 9) == 0;
-}
-
 Result open_path(const Operation& operation) {
   const std::wstring path = wide(operation.path);
   if (path.empty()) return -ENOENT;
@@ -77,6 +72,27 @@ Result open_path(const Operation& operation) {
     return -EISDIR;
   }
   return from_windows(error);
+}
+
+/// As long as libuv waits for a server that has no instance to spare.
+constexpr Deadline kLongestWait = 30'000'000'000;
+
+/// A server with no instance to spare is asked again in a few milliseconds, rather than have
+/// WaitNamedPipeW occupy a thread of the pool: that can't be called back. `offset`, of no other use
+/// here, is when that is to end.
+Result open_pipe(Operation& operation) {
+  std::wstring name;
+  const Result named = pipe_name(operation.target->path, name);
+  if (named < 0) return named;
+  constexpr DWORD kFlags = FILE_FLAG_OVERLAPPED | SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION;
+  HANDLE handle = ::CreateFileW(name.c_str(), GENERIC_READ | GENERIC_WRITE, 0, nullptr,
+                                OPEN_EXISTING, kFlags, nullptr);
+  if (handle != INVALID_HANDLE_VALUE) return reinterpret_cast<Descriptor>(handle);
+  const DWORD error = ::GetLastError();
+  if (error == ERROR_ACCESS_DENIED) return -EACCES;
+  if (error != ERROR_PIPE_BUSY) return from_windows(error);
+  if (operation.offset == 0) operation.offset = now() + kLongestWait;
+  return now() < operation.offset ? kTryLater : -ETIMEDOUT;
 }
 
 Result set_end(HANDLE handle, std::int64_t length) {
@@ -209,7 +225,7 @@ Result file_status(const Operation& operation) {
 
 }  // namespace
 
-/// Never kTryLater: what can wait here, a pipe, is the kernel port's.
+/// kTryLater of a pipe that is to be opened alone: what else can wait here is the kernel port's.
 Result run_blocking(Operation& operation) {
   switch (operation.code) {
     case Opcode::kOpen:
@@ -231,10 +247,11 @@ Result run_blocking(Operation& operation) {
       return set_times(operation);
     case Opcode::kStat:
       return file_status(operation);
+    case Opcode::kConnect:
+      return open_pipe(operation);
     case Opcode::kRead:
     case Opcode::kWrite:
     case Opcode::kAccept:
-    case Opcode::kConnect:
     case Opcode::kReceive:
     case Opcode::kSend:
     case Opcode::kSendFile:

@@ -1,0 +1,16 @@
+// Names of pipes, as node:net takes them: \\.\pipe\name and \\?\pipe\name.
+#pragma once
+
+#include <string>
+
+#include "driver/driver.h"
+
+namespace cp::driver {
+
+/// Whether a path is in the file system of pipes.
+bool names_pipe(const std::wstring& path);
+
+/// The name as Windows takes it. -EINVAL: it is none; -ENAMETOOLONG.
+Result pipe_name(const std::string& path, std::wstring& out);
+
+}  // namespace cp::driver
