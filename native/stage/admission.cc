@@ -61,7 +61,7 @@ std::unique_ptr<Lease> Admission::granted(std::uint32_t key) {
 void Admission::take(std::uint64_t bytes) {
   ++taken_;
   ahead_ += bytes;
-  clock_ += bytes / (long_.size() + 1);
+  clock_ += bytes / std::max<std::size_t>(1, long_.size());
 }
 
 /// Those who wait for what came back are told, and it is theirs. Should one of them be gone,
@@ -85,7 +85,7 @@ std::optional<std::uint32_t> Admission::next() {
   const bool has_long = first != long_.end() && has_turn();
   if (has_long && (short_.empty() || first->second.order < short_.front().order)) {
     const Waiter waiter = first->second;
-    take(waiter.bytes);
+    take(waiter.bytes);  // it is still among those that wait
     long_.erase(first);
     told_[waiter.key] = waiter.bytes;
     return waiter.key;

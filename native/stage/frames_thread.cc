@@ -149,7 +149,8 @@ void FramesThread::on_stale(const PacketSlot& packet) {
     return memory().memory_returned();
   }
   const Notice notice = notice_of(packet);
-  if (notice == Notice::kPlace) stage_.admission_->granted(packet.key);  // a lease that ends at once
+  // A lease that ends at once.
+  if (notice == Notice::kPlace) stage_.admission_->granted(packet.key);
   if (notice == Notice::kMemory || notice == Notice::kGiveUp) {
     memory().notice_taken();
     memory().memory_returned();

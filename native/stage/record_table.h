@@ -50,7 +50,7 @@ struct RecordHeader {
   std::uint32_t stashed;  ///< bytes
   /// When the clock looks at the deadline next, in ticks, as `tick_of` counts them; 0: never.
   std::atomic<std::uint32_t> watched;
-  std::uint32_t held;  ///< bytes of `stashed`, in front, that wait for what follows them
+  std::uint32_t held;       ///< bytes of `stashed`, in front, that wait for what follows them
   std::uint8_t takes_turn;  ///< its document's turn ends when it is begun: see Admission
 };
 static_assert(sizeof(RecordHeader) == 80 && std::atomic<double>::is_always_lock_free);
