@@ -281,6 +281,8 @@ export interface NativeThread {
   documentParts(key: number): Uint32Array | undefined;
   /** 2 to the 32nd times their number, and how many bytes they all are with their delimiters; 0 bytes where they have none, or lie in a file. */
   documentBatch(key: number): number;
+  /** The document of `key` is begun: the next long one may be handed over. */
+  documentBegun(key: number): void;
   /** The first of the messages that reached the connection while it was at a native stage: its number; or true, and its bytes, retained as by `retain`, are in `place`. */
   takeMessage(key: number): number | true | undefined;
   /** Four u32: chunk, start, length; with `takeMessage` a MessageForm. */

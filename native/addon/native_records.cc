@@ -38,6 +38,7 @@ void NativeRecords::define(std::vector<NativeThread::Function>& functions) {
   add.operator()<&NativeRecords::take_message>("takeMessage");
   add.operator()<&NativeRecords::document_parts>("documentParts");
   add.operator()<&NativeRecords::document_batch>("documentBatch");
+  add.operator()<&NativeRecords::document_begun>("documentBegun");
   add.operator()<&NativeRecords::reply>("reply");
 }
 
@@ -121,6 +122,12 @@ Napi::Value NativeRecords::document_batch(Info info) {
   const std::size_t count = std::max<std::size_t>(1, document.parts.size());
   return Napi::Number::New(Env(),
                            static_cast<double>(count) * kCount + static_cast<double>(document.raw));
+}
+
+Napi::Value NativeRecords::document_begun(Info info) {
+  const stage::Cargo* cargo = records().find_cargo(u32(info[0]));
+  if (cargo != nullptr && cargo->document.lease) cargo->document.lease->begun();
+  return Env().Undefined();
 }
 
 Napi::Value NativeRecords::take_message(Info info) {

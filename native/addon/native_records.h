@@ -39,6 +39,7 @@ class NativeRecords {
   Napi::Value take_message(Info info);
   Napi::Value document_parts(Info info);
   Napi::Value document_batch(Info info);
+  Napi::Value document_begun(Info info);
   Napi::Value reply(Info info);
 
   Napi::Env Env() const;

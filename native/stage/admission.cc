@@ -1,5 +1,6 @@
 #include "stage/admission.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace cp::stage {
@@ -7,47 +8,93 @@ namespace cp::stage {
 /// The memory of a document goes back just before its place does.
 class Admission::Place final : public Lease {
  public:
-  explicit Place(std::shared_ptr<Admission> admission) : admission_(std::move(admission)) {}
+  Place(std::shared_ptr<Admission> admission, std::uint64_t ahead)
+      : admission_(std::move(admission)), ahead_(ahead) {}
   ~Place() override {
     admission_->memory().small_gave(small);
     admission_->give_files(in_files);
-    admission_->give_back();
+    admission_->give_back(1, ahead_);
     admission_->memory().memory_returned();
+  }
+  void begun() override {
+    if (ahead_ > 0) admission_->give_back(0, std::exchange(ahead_, 0));
   }
 
  private:
   const std::shared_ptr<Admission> admission_;
+  std::uint64_t ahead_;  ///< whoever holds the connection's key has it
 };
 
-std::unique_ptr<Lease> Admission::take_place(std::uint32_t key) {
+/// Nobody waits for whom there is a place, and a turn: see `give_back`.
+std::unique_ptr<Lease> Admission::take_place(std::uint32_t key, std::uint64_t bytes,
+                                             std::uint64_t& due) {
+  if (bytes <= kShort) bytes = 0;
   {
     std::lock_guard lock(mutex_);
-    // Those that wait come first.
-    if (taken_ >= places_ || !waiting_.empty()) {
-      waiting_.push_back(key);
+    if (bytes > 0) due = std::max(due, clock_) + bytes;
+    if (taken_ == places_ || (bytes > 0 && !has_turn())) {
+      const Waiter waiter{key, arrivals_++, bytes};
+      if (bytes > 0) {
+        long_.emplace(Due{due, waiter.order}, waiter);
+      } else {
+        short_.push_back(waiter);
+      }
       return nullptr;
     }
-    ++taken_;
+    take(bytes);
   }
-  return granted();
+  return std::make_unique<Place>(shared_from_this(), bytes);
 }
 
-std::unique_ptr<Lease> Admission::granted() { return std::make_unique<Place>(shared_from_this()); }
-
-/// The place goes over to the connection that has waited longest; should that be gone, whoever
-/// finds out ends its lease, and the next one gets it.
-void Admission::give_back() {
-  std::uint32_t key = 0;
+std::unique_ptr<Lease> Admission::granted(std::uint32_t key) {
+  std::uint64_t bytes = 0;
   {
     std::lock_guard lock(mutex_);
-    if (waiting_.empty()) {
-      --taken_;
-      return;
+    if (const auto told = told_.find(key); told != told_.end()) {
+      bytes = told->second;
+      told_.erase(told);
     }
-    key = waiting_.front();
-    waiting_.pop_front();
   }
-  tell(port_, key, Notice::kPlace);
+  return std::make_unique<Place>(shared_from_this(), bytes);
+}
+
+void Admission::take(std::uint64_t bytes) {
+  ++taken_;
+  ahead_ += bytes;
+  clock_ += bytes / std::max<std::size_t>(1, long_.size());
+}
+
+/// Those who wait for what came back are told, and it is theirs. Should one of them be gone,
+/// whoever finds out ends its lease, and the next one gets it.
+void Admission::give_back(std::uint32_t places, std::uint64_t ahead) {
+  std::unique_lock lock(mutex_);
+  taken_ -= places;
+  ahead_ -= ahead;
+  while (const std::optional<std::uint32_t> key = next()) {
+    lock.unlock();
+    tell(port_, *key, Notice::kPlace);
+    lock.lock();
+  }
+}
+
+/// Of the first short document and the first long one the one that came first, unless the long one
+/// has no turn: then it waits for those before it alone, and places are none of its business.
+std::optional<std::uint32_t> Admission::next() {
+  if (taken_ == places_) return std::nullopt;
+  const auto first = long_.begin();
+  const bool has_long = first != long_.end() && has_turn();
+  if (has_long && (short_.empty() || first->second.order < short_.front().order)) {
+    const Waiter waiter = first->second;
+    take(waiter.bytes);  // it is still among those that wait
+    long_.erase(first);
+    told_[waiter.key] = waiter.bytes;
+    return waiter.key;
+  }
+  if (short_.empty()) return std::nullopt;
+  const Waiter waiter = short_.front();
+  take(0);
+  short_.pop_front();
+  return waiter.key;
 }
 
 bool Admission::take_files(std::uint64_t bytes) {
@@ -65,7 +112,7 @@ std::uint32_t Admission::taken() const {
 
 std::size_t Admission::waiting() const {
   std::lock_guard lock(mutex_);
-  return waiting_.size();
+  return short_.size() + long_.size();
 }
 
 /// Not posted, so the queue's limit does not count it: there is one at most for each connection.

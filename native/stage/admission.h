@@ -5,8 +5,12 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <utility>
 
 #include "port/port.h"
 #include "stage/cargo.h"
@@ -29,15 +33,38 @@ inline Notice notice_of(const PacketSlot& packet) {
   return static_cast<Notice>(static_cast<int>(packet.result));
 }
 
+/// The queue of the next stage is in the order of arrival, and a thread there is busy with a
+/// document for as long as that has bytes. So a long document, one whose bytes in memory are more
+/// than kShort, also needs a *turn*: it is handed over only while those that were, and that no
+/// thread of the next stage has begun, have less than kAhead bytes for each thread that may run
+/// there. A short one that comes thus waits behind a few long ones at most, and never behind those
+/// of all other connections. The rest waits here, where a connection can be chosen:
+///
+/// - By the bytes that each connection has had (fair queueing): a document is *due* its bytes after
+///   the connection's last one was, or after now, whichever is later. `clock_` is that now; while n
+///   connections wait, it moves on by an nth of what is handed over. One of few bytes is due before
+///   one of many, and a connection that sends one after another is due later each time; whoever
+///   waits is overtaken no longer than until its bytes would have been its share.
+/// - A turn comes back as soon as the document is begun, so how many of them handlers keep while
+///   they await something is bounded by places alone.
 class Admission : public std::enable_shared_from_this<Admission> {
  public:
-  Admission(Port& port, std::uint32_t places, std::uint64_t file_limit)
-      : port_(port), places_(places), file_limit_(file_limit), memory_(port) {}
+  static constexpr std::uint64_t kShort = BufferPool::kSmallBlock;
+  static constexpr std::uint64_t kAhead = 1024 * 1024;
 
-  /// A place for a document, given back when the lease ends; null: `key` waits for one.
-  std::unique_ptr<Lease> take_place(std::uint32_t key);
-  /// After Notice::kPlace: the place is taken for the connection already.
-  std::unique_ptr<Lease> granted();
+  /// `running`: threads of the next stage that may run at one time.
+  Admission(Port& port, std::uint32_t places, std::uint32_t running, std::uint64_t file_limit)
+      : port_(port),
+        places_(places),
+        most_ahead_(running * kAhead),
+        file_limit_(file_limit),
+        memory_(port) {}
+
+  /// A place for a document, given back when the lease ends, and the turn of one of `bytes`; null:
+  /// `key` waits for them. `due`: when the connection's last long document was, and now this one.
+  std::unique_ptr<Lease> take_place(std::uint32_t key, std::uint64_t bytes, std::uint64_t& due);
+  /// After Notice::kPlace: they are taken for the connection already.
+  std::unique_ptr<Lease> granted(std::uint32_t key);
 
   MemoryQueue& memory() { return memory_; }
 
@@ -55,16 +82,32 @@ class Admission : public std::enable_shared_from_this<Admission> {
 
  private:
   class Place;
-  void give_back();
+  struct Waiter {
+    std::uint32_t key;
+    std::uint64_t order;  ///< in which they came
+    std::uint64_t bytes;  ///< 0: a short document
+  };
+  using Due = std::pair<std::uint64_t, std::uint64_t>;  ///< and the order, which no other has
+
+  void give_back(std::uint32_t places, std::uint64_t ahead);
+  bool has_turn() const { return ahead_ < most_ahead_; }
+  void take(std::uint64_t bytes);
+  std::optional<std::uint32_t> next();
 
   Port& port_;
   const PortHold hold_{port_};  ///< documents in the next stage may outlive this one's port
   const std::uint32_t places_;
+  const std::uint64_t most_ahead_;
   const std::uint64_t file_limit_;
   std::atomic<std::uint64_t> in_files_{0};
   mutable system::Mutex mutex_;  ///< a leaf
   std::uint32_t taken_ = 0;
-  std::deque<std::uint32_t> waiting_;
+  std::uint64_t ahead_ = 0;  ///< bytes of long documents that the next stage has not begun
+  std::uint64_t clock_ = 0;
+  std::uint64_t arrivals_ = 0;
+  std::deque<Waiter> short_;
+  std::map<Due, Waiter> long_;
+  std::unordered_map<std::uint32_t, std::uint64_t> told_;  ///< bytes of long ones, by key
   MemoryQueue memory_;
 };
 

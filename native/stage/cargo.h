@@ -58,6 +58,8 @@ class Received {
 class Lease {
  public:
   virtual ~Lease() = default;
+  /// The next stage has begun with the document: it is not ahead of others any more.
+  virtual void begun() {}
   std::uint64_t small = 0;     ///< bytes of a small document: see MemoryQueue
   std::uint64_t in_files = 0;  ///< bytes of the limit for files
 };

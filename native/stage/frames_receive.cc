@@ -413,7 +413,8 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
   header.deadline = 0;
   show_state(c);
   if (frame.writes > 0) return;  // with the last of them it goes on here
-  if (!lease) lease = stage_.admission_->take_place(c.key);
+  const std::uint64_t in_memory = frame.capacity > 0 ? frame.received : 0;
+  if (!lease) lease = stage_.admission_->take_place(c.key, in_memory, frame.due);
   if (!lease) {
     frame.queued = true;
     return;
@@ -435,6 +436,7 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
   cargo.document.raw = delimited ? frame.received : 0;
   cargo.document.stage = options().stage;
   cargo.document.lease = std::move(lease);
+  header.takes_turn = in_memory > Admission::kShort ? 1 : 0;
   const bool in_file = frame.file != 0;
   if (frame.error != 0) {
     header.document.memory = {driver::kNoChunk, static_cast<std::uint32_t>(-frame.error)};
@@ -468,8 +470,7 @@ bool FramesThread::go_to_next(Connection& c) {
   RecordHeader& header = c.header;
   note(c, TraceEvent::kHandOff,
        (header.flags & kRecordHasDocument) != 0 ? header.document_length : 0);
-  c.frame = {};
-  c.frame.key = c.key;
+  c.frame.renew();
   c.frame.phase = Phase::kAway;
   header.from = options().stage;
   header.stage = options().next_stage;

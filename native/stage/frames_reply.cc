@@ -23,8 +23,7 @@ constexpr std::uint32_t kShutWrite = 1;  // SHUT_WR, SD_SEND
 void FramesThread::on_return(Connection& c) {
   if (c.frame.phase != Phase::kAway && c.frame.phase != Phase::kNew) return;
   Cargo& cargo = *options().records->cargo(c.key);
-  c.frame = {};
-  c.frame.key = c.key;
+  c.frame.renew();
   c.header.stage = options().stage;
   // Whichever stage began a receive: another one behind it would be one more at each return.
   c.header.flags = static_cast<std::uint8_t>(c.header.flags & kRecordReceiving);
@@ -106,11 +105,11 @@ void FramesThread::end_reply(Connection& c) {
   const bool closes = cargo.reply.closes;
   RecordTable::release_reply(cargo);
   give_up_document(c);
-  const Frame before = c.frame;
-  c.frame = {};
-  c.frame.key = before.key;
-  c.frame.receive_tag = before.receive_tag;
-  c.frame.receives_own = before.receives_own;
+  const std::uint32_t receive_tag = c.frame.receive_tag;
+  const bool receives_own = c.frame.receives_own;
+  c.frame.renew();
+  c.frame.receive_tag = receive_tag;
+  c.frame.receives_own = receives_own;
   c.frame.phase = between_documents();
   if (closes) return send_away(c, {});
   go_on(c);

@@ -149,7 +149,8 @@ void FramesThread::on_stale(const PacketSlot& packet) {
     return memory().memory_returned();
   }
   const Notice notice = notice_of(packet);
-  if (notice == Notice::kPlace) stage_.admission_->granted();  // a lease that ends at once
+  // A lease that ends at once.
+  if (notice == Notice::kPlace) stage_.admission_->granted(packet.key);
   if (notice == Notice::kMemory || notice == Notice::kGiveUp) {
     memory().notice_taken();
     memory().memory_returned();
@@ -259,7 +260,7 @@ void FramesThread::on_notice(Connection& c, Notice notice) {
 }
 
 void FramesThread::on_place(Connection& c) {
-  std::unique_ptr<Lease> lease = stage_.admission_->granted();
+  std::unique_ptr<Lease> lease = stage_.admission_->granted(c.key);
   c.frame.queued = false;
   if (c.frame.phase == Phase::kWhole) deliver(c, std::move(lease));
 }
@@ -364,6 +365,14 @@ bool FramesThread::others_wait() const {
 }
 
 // ---- what others see --------------------------------------------------------------------------
+
+void Frame::renew() {
+  const std::uint32_t whose = key;
+  const std::uint64_t was_due = due;
+  *this = {};
+  key = whose;
+  due = was_due;
+}
 
 FrameState Frame::state() const {
   switch (phase) {

@@ -50,7 +50,8 @@ struct RecordHeader {
   std::uint32_t stashed;  ///< bytes
   /// When the clock looks at the deadline next, in ticks, as `tick_of` counts them; 0: never.
   std::atomic<std::uint32_t> watched;
-  std::uint32_t held;  ///< bytes of `stashed`, in front, that wait for what follows them
+  std::uint32_t held;       ///< bytes of `stashed`, in front, that wait for what follows them
+  std::uint8_t takes_turn;  ///< its document's turn ends when it is begun: see Admission
 };
 static_assert(sizeof(RecordHeader) == 80 && std::atomic<double>::is_always_lock_free);
 static_assert(offsetof(RecordHeader, port) == 4 && offsetof(RecordHeader, handle) == 8);
@@ -60,6 +61,7 @@ static_assert(offsetof(RecordHeader, document) == 40);
 static_assert(offsetof(RecordHeader, document_length) == 48);
 static_assert(offsetof(RecordHeader, received) == 56 && offsetof(RecordHeader, stashed) == 64);
 static_assert(offsetof(RecordHeader, watched) == 68 && offsetof(RecordHeader, held) == 72);
+static_assert(offsetof(RecordHeader, takes_turn) == 76);
 
 inline constexpr std::uint8_t kNoStage = 0xff;
 /// Its time has passed, and a packet of kind kTimer is on the way to its stage.

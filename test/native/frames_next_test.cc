@@ -44,6 +44,110 @@ PORT_TEST("documents wait for a place in the next stage, and go there in the ord
   CHECK(eventually([&] { return it.empty(); }));
 }
 
+PORT_TEST("a short document waits behind few long ones, however many connections have one") {
+  NEEDS_DRIVER();
+  constexpr std::size_t kClients = 8;
+  FramesPipeline it(D::name, [](FramesSetup& setup) { setup.next.concurrency = 1; });
+  const std::string text = text_of(Admission::kAhead * 3 / 4);
+  std::vector<Peer> peers;
+  for (std::size_t i = 0; i < kClients; ++i) {
+    peers.push_back(it.connect());
+    peers.back().write(framed(text));
+  }
+  CHECK(eventually([&] { return it.frames->stats().waiting == kClients - 2; }));
+  CHECK(it.frames->stats().queued == 2);
+  peers.push_back(it.connect());
+  peers.back().write(framed("short"));
+  CHECK(eventually([&] { return it.frames->stats().queued == 3; }));
+  std::vector<Arrival> here;
+  for (int i = 0; i < 3; ++i) here.push_back(it.take());
+  CHECK((here[0].text == text && here[1].text == text && here[2].text == "short"));
+  CHECK(it.take(kNotWithin).key == 0);
+  // Begun, not answered: a handler that awaits something keeps no other document out.
+  while (here.size() < kClients + 1) {
+    it.begin(here[here.size() == 3 ? 0 : here.size() - 1]);
+    here.push_back(it.take());
+    REQUIRE(here.back().text == text);
+  }
+  CHECK(it.frames->stats().waiting == 0);
+  for (const Arrival& one : here) CHECK(it.answer(one, "k") == 0);
+  for (Peer& peer : peers) CHECK(peer.read(1) == "k");
+}
+
+PORT_TEST("a long document that is never begun keeps its turn until it is answered, or closed") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) { setup.next.concurrency = 1; });
+  const std::string text = text_of(Admission::kAhead);
+  std::vector<Peer> peers;
+  for (int i = 0; i < 4; ++i) {
+    peers.push_back(it.connect());
+    peers.back().write(framed(text));
+    CHECK(eventually([&] { return it.frames->stats().waiting == static_cast<unsigned>(i); }));
+  }
+  const Arrival first = it.take();
+  CHECK(it.answer(first, "k") == 0);
+  for (int i = 0; i < 3; ++i) {
+    const Arrival next = it.take();
+    REQUIRE(next.text == text);
+    it.close(*it.member, next);
+  }
+  CHECK(eventually([&] { return it.frames->stats().queued == 0; }));
+}
+
+/// The keys that are told of a place, one turn after the other, each begun before the next.
+/// `again`: what a connection does that was told.
+template <typename Again>
+std::vector<std::uint32_t> turns(Admission& admission, Member& member, std::unique_ptr<Lease> begun,
+                                 std::uint32_t last, const Again& again) {
+  std::vector<std::uint32_t> keys;
+  while (keys.empty() || keys.back() != last) {
+    begun->begun();
+    const Packet packet = member.next();
+    REQUIRE(packet.kind == PacketKind::kNotice);
+    keys.push_back(packet.key);
+    begun = admission.granted(packet.key);
+    REQUIRE(keys.size() < 100);
+    if (packet.key != last) again();
+  }
+  return keys;
+}
+
+PORT_TEST("long documents have turns by the bytes of each connection, and none waits for ever") {
+  NEEDS_DRIVER();
+  constexpr std::uint64_t kBytes = Admission::kAhead;  // one is as much as may be ahead
+  constexpr std::uint32_t kLast = 2;
+  for (const bool one_connection : {true, false}) {
+    PortHold port = make_port(D::name, PortOptions());
+    Member member(*port);
+    {
+      const auto admission = std::make_shared<Admission>(*port, 100, 1, 0);
+      std::uint64_t due[] = {0, 0, 0};
+      std::unique_ptr<Lease> begun = admission->take_place(1, kBytes, due[0]);
+      REQUIRE(begun != nullptr);
+      CHECK(admission->take_place(kLast, 10 * kBytes, due[1]) == nullptr);
+      std::uint32_t key = kLast;
+      const auto again = [&] {
+        if (key == kLast || !one_connection) ++key;
+        if (!one_connection) due[2] = 0;
+        CHECK(admission->take_place(key, kBytes, due[2]) == nullptr);
+      };
+      again();
+      const std::size_t count = turns(*admission, member, std::move(begun), kLast, again).size();
+      // A connection that sends one after another has its share; many of them have more, and yet
+      // not all.
+      CHECK(count == (one_connection ? 10u : 19u));
+      // The lease of the last one has ended, unbegun, as that of a connection does which is gone:
+      // its turn goes on to the one that is left.
+      CHECK(member.next().key == key);
+      CHECK(admission->waiting() == 0);
+      admission->granted(key);
+      CHECK(admission->taken() == 0);
+    }
+    member.leave(false);
+    port->close();
+  }
+}
+
 PORT_TEST("a connection that the next stage closes gives its place and memory back") {
   NEEDS_DRIVER();
   for (const bool spool : {false, true}) {

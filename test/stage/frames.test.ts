@@ -1,7 +1,12 @@
 import { createHash } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { frames, type FramesOptions, type PipelineOptions } from '../../dist/stages.js';
+import {
+  defineStage,
+  frames,
+  type FramesOptions,
+  type PipelineOptions,
+} from '../../dist/stages.js';
 import {
   codeOf,
   failureOf,
@@ -428,6 +433,36 @@ describe('limits', () => {
       await until(() => clients.filter(({ text }) => text === 'posted 7\n').length > answered);
     }
     expect(stats(pipeline)).toMatchObject({ queued: 0, waiting: 0, documents: 5 });
+  });
+
+  test('long documents that are begun keep no other out, however long their handlers await', async () => {
+    const CLIENTS = 12;
+    let begun = 0;
+    let open = (): void => undefined;
+    const gate = new Promise<void>((resolve) => (open = resolve));
+    const work = defineStage({
+      states: {
+        document: {
+          async handedOff(c) {
+            begun++;
+            const { length } = c.document!;
+            await gate;
+            return c.reply(`${length}\n`);
+          },
+        },
+      },
+    });
+    const pipeline = newPipeline({
+      spool: { native: frames({ length: 'u32be', pipelined: 2 }), next: 'work' },
+      work: { stage: work, threads: 0, concurrency: 1 },
+    });
+    const { port } = await pipeline.listen('spool', { host: '127.0.0.1', port: 0 });
+    const clients = Array.from({ length: CLIENTS }, () => new Client(port));
+    for (const client of clients) client.write(framed('u32be', Buffer.alloc(300_000)));
+    await until(() => begun === CLIENTS);
+    open();
+    await until(() => clients.every(({ text }) => text === '300000\n'));
+    expect(stats(pipeline)).toMatchObject({ queued: 0, waiting: 0, documents: CLIENTS });
   });
 
   test('memory bounds what is spooled: all documents come through all the same', async () => {

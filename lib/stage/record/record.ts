@@ -44,6 +44,8 @@ export const enum Header {
   WATCHED = 68,
   /** u32, of STASHED, in front: what `unread` gave back, which waits for what follows it */
   HELD = 72,
+  /** u8, not 0: others wait until its document is begun */
+  TAKES_TURN = 76,
 }
 
 export const enum RecordFlag {

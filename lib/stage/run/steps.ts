@@ -548,7 +548,7 @@ export function begin(thread: StageThread, c: Connection): void {
   if (arrived.hasSubscribers) {
     arrived.publish({ stage: thread.stage.name, key: c.recordKey, from: nameOfOrigin(thread, c) });
   }
-  if ((bytes[c.at + Header.FLAGS]! & RecordFlag.HasDocument) !== 0) thread.count(Counter.Documents);
+  if ((bytes[c.at + Header.FLAGS]! & RecordFlag.HasDocument) !== 0) beginDocument(thread, c);
   c.brought = thread.stages[bytes[c.at + Header.FROM]!]?.native === true;
   if (!isVisiting(thread, c)) {
     if (c.now.entered !== undefined) c.todo |= Todo.Entered;
@@ -557,6 +557,14 @@ export function begin(thread: StageThread, c: Connection): void {
       c.todo |= Todo.HandedOff;
   }
   if (machine.local !== undefined) makeLocal(thread, c);
+}
+
+function beginDocument(thread: StageThread, c: Connection): void {
+  thread.count(Counter.Documents);
+  const { bytes } = thread.records;
+  if (bytes[c.at + Header.TAKES_TURN] === 0) return;
+  bytes[c.at + Header.TAKES_TURN] = 0;
+  thread.native.documentBegun(c.recordKey);
 }
 
 /** What follows in the same packet is later than its beginning. */

@@ -138,6 +138,9 @@ class FramesPipeline {
     return it;
   }
 
+  /// As lib/stage/run does before it calls a handler.
+  void begin(const Arrival& it) const { records->cargo(it.key)->document.lease->begun(); }
+
   void give_memory(Member& by, std::uint32_t key, const std::string& text) const {
     stage::Reply& reply = records->cargo(key)->reply;
     reply.present = true;
