@@ -7,16 +7,10 @@
  */
 import { inspect } from 'node:util';
 import type { AsyncLoop } from '../api';
-import { LibraryError, type Kind } from '../native/binding';
-import {
-  abortError,
-  ECANCELED,
-  failure,
-  invalidState,
-  isPortClosed,
-  syscallOf,
-  type Subject,
-} from '../support/errors';
+import { LibraryError } from '../native/layout';
+import { type Kind, syscallOf } from '../native/kinds';
+import { abortError, failure, invalidState, isPortClosed, type Subject } from '../support/errors';
+import { ECANCELED } from '../support/errno';
 import type { Entry, PortThread } from '../thread/port-thread';
 import { Watch, type OperationOptions, type Stoppable } from './operation';
 import type { Waiter } from './suspension';

@@ -3,7 +3,8 @@
  */
 import type * as api from '../api';
 import type { Data, ListenerAddress, SocketChunkOptions } from '../api';
-import { Kind, NO_CHUNK, Slot, SocketOption, SubmissionFlag } from '../native/binding';
+import { Kind } from '../native/kinds';
+import { NO_CHUNK, Slot, SocketOption, SubmissionFlag } from '../native/layout';
 import { ECANCELED } from '../support/errno';
 import {
   handleClosed,

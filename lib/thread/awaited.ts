@@ -1,7 +1,8 @@
 /**
  * The operations that this thread awaits: each has a token, which its packets bring back.
  */
-import { Kind, LibraryError, Slot, PacketFlag, PacketState } from '../native/binding';
+import { Kind } from '../native/kinds';
+import { LibraryError, Slot, PacketFlag, PacketState } from '../native/layout';
 import { nextTick } from '../support/timers';
 
 /** Whoever waits for the packets of one token. */

@@ -13,13 +13,8 @@
  * the next owner.
  */
 import type { Data } from '../api';
-import {
-  COPY_BLOCK,
-  MessageBlock,
-  MessageForm,
-  NO_CHUNK,
-  type NativeThread,
-} from '../native/binding';
+import { COPY_BLOCK, MessageBlock, MessageForm, NO_CHUNK } from '../native/layout';
+import { type NativeThread } from '../native/binding';
 import { bufferReleased, outOfBuffers } from '../support/errors';
 import { ReadMemory } from './read-memory';
 import { honest, lengthOf } from '../support/bytes';
