@@ -647,8 +647,8 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   private start = 0;
   private bytes = 0;
   private lent = false;
-  /** Of what was given out last. */
-  private latest: ArrayBufferLike | undefined = undefined;
+  /** What was given out last. */
+  private latest: Buffer | undefined = undefined;
   /** Sends of what it gave that wait for their turn. */
   private unsent = 0;
 
@@ -690,7 +690,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
 
   /** @internal Whether the bytes are those that the loop has. */
   gave(bytes: ArrayBufferView): boolean {
-    return bytes.buffer === this.latest;
+    return bytes === this.latest || bytes.buffer === this.latest?.buffer;
   }
 
   /** @internal */
@@ -765,7 +765,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
 
   /** Until the loop asks for more, whoever sends them sends this socket's. */
   private given(bytes: Buffer): Buffer {
-    this.latest = bytes.buffer;
+    this.latest = bytes;
     this.thread.lender = this;
     return bytes;
   }

@@ -55,8 +55,12 @@ export class Block {
   used = false;
   /** Of a message: how many packets lend it. One that was posted to many keys is there once. */
   loans = 0;
-  /** The bytes of the message that was lent last: the next one often is as long. */
+  /**
+   * What was lent last: the next often is as long, and to make a Buffer takes longer than most of what
+   * is done with it.
+   */
   private view: Buffer | undefined = undefined;
+  private viewStart = 0;
 
   constructor(
     /** Undefined: it is a copy of a message. */
@@ -68,12 +72,20 @@ export class Block {
     blocks.set(bytes.buffer, this);
   }
 
+  /** `length` bytes of it, from `start` on. */
+  part(start: number, length: number): Buffer {
+    if (this.view?.length !== length || this.viewStart !== start) {
+      this.view = this.bytes.subarray(start, start + length);
+      this.viewStart = start;
+    }
+    return this.view;
+  }
+
   /** The message in it. */
   first(length: number): Buffer {
     // A program has transferred it: that of a copy it can, and has all there was.
     if (this.bytes.length === 0) throw bufferReleased();
-    if (this.view?.length !== length) this.view = this.bytes.subarray(0, length);
-    return this.view;
+    return this.part(0, length);
   }
 }
 
@@ -199,6 +211,10 @@ export class Memory {
   private keptBytes = 0;
   private lastBuffer: ArrayBufferLike | undefined;
   private lastBlock: Block | undefined;
+  /** What was lent last, which often is what is located next: to ask it for its ArrayBuffer is a call. */
+  private lentLast: Buffer | undefined;
+  private lentFrom = 0;
+  private lentBlock: Block | undefined;
 
   constructor(thread: Owner) {
     this.thread = thread;
@@ -268,8 +284,11 @@ export class Memory {
       chunk.blockSize,
     ));
     block.live = true;
-    const from = start - block.start;
-    return block.bytes.subarray(from, from + length);
+    const view = block.part(start - block.start, length);
+    this.lentLast = view;
+    this.lentFrom = start;
+    this.lentBlock = block;
+    return view;
   }
 
   /** The program's time with it is over: operations that were given it go on. */
@@ -452,6 +471,7 @@ export class Memory {
    * released. What is found is for an operation that is submitted now.
    */
   locate(view: ArrayBufferView): boolean {
+    if (view === this.lentLast) return this.use(this.lentBlock!, this.lentFrom);
     const memory = view.buffer;
     if (memory !== this.lastBuffer) {
       const block = blocks.get(memory);
@@ -460,11 +480,15 @@ export class Memory {
       this.lastBlock = block;
     }
     const block = this.lastBlock!;
+    return this.use(block, block.start + view.byteOffset);
+  }
+
+  private use(block: Block, start: number): boolean {
     if (!block.live) throw bufferReleased();
     if (block.memory !== this) return false;
     block.used = true;
     this.chunk = block.chunk;
-    this.start = block.start + view.byteOffset;
+    this.start = start;
     return true;
   }
 
@@ -570,7 +594,8 @@ export class Memory {
   private stageOne(data: Data, shared: number): boolean {
     if (typeof data === 'string') return this.copyString(data, shared);
     const here = this.locate(data);
-    const bytes = bytesIn(data);
+    // What is lent has the bytes it was lent with: no program can transfer or shrink it.
+    const bytes = data === this.lentLast ? this.lentLast.length : bytesIn(data);
     if (bytes === 0) return true;
     if (!here) return bytes > LARGEST_COPY ? this.copyAll([data], shared) : this.copy(data, shared);
     this.addSlice(bytes);
@@ -654,10 +679,12 @@ export class Memory {
 
   private load(index: number): Chunk {
     const { memory, blockSize } = this.native.chunk(index);
+    // As long as it gets: V8 would take one that is written to far behind its end for a dictionary.
+    const lent = new Array<Block | undefined>(Math.ceil(memory.byteLength / blockSize));
     const chunk: Chunk = {
       blockSize,
       bytes: Buffer.from(memory),
-      lent: [],
+      lent: lent.fill(undefined),
       area: undefined,
       words: undefined,
     };
