@@ -15,10 +15,14 @@ export interface Entry {
 
 const SLOT_WORDS = Slot.SIZE / 4;
 
-const RESULTS: ReadonlySet<Kind> = new Set([
+/** By kind, as it is looked at for each packet: 1 where a packet without an error brings something. */
+const RESULTS = new Uint8Array(256);
+for (const kind of [
   ...[Kind.Open, Kind.Read, Kind.Stat, Kind.Accept, Kind.Connect, Kind.Receive],
   ...[Kind.Timer, Kind.Room],
-]);
+]) {
+  RESULTS[kind] = 1;
+}
 
 const noArray: never[] = [];
 
@@ -110,7 +114,7 @@ export class Awaited {
   }
 
   private hasResult(kind: Kind, at: number): boolean {
-    return RESULTS.has(kind) && this.states[at + Slot.ERROR / 4] === 0;
+    return RESULTS[kind] === 1 && this.states[at + Slot.ERROR / 4] === 0;
   }
 
   private settleOne(at: number, more: boolean): void {
