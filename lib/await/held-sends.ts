@@ -4,7 +4,7 @@
  */
 import { LibraryError } from '../native/layout';
 import { ECANCELED } from '../support/errno';
-import type { Lender } from '../thread/port-thread';
+import type { Lender } from '../thread/memory';
 import type { Operation } from './operation';
 import { Alarm, now } from '../support/timers';
 import { warnOnce } from '../support/warnings';

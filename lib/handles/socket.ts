@@ -16,8 +16,8 @@ import {
 import { File } from './file';
 import { asNothing, asNumber, Handle, type Answer, type SendAnswer, type Style } from './handle';
 import { HeldSends } from '../await/held-sends';
-import type { Lender } from '../thread/port-thread';
-import { bytesIn, LARGEST_COPY } from '../thread/memory';
+import type { Giver } from '../thread/port-thread';
+import { bytesIn, LARGEST_COPY, type Lender } from '../thread/memory';
 import {
   AWAIT_OPTIONS,
   Operation,
@@ -512,10 +512,9 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   /** The loop that gave `data` and has not been asked for more. */
   private loopOf(data: Data | readonly Data[]): Lender | undefined {
     const first = Array.isArray(data) ? (data as readonly Data[])[0] : (data as Data);
-    const { lender } = this.thread;
-    return lender !== undefined && ArrayBuffer.isView(first) && lender.gave(first)
-      ? lender
-      : undefined;
+    if (!ArrayBuffer.isView(first)) return undefined;
+    const { giver, memory } = this.thread;
+    return giver?.gave(first) === true ? giver : memory.lenderOf(first);
   }
 
   private receiveInto(
@@ -634,7 +633,7 @@ const takeBytes: Decode<Buffer> = (result, at, operation: Operation<unknown>): B
 
 const CHUNK_OPTIONS = ['lend', 'closeOnReturn', ...AWAIT_OPTIONS];
 
-class ReceivedChunks extends Stream<Buffer> implements Lender {
+class ReceivedChunks extends Stream<Buffer> implements Giver {
   /** The socket's id: whose bytes the loop has. */
   readonly id: number;
   private readonly socket: TcpSocket<'await'>;
@@ -647,7 +646,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   private start = 0;
   private bytes = 0;
   private lent = false;
-  /** What was given out last. */
+  /** What was given out last, if not lent. */
   private latest: Buffer | undefined = undefined;
   /** Sends of what it gave that wait for their turn. */
   private unsent = 0;
@@ -747,7 +746,7 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
     const { memory } = this.thread;
     if (this.lends) {
       this.lent = true;
-      return this.given(memory.lend(this.chunk, this.start, this.bytes));
+      return memory.lend(this.chunk, this.start, this.bytes, this);
     }
     const own = memory.copyOut(this.chunk, this.start, this.bytes);
     this.giveBack();
@@ -766,13 +765,13 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   /** Until the loop asks for more, whoever sends them sends this socket's. */
   private given(bytes: Buffer): Buffer {
     this.latest = bytes;
-    this.thread.lender = this;
+    this.thread.giver = this;
     return bytes;
   }
 
   private forgetLatest(): void {
     this.latest = undefined;
-    if (this.thread.lender === this) this.thread.lender = undefined;
+    if (this.thread.giver === this) this.thread.giver = undefined;
   }
 
   private giveBack(): void {

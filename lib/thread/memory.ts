@@ -43,6 +43,15 @@ interface Owner {
   release(chunk: number, start: number): void;
 }
 
+/** A loop over what a socket receives. */
+export interface Lender {
+  /** The socket's id. */
+  readonly id: number;
+  /** Nothing more is received until `letReceive` was called as often: what came waits to be sent. */
+  holdBack(): void;
+  letReceive(): void;
+}
+
 /** A block, or the first part of one, as the program sees it. */
 export class Block {
   /** Whether the program may use it: it is lent, or the program's own. */
@@ -53,6 +62,8 @@ export class Block {
   kept = false;
   /** Whether an operation was given some of it. */
   used = false;
+  /** The loop that lends it. */
+  lender: Lender | undefined = undefined;
   /** Of a message: how many packets lend it. One that was posted to many keys is there once. */
   loans = 0;
   /**
@@ -69,7 +80,7 @@ export class Block {
     readonly start: number,
     readonly bytes: Buffer,
   ) {
-    blocks.set(bytes.buffer, this);
+    new Marked(bytes.buffer, this);
   }
 
   /** `length` bytes of it, from `start` on. */
@@ -148,8 +159,28 @@ class Copy extends Block {
   }
 }
 
-/** Of all ports: memory of one is copied before another one sends it. */
-const blocks = new WeakMap<ArrayBufferLike, Block>();
+/** A constructor that returns what it is given: a class below it puts its fields on that. */
+const Given = function (memory: ArrayBufferLike) {
+  return memory;
+} as unknown as new (memory: ArrayBufferLike) => object;
+
+/**
+ * The ArrayBuffer of a block knows it, of whichever port: memory of one is copied before another one
+ * sends it. By a private field, which no program sees and which compiled code finds at once, where
+ * a WeakMap is a call.
+ */
+class Marked extends Given {
+  readonly #block: Block;
+
+  constructor(memory: ArrayBufferLike, block: Block) {
+    super(memory);
+    this.#block = block;
+  }
+
+  static blockOf(memory: ArrayBufferLike): Block | undefined {
+    return #block in memory ? memory.#block : undefined;
+  }
+}
 
 const HIGH = 2 ** 32;
 /** Greatest piece of own memory copied at once. */
@@ -209,12 +240,13 @@ export class Memory {
   private readonly checked: boolean;
   /** Of ArrayBuffers that blocks of documents keep. */
   private keptBytes = 0;
-  private lastBuffer: ArrayBufferLike | undefined;
+  /**
+   * What was lent or located last, which often is what is located next: to ask a view for its
+   * ArrayBuffer is a call.
+   */
+  private lastView: ArrayBufferView | undefined;
+  private lastStart = 0;
   private lastBlock: Block | undefined;
-  /** What was lent last, which often is what is located next: to ask it for its ArrayBuffer is a call. */
-  private lentLast: Buffer | undefined;
-  private lentFrom = 0;
-  private lentBlock: Block | undefined;
 
   constructor(thread: Owner) {
     this.thread = thread;
@@ -275,7 +307,7 @@ export class Memory {
   // ---- lending
 
   /** Lends a part of a block that the port has filled, until `takeBack`. */
-  lend(index: number, start: number, length: number): Buffer {
+  lend(index: number, start: number, length: number, lender?: Lender): Buffer {
     const chunk = this.chunks[index] ?? this.load(index);
     const at = Math.floor(start / chunk.blockSize);
     const block = (chunk.lent[at] ??= this.exposeExactly(
@@ -285,9 +317,8 @@ export class Memory {
     ));
     block.live = true;
     const view = block.part(start - block.start, length);
-    this.lentLast = view;
-    this.lentFrom = start;
-    this.lentBlock = block;
+    block.lender = lender;
+    this.found(view, start, block);
     return view;
   }
 
@@ -311,7 +342,7 @@ export class Memory {
   /** What is lent becomes the program's own. */
   keep(index: number, start: number, length: number): Buffer {
     const view = this.lend(index, start, length);
-    const block = blocks.get(view.buffer)!;
+    const block = Marked.blockOf(view.buffer)!;
     const { blockSize, lent } = this.chunks[index]!;
     // Its ArrayBuffer ends with the release, and is not lent again.
     lent[Math.floor(start / blockSize)] = undefined;
@@ -376,6 +407,7 @@ export class Memory {
   /** What was lent may not be used any more. */
   endLoan(block: Block): void {
     block.live = false;
+    block.lender = undefined;
     if (this.checked) this.revoke(block);
   }
 
@@ -412,7 +444,7 @@ export class Memory {
 
   /** The block of memory that is the program's own; throws for any other. */
   ownBlock(view: ArrayBufferView): Block {
-    const block = blocks.get(view.buffer);
+    const block = Marked.blockOf(view.buffer);
     if (block === undefined || block.memory !== this) {
       throw validate.invalidValue('buffer', 'is not memory of this completion port', view);
     }
@@ -426,7 +458,7 @@ export class Memory {
   /** Gives back what of `data` is the program's own, after the operations submitted before. */
   releaseAll(data: Data | readonly Data[]): void {
     for (const part of Array.isArray(data) ? (data as readonly Data[]) : [data as Data]) {
-      const block = ArrayBuffer.isView(part) ? blocks.get(part.buffer) : undefined;
+      const block = ArrayBuffer.isView(part) ? Marked.blockOf(part.buffer) : undefined;
       if (block?.memory === this && block.live && block.owned)
         this.release(part as ArrayBufferView);
     }
@@ -453,7 +485,7 @@ export class Memory {
 
   /** Throws for memory that was released, and for a program's own that is gone. */
   check(view: ArrayBufferView): void {
-    const block = blocks.get(view.buffer);
+    const block = Marked.blockOf(view.buffer);
     if (block !== undefined && !block.live) throw bufferReleased();
     bytesIn(view);
   }
@@ -461,7 +493,7 @@ export class Memory {
   /** The same, and for a message's bytes, which others may have at hand: they are to be read. */
   checkTarget(view: ArrayBufferView, name: string): void {
     this.check(view);
-    if ((blocks.get(view.buffer)?.loans ?? 0) > 0) {
+    if ((Marked.blockOf(view.buffer)?.loans ?? 0) > 0) {
       throw validate.invalidValue(name, 'must not be the bytes of a message', view);
     }
   }
@@ -471,25 +503,30 @@ export class Memory {
    * released. What is found is for an operation that is submitted now.
    */
   locate(view: ArrayBufferView): boolean {
-    if (view === this.lentLast) return this.use(this.lentBlock!, this.lentFrom);
-    const memory = view.buffer;
-    if (memory !== this.lastBuffer) {
-      const block = blocks.get(memory);
+    if (view !== this.lastView) {
+      const block = Marked.blockOf(view.buffer);
       if (block === undefined) return false;
-      this.lastBuffer = memory;
-      this.lastBlock = block;
+      this.found(view, block.start + view.byteOffset, block);
     }
     const block = this.lastBlock!;
-    return this.use(block, block.start + view.byteOffset);
-  }
-
-  private use(block: Block, start: number): boolean {
     if (!block.live) throw bufferReleased();
     if (block.memory !== this) return false;
     block.used = true;
     this.chunk = block.chunk;
-    this.start = start;
+    this.start = this.lastStart;
     return true;
+  }
+
+  private found(view: ArrayBufferView, start: number, block: Block): void {
+    this.lastView = view;
+    this.lastStart = start;
+    this.lastBlock = block;
+  }
+
+  /** The loop that lends these bytes, and has not been asked for more. */
+  lenderOf(view: ArrayBufferView): Lender | undefined {
+    const block = view === this.lastView ? this.lastBlock : Marked.blockOf(view.buffer);
+    return block?.lender;
   }
 
   /** Records the staged slices take in the submission array. */
@@ -594,8 +631,7 @@ export class Memory {
   private stageOne(data: Data, shared: number): boolean {
     if (typeof data === 'string') return this.copyString(data, shared);
     const here = this.locate(data);
-    // What is lent has the bytes it was lent with: no program can transfer or shrink it.
-    const bytes = data === this.lentLast ? this.lentLast.length : bytesIn(data);
+    const bytes = bytesIn(data);
     if (bytes === 0) return true;
     if (!here) return bytes > LARGEST_COPY ? this.copyAll([data], shared) : this.copy(data, shared);
     this.addSlice(bytes);
@@ -699,7 +735,7 @@ export function isOfPort(view: ArrayBufferView): boolean {
 }
 
 export function isPortMemory(memory: ArrayBufferLike): boolean {
-  return blocks.has(memory);
+  return Marked.blockOf(memory) !== undefined;
 }
 
 /**

@@ -17,7 +17,7 @@ import { Unheard } from '../support/warnings';
 import { Awaited, type Entry } from './awaited';
 import { FollowedHandles, Handles, type ThreadHandle } from './handle-table';
 import { KeepAlive } from './keep-alive';
-import { Memory } from './memory';
+import { Memory, type Lender } from './memory';
 import { Outgoing } from './outgoing';
 import { Posts, type Content } from './posts';
 import { Submissions } from './submissions';
@@ -53,15 +53,10 @@ export interface HeldBatch {
   drop(): void;
 }
 
-/** A loop over what a socket receives. */
-export interface Lender {
-  /** The socket's id. */
-  readonly id: number;
-  /** Whether the bytes are those that the loop has. */
+/** A loop whose bytes are the program's own. */
+export interface Giver extends Lender {
+  /** Whether the bytes are those that it gave last. */
   gave(bytes: ArrayBufferView): boolean;
-  /** Nothing more is received until `letReceive` was called as often: what came waits to be sent. */
-  holdBack(): void;
-  letReceive(): void;
 }
 
 export class PortThread {
@@ -79,8 +74,8 @@ export class PortThread {
   readonly handles: Handles = checksHandles ? new FollowedHandles() : new Handles();
   /** What else of this thread ends with its part of the port. */
   readonly followers = new Set<{ gone(here: boolean): void }>();
-  /** Whoever gave received bytes last, if the loop has not asked for more. */
-  lender: Lender | undefined = undefined;
+  /** Whoever gave received bytes last to stay, if the loop has not asked for more. */
+  giver: Giver | undefined = undefined;
   closed = false;
   /** It is closed because this thread has closed, or left, the port. */
   left = false;
