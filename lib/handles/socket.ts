@@ -16,8 +16,7 @@ import {
 import { File } from './file';
 import { asNothing, asNumber, Handle, type Answer, type SendAnswer, type Style } from './handle';
 import { HeldSends } from '../await/held-sends';
-import type { Giver } from '../thread/port-thread';
-import { bytesIn, LARGEST_COPY, type Lender } from '../thread/memory';
+import { bytesIn, LARGEST_COPY, type Gift, type Lender } from '../thread/memory';
 import {
   AWAIT_OPTIONS,
   Operation,
@@ -512,9 +511,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   /** The loop that gave `data` and has not been asked for more. */
   private loopOf(data: Data | readonly Data[]): Lender | undefined {
     const first = Array.isArray(data) ? (data as readonly Data[])[0] : (data as Data);
-    if (!ArrayBuffer.isView(first)) return undefined;
-    const { giver, memory } = this.thread;
-    return giver?.gave(first) === true ? giver : memory.lenderOf(first);
+    return ArrayBuffer.isView(first) ? this.thread.memory.lenderOf(first) : undefined;
   }
 
   private receiveInto(
@@ -633,7 +630,7 @@ const takeBytes: Decode<Buffer> = (result, at, operation: Operation<unknown>): B
 
 const CHUNK_OPTIONS = ['lend', 'closeOnReturn', ...AWAIT_OPTIONS];
 
-class ReceivedChunks extends Stream<Buffer> implements Giver {
+class ReceivedChunks extends Stream<Buffer> implements Lender {
   /** The socket's id: whose bytes the loop has. */
   readonly id: number;
   private readonly socket: TcpSocket<'await'>;
@@ -646,8 +643,8 @@ class ReceivedChunks extends Stream<Buffer> implements Giver {
   private start = 0;
   private bytes = 0;
   private lent = false;
-  /** What was given out last, if not lent. */
-  private latest: Buffer | undefined = undefined;
+  /** Of what was given out last, if not lent. */
+  private gift: Gift | undefined = undefined;
   /** Sends of what it gave that wait for their turn. */
   private unsent = 0;
 
@@ -685,11 +682,6 @@ class ReceivedChunks extends Stream<Buffer> implements Giver {
       this.bytes = result;
     }
     this.wake();
-  }
-
-  /** @internal Whether the bytes are those that the loop has. */
-  gave(bytes: ArrayBufferView): boolean {
-    return bytes === this.latest || bytes.buffer === this.latest?.buffer;
   }
 
   /** @internal */
@@ -748,9 +740,10 @@ class ReceivedChunks extends Stream<Buffer> implements Giver {
       this.lent = true;
       return memory.lend(this.chunk, this.start, this.bytes, this);
     }
-    const own = memory.copyOut(this.chunk, this.start, this.bytes);
+    const [own, gift] = memory.copyOutFrom(this, this.chunk, this.start, this.bytes);
+    this.gift = gift;
     this.giveBack();
-    return this.given(own);
+    return own;
   }
 
   protected override cancel(): void {
@@ -762,16 +755,9 @@ class ReceivedChunks extends Stream<Buffer> implements Giver {
     this.forgetLatest();
   }
 
-  /** Until the loop asks for more, whoever sends them sends this socket's. */
-  private given(bytes: Buffer): Buffer {
-    this.latest = bytes;
-    this.thread.giver = this;
-    return bytes;
-  }
-
   private forgetLatest(): void {
-    this.latest = undefined;
-    if (this.thread.giver === this) this.thread.giver = undefined;
+    if (this.gift !== undefined) this.gift.lender = undefined;
+    this.gift = undefined;
   }
 
   private giveBack(): void {

@@ -159,6 +159,11 @@ class Copy extends Block {
   }
 }
 
+/** Says of bytes that are the program's own which loop gave them, until that is asked for more. */
+export interface Gift {
+  lender: Lender | undefined;
+}
+
 /** A constructor that returns what it is given: a class below it puts its fields on that. */
 const Given = function (memory: ArrayBufferLike) {
   return memory;
@@ -179,6 +184,20 @@ class Marked extends Given {
 
   static blockOf(memory: ArrayBufferLike): Block | undefined {
     return #block in memory ? memory.#block : undefined;
+  }
+}
+
+/** The same of a copy that a loop gave. */
+class Copied extends Given {
+  readonly #gift: Gift;
+
+  constructor(memory: ArrayBufferLike, gift: Gift) {
+    super(memory);
+    this.#gift = gift;
+  }
+
+  static giftOf(memory: ArrayBufferLike): Gift | undefined {
+    return #gift in memory ? memory.#gift : undefined;
   }
 }
 
@@ -265,6 +284,14 @@ export class Memory {
   area(index: number): Area {
     const chunk = this.chunks[index] ?? this.load(index);
     return (chunk.area ??= new Area(chunk.bytes));
+  }
+
+  /** The same, from a loop. */
+  copyOutFrom(lender: Lender, chunk: number, start: number, length: number): [Buffer, Gift] {
+    const own = this.copyOut(chunk, start, length);
+    const gift: Gift = { lender };
+    new Copied(own.buffer, gift);
+    return [own, gift];
   }
 
   /** The value that a message holds, or its bytes, copied. */
@@ -523,10 +550,11 @@ export class Memory {
     this.lastBlock = block;
   }
 
-  /** The loop that lends these bytes, and has not been asked for more. */
+  /** The loop that gave these bytes, and has not been asked for more. */
   lenderOf(view: ArrayBufferView): Lender | undefined {
-    const block = view === this.lastView ? this.lastBlock : Marked.blockOf(view.buffer);
-    return block?.lender;
+    if (view === this.lastView) return this.lastBlock!.lender;
+    const { buffer } = view;
+    return (Marked.blockOf(buffer) ?? Copied.giftOf(buffer))?.lender;
   }
 
   /** Records the staged slices take in the submission array. */

@@ -17,7 +17,7 @@ import { Unheard } from '../support/warnings';
 import { Awaited, type Entry } from './awaited';
 import { FollowedHandles, Handles, type ThreadHandle } from './handle-table';
 import { KeepAlive } from './keep-alive';
-import { Memory, type Lender } from './memory';
+import { Memory } from './memory';
 import { Outgoing } from './outgoing';
 import { Posts, type Content } from './posts';
 import { Submissions } from './submissions';
@@ -53,12 +53,6 @@ export interface HeldBatch {
   drop(): void;
 }
 
-/** A loop whose bytes are the program's own. */
-export interface Giver extends Lender {
-  /** Whether the bytes are those that it gave last. */
-  gave(bytes: ArrayBufferView): boolean;
-}
-
 export class PortThread {
   readonly port: CompletionPort;
   readonly native: NativeThread;
@@ -74,8 +68,6 @@ export class PortThread {
   readonly handles: Handles = checksHandles ? new FollowedHandles() : new Handles();
   /** What else of this thread ends with its part of the port. */
   readonly followers = new Set<{ gone(here: boolean): void }>();
-  /** Whoever gave received bytes last to stay, if the loop has not asked for more. */
-  giver: Giver | undefined = undefined;
   closed = false;
   /** It is closed because this thread has closed, or left, the port. */
   left = false;
