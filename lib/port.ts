@@ -4,10 +4,10 @@
 import { inspect } from 'node:util';
 import {
   binding,
-  Kind,
   type NativeThread,
   type NativePortOptions as NativePortOptions,
 } from './native/binding';
+import { Kind } from './native/kinds';
 import type * as api from './api';
 import type {
   AwaitOptions,

@@ -2,9 +2,9 @@
  * Sends of await style that were begun while their socket had enough to send. They wait here, in the
  * order of the calls, and take none of the port's memory until their turn comes.
  */
-import { LibraryError } from '../native/binding';
+import { LibraryError } from '../native/layout';
 import { ECANCELED } from '../support/errno';
-import type { Lender } from '../thread/port-thread';
+import type { Lender } from '../thread/memory';
 import type { Operation } from './operation';
 import { Alarm, now } from '../support/timers';
 import { warnOnce } from '../support/warnings';

@@ -2,20 +2,20 @@
  * An awaited operation: what `read`, `send`, `accept`… of a handle without a key return.
  */
 import { inspect } from 'node:util';
-import { LibraryError, type Kind } from '../native/binding';
+import { LibraryError } from '../native/layout';
+import { type Kind, syscallOf } from '../native/kinds';
 import type * as api from '../api';
 import type { AwaitOptions, PacketOptions } from '../api';
 import {
   abortError,
   cancelled,
-  ECANCELED,
   failure,
   isPortClosed,
   rejected,
-  syscallOf,
   timedOut,
   type Subject,
 } from '../support/errors';
+import { ECANCELED } from '../support/errno';
 import { endWith, outlive, type Ended } from '../support/lifetime';
 import { begins, checksHandles, gives } from '../support/forgotten';
 import { claimNow } from '../thread/claims';

@@ -7,16 +7,10 @@
  */
 import { inspect } from 'node:util';
 import type { AsyncLoop } from '../api';
-import { LibraryError, type Kind } from '../native/binding';
-import {
-  abortError,
-  ECANCELED,
-  failure,
-  invalidState,
-  isPortClosed,
-  syscallOf,
-  type Subject,
-} from '../support/errors';
+import { LibraryError } from '../native/layout';
+import { type Kind, syscallOf } from '../native/kinds';
+import { abortError, failure, invalidState, isPortClosed, type Subject } from '../support/errors';
+import { ECANCELED } from '../support/errno';
 import type { Entry, PortThread } from '../thread/port-thread';
 import { Watch, type OperationOptions, type Stoppable } from './operation';
 import type { Waiter } from './suspension';
@@ -188,7 +182,7 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
 
   /** Something has changed: answers whoever waits, if that is possible now. */
   protected wake(): void {
-    if (this.inFlight === 0) for (const resolve of this.idle.splice(0)) resolve();
+    if (this.inFlight === 0 && this.idle.length > 0) this.tellIdle();
     const { puller } = this;
     if (puller !== undefined) {
       this.puller = undefined; // it may wait for something else by the time of the next one
@@ -198,6 +192,10 @@ export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
     const value = this.take();
     if (value !== undefined) this.settle({ done: false, value });
     else if (this.ending && this.inFlight === 0) this.settle(this.conclude());
+  }
+
+  private tellIdle(): void {
+    for (const resolve of this.idle.splice(0)) resolve();
   }
 
   /** From the first turn on: a loop that is never run listens to nothing. */

@@ -1,7 +1,7 @@
 /**
  * What `cpu` returns: an operation that no port carries out, but whatever runs the task.
  */
-import { Kind } from '../native/binding';
+import { Kind } from '../native/kinds';
 import { abortError, cancelled, timedOut } from '../support/errors';
 import type { PortThread } from '../thread/port-thread';
 import { awaitedAsItIs, Operation, watchSignal } from '../await/operation';

@@ -4,7 +4,8 @@
 import { addressesOf } from '../support/addresses';
 import type * as api from '../api';
 import type { KeyOption } from '../api';
-import { handleAt, Kind, Slot } from '../native/binding';
+import { handleAt, Slot } from '../native/layout';
+import { Kind } from '../native/kinds';
 import { EACCES, EADDRINUSE, EADDRNOTAVAIL, EINVAL } from '../support/errno';
 import { systemError, type CodedError, type Subject } from '../support/errors';
 import { contextOf, keyOf, type Style } from './handle';

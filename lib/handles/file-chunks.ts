@@ -2,8 +2,9 @@
  * Reading a file in order with several reads in flight ahead of the loop.
  */
 import type { FileChunkOptions } from '../api';
-import { Kind, LibraryError, NO_CHUNK } from '../native/binding';
-import { ECANCELED } from '../support/errors';
+import { Kind } from '../native/kinds';
+import { LibraryError, NO_CHUNK } from '../native/layout';
+import { ECANCELED } from '../support/errno';
 import type { Handle } from './handle';
 import type { Entry } from '../thread/port-thread';
 import type { Block, Memory } from '../thread/memory';

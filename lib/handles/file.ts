@@ -3,7 +3,7 @@
  */
 import type { Readable, Writable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
-import { Kind } from '../native/binding';
+import { Kind } from '../native/kinds';
 import type * as api from '../api';
 import type {
   BigIntFileStatus,

@@ -2,8 +2,8 @@
  * Objects for handles that this thread did not open itself but meets in packets.
  */
 import { AsyncResource } from 'node:async_hooks';
-import { Kind, type HandleInfo } from '../native/binding';
-import { handleKindOf } from '../native/kinds';
+import { Kind, handleKindOf } from '../native/kinds';
+import { type HandleInfo } from '../native/binding';
 import { File } from './file';
 import type { Style } from './handle';
 import type { PortThread } from '../thread/port-thread';

@@ -4,16 +4,18 @@
 import { AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
 import type { CompletionPort, KeyOption, PortToken } from '../api';
-import { binding, Kind, LibraryError, NO_CHUNK, SubmissionFlag } from '../native/binding';
+import { binding } from '../native/binding';
+import { Kind } from '../native/kinds';
+import { LibraryError, NO_CHUNK, SubmissionFlag } from '../native/layout';
 import {
   abortError,
-  ECANCELED,
   handleClosed,
   invalidState,
   portForeign,
   systemError,
   type Subject,
 } from '../support/errors';
+import { ECANCELED } from '../support/errno';
 import type { Style, ThreadHandle } from '../thread/handle-table';
 import { claimLater } from '../thread/claims';
 import type { PortThread } from '../thread/port-thread';

@@ -3,8 +3,10 @@
  */
 import type * as api from '../api';
 import type { ListenerAddress } from '../api';
-import { handleAt, Kind, NO_CHUNK, NO_LIMIT, Slot, SubmissionFlag } from '../native/binding';
-import { ECANCELED, handleClosed, invalidState, timedOut, type Subject } from '../support/errors';
+import { handleAt, NO_CHUNK, NO_LIMIT, Slot, SubmissionFlag } from '../native/layout';
+import { Kind } from '../native/kinds';
+import { ECANCELED } from '../support/errno';
+import { handleClosed, invalidState, timedOut, type Subject } from '../support/errors';
 import { Handle, type Answer, type Style } from './handle';
 import { AWAIT_OPTIONS, OPERATION_OPTIONS, type OperationOptions } from '../await/operation';
 import { isThere, TcpSocket } from './socket';

@@ -2,7 +2,7 @@
  * The flags of `open`: the strings and numbers of node:fs, as the drivers' bits.
  */
 import { constants } from 'node:fs';
-import { OpenFlag } from '../native/binding';
+import { OpenFlag } from '../native/layout';
 import { invalidType, invalidValue } from '../support/validate';
 
 const READ = OpenFlag.Read;

@@ -7,15 +7,10 @@ import { fileURLToPath } from 'node:url';
 import { addressesOf } from '../support/addresses';
 import type * as api from '../api';
 import type { KeyOption } from '../api';
-import { handleAt, Kind, Slot } from '../native/binding';
-import {
-  abortError,
-  EADDRNOTAVAIL,
-  EAFNOSUPPORT,
-  EINVAL,
-  notSupported,
-  systemError,
-} from '../support/errors';
+import { handleAt, Slot } from '../native/layout';
+import { Kind } from '../native/kinds';
+import { abortError, notSupported, systemError } from '../support/errors';
+import { EADDRNOTAVAIL, EAFNOSUPPORT, EINVAL } from '../support/errno';
 import { File, type FileTraits } from './file';
 import { closeHandle, contextOf, keyOf, type Style } from './handle';
 import type { PortThread } from '../thread/port-thread';

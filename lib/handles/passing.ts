@@ -2,7 +2,7 @@
  * Descriptors that go along with bytes from one process to another, over UNIX sockets (SCM_RIGHTS).
  */
 import type * as api from '../api';
-import { Slot } from '../native/binding';
+import { Slot } from '../native/layout';
 import type { Decode } from '../await/operation';
 import { handleClosed, notSupported, systemError } from '../support/errors';
 import { claimLater } from '../thread/claims';

@@ -4,7 +4,8 @@
  * listens or connects: a buffer's size, for one, is told to the peer then.
  */
 import type * as api from '../api';
-import { SocketOption, type NativeThread } from '../native/binding';
+import { SocketOption } from '../native/layout';
+import { type NativeThread } from '../native/binding';
 import { notSupported, systemError, type CodedError } from '../support/errors';
 import * as validate from '../support/validate';
 

@@ -3,7 +3,8 @@
  */
 import type * as api from '../api';
 import type { Data, ListenerAddress, SocketChunkOptions } from '../api';
-import { Kind, NO_CHUNK, Slot, SocketOption, SubmissionFlag } from '../native/binding';
+import { Kind } from '../native/kinds';
+import { NO_CHUNK, Slot, SocketOption, SubmissionFlag } from '../native/layout';
 import { ECANCELED } from '../support/errno';
 import {
   handleClosed,
@@ -15,8 +16,7 @@ import {
 import { File } from './file';
 import { asNothing, asNumber, Handle, type Answer, type SendAnswer, type Style } from './handle';
 import { HeldSends } from '../await/held-sends';
-import type { Lender } from '../thread/port-thread';
-import { bytesIn, LARGEST_COPY } from '../thread/memory';
+import { bytesIn, LARGEST_COPY, type Gift, type Lender } from '../thread/memory';
 import {
   AWAIT_OPTIONS,
   Operation,
@@ -511,10 +511,7 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   /** The loop that gave `data` and has not been asked for more. */
   private loopOf(data: Data | readonly Data[]): Lender | undefined {
     const first = Array.isArray(data) ? (data as readonly Data[])[0] : (data as Data);
-    const { lender } = this.thread;
-    return lender !== undefined && ArrayBuffer.isView(first) && lender.gave(first)
-      ? lender
-      : undefined;
+    return ArrayBuffer.isView(first) ? this.thread.memory.lenderOf(first) : undefined;
   }
 
   private receiveInto(
@@ -646,8 +643,8 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
   private start = 0;
   private bytes = 0;
   private lent = false;
-  /** Of what was given out last. */
-  private latest: ArrayBufferLike | undefined = undefined;
+  /** Of what was given out last, if not lent. */
+  private gift: Gift | undefined = undefined;
   /** Sends of what it gave that wait for their turn. */
   private unsent = 0;
 
@@ -685,11 +682,6 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
       this.bytes = result;
     }
     this.wake();
-  }
-
-  /** @internal Whether the bytes are those that the loop has. */
-  gave(bytes: ArrayBufferView): boolean {
-    return bytes.buffer === this.latest;
   }
 
   /** @internal */
@@ -746,11 +738,12 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
     const { memory } = this.thread;
     if (this.lends) {
       this.lent = true;
-      return this.given(memory.lend(this.chunk, this.start, this.bytes));
+      return memory.lend(this.chunk, this.start, this.bytes, this);
     }
-    const own = memory.copyOut(this.chunk, this.start, this.bytes);
+    const [own, gift] = memory.copyOutFrom(this, this.chunk, this.start, this.bytes);
+    this.gift = gift;
     this.giveBack();
-    return this.given(own);
+    return own;
   }
 
   protected override cancel(): void {
@@ -762,16 +755,9 @@ class ReceivedChunks extends Stream<Buffer> implements Lender {
     this.forgetLatest();
   }
 
-  /** Until the loop asks for more, whoever sends them sends this socket's. */
-  private given(bytes: Buffer): Buffer {
-    this.latest = bytes.buffer;
-    this.thread.lender = this;
-    return bytes;
-  }
-
   private forgetLatest(): void {
-    this.latest = undefined;
-    if (this.thread.lender === this) this.thread.lender = undefined;
+    if (this.gift !== undefined) this.gift.lender = undefined;
+    this.gift = undefined;
   }
 
   private giveBack(): void {

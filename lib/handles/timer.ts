@@ -3,7 +3,7 @@
  */
 import type * as api from '../api';
 import type { TimerStartOptions } from '../api';
-import { Kind } from '../native/binding';
+import { Kind } from '../native/kinds';
 import { invalidState, timedOut, type Subject } from '../support/errors';
 import { asNothing, Handle, type Answer, type Style } from './handle';
 import { AWAIT_OPTIONS, type OperationOptions } from '../await/operation';

@@ -2,7 +2,7 @@
  * Files read, and written, in one piece: `file.readFile()`, `file.writeFile()`.
  */
 import type { Data, FileContents, FileStatus, ReadFileOptions, WriteFileOptions } from '../api';
-import { Kind } from '../native/binding';
+import { Kind } from '../native/kinds';
 import type { Handle } from './handle';
 import { AWAIT_OPTIONS, ComposedOperation, type Operation, type Steps } from '../await/operation';
 import { cancelled } from '../support/errors';

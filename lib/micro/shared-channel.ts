@@ -5,7 +5,8 @@
 import { inspect } from 'node:util';
 import type { AwaitOptions, CompletionPort as Port, PortToken } from '../api';
 import { running, type Waiter } from '../await/suspension';
-import { ItemPart, NO_CHUNK, PutFlag, QueueOutcome } from '../native/binding';
+import { ItemPart, PutFlag, QueueOutcome } from '../native/binding';
+import { NO_CHUNK } from '../native/layout';
 import { CompletionPort } from '../port';
 import { lengthOf } from '../support/bytes';
 import {

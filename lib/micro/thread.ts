@@ -259,7 +259,7 @@ export class MicroThread<T>
 
   /** @internal Runs it up to where it waits next. */
   resume(): void {
-    this.context.runInAsyncScope(advance, undefined, this);
+    this.context.runInAsyncScope(advance, this);
   }
 
   /** @internal In its own context. */
@@ -583,8 +583,9 @@ function delist(thread: MicroThread<unknown>): void {
   thread.older = thread.younger = undefined;
 }
 
-function advance(thread: MicroThread<unknown>): void {
-  thread.advance();
+/** With what it is about as `this`: arguments would be an array for each time. */
+function advance(this: MicroThread<unknown>): void {
+  this.advance();
 }
 
 function expire(thread: MicroThread<unknown>): void {

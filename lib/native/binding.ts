@@ -1,33 +1,13 @@
 /**
  * The only file that talks to the native addon: its functions. What both sides share is in
- * layout.ts, the kinds of operations and packets in kinds.ts.
+ * layout.ts, the kinds of operations and packets in kinds.ts: import it from there. A name that this
+ * file gave on would be an accessor of its exports, and those a dictionary to V8, in which compiled
+ * code looks it up each time.
  *
  * One call a batch (`enter` or `get`) does everything.
  */
 import { loadBinding } from '../loader';
 import type { MessageForm, SocketOption } from './layout';
-
-export { Kind } from './kinds';
-export {
-  Submission,
-  SubmissionFlag,
-  Slot,
-  handleAt,
-  setHandle,
-  PacketState,
-  PacketFlag,
-  Posts,
-  PostBytes,
-  MessageForm,
-  MessageBlock,
-  Idle,
-  COPY_BLOCK,
-  NO_LIMIT,
-  NO_CHUNK,
-  LibraryError,
-  OpenFlag,
-  SocketOption,
-} from './layout';
 
 /** Version of the layouts and functions below. */
 export const ABI = 18;

@@ -15,14 +15,8 @@ import {
   type NativeListenerRequest,
   type NativeSeat,
 } from '../native/binding';
-import {
-  coded,
-  EBADF,
-  handleClosed,
-  invalidState,
-  notSupported,
-  systemError,
-} from '../support/errors';
+import { coded, handleClosed, invalidState, notSupported, systemError } from '../support/errors';
+import { EBADF } from '../support/errno';
 import { mayUseNet } from '../support/permission';
 import * as validate from '../support/validate';
 import type * as api from './api';

@@ -5,7 +5,7 @@
  * take it (rule D5). It is marked done when the next one is claimed, so that a thread that dies
  * abandons only the key it was at (rule T1).
  */
-import { Slot, PacketFlag, PacketState } from '../native/binding';
+import { Slot, PacketFlag, PacketState } from '../native/layout';
 import { checks } from '../support/checks';
 import type { HeldBatch, PortThread } from '../thread/port-thread';
 import { Packet } from './packet';

@@ -5,14 +5,13 @@ import type { AsyncResource } from 'node:async_hooks';
 import { inspect } from 'node:util';
 import {
   handleAt,
-  Kind,
   MessageForm,
   NO_CHUNK,
   Slot,
   PacketFlag,
   type LibraryError,
-} from '../native/binding';
-import { packetNameOf, type PacketName } from '../native/kinds';
+} from '../native/layout';
+import { Kind, packetNameOf, type PacketName } from '../native/kinds';
 import {
   bufferReleased,
   codeOf,

@@ -1,12 +1,9 @@
 /**
  * Errors in the shape Node.js gives its own: `code`, `errno`, `syscall`, and what was concerned.
  */
-import { LibraryError, type Kind } from '../native/binding';
-import { syscallOf } from '../native/kinds';
+import { LibraryError } from '../native/layout';
+import { type Kind, syscallOf } from '../native/kinds';
 import { describe, ECANCELED, ETIMEDOUT } from './errno';
-
-export { syscallOf };
-export { EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, ECANCELED, EINVAL } from './errno';
 
 /** What an operation was about, for the text and the properties of its error. */
 export interface Subject {

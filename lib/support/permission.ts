@@ -2,7 +2,7 @@
  * Node's permission model. Native code passes it by, so it is asked here.
  */
 import path = require('node:path');
-import { OpenFlag } from '../native/binding';
+import { OpenFlag } from '../native/layout';
 import { accessDenied } from './errors';
 
 interface Permission {

@@ -1,7 +1,8 @@
 /**
  * The operations that this thread awaits: each has a token, which its packets bring back.
  */
-import { Kind, LibraryError, Slot, PacketFlag, PacketState } from '../native/binding';
+import { Kind } from '../native/kinds';
+import { LibraryError, Slot, PacketFlag, PacketState } from '../native/layout';
 import { nextTick } from '../support/timers';
 
 /** Whoever waits for the packets of one token. */
@@ -14,10 +15,14 @@ export interface Entry {
 
 const SLOT_WORDS = Slot.SIZE / 4;
 
-const RESULTS: ReadonlySet<Kind> = new Set([
+/** By kind, as it is looked at for each packet: 1 where a packet without an error brings something. */
+const RESULTS = new Uint8Array(256);
+for (const kind of [
   ...[Kind.Open, Kind.Read, Kind.Stat, Kind.Accept, Kind.Connect, Kind.Receive],
   ...[Kind.Timer, Kind.Room],
-]);
+]) {
+  RESULTS[kind] = 1;
+}
 
 const noArray: never[] = [];
 
@@ -109,7 +114,7 @@ export class Awaited {
   }
 
   private hasResult(kind: Kind, at: number): boolean {
-    return RESULTS.has(kind) && this.states[at + Slot.ERROR / 4] === 0;
+    return RESULTS[kind] === 1 && this.states[at + Slot.ERROR / 4] === 0;
   }
 
   private settleOne(at: number, more: boolean): void {

@@ -13,13 +13,8 @@
  * the next owner.
  */
 import type { Data } from '../api';
-import {
-  COPY_BLOCK,
-  MessageBlock,
-  MessageForm,
-  NO_CHUNK,
-  type NativeThread,
-} from '../native/binding';
+import { COPY_BLOCK, MessageBlock, MessageForm, NO_CHUNK } from '../native/layout';
+import { type NativeThread } from '../native/binding';
 import { bufferReleased, outOfBuffers } from '../support/errors';
 import { ReadMemory } from './read-memory';
 import { honest, lengthOf } from '../support/bytes';
@@ -48,6 +43,15 @@ interface Owner {
   release(chunk: number, start: number): void;
 }
 
+/** A loop over what a socket receives. */
+export interface Lender {
+  /** The socket's id. */
+  readonly id: number;
+  /** Nothing more is received until `letReceive` was called as often: what came waits to be sent. */
+  holdBack(): void;
+  letReceive(): void;
+}
+
 /** A block, or the first part of one, as the program sees it. */
 export class Block {
   /** Whether the program may use it: it is lent, or the program's own. */
@@ -58,10 +62,16 @@ export class Block {
   kept = false;
   /** Whether an operation was given some of it. */
   used = false;
+  /** The loop that lends it. */
+  lender: Lender | undefined = undefined;
   /** Of a message: how many packets lend it. One that was posted to many keys is there once. */
   loans = 0;
-  /** The bytes of the message that was lent last: the next one often is as long. */
+  /**
+   * What was lent last: the next often is as long, and to make a Buffer takes longer than most of what
+   * is done with it.
+   */
   private view: Buffer | undefined = undefined;
+  private viewStart = 0;
 
   constructor(
     /** Undefined: it is a copy of a message. */
@@ -70,15 +80,23 @@ export class Block {
     readonly start: number,
     readonly bytes: Buffer,
   ) {
-    blocks.set(bytes.buffer, this);
+    new Marked(bytes.buffer, this);
+  }
+
+  /** `length` bytes of it, from `start` on. */
+  part(start: number, length: number): Buffer {
+    if (this.view?.length !== length || this.viewStart !== start) {
+      this.view = this.bytes.subarray(start, start + length);
+      this.viewStart = start;
+    }
+    return this.view;
   }
 
   /** The message in it. */
   first(length: number): Buffer {
     // A program has transferred it: that of a copy it can, and has all there was.
     if (this.bytes.length === 0) throw bufferReleased();
-    if (this.view?.length !== length) this.view = this.bytes.subarray(0, length);
-    return this.view;
+    return this.part(0, length);
   }
 }
 
@@ -141,8 +159,47 @@ class Copy extends Block {
   }
 }
 
-/** Of all ports: memory of one is copied before another one sends it. */
-const blocks = new WeakMap<ArrayBufferLike, Block>();
+/** Says of bytes that are the program's own which loop gave them, until that is asked for more. */
+export interface Gift {
+  lender: Lender | undefined;
+}
+
+/** A constructor that returns what it is given: a class below it puts its fields on that. */
+const Given = function (memory: ArrayBufferLike) {
+  return memory;
+} as unknown as new (memory: ArrayBufferLike) => object;
+
+/**
+ * The ArrayBuffer of a block knows it, of whichever port: memory of one is copied before another one
+ * sends it. By a private field, which no program sees and which compiled code finds at once, where
+ * a WeakMap is a call.
+ */
+class Marked extends Given {
+  readonly #block: Block;
+
+  constructor(memory: ArrayBufferLike, block: Block) {
+    super(memory);
+    this.#block = block;
+  }
+
+  static blockOf(memory: ArrayBufferLike): Block | undefined {
+    return #block in memory ? memory.#block : undefined;
+  }
+}
+
+/** The same of a copy that a loop gave. */
+class Copied extends Given {
+  readonly #gift: Gift;
+
+  constructor(memory: ArrayBufferLike, gift: Gift) {
+    super(memory);
+    this.#gift = gift;
+  }
+
+  static giftOf(memory: ArrayBufferLike): Gift | undefined {
+    return #gift in memory ? memory.#gift : undefined;
+  }
+}
 
 const HIGH = 2 ** 32;
 /** Greatest piece of own memory copied at once. */
@@ -202,7 +259,12 @@ export class Memory {
   private readonly checked: boolean;
   /** Of ArrayBuffers that blocks of documents keep. */
   private keptBytes = 0;
-  private lastBuffer: ArrayBufferLike | undefined;
+  /**
+   * What was lent or located last, which often is what is located next: to ask a view for its
+   * ArrayBuffer is a call.
+   */
+  private lastView: ArrayBufferView | undefined;
+  private lastStart = 0;
   private lastBlock: Block | undefined;
 
   constructor(thread: Owner) {
@@ -222,6 +284,14 @@ export class Memory {
   area(index: number): Area {
     const chunk = this.chunks[index] ?? this.load(index);
     return (chunk.area ??= new Area(chunk.bytes));
+  }
+
+  /** The same, from a loop. */
+  copyOutFrom(lender: Lender, chunk: number, start: number, length: number): [Buffer, Gift] {
+    const own = this.copyOut(chunk, start, length);
+    const gift: Gift = { lender };
+    new Copied(own.buffer, gift);
+    return [own, gift];
   }
 
   /** The value that a message holds, or its bytes, copied. */
@@ -264,7 +334,7 @@ export class Memory {
   // ---- lending
 
   /** Lends a part of a block that the port has filled, until `takeBack`. */
-  lend(index: number, start: number, length: number): Buffer {
+  lend(index: number, start: number, length: number, lender?: Lender): Buffer {
     const chunk = this.chunks[index] ?? this.load(index);
     const at = Math.floor(start / chunk.blockSize);
     const block = (chunk.lent[at] ??= this.exposeExactly(
@@ -273,8 +343,10 @@ export class Memory {
       chunk.blockSize,
     ));
     block.live = true;
-    const from = start - block.start;
-    return block.bytes.subarray(from, from + length);
+    const view = block.part(start - block.start, length);
+    block.lender = lender;
+    this.found(view, start, block);
+    return view;
   }
 
   /** The program's time with it is over: operations that were given it go on. */
@@ -297,7 +369,7 @@ export class Memory {
   /** What is lent becomes the program's own. */
   keep(index: number, start: number, length: number): Buffer {
     const view = this.lend(index, start, length);
-    const block = blocks.get(view.buffer)!;
+    const block = Marked.blockOf(view.buffer)!;
     const { blockSize, lent } = this.chunks[index]!;
     // Its ArrayBuffer ends with the release, and is not lent again.
     lent[Math.floor(start / blockSize)] = undefined;
@@ -362,6 +434,7 @@ export class Memory {
   /** What was lent may not be used any more. */
   endLoan(block: Block): void {
     block.live = false;
+    block.lender = undefined;
     if (this.checked) this.revoke(block);
   }
 
@@ -398,7 +471,7 @@ export class Memory {
 
   /** The block of memory that is the program's own; throws for any other. */
   ownBlock(view: ArrayBufferView): Block {
-    const block = blocks.get(view.buffer);
+    const block = Marked.blockOf(view.buffer);
     if (block === undefined || block.memory !== this) {
       throw validate.invalidValue('buffer', 'is not memory of this completion port', view);
     }
@@ -412,7 +485,7 @@ export class Memory {
   /** Gives back what of `data` is the program's own, after the operations submitted before. */
   releaseAll(data: Data | readonly Data[]): void {
     for (const part of Array.isArray(data) ? (data as readonly Data[]) : [data as Data]) {
-      const block = ArrayBuffer.isView(part) ? blocks.get(part.buffer) : undefined;
+      const block = ArrayBuffer.isView(part) ? Marked.blockOf(part.buffer) : undefined;
       if (block?.memory === this && block.live && block.owned)
         this.release(part as ArrayBufferView);
     }
@@ -439,7 +512,7 @@ export class Memory {
 
   /** Throws for memory that was released, and for a program's own that is gone. */
   check(view: ArrayBufferView): void {
-    const block = blocks.get(view.buffer);
+    const block = Marked.blockOf(view.buffer);
     if (block !== undefined && !block.live) throw bufferReleased();
     bytesIn(view);
   }
@@ -447,7 +520,7 @@ export class Memory {
   /** The same, and for a message's bytes, which others may have at hand: they are to be read. */
   checkTarget(view: ArrayBufferView, name: string): void {
     this.check(view);
-    if ((blocks.get(view.buffer)?.loans ?? 0) > 0) {
+    if ((Marked.blockOf(view.buffer)?.loans ?? 0) > 0) {
       throw validate.invalidValue(name, 'must not be the bytes of a message', view);
     }
   }
@@ -457,20 +530,31 @@ export class Memory {
    * released. What is found is for an operation that is submitted now.
    */
   locate(view: ArrayBufferView): boolean {
-    const memory = view.buffer;
-    if (memory !== this.lastBuffer) {
-      const block = blocks.get(memory);
+    if (view !== this.lastView) {
+      const block = Marked.blockOf(view.buffer);
       if (block === undefined) return false;
-      this.lastBuffer = memory;
-      this.lastBlock = block;
+      this.found(view, block.start + view.byteOffset, block);
     }
     const block = this.lastBlock!;
     if (!block.live) throw bufferReleased();
     if (block.memory !== this) return false;
     block.used = true;
     this.chunk = block.chunk;
-    this.start = block.start + view.byteOffset;
+    this.start = this.lastStart;
     return true;
+  }
+
+  private found(view: ArrayBufferView, start: number, block: Block): void {
+    this.lastView = view;
+    this.lastStart = start;
+    this.lastBlock = block;
+  }
+
+  /** The loop that gave these bytes, and has not been asked for more. */
+  lenderOf(view: ArrayBufferView): Lender | undefined {
+    if (view === this.lastView) return this.lastBlock!.lender;
+    const { buffer } = view;
+    return (Marked.blockOf(buffer) ?? Copied.giftOf(buffer))?.lender;
   }
 
   /** Records the staged slices take in the submission array. */
@@ -659,10 +743,12 @@ export class Memory {
 
   private load(index: number): Chunk {
     const { memory, blockSize } = this.native.chunk(index);
+    // As long as it gets: V8 would take one that is written to far behind its end for a dictionary.
+    const lent = new Array<Block | undefined>(Math.ceil(memory.byteLength / blockSize));
     const chunk: Chunk = {
       blockSize,
       bytes: Buffer.from(memory),
-      lent: [],
+      lent: lent.fill(undefined),
       area: undefined,
       words: undefined,
     };
@@ -677,7 +763,7 @@ export function isOfPort(view: ArrayBufferView): boolean {
 }
 
 export function isPortMemory(memory: ArrayBufferLike): boolean {
-  return blocks.has(memory);
+  return Marked.blockOf(memory) !== undefined;
 }
 
 /**

@@ -53,17 +53,6 @@ export interface HeldBatch {
   drop(): void;
 }
 
-/** A loop over what a socket receives. */
-export interface Lender {
-  /** The socket's id. */
-  readonly id: number;
-  /** Whether the bytes are those that the loop has. */
-  gave(bytes: ArrayBufferView): boolean;
-  /** Nothing more is received until `letReceive` was called as often: what came waits to be sent. */
-  holdBack(): void;
-  letReceive(): void;
-}
-
 export class PortThread {
   readonly port: CompletionPort;
   readonly native: NativeThread;
@@ -79,8 +68,6 @@ export class PortThread {
   readonly handles: Handles = checksHandles ? new FollowedHandles() : new Handles();
   /** What else of this thread ends with its part of the port. */
   readonly followers = new Set<{ gone(here: boolean): void }>();
-  /** Whoever gave received bytes last, if the loop has not asked for more. */
-  lender: Lender | undefined = undefined;
   closed = false;
   /** It is closed because this thread has closed, or left, the port. */
   left = false;

@@ -16,8 +16,8 @@ import {
   NO_CHUNK,
   PostBytes,
   Posts as Ring,
-  type NativeThread,
-} from '../native/binding';
+} from '../native/layout';
+import { type NativeThread } from '../native/binding';
 import { bufferOf, hasOneSize, lengthOf, realOf } from '../support/bytes';
 import { cannotClone, Form, freeze, type Frozen } from '../support/codec';
 import { outOfBuffers } from '../support/errors';

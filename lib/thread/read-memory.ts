@@ -4,7 +4,7 @@
  * as the kernel has read, whatever the program does. So no read waits for what others keep, a client
  * that does not read least of all (rule M7), and beyond the limit lies one read for each thread.
  */
-import { LibraryError } from '../native/binding';
+import { LibraryError } from '../native/layout';
 import { ECANCELED } from '../support/errno';
 import { Alarm, now } from '../support/timers';
 

@@ -1,16 +1,17 @@
 /**
  * The submission array: what this thread asks of native code, written down until the next call.
  */
+import { Kind } from '../native/kinds';
 import {
-  Kind,
   NO_CHUNK,
   setHandle,
   Submission,
   SubmissionFlag,
   type MessageForm,
-  type NativeThread,
-} from '../native/binding';
-import { ECANCELED, invalidState } from '../support/errors';
+} from '../native/layout';
+import { type NativeThread } from '../native/binding';
+import { ECANCELED } from '../support/errno';
+import { invalidState } from '../support/errors';
 import { queueMicrotask } from '../support/timers';
 import { outOfRange } from '../support/validate';
 import type { Awaited } from './awaited';

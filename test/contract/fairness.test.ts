@@ -302,6 +302,22 @@ describe('M4: a loop that does not await what it sends', () => {
     });
   }
 
+  for (const lend of [true, false]) {
+    test(`M4: nothing is received either where many loops are answered at once (lend: ${lend})`, async () => {
+      const { clients, to } = await crossing(lend, 16);
+      for (const client of clients) client.end(much.subarray(0, 4 * MiB));
+      let [most, still] = [0, 0];
+      // Until nothing has come for a while: nobody reads what they send.
+      await until(() => {
+        still = to.bufferedAmount > most || most === 0 ? 0 : still + 1;
+        most = Math.max(most, to.bufferedAmount);
+        return still === 50;
+      });
+      // The mark, and a receive or two of each.
+      expect(most).toBeLessThan(3 * MiB);
+    });
+  }
+
   test('M4: bytes of one connection arrive whole and in order', async () => {
     const { clients, reader } = await crossing(true, 1);
     const all = gather(reader, much.length);

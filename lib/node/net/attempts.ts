@@ -4,7 +4,8 @@
  */
 import dns = require('node:dns');
 import net = require('node:net');
-import { handleAt, Kind, Slot } from '../../native/binding';
+import { handleAt, Slot } from '../../native/layout';
+import { Kind } from '../../native/kinds';
 import { failure, type CodedError } from '../../support/errors';
 import { mayUseNet } from '../../support/permission';
 import { Alarm, nextTick } from '../../support/timers';

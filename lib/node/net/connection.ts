@@ -3,8 +3,10 @@
  * node:http calls methods of it. It receives: one receive in flight at a time, whose buffer goes back to the port
  * with the next one. Bytes are copied out: what is pushed into a stream is the program's for good.
  */
-import { Kind, NO_CHUNK, Slot, SubmissionFlag } from '../../native/binding';
-import { ECANCELED, failure, portClosed } from '../../support/errors';
+import { Kind } from '../../native/kinds';
+import { NO_CHUNK, Slot, SubmissionFlag } from '../../native/layout';
+import { ECANCELED } from '../../support/errno';
+import { failure, portClosed } from '../../support/errors';
 import { queueMicrotask } from '../../support/timers';
 import type { TcpSocket } from '../../handles/socket';
 import type { Entry, PortThread } from '../../thread/port-thread';

@@ -8,7 +8,7 @@ import net = require('node:net');
 import { Duplex } from 'node:stream';
 import { isDeepStrictEqual } from 'node:util';
 import type { Data, FileHandle, ListenerAddress } from '../../api';
-import { Kind } from '../../native/binding';
+import { Kind } from '../../native/kinds';
 import { abortError, coded, failure, invalidState } from '../../support/errors';
 import { endWith, outlive } from '../../support/lifetime';
 import { clearTimeout, nextTick, setTimeout } from '../../support/timers';

@@ -9,7 +9,8 @@
  * call returns (rule O2). Without a copy the kernel would read the program's memory after the program has transferred it to another
  * thread, where it may be freed.
  */
-import { Kind, NO_CHUNK } from '../../native/binding';
+import { Kind } from '../../native/kinds';
+import { NO_CHUNK } from '../../native/layout';
 import { failure, invalidState, outOfBuffers } from '../../support/errors';
 import type { TcpSocket } from '../../handles/socket';
 import type { Data } from '../../api';

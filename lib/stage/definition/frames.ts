@@ -4,7 +4,8 @@
 import os = require('node:os');
 import { accessSync, constants, statSync } from 'node:fs';
 import { toNamespacedPath } from 'node:path';
-import { binding, OpenFlag, type NativeFramesStats } from '../../native/binding';
+import { binding, type NativeFramesStats } from '../../native/binding';
+import { OpenFlag } from '../../native/layout';
 import { systemError } from '../../support/errors';
 import { asBytes, bytesIn, type Data } from '../../thread/memory';
 import { listenOnFirst, makeAccessible, type ListenOptions } from '../../handles/opening';

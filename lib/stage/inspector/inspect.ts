@@ -2,7 +2,7 @@
  * Looking at all connections of a pipeline. Nobody is stopped for it: a record may change hands
  * while it is looked at, so what is shown is true of each connection, but of no single moment.
  */
-import { handleAt } from '../../native/binding';
+import { handleAt } from '../../native/layout';
 import type { ConnectionDetails, ConnectionInfo, ConnectionsOptions } from '../api';
 import { EPOCH, monotonic } from '../../support/clock';
 import { Header, IN_TRANSIT, NONE, RecordFlag, type Records } from '../record/record';

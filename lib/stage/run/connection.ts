@@ -2,7 +2,8 @@
  * The connection at hand, as a handler sees it.
  */
 import { inspect } from 'node:util';
-import { handleAt, Kind, NO_CHUNK, SubmissionFlag } from '../../native/binding';
+import { handleAt, NO_CHUNK, SubmissionFlag } from '../../native/layout';
+import { Kind } from '../../native/kinds';
 import { invalidState, outOfBuffers } from '../../support/errors';
 import { asBytes, type Block, type Data } from '../../thread/memory';
 import type {

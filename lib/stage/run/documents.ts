@@ -2,7 +2,7 @@
  * Documents that a native stage brings, and the answers it takes back.
  */
 import { inspect } from 'node:util';
-import { handleAt, LibraryError, NO_CHUNK } from '../../native/binding';
+import { handleAt, LibraryError, NO_CHUNK } from '../../native/layout';
 import {
   abortError,
   invalidState,

@@ -1,7 +1,7 @@
 /**
  * A message of bytes, or of a value, on its way to a handler.
  */
-import { MessageForm, NO_CHUNK } from '../../native/binding';
+import { MessageForm, NO_CHUNK } from '../../native/layout';
 import type { Block } from '../../thread/memory';
 import type { PortThread } from '../../thread/port-thread';
 import type { MessageAt } from '../../thread/submissions';

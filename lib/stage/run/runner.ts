@@ -8,7 +8,6 @@
  */
 import {
   handleAt,
-  Kind,
   LibraryError,
   NO_CHUNK,
   Slot,
@@ -16,8 +15,10 @@ import {
   PacketState,
   setHandle,
   SubmissionFlag,
-} from '../../native/binding';
-import { ECANCELED, failure } from '../../support/errors';
+} from '../../native/layout';
+import { Kind } from '../../native/kinds';
+import { ECANCELED } from '../../support/errno';
+import { failure } from '../../support/errors';
 import type { PacketTaker } from '../../thread/port-thread';
 import { now } from '../../support/timers';
 import { Action, Connection, Todo } from './connection';

@@ -2,7 +2,7 @@
  * What a packet means for its connection, step by step: the handlers that are called, what follows
  * from what they return, and how the connection rests or leaves afterwards.
  */
-import { handleAt, NO_CHUNK, SocketOption, SubmissionFlag } from '../../native/binding';
+import { handleAt, NO_CHUNK, SocketOption, SubmissionFlag } from '../../native/layout';
 import { outOfBuffers, timedOut } from '../../support/errors';
 import { now } from '../../support/timers';
 import { monotonic, monotonicAt } from '../../support/clock';
