@@ -29,7 +29,7 @@ describe.runIf(windows)('named pipes', () => {
     expect(failureNow(() => client.setOptions({ recvBufferSize: 1 })).code).toBe('ENOTSUP');
     const sized = await failureOf(() => port.connect({ path, recvBufferSize: 1 }));
     expect(sized.code).toBe('ENOTSUP');
-    expect(await failureOf(() => server.sendHandle('x', [0]))).toMatchObject({ code: 'ENOTSUP' });
+    expect(await failureOf(() => server.sendHandle([0], 'x'))).toMatchObject({ code: 'ENOTSUP' });
   });
 
   test('names', async () => {

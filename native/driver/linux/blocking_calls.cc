@@ -14,8 +14,8 @@
 #include <limits>
 #include <span>
 
-#include "driver/linux/send_file.h"
 #include "driver/linux/file.h"
+#include "driver/linux/send_file.h"
 #include "driver/linux/socket.h"
 #include "driver/linux/status.h"
 #include "system/linux/calls.h"

@@ -14,7 +14,6 @@
 #include <cstddef>
 #include <cstring>
 
-
 namespace cp::driver {
 
 static_assert(sizeof(Slice) == sizeof(struct iovec) && alignof(Slice) == alignof(struct iovec) &&

@@ -13,9 +13,9 @@
 #include <new>
 
 #include "driver/blocking/blocking_calls.h"
+#include "driver/linux/file.h"
 #include "driver/linux/passing.h"
 #include "driver/linux/send_file.h"
-#include "driver/linux/file.h"
 #include "driver/linux/socket.h"
 #include "driver/uring/uring_lane.h"
 #include "driver/uring/user_data.h"
