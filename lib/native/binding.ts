@@ -304,6 +304,8 @@ export interface NativeFramesOptions {
   nextPort: number;
   nextStage: number;
   threads: number;
+  /** Of the next stage. */
+  nextThreads: number;
   /** Thread i is bound to cpus[i % length]; empty: not bound. */
   cpus: number[];
   length: 'u8' | 'u16be' | 'u32be' | 'u32le' | 'varint' | 'delimiter';

@@ -67,8 +67,8 @@ export class Block {
   /** Of a message: how many packets lend it. One that was posted to many keys is there once. */
   loans = 0;
   /**
-   * What was lent last: the next often is as long, and to make a Buffer takes longer than most of what
-   * is done with it.
+   * What is lent of it: asked for again it is the same Buffer, and for the next loan another one, so
+   * that nothing a program put down under it is taken for what was said of other bytes.
    */
   private view: Buffer | undefined = undefined;
   private viewStart = 0;
@@ -90,6 +90,10 @@ export class Block {
       this.viewStart = start;
     }
     return this.view;
+  }
+
+  forgetView(): void {
+    this.view = undefined;
   }
 
   /** The message in it. */
@@ -159,6 +163,9 @@ class Copy extends Block {
   }
 }
 
+/** A program may have given a view a `buffer` of its own, which is anything. */
+const isObject = (memory: unknown): boolean => typeof memory === 'object' && memory !== null;
+
 /** Says of bytes that are the program's own which loop gave them, until that is asked for more. */
 export interface Gift {
   lender: Lender | undefined;
@@ -183,7 +190,7 @@ class Marked extends Given {
   }
 
   static blockOf(memory: ArrayBufferLike): Block | undefined {
-    return #block in memory ? memory.#block : undefined;
+    return isObject(memory) && #block in memory ? memory.#block : undefined;
   }
 }
 
@@ -197,7 +204,7 @@ class Copied extends Given {
   }
 
   static giftOf(memory: ArrayBufferLike): Gift | undefined {
-    return #gift in memory ? memory.#gift : undefined;
+    return isObject(memory) && #gift in memory ? memory.#gift : undefined;
   }
 }
 
@@ -435,6 +442,7 @@ export class Memory {
   endLoan(block: Block): void {
     block.live = false;
     block.lender = undefined;
+    block.forgetView();
     if (this.checked) this.revoke(block);
   }
 

@@ -185,6 +185,7 @@ stage::FramesOptions read_frames_options(const Napi::Object& from) {
   options.stage = static_cast<std::uint8_t>(whole("stage"));
   options.next_stage = static_cast<std::uint8_t>(whole("nextStage"));
   options.threads = static_cast<std::uint32_t>(whole("threads"));
+  options.next_threads = static_cast<std::uint32_t>(whole("nextThreads"));
   const auto cpus = from.Get("cpus").As<Napi::Array>();
   for (std::uint32_t i = 0; i < cpus.Length(); ++i) options.cpus.push_back(u32(cpus.Get(i)));
   options.framing = framing_of(from);

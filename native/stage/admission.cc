@@ -25,14 +25,16 @@ class Admission::Place final : public Lease {
   std::uint64_t ahead_;  ///< whoever holds the connection's key has it
 };
 
-/// Nobody waits for whom there is a place, and a turn: see `give_back`.
+/// Nobody waits for whom there is a place, and a turn, but while `give_back` is telling them:
+/// whoever comes then waits behind those.
 std::unique_ptr<Lease> Admission::take_place(std::uint32_t key, std::uint64_t bytes,
                                              std::uint64_t& due) {
   if (bytes <= kShort) bytes = 0;
   {
     std::lock_guard lock(mutex_);
     if (bytes > 0) due = std::max(due, clock_) + bytes;
-    if (taken_ == places_ || (bytes > 0 && !has_turn())) {
+    const bool others_first = bytes > 0 ? !has_turn() || !long_.empty() : !short_.empty();
+    if (taken_ == places_ || others_first) {
       const Waiter waiter{key, arrivals_++, bytes};
       if (bytes > 0) {
         long_.emplace(Due{due, waiter.order}, waiter);
@@ -61,7 +63,9 @@ std::unique_ptr<Lease> Admission::granted(std::uint32_t key) {
 void Admission::take(std::uint64_t bytes) {
   ++taken_;
   ahead_ += bytes;
-  clock_ += bytes / std::max<std::size_t>(1, long_.size());
+  // Never by nothing: whoever waits would wait for ever then.
+  if (bytes > 0)
+    clock_ += std::max<std::uint64_t>(1, bytes / std::max<std::size_t>(1, long_.size()));
 }
 
 /// Those who wait for what came back are told, and it is theirs. Should one of them be gone,

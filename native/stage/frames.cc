@@ -1,5 +1,6 @@
 #include "stage/frames.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -10,9 +11,10 @@ namespace cp::stage {
 
 FramesStage::FramesStage(FramesOptions options)
     : options_(std::move(options)),
-      admission_(std::make_shared<Admission>(*options_.port, options_.queue,
-                                             options_.next->dispatcher().options().concurrency,
-                                             options_.file_limit)),
+      admission_(std::make_shared<Admission>(
+          *options_.port, options_.queue,
+          std::min(options_.next_threads, options_.next->dispatcher().options().concurrency),
+          options_.file_limit)),
       frames_(new std::unique_ptr<Frame>[options_.records->limit()]) {}
 
 std::unique_ptr<FramesStage> FramesStage::start(FramesOptions options, driver::Result& error) {

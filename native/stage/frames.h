@@ -28,7 +28,8 @@ struct FramesOptions {
   PortHold next;           ///< where documents go
   std::uint8_t next_stage = 1;
   std::uint32_t threads = 1;
-  std::vector<std::uint32_t> cpus;  ///< thread i is bound to cpus[i % size]; empty: not bound
+  std::uint32_t next_threads = ~0u;  ///< of the next stage
+  std::vector<std::uint32_t> cpus;   ///< thread i is bound to cpus[i % size]; empty: not bound
 
   Framing framing{Framing::Kind::kU32be};
   std::uint64_t max = 0;             ///< bytes of the longest document

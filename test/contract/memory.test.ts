@@ -450,3 +450,43 @@ describe('M2: a lease is released when its scope ends', () => {
     expect(codeOf(failureNow(() => port.lease(0)))).toBe('ERR_OUT_OF_RANGE');
   });
 });
+
+describe('a lent Buffer', () => {
+  test('M5: what a program keeps under it is never said of other bytes', async () => {
+    const port = newPort();
+    const told = new WeakMap<object, string>();
+    const seen: string[] = [];
+    const wrong: unknown[] = [];
+    port.consume((packet) => {
+      if (packet.type !== 'received' || packet.data === undefined) return;
+      const { data } = packet;
+      expect(packet.data).toBe(data);
+      const text = String(data);
+      if (told.has(data) || Object.hasOwn(data, 'text')) wrong.push([text, told.get(data)]);
+      told.set(data, text);
+      Object.assign(data, { text });
+      seen.push(text);
+    });
+    const pairs = [];
+    for (let key = 0; key < 3; key++) pairs.push(await keyedWithRawPeer(port, key));
+    for (const { socket } of pairs) socket.receive({ multishot: true });
+    for (let i = 0; i < 60; i++) {
+      pairs[i % 3]!.peer.write(String(i).padStart(4));
+      await until(() => seen.join('').length === 4 * (i + 1));
+    }
+    expect(wrong).toEqual([]);
+  });
+
+  test('O3: a view whose own `buffer` is something else is sent, or refused with a code', async () => {
+    const port = newPort();
+    const { socket, peer } = await withRawPeer(port);
+    let text = '';
+    peer.on('data', (bytes) => (text += bytes));
+    for (const value of [null, undefined, 1, {}]) {
+      const view = Object.defineProperty(Buffer.from('x'), 'buffer', { value });
+      await socket.send(view);
+      expect(failureNow(() => port.release(view)).code).toBe('ERR_INVALID_ARG_VALUE');
+    }
+    await until(() => text === 'xxxx');
+  });
+});

@@ -4,7 +4,7 @@
 import os = require('node:os');
 import { accessSync, constants, statSync } from 'node:fs';
 import { toNamespacedPath } from 'node:path';
-import { binding, type NativeFramesStats } from '../../native/binding';
+import { binding, type NativeFramesOptions, type NativeFramesStats } from '../../native/binding';
 import { OpenFlag } from '../../native/layout';
 import { systemError } from '../../support/errors';
 import { asBytes, bytesIn, type Data } from '../../thread/memory';
@@ -208,18 +208,14 @@ export class Frames {
     settings: Settings,
     stage: StageInfo,
     next: StageInfo,
-    records: number,
-    threads: number,
-    cpus: number[],
+    pool: Pick<NativeFramesOptions, 'records' | 'threads' | 'nextThreads' | 'cpus'>,
   ) {
     const where = { port: stage.port, stage: stage.index, nextPort: next.port };
     const id = binding.createFrames({
       ...settings,
       ...where,
       nextStage: next.index,
-      records,
-      threads,
-      cpus,
+      ...pool,
     });
     if (id < 0) throw systemError(id, 'createFrames', {});
     this.id = id;

@@ -468,7 +468,9 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     if (native !== undefined) {
       const cpus = pin ? binding.allowedCpus() : [];
       const [own, following] = [plan.stages[index]!, plan.stages[next]!];
-      site.frames = new Frames(native, own, following, plan.records, threads, cpus);
+      const nextThreads = Math.max(1, this.sites[next]!.specification.threads);
+      const pool = { records: plan.records, threads, nextThreads, cpus };
+      site.frames = new Frames(native, own, following, pool);
       return;
     }
     const machine = machineOf(site.specification.here)!;

@@ -40,6 +40,7 @@ import {
   closeForGood,
   discardMore,
   fail,
+  giveTurnBack,
   giveUp,
   isVisiting,
   linger,
@@ -307,6 +308,7 @@ export class Runner implements PacketTaker {
     // First of all, also where it was about to begin: what else happens may rely on what was lost.
     c.todo = 0;
     this.records.bytes[c.at + Header.FLAGS] = c.flags & ~RecordFlag.Receiving;
+    giveTurnBack(this.thread, c);
     if (this.isGone(c)) return this.lastEvent(c);
     if (this.thread.machine.local !== undefined) makeLocal(this.thread, c);
     c.brought = true;

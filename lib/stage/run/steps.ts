@@ -561,10 +561,15 @@ export function begin(thread: StageThread, c: Connection): void {
 
 function beginDocument(thread: StageThread, c: Connection): void {
   thread.count(Counter.Documents);
+  giveTurnBack(thread, c);
+}
+
+/** Others wait until the document is begun. A thread that dies in between leaves that to `abandoned`. */
+export function giveTurnBack(thread: StageThread, c: Connection): void {
   const { bytes } = thread.records;
   if (bytes[c.at + Header.TAKES_TURN] === 0) return;
-  bytes[c.at + Header.TAKES_TURN] = 0;
   thread.native.documentBegun(c.recordKey);
+  bytes[c.at + Header.TAKES_TURN] = 0;
 }
 
 /** What follows in the same packet is later than its beginning. */
