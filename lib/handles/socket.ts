@@ -508,10 +508,16 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
     return feeder === this.id ? feeder : 0;
   }
 
-  /** The loop that gave `data` and has not been asked for more. */
+  /** The loop that gave `data`, or a part of it, and has not been asked for more. */
   private loopOf(data: Data | readonly Data[]): Lender | undefined {
-    const first = Array.isArray(data) ? (data as readonly Data[])[0] : (data as Data);
-    return ArrayBuffer.isView(first) ? this.thread.memory.lenderOf(first) : undefined;
+    const { memory } = this.thread;
+    if (ArrayBuffer.isView(data)) return memory.lenderOf(data);
+    if (!Array.isArray(data)) return undefined;
+    for (const part of data as readonly Data[]) {
+      const loop = ArrayBuffer.isView(part) ? memory.lenderOf(part) : undefined;
+      if (loop !== undefined) return loop;
+    }
+    return undefined;
   }
 
   private receiveInto(

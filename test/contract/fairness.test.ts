@@ -253,7 +253,7 @@ describe('M4: a loop that does not await what it sends', () => {
   }
 
   /** Several connections whose bytes go to one other. */
-  async function crossing(lend: boolean, feeders: number): Promise<Crossing> {
+  async function crossing(lend: boolean, feeders: number, head = ''): Promise<Crossing> {
     const port = newPort({ buffers });
     const { socket: to, peer: reader } = await withRawPeer(port);
     reader.pause();
@@ -267,7 +267,10 @@ describe('M4: a loop that does not await what it sends', () => {
       clients.push(peer);
       const loop = async (): Promise<string> => {
         const chunks = lend ? socket.chunks({ lend }) : socket;
-        for await (const bytes of chunks) void to.send(bytes).catch(() => undefined);
+        for await (const bytes of chunks) {
+          const sent = to.send(head === '' ? bytes : [head, bytes]);
+          void sent.catch(() => undefined);
+        }
         return 'ended';
       };
       ends.push(loop().catch((error: NodeJS.ErrnoException) => error.code ?? error.message));
@@ -302,9 +305,13 @@ describe('M4: a loop that does not await what it sends', () => {
     });
   }
 
-  for (const lend of [true, false]) {
-    test(`M4: nothing is received either where many loops are answered at once (lend: ${lend})`, async () => {
-      const { clients, to } = await crossing(lend, 16);
+  for (const [lend, head] of [
+    [true, ''],
+    [false, ''],
+    [false, 'a head'],
+  ] as const) {
+    test(`M4: nothing is received either where many loops are answered at once (lend: ${lend}${head && ', behind '}${head})`, async () => {
+      const { clients, to } = await crossing(lend, 16, head);
       for (const client of clients) client.end(much.subarray(0, 4 * MiB));
       let [most, still] = [0, 0];
       // Until nothing has come for a while: nobody reads what they send.

@@ -501,6 +501,11 @@ describe('bad input', () => {
     [{ a: { stage, queueLimit: 0 } }, {}, 'ERR_OUT_OF_RANGE'],
     [{ a: { stage, thread: 1 } }, {}, 'ERR_INVALID_ARG_VALUE'],
     [{ a: { native: {}, next: 'a' } }, {}, 'ERR_INVALID_ARG_VALUE'],
+    [
+      { a: { native, next: 'b' }, b: { native, next: 'c' }, c: { stage } },
+      {},
+      'ERR_INVALID_ARG_VALUE',
+    ],
     [{ a: { native, next: 'b' } }, {}, 'ERR_UNKNOWN_STAGE'],
     [{ a: { native, next: 'a' } }, {}, 'ERR_INVALID_ARG_VALUE'],
     [{ a: { native } }, {}, 'ERR_INVALID_ARG_TYPE'],

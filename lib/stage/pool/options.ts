@@ -46,7 +46,13 @@ export function checkStages(stages: unknown): StageSpecification[] {
     throw validate.outOfRange('stages', `from 1 to ${MOST_STAGES} stages`, entries.length);
   }
   const names = entries.map(([name]) => name);
-  return entries.map(([name, options], index) => checkStage(name, index, options, names));
+  const all = entries.map(([name, options], index) => checkStage(name, index, options, names));
+  for (const { name, native, next } of all) {
+    if (native === undefined || all[next]!.native === undefined) continue;
+    const reason = 'must be a stage with handlers: a native one takes no documents';
+    throw validate.invalidValue(`stages.${name}.next`, reason, names[next]);
+  }
+  return all;
 }
 
 const known = [
