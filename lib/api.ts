@@ -817,7 +817,7 @@ export interface SocketHandle extends AwaitHandle, SocketState {
    * Closes the connection with a reset, as `resetAndDestroy` of node:net does: what was not sent yet
    * is thrown away, and the peer receives `ECONNRESET`. SO_LINGER of 0, then `close()`; the same
    * operation each time. `ERR_HANDLE_CLOSED` when it was closed otherwise, since the peer saw an
-   * orderly end then.
+   * orderly end then. The server of a named pipe of Windows receives an end (rule O12).
    */
   reset(): Operation<void>;
   /**

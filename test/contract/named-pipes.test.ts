@@ -2,7 +2,10 @@
 import net from 'node:net';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { buffer } from 'node:stream/consumers';
+import { Worker } from 'node:worker_threads';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import * as overPort from '../../dist/node-net.js';
 import {
   codeOf,
   failureNow,
@@ -10,9 +13,27 @@ import {
   newPort,
   pattern,
   skipUnderWine,
+  temporaryFile,
   windows,
 } from '../support/harness';
 import { newSocketPath } from '../support/socket-path';
+
+/** A server in a thread of its own, with a loop that nobody blocks. */
+const ANSWERING = `
+  const net = require('node:net');
+  const { parentPort, workerData: { path, answered } } = require('node:worker_threads');
+  const tell = () => {
+    Atomics.store(answered, 0, 2);
+    Atomics.notify(answered, 0);
+  };
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+    socket.on('error', () => undefined).once('data', () => {
+      Atomics.wait(answered, 0, 0);
+      socket.write('an answer', tell);
+    });
+  });
+  server.listen(path, () => parentPort.postMessage('listening'));
+`;
 
 describe.runIf(windows)('named pipes', () => {
   test('addresses and options', async () => {
@@ -38,7 +59,18 @@ describe.runIf(windows)('named pipes', () => {
       codeOf(await failureOf(() => port.listen({ path }))),
       codeOf(await failureOf(() => port.connect({ path }))),
     ];
-    for (const wrong of ['C:\\pipe', '/tmp/socket', '\\\\.\\pipe\\', '\0abstract']) {
+    const file = temporaryFile();
+    for (const wrong of [
+      'C:\\pipe',
+      '/tmp/socket',
+      '\\\\.\\pipe\\',
+      '\0abstract',
+      `\\\\.\\pipe\\..\\${file}`,
+      `//./pipe/../${file}`,
+      `\\\\?\\pipe\\..\\${file}`,
+      '\\\\.\\pipe\\a\\..\\b',
+      '\\\\.\\pipe\\dot.',
+    ]) {
       expect(await codeFor(wrong)).toEqual(['EINVAL', 'EINVAL']);
     }
     const long = `\\\\.\\pipe\\${'x'.repeat(300)}`;
@@ -52,6 +84,18 @@ describe.runIf(windows)('named pipes', () => {
     await client.send('by the other prefix');
     const server = await listener.accept();
     expect(String(await server.receive())).toBe('by the other prefix');
+  });
+
+  test('a name with slashes is the one that Windows makes of it', async () => {
+    const port = newPort();
+    const path = `${newSocketPath()}\\a/b`;
+    const server = net.createServer((socket) => void socket.end('found')).listen(path);
+    await once(server, 'listening');
+    const client = await port.connect({ path });
+    expect(String(await client.receive())).toBe('found');
+    await client.close();
+    server.close();
+    await once(server, 'close');
   });
 
   test('a name that somebody has', async (context) => {
@@ -119,6 +163,76 @@ describe.runIf(windows)('named pipes', () => {
     expect(String(await client.receive())).toBe('an answer');
     await client.close();
     expect(await receiving).toHaveLength(0);
+  });
+
+  test('O12 a client hears of a reset, and a server of an end', async () => {
+    const port = newPort();
+    const path = newSocketPath();
+    const listener = await port.listen({ path });
+    const [one, other] = [await port.connect({ path }), await listener.accept()];
+    const cut = failureOf(() => one.receive());
+    await other.reset();
+    expect(codeOf(await cut)).toBe('ECONNRESET');
+    const [client, server] = [await port.connect({ path }), await listener.accept()];
+    await client.reset();
+    expect(await server.receive()).toHaveLength(0);
+  });
+
+  test('O12 a client hears that a stream was cut off', async () => {
+    const port = newPort();
+    const path = newSocketPath();
+    const listener = await port.listen({ path });
+    const [client, server] = [await port.connect({ path }), await listener.accept()];
+    const sending = server.send(pattern(4_000_000));
+    await sleep(100);
+    sending.cancel();
+    expect(codeOf(await failureOf(() => sending))).toBe('ECANCELED');
+    await server.end().catch(() => undefined);
+    expect(codeOf(await failureOf(() => server.send('more')))).toBe('ECONNABORTED');
+    await server.close();
+    const heard = async (): Promise<void> => {
+      while ((await client.receive()).length > 0);
+    };
+    expect(codeOf(await failureOf(heard))).toBe('ECONNRESET');
+  });
+
+  test('net over a port: what is in the pipe is read as slowly as the program likes', async () => {
+    const port = newPort();
+    const path = newSocketPath();
+    // All of it has room in the pipe, and is there before the end.
+    const listener = await port.listen({ path, sendBufferSize: 2_000_000 });
+    const client = overPort.connect({ path });
+    const server = await listener.accept();
+    const bytes = pattern(1_000_000);
+    await server.send(bytes);
+    client.end();
+    const parts: Buffer[] = [];
+    for await (const part of client) {
+      parts.push(part as Buffer);
+      if (parts.length < 8) await sleep(100); // longer than a pipe may be silent
+    }
+    expect(Buffer.concat(parts).equals(bytes)).toBe(true);
+  });
+
+  test('net over a port: an answer that comes while the loop is blocked is received', async () => {
+    const path = newSocketPath();
+    const answered = new Int32Array(new SharedArrayBuffer(4));
+    const workerData = { path, answered };
+    const worker = new Worker(ANSWERING, { eval: true, workerData });
+    onTestFinished(async () => void (await worker.terminate()));
+    await once(worker, 'message');
+    const client = overPort.connect({ path });
+    await once(client, 'connect');
+    expect(client).toHaveProperty('_handle.fd', -1);
+    const received = buffer(client);
+    await new Promise((done) => client.write('a question', done));
+    client.end();
+    await new Promise<void>((done) => process.nextTick(done));
+    Atomics.store(answered, 0, 1); // go on
+    Atomics.notify(answered, 0);
+    expect(Atomics.wait(answered, 0, 1, 20_000)).not.toBe('timed-out');
+    for (const until = Date.now() + 100; Date.now() < until;);
+    expect(String(await received)).toBe('an answer');
   });
 
   test('O12 nothing follows a send that was cancelled on its way', async () => {

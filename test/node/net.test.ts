@@ -538,15 +538,17 @@ test('what a socket does while the chain of another handle is described is no pa
   const listener = await port.listen({ port: 0, host });
   const a = await port.connect({ port: listener.address()!.port, host });
   const peer = await listener.accept();
-  const sockets = Array.from({ length: 4 }, () => connecting(number, { over: port }));
+  const one = (): net.Socket => connecting(number, { over: port });
+  const sockets = [one(), one(), one(), one(), one()] as const;
   await Promise.all(sockets.map((socket) => once(socket, 'connect')));
-  const [writes, ends, reads, leaves] = sockets as [net.Socket, net.Socket, net.Socket, net.Socket];
-  const refused = [writes, ends].map((socket) => once(socket, 'error') as Promise<[Error]>);
+  const [writes, ends, reads, leaves, ruined] = sockets;
+  const refused = [writes, ruined].map((socket) => once(socket, 'error') as Promise<[Error]>);
   const left = once(leaves, 'close');
   const [sent] = a.link(() => {
     const first = a.send('x');
     writes.write('secret');
     ends._final(() => undefined);
+    ruined._final((error) => void ruined.destroy(error!));
     reads.resume();
     leaves.destroy();
     expect(() => net.createServer().listen({ port: 0, host, over: port } as never)).toThrow(

@@ -28,6 +28,8 @@ export class Connection implements Entry {
   /** Of the receive in flight; -1: none. */
   private token = -1;
   private wanted = false;
+  /** Whether the receive in flight is called back to learn whether anything has come. */
+  private probed = false;
 
   constructor(handle: TcpSocket<'await'>, receiver: Receiver) {
     this.portThread = handle.thread;
@@ -52,8 +54,7 @@ export class Connection implements Entry {
   }
 
   get fd(): number {
-    const { thread, id } = this.handle;
-    return this.closed ? -1 : (thread.native.handleInfo(id)?.descriptor ?? -1);
+    return this.handle.fd;
   }
 
   /** Whether the peer hears that this side has ended. */
@@ -89,6 +90,16 @@ export class Connection implements Entry {
     this.wanted = false;
   }
 
+  /**
+   * Calls back the receive in flight, whose answer decides: bytes that have come meanwhile are handed
+   * over as ever, and none are the end. Without one, what the pipe holds is not known.
+   */
+  probe(): void {
+    if (this.over || this.token < 0) return;
+    this.probed = true;
+    this.portThread.cancel(this.token);
+  }
+
   /** The connection is being closed, which ends what is in flight. */
   end(): void {
     this.over = true;
@@ -96,16 +107,16 @@ export class Connection implements Entry {
 
   answered(error: number, result: number, at: number): void {
     this.token = -1;
+    const { probed } = this;
+    this.probed = false;
+    if (probed && error === ECANCELED && !this.closed) return this.ended();
     if (error !== 0) return this.failed(error);
     const { words, memory } = this.portThread;
     const chunk = words[at + Slot.CHUNK / 4]!;
     const start = words[at + Slot.START / 4]!;
     if (result === 0 || this.over) {
       if (chunk !== NO_CHUNK) memory.give(chunk, start);
-      if (this.over) return;
-      this.over = true;
-      this.receiver._receivedEnd();
-      return;
+      return this.ended();
     }
     const bytes = memory.copyOut(chunk, start, result);
     // A listener that throws stops nothing.
@@ -141,6 +152,12 @@ export class Connection implements Entry {
   private submitBehind(chunk: number, start: number): void {
     if (this.active && this.token < 0) this.submit(chunk, start);
     else if (chunk !== NO_CHUNK) this.portThread.memory.give(chunk, start);
+  }
+
+  private ended(): void {
+    if (this.over) return;
+    this.over = true;
+    this.receiver._receivedEnd();
   }
 
   private failed(error: number): void {

@@ -101,8 +101,10 @@ export class Socket extends Duplex implements Receiver, Seeker {
   #writing: Writing | undefined = undefined;
   #attempts: Attempts | undefined = undefined;
   #timer: NodeJS.Timeout | undefined = undefined;
-  /** Since this side has ended without a way to tell the peer; undefined: no such end. */
-  #untold: NodeJS.Timeout | undefined = undefined;
+  /** This side has ended without a way to tell the peer. */
+  #untold = false;
+  /** Until that counts as the peer's end as well. */
+  #endTimer: NodeJS.Timeout | undefined = undefined;
   /** Bytes that had gone out when the time was over last. */
   #sentBefore = 0;
   #filesUnderWay = 0;
@@ -267,6 +269,7 @@ export class Socket extends Duplex implements Receiver, Seeker {
     if (reading === null || this.destroyed) return;
     if (pieces?.waiting && !pieces.resume()) return;
     reading.start();
+    if (this.#endTimer === undefined) this.#awaitEnd();
     this.#stayAlive();
   }
 
@@ -306,7 +309,7 @@ export class Socket extends Duplex implements Receiver, Seeker {
   _received(bytes: Buffer): boolean {
     this.#bytesRead += bytes.length;
     this.#timer?.refresh();
-    this.#untold?.refresh();
+    this.#awaitEnd();
     const more = this.#context.runInAsyncScope(this.#take, this, bytes);
     if (!more) nextTick(() => this.#stayAlive());
     return more;
@@ -409,24 +412,33 @@ export class Socket extends Duplex implements Receiver, Seeker {
       return;
     }
     if (this.#writing === undefined || this._handle === null) return done();
+    const { halfCloses } = this._handle;
     this.#writing.shutdown((error) => {
       this.#context.runInAsyncScope(this.#sent, this, done, error);
-      this.#untold?.refresh();
+      this.#awaitEnd();
     });
-    if (!this._handle.halfCloses) this.#endBoth();
+    // What is refused at once has destroyed the socket.
+    if (this.destroyed) return;
+    this.#untold = !halfCloses;
+    this.#awaitEnd();
     this.#stayAlive();
   }
 
   /**
    * The peer of a named pipe hears of an end when the pipe is closed. As libuv has it: where nothing
-   * comes for a while, this side takes that for the peer's end, and closes.
+   * comes for a while, this side takes that for the peer's end, and closes. Only a receive in flight
+   * tells that nothing comes: while reading is held back, no time passes, and the receive has the
+   * last word, since after a loop that was blocked a timer fires before what has come is told.
    */
-  #endBoth(): void {
-    this.#untold = setTimeout(() => {
-      this.#untold = undefined;
-      if (this.destroyed || this._handle === null || this._handle.over) return;
-      this._handle.end();
-      this._receivedEnd();
+  #awaitEnd(): void {
+    if (!this.#untold || this.destroyed) return;
+    if (this.#endTimer !== undefined) {
+      this.#endTimer.refresh();
+      return;
+    }
+    this.#endTimer = setTimeout(() => {
+      this.#endTimer = undefined;
+      this._handle?.probe();
     }, EOF_AFTER);
   }
 
@@ -460,8 +472,9 @@ export class Socket extends Duplex implements Receiver, Seeker {
     this.#attempts?.end();
     this.#attempts = undefined;
     clearTimeout(this.#timer);
-    clearTimeout(this.#untold);
-    this.#timer = this.#untold = undefined;
+    clearTimeout(this.#endTimer);
+    this.#timer = this.#endTimer = undefined;
+    this.#untold = false;
     const handle = this._handle;
     handle?.end();
     this.#writing?.abandon();

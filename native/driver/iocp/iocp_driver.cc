@@ -33,7 +33,7 @@ class IocpDriver final : public Driver {
   }
 
   Result set_option(Descriptor socket, SocketOption option, int value) override {
-    if (iocp::is_pipe(socket)) return iocp::set_pipe_option(option);
+    if (iocp::is_pipe(socket)) return iocp::set_pipe_option(socket, option, value);
     return iocp::set_socket_option(iocp::socket_of(socket), option, value);
   }
 

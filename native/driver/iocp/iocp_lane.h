@@ -123,6 +123,7 @@ class IocpLane final : public Lane {
   Result take_over_pipe(Descriptor opened);
   void wait_for_bytes(Operation* operation);
   void bytes_came(Operation* operation, bool succeeded, DWORD bytes);
+  void end_wait(Operation* operation);
   void send_to_pipe(Operation* operation);
   void write_to_pipe(Operation* operation, const void* bytes, DWORD length);
   void wrote_to_pipe(Operation* operation, bool succeeded, DWORD bytes);

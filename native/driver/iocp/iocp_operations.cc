@@ -415,7 +415,7 @@ void IocpLane::sent(Operation* operation, bool succeeded, DWORD bytes) {
 /// Of a pipe the peer hears nothing of it: see pipe.h.
 void IocpLane::shut_down(Operation* operation) {
   if (is_pipe(operation->descriptor)) {
-    connection_of(operation->descriptor).refusal = -EPIPE;
+    connection_of(operation->descriptor).refuse(-EPIPE);
     return finish(operation, 0);
   }
   calls_.add();

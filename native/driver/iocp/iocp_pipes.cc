@@ -196,8 +196,7 @@ void IocpLane::bytes_came(Operation* operation, bool succeeded, DWORD bytes) {
     if (error != ERROR_MORE_DATA) return finish(operation, read_error(error));
   }
   if (operation->slice_count == 0 || bytes == 0) {
-    // A cancel that came too late to stop the wait: the bytes stay where they are (rule O4).
-    if (pending.cancelled) return finish(operation, -ECANCELED);
+    if (pending.cancelled) return end_wait(operation);
     if (operation->slice_count > 0) return wait_for_bytes(operation);
     return make_runnable(operation);
   }
@@ -208,21 +207,33 @@ void IocpLane::bytes_came(Operation* operation, bool succeeded, DWORD bytes) {
   ready_.push(completion);
 }
 
+/// A cancel that came too late to stop the wait. A receive of one takes what has come, its natural
+/// result (rule O4), so that who calls one back learns that the pipe is empty where it is
+/// ECANCELED; of many, the bytes stay where they are. Where there was nothing, it is called back
+/// once more.
+void IocpLane::end_wait(Operation* operation) {
+  if (operation->multishot) return finish(operation, -ECANCELED);
+  receive(operation);
+  if (operation->lane_state == kWithKernel) call_back(operation);
+}
+
 /// One slice a call, and not all of a long one: the port continues short sends.
 void IocpLane::send_to_pipe(Operation* operation) {
   const Slice* first = operation->slices;
   const Slice* last = first + operation->slice_count;
   const Slice* slice = std::find_if(first, last, [](const Slice& it) { return it.length > 0; });
   PipeConnection& pipe = connection_of(operation->descriptor);
-  if (const std::int32_t refusal = pipe.refusal; refusal != 0) return finish(operation, refusal);
+  if (const std::int32_t refusal = pipe.refusal) return finish(operation, refusal);
   if (slice == last) return finish(operation, 0);
   begin_pending(operation);
   write_to_pipe(operation, slice->base, clipped(slice->length));
 }
 
-/// Of an operation that has begun its `Pending`.
+/// Of an operation that has begun its `Pending`. While a part of a file was read the connection may
+/// have ended.
 void IocpLane::write_to_pipe(Operation* operation, const void* bytes, DWORD length) {
   PipeConnection& pipe = connection_of(operation->descriptor);
+  if (const std::int32_t refusal = pipe.refusal) return written_to_pipe(operation, refusal);
   calls_.add();
   const BOOL done =
       ::WriteFile(pipe.handle, bytes, length, nullptr, &Pending::in(*operation).overlapped);
@@ -238,8 +249,7 @@ void IocpLane::wrote_to_pipe(Operation* operation, bool succeeded, DWORD bytes) 
   pipe.moved.fetch_add(bytes, std::memory_order_relaxed);
   if (succeeded || bytes > 0) return written_to_pipe(operation, bytes);
   const Result failed = write_error(error_of(pipe.handle, Pending::in(*operation).overlapped));
-  std::int32_t none = 0;
-  if (failed == -ECANCELED) pipe.refusal.compare_exchange_strong(none, -ECONNABORTED);
+  if (failed == -ECANCELED) pipe.refuse(-ECONNABORTED);
   written_to_pipe(operation, failed);
 }
 

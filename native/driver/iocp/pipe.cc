@@ -20,14 +20,18 @@ HANDLE without_packet() {
   return reinterpret_cast<HANDLE>(reinterpret_cast<std::uintptr_t>(event) | 1);
 }
 
-/// As libuv's uv_pipe_chmod. The list belongs to the pipe, so later instances have it as well.
+/// As libuv's uv_pipe_chmod, but for the right to make instances, with which everyone could take
+/// clients in the server's place. Windows does not ask it of clients, though GENERIC_WRITE has it.
+/// The list belongs to the pipe, so later instances have it as well.
 Result give_access(HANDLE pipe, int modes) {
+  constexpr DWORD kWrites = FILE_GENERIC_WRITE & ~DWORD{FILE_CREATE_PIPE_INSTANCE};
   alignas(SID) BYTE everyone[SECURITY_MAX_SID_SIZE];
   DWORD size = sizeof everyone;
   if (!::CreateWellKnownSid(WinWorldSid, nullptr, everyone, &size)) return last_error();
   EXPLICIT_ACCESS_W access = {};
-  if (modes & kReadableAll) access.grfAccessPermissions |= GENERIC_READ | FILE_WRITE_ATTRIBUTES;
-  if (modes & kWritableAll) access.grfAccessPermissions |= GENERIC_WRITE | FILE_READ_ATTRIBUTES;
+  if (modes & kReadableAll)
+    access.grfAccessPermissions |= FILE_GENERIC_READ | FILE_WRITE_ATTRIBUTES;
+  if (modes & kWritableAll) access.grfAccessPermissions |= kWrites | FILE_READ_ATTRIBUTES;
   access.grfAccessMode = GRANT_ACCESS;
   access.grfInheritance = NO_INHERITANCE;
   access.Trustee.TrusteeForm = TRUSTEE_IS_SID;
@@ -88,6 +92,12 @@ Result listen_error(Result error) {
 PipeListener::~PipeListener() {
   for (HANDLE instance : waiting) ::CloseHandle(instance);
   for (HANDLE instance : connected) ::CloseHandle(instance);
+}
+
+/// A client's handle can't disconnect: that fails, and changes nothing.
+PipeConnection::~PipeConnection() {
+  if (resets || refusal == -ECONNABORTED) ::DisconnectNamedPipe(handle);
+  ::CloseHandle(handle);
 }
 
 /// Of clients of this machine alone, as UNIX sockets are. The first can set who may connect.
@@ -192,6 +202,12 @@ Result set_pipe_option(SocketOption option) {
   return -EINVAL;
 }
 
+Result set_pipe_option(Descriptor descriptor, SocketOption option, int value) {
+  const bool connection = !pipe_of(descriptor)->listens;
+  if (connection && option == SocketOption::kLinger) connection_of(descriptor).resets = value != 0;
+  return set_pipe_option(option);
+}
+
 Result pipe_option(Descriptor descriptor, SocketOption option) {
   const bool receives = option == SocketOption::kReceiveBuffer;
   if (!receives && option != SocketOption::kSendBuffer) return -ENOTSUP;
@@ -216,7 +232,7 @@ void pipe_address(SocketAddress& out) {
 
 void end_pipe(Descriptor descriptor) {
   PipeConnection& pipe = connection_of(descriptor);
-  pipe.refusal = -EPIPE;
+  pipe.refuse(-EPIPE);
   ::CancelIoEx(pipe.handle, nullptr);
 }
 

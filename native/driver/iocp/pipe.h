@@ -41,13 +41,24 @@ struct Pipe {
 
 struct PipeConnection final : Pipe {
   explicit PipeConnection(HANDLE opened) : Pipe(false), handle(opened) {}
-  ~PipeConnection() override { ::CloseHandle(handle); }
+  /// Of a server's end that resets, or whose stream is cut off, the client is disconnected: it is
+  /// told ECONNRESET, and what it has not received yet is gone. Of a client's end the server can't
+  /// be told: it receives an end.
+  ~PipeConnection() override;
+
+  /// The first refusal stays.
+  void refuse(std::int32_t error) {
+    std::int32_t none = 0;
+    refusal.compare_exchange_strong(none, error);
+  }
 
   const HANDLE handle;
   /// This side has ended, or a part of a cancelled send may have gone: -EPIPE, -ECONNABORTED. Set
   /// by the lane that has the sending direction, or by whoever ends both, and read by the next lane
   /// that sends: the port queues sends, and its handle's mutex lies between the two.
   std::atomic<std::int32_t> refusal{0};
+  /// Closing it is a reset.
+  std::atomic<bool> resets{false};
   /// Bytes received and sent: see traffic.
   std::atomic<std::int64_t> moved{0};
 };
@@ -107,6 +118,8 @@ Result write_error(DWORD error);
 DWORD error_of(HANDLE handle, OVERLAPPED& overlapped);
 
 Result set_pipe_option(SocketOption option);
+/// Of a connection or a listener that is open.
+Result set_pipe_option(Descriptor descriptor, SocketOption option, int value);
 Result pipe_option(Descriptor descriptor, SocketOption option);
 /// It has none: the name is the handle's.
 void pipe_address(SocketAddress& out);

@@ -77,6 +77,23 @@ Result open_path(const Operation& operation) {
 /// As long as libuv waits for a server that has no instance to spare.
 constexpr Deadline kLongestWait = 30'000'000'000;
 
+/// What a client needs: without FILE_CREATE_PIPE_INSTANCE, which is the same bit as
+/// FILE_APPEND_DATA, and which a server need not give.
+constexpr DWORD kPipeAccess =
+    FILE_GENERIC_READ | (FILE_GENERIC_WRITE & ~DWORD{FILE_CREATE_PIPE_INSTANCE});
+
+/// The name can be none of a file's, and what was opened is asked all the same: the file system of
+/// pipes itself can be opened, too.
+Result checked_pipe(HANDLE handle) {
+  DWORD mode = PIPE_READMODE_BYTE | PIPE_WAIT;
+  if (::GetFileType(handle) == FILE_TYPE_PIPE &&
+      ::SetNamedPipeHandleState(handle, &mode, nullptr, nullptr)) {
+    return reinterpret_cast<Descriptor>(handle);
+  }
+  ::CloseHandle(handle);
+  return -ENOTSOCK;
+}
+
 /// A server with no instance to spare is asked again in a few milliseconds, rather than have
 /// WaitNamedPipeW occupy a thread of the pool: that can't be called back. `offset`, of no other use
 /// here, is when that is to end.
@@ -85,9 +102,9 @@ Result open_pipe(Operation& operation) {
   const Result named = pipe_name(operation.target->path, name);
   if (named < 0) return named;
   constexpr DWORD kFlags = FILE_FLAG_OVERLAPPED | SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION;
-  HANDLE handle = ::CreateFileW(name.c_str(), GENERIC_READ | GENERIC_WRITE, 0, nullptr,
-                                OPEN_EXISTING, kFlags, nullptr);
-  if (handle != INVALID_HANDLE_VALUE) return reinterpret_cast<Descriptor>(handle);
+  HANDLE handle =
+      ::CreateFileW(name.c_str(), kPipeAccess, 0, nullptr, OPEN_EXISTING, kFlags, nullptr);
+  if (handle != INVALID_HANDLE_VALUE) return checked_pipe(handle);
   const DWORD error = ::GetLastError();
   if (error == ERROR_ACCESS_DENIED) return -EACCES;
   if (error != ERROR_PIPE_BUSY) return from_windows(error);

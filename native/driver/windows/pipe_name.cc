@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cwchar>
+#include <string_view>
 
 #include "driver/errno.h"
 #include "driver/windows/file.h"
@@ -13,6 +14,21 @@ constexpr std::size_t kPrefix = 9;  // \\.\pipe\ or \\?\pipe\ .
 /// Of the whole name (CreateNamedPipeW).
 constexpr std::size_t kLongest = 256;
 
+/// Whether no component of a name is . or .. and, where Windows `changes` names, none is one that
+/// it would shorten: empty, or with a dot or a space at its end.
+bool keeps_its_place(std::wstring_view name, bool changes) {
+  for (std::size_t at = 0; at <= name.size();) {
+    const std::size_t end = std::min(name.find_first_of(L"\\/", at), name.size());
+    const std::wstring_view component = name.substr(at, end - at);
+    if (component == L"." || component == L"..") return false;
+    const bool shortened =
+        component.empty() || component.back() == L'.' || component.back() == L' ';
+    if (changes && shortened) return false;
+    at = end + 1;
+  }
+  return true;
+}
+
 }  // namespace
 
 bool names_pipe(const std::wstring& path) {
@@ -20,14 +36,20 @@ bool names_pipe(const std::wstring& path) {
          _wcsnicmp(path.c_str(), L"\\\\?\\pipe\\", kPrefix) == 0;
 }
 
-/// Slashes of the prefix Windows takes for backslashes behind `.` alone. A name has no backslash:
-/// of one that has, Windows would look for a folder.
+/// Backslashes are of the name: pipes have no folders. Behind the prefix with `.` Windows takes
+/// slashes for backslashes, as is done here, and of some names makes others, or leaves the file
+/// system of pipes (\\.\pipe\..\C:\file): those are refused. What is returned has the other prefix,
+/// and Windows takes it as it is.
 Result pipe_name(const std::string& path, std::wstring& out) {
   if (path.find('\0') != std::string::npos) return -EINVAL;
   out = wide(path.c_str());
   const auto prefix = out.begin() + static_cast<std::ptrdiff_t>(std::min(out.size(), kPrefix));
   std::replace(out.begin(), prefix, L'/', L'\\');
   if (!names_pipe(out) || out.size() == kPrefix) return -EINVAL;
+  const bool changes = out[2] == L'.';
+  if (changes) std::replace(prefix, out.end(), L'/', L'\\');
+  if (!keeps_its_place(std::wstring_view(out).substr(kPrefix), changes)) return -EINVAL;
+  out[2] = L'?';
   return out.size() > kLongest ? -ENAMETOOLONG : 0;
 }
 

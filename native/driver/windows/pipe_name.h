@@ -10,7 +10,8 @@ namespace cp::driver {
 /// Whether a path is in the file system of pipes.
 bool names_pipe(const std::wstring& path);
 
-/// The name as Windows takes it. -EINVAL: it is none; -ENAMETOOLONG.
+/// The name as Windows takes it, without changing it: \\?\pipe\name. -EINVAL: it is none, or is
+/// one that Windows would change; -ENAMETOOLONG.
 Result pipe_name(const std::string& path, std::wstring& out);
 
 }  // namespace cp::driver
