@@ -26,6 +26,9 @@ export interface Source {
 
 type Result<T> = IteratorResult<T, undefined>;
 
+/** What `from()` of Node.js's stream/iter asks an object for (behind a flag there, from 24.20 and 26.1 on). */
+export const toAsyncStreamable: unique symbol = Symbol.for('Stream.toAsyncStreamable');
+
 export abstract class Stream<T> implements AsyncLoop<T>, Entry, Stoppable {
   protected readonly thread: PortThread;
   protected readonly options: OperationOptions;

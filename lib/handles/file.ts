@@ -20,6 +20,7 @@ import type { PortThread } from '../thread/port-thread';
 import { FileLines } from './file-lines';
 import { CopyBack } from '../await/copy-back';
 import { LARGEST_COPY } from '../thread/memory';
+import { toAsyncStreamable } from '../await/stream';
 import {
   AWAIT_OPTIONS,
   OPERATION_OPTIONS,
@@ -284,6 +285,10 @@ export class File<S extends Style = Style> extends Handle<S> {
   chunks(this: File<'await'>, options?: FileChunkOptions): api.AsyncLoop<Buffer> {
     this.assertAwaited('chunks');
     return new FileChunks(this, options);
+  }
+
+  [toAsyncStreamable](this: File<'await'>): api.AsyncLoop<Buffer> {
+    return this.chunks();
   }
 
   readLines(this: File<'await'>, options?: api.ReadLinesOptions): api.AsyncLoop<string> {

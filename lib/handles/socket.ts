@@ -30,7 +30,7 @@ import {
 import { highWaterMark, OF_FILE, setHighWaterMark } from '../thread/outgoing';
 import { checkPasses, lengthOf, parcelOf, takeReceived } from './passing';
 import { keepAliveOptions, readOptions, SOCKET_OPTIONS, SocketSettings } from './socket-options';
-import { Stream } from '../await/stream';
+import { Stream, toAsyncStreamable } from '../await/stream';
 import { CopyBack } from '../await/copy-back';
 import * as validate from '../support/validate';
 
@@ -276,6 +276,10 @@ export class TcpSocket<S extends Style = Style> extends Handle<S> {
   }
 
   [Symbol.asyncIterator](this: TcpSocket<'await'>): api.AsyncLoop<Buffer> {
+    return this.chunks();
+  }
+
+  [toAsyncStreamable](this: TcpSocket<'await'>): api.AsyncLoop<Buffer> {
     return this.chunks();
   }
 

@@ -1,11 +1,19 @@
 /** Files as streams of Node.js and of the web. */
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { buffer, text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { expect, test } from 'vitest';
-import { driver, newPort, temporaryDirectory, type CompletionPort } from '../support/harness';
+import {
+  driver,
+  ended,
+  newPort,
+  root,
+  temporaryDirectory,
+  type CompletionPort,
+} from '../support/harness';
 
 const bytes = Buffer.from(Array.from({ length: 300_000 }, (_, i) => i % 251));
 
@@ -118,4 +126,32 @@ test('wrong options throw at once', async () => {
   expect(await text(handle.readable({ encoding: 'latin1', end: 3 }))).toBe(
     '\u0000\u0001\u0002\u0003',
   );
+});
+
+test('files and sockets are sources of stream/iter', async (context) => {
+  const { port, file } = setUp();
+  const handle = await port.open(file);
+  const symbol = Symbol.for('Stream.toAsyncStreamable');
+  const source = handle as unknown as Record<symbol, () => AsyncIterable<Buffer>>;
+  const chunks: Buffer[] = [];
+  for await (const chunk of source[symbol]!()) chunks.push(chunk);
+  expect(Buffer.concat(chunks).equals(bytes)).toBe(true);
+  const flag = '--experimental-stream-iter';
+  if (!process.allowedNodeEnvironmentFlags.has(flag)) return context.skip('no stream/iter here');
+  const program = `
+    import { CompletionPort } from 'completion-port';
+    import { bytes, from } from 'node:stream/iter';
+    const port = new CompletionPort();
+    const read = await bytes(from(await port.open(process.argv[1])));
+    const listener = await port.listen({ host: '127.0.0.1', port: 0 });
+    const connecting = port.connect({ host: '127.0.0.1', port: listener.address().port });
+    const socket = await listener.accept();
+    const client = await connecting;
+    void client.send(Buffer.from(read)).then(() => client.end());
+    console.log(read.byteLength, (await bytes(from(socket))).byteLength);
+    process.exit();
+  `;
+  const args = [flag, '--no-warnings', '--input-type=module', '--eval', program, file];
+  const child = spawn(process.execPath, args, { cwd: root });
+  expect(await ended(child)).toMatchObject({ code: 0, stdout: '300000 300000\n', stderr: '' });
 });
