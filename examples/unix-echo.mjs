@@ -6,11 +6,8 @@
  */
 import { CompletionPort } from 'completion-port';
 
-const usual =
-  process.platform === 'win32'
-    ? '\\\\.\\pipe\\completion-port-echo'
-    : '/tmp/completion-port-echo.sock';
-const [path = usual, text] = process.argv.slice(2);
+const folder = process.platform === 'win32' ? '\\\\.\\pipe\\' : '/tmp/';
+const [path = `${folder}completion-port-echo`, text] = process.argv.slice(2);
 const port = new CompletionPort();
 
 async function echo(socket) {
@@ -35,8 +32,7 @@ if (text === undefined) {
   let left = Buffer.byteLength(text);
   for await (const bytes of socket) {
     process.stdout.write(bytes);
-    left -= bytes.length;
-    if (left <= 0) break;
+    if ((left -= bytes.length) <= 0) break;
   }
   process.stdout.write('\n');
   await socket.close();

@@ -73,7 +73,7 @@ describeDrivers('ingest', (driver) => {
     await until(() => clients.some(({ text }) => text !== ''));
     expect(await server.stop()).toMatchObject(stopped);
     await Promise.all(clients.map(({ over }) => over));
-    const written = readFileSync(file, 'utf8').split('\n');
+    const written = readFileSync(file, 'utf8').split('\n').slice(0, -1);
     clients.forEach(({ text }, client) => {
       const own = written.filter((line) => line.startsWith(`client ${client},`));
       expect(own).toEqual(own.map((_, i) => `client ${client}, line ${i}`));
