@@ -12,6 +12,7 @@ export const notInWorld: Readonly<Record<string, string>> = {
   'contract/fuzz.test.ts': withPeers,
   'contract/messages.test.ts': notTcp,
   'contract/passing.test.ts': notTcp,
+  'contract/path-connections.test.ts': notTcp,
   'contract/resets.test.ts': withPeers,
   'contract/shares.test.ts': withPeers,
   'contract/unix-sockets.test.ts': notTcp,
