@@ -40,17 +40,45 @@ finds() {
   fi
 }
 
-check idle.pml -DTHREADS=2 -DMESSAGES=2 -DLIMIT=1
-check idle.pml -DTHREADS=2 -DMESSAGES=2 -DLIMIT=2
-check idle.pml -DTHREADS=2 -DMESSAGES=1 -DLIMIT=2 -DLATE
-check keys.pml -DKEYS=1 -DEACH=4
-check keys.pml -DKEYS=2 -DEACH=1
-check lanes.pml -DCARRIERS=2 -DCOMPLETIONS=2 -DROUNDS=2
-for mistake in NO_LOCK_AFTER_TURN NO_LOOK_AT_TURN NO_WAKE MAIL_BEHIND_WAKE; do
-  finds lanes.pml -DCARRIERS=2 "-D$mistake"
+check_idle() {
+  check idle.pml -DTHREADS=2 -DMESSAGES=2 -DLIMIT=1
+  check idle.pml -DTHREADS=2 -DMESSAGES=2 -DLIMIT=2
+  check idle.pml -DTHREADS=2 -DMESSAGES=1 -DLIMIT=2 -DLATE
+}
+
+check_keys() {
+  check keys.pml -DKEYS=1 -DEACH=4
+  check keys.pml -DKEYS=2 -DEACH=1
+}
+
+check_lanes() {
+  check lanes.pml -DCARRIERS=2 -DCOMPLETIONS=2 -DROUNDS=2
+  local mistake
+  for mistake in NO_LOCK_AFTER_TURN NO_LOOK_AT_TURN NO_WAKE MAIL_BEHIND_WAKE; do
+    finds lanes.pml -DCARRIERS=2 "-D$mistake"
+  done
+}
+
+check_posts() {
+  check posts.pml -DTAKERS=2 -DMESSAGES=5
+  local mistake
+  for mistake in NO_SECURE LATE_HOLD NO_ROOM EARLY_TAIL; do
+    finds posts.pml -DTAKERS=2 "-D$mistake"
+  done
+}
+
+# All at once, each in a folder of its own: Spin's files have always the same names.
+begun=()
+for name in idle keys lanes posts; do
+  (
+    folder=$folder/$name
+    mkdir "$folder" && "check_$name" >"$folder/said"
+    exit $failed
+  ) &
+  begun+=("$name:$!")
 done
-check posts.pml -DTAKERS=2 -DMESSAGES=5
-for mistake in NO_SECURE LATE_HOLD NO_ROOM EARLY_TAIL; do
-  finds posts.pml -DTAKERS=2 "-D$mistake"
+for one in "${begun[@]}"; do
+  wait "${one##*:}" || failed=1
+  cat "$folder/${one%%:*}/said"
 done
 exit $failed

@@ -76,6 +76,7 @@ function crossBuild(target) {
   const folder = `build-prebuild/${target}`;
   const options = {
     CMAKE_BUILD_TYPE: 'Release',
+    CMAKE_UNITY_BUILD: 'ON',
     CMAKE_TOOLCHAIN_FILE: path.join(root, 'cmake', toolchain),
     CP_BUILD_TESTS: 'OFF',
     CP_BUILD_BENCH: 'OFF',

@@ -1,6 +1,7 @@
 // What a report of vitest (JSON) or ctest (JUnit) says. As a program, for .ci/run:
 // `node scripts/test-reports.mjs REPORT BASE` writes BASE.count, `PASSED FAILED`, and BASE.failed,
-// a line for each test that failed.
+// a line for each test that failed. With a report of the files that failed, run again, as a third
+// argument, what passed there has passed, and has a line in BASE.unsteady.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { argv } from 'node:process';
 import { fileURLToPath } from 'node:url';
@@ -16,19 +17,54 @@ function firstLine(text) {
 export function readVitest(report) {
   if (!existsSync(report)) return missing(report);
   const found = JSON.parse(readFileSync(report, 'utf8'));
-  const failures = found.testResults.flatMap(({ name, status, message, assertionResults }) => {
-    const failed = assertionResults.filter((test) => test.status === 'failed');
-    // A file that can't be loaded has failed without a failed test.
-    if (status === 'failed' && failed.length === 0) return [`${name}: ${firstLine(message)}`];
-    return failed.map(
-      (test) => `${name}: ${test.fullName}: ${firstLine(test.failureMessages?.[0])}`,
-    );
-  });
+  const failures = failuresOf(found).map(({ test, message }) => `${test}: ${message}`);
   return {
     passed: found.numPassedTests,
     failed: failures.length,
     skipped: found.numPendingTests,
     failures,
+  };
+}
+
+/** `{ test, message }` of each test that failed, and of each file that failed without one. */
+function failuresOf({ testResults }) {
+  return testResults.flatMap(({ name, status, message, assertionResults }) => {
+    const failed = assertionResults.filter((test) => test.status === 'failed');
+    // A file that can't be loaded has failed without a failed test.
+    if (status === 'failed' && failed.length === 0) {
+      return [{ test: name, message: firstLine(message) }];
+    }
+    return failed.map(({ fullName, failureMessages }) => ({
+      test: `${name}: ${fullName}`,
+      message: firstLine(failureMessages?.[0]),
+    }));
+  });
+}
+
+/** Both tries together, and as `unsteady` what failed in the first one alone. */
+export function readTwoTries(report, again) {
+  const first = readVitest(report);
+  if (!existsSync(again)) return { ...first, unsteady: [] };
+  const second = JSON.parse(readFileSync(again, 'utf8'));
+  // By name: of a test that is run on two drivers neither may have failed again.
+  const passed = new Set(
+    second.testResults.flatMap(({ name, assertionResults }) =>
+      assertionResults
+        .filter((test) => test.status === 'passed')
+        .map((test) => `${name}: ${test.fullName}`),
+    ),
+  );
+  for (const { test } of failuresOf(second)) passed.delete(test);
+  const failed = failuresOf(JSON.parse(readFileSync(report, 'utf8')));
+  const lines = (tests) => tests.map(({ test, message }) => `${test}: ${message}`);
+  const unsteady = lines(failed.filter(({ test }) => passed.has(test)));
+  const failures = lines(failed.filter(({ test }) => !passed.has(test)));
+  return {
+    ...first,
+    passed: first.passed + unsteady.length,
+    failed: failures.length,
+    failures,
+    unsteady,
   };
 }
 
@@ -56,12 +92,15 @@ function missing(report) {
   return { passed: 0, failed: 1, skipped: 0, failures: [`${report} was not written`] };
 }
 
-export function writeSummary(base, { passed, failed, failures }) {
+export function writeSummary(base, { passed, failed, failures, unsteady = [] }) {
+  const lines = (list) => list.map((line) => `${line}\n`).join('');
   writeFileSync(`${base}.count`, `${passed} ${failed}\n`);
-  writeFileSync(`${base}.failed`, failures.map((line) => `${line}\n`).join(''));
+  writeFileSync(`${base}.failed`, lines(failures));
+  writeFileSync(`${base}.unsteady`, lines(unsteady));
 }
 
 if (argv[1] === fileURLToPath(import.meta.url)) {
-  const [report, base] = argv.slice(2);
-  writeSummary(base, report.endsWith('.xml') ? readCtest(report) : readVitest(report));
+  const [report, base, again] = argv.slice(2);
+  const read = report.endsWith('.xml') ? readCtest : again ? readTwoTries : readVitest;
+  writeSummary(base, read(report, again));
 }

@@ -71,7 +71,10 @@ const secondsLeft = () => Math.max(1, Math.floor((end - Date.now()) / 1000));
 // ---- preparation ------------------------------------------------------------------------------
 
 function crossBuild() {
-  const definitions = ['-DCMAKE_BUILD_TYPE=RelWithDebInfo', '-DCP_BUILD_TESTS=ON'];
+  const definitions = ['BUILD_TYPE=RelWithDebInfo', 'UNITY_BUILD=ON'].map(
+    (set) => `-DCMAKE_${set}`,
+  );
+  definitions.push('-DCP_BUILD_TESTS=ON');
   const toolchain = ['--toolchain', 'cmake/mingw-w64.cmake'];
   run('cmake', ['-S', '.', '-B', build, '-G', 'Ninja', ...toolchain, ...definitions], {
     // ctest looks at what each test program contains by running it.

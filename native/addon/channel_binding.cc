@@ -208,22 +208,24 @@ QueueOutcome finish(ThreadChannels& self, const std::uint32_t*) {
 
 ThreadChannels& self(Info info) { return *static_cast<ThreadChannels*>(info.Data()); }
 
-std::uint32_t number(Info info) { return info[0].As<Napi::Number>().Uint32Value(); }
+std::uint32_t queue_number(Info info) { return info[0].As<Napi::Number>().Uint32Value(); }
 
-Napi::Value make(Info info) { return Napi::Number::New(info.Env(), self(info).make(number(info))); }
+Napi::Value make(Info info) {
+  return Napi::Number::New(info.Env(), self(info).make(queue_number(info)));
+}
 
 Napi::Value join(Info info) {
-  return Napi::Boolean::New(info.Env(), self(info).join(number(info)));
+  return Napi::Boolean::New(info.Env(), self(info).join(queue_number(info)));
 }
 
 Napi::Value quit(Info info) {
-  self(info).quit(number(info));
+  self(info).quit(queue_number(info));
   return info.Env().Undefined();
 }
 
 /// Seen as long as the view is, also when the queue is gone.
 Napi::Value shown(Info info) {
-  const SharedQueue* const queue = self(info).queue(number(info));
+  const SharedQueue* const queue = self(info).queue(queue_number(info));
   if (queue == nullptr) return info.Env().Undefined();
   auto* const keeper = new std::shared_ptr<SharedQueue::Shown>(queue->shown());
   return Napi::ArrayBuffer::New(
@@ -232,13 +234,13 @@ Napi::Value shown(Info info) {
 }
 
 Napi::Value close(Info info) {
-  SharedQueue* const queue = self(info).queue(number(info));
+  SharedQueue* const queue = self(info).queue(queue_number(info));
   if (queue != nullptr) queue->close();
   return info.Env().Undefined();
 }
 
 Napi::Value fail(Info info) {
-  SharedQueue* const queue = self(info).queue(number(info));
+  SharedQueue* const queue = self(info).queue(queue_number(info));
   const auto why = info[1].As<Napi::Uint8Array>();
   if (queue != nullptr) {
     queue->fail(std::string(reinterpret_cast<const char*>(why.Data()), why.ByteLength()));
@@ -247,7 +249,7 @@ Napi::Value fail(Info info) {
 }
 
 Napi::Value failure(Info info) {
-  const SharedQueue* const queue = self(info).queue(number(info));
+  const SharedQueue* const queue = self(info).queue(queue_number(info));
   const std::string why = queue == nullptr ? "" : queue->failure();
   return Napi::Buffer<char>::Copy(info.Env(), why.data(), why.size());
 }

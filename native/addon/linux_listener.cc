@@ -24,7 +24,7 @@ Napi::Error system_error(Napi::Env env, std::int64_t number, const char* call) {
   return error;
 }
 
-double number(const Napi::Object& from, const char* name) {
+double number_of(const Napi::Object& from, const char* name) {
   return from.Get(name).As<Napi::Number>().DoubleValue();
 }
 
@@ -175,7 +175,7 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
     }
     const driver::Result socket = open(from);
     if (socket >= 0) {
-      const auto policy = static_cast<driver::AcceptPolicy>(number(from, "policy"));
+      const auto policy = static_cast<driver::AcceptPolicy>(number_of(from, "policy"));
       return acceptor.share(name, static_cast<int>(socket), path_in(from), policy, error);
     }
     error = socket;
@@ -190,7 +190,7 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
 
   static driver::Result open(const Napi::Object& from) {
     if (from.Get("descriptor").IsNumber()) {
-      const int descriptor = static_cast<int>(number(from, "descriptor"));
+      const int descriptor = static_cast<int>(number_of(from, "descriptor"));
       driver::SocketKind kind;
       const driver::Result copy = driver::duplicate_socket(descriptor, kind);
       if (copy < 0 || (kind.listens && !kind.messages)) return copy;
@@ -199,11 +199,11 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
       return kind.messages ? -ENOTSUP : -EINVAL;
     }
     driver::ListenOptions options;
-    const auto port = static_cast<std::uint16_t>(number(from, "port"));
+    const auto port = static_cast<std::uint16_t>(number_of(from, "port"));
     if (!parse_address(from.Get("address").As<Napi::String>().Utf8Value(), port, options.address)) {
       return -EINVAL;
     }
-    options.backlog = static_cast<int>(number(from, "backlog"));
+    options.backlog = static_cast<int>(number_of(from, "backlog"));
     options.reuse_port = from.Get("reusePort").ToBoolean();
     options.ipv6_only = from.Get("ipv6Only").ToBoolean();
     options.no_delay = false;  // the servers see to that themselves

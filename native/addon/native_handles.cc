@@ -11,6 +11,7 @@
 #include "addon/descriptor.h"
 #include "addon/native_thread.h"
 #include "addon/settings.h"
+#include "addon/values.h"
 #include "driver/half_close.h"
 #include "port/unique_keys.h"
 
@@ -19,12 +20,6 @@ namespace {
 
 constexpr double kChunkFactor = 4294967296.0;  // 2^32
 
-std::uint32_t u32(const Napi::Value& value) { return value.As<Napi::Number>().Uint32Value(); }
-
-HandleId handle_id(const Napi::Value& value) {
-  return static_cast<HandleId>(value.As<Napi::Number>().Int64Value());
-}
-
 /// The key argument: -1 for a handle whose operations are awaited.
 Thread::Association association(const Napi::Value& key) {
   const double number = key.As<Napi::Number>().DoubleValue();
@@ -32,10 +27,6 @@ Thread::Association association(const Napi::Value& key) {
   association.keyed = number >= 0;
   association.key = association.keyed ? static_cast<std::uint32_t>(number) : 0;
   return association;
-}
-
-Napi::Value number(Napi::Env env, std::int64_t value) {
-  return Napi::Number::New(env, static_cast<double>(value));
 }
 
 const char* name_of(HandleKind kind) {

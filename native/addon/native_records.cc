@@ -5,24 +5,11 @@
 
 #include "addon/native_thread.h"
 #include "addon/stage_binding.h"
+#include "addon/values.h"
 #include "stage/reply.h"
 #include "stage/stash.h"
 
 namespace cp::addon {
-namespace {
-
-std::uint32_t u32(const Napi::Value& value) { return value.As<Napi::Number>().Uint32Value(); }
-
-HandleId handle_id(const Napi::Value& value) {
-  return static_cast<HandleId>(value.As<Napi::Number>().Int64Value());
-}
-
-Napi::Value number(Napi::Env env, std::int64_t value) {
-  return Napi::Number::New(env, static_cast<double>(value));
-}
-
-}  // namespace
-
 void NativeRecords::define(std::vector<NativeThread::Function>& functions) {
   const auto add = [&]<auto function>(const char* name) {
     functions.push_back(NativeThread::function_of<&NativeThread::records_, function>(name));

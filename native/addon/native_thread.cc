@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "addon/values.h"
+
 namespace cp::addon {
 namespace {
 
@@ -175,22 +177,6 @@ Thread& NativeThread::thread() {
 
 // ---- the batch --------------------------------------------------------------------------------
 
-namespace {
-
-std::uint32_t u32(napi_env env, napi_value value) {
-  std::uint32_t number = 0;
-  napi_get_value_uint32(env, value, &number);
-  return number;
-}
-
-double number(napi_env env, napi_value value) {
-  double number = 0;
-  napi_get_value_double(env, value, &number);
-  return number;
-}
-
-}  // namespace
-
 template <NativeThread::Hot function>
 napi_value NativeThread::call(napi_env env, napi_callback_info info) {
   napi_value arguments[kMostArguments];  // those that are missing are filled with undefined
@@ -271,7 +257,7 @@ bool NativeThread::interrupted(void* self) {
 
 std::int64_t NativeThread::get(napi_env env, const napi_value* arguments) {
   hand_over(u32(env, arguments[0]));
-  const double timeout = number(env, arguments[2]);
+  const double timeout = number_of(env, arguments[2]);
   const driver::Deadline deadline =
       timeout < 9e9 ? driver::now() + static_cast<std::int64_t>(timeout * 1e6) : driver::kNever;
   return thread_->get(u32(env, arguments[1]), deadline, interrupted, this);

@@ -8,6 +8,7 @@
 
 #include "addon/address.h"
 #include "addon/settings.h"
+#include "addon/values.h"
 #include "driver/errno.h"
 #include "port/port.h"
 #include "stage/cpus.h"
@@ -17,12 +18,6 @@ namespace cp::addon {
 namespace {
 
 using Info = const Napi::CallbackInfo&;
-
-std::uint32_t u32(const Napi::Value& value) { return value.As<Napi::Number>().Uint32Value(); }
-
-Napi::Value number(Napi::Env env, std::int64_t value) {
-  return Napi::Number::New(env, static_cast<double>(value));
-}
 
 // ---- threads and their CPUs -------------------------------------------------------------------
 

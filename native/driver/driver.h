@@ -19,6 +19,8 @@ namespace cp::driver {
 using Deadline = std::int64_t;
 inline constexpr Deadline kNever = INT64_MAX;
 inline Deadline now() { return system::now(); }
+/// The same clock, as JavaScript has it.
+inline double milliseconds() { return static_cast<double>(now()) / 1e6; }
 
 /// A failed operation does not throw: 0 or more is a result, below 0 an errno, negated.
 using Result = std::int64_t;

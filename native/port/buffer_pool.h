@@ -79,6 +79,11 @@ class Chunk {
   std::vector<std::uint32_t> filled_;
 };
 
+/// For whoever owns or uses its block.
+inline std::uint8_t* address_of(Place place) {
+  return Chunk::find(place.chunk)->base() + place.offset;
+}
+
 class BufferPool final : public driver::BufferSource {
  public:
   struct Options {

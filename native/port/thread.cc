@@ -434,7 +434,7 @@ bool Thread::next_message_block(Place& out) {
     if (!first) let_message_block_go();
     messages_ = next;
   }
-  std::memset(Chunk::find(messages_.chunk)->base() + messages_.offset, 0, kMessageBlock);
+  std::memset(address_of(messages_), 0, kMessageBlock);
   out = messages_;
   return true;
 }

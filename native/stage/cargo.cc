@@ -52,7 +52,7 @@ void Received::swap(Received& other) noexcept {
 
 const std::uint8_t* Received::bytes() const {
   if (copy_) return copy_.get() + at_;
-  return Chunk::find(block_.chunk)->base() + block_.offset + at_;
+  return address_of(block_) + at_;
 }
 
 Place Received::place() const { return copy_ ? Place{} : Place{block_.chunk, block_.offset + at_}; }

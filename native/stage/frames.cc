@@ -45,7 +45,7 @@ bool FramesStage::keep_farewells() {
     if (text.empty()) return true;
     if (!options_.port->pool().allocate_fixed(text.size(), out.place)) return false;
     out.length = text.size();
-    std::memcpy(Chunk::find(out.place.chunk)->base() + out.place.offset, text.data(), out.length);
+    std::memcpy(address_of(out.place), text.data(), out.length);
     return true;
   };
   return keep(options_.too_large, too_large_) && keep(options_.timed_out, timed_out_) &&

@@ -18,11 +18,6 @@ constexpr std::uint64_t kStep = 32 * 1024;
 /// would be looked at again each time.
 constexpr std::uint64_t kLongestRest = 4096;
 
-std::uint8_t* address(Place place) {
-  Chunk* chunk = Chunk::find(place.chunk);
-  return chunk->base() + place.offset;
-}
-
 }  // namespace
 
 /// What lies in the block of the first document.
@@ -45,7 +40,7 @@ void FramesThread::gather(Connection& c, Received& bytes, bool more) {
   const auto size = static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes.size(), room));
   if (size > 0) {
     if (!make_room(c, batch, size)) return;
-    std::memcpy(address(frame.place) + batch.end, bytes.bytes(), size);
+    std::memcpy(address_of(frame.place) + batch.end, bytes.bytes(), size);
     bytes.drop_front(size);
     batch.end += size;
     find_whole(c, batch);
@@ -55,7 +50,7 @@ void FramesThread::gather(Connection& c, Received& bytes, bool more) {
   if (batch.parts.size() > 1) frame.parts = std::move(batch.parts);
   if (batch.end == batch.whole) return;
   if (bytes.size() > 0) keep_for_later(c, std::move(bytes), true);
-  bytes = Received::copy_of(address(frame.place) + batch.whole,
+  bytes = Received::copy_of(address_of(frame.place) + batch.whole,
                             static_cast<std::uint32_t>(batch.end - batch.whole));
 }
 
@@ -66,7 +61,7 @@ bool FramesThread::make_room(Connection& c, const Batch& batch, std::uint64_t si
   const std::uint64_t capacity = options().port->pool().block_bytes(batch.end + size);
   Place block;
   if (!allocate(capacity, block)) return false;
-  if (batch.end > 0) std::memcpy(address(block), address(frame.place), batch.end);
+  if (batch.end > 0) std::memcpy(address_of(block), address_of(frame.place), batch.end);
   settle(c);
   if (frame.capacity > 0) BufferPool::release(frame.place);
   memory().small_gave(std::exchange(frame.small, 0));
@@ -78,7 +73,7 @@ bool FramesThread::make_room(Connection& c, const Batch& batch, std::uint64_t si
 void FramesThread::find_whole(const Connection& c, Batch& batch) const {
   const FramesOptions& o = options();
   const std::uint64_t longest = o.spool_to_file ? std::min(o.max, o.in_memory) : o.max;
-  const std::uint8_t* bytes = address(c.frame.place);
+  const std::uint8_t* bytes = address_of(c.frame.place);
   while (batch.parts.size() < o.pipelined && !batch.full) {
     const Framing::Whole next = o.framing.find(bytes + batch.whole, batch.end - batch.whole);
     if (next.size == 0) return;
@@ -100,7 +95,7 @@ bool FramesThread::wants_more(const Connection& c, const Batch& batch) const {
 bool FramesThread::fetch(Connection& c, Batch& batch) {
   const std::uint64_t size = std::min(kStep, kLongestBatch - batch.end);
   if (!make_room(c, batch, size)) return false;
-  const driver::Slice into{address(c.frame.place) + batch.end, size};
+  const driver::Slice into{address_of(c.frame.place) + batch.end, size};
   // Its end, or what is wrong with it, is the next receive's to find out.
   const driver::Result got = Port::receive_now(c.header.handle, into);
   if (got <= 0) return false;

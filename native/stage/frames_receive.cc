@@ -29,13 +29,6 @@ constexpr std::uint32_t kHandedAtOnce = 16;
 /// Of a receive's tag: counts those of one thread. The rest is the thread's.
 constexpr unsigned kTagBits = 20;
 
-double now() { return static_cast<double>(driver::now()) / 1e6; }
-
-std::uint8_t* address(Place place) {
-  Chunk* chunk = Chunk::find(place.chunk);
-  return chunk->base() + place.offset;
-}
-
 }  // namespace
 
 /// Between documents without memory, so that a connection that idles holds none (rule M3); a
@@ -131,7 +124,7 @@ void FramesThread::take_in(Connection& c, Received bytes, bool more) {
 std::size_t FramesThread::consume(Connection& c, const Received& from) {
   Frame& frame = c.frame;
   const std::uint8_t* bytes = from.bytes();
-  if (frame.began == 0) frame.began = now();
+  if (frame.began == 0) frame.began = driver::milliseconds();
   if (frame.phase == Phase::kHead) return read_head(c, bytes, from.size());
   if (!options().framing.delimited()) {
     const std::uint64_t left = frame.length - frame.received;
@@ -213,7 +206,7 @@ std::size_t FramesThread::keep_in_memory(Connection& c, const std::uint8_t* byte
                                          std::size_t size) {
   Frame& frame = c.frame;
   if (frame.received + size > frame.capacity && !reserve(c, frame.received + size)) return 0;
-  std::memcpy(address(frame.place) + frame.received, bytes, size);
+  std::memcpy(address_of(frame.place) + frame.received, bytes, size);
   frame.received += size;
   return size;
 }
@@ -240,7 +233,7 @@ bool FramesThread::reserve(Connection& c, std::uint64_t wanted) {
     return false;
   }
   if (frame.capacity > 0) {
-    std::memcpy(address(larger), address(frame.place), frame.received);
+    std::memcpy(address_of(larger), address_of(frame.place), frame.received);
     BufferPool::release(frame.place);
   }
   frame.place = larger;
@@ -347,7 +340,7 @@ bool FramesThread::copy_to_pool(const std::uint8_t* bytes, std::size_t size, Pla
     out = {buffer.chunk, buffer.offset};
     BufferPool::own(out, size);
   }
-  std::memcpy(address(out), bytes, size);
+  std::memcpy(address_of(out), bytes, size);
   return true;
 }
 
@@ -475,7 +468,7 @@ bool FramesThread::go_to_next(Connection& c) {
   header.from = options().stage;
   header.stage = options().next_stage;
   header.state = kNoStage;
-  header.since = now();
+  header.since = driver::milliseconds();
   const HandleId handle = header.handle;
   constexpr auto kLater = Dispatcher::Tell::kLater;
   if (options().port->hand_off(handle, *options().next, c.key, &header.port, kLater) >= 0) {

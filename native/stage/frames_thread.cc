@@ -32,9 +32,6 @@ bool is_small(const Frame& frame, std::uint64_t size) {
   return std::max(size, frame.length) <= BufferPool::kSmallBlock;
 }
 
-/// Milliseconds on the monotonic clock.
-double now() { return static_cast<double>(driver::now()) / 1e6; }
-
 /// Whether the next accept may succeed. EPERM: a firewall's rule, which names that peer.
 bool goes_on_after(std::int32_t error) {
   return driver::concerns_one_connection(error) || error == -EPERM;
@@ -198,7 +195,7 @@ void FramesThread::begin(Connection& c) {
   c.frame.phase = between_documents();
   c.frame.receives_own = true;
   c.header.stage = options().stage;
-  c.header.since = now();
+  c.header.since = driver::milliseconds();
   go_on(c);
 }
 
@@ -280,7 +277,7 @@ void FramesThread::on_deadline(Connection& c) {
   const Phase phase = c.frame.phase;
   if (phase == Phase::kNew || phase == Phase::kClosing) return;
   if (phase == Phase::kAway || phase == Phase::kWhole) return;
-  if (c.frame.gives_up == 0 || now() < c.frame.gives_up) return judge(c);
+  if (c.frame.gives_up == 0 || driver::milliseconds() < c.frame.gives_up) return judge(c);
   note(c, TraceEvent::kTimeout);
   if (c.frame.idle() || phase == Phase::kDismiss) return close(c);
   counters().timed_out.fetch_add(1, std::memory_order_relaxed);
@@ -291,7 +288,7 @@ void FramesThread::on_deadline(Connection& c) {
 /// What the connection may take its time for depends on where it is.
 double FramesThread::deadline_of(const Frame& frame) const {
   const FramesOptions& o = options();
-  const auto in = [](double span) { return span > 0 ? now() + span : 0; };
+  const auto in = [](double span) { return span > 0 ? driver::milliseconds() + span : 0; };
   if (frame.idle()) return in(o.idle_timeout);
   if (frame.phase == Phase::kDismiss) return in(o.farewell_timeout);
   if (frame.phase == Phase::kReply) return in(o.stall_timeout);
@@ -318,7 +315,7 @@ void FramesThread::arm(Connection& c) {
   double deadline = frame.gives_up;
   if (options().min_rate > 0 && (in_document || frame.phase == Phase::kReply)) {
     if (frame.window_end == 0) {
-      frame.window_end = now() + kWindow;
+      frame.window_end = driver::milliseconds() + kWindow;
       frame.window_at = in_document ? progress(c) : kNotAsked;
     }
     if (deadline == 0 || frame.window_end < deadline) deadline = frame.window_end;
@@ -330,7 +327,7 @@ void FramesThread::arm(Connection& c) {
 void FramesThread::judge(Connection& c) {
   const std::int64_t at = progress(c);
   if (c.frame.window_at == kNotAsked) {
-    c.frame.window_end = now() + kWindow;
+    c.frame.window_end = driver::milliseconds() + kWindow;
     c.frame.window_at = at;
     return arm(c);
   }
@@ -394,7 +391,7 @@ void FramesThread::show_state(Connection& c) {
   const auto state = static_cast<std::uint8_t>(c.frame.state());
   if (c.header.state == state) return;
   std::atomic_ref(c.header.state).store(state, std::memory_order_relaxed);  // others read it
-  c.header.since = now();
+  c.header.since = driver::milliseconds();
   note(c, TraceEvent::kEntered);
 }
 

@@ -17,8 +17,6 @@ constexpr std::uint16_t kGenerations = 4094;
 /// Milliseconds: the clock looks at whole ticks only, so that many deadlines cost few wake-ups.
 constexpr double kTick = 16;
 
-double monotonic_milliseconds() { return static_cast<double>(driver::now()) / 1e6; }
-
 /// Tells in which part a thread looks first: the same one in every table.
 struct PartNumber {
   static inline std::atomic<std::uint32_t> next{0};
@@ -297,7 +295,7 @@ void RecordTable::run_clock() {
         woken_changed_.wait(lock);
         continue;
       }
-      const double left = next - monotonic_milliseconds();
+      const double left = next - driver::milliseconds();
       if (left <= 0) break;
       woken_changed_.wait_for(lock, static_cast<std::int64_t>(std::min(left, 1e9) * 1e6) + 1);
     }
@@ -308,7 +306,7 @@ void RecordTable::run_clock() {
 /// The time of the next look.
 double RecordTable::look_at_due() {
   looks_.fetch_add(1, std::memory_order_relaxed);
-  const double now = monotonic_milliseconds();
+  const double now = driver::milliseconds();
   deadlines_.take_due(
       now, [this](std::uint32_t index) { at(index)->watched.store(0); },
       [this, now](std::uint32_t index) { look_at(index, now); });

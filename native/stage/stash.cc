@@ -31,7 +31,7 @@ std::int64_t unread(Thread& thread, Cargo* cargo, const std::uint8_t* bytes, std
   const std::uint32_t behind = merges ? cargo->stash.front().size() : 0;
   Place place;
   if (!thread.allocate(length + behind, place)) return -ENOMEM;
-  std::uint8_t* out = Chunk::find(place.chunk)->base() + place.offset;
+  std::uint8_t* out = address_of(place);
   std::memcpy(out, bytes, length);
   if (merges) {
     std::memcpy(out + length, cargo->stash.front().bytes(), behind);

@@ -57,7 +57,7 @@ void Trace::begin(std::uint32_t key) {
 void Trace::write(std::uint32_t key, TraceEntry entry) {
   TraceHeader& header = this->header(key);
   const std::uint32_t count = header.count.load(std::memory_order_relaxed);
-  entry.time = static_cast<double>(driver::now()) / 1e6;
+  entry.time = driver::milliseconds();
   entry.check = check_of(entry, key, count);
   auto* entries = reinterpret_cast<TraceEntry*>(&header + 1);
   std::memcpy(&entries[count & (slots_ - 1)], &entry, sizeof entry);

@@ -23,8 +23,7 @@ using cp::sim::Random;
 using cp::sim::Scheduler;
 using cp::sim::Time;
 
-constexpr Time kMillisecond = 1'000'000;
-constexpr Time kPatience = 120'000 * kMillisecond;
+constexpr Time kFramesPatience = 120'000 * kMillisecond;
 
 std::vector<std::uint8_t> bytes_of(const std::string& text) { return {text.begin(), text.end()}; }
 
@@ -427,7 +426,7 @@ void FramesRun::main() {
   if (whole) check_answers();
   frames_->stop_listening();
   frames_->end_connections();
-  const Time end = scheduler.now() + kPatience;
+  const Time end = scheduler.now() + kFramesPatience;
   Time patience = scheduler.now() + 30'000 * kMillisecond;
   while (!gone()) {
     scheduler.sleep(20 * kMillisecond);

@@ -27,8 +27,7 @@ using cp::sim::Random;
 using cp::sim::Scheduler;
 using cp::sim::Time;
 
-constexpr Time kMillisecond = 1'000'000;
-constexpr Time kPatience = 30'000 * kMillisecond;
+constexpr Time kPortPatience = 30'000 * kMillisecond;
 constexpr std::uint32_t kListenerKey = 100;
 constexpr std::uint32_t kClosedKey = 99;
 constexpr std::uint32_t kFileKey = 1000;
@@ -1093,14 +1092,14 @@ void Run::main() {
   const Time begin = scheduler.now();
   while (finished_ < members_.size()) {
     scheduler.sleep(5 * kMillisecond);
-    if (scheduler.now() - begin <= kPatience) continue;
+    if (scheduler.now() - begin <= kPortPatience) continue;
     fail(scheduler.others_sleep_for_ever() ? kWaker : kProgress, "the threads do not end");
   }
   scheduler.sleep(500 * kMillisecond);
   check_received();
   ending_ = true;
   scheduler.sleep(static_cast<Time>(random_.below(100)) * kMillisecond);
-  const Time end = scheduler.now() + kPatience;
+  const Time end = scheduler.now() + kPortPatience;
   close_all();
   while (!settled()) {
     scheduler.sleep(5 * kMillisecond);

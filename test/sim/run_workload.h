@@ -7,6 +7,8 @@
 
 namespace cp::test {
 
+constexpr cp::sim::Time kMillisecond = 1'000'000;
+
 template <typename Run>
 void run_workload(const Plan& plan, Outcome& outcome) {
   cp::sim::Schedule schedule;

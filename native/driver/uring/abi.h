@@ -43,6 +43,11 @@ struct Sqe {
 };
 static_assert(sizeof(Sqe) == 64 && offsetof(Sqe, user_data) == 32 && offsetof(Sqe, buffer) == 40);
 
+/// As the kernel wants it in its structures.
+inline std::uint64_t address_of(const void* pointer) {
+  return reinterpret_cast<std::uint64_t>(pointer);
+}
+
 struct Cqe {
   std::uint64_t user_data;
   std::int32_t result;

@@ -18,7 +18,7 @@ Result ProvidedBuffers::open(const Ring& ring) {
   ring_ = static_cast<BufferEntry*>(memory);
   madvise(ring_, kRingSize, MADV_DONTFORK);
   BufferRingRegistration registration{};
-  registration.ring_address = reinterpret_cast<std::uint64_t>(ring_);
+  registration.ring_address = address_of(ring_);
   registration.ring_entries = kEntries;
   registration.group = kGroup;
   if (register_(ring.fd(), kRegisterBufferRing, &registration, 1) < 0) return -errno;
@@ -77,7 +77,7 @@ void ProvidedBuffers::lend() {
     free_ids_.pop_back();
     buffers_[id] = buffer;
     BufferEntry& entry = ring_[tail_ & (kEntries - 1)];
-    entry.address = reinterpret_cast<std::uint64_t>(buffer.data);
+    entry.address = address_of(buffer.data);
     entry.length = buffer.size;
     entry.id = id;  // `reserved` stays: of the first entry it is the ring's tail
     ++tail_;

@@ -20,7 +20,7 @@ int RegisteredChunks::add(std::uint32_t chunk) {
     off_ = register_(ring_.fd(), kRegisterBuffers2, &table, sizeof table) < 0;
     if (off_) return -1;
   }
-  ResourceUpdate2 update{used_, 0, reinterpret_cast<std::uint64_t>(&memory), 0, 1, 0};
+  ResourceUpdate2 update{used_, 0, address_of(&memory), 0, 1, 0};
   if (register_(ring_.fd(), kRegisterBuffersUpdate, &update, sizeof update) != 1) {
     off_ = true;
     return -1;

@@ -154,7 +154,7 @@ Result Ring::enter(std::uint32_t wait, Deadline deadline) {
   if (wait > 0 && deadline != kNever) {
     const std::int64_t left = std::max<std::int64_t>(0, deadline - now());
     timespec = {left / 1'000'000'000, left % 1'000'000'000};
-    argument.timespec = reinterpret_cast<std::uint64_t>(&timespec);
+    argument.timespec = address_of(&timespec);
     flags |= kEnterExtArg;
     pointer = &argument;
     size = sizeof argument;

@@ -20,8 +20,6 @@ constexpr std::uint32_t kSqEntries = 256;
 constexpr std::uint32_t kCqEntries = 4096;
 constexpr int kRunsBeforeSleep = 8;
 
-std::uint64_t address_of(const void* pointer) { return reinterpret_cast<std::uint64_t>(pointer); }
-
 }  // namespace
 
 std::unique_ptr<UringLane> UringLane::make(BlockingPool& pool, BufferSource& buffers, Access access,

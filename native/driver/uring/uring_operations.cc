@@ -28,8 +28,6 @@ constexpr std::size_t kMaxTransfer = 0x7ffff000;
 
 int fd_of(const Operation* operation) { return static_cast<int>(operation->descriptor); }
 
-std::uint64_t address_of(const void* pointer) { return reinterpret_cast<std::uint64_t>(pointer); }
-
 std::uint32_t clipped(std::size_t length) {
   return static_cast<std::uint32_t>(std::min(length, kMaxTransfer));
 }
@@ -352,7 +350,7 @@ void UringLane::wait_a_while(Operation* operation) {
   Sqe& entry = *sqe();
   entry.opcode = kOpTimeout;
   entry.fd = -1;
-  entry.address = reinterpret_cast<std::uint64_t>(&kWhile);
+  entry.address = address_of(&kWhile);
   entry.length = 1;
   entry.user_data = user_data(operation);
 }
