@@ -14,7 +14,7 @@
 namespace cp::driver::iocp {
 namespace {
 
-DWORD clipped(std::size_t length) {
+DWORD part_of(std::size_t length) {
   return static_cast<DWORD>(std::min<std::size_t>(length, kPipePart));
 }
 
@@ -177,7 +177,7 @@ void IocpLane::wait_for_bytes(Operation* operation) {
   static char nothing;
   const bool own = operation->slice_count > 0;
   void* into = own ? operation->slices[0].base : &nothing;
-  const DWORD length = own ? clipped(operation->slices[0].length) : 0;
+  const DWORD length = own ? part_of(operation->slices[0].length) : 0;
   OVERLAPPED* overlapped = &begin_pending(operation).overlapped;
   HANDLE handle = connection_of(operation->descriptor).handle;
   calls_.add();
@@ -202,7 +202,7 @@ void IocpLane::bytes_came(Operation* operation, bool succeeded, DWORD bytes) {
   }
   pipe.moved.fetch_add(bytes, std::memory_order_relaxed);
   Completion completion = completion_of(operation, bytes);
-  completion.more_data = bytes == clipped(operation->slices[0].length);
+  completion.more_data = bytes == part_of(operation->slices[0].length);
   operation->lane_state = kDone;
   ready_.push(completion);
 }
@@ -226,7 +226,7 @@ void IocpLane::send_to_pipe(Operation* operation) {
   if (const std::int32_t refusal = pipe.refusal) return finish(operation, refusal);
   if (slice == last) return finish(operation, 0);
   begin_pending(operation);
-  write_to_pipe(operation, slice->base, clipped(slice->length));
+  write_to_pipe(operation, slice->base, part_of(slice->length));
 }
 
 /// Of an operation that has begun its `Pending`. While a part of a file was read the connection may
