@@ -1685,10 +1685,17 @@ export interface CompletionPort extends AsyncDisposable {
    * Queues a message: a number is a `posted` packet, anything else a `message` packet (rule Q3).
    * `ERR_QUEUE_FULL` when `queueLimit` is reached (rule Q2), `ERR_MEMORY_LIMIT` when `memoryLimit` is,
    * a DataCloneError for what can't be copied. Bytes are copied by the call.
+   *
+   * `undefined` is no message, and throws (`ERR_INVALID_ARG_TYPE`): it would be a value that was
+   * forgotten, and arrive as a 0 that nobody meant.
    */
-  post(key: number, message?: Message): void;
-  /** The same; false when the queue is full. */
-  tryPost(key: number, message?: Message): boolean;
+  post(key: number, message: Message): void;
+  /** Queues a 0, which just says that there is something. */
+  post(key: number): void;
+  /** The same as `post`; false when the queue is full. */
+  tryPost(key: number, message: Message): boolean;
+  /** The same of a 0. */
+  tryPost(key: number): boolean;
   /**
    * Queues one message for each of the keys, in order, and as often as it stands there. Its bytes are
    * in the port's memory once, however many keys there are. All are queued or, where the queue has no

@@ -265,6 +265,14 @@ export function position(value: unknown, name = 'position'): number | undefined 
   return integer(plain, name, 0, Number.MAX_SAFE_INTEGER);
 }
 
+/** What to post; 0 where nothing is given, but not in the place of a value that was forgotten. */
+export function message<M>(given: readonly [] | readonly [message: M]): M | 0 {
+  const value = given[0];
+  if (value !== undefined) return value;
+  if (given.length === 0) return 0;
+  throw invalidType('message', 'a message, or left out, which is 0', value);
+}
+
 export function view(value: unknown, name: string): ArrayBufferView {
   if (ArrayBuffer.isView(value)) return value;
   throw invalidType(name, 'an instance of Buffer, TypedArray, or DataView', value);
