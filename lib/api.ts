@@ -1015,8 +1015,11 @@ interface BasePacket<Type extends string> {
   readonly key: number;
   /** Bytes read, written, received or sent; 0 at the end of a file or stream. */
   readonly bytes: number;
-  /** The value given to `post`; how often a timer has fired since its last packet. */
-  readonly value: number;
+  /**
+   * The number of a `posted` packet; how often a timer has fired, of a `fired` one; undefined in others.
+   * What came in a `message` is `message`, and its length `bytes`.
+   */
+  readonly value: number | undefined;
   /** Whether the operation failed: cheaper to ask than `error`. */
   readonly failed: boolean;
   /** `'ECONNRESET'`, …; undefined when the operation succeeded. Cheaper than `error`. */
@@ -1049,6 +1052,7 @@ export interface FilePacket extends BasePacket<
   'read' | 'written' | 'synced' | 'truncated' | 'allocated' | 'changed'
 > {
   readonly handle: KeyedFile;
+  readonly value: undefined;
   readonly accepted: undefined;
   readonly data: undefined;
 }
@@ -1056,6 +1060,7 @@ export interface FilePacket extends BasePacket<
 /** A connection has come, or accepting failed. */
 export interface AcceptedPacket extends BasePacket<'accepted'> {
   readonly handle: KeyedListener;
+  readonly value: undefined;
   /** The new connection, under a key of its own; undefined where accepting failed. */
   readonly accepted: KeyedSocket | undefined;
   readonly data: undefined;
@@ -1068,6 +1073,7 @@ export interface AcceptedPacket extends BasePacket<'accepted'> {
  */
 export interface ReceivedPacket extends BasePacket<'received'> {
   readonly handle: KeyedSocket;
+  readonly value: undefined;
   readonly accepted: undefined;
   /**
    * The bytes, without a copy; undefined when there are none (an orderly end, a failure, memory of
@@ -1093,19 +1099,24 @@ export interface ReceivedPacket extends BasePacket<'received'> {
 /** A send (`sent`) or an `end` (`ended`) is done; or most of what was to be sent is out (`drain`). */
 export interface SentPacket extends BasePacket<'sent' | 'ended' | 'drain'> {
   readonly handle: KeyedSocket;
+  readonly value: undefined;
   readonly accepted: undefined;
   readonly data: undefined;
 }
 
 /** A timer has fired. */
 export interface FiredPacket extends BasePacket<'fired'> {
+  /** How often since its last packet. */
+  readonly value: number;
   readonly handle: KeyedTimer;
   readonly accepted: undefined;
   readonly data: undefined;
 }
 
-/** A number of `post`. */
+/** A number of `post` or `publish`. */
 export interface PostedPacket extends BasePacket<'posted'> {
+  /** The number; 0 where none was given. */
+  readonly value: number;
   readonly handle: undefined;
   readonly accepted: undefined;
   readonly data: undefined;
@@ -1116,6 +1127,7 @@ export interface PostedPacket extends BasePacket<'posted'> {
  */
 export interface MessagePacket extends BasePacket<'message'> {
   readonly handle: undefined;
+  readonly value: undefined;
   readonly accepted: undefined;
   /**
    * The bytes, where a Uint8Array was posted; undefined for other values. They are lent as received
@@ -1142,6 +1154,7 @@ export interface MessagePacket extends BasePacket<'message'> {
  */
 export interface HandlePacket extends BasePacket<'closed' | 'handedOff' | 'abandoned'> {
   readonly handle: AnyKeyedHandle | undefined;
+  readonly value: undefined;
   readonly accepted: undefined;
   readonly data: undefined;
 }
@@ -1165,7 +1178,7 @@ export interface PacketObject {
   readonly type: PacketType;
   readonly key: number;
   readonly handle: AnyKeyedHandle | undefined;
-  readonly value: number;
+  readonly value: number | undefined;
   readonly tag: number;
   readonly bytes: number;
   readonly failed: boolean;

@@ -430,6 +430,9 @@ const right: Record<string, string> = {
     part.connections({ state: 'whatever the module has' });
     const either: st.Pipeline = all;
     either.connections({ state: 'any' });`,
+  'the value of a number, and how often a timer has fired': `
+    if (packet.type === 'posted' || packet.type === 'fired') packet.value.toFixed();
+    else if (packet.type === 'message') void [packet.message, packet.bytes];`,
   'messages that are there, or left out': `
     port.post(1);
     port.post(1, null);
@@ -683,6 +686,11 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a task at a stage that there is not': ["pipeline.start('x');", /'"x"' is not assignable/],
   'numbers of a stage that there is not': ['pipeline.stats().stages.x;', /'x' does not exist/],
   'length and delimiter': ["frames({ length: 'u8', delimiter: 'x' });", /not assignable/],
+  'the value of a message, which has none': [
+    "if (packet.type === 'message') packet.value.toFixed();",
+    /'packet.value' is possibly 'undefined'|does not exist on type 'undefined'|on type 'never'/,
+  ],
+  'the value of any packet': ['packet.value.toFixed();', /'packet.value' is possibly 'undefined'/],
   'a message that may be undefined': [
     'declare const n: number | undefined; port.post(1, n);',
     /^\d+: Argument of type 'number \| undefined' is not assignable to parameter of type 'Message'/,

@@ -118,9 +118,9 @@ describe('Q1: when a message is seen', () => {
     port.post(1, 1);
     for (const packet of port.get(1)) {
       port.post(2, 2);
-      values.push(packet.value);
+      values.push(packet.value!);
     }
-    for (const packet of port.get(1)) values.push(packet.value);
+    for (const packet of port.get(1)) values.push(packet.value!);
     expect(values).toEqual([1, 2]);
     await turns(1);
   });
