@@ -886,7 +886,8 @@ export interface KeyedSocket extends KeyedHandle, SocketState {
 
 /**
  * Where something listens. Of a UNIX socket, and of a named pipe, `address` is the path, `port` 0, and
- * `family` 'unix'.
+ * `family` 'unix'. To connect there is `{ host: address, port }`, or `{ path: address }`; of all
+ * addresses (`'::'`, `'0.0.0.0'`) `{ port }`.
  */
 export interface ListenerAddress {
   readonly address: string;

@@ -189,6 +189,24 @@ export function known(options: object, name: string, names: readonly string[]): 
 }
 
 /**
+ * The same for options that name a place of the network. What `address()` answers has other names, as
+ * Node.js's has: the text says how to write it.
+ */
+export function knownOfPlace(options: object, names: readonly string[]): void {
+  const { address, family, port, hostname } = options as Readonly<Record<string, unknown>>;
+  if (address !== undefined) {
+    const path = family === 'unix';
+    const anywhere = address === '::' || address === '0.0.0.0';
+    const place = path ? { path: address } : anywhere ? { port } : { host: address, port };
+    throw invalidValue('options.address', `is unknown: write ${shown(place)}`, address);
+  }
+  if (hostname !== undefined) {
+    throw invalidValue('options.hostname', `is unknown: write host: ${shown(hostname)}`, hostname);
+  }
+  known(options, 'options', names);
+}
+
+/**
  * The same for options of one operation, which may be left out. Nothing is allocated: V8 goes over
  * the names that it knows of the object's shape.
  */
