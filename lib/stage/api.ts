@@ -551,7 +551,10 @@ export interface ModuleStageOptions extends JavaScriptStageSettings {
   readonly stage: string | URL;
   /** Worker threads; 1 to 256. Default: 5. */
   readonly threads?: number | undefined;
-  /** Given to a module that exports a function; copied to each thread. */
+  /**
+   * Given to the function that the module exports, `export default (data) => defineStage(…)`; copied to
+   * each thread. `ERR_STAGE_MODULE` where it exports none.
+   */
   readonly data?: unknown;
 }
 
