@@ -57,10 +57,14 @@ export function withoutMemory(name: string): TypeError {
   );
 }
 
-/** To look at it may throw: a DataView whose memory is gone, a getter of the program's. */
-function shown(value: unknown, depth = 2): string {
+/**
+ * To look at it may throw: a DataView whose memory is gone, a getter of the program's. It may be long,
+ * and a client's, and is to go into a log: cut off as Node.js does.
+ */
+function shown(value: unknown, depth = 2, most = 128): string {
   try {
-    return inspect(value, { depth });
+    const text = inspect(value, { depth });
+    return text.length <= most ? text : `${text.slice(0, most - 3)}...`;
   } catch {
     return typeof value;
   }
@@ -69,7 +73,7 @@ function shown(value: unknown, depth = 2): string {
 function received(value: unknown): string {
   if (value == null) return String(value);
   if (typeof value === 'function') return `function ${value.name}`;
-  if (typeof value !== 'object') return `type ${typeof value} (${shown(value)})`;
+  if (typeof value !== 'object') return `type ${typeof value} (${shown(value, 2, 28)})`;
   const constructor = value.constructor as { name?: string } | undefined;
   return constructor?.name ? `an instance of ${constructor.name}` : shown(value, -1);
 }
