@@ -40,6 +40,29 @@ describe('what address() answers, given to what takes a place', () => {
     expect(error.message).toContain("'options.hostname' is unknown: write host: 'localhost'");
   });
 
+  test('what node:net takes without options is told to be options', async () => {
+    const port = newPort();
+    const pipeline = newPipeline({ only: { stage: fixture('echo.mjs'), threads: 1 } });
+    const takers: ((place: never) => unknown)[] = [
+      (place) => port.connect(place),
+      (place) => port.listen(place),
+      (place) => pipeline.listen('only', place),
+      ...(windows ? [] : [(place: never) => shareListener(place)]),
+    ];
+    for (const take of takers) {
+      for (const [given, meant] of [
+        [8080, '{ port: 8080 }'],
+        ['8080', '{ port: 8080 }'],
+        ['/tmp/x', "{ path: '/tmp/x' }"],
+      ]) {
+        const error = await failureOf(() => take(given as never));
+        expect(codeOf(error)).toBe('ERR_INVALID_ARG_TYPE');
+        expect(error.message).toContain(`must be of type object: ${meant}. Received`);
+      }
+      expect(codeOf(await failureOf(() => take(undefined as never)))).toBe('ERR_INVALID_ARG_TYPE');
+    }
+  });
+
   test('that of a path is told to be path', async () => {
     const port = newPort();
     const address = { address: '/tmp/x', port: 0, family: 'unix' } as const;

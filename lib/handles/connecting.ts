@@ -49,7 +49,6 @@ const CONNECT_OPTIONS = [
 const ATTEMPT_DELAY = 250;
 
 export function connect(thread: PortThread, options: ConnectOptions): Operation<TcpSocket> {
-  validate.given(options);
   validate.knownOfPlace(options, CONNECT_OPTIONS);
   // As node:net takes an empty name.
   const host = validate.string(options.host ?? 'localhost', 'options.host') || 'localhost';

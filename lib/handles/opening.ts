@@ -199,7 +199,6 @@ const LISTEN_OPTIONS = [
 ];
 
 export function checkListenOptions(options: ListenOptions): void {
-  validate.given(options);
   validate.knownOfPlace(options, LISTEN_OPTIONS);
   checkPlace(options);
   const { host, backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;

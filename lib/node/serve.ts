@@ -273,7 +273,6 @@ async function holdOn(
 }
 
 async function listenerOf(options: api.SharedListenerOptions): Promise<NativeListener> {
-  validate.given(options);
   validate.knownOfPlace(options, OPTIONS);
   const { host, path, fd, backlog = 511, ipv6Only = false, reusePort = false } = options;
   const policy = validate.oneOf(options.policy ?? policies[0], 'options.policy', policies);

@@ -196,7 +196,17 @@ export function known(options: object, name: string, names: readonly string[]): 
  * The same for options that name a place of the network. What `address()` answers has other names, as
  * Node.js's has: the text says how to write it.
  */
-export function knownOfPlace(options: object, names: readonly string[]): void {
+export function knownOfPlace(options: unknown, names: readonly string[]): void {
+  if (typeof options === 'number' || typeof options === 'string') {
+    // As node:net takes them.
+    const port = Number(options) >= 0;
+    throw invalidType(
+      'options',
+      `of type object: ${shown(port ? { port: Number(options) } : { path: options })}`,
+      options,
+    );
+  }
+  given(options);
   const { address, family, port, hostname } = options as Readonly<Record<string, unknown>>;
   if (address !== undefined) {
     const path = family === 'unix';
@@ -207,7 +217,7 @@ export function knownOfPlace(options: object, names: readonly string[]): void {
   if (hostname !== undefined) {
     throw invalidValue('options.hostname', `is unknown: write host: ${shown(hostname)}`, hostname);
   }
-  known(options, 'options', names);
+  known(options as object, 'options', names);
 }
 
 /**
