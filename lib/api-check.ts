@@ -23,7 +23,7 @@ export type Checked = [
   Implements<Timer<'await'>, api.TimerHandle>,
   Implements<Timer<'packet'>, api.KeyedTimer>,
   Implements<
-    Omit<Packet, 'type' | 'handle' | 'accepted' | 'data'>,
-    Omit<api.ReceivedPacket, 'type' | 'handle' | 'accepted' | 'data'>
+    Omit<Packet, 'type' | 'handle' | 'value' | 'accepted' | 'data'>,
+    Omit<api.ReceivedPacket, 'type' | 'handle' | 'value' | 'accepted' | 'data'>
   >,
 ];

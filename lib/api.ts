@@ -886,7 +886,8 @@ export interface KeyedSocket extends KeyedHandle, SocketState {
 
 /**
  * Where something listens. Of a UNIX socket, and of a named pipe, `address` is the path, `port` 0, and
- * `family` 'unix'.
+ * `family` 'unix'. To connect there is `{ host: address, port }`, or `{ path: address }`; of all
+ * addresses (`'::'`, `'0.0.0.0'`) `{ port }`.
  */
 export interface ListenerAddress {
   readonly address: string;
@@ -1015,8 +1016,11 @@ interface BasePacket<Type extends string> {
   readonly key: number;
   /** Bytes read, written, received or sent; 0 at the end of a file or stream. */
   readonly bytes: number;
-  /** The value given to `post`; how often a timer has fired since its last packet. */
-  readonly value: number;
+  /**
+   * The number of a `posted` packet; how often a timer has fired, of a `fired` one; undefined in others.
+   * What came in a `message` is `message`, and its length `bytes`.
+   */
+  readonly value: number | undefined;
   /** Whether the operation failed: cheaper to ask than `error`. */
   readonly failed: boolean;
   /** `'ECONNRESET'`, …; undefined when the operation succeeded. Cheaper than `error`. */
@@ -1049,6 +1053,7 @@ export interface FilePacket extends BasePacket<
   'read' | 'written' | 'synced' | 'truncated' | 'allocated' | 'changed'
 > {
   readonly handle: KeyedFile;
+  readonly value: undefined;
   readonly accepted: undefined;
   readonly data: undefined;
 }
@@ -1056,6 +1061,7 @@ export interface FilePacket extends BasePacket<
 /** A connection has come, or accepting failed. */
 export interface AcceptedPacket extends BasePacket<'accepted'> {
   readonly handle: KeyedListener;
+  readonly value: undefined;
   /** The new connection, under a key of its own; undefined where accepting failed. */
   readonly accepted: KeyedSocket | undefined;
   readonly data: undefined;
@@ -1068,6 +1074,7 @@ export interface AcceptedPacket extends BasePacket<'accepted'> {
  */
 export interface ReceivedPacket extends BasePacket<'received'> {
   readonly handle: KeyedSocket;
+  readonly value: undefined;
   readonly accepted: undefined;
   /**
    * The bytes, without a copy; undefined when there are none (an orderly end, a failure, memory of
@@ -1093,19 +1100,24 @@ export interface ReceivedPacket extends BasePacket<'received'> {
 /** A send (`sent`) or an `end` (`ended`) is done; or most of what was to be sent is out (`drain`). */
 export interface SentPacket extends BasePacket<'sent' | 'ended' | 'drain'> {
   readonly handle: KeyedSocket;
+  readonly value: undefined;
   readonly accepted: undefined;
   readonly data: undefined;
 }
 
 /** A timer has fired. */
 export interface FiredPacket extends BasePacket<'fired'> {
+  /** How often since its last packet. */
+  readonly value: number;
   readonly handle: KeyedTimer;
   readonly accepted: undefined;
   readonly data: undefined;
 }
 
-/** A number of `post`. */
+/** A number of `post` or `publish`. */
 export interface PostedPacket extends BasePacket<'posted'> {
+  /** The number; 0 where none was given. */
+  readonly value: number;
   readonly handle: undefined;
   readonly accepted: undefined;
   readonly data: undefined;
@@ -1116,6 +1128,7 @@ export interface PostedPacket extends BasePacket<'posted'> {
  */
 export interface MessagePacket extends BasePacket<'message'> {
   readonly handle: undefined;
+  readonly value: undefined;
   readonly accepted: undefined;
   /**
    * The bytes, where a Uint8Array was posted; undefined for other values. They are lent as received
@@ -1142,6 +1155,7 @@ export interface MessagePacket extends BasePacket<'message'> {
  */
 export interface HandlePacket extends BasePacket<'closed' | 'handedOff' | 'abandoned'> {
   readonly handle: AnyKeyedHandle | undefined;
+  readonly value: undefined;
   readonly accepted: undefined;
   readonly data: undefined;
 }
@@ -1165,7 +1179,7 @@ export interface PacketObject {
   readonly type: PacketType;
   readonly key: number;
   readonly handle: AnyKeyedHandle | undefined;
-  readonly value: number;
+  readonly value: number | undefined;
   readonly tag: number;
   readonly bytes: number;
   readonly failed: boolean;
@@ -1685,10 +1699,17 @@ export interface CompletionPort extends AsyncDisposable {
    * Queues a message: a number is a `posted` packet, anything else a `message` packet (rule Q3).
    * `ERR_QUEUE_FULL` when `queueLimit` is reached (rule Q2), `ERR_MEMORY_LIMIT` when `memoryLimit` is,
    * a DataCloneError for what can't be copied. Bytes are copied by the call.
+   *
+   * `undefined` is no message, and throws (`ERR_INVALID_ARG_TYPE`): it would be a value that was
+   * forgotten, and arrive as a 0 that nobody meant.
    */
-  post(key: number, message?: Message): void;
-  /** The same; false when the queue is full. */
-  tryPost(key: number, message?: Message): boolean;
+  post(key: number, message: Message): void;
+  /** Queues a 0, which just says that there is something. */
+  post(key: number): void;
+  /** The same as `post`; false when the queue is full. */
+  tryPost(key: number, message: Message): boolean;
+  /** The same of a 0. */
+  tryPost(key: number): boolean;
   /**
    * Queues one message for each of the keys, in order, and as often as it stands there. Its bytes are
    * in the port's memory once, however many keys there are. All are queued or, where the queue has no

@@ -9,6 +9,7 @@ import {
   codeOf,
   ended,
   errnoOf,
+  failureNow,
   failureOf,
   newPort,
   outputOf,
@@ -536,4 +537,20 @@ test('a failed operation nobody looks at is an unhandledRejection, as with a pro
   expect(output).toBe('ENOENT');
   await turns(1);
   expect(codeOf(undefined)).toBeUndefined();
+});
+
+test('a long value that is refused is cut off where the error shows it', () => {
+  const port = newPort();
+  const long = 'y'.repeat(10_000);
+  const calls: (() => unknown)[] = [
+    () => port.post(long as never),
+    () => port.open('x', long),
+    () => port.listen({ port: long as never }),
+    () => new CompletionPort({ driver: long as never }),
+  ];
+  for (const call of calls) {
+    const { message } = failureNow(call);
+    expect(message).toMatch(/Received (type string \()?'y+\.\.\.\)?$/);
+    expect(message.length).toBeLessThan(300);
+  }
 });

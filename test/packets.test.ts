@@ -56,6 +56,30 @@ const readers: Record<string, (packet: ReceivedPacket) => unknown> = {
   toObject: (packet) => packet.toObject(),
 };
 
+test('value is that of numbers and timers: what has none says so, and not how long it is', async () => {
+  const port = newPort();
+  const file = await port.open(import.meta.filename, 'r', { key: 3 });
+  port.timer({ key: 4 }).start(1);
+  port.post(1, 7);
+  port.post(2, 'text');
+  file.read(port.allocate(64), 0);
+  file.close();
+  const seen: Record<string, unknown> = {};
+  while (Object.keys(seen).length < 5) {
+    for (const packet of port.get(64, 5000)) {
+      expect(packet.toObject().value).toBe(packet.value);
+      seen[packet.type] = packet.value;
+    }
+  }
+  expect(seen).toEqual({
+    posted: 7,
+    message: undefined,
+    fired: 1,
+    read: undefined,
+    closed: undefined,
+  });
+});
+
 test('a packet is at hand until the next; toObject() stays', async () => {
   const port = newPort();
   for (let i = 0; i < 3; i++) port.post(i, i * 10);
@@ -402,7 +426,7 @@ test('a message posted inside of a handler comes later', async () => {
   const order: string[] = [];
   port.consume((packet) => {
     order.push(`begin ${packet.value}`);
-    const { value } = packet;
+    const value = packet.value!;
     if (value > 0) port.post(1, value - 1);
     order.push(`end ${value}`);
   });

@@ -430,6 +430,18 @@ const right: Record<string, string> = {
     part.connections({ state: 'whatever the module has' });
     const either: st.Pipeline = all;
     either.connections({ state: 'any' });`,
+  'the value of a number, and how often a timer has fired': `
+    if (packet.type === 'posted' || packet.type === 'fired') packet.value.toFixed();
+    else if (packet.type === 'message') void [packet.message, packet.bytes];`,
+  'messages that are there, or left out': `
+    port.post(1);
+    port.post(1, null);
+    const posted: boolean = port.tryPost(1, { a: undefined }) && pipeline.tryPost(1, 'x');
+    pipeline.start('work');
+    pipeline.post(pipeline.start('work', 5), Buffer.of(1));
+    c.post();
+    c.post(5);
+    port.publish([1], posted);`,
   'framing by a delimiter': `frames({ delimiter: '\\n', pipelined: 5 });`,
 };
 
@@ -674,6 +686,33 @@ const wrong: Record<string, readonly [program: string, message: RegExp]> = {
   'a task at a stage that there is not': ["pipeline.start('x');", /'"x"' is not assignable/],
   'numbers of a stage that there is not': ['pipeline.stats().stages.x;', /'x' does not exist/],
   'length and delimiter': ["frames({ length: 'u8', delimiter: 'x' });", /not assignable/],
+  'the value of a message, which has none': [
+    "if (packet.type === 'message') packet.value.toFixed();",
+    /'packet.value' is possibly 'undefined'|does not exist on type 'undefined'|on type 'never'/,
+  ],
+  'the value of any packet': ['packet.value.toFixed();', /'packet.value' is possibly 'undefined'/],
+  'a message that may be undefined': [
+    'declare const n: number | undefined; port.post(1, n);',
+    /^\d+: Argument of type 'number \| undefined' is not assignable to parameter of type 'Message'/,
+  ],
+  'a message that may be undefined, tried': [
+    'declare const n: number | undefined; port.tryPost(1, n);',
+    /'number \| undefined' is not assignable to parameter of type 'Message'/,
+  ],
+  'undefined for many': ['port.publish([1], undefined);', /'undefined' is not assignable/],
+  'a message of a connection to itself that may be undefined': [
+    'declare const n: number | undefined; c.post(n);',
+    /'number \| undefined' is not assignable to parameter of type 'Message'/,
+  ],
+  'a message to a connection that may be undefined': [
+    'declare const n: number | undefined; pipeline.post(1, n);',
+    /'number \| undefined' is not assignable to parameter of type 'Message'/,
+  ],
+  'the message of a task that may be undefined': [
+    "declare const n: number | undefined; pipeline.start('work', n);",
+    /'number \| undefined' is not assignable to parameter of type 'Message'/,
+  ],
+  'two messages': ['port.post(1, 2, 3);', /Expected 1-2 arguments/],
   'neither length nor delimiter': ['frames({ maxLength: 5 });', /not assignable/],
   'an old option of frames': ["frames({ length: 'u8', max: 5 });", /'max' does not exist/],
   'the old events of a pipeline': ["pipeline.on('closed', () => undefined);", /not assignable/],

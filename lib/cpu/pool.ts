@@ -161,7 +161,7 @@ export class Pool extends OwnPolicy implements api.Pool {
     this.table.area(memory.chunk).bytes.fill(0, memory.start, end);
     for (let slot = places; slot-- > 0;) this.free.push(slot);
     this.answers.unref();
-    this.answers.consume(({ key, value }) => this.answered(key, value));
+    this.answers.consume(({ key, value }) => this.answered(key, value!));
     for (let i = 0; i < minThreads; i++) this.addThread();
     open.add(this);
     if (!watchesExit) process.on('exit', tellAll);

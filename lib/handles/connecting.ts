@@ -49,8 +49,7 @@ const CONNECT_OPTIONS = [
 const ATTEMPT_DELAY = 250;
 
 export function connect(thread: PortThread, options: ConnectOptions): Operation<TcpSocket> {
-  validate.given(options);
-  validate.known(options, 'options', CONNECT_OPTIONS);
+  validate.knownOfPlace(options, CONNECT_OPTIONS);
   // As node:net takes an empty name.
   const host = validate.string(options.host ?? 'localhost', 'options.host') || 'localhost';
   const { path } = options;

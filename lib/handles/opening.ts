@@ -199,8 +199,7 @@ const LISTEN_OPTIONS = [
 ];
 
 export function checkListenOptions(options: ListenOptions): void {
-  validate.given(options);
-  validate.known(options, 'options', LISTEN_OPTIONS);
+  validate.knownOfPlace(options, LISTEN_OPTIONS);
   checkPlace(options);
   const { host, backlog = 511, reusePort = false, ipv6Only = false, noDelay = true } = options;
   const { maxConnections = Infinity } = options;

@@ -79,7 +79,11 @@ function generatorOf<T>(body: (() => api.Micro<T>) | api.Micro<T>): api.Micro<T>
   if (typeof body !== 'function') return body;
   const generator = body();
   if (isGenerator(generator)) return generator;
-  throw coded(
+  throw noGenerator(body);
+}
+
+export function noGenerator(body: (...args: never[]) => unknown): Error {
+  return coded(
     new TypeError(`${body.name || 'The body'} returned no generator: write it as function*`),
     'ERR_INVALID_RETURN_VALUE',
   );

@@ -11,12 +11,24 @@ import * as validate from '../support/validate';
 import type * as api from './api';
 import { Channel } from './channel';
 import { each } from './each';
-import { cancelled, spawnFor, spawnInside } from './spawn';
+import { cancelled, noGenerator, spawnFor, spawnInside } from './spawn';
 import { Takable } from './taking';
 import { MicroThread, type Parent } from './thread';
 import { milliseconds, Wait } from './wait';
 
 const LARGEST = 2 ** 31 - 1;
+
+/** Whether `yield*` takes it, and `for`. */
+function isIterable(value: unknown): boolean {
+  return typeof (value as Partial<Waitable<unknown>> | null)?.[Symbol.iterator] === 'function';
+}
+
+function notWaitable(name: string, value: unknown): Error {
+  let meant = '';
+  if (validate.isThenable(value)) meant = ', as wait(promise) is';
+  if (typeof value === 'function') meant = ', as what a generator function returns: call it';
+  return validate.invalidType(name, `what yield* waits for${meant}`, value);
+}
 
 // ---- within
 
@@ -32,9 +44,7 @@ export function* within<T>(
   options: api.WithinOptions = {},
 ): api.Micro<T> {
   const limit = milliseconds(delay, 'delay');
-  if (typeof (waitable as Partial<Waitable<T>> | undefined)?.[Symbol.iterator] !== 'function') {
-    throw validate.invalidType('waitable', 'what yield* waits for', waitable);
-  }
+  if (!isIterable(waitable)) throw notWaitable('waitable', waitable);
   validate.options(options);
   validate.known(options, 'options', ['name', 'signal']);
   const signal = validate.signal(options.signal);
@@ -176,6 +186,9 @@ export function* parallelMap<T, R>(
   fn: (item: T, index: number) => Waitable<R>,
   options: api.ParallelMapOptions,
 ): api.Micro<R[]> {
+  if (!isIterable(items) && (typeof items !== 'object' || items === null)) {
+    throw validate.invalidType('items', 'a channel or an iterable, async or not', items);
+  }
   validate.callback(fn, 'fn');
   validate.given(options);
   validate.known(options, 'options', ['concurrency']);
@@ -186,7 +199,9 @@ export function* parallelMap<T, R>(
   let count = 0;
   function* work(item: T, index: number): api.Micro<void> {
     try {
-      results[index] = yield* fn(item, index);
+      const result = fn(item, index);
+      if (!isIterable(result)) throw noGenerator(fn);
+      results[index] = yield* result;
     } finally {
       places.tryTake();
     }
@@ -194,14 +209,14 @@ export function* parallelMap<T, R>(
   yield* scope(function* workers(inside) {
     const begin = (item: T): void => void inside.spawn(work(item, count++), { name: fn.name });
     yield* places.put(true);
-    if (Symbol.iterator in items) {
-      for (const item of items) {
+    if (isIterable(items)) {
+      for (const item of items as Iterable<T>) {
         begin(item);
         yield* places.put(true);
       }
       return;
     }
-    for (const item of yield* each(items)) {
+    for (const item of yield* each(items as api.EachSource<T>)) {
       begin(item);
       yield* places.put(true);
       yield* each.next();
@@ -333,9 +348,7 @@ class Selection extends Group {
 function partOf(waitable: Waitable<unknown>, above: (...args: never[]) => unknown): Suspension {
   const part = waitable as Partial<Suspension> | null | undefined;
   if (typeof part?.hear === 'function') return part as Suspension;
-  if (typeof (part as Partial<Waitable<unknown>>)?.[Symbol.iterator] !== 'function') {
-    throw validate.invalidType('waitables', 'what yield* waits for', waitable);
-  }
+  if (!isIterable(waitable)) throw notWaitable('waitables', waitable);
   return spawnInside(waitable, undefined, above);
 }
 
@@ -393,6 +406,9 @@ export function* race<T>(waitables: readonly Waitable<T>[]): api.Micro<T> {
 export function* select<T extends object>(cases: {
   readonly [K in keyof T]: Waitable<T[K]> | api.ReadonlyChannel<T[K]>;
 }): api.Micro<api.Selected<T>> {
+  if (typeof cases !== 'object' || cases === null) {
+    throw validate.invalidType('cases', 'of type object', cases);
+  }
   const names = Object.keys(cases) as (keyof T)[];
   if (names.length === 0) throw validate.invalidValue('cases', 'must not be empty', cases);
   const parts = names.map((name) => caseOf(cases[name], String(name)));

@@ -273,8 +273,7 @@ async function holdOn(
 }
 
 async function listenerOf(options: api.SharedListenerOptions): Promise<NativeListener> {
-  validate.given(options);
-  validate.known(options, 'options', OPTIONS);
+  validate.knownOfPlace(options, OPTIONS);
   const { host, path, fd, backlog = 511, ipv6Only = false, reusePort = false } = options;
   const policy = validate.oneOf(options.policy ?? policies[0], 'options.policy', policies);
   validate.integer(backlog, 'options.backlog', 1, 0x7fffffff);

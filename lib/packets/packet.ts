@@ -92,8 +92,10 @@ export class Packet {
     return this.result;
   }
 
-  get value(): number {
-    return this.result;
+  /** The result of others is told by `bytes`: a message's length would pass for its value. */
+  get value(): number | undefined {
+    const { kind } = this;
+    return kind === Kind.Posted || kind === Kind.Timer ? this.result : undefined;
   }
 
   get failed(): boolean {
@@ -220,7 +222,7 @@ export class Packet {
   toJSON(): object {
     if (this.#at === NOTHING) return { released: true };
     const { type, key, bytes, value, code, tag, more } = this;
-    const result = type === 'posted' || type === 'fired' ? { value } : { bytes };
+    const result = value === undefined ? { bytes } : { value };
     return { type, key, ...result, code, tag, more };
   }
 

@@ -253,7 +253,13 @@ export interface Connection<
    * A `posted` event for this connection, or `message`, where it is no number, after what waits
    * already. Throws as `port.post` does.
    */
-  post(message?: Message): void;
+  post(message: Message): void;
+  /** The same of a 0. */
+  post(): void;
+  /** The same as `post`; false when the queue is full. */
+  tryPost(message: Message): boolean;
+  /** The same of a 0. */
+  tryPost(): boolean;
   /**
    * A `message` event, or `posted` for a number, for each of these connections and tasks, wherever in
    * the pipeline they are, and for none that is gone: how many there were. Bytes are in memory once.
@@ -261,6 +267,8 @@ export interface Connection<
    * is told; `ERR_OUT_OF_RANGE` when it never has. Else throws as `port.post` does.
    */
   publish(keys: Uint32Array | readonly number[], message: Message): number;
+  /** The same; false when the queue of a stage had no room: those at other stages are told. */
+  tryPublish(keys: Uint32Array | readonly number[], message: Message): boolean;
   /**
    * A `timeout` event after `milliseconds`, unless another call sets another time; 0 and Infinity: none. It is
    * kept when the state changes, not when the stage does. Resolution: some 20 ms.
@@ -543,7 +551,10 @@ export interface ModuleStageOptions extends JavaScriptStageSettings {
   readonly stage: string | URL;
   /** Worker threads; 1 to 256. Default: 5. */
   readonly threads?: number | undefined;
-  /** Given to a module that exports a function; copied to each thread. */
+  /**
+   * Given to the function that the module exports, `export default (data) => defineStage(…)`; copied to
+   * each thread. `ERR_STAGE_MODULE` where it exports none.
+   */
   readonly data?: unknown;
 }
 
@@ -873,19 +884,31 @@ export interface Pipeline<N extends string = string, S extends string = string>
   listen(stage: N, options: StageListenOptions): Promise<StageListener>;
   /**
    * Starts a task: something with a record and a state, but no socket. Its first events are
-   * `entered`, and `posted` or `message` with what is given here. Its key; `ERR_CONNECTION_LIMIT` when there are
-   * `maxConnections` already, `ERR_QUEUE_FULL` when the stage's queue is.
+   * `entered`, and `posted` or `message` with what is given here. Its key;
+   * `ERR_CONNECTION_LIMIT` when there are `maxConnections` already, `ERR_QUEUE_FULL` when the stage's
+   * queue is. It has no twin that answers false for both, since what to do about them differs.
+   *
+   * This, `post` and `publish`, and their twins, are for a pipeline that is ready (`ready()`, `listen`):
+   * before that they throw `ERR_INVALID_STATE`, from `close()` on `ERR_PIPELINE_CLOSED`.
    */
-  start(stage: N, message?: Message): number;
+  start(stage: N, message: Message): number;
+  /** The same with a 0. */
+  start(stage: N): number;
   /**
    * A `posted` event for a connection, wherever it is; `message`, where it is no number.
    * `ERR_CONNECTION_GONE` when there is none of that key. Else throws as `port.post` does.
    */
-  post(key: number, message?: Message): void;
-  /** The same; false when the queue is full or the connection is gone. */
-  tryPost(key: number, message?: Message): boolean;
+  post(key: number, message: Message): void;
+  /** The same of a 0. */
+  post(key: number): void;
+  /** The same as `post`; false when the queue is full or the connection is gone. */
+  tryPost(key: number, message: Message): boolean;
+  /** The same of a 0. */
+  tryPost(key: number): boolean;
   /** As `c.publish`: one message for many connections. */
   publish(keys: Uint32Array | readonly number[], message: Message): number;
+  /** As `c.tryPublish`. */
+  tryPublish(keys: Uint32Array | readonly number[], message: Message): boolean;
   /** What each stage has done, and is at. */
   stats(): PipelineStats<N>;
   /**

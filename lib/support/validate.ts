@@ -57,10 +57,14 @@ export function withoutMemory(name: string): TypeError {
   );
 }
 
-/** To look at it may throw: a DataView whose memory is gone, a getter of the program's. */
-function shown(value: unknown, depth = 2): string {
+/**
+ * To look at it may throw: a DataView whose memory is gone, a getter of the program's. It may be long,
+ * and a client's, and is to go into a log: cut off as Node.js does.
+ */
+function shown(value: unknown, depth = 2, most = 128): string {
   try {
-    return inspect(value, { depth });
+    const text = inspect(value, { depth });
+    return text.length <= most ? text : `${text.slice(0, most - 3)}...`;
   } catch {
     return typeof value;
   }
@@ -69,7 +73,7 @@ function shown(value: unknown, depth = 2): string {
 function received(value: unknown): string {
   if (value == null) return String(value);
   if (typeof value === 'function') return `function ${value.name}`;
-  if (typeof value !== 'object') return `type ${typeof value} (${shown(value)})`;
+  if (typeof value !== 'object') return `type ${typeof value} (${shown(value, 2, 28)})`;
   const constructor = value.constructor as { name?: string } | undefined;
   return constructor?.name ? `an instance of ${constructor.name}` : shown(value, -1);
 }
@@ -189,6 +193,34 @@ export function known(options: object, name: string, names: readonly string[]): 
 }
 
 /**
+ * The same for options that name a place of the network. What `address()` answers has other names, as
+ * Node.js's has: the text says how to write it.
+ */
+export function knownOfPlace(options: unknown, names: readonly string[]): void {
+  if (typeof options === 'number' || typeof options === 'string') {
+    // As node:net takes them.
+    const port = Number(options) >= 0;
+    throw invalidType(
+      'options',
+      `of type object: ${shown(port ? { port: Number(options) } : { path: options })}`,
+      options,
+    );
+  }
+  given(options);
+  const { address, family, port, hostname } = options as Readonly<Record<string, unknown>>;
+  if (address !== undefined) {
+    const path = family === 'unix';
+    const anywhere = address === '::' || address === '0.0.0.0';
+    const place = path ? { path: address } : anywhere ? { port } : { host: address, port };
+    throw invalidValue('options.address', `is unknown: write ${shown(place)}`, address);
+  }
+  if (hostname !== undefined) {
+    throw invalidValue('options.hostname', `is unknown: write host: ${shown(hostname)}`, hostname);
+  }
+  known(options as object, 'options', names);
+}
+
+/**
  * The same for options of one operation, which may be left out. Nothing is allocated: V8 goes over
  * the names that it knows of the object's shape.
  */
@@ -263,6 +295,14 @@ export function position(value: unknown, name = 'position'): number | undefined 
   if (value === undefined || value === null) return undefined;
   const plain = typeof value === 'bigint' ? Number(value) : value;
   return integer(plain, name, 0, Number.MAX_SAFE_INTEGER);
+}
+
+/** What to post; 0 where nothing is given, but not in the place of a value that was forgotten. */
+export function message<M>(given: readonly [] | readonly [message: M]): M | 0 {
+  const value = given[0];
+  if (value !== undefined) return value;
+  if (given.length === 0) return 0;
+  throw invalidType('message', 'a message, or left out, which is 0', value);
 }
 
 export function view(value: unknown, name: string): ArrayBufferView {

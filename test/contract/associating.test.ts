@@ -92,7 +92,7 @@ describe('A2', () => {
     expect(file.key).toBe(key);
     file.read(port.allocate(3), 0);
     const [packet] = await take(port, 1);
-    expect(packet).toMatchObject({ type: 'read', key, value: 3 });
+    expect(packet).toMatchObject({ type: 'read', key, bytes: 3 });
   });
 });
 
@@ -158,7 +158,7 @@ describe('A3', () => {
     }
     await until(() => echoed === 'one two three');
     peer.end();
-    await until(() => collector.of('received').some((packet) => packet.value === 0));
+    await until(() => collector.of('received').some((packet) => packet.bytes === 0));
     expect(new Set(collector.packets.map(({ key }) => key)).size).toBe(1);
   });
 
@@ -170,7 +170,7 @@ describe('A3', () => {
     file.read(from.allocate(8), 0);
     file.handOff(to, 2);
     const packets = await take(to, 2);
-    expect(packets.map(({ type, key, value }) => [type, key, value])).toEqual([
+    expect(packets.map(({ type, key, bytes }) => [type, key, bytes])).toEqual([
       ['handedOff', 2, expect.any(Number)],
       ['read', 2, 8],
     ]);

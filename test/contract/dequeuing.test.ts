@@ -103,7 +103,7 @@ describe('D1', () => {
     for (let i = 0; i < 300; i++) port.post(i % 7, i);
     const values: number[] = [];
     for await (const packet of port.packets()) {
-      values.push(packet.value);
+      values.push(packet.value!);
       if (values.length === 300) break;
       if (values.length % 10 === 0) await turns(1);
     }
@@ -117,7 +117,7 @@ describe('D1', () => {
     while (values.length < 100) {
       let taken = 0;
       for (const packet of port.get(64)) {
-        values.push(packet.value);
+        values.push(packet.value!);
         if (++taken === 3) break;
       }
     }
@@ -496,7 +496,7 @@ describe('packets()', () => {
       for await (const packet of port.packets({ signal: other.signal })) {
         other.abort();
         await turns(2);
-        value = packet.value;
+        value = packet.value!;
       }
     });
     expect([handling.name, value]).toEqual(['AbortError', 70]);

@@ -360,7 +360,7 @@ describe('O7, O8', () => {
     const keyed = await port.open(temporaryFile('abc'), 'r', { key: 1 });
     keyed.read(port.allocate(10), 3);
     const [packet] = await take(port, 1);
-    expect(packet).toMatchObject({ type: 'read', value: 0, error: undefined });
+    expect(packet).toMatchObject({ type: 'read', bytes: 0, error: undefined });
   });
 
   test('O8: the last writer of a FIFO closing it is a read of 0', async () => {
@@ -426,7 +426,7 @@ describe('O9', () => {
       file.read(port.allocate(64), 0);
     });
     const packets = await take(port, 4);
-    expect(packets.map(({ type, value }) => [type, value])).toEqual([
+    expect(packets.map(({ type, bytes }) => [type, bytes])).toEqual([
       ['written', 10],
       ['synced', 0],
       ['truncated', 0],

@@ -75,7 +75,7 @@ describe('O1', () => {
     await until(() => collector.packets.some(({ more }) => !more));
     await turns();
     const last = collector.packets.pop()!;
-    expect(last).toMatchObject({ type: 'received', value: 0, more: false, error: undefined });
+    expect(last).toMatchObject({ type: 'received', bytes: 0, more: false, error: undefined });
     expect(collector.packets.every(({ type, more }) => type === 'received' && more)).toBe(true);
     const text = Buffer.concat(collector.packets.map(({ data }) => data!)).toString();
     expect(text).toBe(Array.from({ length: 20 }, (_, i) => `part ${i} `).join(''));
@@ -721,9 +721,9 @@ describe('sendFile', () => {
     socket.sendFile(file, { length: 100, quiet: true });
     socket.sendFile(file, { position: 10, length: 1000, tag: 8 });
     const [first, second] = await take(port, 2);
-    expect(first).toMatchObject({ type: 'sent', key: 1, value: 3_000_000, tag: 7 });
+    expect(first).toMatchObject({ type: 'sent', key: 1, bytes: 3_000_000, tag: 7 });
     expect(first!.handle).toBe(socket);
-    expect(second).toMatchObject({ type: 'sent', key: 1, value: 1000, tag: 8 });
+    expect(second).toMatchObject({ type: 'sent', key: 1, bytes: 1000, tag: 8 });
     const options: object = { signal: new AbortController().signal };
     expect(() => socket.sendFile(file, options)).toThrow(
       expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }) as Error,

@@ -50,7 +50,7 @@ describe('O1', () => {
       // The thread is busy.
     }
     let fired = 0;
-    for (const packet of port.get(1)) fired = packet.value;
+    for (const packet of port.get(1)) fired = packet.value!;
     expect(fired).toBeGreaterThan(1);
   });
 });

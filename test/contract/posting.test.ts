@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import {
   Collector,
+  failureNow,
   failureOf,
   newPort,
   root,
@@ -30,6 +31,25 @@ describe('Q1', () => {
     port.post(1, NaN);
     port.post(1);
     expect((await take(port, 2)).map(({ value }) => value)).toEqual([NaN, 0]);
+  });
+
+  test('O3: undefined in the place of a message is refused: a value was forgotten', () => {
+    const port = newPort();
+    const forgotten = undefined as never;
+    const calls: (() => unknown)[] = [
+      () => port.post(1, forgotten),
+      () => port.tryPost(1, forgotten),
+      () => port.publish([1], forgotten),
+      () => port.tryPublish([1], forgotten),
+      () => (port.publish as (keys: number[]) => void)([1]),
+    ];
+    for (const call of calls) {
+      expect(failureNow(call)).toMatchObject({
+        code: 'ERR_INVALID_ARG_TYPE',
+        message: expect.stringMatching(/"message" argument.*Received undefined/) as string,
+      });
+    }
+    expect(port.stats().queueDepth).toBe(0);
   });
 
   test('Q1: a worker that is attached posts, and ends right afterwards', async () => {
@@ -98,9 +118,9 @@ describe('Q1: when a message is seen', () => {
     port.post(1, 1);
     for (const packet of port.get(1)) {
       port.post(2, 2);
-      values.push(packet.value);
+      values.push(packet.value!);
     }
-    for (const packet of port.get(1)) values.push(packet.value);
+    for (const packet of port.get(1)) values.push(packet.value!);
     expect(values).toEqual([1, 2]);
     await turns(1);
   });

@@ -76,7 +76,7 @@ describe('sockets at a path', () => {
     client.end();
     await until(() => collector.of('received').length === 2);
     const [, end] = collector.of('received');
-    expect([end!.value, end!.error]).toEqual([0, undefined]);
+    expect([end!.bytes, end!.error]).toEqual([0, undefined]);
   });
 
   test('a keyed client of a server of node:net', async () => {

@@ -11,6 +11,7 @@ import {
   sleep,
   spawn,
   wait,
+  within,
   type Micro,
   type Scope,
 } from '../../dist/micro.js';
@@ -371,4 +372,39 @@ describe('parallelMap', () => {
     );
     expect(codes).toEqual(['ERR_INVALID_ARG_TYPE', 'ERR_OUT_OF_RANGE', 'ERR_INVALID_ARG_VALUE']);
   });
+});
+
+test('what yield* does not wait for is refused with a code, and what was meant', async () => {
+  const short = function* (): Micro<void> {
+    yield* sleep(1);
+  };
+  const wrong: [body: () => Micro<unknown>, code: string, text: RegExp][] = [
+    [() => within(5, Promise.resolve(1) as never), 'ERR_INVALID_ARG_TYPE', /as wait\(promise\) is/],
+    [() => within(5, short as never), 'ERR_INVALID_ARG_TYPE', /a generator function returns: call/],
+    [() => all([Promise.resolve(1) as never]), 'ERR_INVALID_ARG_TYPE', /as wait\(promise\) is/],
+    [() => race([short as never]), 'ERR_INVALID_ARG_TYPE', /a generator function returns: call/],
+    [() => select(undefined as never), 'ERR_INVALID_ARG_TYPE', /"cases" argument/],
+    [() => select(5 as never), 'ERR_INVALID_ARG_TYPE', /"cases" argument/],
+    [
+      () => parallelMap(5 as never, short, { concurrency: 1 }),
+      'ERR_INVALID_ARG_TYPE',
+      /"items" argument must be a channel or an iterable/,
+    ],
+    [
+      () => parallelMap([1], (() => Promise.resolve()) as never, { concurrency: 1 }),
+      'ERR_INVALID_RETURN_VALUE',
+      /returned no generator: write it as function\*/,
+    ],
+  ];
+  for (const [body, code, text] of wrong) {
+    const error = await failureOf(() => spawn(body()));
+    expect({ code: codeOf(error), text: error.message }).toEqual({
+      code,
+      text: expect.stringMatching(text) as string,
+    });
+  }
+  const results = await spawn(
+    parallelMap('ab', () => all([short(), sleep(1)]), { concurrency: 2 }),
+  );
+  expect(results).toHaveLength(2);
 });

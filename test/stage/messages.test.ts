@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { failureNow, until } from '../support/harness';
 import { Client, empty, fixture, newPipeline, type Pipeline } from '../support/stages';
-import { frames } from '../../dist/stages.js';
+import { defineStage, frames } from '../../dist/stages.js';
 
 interface Setup {
   readonly pipeline: Pipeline;
@@ -225,5 +225,114 @@ describe('Q4: to many connections', () => {
     await until(() => members.slice(0, 10).every(({ client }) => client.text === '[some]'));
     expect(members.slice(10).every(({ client }) => client.text === '')).toBe(true);
     await noMemory(pipeline);
+  });
+});
+
+describe('what start, post and publish answer', () => {
+  /** By name, with arguments that are right. `key`: of a connection. */
+  const calls = (pipeline: Pipeline, key: number): [name: string, call: () => unknown][] => [
+    ['start', () => pipeline.start('first')],
+    ['post', () => pipeline.post(key)],
+    ['tryPost', () => pipeline.tryPost(key, 'x')],
+    ['publish', () => pipeline.publish([key], 'x')],
+    ['publish to nobody', () => pipeline.publish([], 'x')],
+    ['tryPublish', () => pipeline.tryPublish([key], 'x')],
+  ];
+  const codes = (pipeline: Pipeline, key: number): (readonly [string, string | undefined])[] =>
+    calls(pipeline, key).map(([name, call]) => [name, failureNow(call).code]);
+
+  test('a pipeline that is not ready, is closing, or is closed answers all of them alike', async () => {
+    const stage = fixture('messages.mjs');
+    const pipeline = newPipeline({ first: { stage, threads: 1, data: { name: 'first' } } });
+    const all = (code: string): (readonly [string, string])[] =>
+      calls(pipeline, 1).map(([name]) => [name, code]);
+    expect(codes(pipeline, 1)).toEqual(all('ERR_INVALID_STATE'));
+    const { port } = await pipeline.listen('first', { host: '127.0.0.1', port: 0 });
+    const { client, key } = await join(port);
+    const closing = pipeline.close({ grace: 60_000 });
+    expect(codes(pipeline, key)).toEqual(all('ERR_PIPELINE_CLOSED'));
+    client.socket.destroy();
+    await closing;
+    expect(codes(pipeline, key)).toEqual(all('ERR_PIPELINE_CLOSED'));
+  });
+
+  test('O3: undefined in the place of a message is refused, and leaves no task behind', async () => {
+    const refused: unknown[] = [];
+    const forgotten = undefined as never;
+    const stage = defineStage({
+      states: {
+        idle: {
+          posted(c) {
+            const own = [
+              () => c.post(forgotten),
+              () => c.tryPost(forgotten),
+              () => c.publish([c.key], forgotten),
+              () => c.tryPublish([c.key], forgotten),
+            ];
+            refused.push(...own.map((call) => failureNow(call).code));
+          },
+        },
+      },
+    });
+    const pipeline = newPipeline({ only: { stage, threads: 0 } });
+    await pipeline.ready();
+    expect(failureNow(() => pipeline.start('only', forgotten)).code).toBe('ERR_INVALID_ARG_TYPE');
+    expect(pipeline.stats().connections).toBe(0);
+    const key = pipeline.start('only');
+    await until(() => refused.length > 0);
+    for (const call of [
+      () => pipeline.post(key, forgotten),
+      () => pipeline.tryPost(key, forgotten),
+      () => pipeline.publish([key], forgotten),
+      () => pipeline.tryPublish([key], forgotten),
+    ]) {
+      refused.push(failureNow(call).code);
+    }
+    expect(refused).toEqual(new Array(8).fill('ERR_INVALID_ARG_TYPE'));
+  });
+
+  test('Q4: where the queue of one stage is full those at the others are told all the same', async () => {
+    const told: number[] = [];
+    const slow = defineStage({ states: { idle: {} } });
+    const quick = defineStage({
+      states: { idle: { message: (c) => void told.push(c.key) } },
+    });
+    const pipeline = newPipeline({
+      slow: { stage: slow, threads: 0, queueLimit: 4 },
+      quick: { stage: quick, threads: 0 },
+    });
+    await pipeline.ready();
+    const one = pipeline.start('slow');
+    const other = pipeline.start('quick');
+    const stages = (): number => pipeline.connections({ state: 'idle' }).length;
+    await until(() => stages() === 2);
+    while (pipeline.tryPost(one, 'x'));
+    expect(pipeline.tryPublish([one, other], 'y')).toBe(false);
+    expect(failureNow(() => pipeline.publish([one, other], 'y')).code).toBe('ERR_QUEUE_FULL');
+    await until(() => told.length === 2);
+    expect(pipeline.tryPublish([one, other], 'y')).toBe(true);
+    await until(() => told.length === 3);
+    expect(told).toEqual([other, other, other]);
+  });
+
+  test('Q2: tryPost and tryPublish of a connection answer false when the queue is full', async () => {
+    const answers: unknown[] = [];
+    const stage = defineStage({
+      states: {
+        idle: {
+          posted(c, value) {
+            if (value !== 1) return;
+            while (c.tryPost(0));
+            answers.push(c.tryPublish([c.key], 'x'), failureNow(() => c.post(0)).code);
+            answers.push(failureNow(() => c.publish([c.key], 'x')).code);
+          },
+        },
+      },
+    });
+    const pipeline = newPipeline({ only: { stage, threads: 0, queueLimit: 16 } });
+    await pipeline.ready();
+    pipeline.start('only', 1);
+    await until(() => answers.length === 3);
+    expect(answers).toEqual([false, 'ERR_QUEUE_FULL', 'ERR_QUEUE_FULL']);
   });
 });

@@ -233,8 +233,8 @@ describe('where a stage runs', () => {
       ),
       fixture('fragile.mjs').href,
     ];
-    for (const stage of modules) {
-      const data = { loads: new SharedArrayBuffer(4), after: 9 };
+    for (const [i, stage] of modules.entries()) {
+      const data = i === 0 ? undefined : { loads: new SharedArrayBuffer(4), after: 9 };
       const pipeline = newPipeline({ it: { stage, threads: 1, data } });
       await pipeline.ready();
       pipeline.start('it', 1);
@@ -519,6 +519,24 @@ describe('bad input', () => {
   ])('new Pipeline(%o, %o): %s', async (stages, options, code) => {
     const error = await failureOf(() => new Pipeline(stages as never, options as PipelineOptions));
     expect(codeOf(error)).toBe(code);
+  });
+
+  test.each([
+    [
+      () => ({ a: made }),
+      'ERR_INVALID_ARG_VALUE',
+      /'stages\.a' is a stage itself: write \{ stage, thr/,
+    ],
+    [
+      () => ({ a: fixture('echo.mjs') }),
+      'ERR_INVALID_ARG_TYPE',
+      /type object: \{ stage: module \}/,
+    ],
+    [() => ({ a: '/x.mjs' }), 'ERR_INVALID_ARG_TYPE', /type object: \{ stage: module \}/],
+  ])('a stage that is given without options, %#', async (stages, code, text) => {
+    const error = await failureOf(() => new Pipeline(stages() as never));
+    expect(codeOf(error)).toBe(code);
+    expect(error.message).toMatch(text);
   });
 
   test('of the methods', async () => {

@@ -189,6 +189,16 @@ describe('a module that does not load', () => {
     await pipeline.close();
   });
 
+  test('`ready` rejects where there is data, and the module exports no function that takes it', async () => {
+    const pipeline = newPipeline({
+      echo: { stage: fixture('echo.mjs'), threads: 1, data: { loads: loads() } },
+    });
+    const error = await failureOf(() => pipeline.ready());
+    expect(codeOf(error)).toBe('ERR_STAGE_MODULE');
+    expect(error.message).toMatch(/^Stage 'echo': its data would reach nobody: .*a function of it/);
+    await pipeline.close();
+  });
+
   test('for the second time: the pipeline fails, and closes', async () => {
     const counter = loads();
     const pipeline = newPipeline({

@@ -13,6 +13,15 @@ export async function loadStage(name: string, module: string, data: unknown): Pr
   const namespace = (await import(module)) as { default?: unknown };
   const outer = namespace.default as { default?: unknown } | undefined;
   const exported = (outer?.default ?? outer) as Exported | undefined;
+  if (machineOf(exported) !== undefined && data !== undefined) {
+    throw coded(
+      new TypeError(
+        `Stage '${name}': its data would reach nobody: ${module} has to export a function of it ` +
+          'that returns what defineStage() returns',
+      ),
+      'ERR_STAGE_MODULE',
+    );
+  }
   const stage: unknown = typeof exported === 'function' ? await exported(data) : exported;
   if (machineOf(stage) !== undefined) return stage as Stage;
   throw coded(

@@ -263,7 +263,7 @@ export function startInspector(
   options: InspectorOptions = {},
 ): Promise<Inspector> {
   validate.options(options);
-  validate.known(options, 'options', ['port', 'host', 'interval', ...AWAIT_OPTIONS]);
+  validate.knownOfPlace(options, ['port', 'host', 'interval', ...AWAIT_OPTIONS]);
   const port = validate.integer(options.port ?? 0, 'options.port', 0, 65535);
   const interval = validate.integer(options.interval ?? 1000, 'options.interval', 100, 60_000);
   const hosts = ['127.0.0.1', '::1'] as const;

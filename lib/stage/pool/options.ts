@@ -73,6 +73,12 @@ function checkStage(
   names: readonly string[],
 ): StageSpecification {
   const at = `stages.${name}`;
+  if (machineOf(given) !== undefined) {
+    throw validate.invalidValue(at, 'is a stage itself: write { stage, threads: 0 }', given);
+  }
+  if (given instanceof URL || typeof given === 'string') {
+    throw validate.invalidType(at, 'of type object: { stage: module }', given);
+  }
   if (typeof given !== 'object' || given === null) {
     throw validate.invalidType(at, 'of type object', given);
   }

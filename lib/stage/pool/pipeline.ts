@@ -18,6 +18,7 @@ import { checkListenOptions, idleTimeoutIn, listen as openListener } from '../..
 import { AWAIT_OPTIONS } from '../../await/operation';
 import type { AwaitOptions, DriverName, ListenerAddress, Message, PortOptions } from '../../api';
 import { CompletionPort } from '../../port';
+import type { PortThread } from '../../thread/port-thread';
 import { now, setTimeout } from '../../support/timers';
 import * as validate from '../../support/validate';
 import { abandonable } from '../../support/abandonable';
@@ -63,7 +64,7 @@ import { Refusals } from './refusals';
 import { Pool, tornDown, type Loaded } from './pool';
 import { Header, LISTENER, Records } from '../record/record';
 import { checkKept, slotsOf, Trace } from '../record/trace';
-import { publishTo } from '../record/publish';
+import { publishTo, type Published } from '../record/publish';
 import { Runner } from '../run/runner';
 import { Control, type Plan, type StageInfo } from '../definition/plan';
 import { StageThread, withTrace } from '../run/thread';
@@ -220,13 +221,13 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     return id;
   }
 
-  start(stage: string, message: Message = 0): number {
+  start(stage: string, ...given: [] | [message: Message]): number {
+    this.assertReady();
     const site = stageNamed(this.sites, stage);
     if (site.specification.native !== undefined) {
       throw validate.invalidValue('stage', 'is a native one, which has no tasks', stage);
     }
-    this.assertOpen();
-    if (this.phase !== Phase.Open) throw invalidState('The pipeline is not ready yet');
+    const message = validate.message(given);
     const { thread: portThread } = site.port;
     const key = binding.createRecord(this.recordsId, portThread.native.portId);
     if (key === 0) throw connectionLimit();
@@ -240,21 +241,24 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     return key;
   }
 
-  post(key: number, message: Message = 0): void {
-    const result = this.deliver(key, message);
+  post(key: number, ...given: [] | [message: Message]): void {
+    const result = this.deliver(key, given);
     if (result === undefined) throw connectionGone(key);
     if (!result) throw queueFull();
   }
 
-  tryPost(key: number, message: Message = 0): boolean {
-    return this.deliver(key, message) ?? false;
+  tryPost(key: number, ...given: [] | [message: Message]): boolean {
+    return this.deliver(key, given) ?? false;
   }
 
   publish(keys: Uint32Array | readonly number[], message: Message): number {
-    this.assertOpen();
-    if (this.records === undefined) return 0;
-    const { thread } = this.sites[0]!.port;
-    return publishTo(this.records, keys, message, thread, (port) => this.siteAt(port)?.port.thread);
+    const { count, full } = this.publishTo(keys, message);
+    if (full) throw queueFull();
+    return count;
+  }
+
+  tryPublish(keys: Uint32Array | readonly number[], message: Message): boolean {
+    return !this.publishTo(keys, message).full;
   }
 
   stats(): PipelineStats {
@@ -500,13 +504,21 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
 
   // ---- while it runs
 
-  private deliver(key: number, message: Message): boolean | undefined {
+  private deliver(key: number, given: [] | [message: Message]): boolean | undefined {
+    this.assertReady();
     validate.u32(key, 'key');
-    this.assertOpen();
-    const { records } = this;
-    if (records === undefined || !records.live(key)) return undefined;
+    const message = validate.message(given);
+    const records = this.records!;
+    if (!records.live(key)) return undefined;
     const id = records.words[(records.offset(key) + Header.PORT) >>> 2]!;
     return this.siteAt(id)?.port.thread.postMessage(key, message);
+  }
+
+  private publishTo(keys: unknown, message: Message): Published {
+    this.assertReady();
+    const { thread } = this.sites[0]!.port;
+    const threadOf = (port: number): PortThread | undefined => this.siteAt(port)?.port.thread;
+    return publishTo(this.records!, keys, message, thread, threadOf);
   }
 
   private siteAt(portId: number): Site | undefined {
@@ -537,6 +549,12 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
 
   private assertOpen(): void {
     if (this.closed) throw pipelineClosed();
+  }
+
+  private assertReady(): void {
+    this.assertOpen();
+    if (this.phase === Phase.Open) return;
+    throw invalidState('The pipeline is not ready yet: await pipeline.ready() before');
   }
 
   private assertUsable(): void {

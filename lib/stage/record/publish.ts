@@ -6,10 +6,15 @@ import * as validate from '../../support/validate';
 import type { PortThread } from '../../thread/port-thread';
 import { Header, type Records } from './record';
 
+/** How many connections were told, and whether a stage's queue had no room for all that are there. */
+export interface Published {
+  readonly count: number;
+  readonly full: boolean;
+}
+
 /**
  * `here`: whoever looks at the message. `threadOf`: who posts to the port of that number; undefined:
- * nobody can. How many connections it is for: those that are gone are left out. A connection that
- * goes on meanwhile is followed (rule Q2).
+ * nobody can. Connections that are gone are left out; one that goes on meanwhile is followed (rule Q2).
  */
 export function publishTo(
   records: Records,
@@ -17,17 +22,21 @@ export function publishTo(
   message: Message,
   here: PortThread,
   threadOf: (port: number) => PortThread | undefined,
-): number {
+): Published {
   const all = validate.keys(keys, 'keys');
   const content = here.contentOf(message);
-  let count = 0;
+  let [count, full] = [0, false];
   for (const [port, those] of byPort(records, all)) {
     const thread = threadOf(port);
     if (thread === undefined) continue;
-    if (!thread.publish(those, port, content)) throw thread.refusal();
-    count += those.length;
+    if (thread.publish(those, port, content)) {
+      count += those.length;
+    } else {
+      thread.assertPostable();
+      full = true;
+    }
   }
-  return count;
+  return { count, full };
 }
 
 /** Each key is looked at once: its connection may go on at any moment. */

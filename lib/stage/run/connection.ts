@@ -4,7 +4,7 @@
 import { inspect } from 'node:util';
 import { handleAt, NO_CHUNK, SubmissionFlag } from '../../native/layout';
 import { Kind } from '../../native/kinds';
-import { invalidState, outOfBuffers } from '../../support/errors';
+import { invalidState, outOfBuffers, queueFull } from '../../support/errors';
 import { asBytes, type Block, type Data } from '../../thread/memory';
 import type {
   FileHandle,
@@ -32,7 +32,7 @@ import type { State } from '../definition/definition';
 import { Event } from '../definition/events';
 import { giveReply, StageBatch, StageDocument } from './documents';
 import { unknownState } from '../failures';
-import { publishTo } from '../record/publish';
+import { publishTo, type Published } from '../record/publish';
 import type { StageMessage } from './message';
 import {
   connectionReleased,
@@ -270,13 +270,29 @@ export class Connection<
     words[held] = all;
   }
 
-  post(message: Message = 0): void {
+  post(...given: [] | [message: Message]): void {
+    if (!this.tryPost(...given)) throw queueFull();
+  }
+
+  tryPost(...given: [] | [message: Message]): boolean {
     this.check();
     const { portThread } = this.thread;
-    if (!portThread.postMessage(this.recordKey, message)) throw portThread.refusal();
+    const posted = portThread.postMessage(this.recordKey, validate.message(given));
+    if (!posted) portThread.assertPostable();
+    return posted;
   }
 
   publish(keys: Uint32Array | readonly number[], message: Message): number {
+    const { count, full } = this.publishTo(keys, message);
+    if (full) throw queueFull();
+    return count;
+  }
+
+  tryPublish(keys: Uint32Array | readonly number[], message: Message): boolean {
+    return !this.publishTo(keys, message).full;
+  }
+
+  private publishTo(keys: unknown, message: Message): Published {
     this.check();
     const { records, portThread } = this.thread;
     return publishTo(records, keys, message, portThread, () => portThread);
