@@ -220,7 +220,7 @@ describe.skipIf(noRedis !== undefined)(`by way of Redis${noRedis ? ` (${noRedis}
       const { one } = defineTasks('file:///one.tasks.mjs', { one: () => 1 });
       process.on('warning', ({ code }) => code && console.log(code));
       const policy = bullmq({ queue: 'none', connection: process.argv[1] });
-      await applyWith(policy, () => cpu.with({ timeout: 300 }, one)).catch(({ code }) => console.log(code));
+      await applyWith(policy, () => cpu.with({ timeout: 3000 }, one)).catch(({ code }) => console.log(code));
       await policy.close();
       console.log('closed');`,
       { bare: true, args: [gone.url], env: { NODE_NO_WARNINGS: '1' } },

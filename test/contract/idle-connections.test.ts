@@ -57,15 +57,29 @@ describe('O10, awaited', () => {
 
   test('O10: what moves now and then goes on for many times that', async () => {
     const port = newPort();
-    const { client, server } = await connectedPair(port);
-    client.idleTimeout = 1000;
-    const began = Date.now();
-    while (Date.now() - began < 2500) {
-      await sleep(100);
-      await server.send('x');
-      expect(await client.receive()).toHaveLength(1);
-    }
-    expect(client.idleTimeout).toBe(1000);
+    let pause = 0;
+    let error: unknown;
+    // Again where this process stood still so long that the time was over by right.
+    do {
+      const { client, server } = await connectedPair(port);
+      client.idleTimeout = 1000;
+      pause = 0;
+      const move = async (): Promise<void> => {
+        const before = Date.now();
+        await sleep(100);
+        await server.send('x');
+        pause = Math.max(pause, Date.now() - before);
+        expect(await client.receive()).toHaveLength(1);
+      };
+      error = undefined;
+      try {
+        for (const began = Date.now(); Date.now() - began < 2500;) await move();
+        expect(client.idleTimeout).toBe(1000);
+      } catch (failure) {
+        error = failure;
+      }
+    } while (error !== undefined && pause > 500);
+    expect(error).toBeUndefined();
   });
 
   test('O10: a send that the peer does not take fails, and its memory comes back', async () => {
