@@ -33,7 +33,7 @@ std::unique_ptr<Lease> Admission::take_place(std::uint32_t key, std::uint64_t by
   {
     std::lock_guard lock(mutex_);
     if (bytes > 0) due = std::max(due, clock_) + bytes;
-    const bool others_first = bytes > 0 ? !has_turn() || !long_.empty() : !short_.empty();
+    const bool others_first = bytes > 0 ? !has_turn(bytes) || !long_.empty() : !short_.empty();
     if (taken_ == places_ || others_first) {
       const Waiter waiter{key, arrivals_++, bytes};
       if (bytes > 0) {
@@ -86,7 +86,7 @@ void Admission::give_back(std::uint32_t places, std::uint64_t ahead) {
 std::optional<std::uint32_t> Admission::next() {
   if (taken_ == places_) return std::nullopt;
   const auto first = long_.begin();
-  const bool has_long = first != long_.end() && has_turn();
+  const bool has_long = first != long_.end() && has_turn(first->second.bytes);
   if (has_long && (short_.empty() || first->second.order < short_.front().order)) {
     const Waiter waiter = first->second;
     take(waiter.bytes);  // it is still among those that wait
