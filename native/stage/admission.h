@@ -61,11 +61,19 @@ class Admission : public std::enable_shared_from_this<Admission> {
         file_limit_(file_limit),
         memory_(port) {}
 
+  /// What a connection keeps for this.
+  struct Turn {
+    std::uint64_t due = 0;    ///< when its last long document was
+    std::uint64_t order = 0;  ///< in which it came to wait last, if it did
+  };
+
   /// A place for a document, given back when the lease ends, and the turn of one of `bytes`; null:
-  /// `key` waits for them. `due`: when the connection's last long document was, and now this one.
-  std::unique_ptr<Lease> take_place(std::uint32_t key, std::uint64_t bytes, std::uint64_t& due);
+  /// `key` waits for them.
+  std::unique_ptr<Lease> take_place(std::uint32_t key, std::uint64_t bytes, Turn& turn);
   /// After Notice::kPlace: they are taken for the connection already.
   std::unique_ptr<Lease> granted(std::uint32_t key);
+  /// Whoever waits with this turn waits no more. It may have been told already.
+  void leave(const Turn& turn);
 
   MemoryQueue& memory() { return memory_; }
 
