@@ -27,17 +27,17 @@ class Admission::Place final : public Lease {
 
 /// Nobody waits for whom there is a place, and a turn, but while `give_back` is telling them:
 /// whoever comes then waits behind those.
-std::unique_ptr<Lease> Admission::take_place(std::uint32_t key, std::uint64_t bytes,
-                                             std::uint64_t& due) {
+std::unique_ptr<Lease> Admission::take_place(std::uint32_t key, std::uint64_t bytes, Turn& turn) {
   if (bytes <= kShort) bytes = 0;
   {
     std::lock_guard lock(mutex_);
-    if (bytes > 0) due = std::max(due, clock_) + bytes;
-    const bool others_first = bytes > 0 ? !has_turn() || !long_.empty() : !short_.empty();
+    if (bytes > 0) turn.due = std::max(turn.due, clock_) + bytes;
+    const bool others_first = bytes > 0 ? !has_turn(bytes) || !long_.empty() : !short_.empty();
     if (taken_ == places_ || others_first) {
-      const Waiter waiter{key, arrivals_++, bytes};
+      turn.order = arrivals_++;
+      const Waiter waiter{key, turn.order, bytes};
       if (bytes > 0) {
-        long_.emplace(Due{due, waiter.order}, waiter);
+        long_.emplace(Due{turn.due, turn.order}, waiter);
       } else {
         short_.push_back(waiter);
       }
@@ -58,6 +58,23 @@ std::unique_ptr<Lease> Admission::granted(std::uint32_t key) {
     }
   }
   return std::make_unique<Place>(shared_from_this(), bytes);
+}
+
+/// Those behind it may have waited for it alone.
+void Admission::leave(const Turn& turn) {
+  {
+    std::lock_guard lock(mutex_);
+    const auto is_before = [](const Waiter& waiter, std::uint64_t order) {
+      return waiter.order < order;
+    };
+    const auto it = std::lower_bound(short_.begin(), short_.end(), turn.order, is_before);
+    if (it != short_.end() && it->order == turn.order) {
+      short_.erase(it);
+    } else if (long_.erase({turn.due, turn.order}) == 0) {
+      return;
+    }
+  }
+  give_back(0, 0);
 }
 
 void Admission::take(std::uint64_t bytes) {
@@ -86,7 +103,7 @@ void Admission::give_back(std::uint32_t places, std::uint64_t ahead) {
 std::optional<std::uint32_t> Admission::next() {
   if (taken_ == places_) return std::nullopt;
   const auto first = long_.begin();
-  const bool has_long = first != long_.end() && has_turn();
+  const bool has_long = first != long_.end() && has_turn(first->second.bytes);
   if (has_long && (short_.empty() || first->second.order < short_.front().order)) {
     const Waiter waiter = first->second;
     take(waiter.bytes);  // it is still among those that wait

@@ -35,10 +35,11 @@ inline Notice notice_of(const PacketSlot& packet) {
 
 /// The queue of the next stage is in the order of arrival, and a thread there is busy with a
 /// document for as long as that has bytes. So a long document, one whose bytes in memory are more
-/// than kShort, also needs a *turn*: it is handed over only while those that were, and that no
-/// thread of the next stage has begun, have less than kAhead bytes for each thread that may run
-/// there. A short one that comes thus waits behind a few long ones at most, and never behind those
-/// of all other connections. The rest waits here, where a connection can be chosen:
+/// than kShort, also needs a *turn*: it is handed over only when it and those that were, and that
+/// no thread of the next stage has begun, have no more than kAhead bytes for each thread that may
+/// run there, or when there is none of those. A short one that comes thus waits behind a few long
+/// ones at most, and never behind those of all other connections. The rest waits here, where a
+/// connection can be chosen:
 ///
 /// - By the bytes that each connection has had (fair queueing): a document is *due* its bytes after
 ///   the connection's last one was, or after now, whichever is later. `clock_` is that now; while n
@@ -50,7 +51,7 @@ inline Notice notice_of(const PacketSlot& packet) {
 class Admission : public std::enable_shared_from_this<Admission> {
  public:
   static constexpr std::uint64_t kShort = BufferPool::kSmallBlock;
-  static constexpr std::uint64_t kAhead = 1024 * 1024;
+  static constexpr std::uint64_t kAhead = 512 * 1024;
 
   /// `running`: threads of the next stage that may run at one time.
   Admission(Port& port, std::uint32_t places, std::uint32_t running, std::uint64_t file_limit)
@@ -60,11 +61,19 @@ class Admission : public std::enable_shared_from_this<Admission> {
         file_limit_(file_limit),
         memory_(port) {}
 
+  /// What a connection keeps for this.
+  struct Turn {
+    std::uint64_t due = 0;    ///< when its last long document was
+    std::uint64_t order = 0;  ///< in which it came to wait last, if it did
+  };
+
   /// A place for a document, given back when the lease ends, and the turn of one of `bytes`; null:
-  /// `key` waits for them. `due`: when the connection's last long document was, and now this one.
-  std::unique_ptr<Lease> take_place(std::uint32_t key, std::uint64_t bytes, std::uint64_t& due);
+  /// `key` waits for them.
+  std::unique_ptr<Lease> take_place(std::uint32_t key, std::uint64_t bytes, Turn& turn);
   /// After Notice::kPlace: they are taken for the connection already.
   std::unique_ptr<Lease> granted(std::uint32_t key);
+  /// Whoever waits with this turn waits no more. It may have been told already.
+  void leave(const Turn& turn);
 
   MemoryQueue& memory() { return memory_; }
 
@@ -90,7 +99,7 @@ class Admission : public std::enable_shared_from_this<Admission> {
   using Due = std::pair<std::uint64_t, std::uint64_t>;  ///< and the order, which no other has
 
   void give_back(std::uint32_t places, std::uint64_t ahead);
-  bool has_turn() const { return ahead_ < most_ahead_; }
+  bool has_turn(std::uint64_t bytes) const { return ahead_ == 0 || ahead_ + bytes <= most_ahead_; }
   void take(std::uint64_t bytes);
   std::optional<std::uint32_t> next();
 

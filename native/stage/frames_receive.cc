@@ -407,7 +407,7 @@ void FramesThread::deliver(Connection& c, std::unique_ptr<Lease> lease) {
   show_state(c);
   if (frame.writes > 0) return;  // with the last of them it goes on here
   const std::uint64_t in_memory = frame.capacity > 0 ? frame.received : 0;
-  if (!lease) lease = stage_.admission_->take_place(c.key, in_memory, frame.due);
+  if (!lease) lease = stage_.admission_->take_place(c.key, in_memory, frame.turn);
   if (!lease) {
     frame.queued = true;
     return;

@@ -121,6 +121,7 @@ void FramesThread::give_up_document(Connection& c) {
   Frame& frame = c.frame;
   const bool held = frame.capacity > 0;
   if (frame.wants_memory) memory().leave(c.key);
+  if (frame.queued) stage_.admission_->leave(frame.turn);
   settle(c);  // before its memory is free, which else would count as another's
   if (frame.capacity > 0) BufferPool::release(frame.place);
   if (frame.file != 0) close_quietly(*thread_, frame.file);
@@ -132,7 +133,7 @@ void FramesThread::give_up_document(Connection& c) {
   frame.capacity = 0;
   frame.file = frame.reply_file = 0;
   frame.writes = 0;
-  frame.wants_memory = false;  // a notice that is on its way goes on to the next one
+  frame.wants_memory = frame.queued = false;  // a notice on its way goes on to the next one
   if (held) memory().memory_returned();
 }
 

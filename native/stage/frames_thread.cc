@@ -365,10 +365,10 @@ bool FramesThread::others_wait() const {
 
 void Frame::renew() {
   const std::uint32_t whose = key;
-  const std::uint64_t was_due = due;
+  const Admission::Turn last = turn;
   *this = {};
   key = whose;
-  due = was_due;
+  turn = last;
 }
 
 FrameState Frame::state() const {

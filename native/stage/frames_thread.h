@@ -26,7 +26,7 @@ struct Frame {
     kClosing,  ///< its descriptor is on the way back
   };
   std::uint32_t key = 0;  ///< whose it is: a record's place is used again for others
-  std::uint64_t due = 0;  ///< when its last long document was: see Admission
+  Admission::Turn turn;
   Phase phase = Phase::kNew;
   bool receives_own = false;      ///< none that another stage had begun can be in flight
   bool direct = false;            ///< into the document's memory
@@ -57,7 +57,7 @@ struct Frame {
   double window_end = 0;       ///< milliseconds; then its rate is looked at
   std::int64_t window_at = 0;  ///< how far it was when the window began, where that is known
 
-  /// For its next document: nothing of the last one is left but when it was due.
+  /// For its next document: nothing of the last one is left but its turn.
   void renew();
   bool idle() const { return (phase == Phase::kHead || phase == Phase::kBody) && began == 0; }
   FrameState state() const;

@@ -2,15 +2,20 @@
  * Honest clients beside hostile ones, against each kind of server on each driver:
  *
  *     npm run adversary [-- --driver epoll] [--server stage] [--attack 'never read'] [--rounds 5]
+ *         [--elsewhere]
  *     npm run adversary -- --short
  *
  * Servers, honest and hostile clients are processes of their own. In each round the honest clients
  * are alone first, and then beside hostile ones; a ratio is taken round by round, and the median
  * counts. What the server and the hostile clients compute meanwhile, in percent of one processor, is
- * shown: where the hostile clients compute on the same processors, that is not the server's doing. Every byte that the honest clients get is looked at. Ends with 1 when one of them was
- * refused or got a wrong byte, when the server held more than it may or did not give it back, and,
- * without `--short`, when their p99 was more than twice that of the quiet run. `--short` asserts no
- * times: all attacks at once on each server, a few clients each.
+ * shown: where the hostile clients compute on the same processors, that is not the server's doing.
+ * With `--elsewhere` they attack a second server of the same kind, in a process of its own: what
+ * becomes of the honest clients then is the machine's doing.
+ *
+ * Every byte that the honest clients get is looked at. Ends with 1 when one of them was refused or
+ * got a wrong byte, when the server held more than it may or did not give it back, and, without
+ * `--short`, when their p99 was more than twice that of the quiet run. `--short` asserts no times:
+ * all attacks at once on each server, a few clients each.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -30,8 +35,10 @@ const FRAMED = ['frames', 'pipelined'];
 const MiB = 2 ** 20;
 /** Times the p99 of the quiet run. */
 const MOST = 2;
-/** What a server with documents may give out of a port's memory: its `memoryLimit`. */
+/** `memoryLimit` of the servers with documents: what they may hold of documents (rule M7). */
 const MEMORY_LIMIT = 64 * MiB;
+/** And beyond it one answer for each client that does not read its own: as long as a document. */
+const ANSWER = 1 * MiB;
 /**
  * And another one to a client that does not read: its `highWaterMark`, and what one batch adds, which
  * is up to 256 packets with a receive buffer of 32 KiB each, of one client where that is fast.
@@ -52,6 +59,7 @@ const { values } = parseArgs({
     rounds: { ...text, default: '3' },
     seconds: { ...text, default: '4' },
     short: { type: 'boolean', default: false },
+    elsewhere: { type: 'boolean', default: false },
   },
 });
 const load = values.short
@@ -82,14 +90,18 @@ function print(cells) {
   );
 }
 
-/** What the server held at most, while `work` went on. */
+const sum = (numbers) => numbers.reduce((total, each) => total + each, 0);
+const larger = (a, b) => a.map((each, i) => Math.max(each, b[i]));
+
+/** What the server held at most, port by port, while `work` went on. */
 async function watched(server, work) {
-  const most = { allocated: 0, free: Infinity };
+  const { allocated } = await server.ask('stats');
+  const most = { allocated, free: Infinity };
   let over = false;
   const watch = (async () => {
     do {
       const { allocated, free } = await server.ask('stats');
-      most.allocated = Math.max(most.allocated, allocated);
+      most.allocated = larger(most.allocated, allocated);
       most.free = Math.min(most.free, free);
       await sleep(50);
     } while (!over);
@@ -107,7 +119,8 @@ async function atRest(server, before) {
   const deadline = performance.now() + PATIENCE;
   for (;;) {
     const now = await server.ask('stats');
-    const left = now.allocated > before.allocated || now.handles > before.handles;
+    const more = now.allocated.some((bytes, i) => bytes > before.allocated[i]);
+    const left = more || now.handles > before.handles;
     if (!left || performance.now() > deadline) return { ...now, left };
     await sleep(20);
   }
@@ -129,54 +142,68 @@ async function besides(attacks, server, framed, work) {
 }
 
 /** One round: alone, then beside `attacks`. */
-async function round({ server, honest, framed, before }, attacks) {
+async function round({ server, attacked, honest, framed, before }, attacks) {
   const quiet = await honest.ask(load);
   const [beside, most] = await watched(server, () =>
-    besides(attacks, server, framed, () => honest.ask(load)),
+    besides(attacks, attacked, framed, () => honest.ask(load)),
   );
   return { quiet, beside, most, after: await atRest(server, before) };
 }
 
-function judge(name, { ratio, results, before, after, bound }) {
+/** What each of the server's ports may hold, in the order of its stages. */
+function boundsOf(framed, ports) {
+  const slow = 2 * Math.max(1, Math.round(SLOW_READERS * scale)) + load.clients;
+  if (framed) return [MEMORY_LIMIT, MEMORY_LIMIT + slow * ANSWER];
+  return Array.from({ length: ports }, () => slow * MOST_FOR_ONE);
+}
+
+function judge(name, { ratio, results, before, after, bounds }) {
   const fail = (what) => failures.push(`${name}: ${what}`);
   for (const { quiet, beside, most, after: rest } of results) {
     for (const { refusals, foreign } of [quiet, beside]) {
       for (const refusal of refusals.slice(0, 5)) fail(refusal);
       if (foreign > 0) fail(`${foreign} clients got foreign bytes`);
     }
-    if (most.allocated > bound) fail(`held ${mib(most.allocated)} MiB`);
+    most.allocated.forEach((bytes, i) => {
+      if (bytes > bounds[i]) fail(`port ${i} held ${mib(bytes)} MiB of ${mib(bounds[i])}`);
+    });
     if (rest.left) fail(`did not give back: ${JSON.stringify(rest)}`);
   }
   const growth = after.resident - before.resident;
-  if (growth > bound + MOST_KEPT) fail(`grew by ${mib(growth)} MiB`);
+  if (growth > sum(bounds) + MOST_KEPT) fail(`grew by ${mib(growth)} MiB`);
   if (!values.short && ratio > MOST) fail(`p99 ${ratio.toFixed(1)} times that of the quiet run`);
 }
 
 async function attack(driver, style, attacks) {
   const framed = FRAMED.includes(style);
-  const server = await start('server.mjs', [style], { COMPLETION_PORT_DRIVER: driver });
+  const serve = () => start('server.mjs', [style], { COMPLETION_PORT_DRIVER: driver });
+  const server = await serve();
+  const attacked = values.elsewhere ? await serve() : server;
   const honest = await start('honest.mjs', [server.ready, framed]);
   await honest.ask({ ...load, seconds: Math.min(1, load.seconds) }); // until the code is warm
   const before = await server.ask('stats');
   const results = [];
   for (let i = 0; i < rounds; i++) {
-    results.push(await round({ server, honest, framed, before }, attacks));
+    results.push(await round({ server, attacked, honest, framed, before }, attacks));
   }
   const after = results.at(-1).after;
-  const slow = 2 * Math.max(1, Math.round(SLOW_READERS * scale)) + load.clients;
-  const bound = framed ? MEMORY_LIMIT : slow * MOST_FOR_ONE;
-  await Promise.all([honest.kill(), server.kill()]);
+  const bounds = boundsOf(framed, before.allocated.length);
+  await Promise.all([honest.kill(), server.kill(), attacked.kill()]);
 
   const p99 = ({ times }) => at(times, 0.99);
   const ratio = median(results.map(({ quiet, beside }) => p99(beside) / p99(quiet)));
   const name = attacks.length > 1 ? 'all' : attacks[0];
-  judge(`${driver}, ${style}, ${name}`, { ratio, results, before, after, bound });
+  judge(`${driver}, ${style}, ${name}`, { ratio, results, before, after, bounds });
   const of = (which, share) => ms(median(results.map((result) => at(result[which].times, share))));
-  const refused = results.reduce((sum, { beside }) => sum + beside.refusals.length, 0);
+  const refused = sum(results.map(({ beside }) => beside.refusals.length));
   print([
     ...[driver, style, name, of('quiet', 0.5), of('quiet', 0.99), of('beside', 0.99)],
     ...[`${ratio?.toFixed(2)}`, refused, `${mib(before.resident)} ${mib(after.resident)}`],
-    `${mib(Math.max(...results.map(({ most }) => most.allocated)))} ${mib(after.allocated)}`,
+    `${results
+      .map(({ most }) => most.allocated)
+      .reduce(larger)
+      .map(mib)
+      .join('+')} ${mib(sum(after.allocated))}`,
     Math.min(...results.map(({ most }) => most.free)),
     [0, 1].map((of) => median(results.map(({ beside }) => beside.busy[of])).toFixed(0)).join(' '),
   ]);

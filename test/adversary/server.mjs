@@ -5,8 +5,8 @@
  *     node test/adversary/server.mjs STYLE
  *
  * All send back what they receive. The first message to the parent is the port; afterwards each
- * message of the parent is answered with what the server holds: memory of that of its ports which
- * has given out most.
+ * message of the parent is answered with what the server holds: memory that each of its ports has
+ * given out, in the order of the stages.
  */
 import { fileURLToPath } from 'node:url';
 import { isMainThread, Worker, workerData } from 'node:worker_threads';
@@ -133,7 +133,7 @@ async function main() {
     const all = stats();
     process.send({
       resident: process.memoryUsage.rss(),
-      allocated: Math.max(...all.map((each) => each.allocatedBytes)),
+      allocated: all.map((each) => each.allocatedBytes),
       free: Math.min(...all.map((each) => each.freeBuffers)),
       handles: all.reduce((sum, each) => sum + each.handles, 0),
     });

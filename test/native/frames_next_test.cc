@@ -47,31 +47,128 @@ PORT_TEST("documents wait for a place in the next stage, and go there in the ord
 PORT_TEST("a short document waits behind few long ones, however many connections have one") {
   NEEDS_DRIVER();
   constexpr std::size_t kClients = 8;
-  FramesPipeline it(D::name, [](FramesSetup& setup) { setup.next.concurrency = 1; });
-  const std::string text = text_of(Admission::kAhead * 3 / 4);
-  std::vector<Peer> peers;
-  for (std::size_t i = 0; i < kClients; ++i) {
+  struct Case {
+    std::size_t length, ahead;
+  };
+  // As many as fit; one that alone is more than that goes when there is none before it.
+  constexpr std::size_t kMost = Admission::kAhead;
+  for (const auto [length, ahead] : {Case{2 * kMost, 1}, {kMost * 3 / 4, 1}, {kMost / 2, 2}}) {
+    FramesPipeline it(D::name, [](FramesSetup& setup) { setup.next.concurrency = 1; });
+    const std::string text = text_of(length);
+    std::vector<Peer> peers;
+    for (std::size_t i = 0; i < kClients; ++i) {
+      peers.push_back(it.connect());
+      peers.back().write(framed(text));
+    }
+    CHECK(eventually([&] { return it.frames->stats().waiting == kClients - ahead; }));
+    CHECK(it.frames->stats().queued == ahead);
     peers.push_back(it.connect());
-    peers.back().write(framed(text));
-  }
-  CHECK(eventually([&] { return it.frames->stats().waiting == kClients - 2; }));
-  CHECK(it.frames->stats().queued == 2);
-  peers.push_back(it.connect());
-  peers.back().write(framed("short"));
-  CHECK(eventually([&] { return it.frames->stats().queued == 3; }));
-  std::vector<Arrival> here;
-  for (int i = 0; i < 3; ++i) here.push_back(it.take());
-  CHECK((here[0].text == text && here[1].text == text && here[2].text == "short"));
-  CHECK(it.take(kNotWithin).key == 0);
-  // Begun, not answered: a handler that awaits something keeps no other document out.
-  while (here.size() < kClients + 1) {
-    it.begin(here[here.size() == 3 ? 0 : here.size() - 1]);
+    peers.back().write(framed("short"));
+    CHECK(eventually([&] { return it.frames->stats().queued == ahead + 1; }));
+    std::vector<Arrival> here;
+    for (std::size_t i = 0; i < ahead; ++i) {
+      here.push_back(it.take());
+      REQUIRE(here.back().text == text);
+    }
     here.push_back(it.take());
-    REQUIRE(here.back().text == text);
+    REQUIRE(here.back().text == "short");
+    CHECK(it.take(kNotWithin).key == 0);
+    // Begun, not answered: a handler that awaits something keeps no other document out.
+    for (std::size_t begun = 0; here.size() < kClients + 1; ++begun) {
+      it.begin(here[begun < ahead ? begun : begun + 1]);
+      here.push_back(it.take());
+      REQUIRE(here.back().text == text);
+    }
+    CHECK(it.frames->stats().waiting == 0);
+    for (const Arrival& one : here) CHECK(it.answer(one, "k") == 0);
+    for (Peer& peer : peers) CHECK(peer.read(1) == "k");
   }
-  CHECK(it.frames->stats().waiting == 0);
-  for (const Arrival& one : here) CHECK(it.answer(one, "k") == 0);
-  for (Peer& peer : peers) CHECK(peer.read(1) == "k");
+}
+
+PORT_TEST("a long document that does not fit yet is passed by no other that would") {
+  NEEDS_DRIVER();
+  PortHold port = make_port(D::name, PortOptions());
+  Member member(*port);
+  {
+    const auto admission = std::make_shared<Admission>(*port, 100, 1, 0);
+    Admission::Turn turns[4];
+    turns[3].due = 10 * Admission::kAhead;
+    const auto come = [&](std::uint32_t key, std::uint64_t bytes) {
+      return admission->take_place(key, bytes, turns[key]);
+    };
+    std::unique_ptr<Lease> first = come(0, Admission::kAhead / 2);
+    std::unique_ptr<Lease> second = come(1, Admission::kAhead / 2);
+    REQUIRE((first != nullptr && second != nullptr));
+    CHECK(come(2, Admission::kAhead) == nullptr);
+    CHECK(come(3, Admission::kAhead / 2) == nullptr);
+    first->begun();
+    CHECK(member.next(kNotWithin).kind == PacketKind::kNone);
+    CHECK(admission->waiting() == 2);
+    second->begun();
+    CHECK(member.next().key == 2);
+    CHECK(admission->waiting() == 1);
+    admission->granted(2)->begun();
+    CHECK(member.next().key == 3);
+    admission->granted(3);
+  }
+  member.leave(false);
+  port->close();
+}
+
+PORT_TEST("a connection that is gone waits for no place and no turn any more") {
+  NEEDS_DRIVER();
+  for (const bool by_turn : {true, false}) {
+    FramesPipeline it(D::name, [&](FramesSetup& setup) {
+      setup.next.concurrency = 1;
+      if (!by_turn) setup.frames.queue = 1;
+    });
+    const std::string text = by_turn ? text_of(Admission::kAhead) : "short";
+    std::vector<Peer> peers;
+    Arrival first;
+    for (unsigned waiting = 0; waiting < 4; ++waiting) {
+      peers.push_back(it.connect());
+      peers.back().write(framed(text));
+      if (waiting == 0) first = it.take();
+      CHECK(eventually([&] { return it.frames->stats().waiting == waiting; }));
+    }
+    REQUIRE(first.text == text);
+    for (const HandleId id : it.port->handles()) {
+      if (Port::look_up(id).kind == HandleKind::kSocket) it.close_there(id);
+    }
+    for (std::size_t i = 1; i < peers.size(); ++i) CHECK(read_to_end(peers[i]) == "");
+    CHECK(eventually([&] { return it.records->live() == 1; }));
+    CHECK(it.frames->stats().waiting == 0);
+    CHECK(it.frames->stats().queued == 1);
+    CHECK(it.answer(first, "k") == 0);
+    CHECK(peers[0].read(1) == "k");
+  }
+}
+
+PORT_TEST("who waited behind a connection that is gone alone is told") {
+  NEEDS_DRIVER();
+  PortHold port = make_port(D::name, PortOptions());
+  Member member(*port);
+  {
+    const auto admission = std::make_shared<Admission>(*port, 100, 1, 0);
+    Admission::Turn turns[3];
+    const std::unique_ptr<Lease> first = admission->take_place(0, Admission::kAhead / 2, turns[0]);
+    REQUIRE(first != nullptr);
+    CHECK(admission->take_place(1, Admission::kAhead, turns[1]) == nullptr);
+    // Due later: it had a long one before.
+    turns[2].due = 10 * Admission::kAhead;
+    CHECK(admission->take_place(2, Admission::kAhead / 2, turns[2]) == nullptr);
+    CHECK(member.next(kNotWithin).kind == PacketKind::kNone);
+    admission->leave(turns[1]);
+    CHECK(member.next().key == 2);
+    CHECK(admission->waiting() == 0);
+    // It has been told already: the place is its own, and goes with the notice.
+    admission->leave(turns[2]);
+    CHECK(admission->taken() == 2);
+    admission->granted(2);
+    CHECK(admission->taken() == 1);
+  }
+  member.leave(false);
+  port->close();
 }
 
 PORT_TEST("a long document that is never begun keeps its turn until it is answered, or closed") {
@@ -121,15 +218,15 @@ PORT_TEST("long documents have turns by the bytes of each connection, and none w
     Member member(*port);
     {
       const auto admission = std::make_shared<Admission>(*port, 100, 1, 0);
-      std::uint64_t due[] = {0, 0, 0};
-      std::unique_ptr<Lease> begun = admission->take_place(1, kBytes, due[0]);
+      Admission::Turn turn[3];
+      std::unique_ptr<Lease> begun = admission->take_place(1, kBytes, turn[0]);
       REQUIRE(begun != nullptr);
-      CHECK(admission->take_place(kLast, 10 * kBytes, due[1]) == nullptr);
+      CHECK(admission->take_place(kLast, 10 * kBytes, turn[1]) == nullptr);
       std::uint32_t key = kLast;
       const auto again = [&] {
         if (key == kLast || !one_connection) ++key;
-        if (!one_connection) due[2] = 0;
-        CHECK(admission->take_place(key, kBytes, due[2]) == nullptr);
+        if (!one_connection) turn[2] = {};
+        CHECK(admission->take_place(key, kBytes, turn[2]) == nullptr);
       };
       again();
       const std::size_t count = turns(*admission, member, std::move(begun), kLast, again).size();
