@@ -92,7 +92,8 @@ export class Seat {
       }
       const received = receiveMessageOnPort(this.channel);
       if (received === undefined) return undefined;
-      const message = received.message as FromWorker;
+      const message = received.message as FromWorker | undefined;
+      if (message === undefined) return undefined; // this thread itself is about to be ended
       this.arrived.set(message.slot, message);
     }
   }

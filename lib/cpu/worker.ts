@@ -99,12 +99,16 @@ function answer(slot: number, what: Answer): void {
   answers.post(slot, (words[(table.at(slot) + Slot.GENERATION) >> 2]! >>> 0) * ANSWERS + what);
 }
 
-/** Takes what is in the channel. */
+/**
+ * Takes what is in the channel. In a thread that is about to be ended Node.js gives messages without
+ * what was in them: with what such a thread makes of that, no task may end.
+ */
 function drain(): void {
   for (;;) {
     const received = receiveMessageOnPort(channel);
     if (received === undefined) return;
-    const message = received.message as ToWorker;
+    const message = received.message as ToWorker | undefined;
+    if (message === undefined) doomed();
     if ('task' in message) names.push(message.task);
     else arrived.set(message.slot, message.values);
   }
