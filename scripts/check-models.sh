@@ -72,13 +72,13 @@ begun=()
 for name in idle keys lanes posts; do
   (
     folder=$folder/$name
-    mkdir "$folder" && "check_$name" >"$folder/said"
+    mkdir "$folder" && "check_$name" >"$folder/said" || exit 1
     exit $failed
   ) &
   begun+=("$name:$!")
 done
 for one in "${begun[@]}"; do
   wait "${one##*:}" || failed=1
-  cat "$folder/${one%%:*}/said"
+  cat "$folder/${one%%:*}/said" || failed=1
 done
 exit $failed

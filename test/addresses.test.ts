@@ -54,6 +54,7 @@ describe('what address() answers, given to what takes a place', () => {
         [8080, '{ port: 8080 }'],
         ['8080', '{ port: 8080 }'],
         ['/tmp/x', "{ path: '/tmp/x' }"],
+        ['', "{ path: '' }"],
       ]) {
         const error = await failureOf(() => take(given as never));
         expect(codeOf(error)).toBe('ERR_INVALID_ARG_TYPE');
@@ -61,6 +62,12 @@ describe('what address() answers, given to what takes a place', () => {
       }
       expect(codeOf(await failureOf(() => take(undefined as never)))).toBe('ERR_INVALID_ARG_TYPE');
     }
+  });
+
+  test('a method of that name is none of the options', async () => {
+    const place = Object.create({ address: () => 'there', hostname() {} }) as { port: number };
+    place.port = 0;
+    expect((await newPort().listen(place)).address()!.port).toBeGreaterThan(0);
   });
 
   test('that of a path is told to be path', async () => {

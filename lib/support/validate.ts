@@ -199,7 +199,7 @@ export function known(options: object, name: string, names: readonly string[]): 
 export function knownOfPlace(options: unknown, names: readonly string[]): void {
   if (typeof options === 'number' || typeof options === 'string') {
     // As node:net takes them.
-    const port = Number(options) >= 0;
+    const port = typeof options === 'number' || /^\d+$/.test(options);
     throw invalidType(
       'options',
       `of type object: ${shown(port ? { port: Number(options) } : { path: options })}`,
@@ -208,13 +208,13 @@ export function knownOfPlace(options: unknown, names: readonly string[]): void {
   }
   given(options);
   const { address, family, port, hostname } = options as Readonly<Record<string, unknown>>;
-  if (address !== undefined) {
+  if (typeof address === 'string') {
     const path = family === 'unix';
     const anywhere = address === '::' || address === '0.0.0.0';
     const place = path ? { path: address } : anywhere ? { port } : { host: address, port };
     throw invalidValue('options.address', `is unknown: write ${shown(place)}`, address);
   }
-  if (hostname !== undefined) {
+  if (typeof hostname === 'string') {
     throw invalidValue('options.hostname', `is unknown: write host: ${shown(hostname)}`, hostname);
   }
   known(options as object, 'options', names);

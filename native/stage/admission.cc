@@ -25,8 +25,9 @@ class Admission::Place final : public Lease {
   std::uint64_t ahead_;  ///< whoever holds the connection's key has it
 };
 
-/// Nobody waits for whom there is a place, and a turn, but while `give_back` is telling them:
-/// whoever comes then waits behind those.
+/// Nobody waits for whom there is a place, and a turn, but while `give_back` is telling them, and
+/// but for a long document that others wait before: it goes on when one of those is given back
+/// next, which is sure to come, since the first of them has no turn.
 std::unique_ptr<Lease> Admission::take_place(std::uint32_t key, std::uint64_t bytes, Turn& turn) {
   if (bytes <= kShort) bytes = 0;
   {
