@@ -59,7 +59,9 @@ describeDrivers('start', (driver) => {
       new RegExp(`\n${rate} documents a second to each.*; medians of 3 rounds`),
     );
     expect(stdout).toMatch(/│ figure +│ +completion-port │ +node:net │ +ratio │ better │/);
-    const rows = [...stdout.matchAll(/│ (.+?) +│ +[\d,.]+ │ +[\d,.]+ │ +[\d.]+ │ (less|more) /g)];
+    const rows = [
+      ...stdout.matchAll(/│ (.+?) +│ +[\d,.]+ │ +[\d,.]+ │ +(?:[\d.]+|–) │ (less|more) /g),
+    ];
     expect(rows.map(([, figure, better]) => [figure, better])).toEqual([
       ['p50 of an answer, ms', 'less'],
       ['p99 of an answer, ms', 'less'],

@@ -264,8 +264,9 @@ export class Fleet {
 
   /**
    * Sends documents: `rate` of them each second, or without it as many as are answered, with
-   * `underWay` connections at a time (all); beside the slow ones, unless `calm`; for `warmUp` and then `seconds` seconds, or until so many `documents`
-   * are answered. Resolves when all answers are there. `onWindow` is called when the time that is
+   * `underWay` connections at a time (all); beside the slow ones, unless `calm`; for `warmUp` and
+   * then `seconds` seconds, longer where none is answered in them, or until so many `documents` are
+   * answered. Resolves when all answers are there. `onWindow` is called when the time that is
    * measured begins, and at its end; `onProgress` now and then.
    */
   async run(work) {
@@ -274,13 +275,18 @@ export class Fleet {
     const { onWindow, onProgress } = work;
     const tally = new Tally();
     const pace = rate === undefined ? new AtMost(underWay) : new AtRate(rate);
-    const run = { tally, pace, documents, sent: 0, answered: 0, began: 0, elapsed: 0 };
+    const run = { tally, pace, documents, sent: 0, answered: 0, began: 0, elapsed: 0, late: false };
     const over = new Promise((resolve) => (run.over = resolve));
     this.#run = run;
     run.begin = () => {
       tally.measuring = true;
       run.began = performance.now();
       onWindow?.('begins');
+      timers.push(setTimeout(run.timeUp, seconds * 1000));
+    };
+    run.timeUp = () => {
+      run.late = true;
+      if (tally.documents > 0) run.end();
     };
     run.end = () => {
       if (run.elapsed > 0) return;
@@ -291,7 +297,7 @@ export class Fleet {
       if (run.answered === run.sent) run.over();
     };
     const report = onProgress && setInterval(() => onProgress(tally), 250);
-    const timers = [setTimeout(run.end, (warmUp + seconds) * 1000)];
+    const timers = [];
     if (warmUp === 0) run.begin();
     else timers.push(setTimeout(run.begin, warmUp * 1000));
     if (!calm) this.#slow.start();
@@ -316,7 +322,7 @@ export class Fleet {
     const run = this.#run;
     run.answered++;
     const last = run.answered >= run.documents || this.#clients.every(({ gone }) => gone);
-    if (last) run.end();
+    if (last || (run.late && run.tally.documents > 0)) run.end();
     if (run.elapsed === 0) run.pace.free(client);
     else if (run.answered === run.sent) run.over();
   }

@@ -103,7 +103,9 @@ function tableOf(results) {
   for (const [figure, value, better] of figures) {
     const values = results.map(value);
     const cells = Object.fromEntries(results.map(({ name }, i) => [name, show(values[i])]));
-    table.addRow({ figure, ...cells, ratio: (values[0] / values[1]).toFixed(2), better });
+    const ratio = values[0] / values[1];
+    const shown = Number.isFinite(ratio) ? ratio.toFixed(2) : '–'; // of nothing
+    table.addRow({ figure, ...cells, ratio: shown, better });
   }
   return table.render();
 }
