@@ -249,15 +249,15 @@ export class CompletionPort implements api.CompletionPort {
 
   // ---- posting
 
-  post(key: number, ...given: [] | [message: api.Message]): void {
-    if (!this.tryPost(key, ...given)) throw queueFull();
+  // Not `...given`, as where less is posted: a rest parameter costs a tenth of a post.
+  post(key: number, message: api.Message = validate.leftOut(arguments.length < 2)): void {
+    if (!this.tryPost(key, message)) throw queueFull();
   }
 
-  tryPost(key: number, ...given: [] | [message: api.Message]): boolean {
+  tryPost(key: number, message: api.Message = validate.leftOut(arguments.length < 2)): boolean {
     const { thread } = this;
     thread.assertOpen();
     validate.u32(key, 'key');
-    const message = validate.message(given);
     const posted =
       typeof message === 'number' ? thread.post(key, message) : thread.postMessage(key, message);
     // Another thread may have closed the port, which this one has not been told of yet.

@@ -297,12 +297,14 @@ export function position(value: unknown, name = 'position'): number | undefined 
   return integer(plain, name, 0, Number.MAX_SAFE_INTEGER);
 }
 
-/** What to post; 0 where nothing is given, but not in the place of a value that was forgotten. */
+/** What is posted in the place of undefined: 0 where nothing is given, not where a value was forgotten. */
+export function leftOut(nothing: boolean): 0 {
+  if (nothing) return 0;
+  throw invalidType('message', 'a message, or left out, which is 0', undefined);
+}
+
 export function message<M>(given: readonly [] | readonly [message: M]): M | 0 {
-  const value = given[0];
-  if (value !== undefined) return value;
-  if (given.length === 0) return 0;
-  throw invalidType('message', 'a message, or left out, which is 0', value);
+  return given[0] === undefined ? leftOut(given.length === 0) : given[0];
 }
 
 export function view(value: unknown, name: string): ArrayBufferView {

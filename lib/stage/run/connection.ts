@@ -270,14 +270,14 @@ export class Connection<
     words[held] = all;
   }
 
-  post(...given: [] | [message: Message]): void {
-    if (!this.tryPost(...given)) throw queueFull();
+  post(message: Message = validate.leftOut(arguments.length === 0)): void {
+    if (!this.tryPost(message)) throw queueFull();
   }
 
-  tryPost(...given: [] | [message: Message]): boolean {
+  tryPost(message: Message = validate.leftOut(arguments.length === 0)): boolean {
     this.check();
     const { portThread } = this.thread;
-    const posted = portThread.postMessage(this.recordKey, validate.message(given));
+    const posted = portThread.postMessage(this.recordKey, message);
     if (!posted) portThread.assertPostable();
     return posted;
   }
