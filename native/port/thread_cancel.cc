@@ -145,11 +145,13 @@ void Thread::fire(const TimerNode& expired, std::int64_t now) {
   synthetic_.push_back({request, missed + 1, true, false, {}});
 }
 
+/// It is in this thread's heap: a timer ends here, or goes on in another thread without it.
+void Thread::forget_firing(Request* request) {
+  if (TimerNode* node = std::exchange(request->firing, nullptr)) timers_.remove(node);
+}
+
 void Thread::forget_timer(Request* request) {
-  if (request->firing != nullptr) {  // in this thread's heap: a timer ends nowhere else
-    timers_.remove(request->firing);
-    request->firing = nullptr;
-  }
+  forget_firing(request);
   TimerNode* node = request->timer;
   if (node == nullptr) return;
   if (request->owner != this) return send_timer_back(request);
