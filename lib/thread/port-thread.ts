@@ -327,6 +327,10 @@ export class PortThread {
     return this.batch.active;
   }
 
+  get submits(): boolean {
+    return this.submissions.count > 0;
+  }
+
   get heldInTurn(): boolean {
     return this.batch.heldInTurn;
   }

@@ -9,6 +9,15 @@ import { nextTick, now, setImmediate } from '../support/timers';
 /** After so many rounds, or so much time, the event loop gets a turn. */
 const ROUNDS_IN_TURN = 64;
 const MILLISECONDS_IN_TURN = 2;
+/**
+ * Who awaits goes on after so many answers, although there may be more. It submits then what the
+ * caches still hold: with 1,000 connections on io_uring a message costs 0.7 times the CPU. Fewer
+ * would make more calls of what 50 connections answer.
+ */
+const ANSWERS_AT_ONCE = 128;
+
+/** Its reactions run after those of all that was settled until now. */
+const settledBefore = Promise.resolve();
 
 /** The thread's part of the port: lib/thread/port-thread.ts. */
 interface Owner {
@@ -18,6 +27,8 @@ interface Owner {
   readonly busy: boolean;
   /** Whether a turn ended in the middle of a packet. */
   readonly heldInTurn: boolean;
+  /** Whether there are submissions that native code has not been told of. */
+  readonly submits: boolean;
   /** Whether anything keeps the process alive. */
   readonly referenced: boolean;
   /** Calls native code. The number of packets that came; negative: the port is closed. */
@@ -56,6 +67,7 @@ export class Turns {
     this.glancing = false;
     if (this.owner.busy) this.turn();
   };
+  private readonly whenSettled = (): void => this.schedule();
 
   constructor(owner: Owner) {
     this.owner = owner;
@@ -96,6 +108,7 @@ export class Turns {
 
   private run(): boolean {
     const { owner } = this;
+    let answered = 0;
     for (;;) {
       if (this.overBudget()) {
         this.later();
@@ -108,13 +121,29 @@ export class Turns {
       if (got > settled) owner.consume(got);
       if (owner.closed) return true;
       if (owner.busy) this.glanceLater();
-      // What awaits comes first: it submits more, and one call does for all of that.
-      if (settled > 0) {
-        this.scheduled = true;
-        nextTick(this.tick);
+      answered += settled;
+      // Between packets, too, so that those keep nobody waiting who awaits.
+      const enough = answered >= ANSWERS_AT_ONCE || got > settled || owner.submits;
+      if (answered > 0 && (enough || owner.busy)) {
+        this.callAgain();
+        return true;
       }
-      if (settled > 0 || owner.busy) return true;
+      if (owner.busy) return true;
     }
+  }
+
+  /**
+   * What awaits comes first: it submits more, and one call does for all of that. Micro-threads have
+   * submitted by now; promises' reactions run after the ticks that were asked for, so the tick is
+   * asked for behind them.
+   */
+  private callAgain(): void {
+    if (!this.owner.submits) {
+      void settledBefore.then(this.whenSettled);
+      return;
+    }
+    this.scheduled = true;
+    nextTick(this.tick);
   }
 
   private overBudget(): boolean {
