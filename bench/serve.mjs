@@ -6,14 +6,15 @@ import { allowedCpus } from './support/affinity.mjs';
 import { run, script, start } from './support/children.mjs';
 import { cpuTime, residentBytes } from './support/processes.mjs';
 
-const SERVERS = 2;
+const FEW = 2;
+const MANY = 8;
 const threads = 'ours, threads';
 const cluster = 'node:cluster';
 
-async function measure({ style }, { connections, fresh }, { warmUp, seconds, most }) {
+async function measure({ style }, { connections, fresh, servers = FEW }, { warmUp, seconds, most }) {
   // On all CPUs: what is compared is the same work in one process and in several.
   const role = allowedCpus;
-  const server = await start(script('serve-http.mjs', { style, servers: SERVERS }), role);
+  const server = await start(script('serve-http.mjs', { style, servers }), role);
   const count = Math.min(connections, most);
   const options = { port: server.port, connections: count, fresh, warmUp, seconds };
   const spent = () => server.pids.reduce((sum, pid) => sum + cpuTime(pid), 0);
@@ -31,14 +32,18 @@ async function measure({ style }, { connections, fresh }, { warmUp, seconds, mos
 
 export default {
   name: 'serve',
-  title: `http, ${SERVERS} servers behind one listener`,
+  title: 'http, several servers behind one listener',
   metrics: ['rate', 'p50', 'p99', 'cpu', 'resident'],
   picture: 'cpu',
   unit: 'CPU µs per request',
   scriptsOnly: true,
   rows: [
-    { name: '50 connections that stay', connections: 50 },
-    { name: 'a connection for each request, 16 at a time', connections: 16, fresh: true },
+    { name: `50 connections that stay, ${FEW} servers`, connections: 50 },
+    {
+      name: `a connection for each request, 16 at a time, ${FEW} servers`,
+      ...{ connections: 16, fresh: true },
+    },
+    { name: `50 connections that stay, ${MANY} servers`, connections: 50, servers: MANY },
   ],
   smoke: () => true,
   contestants: {
