@@ -11,7 +11,11 @@ const MANY = 8;
 const threads = 'ours, threads';
 const cluster = 'node:cluster';
 
-async function measure({ style }, { connections, fresh, servers = FEW }, { warmUp, seconds, most }) {
+async function measure(
+  { style },
+  { connections, fresh, servers = FEW },
+  { warmUp, seconds, most },
+) {
   // On all CPUs: what is compared is the same work in one process and in several.
   const role = allowedCpus;
   const server = await start(script('serve-http.mjs', { style, servers }), role);
