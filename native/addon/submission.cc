@@ -136,6 +136,15 @@ Request* read(Thread& thread, const Submission& record, const SliceRecord* more,
   return request;
 }
 
+/// Whether `record`, a send, is followed by a file or the end on the same connection.
+bool more_follows(const Submission& record, std::span<const Submission> following) {
+  if (following.empty() || static_cast<PacketKind>(record.kind) != PacketKind::kSend) return false;
+  const Submission& next = following.front();
+  const auto kind = static_cast<PacketKind>(next.kind);
+  const bool more = kind == PacketKind::kSendFile || kind == PacketKind::kShutdown;
+  return more && next.handle == record.handle;
+}
+
 /// A record and those linked to it; returns how many records they took.
 std::size_t submit_chain(Thread& thread, const Submission* records, std::size_t count) {
   Request* first = nullptr;
@@ -151,6 +160,7 @@ std::size_t submit_chain(Thread& thread, const Submission* records, std::size_t 
     (last == nullptr ? first : last->chain) = request;
     last = request;
     used += taken;
+    request->more_follows = more_follows(record, {&records[used], count - used});
     if (!(record.flags & kLinked) || used == count) break;
   }
   if (first == nullptr) return count;

@@ -163,6 +163,10 @@ struct Operation {
   /// kReceive, kSend: of a socket that keeps the borders of messages. One that is received and has
   /// no room is -EMSGSIZE, and gone; one without bytes is not sent, since it would read as the end.
   bool messages = false;
+  /// kSend: a file or the end follows at once. The kernel keeps what fills no segment for it
+  /// (MSG_MORE), up to 200 ms: a header goes out with the beginning of its file, and the last bytes
+  /// with the FIN.
+  bool more_follows = false;
 
   Descriptor descriptor = kNoDescriptor;
   /// Tells two descriptors with the same number apart (never 0 for an open handle).

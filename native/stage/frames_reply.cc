@@ -55,7 +55,9 @@ bool FramesThread::send_memory(Connection& c, const Reply& reply) {
   Place place = reply.memory.place;
   place.offset += static_cast<std::uint32_t>(c.frame.sent);
   const std::uint64_t left = reply.memory.length - c.frame.sent;
-  return submit_with(PacketKind::kSend, c.header.handle, place, std::min(left, kPart));
+  const bool more_follows = left <= kPart && reply.file_length > 0;
+  return submit_with(PacketKind::kSend, c.header.handle, place, std::min(left, kPart), 0, nullptr,
+                     0, more_follows);
 }
 
 /// No memory is needed: the bytes go from the page cache.

@@ -437,7 +437,8 @@ void FramesThread::submit(PacketKind kind, HandleId handle, std::uint32_t tag) {
 /// `place` stays in use until the operation is over, whoever releases it meanwhile. False when it
 /// is not there any more.
 bool FramesThread::submit_with(PacketKind kind, HandleId handle, Place place, std::uint64_t length,
-                               std::int64_t offset, Request* chain, std::uint32_t tag) {
+                               std::int64_t offset, Request* chain, std::uint32_t tag,
+                               bool more_follows) {
   std::uint8_t* base = BufferPool::use(place, length);
   if (base == nullptr) return false;
   Request* request = new_request();
@@ -447,6 +448,7 @@ bool FramesThread::submit_with(PacketKind kind, HandleId handle, Place place, st
   request->offset = offset;
   request->chain = chain;
   request->tag = tag;
+  request->more_follows = more_follows;
   thread_->submit(request, handle);
   return true;
 }

@@ -168,7 +168,8 @@ class FramesThread {
   bool allocate_or_wait(Connection& c, std::uint64_t size, Place& out);
   void submit(PacketKind kind, HandleId handle, std::uint32_t tag = 0);
   bool submit_with(PacketKind kind, HandleId handle, Place place, std::uint64_t length,
-                   std::int64_t offset = 0, Request* chain = nullptr, std::uint32_t tag = 0);
+                   std::int64_t offset = 0, Request* chain = nullptr, std::uint32_t tag = 0,
+                   bool more_follows = false);
 
   FramesStage& stage_;
   const std::uint32_t index_;

@@ -2,6 +2,10 @@
 #include <doctest/doctest.h>
 #ifdef __linux__
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 #endif
 
@@ -230,6 +234,51 @@ LANE_TEST("a send goes on where a file ended, and the other way round") {
 }
 
 #ifdef __linux__
+/// Bytes that TCP has taken and not sent.
+int unsent(const Pair& pair) {
+  int bytes = -1;
+  REQUIRE(::ioctl(static_cast<int>(pair.ours.fd), SIOCOUTQNSD, &bytes) == 0);
+  return bytes;
+}
+
+/// What may be sent is sent: nothing waits for an acknowledgement (Nagle), or for a moment that a
+/// congestion control chooses (bbr).
+void send_at_once(const Pair& pair) {
+  const int fd = static_cast<int>(pair.ours.fd);
+  const int yes = 1;
+  REQUIRE(::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) == 0);
+  REQUIRE(::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4) == 0);
+}
+
+LANE_TEST("a header waits for its file, and goes out alone where the file has nothing") {
+  LANE(lane);
+  const Bytes bytes = random_bytes(3000, 14);
+  const Content content(lane, bytes);
+  const Pair pair = connected(*lane.driver);
+  send_at_once(pair);
+  std::string header = "header";
+  std::vector<Slice> out{slice(header)};
+  int waited = 0;
+  constexpr int kRounds = 20;
+  for (int round = 0; round < kRounds; ++round) {
+    const bool empty = round % 2 == 0;
+    const std::int64_t offset = empty ? 3000 : 0;
+    Operation send = moving(pair.ours, Opcode::kSend, out);
+    send.more_follows = true;
+    REQUIRE(lane.run(send) == 6);
+    // After 200 ms, should this thread stand so long, the kernel lets it go.
+    if (unsent(pair) == 6) ++waited;
+    CHECK(send_all(lane, sending_file(pair.ours, content.fd, offset, 1u << 30)) == 3000 - offset);
+    CHECK(unsent(pair) == 0);
+    Bytes expected(header.begin(), header.end());
+    expected.insert(expected.end(), bytes.begin() + offset, bytes.end());
+    CHECK(Reader(pair.peer, expected.size()).join() == expected);
+  }
+  CHECK(waited > 0);
+  close_all(lane, {pair.ours});
+  shut(pair.peer);
+}
+
 LANE_TEST("sending a file fails as a send does, and for a file that can't be read") {
   LANE(lane);
   const Content content(lane, random_bytes(100'000, 12));

@@ -238,15 +238,15 @@ void EpollLane::send(Operation* operation, Batch& out) {
   if (readiness_.must_wait(fd, operation->descriptor_id, Direction::kOut)) {
     return wait_ready(operation, Direction::kOut);
   }
-  constexpr int kFlags = MSG_NOSIGNAL | MSG_DONTWAIT;
+  const int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (operation->more_follows ? MSG_MORE : 0);
   struct msghdr message = {};
   message.msg_iov = slices(operation);
   message.msg_iovlen = slice_count(operation);
   // One slice is the rule, and send(2) has no vector to copy and check.
   const Result sent = retried(calls_, [&] {
     return message.msg_iovlen == 1
-               ? ::send(fd, message.msg_iov->iov_base, message.msg_iov->iov_len, kFlags)
-               : ::sendmsg(fd, &message, kFlags);
+               ? ::send(fd, message.msg_iov->iov_base, message.msg_iov->iov_len, flags)
+               : ::sendmsg(fd, &message, flags);
   });
   if (sent != -EAGAIN) return finish(operation, sent, out);
   readiness_.exhausted(fd, operation->descriptor_id, Direction::kOut);

@@ -193,7 +193,7 @@ void UringLane::fill_receive(Sqe& entry, Operation& operation) {
 
 /// MSG_WAITALL makes the kernel continue a short send by itself (5.19).
 void UringLane::fill_send(Sqe& entry, Operation& operation) {
-  entry.op_flags = MSG_NOSIGNAL | MSG_WAITALL;
+  entry.op_flags = MSG_NOSIGNAL | MSG_WAITALL | (operation.more_follows ? MSG_MORE : 0);
   if (operation.slice_count == 1) {
     entry.opcode = kOpSend;
     entry.address = address_of(operation.slices->base);
