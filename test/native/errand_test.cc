@@ -286,7 +286,7 @@ class Written final : public Outbox {
   std::atomic<Request*> request_;
 };
 
-PORT_TEST("T1 O4 a timer whose carrier leaves can be ended before it has begun where it goes on") {
+PORT_TEST("T1 O4 a timer whose carrier leaves goes on, and can be ended before it does") {
   NEEDS_DRIVER();
   constexpr double kLong = 3'600'000;
   const PortHold port = make_port(D::name, options());
@@ -310,6 +310,12 @@ PORT_TEST("T1 O4 a timer whose carrier leaves can be ended before it has begun w
   }
   REQUIRE(timer->runner == busy.thread);
   REQUIRE(timer->state == Request::State::kSent);
+  CHECK(timer->offset < static_cast<std::int64_t>(kLong * 1e6));  // it goes on, not anew
+  SUBCASE("begun") {
+    CHECK(busy.next(0).kind == PacketKind::kNone);
+    CHECK(timer->state == Request::State::kTiming);
+    busy.thread->cancel_handle(carried);
+  }
   SUBCASE("closed") { busy.close(carried); }
   SUBCASE("cancelled") { busy.thread->cancel_handle(carried); }
   const Packet ended = busy.next();
