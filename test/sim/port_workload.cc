@@ -184,6 +184,7 @@ class Run {
   std::uint32_t next_file_ = 0;
   FifoModel* fifo_of(std::uint32_t key);
   void disturb(HandleId handle);
+  void disturb_fifos();
   std::uint32_t unbounded_ = 0;  ///< messages that no limit keeps from the queue
   bool ending_ = false;
   bool over_ = false;
@@ -900,6 +901,12 @@ FifoModel* Run::fifo_of(std::uint32_t key) {
   return found == fifos_.end() ? nullptr : &found->second;
 }
 
+/// Of what a thread writes to a FIFO some is left out when it dies, and others may write behind it
+/// before they hear of that.
+void Run::disturb_fifos() {
+  for (auto& [key, fifo] : fifos_) fifo.broken |= fifo.writes.under_way > 0;
+}
+
 /// What is being written to a FIFO may stop in the middle from here on.
 void Run::disturb(HandleId handle) {
   for (auto& [key, fifo] : fifos_) {
@@ -990,6 +997,7 @@ void Member::die() {
     run_.model_.expect_abandoned(run_.ports_[at_]->id(), key);
   }
   run_.model_.lose(number_);
+  run_.disturb_fifos();
   run_.model_.let_go_all(number_, run_.ports_[at_]->id(), nullptr);
   kept_.clear();
   has_place_ = false;
