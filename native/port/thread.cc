@@ -86,11 +86,12 @@ std::unique_ptr<Parcel> Thread::take_received(std::uint32_t token) {
 }
 
 /// Before the packet is queued which tells of it. What comes for a thread that has gone is closed
-/// with its request.
+/// with its request; one that is about to go finds it, since it is gone before it looks.
 void Thread::hand_over(Request& request) {
   Thread* owner = request.owner;
-  if (owner == nullptr || owner->gone() || !request.awaited) return;
+  if (owner == nullptr || !request.awaited) return;
   std::lock_guard lock(owner->parcels_mutex_);
+  if (owner->gone()) return;
   owner->received_[request.token] = std::move(request.details->parcel);
 }
 

@@ -269,7 +269,7 @@ class Thread final : public Consumer {
   void fire(const TimerNode& expired, std::int64_t now);
   void end_idle(HandleId handle);
   void end_idle_handles();
-  void forget_firing(Request* request);
+  void stop_timing(Request* request);
   void forget_timer(Request* request);
   static void ask_to_end_idle(Handle& handle);
   static void send_timer_back(Request* request);

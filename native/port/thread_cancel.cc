@@ -1,10 +1,12 @@
 // Ending operations before their time: cancel, close, timeouts, a thread that leaves.
 #include <algorithm>
+#include <cassert>
 #include <utility>
 
 #include "driver/errno.h"
 #include "port/idle_clock.h"
 #include "port/thread.h"
+#include "system/switch_point.h"
 
 namespace cp {
 namespace {
@@ -51,6 +53,7 @@ void Thread::end_started(Request* request) {
       if (paused_.empty()) retry_paused_at_ = driver::kNever;
       break;
     case Request::State::kTiming:
+      stop_timing(request);
       break;
     default:
       return;
@@ -145,13 +148,18 @@ void Thread::fire(const TimerNode& expired, std::int64_t now) {
   synthetic_.push_back({request, missed + 1, true, false, {}});
 }
 
-/// It is in this thread's heap: a timer ends here, or goes on in another thread without it.
-void Thread::forget_firing(Request* request) {
-  if (TimerNode* node = std::exchange(request->firing, nullptr)) timers_.remove(node);
+/// Its deadline is in the heap of this thread, which it may leave: it goes on in another with the
+/// time that was left.
+void Thread::stop_timing(Request* request) {
+  if (CP_PLANTED("a deadline stays behind") && request->moving) return;
+  TimerNode* node = std::exchange(request->firing, nullptr);
+  if (node == nullptr) return;  // its time came after its end
+  request->offset = node->deadline - driver::now();
+  timers_.remove(node);
 }
 
 void Thread::forget_timer(Request* request) {
-  forget_firing(request);
+  assert(request->firing == nullptr);
   TimerNode* node = request->timer;
   if (node == nullptr) return;
   if (request->owner != this) return send_timer_back(request);

@@ -246,7 +246,6 @@ bool Thread::moves_on(const driver::Completion& completion, Request* request, Ha
   if (!in_part && !nothing_yet && !goes_on_still) return false;
   if (goes_on_still) deliver(completion, true, &handle, port);
   leave(request);
-  forget_firing(request);
   request->moving = request->pausing = false;
   StreamQueue* direction = handle.queue_of(*request);
   if (direction == nullptr) {

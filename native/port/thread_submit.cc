@@ -1,5 +1,6 @@
 // Submitting: from a request to the lane, through the handle's queues.
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 #include <utility>
 
@@ -432,6 +433,7 @@ void Thread::start(Request* request) {
   request->runner_index = static_cast<std::uint32_t>(running_.size());
   running_.push_back(request);
   if (request->kind == PacketKind::kTimer) {
+    assert(request->firing == nullptr);
     request->state = Request::State::kTiming;
     request->firing = timers_.add(driver::now() + request->offset, request, request->handle,
                                   request->generation.load());

@@ -1,6 +1,7 @@
 // The deadlines of one thread, the earliest first.
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -63,6 +64,7 @@ class TimerHeap {
 
   void remove(TimerNode* node) {
     const std::size_t i = node->index;
+    assert(i < heap_.size() && heap_[i] == node);  // not another thread's
     TimerNode* last = heap_.back();
     heap_.pop_back();
     if (last != node) {

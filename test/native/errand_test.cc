@@ -269,6 +269,67 @@ PORT_TEST("D5 what a busy thread has read from a file is taken over") {
   CHECK(helper.expect(PacketKind::kRead).error == 0);
 }
 
+/// What a thread has written down and not handed over: a timer.
+class Written final : public Outbox {
+ public:
+  Written(Member& member, Request* made, HandleId handle)
+      : thread_(*member.thread), handle_(handle), request_(made) {
+    thread_.set_outbox(this);
+  }
+  ~Written() { thread_.set_outbox(nullptr); }
+  bool pending() const override { return request_.load() != nullptr; }
+  void submit() override { thread_.submit_held(request_.exchange(nullptr), handle_); }
+
+ private:
+  Thread& thread_;
+  const HandleId handle_;
+  std::atomic<Request*> request_;
+};
+
+PORT_TEST("T1 O4 a timer whose carrier leaves goes on, and can be ended before it does") {
+  NEEDS_DRIVER();
+  constexpr double kLong = 3'600'000;
+  const PortHold port = make_port(D::name, options());
+  Member busy(*port);
+  const auto make_timer = [&](std::uint32_t key) {
+    Thread::Association association;
+    association.keyed = true;
+    association.key = key;
+    return static_cast<HandleId>(busy.thread->timer(association));
+  };
+  const HandleId own = make_timer(1), carried = make_timer(2);
+  busy.timer(own, kLong);
+  CHECK(busy.next(0).kind == PacketKind::kNone);
+  Request* timer = request(PacketKind::kTimer);
+  timer->offset = static_cast<std::int64_t>(kLong * 1e6);
+  const Written written(busy, timer, carried);
+  {
+    Helper carrier(*port);
+    REQUIRE(eventually([&] { return timer->state == Request::State::kTiming; }));
+    REQUIRE(timer->runner != busy.thread);
+  }
+  REQUIRE(timer->runner == busy.thread);
+  REQUIRE(timer->state == Request::State::kSent);
+  CHECK(timer->offset < static_cast<std::int64_t>(kLong * 1e6));  // it goes on, not anew
+  SUBCASE("begun") {
+    CHECK(busy.next(0).kind == PacketKind::kNone);
+    CHECK(timer->state == Request::State::kTiming);
+    busy.thread->cancel_handle(carried);
+  }
+  SUBCASE("closed") { busy.close(carried); }
+  SUBCASE("cancelled") { busy.thread->cancel_handle(carried); }
+  const Packet ended = busy.next();
+  CHECK(ended.kind == PacketKind::kTimer);
+  CHECK(ended.key == 2);
+  CHECK(ended.error == -ECANCELED);
+  busy.thread->cancel_handle(own);
+  Packet packet = busy.next();
+  if (packet.kind == PacketKind::kClose) packet = busy.next();
+  CHECK(packet.kind == PacketKind::kTimer);
+  CHECK(packet.key == 1);
+  CHECK(packet.error == -ECANCELED);
+}
+
 PORT_TEST("D3 D5 nobody does so where only one may run, or packets stay with their thread") {
   NEEDS_DRIVER();
   for (const bool affine : {true, false}) {

@@ -69,6 +69,28 @@ LANE_TEST("one multishot accept takes every connection, however small the batche
   close_all(lane, {listener.handle});
 }
 
+LANE_TEST("any address is one of this machine's, and one of IPv4 can be written as of IPv6") {
+  LANE(lane);
+  const Listener listener = listen(*lane.driver);
+  for (const SocketAddress& peer : {unspecified(listener.address), mapped(listener.address)}) {
+    Operation accept = on(listener.handle, Opcode::kAccept);
+    lane.submit(accept);
+    ConnectTarget target;
+    target.peer = peer;
+    Operation connect = on({}, Opcode::kConnect);
+    connect.target = &target;
+    const Result client = lane.run(connect);
+    if (client == -EAFNOSUPPORT || client == -EADDRNOTAVAIL) {
+      MESSAGE("there is no IPv6 here: ", client);
+      CHECK(lane.cancel(accept) == -ECANCELED);
+      continue;
+    }
+    REQUIRE(client >= 0);
+    close_all(lane, {handle(client), handle(lane.next(accept).result)});
+  }
+  close_all(lane, {listener.handle});
+}
+
 LANE_TEST("a refused connection says so") {
   LANE(lane);
   const Listener listener = listen(*lane.driver);

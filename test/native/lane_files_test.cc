@@ -74,6 +74,41 @@ LANE_TEST("a file is written, synced, read, truncated, changed, allocated, descr
   close_all(lane, {file}, false);
 }
 
+LANE_TEST("what is allocated of a sparse file cuts nothing off") {
+  LANE(lane);
+  TemporaryFiles files;
+  const std::string path = files.name();
+  const Handle file =
+      open_or_fail(lane, opening(path, kOpenRead | kOpenWrite | kOpenCreate), FileKind::kRegular);
+  constexpr std::int64_t kSize = 1 << 30;
+  Operation truncate = on(file, Opcode::kTruncate);
+  truncate.offset = kSize;
+  CHECK(lane.run(truncate) == 0);
+  Operation allocate = on(file, Opcode::kAllocate);
+  allocate.length = 1 << 20;
+  const Result allocated = lane.run(allocate);
+  if (allocated != -EOPNOTSUPP) CHECK(allocated == 0);
+  FileStatus status;
+  Operation stat = on(file, Opcode::kStat);
+  stat.status = &status;
+  CHECK(lane.run(stat) == 0);
+  CHECK(status.size == kSize);
+  close_all(lane, {file}, false);
+}
+
+LANE_TEST("a file without the system's buffers is opened for writing") {
+  LANE(lane);
+  TemporaryFiles files;
+  const std::string path = files.name();
+  Operation open = opening(path, kOpenWrite | kOpenCreate | kOpenDirect);
+  const Result opened = lane.run(open);
+#ifndef _WIN32
+  if (opened == -EINVAL) return;  // the file system has none
+#endif
+  REQUIRE(opened >= 0);
+  close_all(lane, {handle(opened)}, false);
+}
+
 LANE_TEST("vectored transfers go through the slices in order") {
   LANE(lane);
   TemporaryFiles files;

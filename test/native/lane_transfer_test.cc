@@ -199,6 +199,16 @@ LANE_TEST("a send waits for a slow reader, while the same socket receives") {
   close_all(lane, {pair.ours});
 }
 
+LANE_TEST("a send of nothing is done") {
+  LANE(lane);
+  const Pair pair = connected(*lane.driver);
+  std::vector<Slice> none;
+  Operation send = moving(pair.ours, Opcode::kSend, none);
+  CHECK(lane.run(send) == 0);
+  shut(pair.peer);
+  close_all(lane, {pair.ours});
+}
+
 LANE_TEST("a send that waits can be cancelled") {
   LANE(lane);
   const Pair pair = connected(*lane.driver);

@@ -69,6 +69,7 @@ Result run(const Plan& plan, unsigned seconds) {
     std::sscanf(result.text.c_str() + held, "HELD %llu %llu %llu %llu", n, n + 1, n + 2, n + 3);
     result.outcome = {n[0], n[1], n[2], n[3], 0};
   } else if (WIFSIGNALED(status)) {
+    result.text.insert(0, "FAILED crash: ");
     result.text += "\nended by signal " + std::to_string(WTERMSIG(status)) + "\n";
   }
   return result;

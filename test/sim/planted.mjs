@@ -1,7 +1,7 @@
 /**
  * Mistakes that are made on purpose (`CP_PLANTED` in the sources), and the property that each
- * breaks. `also`: another one that it breaks, which is found first in some worlds. `rare`: it takes
- * more than a few hundred seeds.
+ * breaks; `crash`: an assertion of the library's. `also`: another one that it breaks, which is found
+ * first in some worlds. `rare`: it takes more than a few hundred seeds.
  */
 export const mistakes = [
   { name: 'two final packets', property: 'one final packet for each operation' },
@@ -35,6 +35,7 @@ export const mistakes = [
     also: 'each byte in its place',
   },
   { name: 'what EBUSY refuses is lost', property: 'no wait without a waker' },
+  { name: 'a deadline stays behind', property: 'crash' },
   // What the simulator has found, and the library does no more.
   { name: 'a read does not ask for the reset', property: 'a reset is never told as an end' },
   { name: 'a close is lost without a thread', property: 'buffers and handles come back' },

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <memory>
 
@@ -71,7 +72,7 @@ struct FifoModel {
   End& end(bool of_writer) { return of_writer ? writes : reads; }
 };
 
-class Member {
+class Member final : private Outbox {
  public:
   Member(Run& run, std::uint32_t number, std::size_t port);
   void main();
@@ -80,6 +81,10 @@ class Member {
   friend class Run;
   bool attach();
   void step(std::uint32_t index);
+  bool pending() const override { return !written_.empty(); }
+  void submit() override;
+  void submit(Request* request, HandleId handle);
+  void begin_written();
   void take(Time patience);
   void handle(PacketSlot& packet);
   void on_accept(const PacketSlot& packet);
@@ -115,6 +120,7 @@ class Member {
   void release_kept();
   void die();
   void leave();
+  void detach(bool died);
   Request* request(PacketKind kind, HandleId handle, std::uint32_t key);
   bool fill(Request& request, const std::vector<std::uint8_t>& bytes);
 
@@ -124,6 +130,7 @@ class Member {
   Random random_;
   std::uint32_t life_ = 0;
   bool dies_ = false;
+  bool writes_down_ = false;  ///< and submits when it comes to its lane, unless another thread does
   bool in_event_loop_ = false, watching_ = false;
   bool has_place_ = false, came_back_ = false;
   std::uint32_t room_ = 0;
@@ -132,6 +139,7 @@ class Member {
   std::unique_ptr<PostRing> ring_;
   Thread* thread_ = nullptr;
   std::vector<std::uint32_t> kept_;
+  std::deque<std::pair<Request*, HandleId>> written_;
 };
 
 class Run {
@@ -176,6 +184,7 @@ class Run {
   std::uint32_t next_file_ = 0;
   FifoModel* fifo_of(std::uint32_t key);
   void disturb(HandleId handle);
+  void disturb_fifos();
   std::uint32_t unbounded_ = 0;  ///< messages that no limit keeps from the queue
   bool ending_ = false;
   bool over_ = false;
@@ -199,13 +208,17 @@ Member::Member(Run& run, std::uint32_t number, std::size_t port)
     : run_(run), number_(number), at_(port), random_(run.plan_.seed, 100 + number) {
   in_event_loop_ = random_.one_in(3);
   if (random_.coin()) ring_ = std::make_unique<PostRing>();
+  writes_down_ = random_.coin();
 }
 
 bool Member::attach() {
   for (int i = 0; i < 50; ++i) {
     driver::Result error = 0;
     thread_ = run_.ports_[at_]->attach(slots_.get(), error, ring_.get());
-    if (thread_ != nullptr) return true;
+    if (thread_ != nullptr) {
+      thread_->set_outbox(this);
+      return true;
+    }
     if (error == kErrorPortClosed) return false;
     Scheduler::current()->sleep(kMillisecond);
   }
@@ -221,6 +234,7 @@ void Member::main() {
   for (std::uint32_t i = 0; i < steps && thread_ != nullptr; ++i) {
     const std::uint32_t index = number_ * 1000 + i;
     if (!run_.plan_.without_steps.contains(index)) step(index);
+    if (thread_ != nullptr && pending() && random_.coin()) compute();
     if (thread_ != nullptr)
       take(random_.one_in(3) ? 0 : static_cast<Time>(random_.below(kMillisecond)));
     if (dies_ && thread_ != nullptr && random_.one_in(steps)) die();
@@ -262,10 +276,31 @@ void Member::step(std::uint32_t index) {
   }
 }
 
+/// What is written down begins before anything that has to come behind it.
+void Member::submit(Request* request, HandleId handle) {
+  written_.emplace_back(request, handle);
+  if (!writes_down_) begin_written();
+}
+
+void Member::begin_written() {
+  const auto lane = thread_->hold_lane();
+  submit();
+}
+
+/// The lane is held, by this thread or one that is here on an errand.
+void Member::submit() {
+  while (!written_.empty()) {
+    const auto [request, handle] = written_.front();
+    written_.pop_front();
+    thread_->submit_held(request, handle);
+  }
+}
+
 /// Takes a batch, and handles what no other thread has taken of it meanwhile.
 void Member::take(Time patience) {
   // Nobody else would ever end what it has begun.
   while (patience == driver::kNever && !kept_.empty()) release_kept();
+  begin_written();
   run_.model_.let_go_all(number_, run_.ports_[at_]->id(), &kept_);
   has_place_ = came_back_ = false;
   const std::size_t most = 1 + random_.below(run_.most_);
@@ -327,6 +362,7 @@ void Member::release_kept() {
   const std::uint32_t key = kept_.back();
   kept_.pop_back();
   run_.model_.let_go(run_.ports_[at_]->id(), key, number_);
+  begin_written();
   thread_->release_key(key);
 }
 
@@ -354,9 +390,11 @@ void Member::handle(PacketSlot& packet) {
   if (thread_ != nullptr && random_.one_in(12)) compute();
 }
 
-/// A handler that takes its time, in the program or in a call that blocks.
+/// A handler that takes its time, in the program or in a call that blocks: mostly so long that
+/// another thread does this one's work in its lane.
 void Member::compute() {
-  const Time span = static_cast<Time>(random_.size(8'000'000));
+  const Time span = random_.coin() ? static_cast<Time>(random_.size(kMillisecond))
+                                   : kMillisecond * random_.between(1, 10);
   if (random_.one_in(3)) {
     has_place_ = false;
     thread_->begin_blocking();
@@ -435,7 +473,7 @@ void Member::listen() {
   run_.listening_.push_back(World::port_of(address));
   Request* accept = request(PacketKind::kAccept, handle, association.key);
   accept->multishot = true;
-  thread_->submit(accept, handle);
+  submit(accept, handle);
 }
 
 void Member::dial() {
@@ -514,10 +552,11 @@ void Member::timer() {
   if (id < 0) return;
   const auto handle = static_cast<HandleId>(id);
   Request* made = request(PacketKind::kTimer, handle, association.key);
-  made->offset = static_cast<std::int64_t>(random_.size(20'000'000));
+  made->offset = random_.coin() ? static_cast<std::int64_t>(random_.size(20'000'000))
+                                : kMillisecond * random_.between(5, 200);
   made->length = random_.one_in(3) ? kMillisecond * random_.between(1, 30) : 0;
   made->multishot = made->length > 0;
-  thread_->submit(made, handle);
+  submit(made, handle);
 }
 
 /// Of a timer, a listener or a file: see `act` for connections.
@@ -528,11 +567,14 @@ void Member::cancel_something() {
   if (Port::look_up(handle).kind == HandleKind::kSocket) return;
   Scheduler::current()->note("cancels what is under way on handle %lld", handle);
   run_.disturb(handle);
+  begin_written();
   thread_->cancel_handle(handle);
 }
 
 void Member::close_something() {
-  const std::vector<HandleId> handles = run_.ports_[at_]->handles();
+  std::vector<HandleId> handles = run_.ports_[at_]->handles();
+  const auto no_timer = [](HandleId id) { return Port::look_up(id).kind != HandleKind::kTimer; };
+  if (random_.one_in(3)) std::erase_if(handles, no_timer);
   if (!handles.empty()) close(handles[random_.below(handles.size())]);
 }
 
@@ -541,7 +583,7 @@ void Member::close(HandleId handle) {
   run_.disturb(handle);
   Request* made = request(PacketKind::kClose, handle, kClosedKey);
   run_.model_.make_optional(made->tag);
-  thread_->submit(made, handle);
+  submit(made, handle);
 }
 
 // ---- packets ----------------------------------------------------------------------------------
@@ -556,7 +598,7 @@ void Member::on_accept(const PacketSlot& packet) {
   if (packet.error == -ECANCELED && random_.coin()) return;
   Request* accept = request(PacketKind::kAccept, packet.handle, packet.key);
   accept->multishot = random_.coin();
-  thread_->submit(accept, packet.handle);
+  submit(accept, packet.handle);
 }
 
 void Member::begin_conn(HandleId handle, std::uint32_t key, int side) {
@@ -653,12 +695,13 @@ void Member::act(Conn& c) {
       Stream& out = run_.model_.stream(c.number, 1 - c.side);
       out.closed = true;
       Request* made = request(PacketKind::kShutdown, c.id, c.key);
-      return thread_->submit(made, c.id);
+      return submit(made, c.id);
     }
     case 3:
       // What is cut off in the middle leaves a gap: nothing is sent after it.
       run_.model_.stream(c.number, 1 - c.side).closed = true;
       Scheduler::current()->note("cancels what is under way on handle %lld", c.id);
+      begin_written();
       return thread_->cancel_handle(c.id);
     case 4:
       if (!random_.one_in(3)) return;
@@ -679,6 +722,7 @@ void Member::act(Conn& c) {
       return;
     case 9: {
       if (c.receiving) return;  // what that has brought comes first
+      begin_written();
       std::uint8_t bytes[512];
       const driver::Result got =
           Port::receive_now(c.id, {bytes, 1 + static_cast<std::size_t>(random_.below(512))});
@@ -721,7 +765,7 @@ void Member::send(Conn& c) {
     made->feeder = c.id;
     c.fed = true;
   }
-  thread_->submit(made, c.id);
+  submit(made, c.id);
 }
 
 void Member::send_file(Conn& c) {
@@ -742,7 +786,7 @@ void Member::send_file(Conn& c) {
                      file.bytes.begin() + static_cast<std::ptrdiff_t>(from + length));
     // The file may be closed by another thread meanwhile: then nothing of it is sent.
     out.closed = true;
-    return thread_->submit(made, c.id);
+    return submit(made, c.id);
   }
 }
 
@@ -752,7 +796,7 @@ void Member::receive(Conn& c) {
   Request* made = request(PacketKind::kReceive, c.id, c.key);
   made->multishot = random_.coin();
   if (random_.one_in(5)) made->timeout = 1 + static_cast<std::uint32_t>(random_.below(100));
-  thread_->submit(made, c.id);
+  submit(made, c.id);
 }
 
 void Member::hand_off(Conn& c) {
@@ -760,6 +804,7 @@ void Member::hand_off(Conn& c) {
   Port& here = *run_.ports_[at_];
   Port& there = *run_.ports_[1 - at_];
   Scheduler::current()->note("hands handle %lld to port %lld", c.id, there.id());
+  begin_written();
   const std::int32_t error = here.hand_off(c.id, there, c.key, &c.where);
   if (error != 0) Scheduler::current()->note("handle %lld was not handed off", c.id);
 }
@@ -823,7 +868,7 @@ void Member::act(FileModel& file) {
       made->chain = of_file(PacketKind::kSync, file);
       run_.model_.make_linked(made->chain->tag);
     }
-    return thread_->submit(made, file.id);
+    return submit(made, file.id);
   }
   if (what < 6) {
     const std::size_t length = random_.size(4096);
@@ -834,9 +879,9 @@ void Member::act(FileModel& file) {
     file.read_from = random_.below(file.bytes.size() + 1);
     made->offset = static_cast<std::int64_t>(file.read_from);
     file.reader = {number_, life_};
-    return thread_->submit(made, file.id);
+    return submit(made, file.id);
   }
-  if (what == 6) return thread_->submit(of_file(PacketKind::kSync, file), file.id);
+  if (what == 6) return submit(of_file(PacketKind::kSync, file), file.id);
   if (random_.one_in(4)) {
     file.closing = true;
     close(file.id);
@@ -854,6 +899,12 @@ Request* Member::of_file(PacketKind kind, FileModel& file) {
 FifoModel* Run::fifo_of(std::uint32_t key) {
   const auto found = fifos_.find(key & ~1u);
   return found == fifos_.end() ? nullptr : &found->second;
+}
+
+/// Of what a thread writes to a FIFO some is left out when it dies, and others may write behind it
+/// before they hear of that.
+void Run::disturb_fifos() {
+  for (auto& [key, fifo] : fifos_) fifo.broken |= fifo.writes.under_way > 0;
 }
 
 /// What is being written to a FIFO may stop in the middle from here on.
@@ -915,7 +966,7 @@ void Member::act(FifoModel& fifo, bool of_writer) {
     made->total = length;
     fifo.reader = {number_, life_};
     ++end.under_way;
-    return thread_->submit(made, end.id);
+    return submit(made, end.id);
   }
   constexpr std::size_t kEnough = 2000;
   const bool enough = fifo.bytes.size() > kEnough;
@@ -925,7 +976,7 @@ void Member::act(FifoModel& fifo, bool of_writer) {
     end.closing = true;
     Request* made = request(PacketKind::kClose, end.id, kClosedKey);
     run_.model_.make_optional(made->tag);
-    return thread_->submit(made, end.id);
+    return submit(made, end.id);
   }
   for (std::uint64_t many = random_.between(1, 3); many > 0 && end.under_way < 6; --many) {
     const auto bytes = pattern(2'000'000 + key, 0, fifo.bytes.size(), random_.size(1000));
@@ -933,7 +984,7 @@ void Member::act(FifoModel& fifo, bool of_writer) {
     ++end.under_way;
     if (!fill(*made, bytes)) return;
     fifo.bytes.insert(fifo.bytes.end(), bytes.begin(), bytes.end());
-    thread_->submit(made, end.id);
+    submit(made, end.id);
   }
 }
 
@@ -946,10 +997,11 @@ void Member::die() {
     run_.model_.expect_abandoned(run_.ports_[at_]->id(), key);
   }
   run_.model_.lose(number_);
+  run_.disturb_fifos();
   run_.model_.let_go_all(number_, run_.ports_[at_]->id(), nullptr);
   kept_.clear();
   has_place_ = false;
-  std::exchange(thread_, nullptr)->detach(true);
+  detach(true);
   ++life_;
   room_ = 0;
   slots_.reset(new PacketSlot[kBatchLimit]());
@@ -963,7 +1015,13 @@ void Member::leave() {
   }
   run_.model_.let_go_all(number_, run_.ports_[at_]->id(), nullptr);
   kept_.clear();
-  std::exchange(thread_, nullptr)->detach(false);
+  detach(false);
+}
+
+void Member::detach(bool died) {
+  begin_written();
+  thread_->set_outbox(nullptr);
+  std::exchange(thread_, nullptr)->detach(died);
 }
 
 // ---- the run ----------------------------------------------------------------------------------

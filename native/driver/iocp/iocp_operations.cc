@@ -50,6 +50,13 @@ Result transfer_error(Result error, Opcode code) {
   return error;
 }
 
+/// Some resets Windows tells as aborted connections (rule O8). ENOBUFS is the lane's word for a
+/// pool without a free buffer, which a receive waits for: the system's memory is another's to free.
+Result receive_error(Result error) {
+  if (error == -ECONNABORTED) return -ECONNRESET;
+  return error == -ENOBUFS ? -ENOMEM : error;
+}
+
 /// Wine sends a packet when a character device is at its end (NUL always is), though the call has
 /// already said so. Windows does not: what fails at once is over.
 bool under_wine() {
@@ -297,8 +304,9 @@ Result IocpLane::begin_connect(Operation* operation, bool& done) {
   if (ready < 0) return ready;
   const LPFN_CONNECTEX begin = connect_ex(socket);
   if (begin == nullptr) return -ENOTSUP;
-  const auto* address = reinterpret_cast<const sockaddr*>(operation->target->peer.bytes);
-  const auto length = static_cast<int>(operation->target->peer.length);
+  const SocketAddress peer = reachable(operation->target->peer);
+  const auto* address = reinterpret_cast<const sockaddr*>(peer.bytes);
+  const auto length = static_cast<int>(peer.length);
   OVERLAPPED* overlapped = &begin_pending(operation).overlapped;
   calls_.add();
   done = begin(socket, address, length, nullptr, 0, nullptr, overlapped);
@@ -333,7 +341,7 @@ void IocpLane::receive(Operation* operation) {
       if (pipe) return read_now(connection_of(operation->descriptor), into.base, asked);
       const int moved =
           ::recv(socket_of(operation), static_cast<char*>(into.base), static_cast<int>(asked), 0);
-      return moved >= 0 ? Result{moved} : last_error();
+      return moved >= 0 ? Result{moved} : receive_error(last_error());
     });
     if (got == -EAGAIN) return wait_readable(operation);
     if (got <= 0) return finish(operation, got);
@@ -363,14 +371,16 @@ void IocpLane::wait_readable(Operation* operation) {
   calls_.add();
   const bool done =
       ::WSARecv(socket_of(operation), &buffer, 1, &bytes, &flags, overlapped, nullptr) == 0;
-  if (!done && ::WSAGetLastError() != WSA_IO_PENDING) return finish(operation, last_error());
+  if (!done && ::WSAGetLastError() != WSA_IO_PENDING) {
+    return finish(operation, receive_error(last_error()));
+  }
   if (done && skips_on_success()) return received(operation, true, bytes);
   give_to_kernel(operation);
 }
 
 void IocpLane::received(Operation* operation, bool succeeded, DWORD bytes) {
   if (is_pipe(operation->descriptor)) return bytes_came(operation, succeeded, bytes);
-  if (!succeeded) return finish(operation, failure_of(operation));
+  if (!succeeded) return finish(operation, receive_error(failure_of(operation)));
   if (operation->slice_count == 0) {
     // A cancel that came too late to stop the wait: the bytes stay where they are (rule O4).
     if (Pending::in(*operation).cancelled) return finish(operation, -ECANCELED);
@@ -385,9 +395,10 @@ void IocpLane::received(Operation* operation, bool succeeded, DWORD bytes) {
 // ---- sending ----------------------------------------------------------------------------------
 
 /// Windows copies the array of buffers before the call returns; their memory it uses till the end.
+/// It refuses an array of none: where nothing is to be sent there is an empty one.
 void IocpLane::send(Operation* operation) {
   if (is_pipe(operation->descriptor)) return send_to_pipe(operation);
-  std::array<WSABUF, kSlicesAtOnce> buffers;
+  std::array<WSABUF, kSlicesAtOnce> buffers = {};
   DWORD count = 0;
   std::size_t room = kMaxTransfer;
   for (; count < operation->slice_count && count < buffers.size() && room > 0; ++count) {
@@ -399,8 +410,8 @@ void IocpLane::send(Operation* operation) {
   DWORD bytes = 0;
   OVERLAPPED* overlapped = &begin_pending(operation).overlapped;
   calls_.add();
-  const bool done =
-      ::WSASend(socket_of(operation), buffers.data(), count, &bytes, 0, overlapped, nullptr) == 0;
+  const bool done = ::WSASend(socket_of(operation), buffers.data(), std::max<DWORD>(count, 1),
+                              &bytes, 0, overlapped, nullptr) == 0;
   if (!done && ::WSAGetLastError() != WSA_IO_PENDING) return finish(operation, last_error());
   if (done && skips_on_success()) return sent(operation, true, bytes);
   give_to_kernel(operation);

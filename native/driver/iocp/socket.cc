@@ -163,9 +163,28 @@ LPFN_CONNECTEX connect_ex(SOCKET socket) {
   return extension<LPFN_CONNECTEX>(socket, WSAID_CONNECTEX);
 }
 
+SocketAddress reachable(SocketAddress peer) {
+  if (family_of(peer) == AF_INET) {
+    sockaddr_in address;
+    std::memcpy(&address, peer.bytes, sizeof address);
+    if (address.sin_addr.s_addr == htonl(INADDR_ANY)) {
+      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    }
+    std::memcpy(peer.bytes, &address, sizeof address);
+  } else if (family_of(peer) == AF_INET6) {
+    sockaddr_in6 address;
+    std::memcpy(&address, peer.bytes, sizeof address);
+    if (IN6_IS_ADDR_UNSPECIFIED(&address.sin6_addr)) address.sin6_addr.s6_addr[15] = 1;
+    std::memcpy(peer.bytes, &address, sizeof address);
+  }
+  return peer;
+}
+
+/// One of IPv6 reaches addresses of IPv4 only as a socket that is for both.
 Result bind_for_connect(SOCKET socket, const ConnectTarget& target) {
   sockaddr_storage any = {};
   const int family = family_of(target.peer);
+  if (family == AF_INET6) set(socket, IPPROTO_IPV6, IPV6_V6ONLY, 0);
   any.ss_family = static_cast<decltype(any.ss_family)>(family);
   int length = family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
   const auto* address = reinterpret_cast<const sockaddr*>(&any);

@@ -33,6 +33,9 @@ bool skips_on_success();
 LPFN_ACCEPTEX accept_ex(SOCKET socket);
 LPFN_CONNECTEX connect_ex(SOCKET socket);
 
+/// Where ConnectEx is to connect to: this machine, if `peer` is the address that stands for any.
+SocketAddress reachable(SocketAddress peer);
+
 /// Binds to the address that the target names, or to any: ConnectEx demands one. 0 or a negative
 /// errno.
 Result bind_for_connect(SOCKET socket, const ConnectTarget& target);

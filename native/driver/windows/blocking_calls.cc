@@ -27,10 +27,12 @@ HANDLE handle_of(const Operation& operation) {
 Result result_of(BOOL done) { return done ? 0 : last_error(); }
 
 /// FILE_APPEND_DATA without FILE_WRITE_DATA makes every write go to the end, whatever its offset.
+/// Windows refuses it of a file without buffering.
 DWORD access_of(std::uint32_t flags) {
   DWORD access = 0;
   if (flags & kOpenRead) access |= FILE_GENERIC_READ;
   if (flags & kOpenWrite) access |= FILE_GENERIC_WRITE;
+  if (flags & kOpenDirect) access &= ~static_cast<DWORD>(FILE_APPEND_DATA);
   if (flags & kOpenAppend)
     access = (access & ~static_cast<DWORD>(FILE_WRITE_DATA)) | FILE_APPEND_DATA;
   return access;
@@ -118,6 +120,7 @@ Result set_end(HANDLE handle, std::int64_t length) {
   return result_of(::SetFileInformationByHandle(handle, FileEndOfFileInfo, &end, sizeof end));
 }
 
+/// Less than the file has would cut it off. A sparse file has room allocated for less than that.
 Result allocate(const Operation& operation) {
   HANDLE handle = handle_of(operation);
   FILE_STANDARD_INFO present;
@@ -125,7 +128,7 @@ Result allocate(const Operation& operation) {
     return last_error();
   }
   const std::int64_t end = operation.offset + static_cast<std::int64_t>(operation.length);
-  if (end > present.AllocationSize.QuadPart) {
+  if (end > std::max(present.AllocationSize.QuadPart, present.EndOfFile.QuadPart)) {
     FILE_ALLOCATION_INFO wanted = {};
     wanted.AllocationSize.QuadPart = end;
     if (!::SetFileInformationByHandle(handle, FileAllocationInfo, &wanted, sizeof wanted)) {
@@ -178,10 +181,12 @@ Result set_times(const Operation& operation) {
   return set_basics(operation, wanted);
 }
 
-/// Nanoseconds since 1970 from units of 100 since 1601.
+/// Nanoseconds since 1970 from units of 100 since 1601: a time that there is none of is the
+/// earliest there can be.
 std::int64_t nanoseconds(const LARGE_INTEGER& time) {
   constexpr std::int64_t kUnitsBefore1970 = 116'444'736'000'000'000;
-  return (time.QuadPart - kUnitsBefore1970) * 100;
+  constexpr std::int64_t kMost = INT64_MAX / 100;
+  return std::clamp<std::int64_t>(time.QuadPart - kUnitsBefore1970, -kMost, kMost) * 100;
 }
 
 std::uint32_t mode_of(FileKind kind, DWORD attributes) {

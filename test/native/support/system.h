@@ -51,6 +51,10 @@ inline bool descriptors_are_counted() { return open_descriptors() > 0; }
 std::size_t threads_of_process();
 
 driver::SocketAddress any_loopback();
+/// The port of `address`, which is of IPv4, on whatever address of this machine.
+driver::SocketAddress unspecified(const driver::SocketAddress& address);
+/// `address`, which is of IPv4, as one of IPv6.
+driver::SocketAddress mapped(const driver::SocketAddress& address);
 
 std::string temporary_directory();
 /// One that is there on every such system.
