@@ -26,9 +26,14 @@ const built = fileURLToPath(new URL('./dist/', import.meta.url))
 /** What chooses between drivers, builds, packs and measures, and `npm start`, know Linux only. */
 const linuxOnly =
   process.platform === 'win32'
-    ? ['fallback', 'build-scripts', 'sources', 'bench', 'examples/start', 'node/serve'].map(
-        (name) => `test/${name}.test.ts`,
-      )
+    ? [
+        'fallback',
+        'build-scripts',
+        'sources',
+        'bench',
+        'examples/start',
+        'node/serve-over-port',
+      ].map((name) => `test/${name}.test.ts`)
     : [];
 
 const shared = {
