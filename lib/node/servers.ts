@@ -20,6 +20,7 @@ interface Inner {
   keepAlive?: boolean;
   keepAliveInitialDelay?: number;
   highWaterMark?: number;
+  blockList?: nodeNet.BlockList;
 }
 
 /**
@@ -51,7 +52,15 @@ export function listenOver<S extends nodeNet.Server>(server: S, over?: Completio
 export function serverBehind(server: nodeNet.Server, over?: CompletionPort): Server {
   const node = server as unknown as Inner;
   const { allowHalfOpen, pauseOnConnect, noDelay, keepAlive, keepAliveInitialDelay } = node;
-  const settings = { allowHalfOpen, pauseOnConnect, noDelay, keepAlive, keepAliveInitialDelay };
+  const { blockList } = node;
+  const settings = {
+    allowHalfOpen,
+    pauseOnConnect,
+    noDelay,
+    keepAlive,
+    keepAliveInitialDelay,
+    blockList,
+  };
   const given = Object.entries(settings).filter(([, value]) => value !== undefined);
   const { highWaterMark } = node;
   const ours = new Server({

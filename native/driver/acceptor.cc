@@ -332,20 +332,25 @@ Deadline Acceptor::look_after_late(Deadline at) {
       watch(*listener);
     }
     if (listener->paused_until != 0) next = std::min(next, listener->paused_until);
+    for (const auto& seat : listener->seats) move_late(*listener, *seat, at);
+    // All that was moved has its place now, also with those that were looked at before.
     for (const auto& seat : listener->seats) {
-      while (late(*seat, at)) {
-        Seat* other = choose(*listener, seat.get(), at);
-        if (other == nullptr) break;  // all are late: it is looked at again
-        const Descriptor descriptor = seat->queue.front().descriptor;
-        seat->queue.pop_front();
-        ++listener->moved;
-        give(*other, descriptor, at);
-      }
-      if (!seat->queue.empty())
-        next = std::min(next, std::max(at, seat->queue.front().since) + kLate);
+      if (seat->queue.empty()) continue;
+      next = std::min(next, std::max(at, seat->queue.front().since) + kLate);
     }
   }
   return next;
+}
+
+void Acceptor::move_late(SharedListener& listener, Seat& seat, Deadline at) {
+  while (late(seat, at)) {
+    Seat* other = choose(listener, &seat, at);
+    if (other == nullptr) return;  // all are late: it is looked at again
+    const Descriptor descriptor = seat.queue.front().descriptor;
+    seat.queue.pop_front();
+    ++listener.moved;
+    give(*other, descriptor, at);
+  }
 }
 
 }  // namespace cp::driver

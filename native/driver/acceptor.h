@@ -114,12 +114,13 @@ class Acceptor {
   bool start(Result& error);
   void run();
   Deadline look_after_late(Deadline now);
+  static void move_late(SharedListener& listener, Seat& seat, Deadline now);
   static void take_over(SharedListener& listener, Seat& seat);
   void accept_some(SharedListener& listener, Deadline now);
   void watch(SharedListener& listener);
   void shut(SharedListener& listener);
   void drop_if_unused(SharedListener& listener);
-  Seat* choose(SharedListener& listener, const Seat* except, Deadline now);
+  static Seat* choose(SharedListener& listener, const Seat* except, Deadline now);
   static void give(Seat& seat, Descriptor descriptor, Deadline since);
 
   system::Mutex mutex_;  ///< guards all, and the listeners and seats; a leaf
