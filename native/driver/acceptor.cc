@@ -5,6 +5,7 @@
 
 #include "driver/accept_errors.h"
 #include "driver/blocking/blocking_thread.h"
+#include "driver/errno.h"
 #include "system/thread.h"
 
 namespace cp::driver {
