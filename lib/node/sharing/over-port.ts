@@ -38,8 +38,6 @@ class PortEntrance implements Entrance {
     thread.flush();
     const id = thread.native.ownConnection(seat.take());
     if (id < 0) return;
-    const handle = new TcpSocket<'await'>(thread, id, undefined, true);
-    if (server.noDelay) handle.setNoDelay(true);
-    server._accepted(handle);
+    server._accepted(new TcpSocket<'await'>(thread, id, undefined, true), server.noDelay);
   }
 }
