@@ -7,6 +7,7 @@
 #include <chrono>
 #include <memory>
 #include <thread>
+#include <vector>
 
 #include "support/sockets.h"
 #include "support/system.h"
@@ -70,6 +71,16 @@ TEST_CASE("a connection that nobody comes for is offered to each thread again an
   CHECK(comes_true([&] { return first.bell.rings > 2 && second.bell.rings > 2; }));
   CHECK(Acceptor::instance().stats(*shared.listener).waiting == 1);
   test::shut(client);
+}
+
+TEST_CASE("of connections that come together each is accepted") {
+  Shared shared;
+  Thread only(shared.listener);
+  std::vector<test::Socket> clients;
+  for (std::uint32_t i = 0; i < 200; ++i) clients.push_back(test::socket_to(shared.address));
+  const auto waiting = [&] { return Acceptor::instance().stats(*shared.listener).waiting; };
+  CHECK(comes_true([&] { return waiting() == clients.size(); }));
+  for (const test::Socket client : clients) test::shut(client);
 }
 
 TEST_CASE("what waits for a thread that leaves goes to another") {

@@ -1,7 +1,7 @@
 #include "driver/accepting.h"
 
 #include <algorithm>
-#include <unordered_set>
+#include <unordered_map>
 
 #include "driver/errno.h"
 #include "driver/iocp/socket.h"
@@ -18,49 +18,53 @@ DWORD timeout_until(Deadline until) {
   return static_cast<DWORD>(std::min<Deadline>((left + 999'999) / 1'000'000, 0x7fffffff));
 }
 
-/// One event for all of them: it says that one may have connections, and accept says which. Winsock
-/// sets it anew when accept leaves some.
+/// One event for all of them: it says that one may have connections, and accept says which.
 class EventSockets final : public ListeningSockets {
  public:
   explicit EventSockets(HANDLE event) : event_(event) {}
   ~EventSockets() override { ::CloseHandle(event_); }
 
+  /// Makes it non-blocking, too.
   Result add(Descriptor socket, std::uint32_t) override {
     return ::WSAEventSelect(iocp::socket_of(socket), event_, FD_ACCEPT) == 0 ? 0 : last_error();
   }
 
   void remove(Descriptor socket, std::uint32_t id) override {
-    ::WSAEventSelect(iocp::socket_of(socket), nullptr, 0);
     std::lock_guard lock(mutex_);
     wanted_.erase(id);
+    ::WSAEventSelect(iocp::socket_of(socket), nullptr, 0);
   }
 
-  /// What came while nobody looked has set the event, and that has been forgotten.
-  void look_at(Descriptor, std::uint32_t id, bool wanted) override {
-    {
-      std::lock_guard lock(mutex_);
-      if (wanted) {
-        wanted_.insert(id);
-      } else {
-        wanted_.erase(id);
-      }
+  void look_at(Descriptor socket, std::uint32_t id, bool wanted) override {
+    std::lock_guard lock(mutex_);
+    if (!wanted) {
+      wanted_.erase(id);
+      return;
     }
-    if (wanted) ::SetEvent(event_);
+    wanted_[id] = iocp::socket_of(socket);
+    ::SetEvent(event_);
   }
 
   void wait(std::vector<std::uint32_t>& ids, Deadline until) override {
     ids.clear();
+    select();
     if (::WaitForSingleObject(event_, timeout_until(until)) != WAIT_OBJECT_0) return;
     std::lock_guard lock(mutex_);
-    ids.assign(wanted_.begin(), wanted_.end());
+    for (const auto& [id, socket] : wanted_) ids.push_back(id);
   }
 
   void nudge() override { ::SetEvent(event_); }
 
  private:
-  const HANDLE event_;  ///< resets itself
-  system::Mutex mutex_;
-  std::unordered_set<std::uint32_t> wanted_;
+  /// Winsock tells of connections that wait once; each time anew where it is asked anew.
+  void select() {
+    std::lock_guard lock(mutex_);
+    for (const auto& [id, socket] : wanted_) ::WSAEventSelect(socket, event_, FD_ACCEPT);
+  }
+
+  const HANDLE event_;   ///< resets itself
+  system::Mutex mutex_;  ///< so that no socket is asked that has been closed
+  std::unordered_map<std::uint32_t, SOCKET> wanted_;
 };
 
 }  // namespace
