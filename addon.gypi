@@ -15,11 +15,14 @@
         "native/addon/native_handles.cc",
         "native/addon/native_records.cc",
         "native/addon/native_thread.cc",
+        "native/addon/seat_bell.cc",
+        "native/addon/shared_listener.cc",
         "native/addon/stage_binding.cc",
         "native/addon/submission.cc",
         "native/addon/threadsafe_notifier.cc",
         "native/addon/turn_binding.cc",
         "native/addon/uv_notifier.cc",
+        "native/driver/acceptor.cc",
         "native/driver/blocking/blocking_pool.cc",
         "native/driver/capabilities.cc",
         "native/driver/choose.cc",
@@ -90,13 +93,12 @@
       "conditions": [
         ["OS=='linux'", {
           "sources": [
-            "native/addon/linux_listener.cc",
             "native/addon/linux_watch.cc",
             "native/driver/epoll/epoll_driver.cc",
             "native/driver/epoll/epoll_lane.cc",
             "native/driver/epoll/epoll_operations.cc",
             "native/driver/epoll/readiness.cc",
-            "native/driver/linux/acceptor.cc",
+            "native/driver/linux/accepting.cc",
             "native/driver/linux/blocking_calls.cc",
             "native/driver/linux/blocking_thread.cc",
             "native/driver/linux/connection.cc",
@@ -128,6 +130,7 @@
         ["OS=='win'", {
           "sources": [
             "native/addon/windows_watch.cc",
+            "native/driver/iocp/accepting.cc",
             "native/driver/iocp/iocp_driver.cc",
             "native/driver/iocp/iocp_lane.cc",
             "native/driver/iocp/iocp_operations.cc",

@@ -56,6 +56,7 @@ const TESTED = [
   'packets.',
   'paths.',
   'sockets.',
+  'node/serve.',
 ].map((name) => `test/${name}`);
 const BRIEF = [
   'contract/operations-files',

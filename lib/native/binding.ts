@@ -127,6 +127,8 @@ export interface NativeThread {
   reopen(handle: number, key: number): number;
   /** A duplicate of a connected or listening socket of the process. Handle or error. */
   adoptSocket(descriptor: number, key: number): number;
+  /** A handle without a key for what a `NativeSeat` gave, which is closed where it fails. */
+  ownConnection(connection: number): number;
   /** Duplicates what is to be sent with a SendHandle submission, which names what this returns: handles, or -1 less a descriptor of the process. A number, or error. */
   parcel(descriptors: readonly number[]): number;
   /** Closes what no submission names after all. */
@@ -391,7 +393,7 @@ export interface NativeListener {
   /** This thread serves it from now on. `seat`: the class. */
   join(seat: Binding['Seat']): NativeSeat;
   address(): { address: string; port: number; family: 'IPv4' | 'IPv6' | 'unix' } | undefined;
-  /** Another descriptor of the socket, the caller's; or a negative errno. */
+  /** Another descriptor of the socket, the caller's; or a negative errno. Not on Windows. */
   duplicate(): number;
   stats(): {
     threads: number;
@@ -408,11 +410,14 @@ export interface NativeListener {
 export interface NativeSeat {
   /** i32: how many connections the thread has, for the policy; written by JavaScript. */
   readonly open: ArrayBuffer;
-  /** Calls `ready` on the event loop as long as a connection waits, or the listener is closed. */
+  /**
+   * Calls `ready` on the event loop when a connection comes, or the listener is closed; the next
+   * time after `waits` was false.
+   */
   start(ready: () => void): void;
   /** Whether there is something to take. */
   waits(): boolean;
-  /** The descriptor of a connection, now the caller's; -1: another thread was faster. */
+  /** A connection's descriptor or SOCKET, now the caller's; -1: another thread was faster. */
   take(): number;
   /** Whether the listener is closed. */
   closed(): boolean;
@@ -491,9 +496,9 @@ export interface NativeChannels {
 }
 
 export interface Binding {
-  /** Linux alone. Finds a listener by its number, or makes one; throws with `errno`. */
-  readonly Listener?: new (which: number | NativeListenerRequest) => NativeListener;
-  readonly Seat?: new (from: never) => NativeSeat;
+  /** Finds a listener by its number, or makes one; throws with `errno`. */
+  readonly Listener: new (which: number | NativeListenerRequest) => NativeListener;
+  readonly Seat: new (from: never) => NativeSeat;
   readonly abi: number;
   /** Names this copy of the binary in this process; each has a table of ports of its own. */
   readonly instance: string;

@@ -181,18 +181,22 @@ export interface SharedListenerOptions {
   readonly host?: string | undefined;
   /** 0: one the system picks, for this call alone; other threads then need the `token`. */
   readonly port?: number | undefined;
-  /** The path of a UNIX socket, as `port.listen` takes it: in the place of `port`. */
+  /**
+   * The path of a UNIX socket, as `port.listen` takes it: in the place of `port`. `ENOTSUP` on
+   * Windows.
+   */
   readonly path?: string | undefined;
   /**
    * A socket that listens already, such as the first of systemd's (`LISTEN_FDS`), 3: in the place of
-   * `port`. It is duplicated, and made non-blocking; the number stays the caller's.
+   * `port`. It is duplicated, and made non-blocking; the number stays the caller's. `ENOTSUP` on
+   * Windows.
    */
   readonly fd?: number | undefined;
   /** Connections that wait to be accepted at most. Default: 511. */
   readonly backlog?: number | undefined;
   /** IPV6_V6ONLY. Default: false. */
   readonly ipv6Only?: boolean | undefined;
-  /** SO_REUSEPORT, for other processes. Default: false. */
+  /** SO_REUSEPORT, for other processes. Default: false. `ENOTSUP` on Windows. */
   readonly reusePort?: boolean | undefined;
   /** Which thread gets a new connection. Default: `'least-connections'`. */
   readonly policy?: SharePolicy | undefined;

@@ -20,6 +20,7 @@ interface Inner {
   keepAlive?: boolean;
   keepAliveInitialDelay?: number;
   highWaterMark?: number;
+  blockList?: nodeNet.BlockList;
 }
 
 /**
@@ -32,22 +33,7 @@ export function listenOver<S extends nodeNet.Server>(server: S, over?: Completio
     throw invalidType('server', 'a server of Node.js', server);
   }
   portGiven(over, 'over');
-  const { allowHalfOpen, pauseOnConnect, noDelay, keepAlive, keepAliveInitialDelay } = node;
-  const settings = { allowHalfOpen, pauseOnConnect, noDelay, keepAlive, keepAliveInitialDelay };
-  const given = Object.entries(settings).filter(([, value]) => value !== undefined);
-  const { highWaterMark } = node;
-  const ours = new Server({
-    over,
-    ...Object.fromEntries(given),
-    ...(highWaterMark ? { highWaterMark } : {}),
-  });
-  relay(ours, server);
-  Object.defineProperty(ours, 'maxConnections', { get: () => server.maxConnections as unknown });
-  // What is being closed counts, so that `close` comes when it is.
-  Object.defineProperty(node, '_connections', {
-    get: () => ours._connections + (ours.isClosing ? 1 : 0),
-    set: () => undefined,
-  });
+  const ours = serverBehind(server, over);
   const listen = (...args: unknown[]): S => {
     const callback = args.at(-1);
     const rest = typeof callback === 'function' ? args.slice(0, -1) : args;
@@ -60,6 +46,42 @@ export function listenOver<S extends nodeNet.Server>(server: S, over?: Completio
   };
   Object.defineProperty(server, 'listen', { value: listen, writable: true, configurable: true });
   return server;
+}
+
+/** One that has the connections of `server`, and tells it of them. */
+export function serverBehind(server: nodeNet.Server, over?: CompletionPort): Server {
+  const node = server as unknown as Inner;
+  const { allowHalfOpen, pauseOnConnect, noDelay, keepAlive, keepAliveInitialDelay } = node;
+  const { blockList } = node;
+  const settings = {
+    allowHalfOpen,
+    pauseOnConnect,
+    noDelay,
+    keepAlive,
+    keepAliveInitialDelay,
+    blockList,
+  };
+  const given = Object.entries(settings).filter(([, value]) => value !== undefined);
+  const { highWaterMark } = node;
+  const ours = new Server({
+    over,
+    ...Object.fromEntries(given),
+    ...(highWaterMark ? { highWaterMark } : {}),
+  });
+  relay(ours, server);
+  Object.defineProperty(ours, 'maxConnections', { get: () => server.maxConnections as unknown });
+  let others = node._connections;
+  // What is being closed counts, so that `close` comes when it is.
+  const count = (): number => others + ours._connections + (ours.isClosing ? 1 : 0);
+  Object.defineProperty(node, '_connections', {
+    configurable: true,
+    get: count,
+    // Node.js counts those that it had accepted before.
+    set: (connections: number) => {
+      others += connections - count();
+    },
+  });
+  return ours;
 }
 
 function relay(ours: Server, server: nodeNet.Server): void {

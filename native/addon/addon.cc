@@ -16,10 +16,8 @@
 #include <thread>
 
 #include "addon/channel_binding.h"
-#if defined(__linux__)
-#include "addon/linux_listener.h"
-#endif
 #include "addon/native_thread.h"
+#include "addon/shared_listener.h"
 #include "addon/stage_binding.h"
 #include "addon/submission.h"
 #include "addon/turn_binding.h"
@@ -147,9 +145,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("turns", Napi::Function::New(env, make_turns, "turns"));
   exports.Set("channels", Napi::Function::New(env, make_channels, "channels"));
   export_stages(env, exports);
-#if defined(__linux__)
   export_listeners(env, exports);
-#endif
   return exports;
 }
 

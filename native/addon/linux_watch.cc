@@ -24,7 +24,7 @@ class DescriptorWatch final : public Watch {
       if (poll(descriptors, 2, -1) < 0 && errno != EINTR) return false;
       if (descriptors[1].revents != 0) {
         std::uint64_t count = 0;
-        [[maybe_unused]] const ssize_t got = read(rearm_, &count, sizeof count);
+        [[maybe_unused]] const ssize_t got = ::read(rearm_, &count, sizeof count);
         continue;
       }
       if (told || descriptors[0].revents == 0) continue;
@@ -46,7 +46,7 @@ class DescriptorWatch final : public Watch {
  private:
   void write_one() {
     const std::uint64_t one = 1;
-    [[maybe_unused]] const ssize_t written = write(rearm_, &one, sizeof one);
+    [[maybe_unused]] const ssize_t written = ::write(rearm_, &one, sizeof one);
   }
 
   const int descriptor_;

@@ -66,6 +66,7 @@ void NativeHandles::define(std::vector<NativeThread::Function>& functions) {
   add.operator()<&NativeHandles::open>("open");
   add.operator()<&NativeHandles::open_descriptor>("openDescriptor");
   add.operator()<&NativeHandles::adopt_socket>("adoptSocket");
+  add.operator()<&NativeHandles::own_connection>("ownConnection");
   add.operator()<&NativeHandles::parcel>("parcel");
   add.operator()<&NativeHandles::drop_parcel>("dropParcel");
   add.operator()<&NativeHandles::claim>("claim");
@@ -123,6 +124,12 @@ Napi::Value NativeHandles::open_descriptor(Info info) {
 Napi::Value NativeHandles::adopt_socket(Info info) {
   const auto descriptor = static_cast<driver::Descriptor>(info[0].As<Napi::Number>().Int64Value());
   return number(Env(), thread().adopt_socket(descriptor, association(info[1])));
+}
+
+/// Of a connection that a seat has given.
+Napi::Value NativeHandles::own_connection(Info info) {
+  const auto connection = static_cast<driver::Descriptor>(info[0].As<Napi::Number>().Int64Value());
+  return number(Env(), thread().own_connection(connection, {}));
 }
 
 /// Of numbers: of a handle, or -1 less a descriptor of the process.

@@ -26,6 +26,7 @@ class NativeHandles {
   Napi::Value open(Info info);
   Napi::Value open_descriptor(Info info);
   Napi::Value adopt_socket(Info info);
+  Napi::Value own_connection(Info info);
   Napi::Value parcel(Info info);
   Napi::Value drop_parcel(Info info);
   Napi::Value claim(Info info);

@@ -182,6 +182,8 @@ class Driver {
   /// non-blocking from now on. -ENOTSOCK, -EAFNOSUPPORT, -ENOTSUP for datagrams, -EINVAL for
   /// others. Not on Windows.
   virtual Result duplicate_socket(Descriptor socket, SocketKind& kind) = 0;
+  /// Makes a connection its own that the acceptor has accepted. 0 or a negative errno.
+  virtual Result own_connection(Descriptor connection) = 0;
   /// Whether a socket can go on without the driver once its operations are over.
   virtual bool lets_go() const = 0;
   /// Removes the file of a socket that listened there.

@@ -125,6 +125,8 @@ class Thread final : public Consumer {
                       const Association& association);
   /// A socket that somebody else has open, and keeps: connected or listening.
   std::int64_t adopt_socket(driver::Descriptor socket, const Association& association);
+  /// A connection that the acceptor has accepted; takes it over, also when it fails.
+  std::int64_t own_connection(driver::Descriptor connection, const Association& association);
   std::int64_t connect(driver::ConnectTarget target, const Association& association);
   std::int64_t timer(const Association& association);
 

@@ -571,6 +571,19 @@ std::int64_t Thread::adopt_socket(driver::Descriptor socket, const Association& 
   return static_cast<std::int64_t>(id);
 }
 
+std::int64_t Thread::own_connection(driver::Descriptor connection, const Association& association) {
+  const driver::Result owned = port_.driver().own_connection(connection);
+  HandleId id = 0;
+  Handle* handle = owned < 0 ? nullptr : make(HandleKind::kSocket, association, id);
+  if (handle == nullptr) {
+    port_.driver().discard(connection);
+    return owned < 0 ? owned : -EMFILE;
+  }
+  Port::adopt(*handle, port_.driver(), connection);
+  Port::publish(*handle, id);
+  return static_cast<std::int64_t>(id);
+}
+
 std::int64_t Thread::timer(const Association& association) {
   HandleId id = 0;
   Handle* handle = make(HandleKind::kTimer, association, id);

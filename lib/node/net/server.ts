@@ -194,8 +194,8 @@ export class Server extends EventEmitter implements Owner {
     else this.emit('error', error);
   }
 
-  /** @internal A connection is there. */
-  _accepted(handle: TcpSocket<'await'>): void {
+  /** @internal A connection is there; `noDelay`: which it has not of a listener of its port. */
+  _accepted(handle: TcpSocket<'await'>, noDelay = false): void {
     if (this.maxConnections != null && this._connections >= this.maxConnections) {
       return this.#drop(handle);
     }
@@ -209,6 +209,7 @@ export class Server extends EventEmitter implements Owner {
       pauseOnCreate: this.pauseOnConnect,
       readable: true,
       writable: true,
+      noDelay,
       ...(this.highWaterMark === undefined ? {} : { highWaterMark: this.highWaterMark }),
       keepAlive: this.keepAlive,
       keepAliveInitialDelay: this.keepAliveInitialDelay,

@@ -43,6 +43,9 @@ class IocpDriver final : public Driver {
   }
 
   Result duplicate_socket(Descriptor, SocketKind&) override { return -ENOTSUP; }
+  Result own_connection(Descriptor connection) override {
+    return iocp::prepare_connection(port_, iocp::socket_of(connection));
+  }
   /// Windows binds it to the port for life.
   bool lets_go() const override { return false; }
   void remove_socket_file(const std::string&) override {}

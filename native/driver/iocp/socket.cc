@@ -126,6 +126,12 @@ Result bind_and_listen(SOCKET socket, const ListenOptions& options) {
   return ::listen(socket, options.backlog) == 0 ? 0 : last_error();
 }
 
+/// The socket, or an error after which it is closed.
+Result or_closed(SOCKET socket, Result result) {
+  if (result < 0) ::closesocket(socket);
+  return result < 0 ? result : descriptor_of(socket);
+}
+
 }  // namespace
 
 Result start_winsock() {
@@ -199,11 +205,15 @@ Result open_listener(KernelPort& port, const ListenOptions& options) {
   const Result made = make_socket(family_of(options.address));
   if (made < 0) return made;
   const SOCKET socket = socket_of(static_cast<Descriptor>(made));
-  Result result = port.associate(descriptor_of(socket));
-  if (result == 0) result = bind_and_listen(socket, options);
-  if (result == 0) return made;
-  ::closesocket(socket);
-  return result;
+  const Result bound = port.associate(descriptor_of(socket));
+  return or_closed(socket, bound < 0 ? bound : bind_and_listen(socket, options));
+}
+
+Result open_listening_socket(const ListenOptions& options) {
+  const Result made = make_socket(family_of(options.address));
+  if (made < 0) return made;
+  const SOCKET socket = socket_of(static_cast<Descriptor>(made));
+  return or_closed(socket, bind_and_listen(socket, options));
 }
 
 Result adopt_accepted(KernelPort& port, SOCKET accepted, SOCKET listener) {

@@ -42,6 +42,8 @@ Result bind_for_connect(SOCKET socket, const ConnectTarget& target);
 
 /// socket, bind, listen: or a negative errno.
 Result open_listener(KernelPort& port, const ListenOptions& options);
+/// The same, bound to no port.
+Result open_listening_socket(const ListenOptions& options);
 
 /// Makes a connection of what AcceptEx has accepted: it knows neither its addresses nor its
 /// listener's options yet. 0 or a negative errno.

@@ -76,6 +76,8 @@ Result LinuxDriver::duplicate_socket(Descriptor socket, SocketKind& kind) {
   return driver::duplicate_socket(static_cast<int>(socket), kind);
 }
 
+Result LinuxDriver::own_connection(Descriptor) { return 0; }
+
 void LinuxDriver::remove_socket_file(const std::string& path) { ::unlink(path.c_str()); }
 
 /// O_TMPFILE needs the file system's help (NFS and FUSE before Linux 6.1 give none), which is told

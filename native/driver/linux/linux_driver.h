@@ -18,6 +18,7 @@ class LinuxDriver : public Driver {
   void shut_down(Descriptor socket) override;
   void discard(Descriptor descriptor) override;
   Result duplicate_socket(Descriptor socket, SocketKind& kind) override;
+  Result own_connection(Descriptor connection) override;
   bool lets_go() const override { return true; }
   void remove_socket_file(const std::string& path) override;
   Result temporary_file(const char* directory) override;

@@ -75,6 +75,8 @@ class SimDriver final : public Driver {
     kind.listens = entry->listener != nullptr;
     return world_.copy(socket);
   }
+  /// It is none of the world's.
+  Result own_connection(Descriptor) override { return -ENOTSUP; }
   bool lets_go() const override { return true; }
   void remove_socket_file(const std::string&) override {}
   Result temporary_file(const char* directory) override {

@@ -1,6 +1,7 @@
-// Connections accepted for threads that hand them to sockets of Node.js: one native thread for the
+// Connections accepted for threads that make streams of Node.js of them: one native thread for the
 // process, which accepts on each shared listener and gives each connection to one of the threads
-// that serve it. No port and no lane takes part: those threads read and write by themselves.
+// that serve it. No port and no lane takes part: a connection is bound to none until its thread has
+// it.
 //
 // A connection waits in the queue of the thread that it was given to until that one takes it. A
 // thread that has not come for one of them within kLate is late: it is given no more, and what it
@@ -8,7 +9,6 @@
 #pragma once
 
 #include <atomic>
-#include <cerrno>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -17,7 +17,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "driver/accepting.h"
 #include "driver/driver.h"
+#include "driver/errno.h"
 #include "system/mutex.h"
 
 namespace cp::driver {
@@ -31,16 +33,28 @@ struct SeatWords {
 
 class SharedListener;
 
+/// Tells a thread that something waits for it, or that its listener was closed. Called under the
+/// acceptor's lock.
+class SeatBell {
+ public:
+  virtual void ring() = 0;
+  /// The thread has seen all there is: the next `ring` is to be told.
+  virtual void silence() = 0;
+
+ protected:
+  ~SeatBell() = default;
+};
+
 /// A thread that serves a listener.
 struct Seat {
   struct Waiting {
-    int descriptor;
+    Descriptor descriptor;
     Deadline since;
   };
 
   std::shared_ptr<SharedListener> listener;
   std::shared_ptr<SeatWords> words = std::make_shared<SeatWords>();
-  int notifier = -1;  ///< readable while something waits, or the listener was closed
+  SeatBell* bell = nullptr;  ///< until it leaves
   std::deque<Waiting> queue;
   /// What `open` was when the last connection was taken, which its thread has yet to count; -1 when
   /// it is done with it.
@@ -66,7 +80,7 @@ class Acceptor {
   std::shared_ptr<SharedListener> find(std::uint32_t id);
   /// Shares a listening socket, which it takes over, also when it fails, and holds it for the
   /// caller. Empty names are found by nobody. `path`: the file that goes with the socket.
-  std::shared_ptr<SharedListener> share(const std::string& name, int descriptor,
+  std::shared_ptr<SharedListener> share(const std::string& name, Descriptor descriptor,
                                         const std::string& path, AcceptPolicy policy,
                                         Result& error);
   /// The caller's hold ends. Without holds and threads the listener is closed.
@@ -74,14 +88,14 @@ class Acceptor {
   /// No more connections; its threads are told.
   void close(SharedListener& listener);
 
-  /// The calling thread serves from now on. Null when it is closed or the system has no means.
-  std::shared_ptr<Seat> join(const std::shared_ptr<SharedListener>& listener, Result& error);
+  /// The calling thread serves from now on, and is told by `bell`. Null when it is closed.
+  std::shared_ptr<Seat> join(const std::shared_ptr<SharedListener>& listener, SeatBell& bell);
   void leave(Seat& seat);
-  /// Whether a connection waits for the thread, or for one that is late; without one the notifier
-  /// is quiet from now on.
+  /// Whether a connection waits for the thread, or for one that is late; without one the bell rings
+  /// for the next.
   bool waits(Seat& seat);
   /// The descriptor of the first of them, now the caller's; -1: another thread was faster.
-  int take(Seat& seat);
+  Descriptor take(Seat& seat);
   bool closed(const SharedListener& listener);
 
   Stats stats(const SharedListener& listener);
@@ -89,30 +103,29 @@ class Acceptor {
   template <typename Use>
   Result with_socket(const SharedListener& listener, Use use) {
     std::lock_guard lock(mutex_);
-    const int socket = socket_of(listener);
-    return socket < 0 ? static_cast<Result>(-EBADF) : use(socket);
+    const Descriptor socket = socket_of(listener);
+    return socket == kNoDescriptor ? static_cast<Result>(-EBADF) : use(socket);
   }
   static std::uint32_t id(const SharedListener& listener);
 
  private:
   Acceptor() = default;
-  static int socket_of(const SharedListener& listener);
+  static Descriptor socket_of(const SharedListener& listener);
   bool start(Result& error);
   void run();
   Deadline look_after_late(Deadline now);
+  static void move_late(SharedListener& listener, Seat& seat, Deadline now);
   static void take_over(SharedListener& listener, Seat& seat);
   void accept_some(SharedListener& listener, Deadline now);
   void watch(SharedListener& listener);
   void shut(SharedListener& listener);
   void drop_if_unused(SharedListener& listener);
-  Seat* choose(SharedListener& listener, const Seat* except, Deadline now);
-  void give(Seat& seat, int descriptor, Deadline since);
-  void nudge();
+  static Seat* choose(SharedListener& listener, const Seat* except, Deadline now);
+  static void give(Seat& seat, Descriptor descriptor, Deadline since);
 
   system::Mutex mutex_;  ///< guards all, and the listeners and seats; a leaf
   bool started_ = false;
-  int epoll_ = -1;
-  int doorbell_ = -1;
+  std::unique_ptr<ListeningSockets> sockets_;
   std::uint32_t last_id_ = 0;
   std::uint64_t turn_ = 0;
   std::unordered_map<std::uint32_t, std::shared_ptr<SharedListener>> listeners_;

@@ -1,4 +1,4 @@
-// Listeners whose connections go to Node's own servers, for lib/native/binding.ts.
+// Listeners of several threads with servers of Node.js, for lib/native/binding.ts.
 #pragma once
 
 #include <napi.h>

@@ -1,17 +1,14 @@
-#include "addon/linux_listener.h"
+#include "addon/shared_listener.h"
 
-#include <fcntl.h>
-#include <sys/socket.h>
-
-#include <cerrno>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 
 #include "addon/address.h"
-#include "addon/notifier.h"
-#include "driver/linux/acceptor.h"
-#include "driver/linux/socket.h"
+#include "addon/seat_bell.h"
+#include "driver/acceptor.h"
+#include "driver/errno.h"
 
 namespace cp::addon {
 namespace {
@@ -43,14 +40,22 @@ class NativeSeat final : public Napi::ObjectWrap<NativeSeat> {
 
   /// Called with what `NativeListener::join` has.
   explicit NativeSeat(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeSeat>(info) {
-    seat_ = *info[0].As<Napi::External<std::shared_ptr<driver::Seat>>>().Data();
+    const auto& listener =
+        *info[0].As<Napi::External<std::shared_ptr<driver::SharedListener>>>().Data();
+    bell_ = SeatBell::make(info.Env(), [this] { on_ready(); });
+    if (bell_ == nullptr) throw system_error(info.Env(), -ENOMEM, "listen");
+    seat_ = Acceptor::instance().join(listener, *bell_);
+    if (seat_ == nullptr) {
+      bell_->close(false);
+      throw system_error(info.Env(), -EBADF, "listen");
+    }
     auto* words = new std::shared_ptr<driver::SeatWords>(seat_->words);
     const auto memory = Napi::ArrayBuffer::New(
         info.Env(), words->get(), sizeof(driver::SeatWords),
         [](Napi::Env, void*, std::shared_ptr<driver::SeatWords>* kept) { delete kept; }, words);
     Value().As<Napi::Object>().Set("open", memory);
+    // After the bell, so that it runs before what ends that.
     napi_add_env_cleanup_hook(info.Env(), on_cleanup, this);
-    hooked_ = true;
   }
 
   ~NativeSeat() override { give_up(false); }
@@ -62,14 +67,13 @@ class NativeSeat final : public Napi::ObjectWrap<NativeSeat> {
     if (seat_ == nullptr) return info.Env().Undefined();
     ready_ = Napi::Persistent(info[0].As<Napi::Function>());
     context_ = std::make_unique<Napi::AsyncContext>(info.Env(), "completion-port");
-    notifier_ = make_uv_notifier(info.Env(), seat_->notifier, [this] { on_ready(); });
-    if (notifier_ == nullptr) throw system_error(info.Env(), -ENOTSUP, "listen");
     return info.Env().Undefined();
   }
 
   void on_ready() {
-    if (seat_ == nullptr) return;
+    if (seat_ == nullptr || ready_.IsEmpty()) return;
     const napi_env env = Env();
+    const Napi::HandleScope scope(env);
     napi_value result = nullptr;
     const Napi::Reference<Napi::Object> kept = Napi::Persistent(Value().As<Napi::Object>());
     const napi_status status = napi_make_callback(env, *context_, Napi::Env(env).Global(),
@@ -86,7 +90,9 @@ class NativeSeat final : public Napi::ObjectWrap<NativeSeat> {
   }
 
   Napi::Value take(Info info) {
-    return Napi::Number::New(info.Env(), seat_ == nullptr ? -1 : Acceptor::instance().take(*seat_));
+    const driver::Descriptor connection =
+        seat_ == nullptr ? driver::kNoDescriptor : Acceptor::instance().take(*seat_);
+    return Napi::Number::New(info.Env(), static_cast<double>(connection));
   }
 
   Napi::Value closed(Info info) {
@@ -95,12 +101,12 @@ class NativeSeat final : public Napi::ObjectWrap<NativeSeat> {
   }
 
   Napi::Value ref(Info info) {
-    if (notifier_ != nullptr) notifier_->ref();
+    if (seat_ != nullptr) bell_->ref();
     return info.Env().Undefined();
   }
 
   Napi::Value unref(Info info) {
-    if (notifier_ != nullptr) notifier_->unref();
+    if (seat_ != nullptr) bell_->unref();
     return info.Env().Undefined();
   }
 
@@ -109,29 +115,24 @@ class NativeSeat final : public Napi::ObjectWrap<NativeSeat> {
     return info.Env().Undefined();
   }
 
-  static void on_cleanup(void* self) {
-    auto* seat = static_cast<NativeSeat*>(self);
-    seat->hooked_ = false;
-    seat->give_up(true);
-  }
+  static void on_cleanup(void* self) { static_cast<NativeSeat*>(self)->give_up(true); }
 
-  /// The notifier stops looking at the descriptor before that is closed. With the environment
-  /// (`died`) it goes by a hook of its own, which was added later and so has run by now.
+  /// `died`: with its environment.
   void give_up(bool died) {
     if (seat_ == nullptr) return;
-    if (hooked_) napi_remove_env_cleanup_hook(Env(), on_cleanup, this);
-    hooked_ = false;
-    if (notifier_ != nullptr && !died) notifier_->close();
-    notifier_ = nullptr;
+    if (!died) {
+      napi_remove_env_cleanup_hook(Env(), on_cleanup, this);
+      ready_.Reset();
+    }
     const std::shared_ptr<driver::Seat> seat = std::exchange(seat_, nullptr);
     Acceptor::instance().leave(*seat);
+    std::exchange(bell_, nullptr)->close(died);
   }
 
   std::shared_ptr<driver::Seat> seat_;
-  Notifier* notifier_ = nullptr;
+  SeatBell* bell_ = nullptr;
   Napi::FunctionReference ready_;
   std::unique_ptr<Napi::AsyncContext> context_;
-  bool hooked_ = false;
 };
 
 /// A hold on a shared listener, until `release` or the end of the environment.
@@ -165,21 +166,22 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
  private:
   using Info = const Napi::CallbackInfo&;
 
-  /// The one of that name, or a new one. Another thread may make it meanwhile.
+  /// The one of that name, or a new one: of threads that ask at one time the first one makes it.
   static std::shared_ptr<driver::SharedListener> make(const Napi::Object& from,
                                                       driver::Result& error) {
+    static std::mutex one_at_a_time;
+    const std::lock_guard lock(one_at_a_time);
     Acceptor& acceptor = Acceptor::instance();
     const std::string name = from.Get("name").As<Napi::String>().Utf8Value();
     if (!name.empty()) {
       if (auto found = acceptor.find(name)) return found;
     }
     const driver::Result socket = open(from);
-    if (socket >= 0) {
-      const auto policy = static_cast<driver::AcceptPolicy>(number_of(from, "policy"));
-      return acceptor.share(name, static_cast<int>(socket), path_in(from), policy, error);
-    }
     error = socket;
-    return name.empty() ? nullptr : acceptor.find(name);
+    if (socket < 0) return nullptr;
+    const auto policy = static_cast<driver::AcceptPolicy>(number_of(from, "policy"));
+    return acceptor.share(name, static_cast<driver::Descriptor>(socket), path_in(from), policy,
+                          error);
   }
 
   /// The file that the socket makes.
@@ -190,24 +192,17 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
 
   static driver::Result open(const Napi::Object& from) {
     if (from.Get("descriptor").IsNumber()) {
-      const int descriptor = static_cast<int>(number_of(from, "descriptor"));
-      driver::SocketKind kind;
-      const driver::Result copy = driver::duplicate_socket(descriptor, kind);
-      if (copy < 0 || (kind.listens && !kind.messages)) return copy;
-      driver::close_file(copy);
-      // Node.js makes streams of what it accepts.
-      return kind.messages ? -ENOTSUP : -EINVAL;
+      return driver::share_listening_socket(static_cast<int>(number_of(from, "descriptor")));
     }
     driver::ListenOptions options;
     const auto port = static_cast<std::uint16_t>(number_of(from, "port"));
-    if (!parse_address(from.Get("address").As<Napi::String>().Utf8Value(), port, options.address)) {
-      return -EINVAL;
-    }
+    const std::string address = from.Get("address").As<Napi::String>().Utf8Value();
+    if (!parse_address(address, port, options.address)) return -EINVAL;
     options.backlog = static_cast<int>(number_of(from, "backlog"));
     options.reuse_port = from.Get("reusePort").ToBoolean();
     options.ipv6_only = from.Get("ipv6Only").ToBoolean();
     options.no_delay = false;  // the servers see to that themselves
-    return driver::open_listener(options);
+    return driver::open_shared_socket(options);
   }
 
   template <typename Use>
@@ -217,19 +212,17 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
   }
 
   Napi::Value join(Info info) {
-    driver::Result error = -EBADF;
-    std::shared_ptr<driver::Seat> seat;
-    if (listener_ != nullptr) seat = Acceptor::instance().join(listener_, error);
-    if (seat == nullptr) throw system_error(info.Env(), error, "listen");
-    const auto external = Napi::External<std::shared_ptr<driver::Seat>>::New(info.Env(), &seat);
+    if (listener_ == nullptr) throw system_error(info.Env(), -EBADF, "listen");
+    const auto external =
+        Napi::External<std::shared_ptr<driver::SharedListener>>::New(info.Env(), &listener_);
     return info[0].As<Napi::Function>().New({external});
   }
 
   Napi::Value address(Info info) {
     driver::SocketAddress raw;
     NamedAddress named;
-    const driver::Result found =
-        with_socket([&](int socket) { return driver::socket_address(socket, false, raw); });
+    const driver::Result found = with_socket(
+        [&](driver::Descriptor socket) { return driver::address_of_listener(socket, raw); });
     if (found < 0) return info.Env().Undefined();
     if (!format_address(raw, named)) return info.Env().Undefined();
     Napi::Object out = Napi::Object::New(info.Env());
@@ -241,9 +234,8 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
 
   /// Another descriptor of the socket, which is the caller's.
   Napi::Value duplicate(Info info) {
-    const driver::Result copy = with_socket([](int socket) {
-      driver::SocketKind kind;
-      return driver::duplicate_socket(socket, kind);
+    const driver::Result copy = with_socket([](driver::Descriptor socket) {
+      return driver::share_listening_socket(static_cast<int>(socket));
     });
     return Napi::Number::New(info.Env(), static_cast<double>(copy));
   }

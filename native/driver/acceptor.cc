@@ -1,16 +1,11 @@
-#include "driver/linux/acceptor.h"
-
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include "driver/acceptor.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <utility>
 
+#include "driver/accept_errors.h"
 #include "driver/blocking/blocking_thread.h"
+#include "driver/errno.h"
 #include "system/thread.h"
 
 namespace cp::driver {
@@ -25,17 +20,6 @@ constexpr Deadline kPause = 100'000'000;
 constexpr std::size_t kMostWaiting = 1024;
 /// Accepted in one go, so that one listener does not keep the others waiting.
 constexpr int kTogether = 16;
-constexpr std::uint32_t kDoorbell = 0;
-
-void ring(int eventfd) {
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = ::write(eventfd, &one, sizeof one);
-}
-
-void silence(int eventfd) {
-  std::uint64_t count = 0;
-  [[maybe_unused]] const ssize_t got = ::read(eventfd, &count, sizeof count);
-}
 
 }  // namespace
 
@@ -44,7 +28,7 @@ class SharedListener {
   std::uint32_t id = 0;
   std::string name;
   std::string path;
-  int descriptor = -1;
+  Descriptor descriptor = kNoDescriptor;
   AcceptPolicy policy = AcceptPolicy::kLeastConnections;
   std::uint32_t holds = 0;
   bool closed = false;
@@ -95,7 +79,7 @@ Acceptor& Acceptor::instance() {
   return *acceptor;
 }
 
-int Acceptor::socket_of(const SharedListener& listener) { return listener.descriptor; }
+Descriptor Acceptor::socket_of(const SharedListener& listener) { return listener.descriptor; }
 std::uint32_t Acceptor::id(const SharedListener& listener) { return listener.id; }
 
 // ---- listeners --------------------------------------------------------------------------------
@@ -118,13 +102,13 @@ std::shared_ptr<SharedListener> Acceptor::find(std::uint32_t id) {
   return found->second;
 }
 
-std::shared_ptr<SharedListener> Acceptor::share(const std::string& name, int descriptor,
+std::shared_ptr<SharedListener> Acceptor::share(const std::string& name, Descriptor descriptor,
                                                 const std::string& path, AcceptPolicy policy,
                                                 Result& error) {
   std::lock_guard lock(mutex_);
   const auto fail = [&] {
-    ::close(descriptor);
-    if (!path.empty()) ::unlink(path.c_str());
+    close_socket(descriptor);
+    if (!path.empty()) remove_file_of_socket(path.c_str());
     return nullptr;
   };
   if (!start(error)) return fail();
@@ -135,12 +119,8 @@ std::shared_ptr<SharedListener> Acceptor::share(const std::string& name, int des
   listener->path = path;
   listener->policy = policy;
   listener->holds = 1;
-  struct epoll_event event = {};
-  event.data.u32 = listener->id;
-  if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event) != 0) {
-    error = -errno;
-    return fail();
-  }
+  error = sockets_->add(descriptor, listener->id);
+  if (error < 0) return fail();
   listeners_.emplace(listener->id, listener);
   return listener;
 }
@@ -154,7 +134,7 @@ void Acceptor::release(SharedListener& listener) {
 void Acceptor::close(SharedListener& listener) {
   std::lock_guard lock(mutex_);
   shut(listener);
-  for (const auto& seat : listener.seats) ring(seat->notifier);
+  for (const auto& seat : listener.seats) seat->bell->ring();
 }
 
 bool Acceptor::closed(const SharedListener& listener) {
@@ -165,10 +145,9 @@ bool Acceptor::closed(const SharedListener& listener) {
 void Acceptor::shut(SharedListener& listener) {
   if (listener.closed) return;
   listener.closed = true;
-  // Somebody else may have a duplicate of it, so that closing alone would leave it in the set.
-  ::epoll_ctl(epoll_, EPOLL_CTL_DEL, listener.descriptor, nullptr);
-  if (!listener.path.empty()) ::unlink(listener.path.c_str());
-  ::close(std::exchange(listener.descriptor, -1));
+  sockets_->remove(listener.descriptor, listener.id);
+  if (!listener.path.empty()) remove_file_of_socket(listener.path.c_str());
+  close_socket(std::exchange(listener.descriptor, kNoDescriptor));
 }
 
 void Acceptor::drop_if_unused(SharedListener& listener) {
@@ -183,27 +162,17 @@ void Acceptor::watch(SharedListener& listener) {
                       listener.waiting() < kMostWaiting;
   if (listener.closed || wanted == listener.watched) return;
   listener.watched = wanted;
-  struct epoll_event event = {};
-  event.events = wanted ? static_cast<std::uint32_t>(EPOLLIN) : 0u;
-  event.data.u32 = listener.id;
-  ::epoll_ctl(epoll_, EPOLL_CTL_MOD, listener.descriptor, &event);
+  sockets_->look_at(listener.descriptor, listener.id, wanted);
 }
 
 // ---- threads ----------------------------------------------------------------------------------
 
 std::shared_ptr<Seat> Acceptor::join(const std::shared_ptr<SharedListener>& listener,
-                                     Result& error) {
+                                     SeatBell& bell) {
   std::lock_guard lock(mutex_);
-  if (listener->closed) {
-    error = -EBADF;
-    return nullptr;
-  }
+  if (listener->closed) return nullptr;
   auto seat = std::make_shared<Seat>();
-  seat->notifier = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (seat->notifier < 0) {
-    error = -errno;
-    return nullptr;
-  }
+  seat->bell = &bell;
   seat->listener = listener;
   listener->seats.push_back(seat);
   watch(*listener);
@@ -219,17 +188,17 @@ void Acceptor::leave(Seat& seat) {
   for (const Seat::Waiting& waiting : std::exchange(seat.queue, {})) {
     Seat* other = listener.closed ? nullptr : choose(listener, nullptr, at);
     if (other == nullptr) {
-      ::close(waiting.descriptor);
+      close_socket(waiting.descriptor);
       continue;
     }
     ++listener.moved;
     give(*other, waiting.descriptor, at);
   }
-  ::close(std::exchange(seat.notifier, -1));
+  seat.bell = nullptr;
   watch(listener);
   const std::shared_ptr<SharedListener> kept = seat.listener;
   drop_if_unused(listener);
-  nudge();
+  sockets_->nudge();  // deadlines may have changed
 }
 
 bool Acceptor::waits(Seat& seat) {
@@ -239,7 +208,7 @@ bool Acceptor::waits(Seat& seat) {
   seat.came = ++turn_;
   seat.open_before = -1;
   if (seat.queue.empty()) take_over(listener, seat);
-  if (seat.queue.empty() && !listener.closed) silence(seat.notifier);
+  if (seat.queue.empty()) seat.bell->silence();
   return !seat.queue.empty();
 }
 
@@ -255,10 +224,10 @@ void Acceptor::take_over(SharedListener& listener, Seat& seat) {
   }
 }
 
-int Acceptor::take(Seat& seat) {
+Descriptor Acceptor::take(Seat& seat) {
   std::lock_guard lock(mutex_);
-  if (seat.left || seat.queue.empty()) return -1;
-  const int descriptor = seat.queue.front().descriptor;
+  if (seat.left || seat.queue.empty()) return kNoDescriptor;
+  const Descriptor descriptor = seat.queue.front().descriptor;
   seat.queue.pop_front();
   seat.open_before = seat.words->open.load(std::memory_order_relaxed);
   watch(*seat.listener);
@@ -301,9 +270,9 @@ Seat* Acceptor::choose(SharedListener& listener, const Seat* except, Deadline at
   return chosen;
 }
 
-void Acceptor::give(Seat& seat, int descriptor, Deadline since) {
+void Acceptor::give(Seat& seat, Descriptor descriptor, Deadline since) {
   seat.queue.push_back({descriptor, since});
-  ring(seat.notifier);
+  seat.bell->ring();
 }
 
 // ---- the acceptor's thread --------------------------------------------------------------------
@@ -311,47 +280,25 @@ void Acceptor::give(Seat& seat, int descriptor, Deadline since) {
 bool Acceptor::start(Result& error) {
   if (started_) return true;
   error = -EMFILE;
-  if (epoll_ < 0) epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
-  if (doorbell_ < 0) doorbell_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (epoll_ < 0 || doorbell_ < 0) return false;
-  struct epoll_event event = {};
-  event.events = EPOLLIN;
-  event.data.u32 = kDoorbell;
-  if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, doorbell_, &event) != 0 && errno != EEXIST) return false;
-  system::Thread thread = start_blocking_thread([this] {
-    prctl(PR_SET_NAME, "cp-acceptor");
-    run();
-  });
+  if (sockets_ == nullptr) sockets_ = ListeningSockets::make();
+  if (sockets_ == nullptr) return false;
+  system::Thread thread = start_blocking_thread([this] { run(); });
   error = -EAGAIN;
   if (!thread.joinable()) return false;
   thread.detach();
   return started_ = true;
 }
 
-/// The acceptor's thread looks at its deadlines anew.
-void Acceptor::nudge() {
-  if (doorbell_ >= 0) ring(doorbell_);
-}
-
 void Acceptor::run() {
-  constexpr int kEvents = 16;
-  struct epoll_event events[kEvents];
+  name_acceptor_thread();
+  std::vector<std::uint32_t> ids;
   Deadline next = kNever;
   for (;;) {
-    int timeout = -1;
-    if (next != kNever) {
-      const Deadline left = std::max<Deadline>(0, next - now());
-      timeout = static_cast<int>((left + 999'999) / 1'000'000);
-    }
-    const int count = ::epoll_wait(epoll_, events, kEvents, timeout);
+    sockets_->wait(ids, next);
     std::lock_guard lock(mutex_);
     const Deadline at = now();
-    for (int i = 0; i < count; ++i) {
-      if (events[i].data.u32 == kDoorbell) {
-        silence(doorbell_);
-        continue;
-      }
-      const auto found = listeners_.find(events[i].data.u32);
+    for (const std::uint32_t id : ids) {
+      const auto found = listeners_.find(id);
       if (found != listeners_.end()) accept_some(*found->second, at);
     }
     next = look_after_late(at);
@@ -361,18 +308,18 @@ void Acceptor::run() {
 void Acceptor::accept_some(SharedListener& listener, Deadline at) {
   for (int i = 0; i < kTogether && !listener.closed; ++i) {
     if (listener.seats.empty() || listener.waiting() >= kMostWaiting) break;
-    const int descriptor =
-        ::accept4(listener.descriptor, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (descriptor < 0) {
-      // Of other errors the connection died of, the next call knows nothing.
-      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+    const Result accepted = accept_connection(listener.descriptor);
+    if (accepted < 0) {
+      if (accepted == -EMFILE || accepted == -ENFILE || accepted == -ENOBUFS ||
+          accepted == -ENOMEM) {
         listener.paused_until = at + kPause;
       }
-      if (errno != EINTR && errno != ECONNABORTED) break;
+      // Of other errors the connection died of, the next call knows nothing.
+      if (accepted != -EINTR && !concerns_one_connection(accepted)) break;
       continue;
     }
     ++listener.accepted;
-    give(*choose(listener, nullptr, at), descriptor, at);
+    give(*choose(listener, nullptr, at), static_cast<Descriptor>(accepted), at);
   }
   watch(listener);
 }
@@ -386,20 +333,25 @@ Deadline Acceptor::look_after_late(Deadline at) {
       watch(*listener);
     }
     if (listener->paused_until != 0) next = std::min(next, listener->paused_until);
+    for (const auto& seat : listener->seats) move_late(*listener, *seat, at);
+    // All that was moved has its place now, also with those that were looked at before.
     for (const auto& seat : listener->seats) {
-      while (late(*seat, at)) {
-        Seat* other = choose(*listener, seat.get(), at);
-        if (other == nullptr) break;  // all are late: it is looked at again
-        const int descriptor = seat->queue.front().descriptor;
-        seat->queue.pop_front();
-        ++listener->moved;
-        give(*other, descriptor, at);
-      }
-      if (!seat->queue.empty())
-        next = std::min(next, std::max(at, seat->queue.front().since) + kLate);
+      if (seat->queue.empty()) continue;
+      next = std::min(next, std::max(at, seat->queue.front().since) + kLate);
     }
   }
   return next;
+}
+
+void Acceptor::move_late(SharedListener& listener, Seat& seat, Deadline at) {
+  while (late(seat, at)) {
+    Seat* other = choose(listener, &seat, at);
+    if (other == nullptr) return;  // all are late: it is looked at again
+    const Descriptor descriptor = seat.queue.front().descriptor;
+    seat.queue.pop_front();
+    ++listener.moved;
+    give(*other, descriptor, at);
+  }
 }
 
 }  // namespace cp::driver
