@@ -10,7 +10,7 @@ import { loadBinding } from '../loader';
 import type { MessageForm, SocketOption } from './layout';
 
 /** Version of the layouts and functions below. */
-export const ABI = 18;
+export const ABI = 19;
 
 export interface NativePortOptions {
   /** Threads that may run at one time; 1 to 1024. */

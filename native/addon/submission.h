@@ -10,7 +10,7 @@
 
 namespace cp::addon {
 
-inline constexpr std::uint32_t kAbi = 18;
+inline constexpr std::uint32_t kAbi = 19;
 inline constexpr std::size_t kSubmissionLimit = 512;
 
 struct Submission {

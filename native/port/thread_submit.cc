@@ -572,6 +572,7 @@ std::int64_t Thread::adopt_socket(driver::Descriptor socket, const Association& 
 }
 
 std::int64_t Thread::own_connection(driver::Descriptor connection, const Association& association) {
+  if (connection == driver::kNoDescriptor) return -EBADF;
   const driver::Result owned = port_.driver().own_connection(connection);
   HandleId id = 0;
   Handle* handle = owned < 0 ? nullptr : make(HandleKind::kSocket, association, id);

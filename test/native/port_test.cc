@@ -53,6 +53,13 @@ PORT_TEST("T2 two thousand ports leave no memory behind") {
   CHECK(allocated_bytes() < before + std::size_t{kPorts} * 64);
 }
 
+PORT_TEST("a connection that another thread was faster to take is none") {
+  NEEDS_DRIVER();
+  const PortHold port = make_port(D::name, options(1));
+  Member member(*port);
+  CHECK(member.thread->own_connection(driver::kNoDescriptor, {}) == -EBADF);
+}
+
 PORT_TEST("T1 threads that come and go leave no more behind than there were at one time") {
   NEEDS_DRIVER();
   const PortHold port = make_port(D::name, options(4));

@@ -474,6 +474,23 @@ test('a server of node:http listens at a path', async () => {
   expect(existsSync(at)).toBe(false);
 });
 
+test('a server of Node.js that listens over a port turns away whom its block list names', async () => {
+  const blockList = new nodeNet.BlockList();
+  blockList.addAddress('127.0.0.1');
+  const blocks = Object.assign(nodeNet.createServer(), { blockList }); // an option since Node.js 22.13
+  const server = listenOver(blocks);
+  const connections = vi.fn();
+  server.on('connection', connections);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const socket = connecting((server.address() as nodeNet.AddressInfo).port);
+  socket.on('error', () => undefined); // it may be a reset
+  await once(socket, 'close');
+  expect(connections).not.toHaveBeenCalled();
+  server.close();
+  await once(server, 'close');
+});
+
 /** What a server receives of one connection, whole. */
 async function receiving(): Promise<{ port: number; received: Promise<Buffer> }> {
   let arrived!: (bytes: Promise<Buffer>) => void;
