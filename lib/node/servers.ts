@@ -6,6 +6,7 @@ import type * as nodeNet from 'node:net';
 import { portGiven } from './default-port';
 import { Server } from './net/server';
 import type { CompletionPort } from '../api';
+import { invalidState } from '../support/errors';
 import { invalidType } from '../support/validate';
 
 /** What `net.Server` of Node.js has of its own listening socket. */
@@ -38,6 +39,7 @@ export function listenOver<S extends nodeNet.Server>(server: S, over?: Completio
     const callback = args.at(-1);
     const rest = typeof callback === 'function' ? args.slice(0, -1) : args;
     if (typeof callback === 'function') server.once('listening', callback as () => void);
+    ours._listener = undefined; // it listens itself
     ours.listen(...rest);
     node._handle = handleOf(ours);
     const address = ours.address();
@@ -48,8 +50,27 @@ export function listenOver<S extends nodeNet.Server>(server: S, over?: Completio
   return server;
 }
 
+interface Behind {
+  readonly ours: Server;
+  readonly over: CompletionPort | undefined;
+}
+
+/** A server that is closed and listens again still has its connections to count. */
+const known = new WeakMap<nodeNet.Server, Behind>();
+
 /** One that has the connections of `server`, and tells it of them. */
 export function serverBehind(server: nodeNet.Server, over?: CompletionPort): Server {
+  const behind = known.get(server);
+  if (behind === undefined) {
+    const ours = makeBehind(server, over);
+    known.set(server, { ours, over });
+    return ours;
+  }
+  if (behind.over === over) return behind.ours;
+  throw invalidState('The connections of this server come over another port already');
+}
+
+function makeBehind(server: nodeNet.Server, over: CompletionPort | undefined): Server {
   const node = server as unknown as Inner;
   const { allowHalfOpen, pauseOnConnect, noDelay, keepAlive, keepAliveInitialDelay } = node;
   const { blockList } = node;

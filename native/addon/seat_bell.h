@@ -9,12 +9,12 @@
 
 namespace cp::addon {
 
-class SeatBell final : public driver::SeatBell {
+class ThreadsafeBell final : public driver::SeatBell {
  public:
   /// `ready` is called on the event loop, once for each `ring` after a `silence`. Null where
   /// Node-API refuses. The environment's cleanup hooks that are added later run while it may still
   /// be rung.
-  static SeatBell* make(napi_env env, std::function<void()> ready);
+  static ThreadsafeBell* make(napi_env env, std::function<void()> ready);
 
   void ring() override;
   void silence() override { rung_ = false; }
@@ -25,11 +25,13 @@ class SeatBell final : public driver::SeatBell {
   void close(bool died);
 
  private:
-  SeatBell(napi_env env, std::function<void()> ready) : env_(env), ready_(std::move(ready)) {}
-  ~SeatBell() = default;
+  ThreadsafeBell(napi_env env, std::function<void()> ready) : env_(env), ready_(std::move(ready)) {}
+  ~ThreadsafeBell() = default;
   static void on_call(napi_env env, napi_value, void* context, void*);
   /// Nowhere else is it freed.
-  static void on_final(napi_env, void*, void* context) { delete static_cast<SeatBell*>(context); }
+  static void on_final(napi_env, void*, void* context) {
+    delete static_cast<ThreadsafeBell*>(context);
+  }
 
   napi_env env_;
   std::function<void()> ready_;

@@ -42,26 +42,37 @@ class NativeSeat final : public Napi::ObjectWrap<NativeSeat> {
   explicit NativeSeat(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeSeat>(info) {
     const auto& listener =
         *info[0].As<Napi::External<std::shared_ptr<driver::SharedListener>>>().Data();
-    bell_ = SeatBell::make(info.Env(), [this] { on_ready(); });
+    bell_ = ThreadsafeBell::make(info.Env(), [this] { on_ready(); });
     if (bell_ == nullptr) throw system_error(info.Env(), -ENOMEM, "listen");
     seat_ = Acceptor::instance().join(listener, *bell_);
     if (seat_ == nullptr) {
       bell_->close(false);
       throw system_error(info.Env(), -EBADF, "listen");
     }
-    auto* words = new std::shared_ptr<driver::SeatWords>(seat_->words);
-    const auto memory = Napi::ArrayBuffer::New(
-        info.Env(), words->get(), sizeof(driver::SeatWords),
-        [](Napi::Env, void*, std::shared_ptr<driver::SeatWords>* kept) { delete kept; }, words);
-    Value().As<Napi::Object>().Set("open", memory);
     // After the bell, so that it runs before what ends that.
     napi_add_env_cleanup_hook(info.Env(), on_cleanup, this);
+    try {
+      show_words();
+    } catch (...) {  // no destructor runs for an object whose constructor throws
+      give_up(false);
+      throw;
+    }
   }
 
   ~NativeSeat() override { give_up(false); }
 
  private:
   using Info = const Napi::CallbackInfo&;
+  using Words = std::shared_ptr<driver::SeatWords>;
+
+  void show_words() {
+    auto kept = std::make_unique<Words>(seat_->words);
+    const auto memory = Napi::ArrayBuffer::New(
+        Env(), kept->get(), sizeof(driver::SeatWords),
+        [](Napi::Env, void*, Words* words) { delete words; }, kept.get());
+    kept.release();  // the ArrayBuffer's
+    Value().As<Napi::Object>().Set("open", memory);
+  }
 
   Napi::Value start(Info info) {
     if (seat_ == nullptr) return info.Env().Undefined();
@@ -130,7 +141,7 @@ class NativeSeat final : public Napi::ObjectWrap<NativeSeat> {
   }
 
   std::shared_ptr<driver::Seat> seat_;
-  SeatBell* bell_ = nullptr;
+  ThreadsafeBell* bell_ = nullptr;
   Napi::FunctionReference ready_;
   std::unique_ptr<Napi::AsyncContext> context_;
 };

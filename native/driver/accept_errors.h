@@ -1,4 +1,4 @@
-// Errors of accepting that say nothing of the listener.
+// Errors of accepting, and what they say of the listener.
 #pragma once
 
 #include "driver/driver.h"
@@ -26,5 +26,13 @@ constexpr bool concerns_one_connection(Result error) {
       return false;
   }
 }
+
+/// Out of descriptors or memory (accept(2)): the connection stays in the backlog.
+constexpr bool exhausted(Result error) {
+  return error == -EMFILE || error == -ENFILE || error == -ENOBUFS || error == -ENOMEM;
+}
+
+/// When an accept is tried again after that, nanoseconds.
+inline constexpr std::int64_t kPauseAfterExhaustion = 100'000'000;
 
 }  // namespace cp::driver

@@ -18,7 +18,8 @@ class ListeningSockets {
   static std::unique_ptr<ListeningSockets> make();
   virtual ~ListeningSockets() = default;
 
-  /// Takes a socket in, which is not looked at yet. `id` is not 0. 0 or a negative errno.
+  /// Takes a socket in, which is not looked at yet: `wait` may end for it, but does not tell of it.
+  /// `id` is not 0. 0 or a negative errno.
   virtual Result add(Descriptor socket, std::uint32_t id) = 0;
   virtual void remove(Descriptor socket, std::uint32_t id) = 0;
   /// Whether `wait` tells of it.

@@ -14,8 +14,6 @@ namespace {
 /// A thread that has not come for a connection after that is busy with something else. Loops of
 /// busy servers take a few milliseconds a turn: less would take connections from threads that come.
 constexpr Deadline kLate = 10'000'000;
-/// Out of descriptors or memory: the connections stay with the kernel for that long.
-constexpr Deadline kPause = 100'000'000;
 /// Connections of a listener that wait for its threads; beyond, they wait in the kernel.
 constexpr std::size_t kMostWaiting = 1024;
 /// Accepted in one go, so that one listener does not keep the others waiting.
@@ -310,10 +308,7 @@ void Acceptor::accept_some(SharedListener& listener, Deadline at) {
     if (listener.seats.empty() || listener.waiting() >= kMostWaiting) break;
     const Result accepted = accept_connection(listener.descriptor);
     if (accepted < 0) {
-      if (accepted == -EMFILE || accepted == -ENFILE || accepted == -ENOBUFS ||
-          accepted == -ENOMEM) {
-        listener.paused_until = at + kPause;
-      }
+      if (exhausted(accepted)) listener.paused_until = at + kPauseAfterExhaustion;
       // Of other errors the connection died of, the next call knows nothing.
       if (accepted != -EINTR && !concerns_one_connection(accepted)) break;
       continue;

@@ -123,7 +123,9 @@ class Acceptor {
   static Seat* choose(SharedListener& listener, const Seat* except, Deadline now);
   static void give(Seat& seat, Descriptor descriptor, Deadline since);
 
-  system::Mutex mutex_;  ///< guards all, and the listeners and seats; a leaf
+  /// Guards all, and the listeners and seats. Under it are taken only that of `sockets_`, and what
+  /// a bell rings by.
+  system::Mutex mutex_;
   bool started_ = false;
   std::unique_ptr<ListeningSockets> sockets_;
   std::uint32_t last_id_ = 0;

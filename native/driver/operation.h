@@ -164,8 +164,9 @@ struct Operation {
   /// no room is -EMSGSIZE, and gone; one without bytes is not sent, since it would read as the end.
   bool messages = false;
   /// kSend: a file or the end follows at once. The kernel keeps what fills no segment for it
-  /// (MSG_MORE), up to 200 ms: a header goes out with the beginning of its file, and the last bytes
-  /// with the FIN.
+  /// (MSG_MORE): a header goes out with the beginning of its file, and the last bytes with the FIN.
+  /// Should that be cancelled before it begins, they go out by the retransmission timer, after 200
+  /// ms or more.
   bool more_follows = false;
 
   Descriptor descriptor = kNoDescriptor;

@@ -8,7 +8,7 @@
 #include <mutex>
 #include <utility>
 
-#include "driver/errno.h"
+#include "driver/accept_errors.h"
 #include "port/thread.h"
 #include "port/unique_keys.h"
 #include "system/switch_point.h"
@@ -16,14 +16,8 @@
 namespace cp {
 namespace {
 
-constexpr std::int64_t kPauseAfterExhaustion = 100'000'000;
 /// Starving receives that are tried at one time.
 constexpr std::size_t kTriedAtOnce = 32;
-
-/// accept(2): out of descriptors or memory. The connection stays in the backlog.
-bool exhausted(std::int64_t result) {
-  return result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM;
-}
 
 /// Whether the final result of the driver's multishot operation is not the last of the program's.
 bool multishot_goes_on(const Request& request, std::int64_t result) {
@@ -175,10 +169,10 @@ bool Thread::goes_on(const driver::Completion& completion, Request* request, Han
     starved_.push_back(request);
     return true;
   }
-  if (request->kind == PacketKind::kAccept && exhausted(result)) {
+  if (request->kind == PacketKind::kAccept && driver::exhausted(result)) {
     request->state = Request::State::kPaused;
     paused_.push_back(request);
-    retry_paused_at_ = std::min(retry_paused_at_, driver::now() + kPauseAfterExhaustion);
+    retry_paused_at_ = std::min(retry_paused_at_, driver::now() + driver::kPauseAfterExhaustion);
     return true;
   }
   // The kernel ends a multishot operation when it sees fit; the program's goes on.
@@ -241,7 +235,7 @@ bool Thread::moves_on(const driver::Completion& completion, Request* request, Ha
   const bool in_part = continues(*request) && result > 0 && advance_transfer(request, result);
   const bool nothing_yet = result == -ECANCELED || result == -EINTR || result == -EAGAIN ||
                            result == -ENOBUFS ||
-                           (request->kind == PacketKind::kAccept && exhausted(result));
+                           (request->kind == PacketKind::kAccept && driver::exhausted(result));
   const bool goes_on_still = multishot_goes_on(*request, result);
   if (!in_part && !nothing_yet && !goes_on_still) return false;
   if (goes_on_still) deliver(completion, true, &handle, port);

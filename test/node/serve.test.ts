@@ -9,7 +9,7 @@ import net from 'node:net';
 import tls from 'node:tls';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import {
   serve,
   shareListener,
@@ -95,6 +95,13 @@ async function connect(port: number): Promise<{ socket: net.Socket; thread: stri
   socket.on('error', () => undefined);
   const [greeting] = (await once(socket, 'data')) as [string];
   return { socket, thread: greeting.trim() };
+}
+
+async function connectPlain(port: number): Promise<net.Socket> {
+  const socket = net.connect({ host: '127.0.0.1', port }).resume();
+  socket.on('error', () => undefined); // it may be a reset
+  await once(socket, 'connect');
+  return socket;
 }
 
 function counted(ids: string[]): Record<string, number> {
@@ -249,6 +256,45 @@ test('close lets connections of the thread end, and leaves the listener to the o
   expect(a!.said).not.toContain('closed');
   kept.socket.end();
   await until(() => a!.said.includes('closed'));
+});
+
+/** A server of this thread. */
+async function ownServer(): Promise<{ shared: SharedListener; server: http.Server }> {
+  const shared = await share();
+  const server = await serve(
+    http.createServer((_request, response) => response.end('hello')),
+    shared,
+  );
+  onTestFinished(() => void server.close());
+  return { shared, server };
+}
+
+test('close comes once, where connections end in the same turn', async () => {
+  const { shared, server } = await ownServer();
+  const closed = vi.fn();
+  server.on('close', closed);
+  const accepted = once(server, 'connection');
+  const client = await connectPlain(portOf(shared));
+  const [socket] = (await accepted) as [net.Socket];
+  socket.destroy();
+  server.close();
+  await once(client, 'close');
+  await until(() => closed.mock.calls.length > 0);
+  for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve));
+  expect(closed).toHaveBeenCalledTimes(1);
+});
+
+test('what listened before does not end what the server listens at now', async () => {
+  const { shared, server } = await ownServer();
+  server.once('connection', (socket: net.Socket) => {
+    socket.destroy();
+    server.close();
+    server.listen(0); // at once: there is no host to look up
+  });
+  await once(await connectPlain(portOf(shared)), 'close');
+  await until(() => server.listening);
+  for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve));
+  expect(await get((server.address() as net.AddressInfo).port)).toBe('hello');
 });
 
 test('a server that was closed serves again', async () => {

@@ -194,6 +194,12 @@ export class Server extends EventEmitter implements Owner {
     else this.emit('error', error);
   }
 
+  /**
+   * @internal The server of Node.js that listens in the place of this one, and is the one to say that
+   * it is closed.
+   */
+  _listener: { _emitCloseIfDrained(): void } | undefined = undefined;
+
   /** @internal A connection is there; `noDelay`: which it has not of a listener of its port. */
   _accepted(handle: TcpSocket<'await'>, noDelay = false): void {
     if (this.maxConnections != null && this._connections >= this.maxConnections) {
@@ -233,7 +239,8 @@ export class Server extends EventEmitter implements Owner {
   /** @internal */
   _connectionEnded(): void {
     this._connections--;
-    this.#closeIfDone();
+    if (this._listener === undefined) this.#closeIfDone();
+    else this._listener._emitCloseIfDrained();
   }
 
   #closeIfDone(): void {

@@ -73,7 +73,8 @@ class SharedHandle implements ServerHandle {
     } finally {
       if (more) setImmediate(this.deliver);
     }
-    if (seat.closed() && this.server.listening) this.server.close();
+    // It may listen anew by now, at another place.
+    if (internalsOf(this.server)._handle === this && seat.closed()) this.server.close();
   }
 }
 

@@ -5,7 +5,8 @@
 import { closeSync } from 'node:fs';
 import { Socket, type Server } from 'node:net';
 import type { NativeListener, NativeSeat } from '../../native/binding';
-import { systemError } from '../../support/errors';
+import { EBADF } from '../../support/errno';
+import { handleClosed, systemError } from '../../support/errors';
 import { seatAt, type Entrance, type ServerHandle } from './entrance';
 import { missing, type Internals } from './internals';
 
@@ -48,6 +49,7 @@ class DescriptorEntrance implements Entrance {
 /** The class of Node.js's handles of such connections, which it exports to nobody. */
 function clientClassOf(listener: NativeListener): ClientClass {
   const fd = listener.duplicate();
+  if (fd === EBADF) throw handleClosed();
   if (fd < 0) throw systemError(fd, 'dup', { net: true });
   const socket = new Socket({ fd, readable: false, writable: false });
   const { _handle } = socket as unknown as { _handle: Partial<ClientHandle> | null };

@@ -3,6 +3,8 @@
  * own, or, where Node.js opens no descriptor of a socket, as streams over the thread's port.
  */
 import type { Server } from 'node:net';
+import { EBADF } from '../../support/errno';
+import { handleClosed } from '../../support/errors';
 import { binding, type NativeListener, type NativeSeat } from '../../native/binding';
 
 /** A server's place at a shared listener: what Node.js has in a server for its listening handle. */
@@ -22,7 +24,11 @@ export interface ServerHandle {
 
 export type EntranceTo = (server: Server, listener: NativeListener) => Entrance;
 
-/** This thread's seat: it is given connections from now on. */
+/** This thread's seat: it is given connections from now on. Another thread may have closed the listener. */
 export function seatAt(listener: NativeListener): NativeSeat {
-  return listener.join(binding.Seat);
+  try {
+    return listener.join(binding.Seat);
+  } catch (error) {
+    throw (error as NodeJS.ErrnoException).errno === EBADF ? handleClosed() : error;
+  }
 }

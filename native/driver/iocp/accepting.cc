@@ -86,7 +86,8 @@ Result share_listening_socket(int) { return -ENOTSUP; }
 Result accept_connection(Descriptor socket) {
   const SOCKET accepted = ::accept(iocp::socket_of(socket), nullptr, nullptr);
   if (accepted == INVALID_SOCKET) return last_error();
-  // It has its listener's event, and is for this process alone.
+  // It has its listener's event, and is for this process alone: from here on, since accept has no
+  // flag for that. A child that another thread starts in between keeps it open as well.
   ::WSAEventSelect(accepted, nullptr, 0);
   ::SetHandleInformation(reinterpret_cast<HANDLE>(accepted), HANDLE_FLAG_INHERIT, 0);
   return iocp::descriptor_of(accepted);

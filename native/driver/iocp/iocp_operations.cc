@@ -398,7 +398,8 @@ void IocpLane::received(Operation* operation, bool succeeded, DWORD bytes) {
 /// It refuses an array of none: where nothing is to be sent there is an empty one.
 void IocpLane::send(Operation* operation) {
   if (is_pipe(operation->descriptor)) return send_to_pipe(operation);
-  std::array<WSABUF, kSlicesAtOnce> buffers = {};
+  std::array<WSABUF, kSlicesAtOnce> buffers;
+  buffers[0] = {0, nullptr};
   DWORD count = 0;
   std::size_t room = kMaxTransfer;
   for (; count < operation->slice_count && count < buffers.size() && room > 0; ++count) {

@@ -50,6 +50,18 @@ void push(int socket) {
   ::setsockopt(socket, IPPROTO_TCP, TCP_CORK, &no, sizeof no);
 }
 
+Result send_from_cache(const Operation& operation) {
+  for (;;) {
+    off_t offset = operation.offset;
+    const ssize_t sent =
+        ::sendfile(static_cast<int>(operation.descriptor), static_cast<int>(operation.file),
+                   &offset, next_part(operation));
+    if (sent >= 0) return sent;
+    if (errno == EINVAL) return copy_part(operation);
+    if (errno != EINTR) return -errno;
+  }
+}
+
 }  // namespace
 
 bool next_part_is_cached(const Operation& operation) {
@@ -68,15 +80,9 @@ Result send_part(const Operation& operation) {
   const int socket = static_cast<int>(operation.descriptor);
   int yes = 1;
   if (::ioctl(socket, FIONBIO, &yes) != 0) return -errno;
-  for (;;) {
-    off_t offset = operation.offset;
-    const ssize_t sent =
-        ::sendfile(socket, static_cast<int>(operation.file), &offset, next_part(operation));
-    if (sent == 0) push(socket);
-    if (sent >= 0) return sent;
-    if (errno == EINVAL) return copy_part(operation);
-    if (errno != EINTR) return -errno;
-  }
+  const Result sent = send_from_cache(operation);
+  if (sent <= 0 && sent != -EAGAIN) push(socket);
+  return sent;
 }
 
 }  // namespace cp::driver
