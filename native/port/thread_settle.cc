@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "driver/accept_errors.h"
+#include "driver/errno.h"
 #include "port/thread.h"
 #include "port/unique_keys.h"
 #include "system/switch_point.h"
