@@ -398,17 +398,19 @@ bool BufferPool::count_in(std::uint64_t size, bool beyond) {
   return true;
 }
 
-bool BufferPool::allocate(std::uint64_t size, std::uint32_t owner, Place& out, bool beyond) {
-  if (size > kLargestBlock) return false;
+BufferPool::Allocation BufferPool::try_allocate(std::uint64_t size, std::uint32_t owner, Place& out,
+                                                bool beyond) {
+  if (size > kLargestBlock) return Allocation::kLimit;
   const std::size_t log = size_class(size);
-  if (!count_in(1ull << log, beyond)) return false;
+  if (!count_in(1ull << log, beyond)) return Allocation::kLimit;
   bool taken = take_cached(log, owner, out) || (fetch_blocks(log) && take_cached(log, owner, out));
   if (!taken) {
     std::lock_guard lock(mutex_);
     taken = !closed_ && take_owned(log, owner, out);
   }
-  if (!taken) allocated_.fetch_sub(1ull << log, std::memory_order_relaxed);
-  return taken;
+  if (taken) return Allocation::kDone;
+  allocated_.fetch_sub(1ull << log, std::memory_order_relaxed);
+  return Allocation::kRefused;
 }
 
 /// Of this thread's part.

@@ -116,9 +116,18 @@ class BufferPool final : public driver::BufferSource {
   /// Memory of at least `size` bytes, aligned to 4,096, owned by the program in thread `owner`;
   /// false at the limit. `beyond`: the limit is no reason to refuse it, unless it is more than that
   /// by itself (rule M7).
-  bool allocate(std::uint64_t size, std::uint32_t owner, Place& out, bool beyond = false);
-  /// The same beyond the limit, for what is kept as long as the port lives and has to be there when
-  /// the limit is reached; back with `release_fixed`.
+  bool allocate(std::uint64_t size, std::uint32_t owner, Place& out, bool beyond = false) {
+    return try_allocate(size, owner, out, beyond) == Allocation::kDone;
+  }
+  enum class Allocation : std::uint8_t {
+    kDone,
+    kLimit,    ///< the limit does not allow it now
+    kRefused,  ///< by the system, or the pool is closed
+  };
+  /// The same, for who waits when there is none.
+  Allocation try_allocate(std::uint64_t size, std::uint32_t owner, Place& out, bool beyond = false);
+  /// `allocate` beyond the limit, for what is kept as long as the port lives and has to be there
+  /// when the limit is reached; back with `release_fixed`.
   bool allocate_fixed(std::uint64_t size, Place& out);
   void release_fixed(Place place);
   /// An allocated block does not count for the limit, until `count` or `release_fixed`: it is kept

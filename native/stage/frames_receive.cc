@@ -258,18 +258,18 @@ void FramesThread::settle(Connection& c) {
 /// have come to its end.
 void FramesThread::on_give_up(Connection& c) {
   Frame& frame = c.frame;
-  memory().notice_taken();
-  if (!frame.growing && !frame.wants_memory) return memory().memory_returned();
-  const bool wanted_memory = frame.wants_memory;
+  const bool wanted_memory = std::exchange(frame.wants_memory, false);
   if (wanted_memory) memory().leave(c.key);
-  frame.wants_memory = false;
-  if (options().spool_to_file) {
-    move_to_file(c);
-  } else {
-    lose(c, -ENOMEM);
+  if (frame.growing || wanted_memory) {
+    if (options().spool_to_file) {
+      move_to_file(c);
+    } else {
+      lose(c, -ENOMEM);
+    }
   }
   memory().memory_returned();
   if (wanted_memory) go_on(c);
+  memory().notice_done();
 }
 
 bool FramesThread::move_to_file(Connection& c) {

@@ -149,8 +149,8 @@ void FramesThread::on_stale(const PacketSlot& packet) {
   // A lease that ends at once.
   if (notice == Notice::kPlace) stage_.admission_->granted(packet.key);
   if (notice == Notice::kMemory || notice == Notice::kGiveUp) {
-    memory().notice_taken();
     memory().memory_returned();
+    memory().notice_done();
   }
 }
 
@@ -263,12 +263,14 @@ void FramesThread::on_place(Connection& c) {
 }
 
 void FramesThread::on_memory(Connection& c) {
-  memory().notice_taken();
-  // Not needed any more: it is for the next one that waits.
-  if (!c.frame.wants_memory) return memory().memory_returned();
-  c.frame.wants_memory = false;
-  c.frame.told = true;
-  go_on(c);
+  if (c.frame.wants_memory) {
+    c.frame.wants_memory = false;
+    c.frame.told = true;
+    go_on(c);
+  } else {
+    memory().memory_returned();  // not needed any more: it is for the next one that waits
+  }
+  memory().notice_done();
 }
 
 void FramesThread::on_deadline(Connection& c) {
@@ -416,14 +418,19 @@ bool FramesThread::allocate_or_wait(Connection& c, std::uint64_t size, Place& ou
   Frame& frame = c.frame;
   const bool small = is_small(frame, size);
   const bool told = std::exchange(frame.told, false);
-  if ((told || memory().admits(size, small)) && allocate(size, out)) {
+  auto allocation = BufferPool::Allocation::kLimit;
+  if (told || memory().admits(size, small)) {
+    allocation = options().port->pool().try_allocate(size, 0, out);
+  }
+  if (allocation == BufferPool::Allocation::kDone) {
     memory().small_gave(frame.small);
     frame.small = small ? options().port->pool().block_bytes(size) : 0;
     memory().small_took(frame.small);
     return true;
   }
   frame.wants_memory = true;
-  memory().wait(c.key, size, small, told);
+  const bool refused = allocation == BufferPool::Allocation::kRefused;
+  memory().wait(c.key, size, small, told, told && refused);
   return false;
 }
 

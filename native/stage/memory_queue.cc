@@ -15,9 +15,9 @@ bool MemoryQueue::admits(std::uint64_t size, bool small) const {
 /// Some may have come since it asked. Who waits is counted before this looks at what is given out,
 /// and memory is given back before `memory_returned` looks at the count: one of both sees the
 /// other, since what is given out is read and written by read-modify-writes of one word.
-void MemoryQueue::wait(std::uint32_t key, std::uint64_t size, bool small, bool told) {
+void MemoryQueue::wait(std::uint32_t key, std::uint64_t size, bool small, bool told, bool refused) {
   std::unique_lock lock(mutex_);
-  waiters_.insert(told ? waiters_.begin() : waiters_.end(), {key, size, small, told});
+  waiters_.insert(told ? waiters_.begin() : waiters_.end(), {key, size, small, refused});
   count_.store(waiters_.size());
   if (!small) large_.fetch_add(1);
   set_waits(key, true);
@@ -60,27 +60,31 @@ void MemoryQueue::settles(std::uint32_t key) {
 void MemoryQueue::memory_returned() {
   if (count_.load() == 0) return;
   std::unique_lock lock(mutex_);
-  for (Waiter& waiter : waiters_) waiter.tried = false;
+  for (Waiter& waiter : waiters_) waiter.refused = false;
   const std::optional<Message> message = look();
   lock.unlock();
   tell(message);
 }
 
-void MemoryQueue::notice_taken() {
-  std::lock_guard lock(mutex_);
+void MemoryQueue::notice_done() {
+  std::unique_lock lock(mutex_);
   --told_;
+  if (waiters_.empty()) return;
+  const std::optional<Message> message = look();
+  lock.unlock();
+  tell(message);
 }
 
-/// Whom there is something for: another may be faster, then it comes back to wait. Not one that has
-/// tried since memory came: where the system refuses what the limit allows, it would be told again
-/// and again. Nor a large one behind another that does not fit yet.
+/// Whom there is something for: another may be faster, then it comes back to wait. Not one that the
+/// system has refused what the limit allows, since memory came: it would be told again and again.
+/// Nor a large one behind another that does not fit yet.
 std::optional<MemoryQueue::Message> MemoryQueue::look() {
   bool large_waits = false;
   const auto fits = [&](const Waiter& waiter) {
     if (waiter.small ? !admits(waiter.size, true) : large_waits) return false;
     const bool within = port_.pool().within_limit(waiter.size);
     large_waits = large_waits || (!waiter.small && !within);
-    return within && !waiter.tried;
+    return within && !waiter.refused;
   };
   const auto first = std::find_if(waiters_.begin(), waiters_.end(), fits);
   if (first != waiters_.end()) {

@@ -29,8 +29,8 @@ enum class Notice : int;
 /// matter whether they wait for memory or for their clients. When then somebody waits whom nothing
 /// that is free would do, one document that grows is told to give up. Each time there is one less;
 /// the last one left fits, because a document that could not fit beside itself never waits. It is
-/// looked at whenever that could have become true: when one begins to wait or to grow, and when
-/// memory came. A deadlock therefore can't last.
+/// looked at whenever that could have become true: when one begins to wait or to grow, when memory
+/// came, and when who was told of some has taken it or not. A deadlock therefore can't last.
 ///
 /// The one with the smallest room goes first, which has brought the least; of equals one whose
 /// client is silent, then the latest. Clients that announce much and send little thus don't keep
@@ -46,8 +46,8 @@ class MemoryQueue {
   /// their share, so that a steady flow of them doesn't take whatever it waits for.
   bool admits(std::uint64_t size, bool small) const;
   /// `key` waits for `size` bytes. `told`: before all others, since it was told of some, and they
-  /// were not there.
-  void wait(std::uint32_t key, std::uint64_t size, bool small, bool told);
+  /// were not there. `refused`: the limit would have allowed it, and the system did not.
+  void wait(std::uint32_t key, std::uint64_t size, bool small, bool told, bool refused);
   /// It does not wait any more. It may have been told already.
   void leave(std::uint32_t key);
 
@@ -65,16 +65,16 @@ class MemoryQueue {
 
   /// Memory was given back, or some was left over: the first it would do for is told.
   void memory_returned();
-  /// A notice of this queue has been taken, whatever comes of it. Then `memory_returned`, or `wait`
-  /// again.
-  void notice_taken();
+  /// What a notice of this queue asked for is done: memory was taken, or is waited for again, or
+  /// was given up. Until then nothing is said to wait for ever.
+  void notice_done();
 
  private:
   struct Waiter {
     std::uint32_t key;
     std::uint64_t size;
     bool small;
-    bool tried;  ///< since memory came last
+    bool refused;  ///< by the system, since memory came last
   };
   struct Document {
     std::uint64_t held;
@@ -102,7 +102,7 @@ class MemoryQueue {
   std::unordered_map<std::uint32_t, Document> documents_;
   std::uint64_t held_ = 0;   ///< by them
   std::uint64_t begun_ = 0;  ///< documents there ever were
-  std::size_t told_ = 0;     ///< notices on their way
+  std::size_t told_ = 0;     ///< notices not done
 };
 
 }  // namespace cp::stage
