@@ -8,10 +8,26 @@ import { cpuTime, residentBytes } from './support/processes.mjs';
 
 const FEW = 2;
 const MANY = 8;
-const threads = 'ours, threads';
+const threads = 'ours, the main thread and workers';
+const workers = 'ours, workers';
 const cluster = 'node:cluster';
+const works = ({ spread }) => !spread;
 
-async function measure(
+async function measureSpread({ style }, { connections, servers }, { most }) {
+  const server = await start(script('serve-http.mjs', { style, servers }), allowedCpus);
+  // Another round, others that go.
+  const seed = 1 + Math.floor(Math.random() * 2 ** 30);
+  const options = { port: server.port, connections: Math.min(connections, most), servers, seed };
+  try {
+    const { spread } = await run(script('serve-spread.mjs', options), { role: allowedCpus });
+    await server.stop();
+    return { spread };
+  } finally {
+    server.kill();
+  }
+}
+
+async function measureWork(
   { style },
   { connections, fresh, servers = FEW },
   { warmUp, seconds, most },
@@ -37,7 +53,7 @@ async function measure(
 export default {
   name: 'serve',
   title: 'http, several servers behind one listener',
-  metrics: ['rate', 'p50', 'p99', 'cpu', 'resident'],
+  metrics: ['rate', 'p50', 'p99', 'cpu', 'resident', 'spread'],
   picture: 'cpu',
   unit: 'CPU µs per request',
   scriptsOnly: true,
@@ -48,16 +64,23 @@ export default {
       ...{ connections: 16, fresh: true },
     },
     { name: `50 connections that stay, ${MANY} servers`, connections: 50, servers: MANY },
+    {
+      name: `200 connections that stay, half of them come anew, ${MANY} servers`,
+      ...{ connections: 200, servers: MANY, spread: true },
+    },
   ],
   smoke: () => true,
   contestants: {
     [threads]: { style: 'threads' },
+    [workers]: { style: 'workers' },
     [cluster]: { style: 'cluster' },
-    'node:http, one thread': { style: 'alone' },
+    'node:http, one thread': { style: 'alone', only: works },
   },
   targets: [
-    { metric: 'cpu', subject: threads, against: cluster, atMost: 1.05 },
-    { metric: 'resident', subject: threads, against: cluster, atMost: 0.5 },
+    { metric: 'cpu', subject: threads, against: cluster, atMost: 1.05, only: works },
+    { metric: 'resident', subject: threads, against: cluster, atMost: 0.5, only: works },
+    { metric: 'spread', subject: threads, atMost: 1.2, only: (row) => !works(row) },
   ],
-  measure,
+  measure: (contestant, row, times) =>
+    (row.spread ? measureSpread : measureWork)(contestant, row, times),
 };

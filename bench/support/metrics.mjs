@@ -29,6 +29,7 @@ export const metrics = {
   wakeUps: { title: 'JavaScript called', more: false, show },
   slowEffect: { title: 'p99 with slow ones / without', more: false, show },
   systemCalls: { title: 'system calls', more: false, show },
+  spread: { title: 'most / least connections', more: false, show },
   resident: { title: 'resident bytes', more: false, show },
 };
 

@@ -1,30 +1,43 @@
 /**
- * An http server that answers 100 bytes: in `--servers` threads, in so many processes of
- * node:cluster, or in this thread alone.
+ * An http server that answers 100 bytes, or who it is: in `--servers` threads, this one among
+ * them or not, in so many processes of node:cluster, or in this thread alone.
  */
 import cluster from 'node:cluster';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { isMainThread, parentPort, threadId, Worker, workerData } from 'node:worker_threads';
 import { serve as share, shareListener } from 'completion-port/node';
 import { readOptions } from '../options.mjs';
 import { serve } from '../server.mjs';
 
 const text = 'x'.repeat(100);
 const host = '127.0.0.1';
-const newServer = () => createServer((_request, response) => response.end(text));
+const me = `${process.pid}:${threadId};`;
+const newServer = () =>
+  createServer(({ url }, response) => response.end(url === '/who' ? me : text));
+
+async function startWorkers({ token }, count) {
+  const workers = Array.from({ length: count }, () => {
+    const worker = new Worker(new URL(import.meta.url), { workerData: token });
+    worker.on('error', (error) => {
+      throw error;
+    });
+    return once(worker, 'message');
+  });
+  await Promise.all(workers);
+}
 
 const styles = {
+  async workers(count) {
+    const listener = await shareListener({ host, port: 0, backlog: 4096 });
+    await startWorkers(listener, count);
+    serve(listener.address().port);
+  },
+
   async threads(count) {
     const listener = await shareListener({ host, port: 0, backlog: 4096 });
-    const workers = Array.from({ length: count }, () => {
-      const worker = new Worker(new URL(import.meta.url), { workerData: listener.token });
-      worker.on('error', (error) => {
-        throw error;
-      });
-      return once(worker, 'message');
-    });
-    await Promise.all(workers);
+    await startWorkers(listener, count - 1);
+    await share(newServer(), listener);
     serve(listener.address().port);
   },
 
