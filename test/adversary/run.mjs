@@ -10,7 +10,8 @@
  * counts. What the server and the hostile clients compute meanwhile, in percent of one processor, is
  * shown: where the hostile clients compute on the same processors, that is not the server's doing.
  * With `--elsewhere` they attack a second server of the same kind, in a process of its own: what
- * becomes of the honest clients then is the machine's doing.
+ * becomes of the honest clients then is the machine's doing. `--server net` is an echo server of
+ * node:net, which the drivers have nothing to do with.
  *
  * Every byte that the honest clients get is looked at. Ends with 1 when one of them was refused or
  * got a wrong byte, when the server held more than it may or did not give it back, and, without

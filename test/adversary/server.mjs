@@ -8,6 +8,8 @@
  * message of the parent is answered with what the server holds: memory that each of its ports has
  * given out, in the order of the stages.
  */
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { isMainThread, Worker, workerData } from 'node:worker_threads';
 import { CompletionPort } from '../../dist/esm.mjs';
@@ -125,6 +127,19 @@ const servers = {
     }),
   frames: () => documents({}),
   pipelined: () => documents({ pipelined: 64 }),
+
+  /** Node.js's own, to compare. */
+  async net() {
+    let handles = 0;
+    const server = createServer({ noDelay: true }, (socket) => {
+      handles++;
+      socket.on('error', () => undefined).on('close', () => handles--);
+      socket.pipe(socket);
+    });
+    await once(server.listen(listening), 'listening');
+    const stats = () => [{ allocatedBytes: 0, freeBuffers: Infinity, handles }];
+    return { number: server.address().port, stats };
+  },
 };
 
 async function main() {
