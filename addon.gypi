@@ -15,7 +15,6 @@
         "native/addon/native_handles.cc",
         "native/addon/native_records.cc",
         "native/addon/native_thread.cc",
-        "native/addon/seat_bell.cc",
         "native/addon/shared_listener.cc",
         "native/addon/stage_binding.cc",
         "native/addon/submission.cc",

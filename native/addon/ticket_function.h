@@ -7,7 +7,7 @@
 
 namespace cp::addon {
 
-/// As in threadsafe_notifier.cc it is made first and its owner's cleanup hook second, so that the
+/// As in threadsafe_call.h it is made first and its owner's cleanup hook second, so that the
 /// hook runs first: after it nobody calls the function. `on_final` frees the owner.
 class TicketFunction {
  public:

@@ -3,6 +3,7 @@
 // the lane does with each operation. choose.h says which of them a port gets.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -21,6 +22,14 @@ inline constexpr Deadline kNever = INT64_MAX;
 inline Deadline now() { return system::now(); }
 /// The same clock, as JavaScript has it.
 inline double milliseconds() { return static_cast<double>(now()) / 1e6; }
+/// How long to wait for `deadline`, as `epoll_wait` and Windows' waits take it, and -1 (INFINITE)
+/// for kNever. Rounded up: waking early would mean going round once more.
+inline std::int32_t milliseconds_until(Deadline deadline) {
+  if (deadline == kNever) return -1;
+  const Deadline left = deadline - now();
+  if (left <= 0) return 0;
+  return static_cast<std::int32_t>(std::min<Deadline>((left - 1) / 1'000'000 + 1, INT32_MAX));
+}
 
 /// A failed operation does not throw: 0 or more is a result, below 0 an errno, negated.
 using Result = std::int64_t;

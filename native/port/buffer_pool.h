@@ -138,9 +138,10 @@ class BufferPool final : public driver::BufferSource {
   bool could_allocate(std::uint64_t size, std::uint64_t besides) const;
   /// What a block of `size` bytes counts for the limit.
   std::uint64_t block_bytes(std::uint64_t size) const { return 1ull << size_class(size); }
-  /// Whether the limit allows one now.
-  bool within_limit(std::uint64_t size) const {
-    return allocated_bytes() + block_bytes(size) <= limit_for(block_bytes(size));
+  /// Whether the limit allows one now, or when so many bytes are `allocated`.
+  bool within_limit(std::uint64_t size) const { return within_limit(size, allocated_bytes()); }
+  bool within_limit(std::uint64_t size, std::uint64_t allocated) const {
+    return allocated + block_bytes(size) <= limit_for(block_bytes(size));
   }
   /// What of the limit is for blocks of at most kSmallBlock bytes alone: whoever holds much can't
   /// keep those out that need little. None of a limit below kLeastShared.

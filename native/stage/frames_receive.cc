@@ -232,17 +232,18 @@ bool FramesThread::reserve(Connection& c, std::uint64_t wanted) {
   } else if (!allocate_or_wait(c, room, larger)) {
     return false;
   }
-  if (frame.capacity > 0) {
-    std::memcpy(address_of(larger), address_of(frame.place), frame.received);
-    BufferPool::release(frame.place);
-  }
-  frame.place = larger;
-  frame.capacity = room;
+  const Place smaller = std::exchange(frame.place, larger);
+  const bool had_room = std::exchange(frame.capacity, room) > 0;
+  // Before the smaller room is free, which else would count as another's.
   if (frame.length > 0 && room >= frame.length) {
     settle(c);
   } else {
     frame.growing = true;
     memory().grows(c.key, room);
+  }
+  if (had_room) {
+    std::memcpy(address_of(larger), address_of(smaller), frame.received);
+    BufferPool::release(smaller);
   }
   memory().memory_returned();  // some may be left, and the smaller room is free
   return true;
@@ -255,20 +256,16 @@ void FramesThread::settle(Connection& c) {
 }
 
 /// All memory is that of documents which would want more: see MemoryQueue. Meanwhile this one may
-/// have come to its end.
+/// have come to its end. What spools to files never waits, and so is never told this.
 void FramesThread::on_give_up(Connection& c) {
   Frame& frame = c.frame;
-  const bool wanted_memory = std::exchange(frame.wants_memory, false);
-  if (wanted_memory) memory().leave(c.key);
-  if (frame.growing || wanted_memory) {
-    if (options().spool_to_file) {
-      move_to_file(c);
-    } else {
-      lose(c, -ENOMEM);
-    }
+  if ((frame.growing || frame.wants_memory) && memory().must_give_up()) {
+    const bool wanted_memory = std::exchange(frame.wants_memory, false);
+    if (wanted_memory) memory().leave(c.key);
+    lose(c, -ENOMEM);
+    memory().memory_returned();
+    if (wanted_memory) go_on(c);
   }
-  memory().memory_returned();
-  if (wanted_memory) go_on(c);
   memory().notice_done();
 }
 

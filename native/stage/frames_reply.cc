@@ -122,9 +122,9 @@ void FramesThread::end_reply(Connection& c) {
 void FramesThread::give_up_document(Connection& c) {
   Frame& frame = c.frame;
   const bool held = frame.capacity > 0;
+  settle(c);  // before its memory is free, which else would count as another's
   if (frame.wants_memory) memory().leave(c.key);
   if (frame.queued) stage_.admission_->leave(frame.turn);
-  settle(c);  // before its memory is free, which else would count as another's
   if (frame.capacity > 0) BufferPool::release(frame.place);
   if (frame.file != 0) close_quietly(*thread_, frame.file);
   if (frame.reply_file != 0) close_quietly(*thread_, frame.reply_file);

@@ -78,28 +78,38 @@ void MemoryQueue::notice_done() {
 /// Whom there is something for: another may be faster, then it comes back to wait. Not one that the
 /// system has refused what the limit allows, since memory came: it would be told again and again.
 /// Nor a large one behind another that does not fit yet.
-std::optional<MemoryQueue::Message> MemoryQueue::look() {
+std::deque<MemoryQueue::Waiter>::iterator MemoryQueue::fitting(std::uint64_t allocated) {
   bool large_waits = false;
   const auto fits = [&](const Waiter& waiter) {
     if (waiter.small ? !admits(waiter.size, true) : large_waits) return false;
-    const bool within = port_.pool().within_limit(waiter.size);
+    const bool within = port_.pool().within_limit(waiter.size, allocated);
     large_waits = large_waits || (!waiter.small && !within);
     return within && !waiter.refused;
   };
-  const auto first = std::find_if(waiters_.begin(), waiters_.end(), fits);
-  if (first != waiters_.end()) {
+  return std::find_if(waiters_.begin(), waiters_.end(), fits);
+}
+
+/// What is given out is read once: some that comes back in between would be neither for one that
+/// waits nor on its way.
+std::optional<MemoryQueue::Message> MemoryQueue::look() {
+  const std::uint64_t allocated = port_.pool().allocated_bytes();
+  if (const auto first = fitting(allocated); first != waiters_.end()) {
     const Message message{first->key, Notice::kMemory};
     take_out(first);
     ++told_;
     return message;
   }
-  if (!all_wait()) return std::nullopt;
+  if (waiters_.empty() || told_ > 0 || allocated > held_) return std::nullopt;
   ++told_;
   return Message{least(), Notice::kGiveUp};
 }
 
-bool MemoryQueue::all_wait() const {
-  return !waiters_.empty() && told_ == 0 && port_.pool().allocated_bytes() <= held_;
+bool MemoryQueue::must_give_up() {
+  std::lock_guard lock(mutex_);
+  const std::uint64_t allocated = port_.pool().allocated_bytes();
+  const bool others_told = told_ > 1;
+  return !waiters_.empty() && !others_told && allocated <= held_ &&
+         fitting(allocated) == waiters_.end();
 }
 
 /// Where no document has any memory the system has refused it: the latest gives up.

@@ -65,6 +65,8 @@ class MemoryQueue {
 
   /// Memory was given back, or some was left over: the first it would do for is told.
   void memory_returned();
+  /// Whoever is told to give up asks whether it is still so: some may have come back since.
+  bool must_give_up();
   /// What a notice of this queue asked for is done: memory was taken, or is waited for again, or
   /// was given up. Until then nothing is said to wait for ever.
   void notice_done();
@@ -87,7 +89,8 @@ class MemoryQueue {
   };
   /// Found under the mutex, told without.
   std::optional<Message> look();
-  bool all_wait() const;
+  /// The first whom something is for, when so much is given out.
+  std::deque<Waiter>::iterator fitting(std::uint64_t allocated);
   std::uint32_t least() const;
   void tell(const std::optional<Message>& message) const;
   void take_out(std::deque<Waiter>::iterator waiter);

@@ -119,6 +119,28 @@ PORT_TEST("nobody gives up while who was told of memory has not taken it") {
   CHECK(!it.told());
 }
 
+PORT_TEST("nobody gives up when memory came back before who was told to hears of it") {
+  NEEDS_DRIVER();
+  Queue it(D::name);
+  const Place first = it.take(kWanted), second = it.take(kWanted);
+  it.queue.grows(1, kWanted);
+  it.queue.grows(2, kWanted);
+  it.queue.wait(2, kWanted, false, false, false);
+  CHECK(it.told() == Told{1, Notice::kGiveUp});
+  // The client of another one has gone.
+  it.queue.settles(1);
+  it.give_back(first);
+  CHECK(it.told() == Told{2, Notice::kMemory});
+  CHECK(!it.queue.must_give_up());
+  it.queue.notice_done();
+  const Place all = it.take(kWanted);
+  it.queue.settles(2);
+  it.give_back(second);
+  it.queue.notice_done();
+  it.give_back(all);
+  CHECK(!it.told());
+}
+
 PORT_TEST("one gives up when what growing documents hold is all that is given out") {
   NEEDS_DRIVER();
   Queue it(D::name);
@@ -128,6 +150,7 @@ PORT_TEST("one gives up when what growing documents hold is all that is given ou
   it.queue.wait(1, kWanted, false, false, false);
   // The one whose client is silent goes first.
   CHECK(it.told() == Told{2, Notice::kGiveUp});
+  CHECK(it.queue.must_give_up());
   it.queue.settles(2);
   it.give_back(second);
   CHECK(it.told() == Told{1, Notice::kMemory});

@@ -1,6 +1,5 @@
 #include "driver/epoll/epoll_lane.h"
 
-#include <limits.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -26,14 +25,6 @@ bool watch(int epoll, int fd) {
 
 void close_if_open(int fd) {
   if (fd >= 0) ::close(fd);
-}
-
-/// Milliseconds until `deadline`, rounded up: waking early would mean going round once more.
-int timeout_until(Deadline deadline) {
-  if (deadline == kNever) return -1;
-  const Deadline left = deadline - now();
-  if (left <= 0) return 0;
-  return static_cast<int>(std::min<Deadline>((left - 1) / 1'000'000 + 1, INT_MAX));
 }
 
 }  // namespace
@@ -134,7 +125,7 @@ void EpollLane::wait(Deadline deadline) {
   if (stash_begin_ != stash_end_) return;
   woken_ = false;
   // An event may be nobody's (Readiness counts those); sleep on then.
-  while (runnable_.empty() && !woken_ && harvest(timeout_until(deadline))) {
+  while (runnable_.empty() && !woken_ && harvest(milliseconds_until(deadline))) {
     if (deadline != kNever && now() >= deadline) break;
   }
   harvested_ = true;

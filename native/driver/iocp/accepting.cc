@@ -1,6 +1,5 @@
 #include "driver/accepting.h"
 
-#include <algorithm>
 #include <unordered_map>
 
 #include "driver/errno.h"
@@ -10,13 +9,6 @@
 
 namespace cp::driver {
 namespace {
-
-/// In whole milliseconds, and not before its time.
-DWORD timeout_until(Deadline until) {
-  if (until == kNever) return INFINITE;
-  const Deadline left = std::max<Deadline>(0, until - now());
-  return static_cast<DWORD>(std::min<Deadline>((left + 999'999) / 1'000'000, 0x7fffffff));
-}
 
 /// One event for all of them: it says that one may have connections, and accept says which.
 class EventSockets final : public ListeningSockets {
@@ -48,7 +40,8 @@ class EventSockets final : public ListeningSockets {
   void wait(std::vector<std::uint32_t>& ids, Deadline until) override {
     ids.clear();
     select();
-    if (::WaitForSingleObject(event_, timeout_until(until)) != WAIT_OBJECT_0) return;
+    const auto patience = static_cast<DWORD>(milliseconds_until(until));
+    if (::WaitForSingleObject(event_, patience) != WAIT_OBJECT_0) return;
     std::lock_guard lock(mutex_);
     for (const auto& [id, socket] : wanted_) ids.push_back(id);
   }

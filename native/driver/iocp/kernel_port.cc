@@ -1,6 +1,5 @@
 #include "driver/iocp/kernel_port.h"
 
-#include <algorithm>
 #include <array>
 
 #include "driver/errno.h"
@@ -11,14 +10,6 @@ namespace cp::driver::iocp {
 namespace {
 
 constexpr ULONG kBatch = 128;
-
-/// Rounded up: waking early would mean going round once more.
-DWORD milliseconds_until(Deadline deadline) {
-  if (deadline == kNever) return INFINITE;
-  const Deadline left = deadline - now();
-  if (left <= 0) return 0;
-  return static_cast<DWORD>(std::min<Deadline>((left - 1) / 1'000'000 + 1, 0x7fffffff));
-}
 
 }  // namespace
 
@@ -71,7 +62,7 @@ void KernelPort::rest(Sleeper& me, Plan plan) {
       continue;
     }
     me.until = nap.until;
-    const DWORD milliseconds = milliseconds_until(nap.until);
+    const auto milliseconds = static_cast<DWORD>(milliseconds_until(nap.until));
     if (polling_ == nullptr) {
       poll(me, milliseconds, lock);
     } else {

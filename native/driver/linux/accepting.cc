@@ -7,7 +7,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 
 #include "driver/linux/socket.h"
@@ -23,13 +22,6 @@ struct epoll_event event_of(std::uint32_t id, bool wanted) {
   event.events = wanted ? static_cast<std::uint32_t>(EPOLLIN) : 0u;
   event.data.u32 = id;
   return event;
-}
-
-/// In whole milliseconds, and not before its time.
-int timeout_until(Deadline until) {
-  if (until == kNever) return -1;
-  const Deadline left = std::max<Deadline>(0, until - now());
-  return static_cast<int>(std::min<Deadline>((left + 999'999) / 1'000'000, INT32_MAX));
 }
 
 class EpollSockets final : public ListeningSockets {
@@ -66,7 +58,7 @@ class EpollSockets final : public ListeningSockets {
   void wait(std::vector<std::uint32_t>& ids, Deadline until) override {
     constexpr int kEvents = 16;
     struct epoll_event events[kEvents];
-    const int count = ::epoll_wait(epoll_, events, kEvents, timeout_until(until));
+    const int count = ::epoll_wait(epoll_, events, kEvents, milliseconds_until(until));
     ids.clear();
     for (int i = 0; i < count; ++i) {
       if (events[i].data.u32 != kNudge) {
