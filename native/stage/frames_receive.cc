@@ -215,19 +215,21 @@ std::size_t FramesThread::keep_in_memory(Connection& c, const std::uint8_t* byte
 /// be.
 bool FramesThread::reserve(Connection& c, std::uint64_t wanted) {
   Frame& frame = c.frame;
+  const BufferPool& pool = options().port->pool();
   std::uint64_t room = std::max(kFirstRoom, wanted * kRoomFactor);
   // A delimited document announces nothing: it grows by doubling.
+  if (frame.length == 0) room = std::max({kFirstRoom, wanted, frame.capacity * 2});
+  // All of a block is its own: it does not wait for one that is no larger.
+  room = pool.block_bytes(room);
   if (frame.length > 0) {
     room = std::min(room, frame.length);
     // One that would not fit beside a smaller room of its own gets all of it at once.
-    if (!options().port->pool().could_allocate(frame.length, room)) room = frame.length;
-  } else {
-    room = std::max({kFirstRoom, wanted, frame.capacity * 2});
+    if (!pool.could_allocate(frame.length, room)) room = frame.length;
   }
   Place larger;
   if (options().spool_to_file) {
     if (!allocate(room, larger)) return move_to_file(c), false;
-  } else if (!options().port->pool().could_allocate(room, frame.capacity)) {
+  } else if (!pool.could_allocate(room, frame.capacity)) {
     return lose(c, -ENOMEM), false;
   } else if (!allocate_or_wait(c, room, larger)) {
     return false;

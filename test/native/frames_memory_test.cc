@@ -123,6 +123,29 @@ std::vector<Peer> begin_documents(FramesPipeline& it, std::size_t count, const s
   return peers;
 }
 
+PORT_TEST("documents whose blocks fill memory do not wait for blocks that are no larger") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = 2 * 65536;
+    setup.frames.max = 65536;
+  });
+  const std::string text = text_of(60'000);
+  constexpr std::size_t kBegun = 3000;
+  Peer first = it.connect(), second = it.connect();
+  first.write(framed(text).substr(0, kBegun));
+  CHECK(eventually([&] { return it.port->pool().allocated_bytes() == 65536; }));
+  second.write(framed(text).substr(0, kBegun));
+  CHECK(eventually([&] { return it.port->pool().allocated_bytes() == 2 * 65536; }));
+  for (Peer* peer : {&first, &second}) peer->write(framed(text).substr(kBegun));
+  for (int i = 0; i < 2; ++i) {
+    const Arrival arrival = it.take();
+    CHECK(arrival.text == text);
+    CHECK(it.answer(arrival, "k") == 0);
+  }
+  for (Peer* peer : {&first, &second}) CHECK(peer->read(1) == "k");
+  CHECK(it.frames->stats().failed == 0);
+}
+
 PORT_TEST("documents that wait for each other's memory: some give up, the others come through") {
   NEEDS_DRIVER();
   constexpr std::size_t kClients = 16;

@@ -20,6 +20,10 @@ using namespace cp::test;
 constexpr std::size_t kLongest = 60'000;
 /// What a client sends in all fits into the system's buffers: it reads when it has sent.
 constexpr std::size_t kMost = 100'000;
+constexpr std::uint32_t kClients = 8;
+/// Not for a document of each client, so that they wait, and for all the 32 KiB with which the
+/// largest begin that want more, and what one of those wants: nobody has to give up.
+constexpr std::uint64_t kEnough = kClients * 32 * 1024 + 64 * 1024;
 
 /// The first letter of a document tells the next stage what to do with it.
 constexpr char kKinds[] = "mmmmfbdnc";
@@ -163,7 +167,7 @@ void stress(const char* driver, bool spool, bool chaos) {
   const std::uint64_t dice = seed("frames");
   FramesPipeline it(driver, [&](FramesSetup& setup) {
     setup.records = 64;
-    setup.port.buffers.memory_limit = 256 * 1024;
+    setup.port.buffers.memory_limit = kEnough;
     setup.frames.max = kLongest;
     setup.frames.spool_to_file = spool;
     setup.frames.in_memory = spool ? 2000 : kLongest;
@@ -175,12 +179,12 @@ void stress(const char* driver, bool spool, bool chaos) {
   });
   Verdict verdict;
   std::atomic<bool> over{false};
-  std::atomic<std::uint32_t> busy{8};
+  std::atomic<std::uint32_t> busy{kClients};
   std::vector<std::thread> workers, clients;
   for (std::uint32_t i = 0; i < 2; ++i) {
     workers.emplace_back([&, i] { Worker(it, dice * 100 + i).run(over); });
   }
-  for (std::uint32_t i = 0; i < 8; ++i) {
+  for (std::uint32_t i = 0; i < kClients; ++i) {
     clients.emplace_back([&, i] {
       Client(it, verdict, chaos, dice * 100 + 10 + i).run(60);
       --busy;
@@ -202,12 +206,14 @@ void stress(const char* driver, bool spool, bool chaos) {
     return it.frames->stats().connections + it.port->stats().refused;
   };
 #ifdef _WIN32
-  CHECK(connections() <= 8 * 60);  // one that is reset before it is accepted is told as an error
+  CHECK(connections() <=
+        kClients * 60);  // one that is reset before it is accepted is told as an error
 #else
   // The last ones may have left before they were accepted.
-  CHECK(eventually([&] { return connections() == 8 * 60; }));
+  CHECK(eventually([&] { return connections() == kClients * 60; }));
 #endif
   CHECK(eventually([&] { return it.empty(); }));
+  CHECK(it.frames->stats().failed == 0);
   over = true;
   for (std::thread& worker : workers) worker.join();
 }

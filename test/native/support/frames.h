@@ -121,6 +121,8 @@ class FramesPipeline {
     it.number = record.number;
     it.in_file = (record.flags & stage::kRecordDocumentInFile) != 0;
     if ((record.flags & stage::kRecordHasDocument) == 0) return it;
+    const bool lost = !it.in_file && record.document.memory.chunk == driver::kNoChunk;
+    if (lost && record.document_length > 0) return it.text = "(lost)", it;
     const auto length = static_cast<std::size_t>(record.document_length);
     it.text.resize(length);
     if (it.in_file) {
