@@ -14,6 +14,8 @@ using Phase = Frame::Phase;
 /// An answer goes out in parts, so that one that moves is told from one that stalls.
 constexpr std::uint64_t kPart = 256 * 1024;
 constexpr std::uint32_t kShutWrite = 1;  // SHUT_WR, SD_SEND
+/// The tag of this stage's sends: other stages' have 0, and may be on their way still.
+constexpr std::uint32_t kOwnSend = 1;
 
 }  // namespace
 
@@ -57,7 +59,7 @@ bool FramesThread::send_memory(Connection& c, const Reply& reply) {
   const std::uint64_t left = reply.memory.length - c.frame.sent;
   const bool more_follows = left <= kPart && reply.file_length > 0;
   return submit_with(PacketKind::kSend, c.header.handle, place, std::min(left, kPart), 0, nullptr,
-                     0, more_follows);
+                     kOwnSend, more_follows);
 }
 
 /// No memory is needed: the bytes go from the page cache.
@@ -76,6 +78,7 @@ void FramesThread::send_file(Connection& c, Reply& reply) {
   const std::uint64_t of_file = frame.sent - reply.memory.length;
   Request* request = new_request();
   request->kind = PacketKind::kSendFile;
+  request->tag = kOwnSend;
   request->source = frame.reply_file;
   request->offset = static_cast<std::int64_t>(reply.file_offset + of_file);
   request->length = std::min(reply.file_length - of_file, kPart);
@@ -90,6 +93,7 @@ void FramesThread::on_send(const PacketSlot& packet, Connection& c) {
     note(c, TraceEvent::kFailed);
     return close(c);
   }
+  if (packet.tag != kOwnSend) return;  // what came before the answer
   if (c.frame.phase == Phase::kDismiss) {
     c.frame.sends_reason = false;
     if (c.frame.peer_ended) close(c);
@@ -162,7 +166,7 @@ void FramesThread::send_away(Connection& c, const FramesStage::Farewell& why) {
   shutdown->flags = kShutWrite;
   c.frame.sends_reason = why.length > 0;
   if (c.frame.sends_reason) {
-    submit_with(PacketKind::kSend, c.header.handle, why.place, why.length, 0, shutdown);
+    submit_with(PacketKind::kSend, c.header.handle, why.place, why.length, 0, shutdown, kOwnSend);
   } else {
     thread_->submit(shutdown, c.header.handle);
   }

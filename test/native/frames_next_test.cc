@@ -319,6 +319,30 @@ PORT_TEST("an answer is memory, a part of a file, both, or nothing") {
   CHECK(eventually([&] { return it.next->pool().allocated_bytes() == 0; }));
 }
 
+PORT_TEST("what the next stage has sent by itself is no part of the answer") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name);
+  Peer peer = it.connect();
+  const std::string before = text_of(5000, 2), text = text_of(1 << 20), file = text_of(600'000, 3);
+  for (const bool of_file : {false, true}) {
+    peer.write(framed("document"));
+    const Arrival arrival = it.take();
+    REQUIRE(arrival.key != 0);
+    it.member->send(arrival.handle, before);
+    it.flush();
+    if (of_file) it.give_file(arrival.key, file, file.size());
+    CHECK(it.answer(arrival, text) == 0);
+    CHECK(peer.read(before.size()) == before);
+    CHECK(peer.read(text.size()) == text);
+    if (of_file) CHECK(peer.read(file.size()) == file);
+  }
+  peer.write(framed("next"));
+  const Arrival next = it.take();
+  CHECK(next.text == "next");
+  CHECK(it.answer(next, "k") == 0);
+  CHECK(peer.read(1) == "k");
+}
+
 PORT_TEST("a file that is shorter than it was said to be ends the connection") {
   NEEDS_DRIVER();
   FramesPipeline it(D::name);
