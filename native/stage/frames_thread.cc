@@ -22,6 +22,9 @@ constexpr std::size_t kMostMessages = 65536;
 
 /// Milliseconds in which a client's rate is measured.
 constexpr double kWindow = 2000;
+/// Milliseconds after which who waits for memory looks again: a block that an operation of the next
+/// stage still used when the document went, or that the program kept, comes back without a word.
+constexpr double kLookAgain = 250;
 /// Of an answer: how far it is was not asked yet.
 constexpr std::int64_t kNotAsked = std::numeric_limits<std::int64_t>::min();
 /// Who can't have this much has to wait.
@@ -279,7 +282,11 @@ void FramesThread::on_deadline(Connection& c) {
   const Phase phase = c.frame.phase;
   if (phase == Phase::kNew || phase == Phase::kClosing) return;
   if (phase == Phase::kAway || phase == Phase::kWhole) return;
-  if (c.frame.gives_up == 0 || driver::milliseconds() < c.frame.gives_up) return judge(c);
+  if (c.frame.wants_memory) memory().memory_returned();
+  const double now = driver::milliseconds();
+  if (c.frame.gives_up == 0 || now < c.frame.gives_up) {
+    return c.frame.window_end != 0 && now >= c.frame.window_end ? judge(c) : arm(c);
+  }
   note(c, TraceEvent::kTimeout);
   if (c.frame.idle() || phase == Phase::kDismiss) return close(c);
   counters().timed_out.fetch_add(1, std::memory_order_relaxed);
@@ -307,20 +314,26 @@ void FramesThread::set_deadline(Connection& c) {
   arm(c);
 }
 
-/// Its deadline, or the end of the window in which its rate is measured, whichever comes first. How
-/// far an answer is the system would have to be asked: that is for the end of a first window, which
-/// most answers do not live to see.
+/// Its deadline, the end of the window in which its rate is measured, or the next look for memory,
+/// whichever comes first. How far an answer is the system would have to be asked: that is for the
+/// end of a first window, which most answers do not live to see.
 void FramesThread::arm(Connection& c) {
   Frame& frame = c.frame;
   const bool in_document =
       (frame.phase == Phase::kHead || frame.phase == Phase::kBody) && !frame.idle();
   double deadline = frame.gives_up;
-  if (options().min_rate > 0 && (in_document || frame.phase == Phase::kReply)) {
+  // One that waits for memory can't show how fast it is.
+  const bool shows = frame.window_end != 0 || !frame.wants_memory;
+  if (options().min_rate > 0 && shows && (in_document || frame.phase == Phase::kReply)) {
     if (frame.window_end == 0) {
       frame.window_end = driver::milliseconds() + kWindow;
       frame.window_at = in_document ? progress(c) : kNotAsked;
     }
     if (deadline == 0 || frame.window_end < deadline) deadline = frame.window_end;
+  }
+  if (frame.wants_memory) {
+    const double look = driver::milliseconds() + kLookAgain;
+    if (deadline == 0 || look < deadline) deadline = look;
   }
   options().records->set_deadline(c.key, c.header, deadline);
 }
@@ -431,6 +444,7 @@ bool FramesThread::allocate_or_wait(Connection& c, std::uint64_t size, Place& ou
   frame.wants_memory = true;
   const bool refused = allocation == BufferPool::Allocation::kRefused;
   memory().wait(c.key, size, small, told, told && refused);
+  arm(c);
   return false;
 }
 

@@ -75,6 +75,46 @@ PORT_TEST("memory that comes goes to another when the one that waited has gone")
   CHECK(third.read(1) == "k");
 }
 
+PORT_TEST("memory that an operation of the next stage had in use is for the one that waits") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = 65536;
+    setup.frames.max = 65536;
+  });
+  Peer first = it.connect(), second = it.connect();
+  const std::string text = text_of(60'000), filler = text_of(8 << 20, 2);
+  first.write(framed(text));
+  const Arrival holder = it.take();
+  REQUIRE(holder.key != 0);
+  // More than the system's buffers take, and behind it the document itself.
+  Request* fill = request(PacketKind::kSend);
+  fill->quiet = true;
+  it.member->allocate(filler.data(), filler.size(), *fill);
+  it.member->thread->submit(fill, holder.handle);
+  const auto& memory = it.header(holder.key).document.memory;
+  const Place place{memory.chunk, memory.start};
+  Request* echo = request(PacketKind::kSend);
+  echo->quiet = true;
+  std::uint8_t* base = BufferPool::use(place, text.size());
+  REQUIRE(base != nullptr);
+  echo->memory.add({base, text.size()}, place);
+  echo->total = text.size();
+  it.member->thread->submit(echo, holder.handle);
+  it.flush();
+  CHECK(it.hand_back(holder.key) == 0);
+  second.write(framed(text));
+  CHECK(it.take(kNotWithin).key == 0);
+  std::string got;
+  std::thread reader([&] { got = first.read(filler.size() + text.size()); });
+  const Arrival other = it.take();
+  reader.join();
+  CHECK((got == filler + text));
+  CHECK(other.text == text);
+  REQUIRE(other.key != 0);
+  CHECK(it.answer(other, "k") == 0);
+  CHECK(second.read(1) == "k");
+}
+
 PORT_TEST("a document that could not fit into all of the memory is refused") {
   NEEDS_DRIVER();
   FramesPipeline it(D::name, [](FramesSetup& setup) {
