@@ -23,7 +23,7 @@ enum class Notice : int;
 /// - The rest, whose holders want nothing from here: documents that have all the room they were
 ///   announced to need, or are in the next stage, and blocks of answers, of writes, of farewells.
 ///   It comes back, at the latest when their clients' timeouts end them, and `memory_returned` is
-///   called then.
+///   called then; or soon after, by who waits, where another port's operation had it in use.
 ///
 /// So nothing is on its way exactly when what is given out is what documents hold that grow, no
 /// matter whether they wait for memory or for their clients. When then somebody waits whom nothing
