@@ -99,7 +99,7 @@ std::optional<MemoryQueue::Message> MemoryQueue::look() {
     ++told_;
     return message;
   }
-  if (waiters_.empty() || told_ > 0 || allocated > held_) return std::nullopt;
+  if (told_ > 0 || !nothing_comes(allocated)) return std::nullopt;
   ++told_;
   return Message{least(), Notice::kGiveUp};
 }
@@ -108,8 +108,11 @@ bool MemoryQueue::must_give_up() {
   std::lock_guard lock(mutex_);
   const std::uint64_t allocated = port_.pool().allocated_bytes();
   const bool others_told = told_ > 1;
-  return !waiters_.empty() && !others_told && allocated <= held_ &&
-         fitting(allocated) == waiters_.end();
+  return !others_told && nothing_comes(allocated) && fitting(allocated) == waiters_.end();
+}
+
+bool MemoryQueue::nothing_comes(std::uint64_t allocated) const {
+  return !waiters_.empty() && allocated <= held_;
 }
 
 /// Where no document has any memory the system has refused it: the latest gives up.

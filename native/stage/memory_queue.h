@@ -91,6 +91,8 @@ class MemoryQueue {
   std::optional<Message> look();
   /// The first whom something is for, when so much is given out.
   std::deque<Waiter>::iterator fitting(std::uint64_t allocated);
+  /// Somebody waits, and all that is given out is what documents hold that grow.
+  bool nothing_comes(std::uint64_t allocated) const;
   std::uint32_t least() const;
   void tell(const std::optional<Message>& message) const;
   void take_out(std::deque<Waiter>::iterator waiter);

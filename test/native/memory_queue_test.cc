@@ -49,6 +49,15 @@ class Queue {
     BufferPool::release(place);
     queue.memory_returned();
   }
+  /// Who was told of memory takes all it wanted, has no use for its `smaller` room, and ends.
+  void comes_through(std::uint32_t key, Place smaller) {
+    const Place all = take(kWanted);
+    queue.settles(key);
+    give_back(smaller);
+    queue.notice_done();
+    give_back(all);
+    CHECK(!told());
+  }
 
  private:
   static PortHold limited(const char* driver) {
@@ -82,12 +91,7 @@ PORT_TEST("nobody gives up when memory came back before who was told of some wai
   it.queue.wait(1, kWanted, false, true, false);
   it.queue.notice_done();
   CHECK(it.told() == Told{1, Notice::kMemory});
-  const Place all = it.take(kWanted);
-  it.queue.settles(1);
-  it.give_back(growing);
-  it.queue.notice_done();
-  it.give_back(all);
-  CHECK(!it.told());
+  it.comes_through(1, growing);
 }
 
 PORT_TEST("nobody gives up while who was told of memory has not taken it") {
@@ -133,12 +137,7 @@ PORT_TEST("nobody gives up when memory came back before who was told to hears of
   CHECK(it.told() == Told{2, Notice::kMemory});
   CHECK(!it.queue.must_give_up());
   it.queue.notice_done();
-  const Place all = it.take(kWanted);
-  it.queue.settles(2);
-  it.give_back(second);
-  it.queue.notice_done();
-  it.give_back(all);
-  CHECK(!it.told());
+  it.comes_through(2, second);
 }
 
 PORT_TEST("one gives up when what growing documents hold is all that is given out") {
