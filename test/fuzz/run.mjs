@@ -2,18 +2,20 @@
  * The parts of the library that read what somebody else has written, fed by libFuzzer with what
  * nobody would write, AddressSanitizer and UndefinedBehaviorSanitizer looking on:
  *
- *     npm run fuzz:native -- [--seconds 600] [--seed N] [NAME...]
+ *     npm run fuzz:native -- [--seconds 600] [--seed N] [--report FILE] [NAME...]
  *
  * Needs Clang. What a fuzzer has found to be worth keeping stays in build-fuzz/corpus for the next
  * run. An input that fails is written to build-fuzz/failures; to see it again:
  *
  *     build-fuzz/NAME_fuzz FILE
  *
+ * The report has in few lines what failed, and the input.
+ *
  * Inputs that failed once are in regressions/, and are tried first.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -31,6 +33,7 @@ const { values, positionals } = parseArgs({
   options: {
     seconds: { type: 'string', default: '600' },
     seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
+    report: { type: 'string' },
   },
 });
 const seconds = Number(values.seconds);
@@ -38,7 +41,7 @@ const names = positionals.length > 0 ? positionals : Object.keys(SEEDS);
 const unknown = names.find((name) => !(name in SEEDS));
 if (unknown !== undefined || !(seconds > 0)) {
   console.error(
-    `usage: npm run fuzz:native -- [--seconds N] [--seed N] [${Object.keys(SEEDS).join(' ')}]`,
+    `usage: npm run fuzz:native -- [--seconds N] [--seed N] [--report FILE] [${Object.keys(SEEDS).join(' ')}]`,
   );
   process.exit(2);
 }
@@ -62,7 +65,7 @@ const configuration = [
   '-S', root, '-B', build, '-G', 'Ninja',
   '-DCMAKE_C_COMPILER=clang', '-DCMAKE_CXX_COMPILER=clang++', '-DCMAKE_BUILD_TYPE=RelWithDebInfo',
   '-DCP_BUILD_ADDON=OFF', '-DCP_BUILD_TESTS=OFF', '-DCP_BUILD_FUZZERS=ON',
-  '-DCP_SANITIZE=address,undefined',
+  '-DCP_SANITIZE=address,undefined', '-DCMAKE_UNITY_BUILD=ON',
 ]; // prettier-ignore
 run('cmake', configuration, { stdio: ['ignore', 'ignore', 'inherit'] });
 run('cmake', ['--build', build, '-j', '2', '--target', ...names.map((name) => `${name}_fuzz`)]);
@@ -84,6 +87,19 @@ function prepare(name) {
   if (status === 0) return;
   console.error(stderr);
   process.exit(1);
+}
+
+/** The first complaint, the functions it came from, and the input. */
+function summary(name, said) {
+  const complaint = /^(.*(?:ERROR: |runtime error: |: Assertion |_fuzz\.cc:\d+: ).*)$/m.exec(said);
+  const frames = [...said.matchAll(/^ +#\d+ .* in (.*)$/gm)].slice(0, 8);
+  const input = /Test unit written to (.*)$/m.exec(said)?.[1];
+  const bytes = input === undefined ? '' : readFileSync(input, 'base64');
+  return [
+    `${name}: ${complaint?.[1] ?? said.trim().split('\n').at(-1)}`,
+    ...frames.map(([, where]) => `  in ${where.replaceAll(`${root}/`, '')}`),
+    ...(bytes.match(/.{1,280}/g) ?? []).map((line) => `  ${line}`),
+  ];
 }
 
 /** Whether nothing was found. What the fuzzer says is shown when something was. */
@@ -109,6 +125,7 @@ async function fuzz(name) {
   const found = code === 0 ? 'nothing found' : `FAILED (${signal ?? `exit status ${code}`})`;
   console.log(`${name}: ${inputs} inputs in ${seconds} s, seed ${values.seed}: ${found}`);
   if (code === 0) return true;
+  report.push(...summary(name, said));
   const chatter = /^#\d+\s+(NEW|REDUCE|pulse|RELOAD|INITED)|NEW_FUNC|# Uses:/;
   console.error(
     said
@@ -121,6 +138,7 @@ async function fuzz(name) {
 
 for (const name of names) prepare(name);
 const waiting = [...names];
+const report = [];
 let good = true;
 async function work() {
   for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
@@ -128,4 +146,5 @@ async function work() {
   }
 }
 await Promise.all(Array.from({ length: availableParallelism() }, work));
+if (values.report !== undefined && !good) writeFileSync(values.report, `${report.join('\n')}\n`);
 process.exitCode = good ? 0 : 1;
