@@ -86,12 +86,19 @@ std::int32_t add_parcel(Thread& thread, Request& request) {
   return 0;
 }
 
+/// With memory of its own, which the first packet gives back, it is over with that.
+bool is_multishot(const Submission& record) {
+  const bool has_memory = record.slices > 0 && record.chunk != driver::kNoChunk;
+  const bool asked = (record.flags & kMultishot) != 0;
+  return asked && !has_memory && traits(static_cast<PacketKind>(record.kind)).multishot;
+}
+
 /// `error`: why it can't be carried out, which the library does not let a program do.
 Request* read(Thread& thread, const Submission& record, const SliceRecord* more,
               std::int32_t& error) {
   Request* request = new_request();
   request->kind = static_cast<PacketKind>(record.kind);
-  request->multishot = (record.flags & kMultishot) != 0;
+  request->multishot = is_multishot(record);
   request->keyed = (record.flags & kKeyed) != 0;
   (request->keyed ? request->key : request->token) = record.token;
   if (!request->keyed && record.token >= kMostTokens) error = kErrorNotSupported;
@@ -99,7 +106,6 @@ Request* read(Thread& thread, const Submission& record, const SliceRecord* more,
   request->quiet = (record.flags & kQuiet) != 0;
   request->timeout = record.timeout;
   request->told_full = (record.flags & kFull) != 0;
-  request->stall = (record.flags & kStall) != 0;
   if (record.flags & kFed) request->feeder = record.feeder;
   if (request->kind == PacketKind::kTimer) {
     request->offset = nanoseconds(record.offset);
@@ -115,7 +121,10 @@ Request* read(Thread& thread, const Submission& record, const SliceRecord* more,
   if (request->kind == PacketKind::kSendFile) {
     request->source = static_cast<HandleId>(record.bytes) << 32 | record.start;
   }
-  if (request->kind == PacketKind::kShutdown) request->flags = kShutWrite;
+  if (request->kind == PacketKind::kShutdown) {
+    request->flags = kShutWrite;
+    request->stall = (record.flags & kStall) != 0;
+  }
   if (request->kind == PacketKind::kStat) {
     request->details = std::make_unique<Details>();
     request->status = &request->details->status;

@@ -88,6 +88,8 @@ struct KindTraits {
   bool continues = false;
   /// Its bytes count among what the handle has to send (rule M4).
   bool outgoing = false;
+  /// May bring many packets, each with a buffer or a handle of its own.
+  bool multishot = false;
   Command command = Command::kNone;
 };
 
@@ -133,7 +135,8 @@ inline constexpr auto kKinds = std::to_array<KindTraits>({
      .begins = Begins::kOnHandle,
      .handle = HandleKind::kListener,
      .code = driver::Opcode::kAccept,
-     .flow = Flow::kIn},
+     .flow = Flow::kIn,
+     .multishot = true},
     {.kind = PacketKind::kConnect,
      .begins = Begins::kWithHandle,
      .handle = HandleKind::kSocket,
@@ -142,7 +145,8 @@ inline constexpr auto kKinds = std::to_array<KindTraits>({
      .begins = Begins::kOnHandle,
      .handle = HandleKind::kSocket,
      .code = driver::Opcode::kReceive,
-     .flow = Flow::kIn},
+     .flow = Flow::kIn,
+     .multishot = true},
     {.kind = PacketKind::kSend,
      .begins = Begins::kOnHandle,
      .handle = HandleKind::kSocket,
