@@ -175,6 +175,23 @@ async function runBenchmark(benchmark, { rounds, times, print }) {
   return { name: benchmark.name, title: benchmark.title, rows };
 }
 
+/** One after the other. Where nothing is measured several at a time. */
+async function runAll(benchmarks, options, times) {
+  const measured = [];
+  const left = benchmarks.entries();
+  const work = async () => {
+    for (const [i, benchmark] of left) {
+      const rounds = roundsOf(benchmark, options);
+      const print = options.smoke ? printStatus : printTables;
+      measured[i] = await runBenchmark(benchmark, { rounds, times, print });
+      if (benchmark.needsBaseline && !options.smoke) printRatios(measured[i]);
+    }
+  };
+  const workers = options.smoke ? os.availableParallelism() : 1;
+  await Promise.all(Array.from({ length: workers }, work));
+  return measured;
+}
+
 async function write(benchmarks, measured, options) {
   const { mode, rounds = modes[mode].rounds, seconds, chosen, rows } = options;
   const { format } = await import('prettier');
@@ -217,14 +234,7 @@ async function main() {
   if (options.baseline) times.baseline = contestantsOn(options.baseline);
   console.log(`${os.availableParallelism()} CPUs, ${affinity.note}; Node.js ${process.version}\n`);
 
-  const measured = [];
-  for (const benchmark of benchmarks) {
-    const rounds = roundsOf(benchmark, options);
-    const print = options.smoke ? printStatus : printTables;
-    const result = await runBenchmark(benchmark, { rounds, times, print });
-    if (benchmark.needsBaseline && !options.smoke) printRatios(result);
-    measured.push(result);
-  }
+  const measured = await runAll(benchmarks, options, times);
   if (!options.smoke) {
     printVerdict(measured);
     await write(benchmarks, measured, options);
