@@ -144,8 +144,11 @@ async function besides(attacks, server, framed, work) {
 async function round({ server, other, honest, framed, before }, attacks) {
   const exchange = () => honest.ask(load);
   const quiet = await exchange();
-  const elsewhere =
-    other === undefined ? undefined : await besides(attacks, other, framed, exchange);
+  let elsewhere;
+  if (other !== undefined) {
+    elsewhere = await besides(attacks, other, framed, exchange);
+    await atRest(other, before);
+  }
   const [beside, most] = await watched(server, () => besides(attacks, server, framed, exchange));
   return { quiet, elsewhere, beside, most, after: await atRest(server, before) };
 }
