@@ -41,6 +41,7 @@ std::uint32_t available_parallelism() {
   if (GetProcessAffinityMask(GetCurrentProcess(), &own, &all) && own != 0) {
     return static_cast<std::uint32_t>(std::popcount(static_cast<std::uint64_t>(own)));
   }
+  return std::max<std::uint32_t>(1, GetActiveProcessorCount(ALL_PROCESSOR_GROUPS));
 #endif
   return std::max(1u, std::thread::hardware_concurrency());
 }

@@ -62,7 +62,8 @@ class IocpDriver final : public Driver {
 
   std::int64_t acknowledged(Descriptor) override { return -1; }
 
-  /// The peer of a pipe hears of it when it is closed.
+  /// The peer of a pipe hears of it when it is closed. With bytes that nobody has received it is a
+  /// reset, as closing is.
   void shut_down(Descriptor socket) override {
     if (iocp::is_pipe(socket)) return iocp::end_pipe(socket);
     ::shutdown(iocp::socket_of(socket), SD_BOTH);

@@ -25,8 +25,6 @@ constexpr int kTurn = 16;
 constexpr std::size_t kAcceptsAtOnce = 8;
 /// Slices that one send hands over; the port continues short sends.
 constexpr std::size_t kSlicesAtOnce = 64;
-/// A transfer's length is a DWORD. Less, so that it stays a multiple of any sector.
-constexpr std::size_t kMaxTransfer = 0x7ffff000;
 /// What is read of a file before it is sent: the memory each operation that sends a file takes.
 constexpr std::uint64_t kFilePart = 64 * 1024;
 
@@ -43,18 +41,24 @@ void start_at(OVERLAPPED& overlapped, std::uint64_t offset) {
   overlapped.OffsetHigh = static_cast<DWORD>(offset >> 32);
 }
 
-/// For files Windows says "access denied" of a descriptor that was opened for the other direction.
-Result transfer_error(Result error, Opcode code) {
-  if (error == -EPERM) return -EBADF;
-  if (code == Opcode::kRead && error == -EPIPE) return 0;  // the last writer has gone
-  return error;
-}
-
 /// Some resets Windows tells as aborted connections (rule O8). ENOBUFS is the lane's word for a
 /// pool without a free buffer, which a receive waits for: the system's memory is another's to free.
 Result receive_error(Result error) {
   if (error == -ECONNABORTED) return -ECONNRESET;
   return error == -ENOBUFS ? -ENOMEM : error;
+}
+
+/// Writing what the cache takes, and whatever makes a file longer: Windows fills with zeros what
+/// was skipped, gigabytes perhaps. (What lies below the end and was never written it fills, too,
+/// and does not tell of: a file without buffering that `truncate` has lengthened.)
+bool is_carried_out_in_the_call(const Operation& operation) {
+  if (operation.code != Opcode::kWrite || operation.stream) return false;
+  if ((operation.flags & kOpenDirect) == 0) return true;
+  std::uint64_t end = static_cast<std::uint64_t>(operation.offset);
+  for (std::uint32_t i = 0; i < operation.slice_count; ++i) end += operation.slices[i].length;
+  LARGE_INTEGER size;
+  return !::GetFileSizeEx(handle_of(&operation), &size) ||
+         end > static_cast<std::uint64_t>(size.QuadPart);
 }
 
 /// Wine sends a packet when a character device is at its end (NUL always is), though the call has
@@ -305,6 +309,7 @@ Result IocpLane::begin_connect(Operation* operation, bool& done) {
   const LPFN_CONNECTEX begin = connect_ex(socket);
   if (begin == nullptr) return -ENOTSUP;
   const SocketAddress peer = reachable(operation->target->peer);
+  refuse_at_once(socket, peer);
   const auto* address = reinterpret_cast<const sockaddr*>(peer.bytes);
   const auto length = static_cast<int>(peer.length);
   OVERLAPPED* overlapped = &begin_pending(operation).overlapped;
@@ -501,8 +506,9 @@ void IocpLane::finish_part(Operation* operation, Result result) {
 // ---- files and pipes --------------------------------------------------------------------------
 
 void IocpLane::transfer(Operation* operation) {
-  begin_pending(operation);
   if (operation->slice_count == 0) return finish(operation, 0);
+  if (is_carried_out_in_the_call(*operation)) return hand_to_pool(operation);
+  begin_pending(operation);
   transfer_slice(operation);
 }
 

@@ -127,8 +127,9 @@ void KernelPort::wake_sleeper(Sleeper& sleeper) {
       ::SetEvent(sleeper.event);
       return;
     case Sleeper::State::kPolling:
-      // The only one there, so it is the one that gets it.
-      ::PostQueuedCompletionStatus(port_, 0, 0, nullptr);
+      // The only one there, so it is the one that gets it. Without memory of the system's for the
+      // packet it would sleep on over what it is woken for.
+      while (!::PostQueuedCompletionStatus(port_, 0, 0, nullptr)) ::Sleep(1);
       return;
   }
 }

@@ -132,6 +132,39 @@ Result or_closed(SOCKET socket, Result result) {
   return result < 0 ? result : descriptor_of(socket);
 }
 
+/// Headers for older ones than Windows 10 lack it.
+constexpr DWORD kInitialRetransmission = _WSAIOW(IOC_VENDOR, 17);
+struct InitialRetransmission {
+  USHORT round_trip;
+  UCHAR most;
+};
+constexpr InitialRetransmission kOnce = {static_cast<UCHAR>(-2), static_cast<UCHAR>(-2)};
+
+bool is_loopback(const SocketAddress& address) {
+  if (family_of(address) == AF_INET) {
+    sockaddr_in of;
+    std::memcpy(&of, address.bytes, sizeof of);
+    return (ntohl(of.sin_addr.s_addr) >> 24) == 127;
+  }
+  sockaddr_in6 of;
+  std::memcpy(&of, address.bytes, sizeof of);
+  return family_of(address) == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&of.sin6_addr);
+}
+
+/// Whether it knows of connecting without sending a SYN again: Windows 10 (1709). To those before,
+/// the number would mean to send it 254 times.
+bool can_connect_once() {
+  using GetVersion = LONG(WINAPI*)(OSVERSIONINFOW*);
+  static const bool can = [] {
+    const auto get = reinterpret_cast<GetVersion>(reinterpret_cast<void*>(
+        ::GetProcAddress(::GetModuleHandleW(L"ntdll.dll"), "RtlGetVersion")));
+    OSVERSIONINFOW version = {};
+    version.dwOSVersionInfoSize = sizeof version;
+    return get != nullptr && get(&version) == 0 && version.dwBuildNumber >= 16299;
+  }();
+  return can;
+}
+
 }  // namespace
 
 Result start_winsock() {
@@ -184,6 +217,14 @@ SocketAddress reachable(SocketAddress peer) {
     std::memcpy(peer.bytes, &address, sizeof address);
   }
   return peer;
+}
+
+void refuse_at_once(SOCKET socket, const SocketAddress& peer) {
+  if (!is_loopback(peer) || !can_connect_once()) return;
+  InitialRetransmission once = kOnce;
+  DWORD bytes = 0;
+  ::WSAIoctl(socket, kInitialRetransmission, &once, sizeof once, nullptr, 0, &bytes, nullptr,
+             nullptr);
 }
 
 /// One of IPv6 reaches addresses of IPv4 only as a socket that is for both.

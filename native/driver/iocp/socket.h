@@ -36,6 +36,10 @@ LPFN_CONNECTEX connect_ex(SOCKET socket);
 /// Where ConnectEx is to connect to: this machine, if `peer` is the address that stands for any.
 SocketAddress reachable(SocketAddress peer);
 
+/// Has connecting to this machine fail as soon as nobody listens there, as libuv does: Windows
+/// would try for two seconds.
+void refuse_at_once(SOCKET socket, const SocketAddress& peer);
+
 /// Binds to the address that the target names, or to any: ConnectEx demands one. 0 or a negative
 /// errno.
 Result bind_for_connect(SOCKET socket, const ConnectTarget& target);

@@ -64,7 +64,7 @@ Result open_path(const Operation& operation) {
   DWORD attributes = attributes_of(flags, operation.mode);
   // A pipe's server must not act in this process's name. Of a file the first bit means another
   // thing (FILE_FLAG_OPEN_NO_RECALL).
-  if (names_pipe(path)) attributes |= SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION;
+  if (leads_to_pipe(path)) attributes |= SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION;
   HANDLE handle = ::CreateFileW(path.c_str(), access_of(flags), kShare, nullptr,
                                 disposition_of(flags), attributes, nullptr);
   if (handle != INVALID_HANDLE_VALUE) return reinterpret_cast<Descriptor>(handle);
@@ -118,6 +118,39 @@ Result set_end(HANDLE handle, std::int64_t length) {
   FILE_END_OF_FILE_INFO end = {};
   end.EndOfFile.QuadPart = length;
   return result_of(::SetFileInformationByHandle(handle, FileEndOfFileInfo, &end, sizeof end));
+}
+
+/// Of a thread that waits for its own calls.
+HANDLE own_event() {
+  struct Event {
+    HANDLE handle = ::CreateEventW(nullptr, TRUE, FALSE, nullptr);
+    ~Event() {
+      if (handle != nullptr) ::CloseHandle(handle);
+    }
+  };
+  static thread_local const Event event;
+  return event.handle;
+}
+
+/// Of one slice; the port continues short writes. The file is bound to the kernel port, where the
+/// lowest bit of the event keeps the packet from (GetQueuedCompletionStatus).
+Result write(const Operation& operation) {
+  HANDLE event = own_event();
+  if (event == nullptr) return last_error();
+  const Slice& slice = operation.slices[0];
+  const DWORD length = static_cast<DWORD>(std::min<std::size_t>(slice.length, kMaxTransfer));
+  OVERLAPPED overlapped = {};
+  overlapped.Offset = static_cast<DWORD>(operation.offset);
+  overlapped.OffsetHigh = static_cast<DWORD>(operation.offset >> 32);
+  overlapped.hEvent = reinterpret_cast<HANDLE>(reinterpret_cast<std::uintptr_t>(event) | 1);
+  DWORD written = 0;
+  HANDLE file = handle_of(operation);
+  if (!::WriteFile(file, slice.base, length, nullptr, &overlapped) &&
+      ::GetLastError() != ERROR_IO_PENDING) {
+    return transfer_error(last_error(), Opcode::kWrite);
+  }
+  const bool done = ::GetOverlappedResult(file, &overlapped, &written, TRUE);
+  return done ? written : transfer_error(last_error(), Opcode::kWrite);
 }
 
 /// Less than the file has would cut it off. A sparse file has room allocated for less than that.
@@ -271,8 +304,9 @@ Result run_blocking(Operation& operation) {
       return file_status(operation);
     case Opcode::kConnect:
       return open_pipe(operation);
-    case Opcode::kRead:
     case Opcode::kWrite:
+      return write(operation);
+    case Opcode::kRead:
     case Opcode::kAccept:
     case Opcode::kReceive:
     case Opcode::kSend:

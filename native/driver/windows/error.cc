@@ -195,4 +195,10 @@ Result from_windows(unsigned long error) {
 
 Result last_error() { return from_windows(::GetLastError()); }
 
+Result transfer_error(Result error, Opcode code) {
+  if (error == -EPERM) return -EBADF;
+  if (code == Opcode::kRead && error == -EPIPE) return 0;  // the last writer has gone
+  return error;
+}
+
 }  // namespace cp::driver

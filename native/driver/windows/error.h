@@ -12,4 +12,8 @@ Result from_windows(unsigned long error);
 /// The same for the last error of the calling thread. Sockets' errors are kept there too.
 Result last_error();
 
+/// What a transfer of a file's failed with: Windows says "access denied" of a descriptor that was
+/// opened for the other direction.
+Result transfer_error(Result error, Opcode code);
+
 }  // namespace cp::driver

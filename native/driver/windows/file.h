@@ -1,11 +1,15 @@
 // Files on Windows, with calls that do not block.
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 #include "driver/driver.h"
 
 namespace cp::driver {
+
+/// A transfer's length is a DWORD. Less, so that it stays a multiple of any sector.
+inline constexpr std::size_t kMaxTransfer = 0x7ffff000;
 
 /// What an open handle is; a negative errno when Windows can't tell.
 Result file_kind_of(Descriptor handle, FileKind& kind);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cwchar>
+#include <cwctype>
 #include <string_view>
 
 #include "driver/errno.h"
@@ -29,11 +30,34 @@ bool keeps_its_place(std::wstring_view name, bool changes) {
   return true;
 }
 
-}  // namespace
-
-bool names_pipe(const std::wstring& path) {
+bool has_prefix(const std::wstring& path) {
   return _wcsnicmp(path.c_str(), L"\\\\.\\pipe\\", kPrefix) == 0 ||
          _wcsnicmp(path.c_str(), L"\\\\?\\pipe\\", kPrefix) == 0;
+}
+
+/// Takes the next component of a path, without case.
+std::wstring take_component(std::wstring_view& path) {
+  path.remove_prefix(std::min(path.find_first_not_of(L'\\'), path.size()));
+  const std::size_t end = std::min(path.find(L'\\'), path.size());
+  std::wstring component(path.substr(0, end));
+  path.remove_prefix(end);
+  for (wchar_t& each : component) each = static_cast<wchar_t>(std::towlower(each));
+  return component;
+}
+
+}  // namespace
+
+bool leads_to_pipe(std::wstring path) {
+  std::replace(path.begin(), path.end(), L'/', L'\\');
+  std::wstring_view rest = path;
+  if (!rest.starts_with(L"\\\\")) return false;
+  take_component(rest);  // a host, or . or ?
+  std::wstring where = take_component(rest);
+  if (where == L"unc") {
+    take_component(rest);
+    where = take_component(rest);
+  }
+  return where == L"pipe";
 }
 
 /// Backslashes are of the name: pipes have no folders. Behind the prefix with `.` Windows takes
@@ -45,7 +69,7 @@ Result pipe_name(const std::string& path, std::wstring& out) {
   out = wide(path.c_str());
   const auto prefix = out.begin() + static_cast<std::ptrdiff_t>(std::min(out.size(), kPrefix));
   std::replace(out.begin(), prefix, L'/', L'\\');
-  if (!names_pipe(out) || out.size() == kPrefix) return -EINVAL;
+  if (!has_prefix(out) || out.size() == kPrefix) return -EINVAL;
   const bool changes = out[2] == L'.';
   if (changes) std::replace(prefix, out.end(), L'/', L'\\');
   if (!keeps_its_place(std::wstring_view(out).substr(kPrefix), changes)) return -EINVAL;

@@ -7,8 +7,9 @@
 
 namespace cp::driver {
 
-/// Whether a path is in the file system of pipes.
-bool names_pipe(const std::wstring& path);
+/// Whether a path is in the file system of pipes, of this machine or another one:
+/// \\.\pipe\name, \\host\pipe\name, \\?\UNC\host\pipe\name. One that isn't may be taken for one.
+bool leads_to_pipe(std::wstring path);
 
 /// The name as Windows takes it, without changing it: \\?\pipe\name. -EINVAL: it is none, or is
 /// one that Windows would change; -ENAMETOOLONG.
