@@ -20,7 +20,8 @@ enum class Opcode : std::uint8_t {
   kOpen,         ///< OPENAT | pool: open | CreateFileW with FILE_FLAG_OVERLAPPED
   kClose,        ///< CLOSE | close, files on the pool | CloseHandle, closesocket
   kRead,         ///< READ, READV, READ_FIXED | pool: preadv; readv when ready | ReadFile
-  kWrite,        ///< WRITE, WRITEV, WRITE_FIXED | pool: pwritev; writev when ready | WriteFile
+  kWrite,        ///< WRITE, WRITEV, WRITE_FIXED | pool: pwritev; writev when ready | pool:
+                 ///< WriteFile; without the pool if it is unbuffered and inside of the file
   kSync,         ///< FSYNC | pool: fsync | pool: FlushFileBuffers
   kDataSync,     ///< FSYNC with DATASYNC | pool: fdatasync | pool: FlushFileBuffers
   kTruncate,     ///< pool: ftruncate | pool: ftruncate | pool: SetFileInformationByHandle

@@ -104,6 +104,7 @@ class Thread final : public Consumer {
   void cancel_token_held(std::uint32_t token);
   void cancel_handle(HandleId handle);  ///< all operations in flight on it
   void cancel_handle_held(HandleId handle);
+  void cancel_receives(HandleId handle);  ///< of those only what is received
 
   /// These make a handle and return its name, or a negative errno or LibraryError. The answer of
   /// `open` and `connect` is awaited by this thread under `token`, also when the handle is keyed.
@@ -268,6 +269,8 @@ class Thread final : public Consumer {
   void end_started(Request* request);
   void pause(Request* request);
   void fire_timers();
+  template <typename Which>
+  void cancel_requests(HandleId handle, Which which);
   void fire(const TimerNode& expired, std::int64_t now);
   void end_idle(HandleId handle);
   void end_idle_handles();

@@ -93,6 +93,16 @@ void Thread::cancel_handle(HandleId id) {
 }
 
 void Thread::cancel_handle_held(HandleId id) {
+  cancel_requests(id, [](const Request&) { return true; });
+}
+
+void Thread::cancel_receives(HandleId id) {
+  std::lock_guard lane(lane_lock_);
+  cancel_requests(id, [](const Request& r) { return r.kind == PacketKind::kReceive; });
+}
+
+template <typename Which>
+void Thread::cancel_requests(HandleId id, Which which) {
   Handle* handle = HandleTable::instance().find(id);
   if (handle == nullptr) return;
   {
@@ -101,7 +111,7 @@ void Thread::cancel_handle_held(HandleId id) {
     if (handle->keyed && handle->port != &port_) return;  // another port's to cancel (rule A3)
     for (Request* r = handle->requests; r != nullptr;) {
       Request* next = r->handle_next;
-      end_early(r, Request::End::kCancelled);
+      if (which(*r)) end_early(r, Request::End::kCancelled);
       r = next;
     }
   }

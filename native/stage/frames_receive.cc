@@ -70,7 +70,8 @@ void FramesThread::on_receive(const PacketSlot& packet, Connection& c) {
   const bool over = packet.error != 0 || packet.result == 0;
   if (frame.phase == Phase::kClosing || frame.phase == Phase::kDismiss) {
     if (direct) memory().memory_returned();  // it was in use until now
-    return on_farewell(c, own && over);
+    // One that was called back says nothing of the client: the next one does.
+    return on_farewell(c, own && over && !direct);
   }
   const Cargo* cargo = options().records->find_cargo(c.key);
   const bool behind = cargo != nullptr && !cargo->stash.empty();

@@ -146,6 +146,8 @@ void FramesThread::give_up_document(Connection& c) {
 void FramesThread::dismiss(Connection& c, const FramesStage::Farewell& why) {
   give_up_document(c);
   if (why.length == 0) return close(c);
+  // What it has yet to send was to go into the document's memory, which others wait for.
+  if (c.frame.direct) thread_->cancel_receives(c.header.handle);
   send_away(c, why);
 }
 
