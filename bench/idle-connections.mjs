@@ -2,13 +2,9 @@
  * Memory of connections that wait for bytes. Each has echoed one before.
  */
 import { script } from './support/children.mjs';
-import { measureIdle } from './support/load.mjs';
+import { measureIdle, rowOf } from './support/load.mjs';
 
 const ours = 'ours, io_uring, packets';
-const rowOf = (connections) => ({
-  name: `${connections.toLocaleString('en')} connections`,
-  connections,
-});
 
 export default {
   name: 'idle-connections',

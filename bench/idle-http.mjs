@@ -2,15 +2,11 @@
  * Memory of http connections that wait for the next request: each has been answered once.
  */
 import { script } from './support/children.mjs';
-import { measureIdleHttp } from './support/load.mjs';
+import { measureIdleHttp, rowOf } from './support/load.mjs';
 
 const uring = 'over a port, io_uring';
 const epoll = 'over a port, epoll';
 const own = 'node:http';
-const rowOf = (connections) => ({
-  name: `${connections.toLocaleString('en')} connections`,
-  connections,
-});
 const server = (options) => script('node-server.mjs', { kind: 'http', patient: true, ...options });
 
 export default {

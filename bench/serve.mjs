@@ -13,42 +13,40 @@ const workers = 'ours, workers';
 const cluster = 'node:cluster';
 const works = ({ spread }) => !spread;
 
-async function measureSpread({ style }, { connections, servers }, { most }) {
-  const server = await start(script('serve-http.mjs', { style, servers }), allowedCpus);
-  // Another round, others that go.
-  const seed = 1 + Math.floor(Math.random() * 2 ** 30);
-  const options = { port: server.port, connections: Math.min(connections, most), servers, seed };
+/** On all CPUs: what is compared is the same work in one process and in several. */
+const role = allowedCpus;
+
+/** What `measure` resolves to, of a server that runs meanwhile. */
+async function besideServer({ style }, { servers = FEW }, measure) {
+  const server = await start(script('serve-http.mjs', { style, servers }), role);
   try {
-    const { spread } = await run(script('serve-spread.mjs', options), { role: allowedCpus });
+    const measured = await measure(server);
     await server.stop();
-    return { spread };
+    return measured;
   } finally {
     server.kill();
   }
 }
 
-async function measureWork(
-  { style },
-  { connections, fresh, servers = FEW },
-  { warmUp, seconds, most },
-) {
-  // On all CPUs: what is compared is the same work in one process and in several.
-  const role = allowedCpus;
-  const server = await start(script('serve-http.mjs', { style, servers }), role);
-  const count = Math.min(connections, most);
-  const options = { port: server.port, connections: count, fresh, warmUp, seconds };
-  const spent = () => server.pids.reduce((sum, pid) => sum + cpuTime(pid), 0);
-  try {
-    const before = spent();
+const measureSpread = (contestant, row, { most }) =>
+  besideServer(contestant, row, async ({ port }) => {
+    // Another round, others that go.
+    const seed = 1 + Math.floor(Math.random() * 2 ** 30);
+    const connections = Math.min(row.connections, most);
+    const options = { port, connections, servers: row.servers, seed };
+    const { spread } = await run(script('serve-spread.mjs', options), { role });
+    return { spread };
+  });
+
+const measureWork = (contestant, row, { warmUp, seconds, most }) =>
+  besideServer(contestant, row, async ({ port, pids }) => {
+    const connections = Math.min(row.connections, most);
+    const options = { port, connections, fresh: row.fresh, warmUp, seconds };
+    const sum = (of) => pids.reduce((total, pid) => total + of(pid), 0);
+    const before = sum(cpuTime);
     const { rate, p50, p99, answers } = await run(script('serve-load.mjs', options), { role });
-    const cpu = (spent() - before) / answers;
-    const resident = server.pids.reduce((sum, pid) => sum + residentBytes(pid), 0);
-    await server.stop();
-    return { rate, p50, p99, cpu, resident };
-  } finally {
-    server.kill();
-  }
-}
+    return { rate, p50, p99, cpu: (sum(cpuTime) - before) / answers, resident: sum(residentBytes) };
+  });
 
 export default {
   name: 'serve',

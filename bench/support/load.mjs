@@ -201,6 +201,12 @@ export async function measureStall(program, load, { warmUp, seconds }) {
   return (await withServer(program, 'anywhere', visit)).result;
 }
 
+/** A row of a benchmark of idle connections. */
+export const rowOf = (connections) => ({
+  name: `${connections.toLocaleString('en')} connections`,
+  connections,
+});
+
 /** What connections cost that have sent one byte and are idle since. */
 export function measureIdle(program, { connections }) {
   return measureHeld(program, connections, ({ port }, count) =>
