@@ -8,6 +8,7 @@
 #endif
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <chrono>
 #include <cstdint>
@@ -36,12 +37,18 @@ std::uint32_t available_parallelism() {
     return static_cast<std::uint32_t>(std::max(1, CPU_COUNT(&set)));
   }
 #elif defined(_WIN32)
+  // Since Windows 11 a process spans all groups of processors, of 64 each; the mask knows one.
+  std::array<USHORT, 64> groups;
+  auto count = static_cast<USHORT>(groups.size());
+  if (GetProcessGroupAffinity(GetCurrentProcess(), &count, groups.data()) && count > 1) {
+    DWORD processors = 0;
+    for (USHORT i = 0; i < count; ++i) processors += GetActiveProcessorCount(groups[i]);
+    return std::max<std::uint32_t>(1, processors);
+  }
   DWORD_PTR own = 0, all = 0;
-  // 0: the process spans several groups of processors.
   if (GetProcessAffinityMask(GetCurrentProcess(), &own, &all) && own != 0) {
     return static_cast<std::uint32_t>(std::popcount(static_cast<std::uint64_t>(own)));
   }
-  return std::max<std::uint32_t>(1, GetActiveProcessorCount(ALL_PROCESSOR_GROUPS));
 #endif
   return std::max(1u, std::thread::hardware_concurrency());
 }

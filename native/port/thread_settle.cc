@@ -5,6 +5,7 @@
 // stream in order (rules O7, D9), and a hand-off, which takes the same lock, falls before or after
 // it, never between.
 #include <algorithm>
+#include <cstring>
 #include <mutex>
 #include <utility>
 
@@ -68,8 +69,7 @@ void report_status(Request& request) {
                                  s.block_size,   s.accessed,      s.modified,     s.changed,
                                  s.created};
   if (request.memory.empty() || request.memory[0].length < sizeof values) return;
-  std::copy(std::begin(values), std::end(values),
-            static_cast<std::int64_t*>(request.memory[0].base));
+  std::memcpy(request.memory[0].base, values, sizeof values);
 }
 
 }  // namespace

@@ -53,6 +53,8 @@ Result receive_error(Result error) {
 /// and does not tell of: a file without buffering that `truncate` has lengthened.)
 bool is_carried_out_in_the_call(const Operation& operation) {
   if (operation.code != Opcode::kWrite || operation.stream) return false;
+  // A device may never take it: that is the kernel's to wait for, and to call back.
+  if (::GetFileType(handle_of(&operation)) != FILE_TYPE_DISK) return false;
   if ((operation.flags & kOpenDirect) == 0) return true;
   std::uint64_t end = static_cast<std::uint64_t>(operation.offset);
   for (std::uint32_t i = 0; i < operation.slice_count; ++i) end += operation.slices[i].length;

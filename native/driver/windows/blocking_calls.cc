@@ -61,12 +61,21 @@ Result open_path(const Operation& operation) {
   if (path.empty()) return -ENOENT;
   const std::uint32_t flags = operation.flags;
   constexpr DWORD kShare = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
-  DWORD attributes = attributes_of(flags, operation.mode);
+  const auto open = [&](DWORD guard) {
+    const DWORD attributes = attributes_of(flags, operation.mode) | guard;
+    return ::CreateFileW(path.c_str(), access_of(flags), kShare, nullptr, disposition_of(flags),
+                         attributes, nullptr);
+  };
   // A pipe's server must not act in this process's name. Of a file the first bit means another
-  // thing (FILE_FLAG_OPEN_NO_RECALL).
-  if (leads_to_pipe(path)) attributes |= SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION;
-  HANDLE handle = ::CreateFileW(path.c_str(), access_of(flags), kShare, nullptr,
-                                disposition_of(flags), attributes, nullptr);
+  // thing (FILE_FLAG_OPEN_NO_RECALL). A pipe by a name that does not say so is opened again: until
+  // it has read something its server can't do that.
+  constexpr DWORD kGuard = SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION;
+  const bool guarded = leads_to_pipe(path);
+  HANDLE handle = open(guarded ? kGuard : 0);
+  if (handle != INVALID_HANDLE_VALUE && !guarded && ::GetFileType(handle) == FILE_TYPE_PIPE) {
+    ::CloseHandle(handle);
+    handle = open(kGuard);
+  }
   if (handle != INVALID_HANDLE_VALUE) return reinterpret_cast<Descriptor>(handle);
   const DWORD error = ::GetLastError();
   // What opening a folder to create or write it fails with.
@@ -132,12 +141,16 @@ HANDLE own_event() {
   return event.handle;
 }
 
-/// Of one slice; the port continues short writes. The file is bound to the kernel port, where the
-/// lowest bit of the event keeps the packet from (GetQueuedCompletionStatus).
+/// Of the first slice that has bytes; the port continues short writes. The file is bound to the
+/// kernel port, where the lowest bit of the event keeps the packet from
+/// (GetQueuedCompletionStatus).
 Result write(const Operation& operation) {
   HANDLE event = own_event();
   if (event == nullptr) return last_error();
-  const Slice& slice = operation.slices[0];
+  const Slice* first = operation.slices;
+  const Slice* last = first + operation.slice_count - 1;
+  while (first->length == 0 && first < last) ++first;
+  const Slice& slice = *first;
   const DWORD length = static_cast<DWORD>(std::min<std::size_t>(slice.length, kMaxTransfer));
   OVERLAPPED overlapped = {};
   overlapped.Offset = static_cast<DWORD>(operation.offset);
@@ -204,8 +217,10 @@ Result set_mode(const Operation& operation) {
 Result set_times(const Operation& operation) {
   constexpr std::int64_t kMicrosecondsBefore1970 = 11'644'473'600'000'000;
   const auto units = [](std::int64_t microseconds) {
+    constexpr std::int64_t kLast = INT64_MAX / 10 - kMicrosecondsBefore1970;
     LARGE_INTEGER time;  // 0 and -1 would mean to leave it as it is
-    time.QuadPart = std::max<std::int64_t>(1, (microseconds + kMicrosecondsBefore1970) * 10);
+    const std::int64_t of = std::clamp(microseconds, -kMicrosecondsBefore1970, kLast);
+    time.QuadPart = std::max<std::int64_t>(1, (of + kMicrosecondsBefore1970) * 10);
     return time;
   };
   FILE_BASIC_INFO wanted = {};
