@@ -3,8 +3,8 @@
  *
  *     node test/adversary/hostile.mjs PORT FRAMED SCALE KIND…
  *
- * Says so when they are in place, and goes on until it is killed. It runs at a lower priority:
- * what it is to take is the server's, not the processor that the honest clients run on.
+ * Says so when they are in place, and goes on until it is killed. What it is to take is the server's,
+ * not the processor that the honest clients run on: it runs at a lower priority, or idly.
  */
 import { once } from 'node:events';
 import net from 'node:net';

@@ -34,10 +34,14 @@ export function cpuTicks(child) {
   }
 }
 
+/** Of a program that has the processors when nobody else wants them (SCHED_IDLE). */
+export const idly = { execPath: 'chrt', execArgv: ['--idle', '0', process.execPath] };
+
 /** Resolves when it has said its first message, which is `ready`. */
-export async function start(name, args = [], env = {}) {
+export async function start(name, args = [], env = {}, how = {}) {
   const file = fileURLToPath(new URL(name, import.meta.url));
-  const child = fork(file, args, { env: { ...process.env, NODE_NO_WARNINGS: '1', ...env } });
+  const all = { ...process.env, NODE_NO_WARNINGS: '1', ...env };
+  const child = fork(file, args, { env: all, ...how });
   alive.add(child);
   const exited = new Promise((resolve) => child.once('exit', resolve));
   void exited.then(() => alive.delete(child));

@@ -19,7 +19,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { cpuTicks, start } from './processes.mjs';
+import { cpuTicks, idly, start } from './processes.mjs';
 
 const SERVERS = ['await', 'lending', 'packets', 'threads', 'proxy', 'stage', 'frames', 'pipelined'];
 const ATTACKS = [
@@ -127,7 +127,9 @@ async function atRest(server, before) {
 
 /** What `work` resolves to, and how busy the server and the hostile clients were meanwhile. */
 async function besides(attacks, server, framed, work) {
-  const hostile = await start('hostile.mjs', [server.ready, framed, scale, ...attacks]);
+  // Beside other work they might not get to it at all, which `--short` is to do.
+  const how = values.short ? {} : idly;
+  const hostile = await start('hostile.mjs', [server.ready, framed, scale, ...attacks], {}, how);
   try {
     const began = performance.now();
     const before = [server, hostile].map(cpuTicks);
