@@ -87,6 +87,8 @@ void FramesThread::find_whole(const Connection& c, Batch& batch) const {
 
 bool FramesThread::wants_more(const Connection& c, const Batch& batch) const {
   const Cargo* cargo = options().records->find_cargo(c.key);
+  // What a receive has brought may be in the queue still: it comes before what the socket has now.
+  if ((c.header.flags & kRecordReceiving) != 0) return false;
   return !batch.full && batch.parts.size() < options().pipelined && batch.end < kLongestBatch &&
          batch.end - batch.whole <= kLongestRest && (cargo == nullptr || cargo->stash.empty());
 }

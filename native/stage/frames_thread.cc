@@ -35,6 +35,12 @@ bool is_small(const Frame& frame, std::uint64_t size) {
   return std::max(size, frame.length) <= BufferPool::kSmallBlock;
 }
 
+/// That it receives nothing meanwhile is not its client's doing. One that keeps more while it
+/// waits, which others wait for, has to mind the time.
+bool waits_its_turn(const Frame& frame) {
+  return frame.wants_memory && frame.capacity <= BufferPool::kSmallBlock;
+}
+
 /// Whether the next accept may succeed. EPERM: a firewall's rule, which names that peer.
 bool goes_on_after(std::int32_t error) {
   return driver::concerns_one_connection(error) || error == -EPERM;
@@ -287,6 +293,7 @@ void FramesThread::on_deadline(Connection& c) {
   if (c.frame.gives_up == 0 || now < c.frame.gives_up) {
     return c.frame.window_end != 0 && now >= c.frame.window_end ? judge(c) : arm(c);
   }
+  if (phase == Phase::kReply && answer_moves(c)) return set_deadline(c);
   note(c, TraceEvent::kTimeout);
   if (c.frame.idle() || phase == Phase::kDismiss) return close(c);
   counters().timed_out.fetch_add(1, std::memory_order_relaxed);
@@ -294,15 +301,25 @@ void FramesThread::on_deadline(Connection& c) {
   dismiss(c, stage_.timed_out_);
 }
 
+/// Whether the client's system has taken something since this was asked last: a part of an answer
+/// takes a slow client longer than it may stall. Nothing is known the first time, for which it is
+/// given as long once more: asking when each answer begins would cost those that are read at once.
+bool FramesThread::answer_moves(Connection& c) {
+  const std::int64_t at = progress(c);
+  const std::int64_t before = std::exchange(c.frame.answer_at, at);
+  return at >= 0 && (before < 0 || at > before);
+}
+
 /// What the connection may take its time for depends on where it is.
 double FramesThread::deadline_of(const Frame& frame) const {
   const FramesOptions& o = options();
   const auto in = [](double span) { return span > 0 ? driver::milliseconds() + span : 0; };
   if (frame.idle()) return in(o.idle_timeout);
-  if (frame.phase == Phase::kDismiss) return in(o.farewell_timeout);
+  // 0: it has no time at all.
+  if (frame.phase == Phase::kDismiss) return driver::milliseconds() + o.farewell_timeout;
   if (frame.phase == Phase::kReply) return in(o.stall_timeout);
   if (frame.phase != Phase::kHead && frame.phase != Phase::kBody) return 0;
-  const double stall = in(o.stall_timeout);
+  const double stall = waits_its_turn(frame) ? 0 : in(o.stall_timeout);
   const double whole = o.document_timeout > 0 ? frame.began + o.document_timeout : 0;
   return whole > 0 && (stall == 0 || whole < stall) ? whole : stall;
 }
@@ -323,8 +340,9 @@ void FramesThread::arm(Connection& c) {
       (frame.phase == Phase::kHead || frame.phase == Phase::kBody) && !frame.idle();
   double deadline = frame.gives_up;
   // One that waits for memory can't show how fast it is.
-  const bool shows = frame.window_end != 0 || !frame.wants_memory;
-  if (options().min_rate > 0 && shows && (in_document || frame.phase == Phase::kReply)) {
+  if (frame.wants_memory) frame.window_end = 0;
+  if (options().min_rate > 0 && !frame.wants_memory &&
+      (in_document || frame.phase == Phase::kReply)) {
     if (frame.window_end == 0) {
       frame.window_end = driver::milliseconds() + kWindow;
       frame.window_at = in_document ? progress(c) : kNotAsked;
@@ -444,6 +462,7 @@ bool FramesThread::allocate_or_wait(Connection& c, std::uint64_t size, Place& ou
   frame.wants_memory = true;
   const bool refused = allocation == BufferPool::Allocation::kRefused;
   memory().wait(c.key, size, small, told, told && refused);
+  if (waits_its_turn(frame)) frame.gives_up = deadline_of(frame);
   arm(c);
   return false;
 }

@@ -62,8 +62,9 @@ struct Frame {
   bool idle() const { return (phase == Phase::kHead || phase == Phase::kBody) && began == 0; }
   FrameState state() const;
 
-  std::uint64_t sent = 0;   ///< bytes of the answer
-  HandleId reply_file = 0;  ///< handle of the file that belongs to it
+  std::uint64_t sent = 0;       ///< bytes of the answer
+  std::int64_t answer_at = -1;  ///< how far it was when that was asked last, where it stalls
+  HandleId reply_file = 0;      ///< handle of the file that belongs to it
 };
 
 /// A connection whose key this thread holds.
@@ -158,6 +159,7 @@ class FramesThread {
   void set_deadline(Connection& c);
   void arm(Connection& c);
   void judge(Connection& c);
+  bool answer_moves(Connection& c);
   std::int64_t progress(const Connection& c) const;
   bool others_wait() const;
   void show_state(Connection& c);

@@ -144,6 +144,18 @@ PORT_TEST("the longest document is taken, a longer one is refused") {
   }
 }
 
+PORT_TEST("who is sent away without time for a farewell does not stay") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.frames.max = 1000;
+    setup.frames.farewell_timeout = 0;
+    tell(setup.frames.too_large, "too large");
+  });
+  Peer peer = it.connect();
+  peer.write(framed(std::string(1001, 'x')));
+  CHECK(eventually([&] { return it.frames->stats().too_large == 1 && it.empty(); }));
+}
+
 PORT_TEST("a malformed length ends the connection") {
   NEEDS_DRIVER();
   FramesPipeline it(D::name, [](FramesSetup& setup) {

@@ -427,6 +427,36 @@ PORT_TEST("who is slower than the least rate is sent away while others wait, and
   CHECK(it.frames->stats().timed_out == 1);
 }
 
+PORT_TEST("who waits for memory is neither stalled nor slow") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) {
+    setup.port.buffers.memory_limit = 1u << 20;
+    setup.frames.max = 1u << 20;
+    setup.frames.stall_timeout = 300;
+    setup.frames.min_rate = 1000;
+  });
+  const std::string text = text_of(600'000);
+  Peer first = it.connect(), second = it.connect();
+  first.write(framed(text));
+  const Arrival holds = it.take();
+  std::thread writer([&] {
+    const std::string bytes = framed(text);
+    second.write(bytes.substr(0, 4));
+    // Announced, most likely, before it comes to wait for memory.
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    second.write(bytes.substr(4));
+  });
+  // Longer than it may stall, and than its rate is looked at.
+  std::this_thread::sleep_for(std::chrono::milliseconds(2500));
+  CHECK(it.answer(holds, "1") == 0);
+  const Arrival waited = it.take();
+  CHECK(waited.text == text);
+  CHECK(it.answer(waited, "2") == 0);
+  writer.join();
+  CHECK(second.read(1) == "2");
+  CHECK(it.frames->stats().timed_out == 0);
+}
+
 #ifndef _WIN32
 PORT_TEST("an answer that nobody reads is given up while others wait for memory") {
   NEEDS_DRIVER();

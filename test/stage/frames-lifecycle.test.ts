@@ -50,7 +50,7 @@ const options = (spool: 'memory' | 'file'): FramesOptions => ({
   ...(spool === 'file' ? { memoryThreshold: 1000 } : {}),
   queueLimit: QUEUE,
   stallTimeout: 0,
-  farewellTimeout: 0,
+  farewellTimeout: Infinity,
   tooLarge: 'too large',
 });
 
