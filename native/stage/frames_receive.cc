@@ -125,7 +125,10 @@ void FramesThread::take_in(Connection& c, Received bytes, bool more) {
 std::size_t FramesThread::consume(Connection& c, const Received& from) {
   Frame& frame = c.frame;
   const std::uint8_t* bytes = from.bytes();
-  if (frame.began == 0) frame.began = driver::milliseconds();
+  if (frame.began == 0) {
+    frame.began = driver::milliseconds();
+    frame.gives_up = 0;  // that was for idling
+  }
   if (frame.phase == Phase::kHead) return read_head(c, bytes, from.size());
   if (!options().framing.delimited()) {
     const std::uint64_t left = frame.length - frame.received;

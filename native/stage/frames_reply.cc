@@ -167,6 +167,7 @@ void FramesThread::send_away(Connection& c, const FramesStage::Farewell& why) {
   shutdown->quiet = true;
   shutdown->flags = kShutWrite;
   c.frame.sends_reason = why.length > 0;
+  c.frame.lingers = why.length == 0;
   if (c.frame.sends_reason) {
     submit_with(PacketKind::kSend, c.header.handle, why.place, why.length, 0, shutdown, kOwnSend);
   } else {

@@ -35,11 +35,13 @@ bool is_small(const Frame& frame, std::uint64_t size) {
   return std::max(size, frame.length) <= BufferPool::kSmallBlock;
 }
 
-/// That it receives nothing meanwhile is not its client's doing. One that keeps more while it
+/// That it receives nothing meanwhile is not its client's doing. One that keeps memory while it
 /// waits, which others wait for, has to mind the time.
-bool waits_its_turn(const Frame& frame) {
-  return frame.wants_memory && frame.capacity <= BufferPool::kSmallBlock;
-}
+bool waits_its_turn(const Frame& frame) { return frame.wants_memory && frame.capacity == 0; }
+
+/// Behind an answer, which closing at once might destroy, a client has this long even where
+/// farewells have no time.
+constexpr double kLinger = 2000;
 
 /// Whether the next accept may succeed. EPERM: a firewall's rule, which names that peer.
 bool goes_on_after(std::int32_t error) {
@@ -315,8 +317,10 @@ double FramesThread::deadline_of(const Frame& frame) const {
   const FramesOptions& o = options();
   const auto in = [](double span) { return span > 0 ? driver::milliseconds() + span : 0; };
   if (frame.idle()) return in(o.idle_timeout);
-  // 0: it has no time at all.
-  if (frame.phase == Phase::kDismiss) return driver::milliseconds() + o.farewell_timeout;
+  if (frame.phase == Phase::kDismiss) {
+    const bool none = o.farewell_timeout == 0 && frame.lingers;
+    return driver::milliseconds() + (none ? kLinger : o.farewell_timeout);
+  }
   if (frame.phase == Phase::kReply) return in(o.stall_timeout);
   if (frame.phase != Phase::kHead && frame.phase != Phase::kBody) return 0;
   const double stall = waits_its_turn(frame) ? 0 : in(o.stall_timeout);
@@ -462,7 +466,10 @@ bool FramesThread::allocate_or_wait(Connection& c, std::uint64_t size, Place& ou
   frame.wants_memory = true;
   const bool refused = allocation == BufferPool::Allocation::kRefused;
   memory().wait(c.key, size, small, told, told && refused);
-  if (waits_its_turn(frame)) frame.gives_up = deadline_of(frame);
+  // Each look for memory comes here: what a holder has left of its time is not to begin anew.
+  const double deadline = deadline_of(frame);
+  const bool sooner = deadline != 0 && deadline < frame.gives_up;
+  if (waits_its_turn(frame) || frame.gives_up == 0 || sooner) frame.gives_up = deadline;
   arm(c);
   return false;
 }

@@ -35,6 +35,7 @@ struct Frame {
   bool growing = false;           ///< its document has some memory and will want more
   bool queued = false;            ///< waits for a place in the next stage
   bool sends_reason = false;      ///< kDismiss: the client is being told why
+  bool lingers = false;           ///< kDismiss: behind an answer, without a reason
   bool peer_ended = false;        ///< kDismiss: the client has ended its side
   std::uint8_t writes = 0;        ///< in flight
   std::uint32_t receive_tag = 0;  ///< of the last receive begun since the connection came

@@ -416,6 +416,26 @@ PORT_TEST("an answer that moves is not given up, however long a part of it takes
 }
 #endif
 
+PORT_TEST("an answer that closes comes whole, also where farewells have no time") {
+  NEEDS_DRIVER();
+  FramesPipeline it(D::name, [](FramesSetup& setup) { setup.frames.farewell_timeout = 0; });
+  Peer peer = it.connect();
+  peer.write(framed("document"));
+  const Arrival arrival = it.take();
+  const std::string text = text_of(2'000'000);
+  it.give_memory(*it.member, arrival.key, text);
+  it.records->cargo(arrival.key)->reply.closes = true;
+  CHECK(it.hand_back(arrival.key) == 0);
+  // Part of it is still in the stage's system: had that been closed at once, what comes now would
+  // reset it.
+  CHECK(it.take(kNotWithin).key == 0);
+  CHECK(peer.write(std::string(1000, 'x')));
+  CHECK(read_to_end(peer) == text);
+  CHECK(peer.ended);
+  peer.shut();
+  CHECK(eventually([&] { return it.empty(); }));
+}
+
 // ---- connections of another stage --------------------------------------------------------------
 
 /// A connection that the next stage has accepted itself.
