@@ -447,10 +447,11 @@ export interface FramesSettings {
   /**
    * Milliseconds without a byte in the middle of a document; 0, Infinity: no limit. Default: 30000.
    *
-   * An answer goes out in parts of 256 KiB, and each part has this time: a client that reads more
-   * slowly than that is taken for one that has stalled (by default, below 9 KiB a second).
-   * A document that waits for memory has this time as well. Without a limit a client that falls silent keeps
-   * its connection, and the memory of what it has begun, for as long as it likes.
+   * An answer goes out in parts of 256 KiB. A client that takes longer for one has stalled when its
+   * system has taken nothing more for as long (TCP on Linux; others do not tell, and a part has to be
+   * taken in this time). A document that has no memory yet may wait for it; one that has some and waits
+   * for more has this time. Without a limit a client that falls silent keeps its connection, and the
+   * memory of what it has begun, for as long as it likes.
    */
   readonly stallTimeout?: number | undefined;
   /**
@@ -465,8 +466,8 @@ export interface FramesSettings {
    */
   readonly minRate?: number | string | undefined;
   /**
-   * Milliseconds that a client which is sent away has for reading why; 0: none, Infinity: no limit.
-   * Default: 2000.
+   * Milliseconds that a client which is sent away has for reading why; 0: none, but for two seconds
+   * behind an answer after which the connection closes; Infinity: no limit. Default: 2000.
    */
   readonly farewellTimeout?: number | undefined;
   /**
