@@ -432,7 +432,7 @@ PORT_TEST("who waits for memory is neither stalled nor slow") {
   FramesPipeline it(D::name, [](FramesSetup& setup) {
     setup.port.buffers.memory_limit = 1u << 20;
     setup.frames.max = 1u << 20;
-    setup.frames.stall_timeout = 300;
+    setup.frames.stall_timeout = 2000;
     setup.frames.min_rate = 1000;
   });
   const std::string text = text_of(600'000);

@@ -398,7 +398,7 @@ PORT_TEST("a client that does not read its answer is closed after a while") {
 #ifndef _WIN32  // which does not tell how far an answer is
 PORT_TEST("an answer that moves is not given up, however long a part of it takes") {
   NEEDS_DRIVER();
-  FramesPipeline it(D::name, [](FramesSetup& setup) { setup.frames.stall_timeout = 1500; });
+  FramesPipeline it(D::name, [](FramesSetup& setup) { setup.frames.stall_timeout = 2500; });
   Peer peer = it.connect();
   peer.write(framed("document"));
   const Arrival arrival = it.take();
