@@ -19,7 +19,7 @@ import { monotonic } from '../support/clock';
 import { clearTimeout, now, setImmediate, setTimeout } from '../support/timers';
 import * as validate from '../support/validate';
 import type * as api from './api';
-import { cannotClone, detach, Form, freeze, type Frozen } from '../support/codec';
+import { cannotClone, detach, Form, freeze, type Frozen, type ToMessage } from '../support/codec';
 import { cloned } from './clones';
 import type { Computation } from './computation';
 import { diedBetweenTasks, poolBroken, poolClosed, poolFull, workerDied } from './failures';
@@ -38,6 +38,7 @@ import {
   LEAVE,
   READY,
   SEAT,
+  SEATS,
   SERIALIZED,
   Slot,
   State,
@@ -64,6 +65,11 @@ const SPIN_MICROSECONDS = binding.availableParallelism() > 1 ? 100 : 0;
 const HIGH = 2 ** 32;
 const MOST_GENERATIONS = 2 ** 30;
 const NOWHERE = -1;
+
+/** Values that a thread has been sent already, and the place in which the task is to be. */
+type SentValues = Extract<Frozen, { form: Form.Message }> & {
+  readonly sent: { readonly seat: number; readonly slot: number };
+};
 
 /** One call of a task. */
 class Job {
@@ -104,6 +110,8 @@ export class Pool extends OwnPolicy implements api.Pool {
   private readonly jobs: (Job | undefined)[] = [];
   private readonly free: number[] = [];
   private used = 0;
+  /** The seat whose thread has answered last. */
+  private latest = 0;
   /** Those without a place, in the order in which they came. */
   private readonly queue = new Set<Job>();
   private readonly tasks: Named[] = [];
@@ -185,7 +193,7 @@ export class Pool extends OwnPolicy implements api.Pool {
       return;
     }
     const { known, terminate } = call;
-    const values = frozen(call);
+    const values = frozen(call, this.toMessage);
     const job = new Job(this, computation, known.name, this.numberOf(known), terminate, values);
     computation.worker = job;
     if (this.promised > 0) this.promised--;
@@ -194,7 +202,8 @@ export class Pool extends OwnPolicy implements api.Pool {
     if (!this.held) this.reconcile();
     if (this.load > this.seats.size) this.keepAll();
     if (this.load > this.staying && this.seats.size < maxThreads) this.addThread();
-    if (this.queue.size > 0 || !this.give(job)) {
+    if ('sent' in values) this.enter(job, values.sent);
+    else if (this.queue.size > 0 || !this.give(job)) {
       job.values = detach(values);
       this.queue.add(job);
     }
@@ -287,10 +296,8 @@ export class Pool extends OwnPolicy implements api.Pool {
   private give(job: Job): boolean {
     const slot = this.free.pop();
     if (slot === undefined) return false;
-    const at = this.table.at(slot);
-    const { words } = this.table;
     const { values } = job;
-    if (values.form !== Form.Message && values.size > INLINE && !this.allocate(at, values.size)) {
+    if (values.form !== Form.Message && values.size > INLINE && !this.allocate(slot, values.size)) {
       this.free.push(slot);
       // A task has a place whose memory comes back.
       if (this.used > 0) return false;
@@ -298,19 +305,58 @@ export class Pool extends OwnPolicy implements api.Pool {
       job.computation.fail(outOfBuffers());
       return true;
     }
+    if (values.form !== Form.Message) job.values = nothing;
+    this.occupy(job, slot, values, State.Queued);
+    this.work.thread.post(slot, 0);
+    return true;
+  }
+
+  /** The place tells of the task; whoever sees its state begins it. */
+  private occupy(job: Job, slot: number, values: Frozen, state: number): void {
+    const at = this.table.at(slot);
+    const { words } = this.table;
     this.table.write(at, values, 0);
     words[(at + Slot.TASK) >> 2] = job.task;
     job.slot = slot;
     this.jobs[slot] = job;
-    if (values.form !== Form.Message) job.values = nothing;
-    Atomics.store(words, at >> 2, State.Queued);
-    this.work.thread.post(slot, 0);
+    Atomics.store(words, at >> 2, state);
     this.used++;
     if (!this.watching) this.watch();
-    return true;
   }
 
-  private allocate(at: number, size: number): boolean {
+  /** What is to be a message goes to a thread that waits, if there is one; else it is kept as it is now. */
+  private readonly toMessage: ToMessage<Frozen | SentValues> = (values, list) => {
+    const seat = this.reserve();
+    if (seat === undefined) return cloned(values, list);
+    const slot = this.free.pop()!;
+    try {
+      seat.send(slot, values, list);
+    } catch (error) {
+      this.free.push(slot);
+      seat.release();
+      throw error;
+    }
+    return { ...gone, sent: { seat: seat.index, slot } };
+  };
+
+  /** A thread that waits, and now for one task alone: the last one to answer, since that still looks. */
+  private reserve(): Seat | undefined {
+    if (this.queue.size > 0 || this.free.length === 0) return undefined;
+    const latest = this.seats.get(this.latest);
+    if (latest?.reserve() === true) return latest;
+    for (const seat of this.seats.values()) if (seat.reserve()) return seat;
+    return undefined;
+  }
+
+  /** The thread has the values, and waits for this. */
+  private enter(job: Job, { seat, slot }: SentValues['sent']): void {
+    job.values = nothing;
+    this.occupy(job, slot, gone, State.Sent + seat);
+    this.work.thread.post(SEATS + seat, slot);
+  }
+
+  private allocate(slot: number, size: number): boolean {
+    const at = this.table.at(slot);
     const { words } = this.table;
     const place = this.work.thread.native.allocate(size);
     if (place < 0) return false;
@@ -338,8 +384,11 @@ export class Pool extends OwnPolicy implements api.Pool {
   private giveUpPlace(job: Job): void {
     const { words } = this.table;
     const at = this.table.at(job.slot) >> 2;
-    const state = Atomics.compareExchange(words, at, State.Queued, State.Cancelled);
-    if (state === (State.Queued as number)) {
+    let state = Atomics.compareExchange(words, at, State.Queued, State.Cancelled);
+    if (kindOf(state) === State.Sent) {
+      state = Atomics.compareExchange(words, at, state, State.Recalled + (state & SEAT));
+    }
+    if (state === (State.Queued as number) || kindOf(state) === State.Sent) {
       job.values = nothing;
       this.unload();
       return;
@@ -444,6 +493,7 @@ export class Pool extends OwnPolicy implements api.Pool {
       result = error;
     }
     this.barren = 0;
+    this.latest = seat;
     this.clear(slot);
     this.end(job, failed, result);
   }
@@ -592,6 +642,7 @@ export class Pool extends OwnPolicy implements api.Pool {
       if (job === undefined) return;
       const state = Atomics.load(this.table.words, this.table.at(slot) >> 2);
       if ((state & SEAT) !== seat.index || state < (State.Running as number)) return;
+      if (kindOf(state) === State.Recalled) return this.clear(slot);
       some = true;
       if (kindOf(state) === State.Done) return this.finish(slot, seat.index);
       this.clear(slot);
@@ -651,7 +702,7 @@ export class Pool extends OwnPolicy implements api.Pool {
     const { words } = this.table;
     const isRunning = (slot: number): boolean => {
       const kind = kindOf(Atomics.load(words, this.table.at(slot) >> 2));
-      return kind === State.Running || kind === State.Doomed;
+      return kind === State.Running || kind === State.Doomed || kind === State.Sent;
     };
     return this.jobs.filter((job, slot) => job !== undefined && isRunning(slot)).length;
   }
@@ -700,15 +751,19 @@ export class Pool extends OwnPolicy implements api.Pool {
 }
 
 /** Throws a DataCloneError that names the task. */
-function frozen({ known, args }: Call): Frozen {
+function frozen(
+  { known, args }: Call,
+  toMessage: ToMessage<Frozen | SentValues>,
+): Frozen | SentValues {
   try {
-    return freeze(args, cloned);
+    return freeze(args, toMessage);
   } catch (error) {
     throw cannotClone(error, `The arguments of task '${known.name}'`);
   }
 }
 
 const nothing: Frozen = { form: Form.Plain, values: [], size: 0 };
+const gone = { form: Form.Message, values: [], list: [] } as const;
 
 /** Histograms have whole numbers from 1 on. */
 function record(histogram: ReturnType<typeof createHistogram>, milliseconds: number): void {

@@ -10,6 +10,7 @@ import {
 } from 'node:worker_threads';
 import type { PortToken } from '../api';
 import type { PoolOptions } from './api';
+import { Shared, Waiting } from './table';
 import type { FromWorker, Named, Start, ToWorker } from './worker';
 
 /** Looked up when it is wanted: in a bundle for ES modules there is no `__dirname`. */
@@ -36,7 +37,7 @@ export class Seat {
   readonly exited: Promise<void>;
   private readonly worker: Worker;
   private readonly channel: MessagePort;
-  private readonly posted = new Int32Array(new SharedArrayBuffer(4));
+  private readonly shared = new Int32Array(new SharedArrayBuffer(Shared.SIZE));
   /** Messages that came before they were looked for. */
   private readonly arrived = new Map<number, FromWorker>();
 
@@ -48,7 +49,7 @@ export class Seat {
     port1.unref();
     const workerData: Start = {
       ...{ work, answers, seat: index, chunk, start },
-      ...{ channel: port2, posted: this.posted, tasks },
+      ...{ channel: port2, shared: this.shared, tasks },
     };
     const { name = 'cpu', execArgv, resourceLimits } = options;
     this.worker = new Worker(program(), {
@@ -78,8 +79,23 @@ export class Seat {
   /** Answers what `Answer.Fetch` asked for. */
   give(slot: number, values: readonly unknown[], list: readonly object[]): void {
     this.post({ slot, values }, list);
-    Atomics.add(this.posted, 0, 1);
-    Atomics.notify(this.posted, 0);
+    Atomics.add(this.shared, Shared.POSTED, 1);
+    Atomics.notify(this.shared, Shared.POSTED);
+  }
+
+  /** Whether the thread waits for any task; then it waits for one that is `send`ed to it. */
+  reserve(): boolean {
+    return this.waits(Waiting.Any, Waiting.Sent);
+  }
+
+  /** Nothing is sent after all. */
+  release(): void {
+    this.waits(Waiting.Sent, Waiting.Any);
+  }
+
+  /** The values of a place, before the packet that tells of it. */
+  send(slot: number, values: readonly unknown[], list: readonly object[]): void {
+    this.post({ slot, values }, list);
   }
 
   /** The values that the thread has posted for a place; undefined: there are none. */
@@ -100,6 +116,11 @@ export class Seat {
 
   end(): void {
     void this.worker.terminate();
+  }
+
+  private waits(before: Waiting, after: Waiting): boolean {
+    const was: Waiting = Atomics.compareExchange(this.shared, Shared.WAITING, before, after);
+    return was === before;
   }
 
   private post(message: ToWorker, list: readonly object[]): void {

@@ -52,6 +52,10 @@ export const enum State {
   Doomed = 0x2000,
   /** Its answer lies in the place. */
   Done = 0x3000,
+  /** Its values are in a message to that thread, which waits for nothing else. */
+  Sent = 0x4000,
+  /** Given up after that: the thread forgets the values, and gives the place back. */
+  Recalled = 0x5000,
 }
 export const SEAT = 0xfff;
 
@@ -77,6 +81,28 @@ export const enum Leave {
   Seat = 2,
 }
 
+/** Words that a thread shares with the owner alone. */
+export const enum Shared {
+  /** Counts what has been posted to the thread's channel for those who wait for it. */
+  POSTED = 0,
+  /** A Waiting. */
+  WAITING = 1,
+  /** Bytes. */
+  SIZE = 8,
+}
+
+/** Changed by compare-and-swap: the thread leaves Any, or the owner has it for one task. */
+export const enum Waiting {
+  /** It does not wait, or not yet. */
+  Not = 0,
+  /** For any task. */
+  Any = 1,
+  /** For the task that the owner is sending to it: it begins no other. */
+  Sent = 2,
+}
+
+/** And the number of the seat: a key whose packets that thread alone takes, each with a place. */
+export const SEATS = 0x10000;
 /** Keys that are no place. To threads: one of them is to leave, if that is still so. */
 export const LEAVE = 0xffffffff;
 /** To the owner, with the number of the seat: it takes tasks from now on. */

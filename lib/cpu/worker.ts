@@ -27,10 +27,13 @@ import {
   Leave,
   LEAVE,
   READY,
+  SEATS,
   SERIALIZED,
+  Shared,
   Slot,
   State,
   Table,
+  Waiting,
 } from './table';
 import { importTask, type Known } from './tasks';
 
@@ -45,8 +48,8 @@ export interface Start {
   readonly chunk: number;
   readonly start: number;
   readonly channel: MessagePort;
-  /** Counts what has been posted to `channel` for those who wait for it. */
-  readonly posted: Int32Array;
+  /** Shared. */
+  readonly shared: Int32Array;
   readonly tasks: readonly Named[];
 }
 
@@ -78,12 +81,14 @@ const IDLE_TURNS = 10;
 /** A thread that waits for values looks for so many milliseconds before it sleeps. */
 const SPIN = 0.05;
 
-const { seat, channel, posted, tasks: named, ...start } = workerData as Start;
+const { seat, channel, shared, tasks: named, ...start } = workerData as Start;
 const work = CompletionPort.attach(start.work);
 const answers = CompletionPort.attach(start.answers);
 const portThread: PortThread = work.thread;
 const table = new Table(portThread.memory, start.chunk, start.start);
 const { words, numbers } = table;
+/** Packets of it come to this thread alone. */
+const ownKey = SEATS + seat;
 const names: Named[] = [...named];
 const known: (Known | undefined)[] = [];
 /** Values that came before they were looked for. */
@@ -114,20 +119,24 @@ function drain(): void {
   }
 }
 
-/** What is to be transferred stays with the owner until a thread has begun. */
+/** What is to be transferred was sent to this thread, or stays with the owner until it has begun. */
 function fetch(slot: number): readonly unknown[] {
+  drain();
+  if (!arrived.has(slot)) ask(slot);
+  const values = arrived.get(slot)!;
+  arrived.delete(slot);
+  return values;
+}
+
+function ask(slot: number): void {
   Atomics.store(words, (table.at(slot) + Slot.ASKS) >> 2, seat + 1);
   answer(slot, Answer.Fetch);
   for (const deadline = now() + SPIN; ;) {
-    const seen = Atomics.load(posted, 0);
+    const seen = Atomics.load(shared, Shared.POSTED);
     drain();
-    const values = arrived.get(slot);
-    if (values !== undefined) {
-      arrived.delete(slot);
-      return values;
-    }
-    while (now() < deadline && Atomics.load(posted, 0) === seen);
-    if (now() > deadline) Atomics.wait(posted, 0, seen);
+    if (arrived.has(slot)) return;
+    while (now() < deadline && Atomics.load(shared, Shared.POSTED) === seen);
+    if (now() > deadline) Atomics.wait(shared, Shared.POSTED, seen);
   }
 }
 
@@ -250,11 +259,14 @@ function leave(): void {
 }
 
 /** Something is known of a place: looks what is to be done there. */
-function step(slot: number): Promise<void> | undefined {
-  if (slot === LEAVE) {
-    leave();
-    return undefined;
-  }
+function step(key: number, value: number | undefined): Promise<void> | undefined {
+  if (key === LEAVE) leave();
+  else if (key === ownKey) return value === undefined ? undefined : runSent(value);
+  else if (key < SEATS) return runQueued(key);
+  return undefined;
+}
+
+function runQueued(slot: number): Promise<void> | undefined {
   const at = table.at(slot) >> 2;
   const state = Atomics.compareExchange(words, at, State.Queued, State.Running + seat);
   if (state === (State.Queued as number)) return run(slot);
@@ -263,12 +275,40 @@ function step(slot: number): Promise<void> | undefined {
   return undefined;
 }
 
+/** Packets for another thread of this seat, which is dead, may still come: their places are settled. */
+function runSent(slot: number): Promise<void> | undefined {
+  const at = table.at(slot) >> 2;
+  const state = Atomics.compareExchange(words, at, State.Sent + seat, State.Running + seat);
+  if (state !== State.Sent + seat && state !== State.Recalled + seat) return undefined;
+  Atomics.store(shared, Shared.WAITING, Waiting.Not);
+  if (state === State.Sent + seat) return run(slot);
+  drain();
+  arrived.delete(slot);
+  answer(slot, Answer.Freed);
+  return undefined;
+}
+
+/** Whether a task is on its way to this thread. From here on none is sent before it waits again. */
+function awaitsSent(): boolean {
+  const was = Atomics.compareExchange(shared, Shared.WAITING, Waiting.Any, Waiting.Not);
+  return was === (Waiting.Sent as number);
+}
+
 /** Whether there was a packet within so many milliseconds; a promise of a task that is not over. */
 function takeBatch(timeout: number): boolean | Promise<void> {
   let some = false;
-  for (const packet of work.get(BATCH, timeout)) {
+  Atomics.compareExchange(shared, Shared.WAITING, Waiting.Not, Waiting.Any);
+  const packets = work.get(BATCH, timeout);
+  let busy = awaitsSent();
+  for (const { key, value } of packets) {
     some = true;
-    const pending = step(packet.key);
+    if (busy && key !== ownKey) {
+      // Another thread is to take it.
+      work.post(key, 0);
+      continue;
+    }
+    busy = false;
+    const pending = step(key, value);
     // What is left of the batch goes to other threads.
     if (pending !== undefined || leaving) {
       portThread.batch.drop();
@@ -297,6 +337,7 @@ async function turn(): Promise<void> {
 const hasOpen = (): boolean => process.getActiveResourcesInfo().length > 0;
 
 async function serve(): Promise<void> {
+  portThread.native.pinKey(ownKey, 0, true);
   answers.post(READY, seat);
   let idle = 0;
   while (!leaving) {

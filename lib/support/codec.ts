@@ -145,12 +145,18 @@ function plainSize(values: readonly unknown[]): number {
 }
 
 /** How values become those of a message. */
-export type ToMessage = (values: readonly unknown[], list: readonly object[]) => Frozen;
+export type ToMessage<T extends Frozen = Frozen> = (
+  values: readonly unknown[],
+  list: readonly object[],
+) => T;
 
 /**
  * The values as they are now, but for bytes: `detach` copies those. Throws what `toMessage` does.
  */
-export function freeze(values: readonly unknown[], toMessage: ToMessage): Frozen {
+export function freeze<T extends Frozen>(
+  values: readonly unknown[],
+  toMessage: ToMessage<T>,
+): Frozen | T {
   const list = listOf(values);
   if (list !== undefined) return toMessage(values, list);
   const size = plainSize(values);

@@ -117,6 +117,52 @@ test('what is transferred changes hands at once, there and back', async () => {
   port.close();
 });
 
+test('what is transferred goes to a thread that waits, while others are busy', async () => {
+  const { p, run } = inPool(2);
+  const words = sharedWords();
+  const gate = run(tasks['gated']!, words, 0, 1);
+  await until(() => words[0] === 1);
+  const give = (byte: number) => {
+    const bytes = new Uint8Array(1000).fill(byte);
+    return run(tasks['one']!, transfer(bytes, [bytes.buffer])) as Promise<Uint8Array>;
+  };
+  for (let turn = 0; turn < 100; turn++) expect((await give(turn))[9]).toBe(turn);
+  const together = await Promise.all(Array.from({ length: 100 }, (_, i) => give(i)));
+  expect(together.map((bytes) => bytes[9])).toEqual(Array.from({ length: 100 }, (_, i) => i));
+  expect(p.stats()).toMatchObject({ running: 1, waiting: 0 });
+  Atomics.store(words, 1, 1);
+  await gate;
+});
+
+test('a thread that was to have what cannot be cloned takes other tasks', async () => {
+  const { run } = inPool();
+  await run(tasks.sumn, 1);
+  for (let turn = 0; turn < 20; turn++) {
+    const bytes = new Uint8Array(10);
+    const both = transfer({ bytes, fn: () => 1 }, [bytes.buffer]);
+    expect(failureNow(() => run(tasks['one']!, both))).toMatchObject({ name: 'DataCloneError' });
+    expect(await run(tasks.sumn, turn)).toBe((turn * (turn + 1)) / 2);
+  }
+});
+
+test('what is transferred and given up at once is forgotten, and never runs twice', async () => {
+  const { p, run } = inPool();
+  const words = sharedWords();
+  await run(tasks.sumn, 1);
+  const before = p.stats().allocatedBytes;
+  for (let turn = 0; turn < 200; turn++) {
+    // Shared memory goes as a message, as what is transferred does.
+    const call = run(tasks['counts']!, words, 0);
+    call.cancel();
+    expect(codeOf(await failureOf(() => call))).toBe('ECANCELED');
+    if (turn % 3 === 0) expect(await run(tasks['counts']!, words, 1)).toBe(1);
+  }
+  await until(() => p.stats().running + p.stats().waiting === 0);
+  expect(words[0]).toBeLessThanOrEqual(200);
+  expect(words[1]).toBe(67);
+  expect(p.stats().allocatedBytes).toBe(before);
+});
+
 test('memory is shared, not copied', async () => {
   const { run } = inPool();
   const words = sharedWords();
