@@ -19,7 +19,16 @@ import { monotonic } from '../support/clock';
 import { clearTimeout, now, setImmediate, setTimeout } from '../support/timers';
 import * as validate from '../support/validate';
 import type * as api from './api';
-import { cannotClone, detach, Form, freeze, type Frozen, type ToMessage } from '../support/codec';
+import {
+  cannotClone,
+  detach,
+  Form,
+  freeze,
+  move,
+  type Frozen,
+  type ToMessage,
+  type ToMove,
+} from '../support/codec';
 import { cloned } from './clones';
 import type { Computation } from './computation';
 import { diedBetweenTasks, poolBroken, poolClosed, poolFull, workerDied } from './failures';
@@ -34,6 +43,7 @@ import {
   HEADER,
   INLINE,
   kindOf,
+  LARGE,
   Leave,
   LEAVE,
   READY,
@@ -193,7 +203,7 @@ export class Pool extends OwnPolicy implements api.Pool {
       return;
     }
     const { known, terminate } = call;
-    const values = frozen(call, this.toMessage);
+    const values = this.sendLarge(frozen(call, this.toMessage));
     const job = new Job(this, computation, known.name, this.numberOf(known), terminate, values);
     computation.worker = job;
     if (this.promised > 0) this.promised--;
@@ -328,16 +338,27 @@ export class Pool extends OwnPolicy implements api.Pool {
   private readonly toMessage: ToMessage<Frozen | SentValues> = (values, list) => {
     const seat = this.reserve();
     if (seat === undefined) return cloned(values, list);
+    return this.send(seat, { values, buffers: [], list });
+  };
+
+  /** Bytes that are copied once, instead of into the port's memory and out of it. */
+  private sendLarge(values: Frozen | SentValues): Frozen | SentValues {
+    if (values.form !== Form.Plain || values.size < LARGE) return values;
+    const seat = this.reserve();
+    return seat === undefined ? values : this.send(seat, move(values));
+  }
+
+  private send(seat: Seat, values: ToMove): SentValues {
     const slot = this.free.pop()!;
     try {
-      seat.send(slot, values, list);
+      seat.send(slot, values);
     } catch (error) {
       this.free.push(slot);
       seat.release();
       throw error;
     }
     return { ...gone, sent: { seat: seat.index, slot } };
-  };
+  }
 
   /** A thread that waits, and now for one task alone: the last one to answer, since that still looks. */
   private reserve(): Seat | undefined {
@@ -469,7 +490,7 @@ export class Pool extends OwnPolicy implements api.Pool {
     const { values } = job;
     job.values = nothing;
     if (values.form === Form.Message) {
-      this.seats.get(seat)?.give(slot, values.values, values.list);
+      this.seats.get(seat)?.give(slot, { ...values, buffers: [] });
     }
     return true;
   }

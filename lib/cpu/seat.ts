@@ -10,6 +10,7 @@ import {
 } from 'node:worker_threads';
 import type { PortToken } from '../api';
 import type { PoolOptions } from './api';
+import { revive, type ToMove } from '../support/codec';
 import { Shared, Waiting } from './table';
 import type { FromWorker, Named, Start, ToWorker } from './worker';
 
@@ -77,8 +78,8 @@ export class Seat {
   }
 
   /** Answers what `Answer.Fetch` asked for. */
-  give(slot: number, values: readonly unknown[], list: readonly object[]): void {
-    this.post({ slot, values }, list);
+  give(slot: number, moved: ToMove): void {
+    this.send(slot, moved);
     Atomics.add(this.shared, Shared.POSTED, 1);
     Atomics.notify(this.shared, Shared.POSTED);
   }
@@ -94,8 +95,8 @@ export class Seat {
   }
 
   /** The values of a place, before the packet that tells of it. */
-  send(slot: number, values: readonly unknown[], list: readonly object[]): void {
-    this.post({ slot, values }, list);
+  send(slot: number, { values, buffers, list }: ToMove): void {
+    this.post({ slot, values, buffers }, list);
   }
 
   /** The values that the thread has posted for a place; undefined: there are none. */
@@ -104,7 +105,7 @@ export class Seat {
       const found = this.arrived.get(slot);
       if (found?.generation === generation) {
         this.arrived.delete(slot);
-        return found.values;
+        return revive(found);
       }
       const received = receiveMessageOnPort(this.channel);
       if (received === undefined) return undefined;

@@ -35,6 +35,8 @@ export const HEADER = 64;
 
 /** Bytes of values that need no block. */
 export const INLINE: number = Slot.SIZE - Slot.DATA;
+/** Bytes of values from which it is cheaper to send a copy than to have it in the port's memory. */
+export const LARGE: number = 64 * 1024;
 /** In FORM: the values are one, what the task threw. */
 export const FAILED = 0x100;
 /** In FORM of a message: it is the bytes of V8's serializer. */

@@ -12,10 +12,13 @@ import {
   asTheyAre,
   canClone,
   cannotClone,
-  detach,
   Form,
   freeze,
+  move,
+  revive,
   type Frozen,
+  type Moved,
+  type ToMove,
 } from '../support/codec';
 import { toThrown } from '../support/thrown';
 import { quiet } from './quiet';
@@ -25,6 +28,7 @@ import {
   FAILED,
   INLINE,
   Leave,
+  LARGE,
   LEAVE,
   READY,
   SEATS,
@@ -60,14 +64,12 @@ export interface Named {
 }
 
 /** From the owner: one more task, or the values that were asked for. */
-export type ToWorker =
-  { readonly task: Named } | { readonly slot: number; readonly values: readonly unknown[] };
+export type ToWorker = { readonly task: Named } | (Moved & { readonly slot: number });
 
 /** To the owner: what does not fit into the table. */
-export interface FromWorker {
+export interface FromWorker extends Moved {
   readonly slot: number;
   readonly generation: number;
-  readonly values: readonly unknown[];
 }
 
 /** Packets taken at one time. Others take them away while a task runs. */
@@ -92,7 +94,7 @@ const ownKey = SEATS + seat;
 const names: Named[] = [...named];
 const known: (Known | undefined)[] = [];
 /** Values that came before they were looked for. */
-const arrived = new Map<number, readonly unknown[]>();
+const arrived = new Map<number, Moved>();
 let leaving = false;
 
 /**
@@ -115,7 +117,7 @@ function drain(): void {
     const message = received.message as ToWorker | undefined;
     if (message === undefined) doomed();
     if ('task' in message) names.push(message.task);
-    else arrived.set(message.slot, message.values);
+    else arrived.set(message.slot, message);
   }
 }
 
@@ -123,9 +125,9 @@ function drain(): void {
 function fetch(slot: number): readonly unknown[] {
   drain();
   if (!arrived.has(slot)) ask(slot);
-  const values = arrived.get(slot)!;
+  const moved = arrived.get(slot)!;
   arrived.delete(slot);
-  return values;
+  return revive(moved);
 }
 
 function ask(slot: number): void {
@@ -207,35 +209,21 @@ function done(slot: number, frozen: Frozen, flags: number): void {
   const at = table.at(slot);
   numbers[(at + Slot.ENDED) >> 3] = monotonic();
   const room = Math.max(INLINE, words[(at + Slot.CAPACITY) >> 2]! >>> 0);
-  if (frozen.form === Form.Message) post(slot, frozen.values, frozen.list, flags);
+  if (frozen.form === Form.Message) post(slot, { ...frozen, buffers: [] }, flags);
+  else if (frozen.form === Form.Plain && frozen.size >= LARGE) post(slot, move(frozen), flags);
   else if (frozen.size <= room) table.write(at, frozen, flags);
-  else postLarge(slot, frozen, flags);
+  // The block is the owner's, and it has no room for this.
+  else if (frozen.form === Form.Plain) post(slot, move(frozen), flags);
+  else post(slot, { values: [frozen.bytes], buffers: [], list: [] }, flags | SERIALIZED);
   const running: number = State.Running + seat;
   if (Atomics.compareExchange(words, at >> 2, running, State.Done + seat) !== running) doomed();
   answer(slot, Answer.Done);
 }
 
-/** The block is the owner's, and it has no room for this. */
-function postLarge(slot: number, frozen: Frozen, flags: number): void {
-  if (frozen.form === Form.Plain) {
-    const { values } = detach(frozen) as Extract<Frozen, { form: Form.Plain }>;
-    const [value] = values;
-    const list = ArrayBuffer.isView(value) ? [value.buffer as ArrayBuffer] : [];
-    post(slot, values, list, flags);
-  } else if (frozen.form === Form.Serialized) {
-    post(slot, [frozen.bytes], [], flags | SERIALIZED);
-  }
-}
-
-function post(
-  slot: number,
-  values: readonly unknown[],
-  list: readonly object[],
-  flags: number,
-): void {
+function post(slot: number, { values, buffers, list }: ToMove, flags: number): void {
   const at = table.at(slot);
   const generation = words[(at + Slot.GENERATION) >> 2]! >>> 0;
-  const message: FromWorker = { slot, generation, values };
+  const message: FromWorker = { slot, generation, values, buffers };
   channel.postMessage(message, list as never);
   words[(at + Slot.FORM) >> 2] = Form.Message | flags;
 }

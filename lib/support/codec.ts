@@ -172,11 +172,52 @@ export function freeze<T extends Frozen>(
 /** They go out later: what the program changes meanwhile is not to be seen. */
 export function detach(frozen: Frozen): Frozen {
   if (frozen.form !== Form.Plain) return frozen;
-  const values = frozen.values.map((value) => {
-    if (typeof value !== 'object' || value === null) return value;
-    return Buffer.isBuffer(value) ? Buffer.from(value) : (value as Uint8Array).slice();
-  });
-  return { form: Form.Plain, values, size: frozen.size };
+  return { form: Form.Plain, values: frozen.values.map(copied), size: frozen.size };
+}
+
+/** With memory of its own, which is not zeroed first: small Buffers would share theirs with others. */
+function copied(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  const bytes = value as Uint8Array;
+  const copy = Buffer.allocUnsafeSlow(lengthOf(bytes));
+  copy.set(bytes);
+  return Buffer.isBuffer(bytes) ? copy : new Uint8Array(copy.buffer);
+}
+
+/** Values of a message, and where those are that a message makes Uint8Arrays of. */
+export interface Moved {
+  readonly values: readonly unknown[];
+  readonly buffers: readonly number[];
+}
+
+/** And what goes with it. */
+export interface ToMove extends Moved {
+  readonly list: readonly object[];
+}
+
+/** Copies of the values, whose memory is to go with the message instead of being copied again. */
+export function move({ values }: Extract<Frozen, { form: Form.Plain }>): ToMove {
+  const copies = values.map(copied);
+  const list = copies.filter(isView).map((bytes) => bytes.buffer);
+  return {
+    values: copies,
+    buffers: [...copies.keys()].filter((i) => Buffer.isBuffer(copies[i])),
+    list,
+  };
+}
+
+function isView(value: unknown): value is Uint8Array<ArrayBuffer> {
+  return typeof value === 'object' && value !== null;
+}
+
+/** The values that `move` was given, from the message. */
+export function revive({ values, buffers }: Moved): readonly unknown[] {
+  if (buffers.length === 0) return values;
+  return values.map((value, i) => (buffers.includes(i) ? asBuffer(value as Uint8Array) : value));
+}
+
+function asBuffer({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
 }
 
 /** They are posted at once. */

@@ -62,14 +62,27 @@ test('one object that is given twice is one object there', async () => {
   expect(second).toBe(first);
 });
 
-test('a Buffer comes back as one, with memory of its own', async () => {
-  const { run } = inPool();
-  for (const length of [5, 5000]) {
-    const back = (await run(tasks['one']!, Buffer.alloc(length, 'x'))) as Buffer;
-    expect(Buffer.isBuffer(back)).toBe(true);
-    expect(back.buffer.byteLength).toBe(length);
-  }
-});
+test.each([0, 5, 1000, 5000, 100_000])(
+  'a Buffer of %i bytes comes back as one, with memory of its own',
+  async (length) => {
+    const { run } = inPool();
+    const given = Buffer.alloc(length, 'x');
+    // Beside what is larger than its arguments are, and with them.
+    const [made, back] = [await run(tasks['buffer']!, length), await run(tasks['one']!, given)];
+    for (const buffer of [made, back] as Buffer[]) {
+      expect(Buffer.isBuffer(buffer)).toBe(true);
+      expect(buffer.equals(given)).toBe(true);
+      expect(buffer.buffer.byteLength).toBe(length);
+    }
+    const bytes = new Uint8Array(given);
+    expect(await run(tasks['classes']!, given, 'between', bytes)).toEqual([
+      `Buffer ${length}`,
+      'String 7',
+      `Uint8Array ${length}`,
+    ]);
+    expect([given.length, bytes.length]).toEqual([length, length]);
+  },
+);
 
 test('results that are larger than the arguments come back whole', async () => {
   const { run } = inPool();
