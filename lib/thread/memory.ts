@@ -692,19 +692,47 @@ export class Memory {
 
   private copyAll(data: readonly Data[], shared: number): boolean {
     this.resetStage();
-    const parts = data.map((part) => (typeof part === 'string' ? Buffer.from(part) : part));
-    for (const part of parts) this.check(part);
-    const sources = parts.map((part) => honest(asBytes(part)));
-    let left = sources.reduce((sum, source) => sum + lengthOf(source), 0);
-    this.beyond &&= left <= this.native.memoryLimit;
-    // Either all pieces have blocks of their own, or the only one shares one.
-    const most = left > shared ? 0 : shared;
+    for (const part of data) if (typeof part !== 'string') this.check(part);
+    const parts = data.map((part) => (typeof part === 'string' ? part : honest(asBytes(part))));
+    const bytes = parts.reduce((sum, part) => sum + sizeOf(part), 0);
+    this.beyond &&= bytes <= this.native.memoryLimit;
+    return bytes > LARGEST_COPY
+      ? this.copyInPieces(parts, bytes)
+      : bytes === 0 || this.copyTogether(parts, bytes, shared);
+  }
+
+  private copyTogether(
+    parts: readonly (string | Uint8Array)[],
+    bytes: number,
+    shared: number,
+  ): boolean {
+    if (!this.takeCopy(bytes, shared)) return this.unstage();
+    const target = this.bytes(this.chunk);
+    let at = this.start;
+    const end = at + bytes;
+    for (const part of parts) {
+      if (typeof part === 'string') {
+        at += target.write(part, at, end - at);
+      } else {
+        // Shared memory may have grown meanwhile.
+        const piece = lengthOf(part) > end - at ? part.subarray(0, end - at) : part;
+        target.set(piece, at);
+        at += piece.length;
+      }
+    }
+    return true;
+  }
+
+  /** Each with a block of its own. */
+  private copyInPieces(parts: readonly (string | Uint8Array)[], bytes: number): boolean {
+    const sources = parts.map((part) => (typeof part === 'string' ? Buffer.from(part) : part));
+    let left = bytes;
     let room = 0;
     for (const source of sources) {
       for (let from = 0, end = lengthOf(source); from < end;) {
         if (room === 0) {
           room = Math.min(left, LARGEST_COPY);
-          if (!this.takeCopy(room, most)) return this.unstage();
+          if (!this.takeCopy(room, 0)) return this.unstage();
         }
         const piece = source.subarray(from, from + room);
         this.bytes(this.chunk).set(piece, this.start);
@@ -786,6 +814,10 @@ export function bytesIn(view: ArrayBufferView): number {
     // A DataView without memory has not even a length.
   }
   throw validate.withoutMemory('data');
+}
+
+function sizeOf(part: string | Uint8Array): number {
+  return typeof part === 'string' ? Buffer.byteLength(part) : lengthOf(part);
 }
 
 export function asBytes(view: ArrayBufferView): Uint8Array {

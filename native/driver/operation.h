@@ -148,6 +148,7 @@ class Scratch {
 };
 
 class PassedDescriptors;
+struct SourceFile;
 
 struct Operation {
   Opcode code = Opcode::kRead;
@@ -196,7 +197,7 @@ struct Operation {
     const ConnectTarget* target;  ///< kConnect
     FileStatus* status;           ///< kStat: filled before the completion
     PassedDescriptors* passed;    ///< kSendHandles, kReceiveHandles: go along with the bytes
-    Descriptor file;              ///< kSendFile: a regular file, whose bytes go out
+    SourceFile* file;             ///< kSendFile: a regular file, whose bytes go out
   };
   FileKind file_kind = FileKind::kRegular;  ///< kOpen: filled before the completion
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "driver/driver.h"
+#include "driver/source_file.h"
 #include "port/request.h"
 #include "system/mutex.h"
 
@@ -22,15 +23,13 @@ class Port;
 /// The descriptor of a file that sends take bytes from. The handle holds it and so does each of
 /// those sends; the last of them gives the descriptor back. So a file can be closed as soon as the
 /// sends were submitted, and none of them needs a descriptor of its own.
-struct SharedFile {
-  explicit SharedFile(driver::Descriptor descriptor) : descriptor(descriptor) {}
+struct SharedFile : driver::SourceFile {
+  using SourceFile::SourceFile;
 
   void hold() { holders.fetch_add(1, std::memory_order_relaxed); }
   /// The descriptor, which the last holder has to close; to the others, and for null, there is
   /// none.
   static driver::Descriptor let_go(SharedFile* file);
-
-  const driver::Descriptor descriptor;
 
  private:
   std::atomic<std::uint32_t> holders{1};

@@ -124,7 +124,7 @@ std::int32_t Thread::take_file(Request& request) {
                         file->file_kind == driver::FileKind::kRegular;
   if (!sendable) return kErrorNotSupported;
   request.shared = &file->share();
-  request.file = request.shared->descriptor;
+  request.file = request.shared;
   request.total = request.length;
   return 0;
 }

@@ -10,11 +10,13 @@
 #endif
 
 #include <atomic>
+#include <memory>
 #include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "driver/source_file.h"
 #include "support/lane.h"
 
 namespace {
@@ -29,6 +31,7 @@ class Content {
     Operation open = opening(path_, flags | kOpenCreate);
     fd = lane.run(open);
     REQUIRE(fd >= 0);
+    source_ = std::make_unique<SourceFile>(fd);
     std::vector<Slice> slices{slice(bytes)};
     Operation write = moving({fd, 1}, Opcode::kWrite, slices);
     REQUIRE(lane.run(write) == static_cast<Result>(bytes.size()));
@@ -43,17 +46,19 @@ class Content {
 #endif
   }
 
-  Descriptor fd = kNoDescriptor;
+  SourceFile& source() const { return *source_; }
 
  private:
+  Descriptor fd = kNoDescriptor;
+  std::unique_ptr<SourceFile> source_;
   TemporaryFiles files_;
   std::string path_ = files_.name();
 };
 
-Operation sending_file(const Handle& socket, Descriptor file, std::int64_t offset,
+Operation sending_file(const Handle& socket, SourceFile& file, std::int64_t offset,
                        std::uint64_t length) {
   Operation operation = on(socket, Opcode::kSendFile);
-  operation.file = file;
+  operation.file = &file;
   operation.offset = offset;
   operation.length = length;
   return operation;
@@ -113,7 +118,8 @@ LANE_TEST("a file is sent from any position, cached or not, and the end of it is
       const Pair pair = connected(*lane.driver);
       if (!cached) content.forget();
       Reader reader(pair.peer, bytes.size() + 1);
-      CHECK(send_all(lane, sending_file(pair.ours, content.fd, offset, 1u << 30)) == size - offset);
+      CHECK(send_all(lane, sending_file(pair.ours, content.source(), offset, 1u << 30)) ==
+            size - offset);
       close_all(lane, {pair.ours});
       CHECK(reader.join() == Bytes(bytes.begin() + offset, bytes.end()));
       shut(pair.peer);
@@ -127,9 +133,9 @@ LANE_TEST("of a file no more is sent than was asked for") {
   const Content content(lane, bytes);
   const Pair pair = connected(*lane.driver);
   Reader reader(pair.peer, bytes.size());
-  CHECK(send_all(lane, sending_file(pair.ours, content.fd, 100, 700'000)) == 700'000);
-  CHECK(send_all(lane, sending_file(pair.ours, content.fd, 100, 0)) == 0);
-  Operation beyond = sending_file(pair.ours, content.fd, 2'000'000, 10);
+  CHECK(send_all(lane, sending_file(pair.ours, content.source(), 100, 700'000)) == 700'000);
+  CHECK(send_all(lane, sending_file(pair.ours, content.source(), 100, 0)) == 0);
+  Operation beyond = sending_file(pair.ours, content.source(), 2'000'000, 10);
   CHECK(lane.run(beyond) == 0);
   close_all(lane, {pair.ours});
   CHECK(reader.join() == Bytes(bytes.begin() + 100, bytes.begin() + 700'100));
@@ -147,7 +153,7 @@ LANE_TEST("a file waits for a slow reader, cached or not, while the same socket 
     Reader reader(pair.peer, bytes.size(), false);
     Operation receive = receiving(pair.ours, true);
     lane.submit(receive);
-    Operation send = sending_file(pair.ours, content.fd, 0, bytes.size());
+    Operation send = sending_file(pair.ours, content.source(), 0, bytes.size());
     for (;;) {
       lane.submit(send);
       for (int i = 0; i < 20 && !lane.has(send); ++i) {
@@ -188,7 +194,7 @@ LANE_TEST(
     CHECK(lane.driver->set_option(pair.ours.fd, SocketOption::kSendBuffer, 20'000) == 0);
     if (round % 3 == 0) content.forget();
     Reader reader(pair.peer, bytes.size(), round % 2 == 0);
-    Operation send = sending_file(pair.ours, content.fd, 0, bytes.size());
+    Operation send = sending_file(pair.ours, content.source(), 0, bytes.size());
     std::size_t sent = 0;
     for (unsigned parts = random() % 6;; --parts) {
       lane.submit(send);
@@ -220,7 +226,7 @@ LANE_TEST("a send goes on where a file ended, and the other way round") {
   Bytes expected;
   for (int round = 0; round < 3; ++round) {
     content.forget();
-    CHECK(send_all(lane, sending_file(pair.ours, content.fd, 0, bytes.size())) == 600'000);
+    CHECK(send_all(lane, sending_file(pair.ours, content.source(), 0, bytes.size())) == 600'000);
     std::string text = "next";
     std::vector<Slice> out{slice(text)};
     Operation send = moving(pair.ours, Opcode::kSend, out);
@@ -268,7 +274,8 @@ LANE_TEST("a header waits for its file, and goes out alone where the file has no
     REQUIRE(lane.run(send) == 6);
     // After 200 ms, should this thread stand so long, the kernel lets it go.
     if (unsent(pair) == 6) ++waited;
-    CHECK(send_all(lane, sending_file(pair.ours, content.fd, offset, 1u << 30)) == 3000 - offset);
+    CHECK(send_all(lane, sending_file(pair.ours, content.source(), offset, 1u << 30)) ==
+          3000 - offset);
     CHECK(unsent(pair) == 0);
     Bytes expected(header.begin(), header.end());
     expected.insert(expected.end(), bytes.begin() + offset, bytes.end());
@@ -285,15 +292,15 @@ LANE_TEST("sending a file fails as a send does, and for a file that can't be rea
   const Pair pair = connected(*lane.driver);
   reset(pair.peer);
   REQUIRE(readable(pair.ours.fd, 60'000));
-  Operation first = sending_file(pair.ours, content.fd, 0, 100'000);
+  Operation first = sending_file(pair.ours, content.source(), 0, 100'000);
   CHECK(lane.run(first) == -ECONNRESET);
-  Operation second = sending_file(pair.ours, content.fd, 0, 100'000);
+  Operation second = sending_file(pair.ours, content.source(), 0, 100'000);
   CHECK(lane.run(second) == -EPIPE);
   close_all(lane, {pair.ours});
 
   const Pair other = connected(*lane.driver);
   const Content unreadable(lane, random_bytes(5, 13), kOpenWrite);
-  Operation forbidden = sending_file(other.ours, unreadable.fd, 0, 5);
+  Operation forbidden = sending_file(other.ours, unreadable.source(), 0, 5);
   CHECK(lane.run(forbidden) == -EBADF);
   shut(other.peer);
   close_all(lane, {other.ours});

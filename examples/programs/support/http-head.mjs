@@ -26,27 +26,46 @@ export function refusal(status, { closes = true, headOnly = false, more: lines =
   return headOnly ? head : `${head}${text}\n`;
 }
 
-/** Some take these for the end of a line, and would see another request than this does. */
-const CONTROL = /[\0\r\n]/;
+/** Some take a NUL, or half of it, for the end of a line, and would see another request than this does. */
+const LINES = /^[^\0\r\n]*(?:\r\n[^\0\r\n]*)*$/;
 const TOKEN = /^[!#$%&'*+.^_`|~\w-]+$/;
 
-/** By name in small letters; undefined where a line is none of a header. */
+/** Without the spaces and tabs around it. */
+function trimmed(line, from) {
+  let start = from;
+  let end = line.length;
+  while (start < end && isBlank(line.charCodeAt(start))) start++;
+  while (end > start && isBlank(line.charCodeAt(end - 1))) end--;
+  return line.slice(start, end);
+}
+
+function isBlank(code) {
+  return code === 0x20 || code === 0x09;
+}
+
+/** From the second line on, by name in small letters; undefined where a line is none of a header. */
 function headersOf(lines) {
   const headers = new Map();
-  for (const line of lines) {
+  for (let i = 1; i < lines.length; i++) {
+    const line = lines[i];
     const colon = line.indexOf(':');
     const name = line.slice(0, colon).toLowerCase();
-    if (colon < 1 || !TOKEN.test(name) || CONTROL.test(line)) return undefined;
-    const value = line.slice(colon + 1).replace(/^[ \t]+|[ \t]+$/g, '');
+    if (colon < 1 || !TOKEN.test(name)) return undefined;
+    const value = trimmed(line, colon + 1);
+    const before = headers.get(name);
     // A second Host or length may be meant for somebody who reads the other one.
-    if (headers.has(name) && /^(host|content-length)$/.test(name)) return undefined;
-    headers.set(name, headers.has(name) ? `${headers.get(name)}, ${value}` : value);
+    if (before !== undefined && (name === 'host' || name === 'content-length')) return undefined;
+    headers.set(name, before === undefined ? value : `${before}, ${value}`);
   }
   return headers;
 }
 
+/** Most targets: names that begin with no dot, and nothing to decode. */
+const PLAIN = /^(?:\/[\w~-][\w.~-]*)+$/;
+
 /** The path below the root that a target names; undefined where it is none, or leads out. */
 function pathOf(target) {
+  if (PLAIN.test(target)) return target;
   const [encoded] = target.replace(/^https?:\/\/[^/]*/i, '').split('?', 1);
   let path;
   try {
@@ -63,8 +82,9 @@ function pathOf(target) {
 
 /** What a request asks for: `{ method, path, headers, closes }`, or `{ refused: status }`. */
 export function headOf(text) {
-  const [first, ...lines] = text.split('\r\n');
-  const words = /^(\S+) (\S+) HTTP\/(\d)\.(\d)$/.exec(first);
+  if (!LINES.test(text)) return { refused: 400 };
+  const lines = text.split('\r\n');
+  const words = /^(\S+) (\S+) HTTP\/(\d)\.(\d)$/.exec(lines[0]);
   const headers = headersOf(lines);
   if (words === null || headers === undefined) return { refused: 400 };
   const [, method, target, major, minor] = words;

@@ -12,6 +12,7 @@
 #include "driver/iocp/pipe.h"
 #include "driver/iocp/socket.h"
 #include "driver/receive_once.h"
+#include "driver/source_file.h"
 #include "driver/windows/error.h"
 #include "driver/windows/file.h"
 
@@ -458,7 +459,7 @@ void IocpLane::send_file(Operation* operation) {
   state.part = new (std::nothrow) std::uint8_t[length];
   if (state.part == nullptr) return finish(operation, -ENOMEM);
   start_at(state.overlapped, static_cast<std::uint64_t>(operation->offset));
-  HANDLE file = reinterpret_cast<HANDLE>(operation->file);
+  HANDLE file = reinterpret_cast<HANDLE>(operation->file->descriptor);
   calls_.add();
   const bool done = ::ReadFile(file, state.part, length, nullptr, &state.overlapped);
   const DWORD error = done ? NO_ERROR : ::GetLastError();
@@ -473,7 +474,7 @@ void IocpLane::part_read(Operation* operation, bool succeeded, DWORD bytes) {
   Pending& state = Pending::in(*operation);
   if (!succeeded || bytes == 0) {
     DWORD moved = 0;
-    HANDLE file = reinterpret_cast<HANDLE>(operation->file);
+    HANDLE file = reinterpret_cast<HANDLE>(operation->file->descriptor);
     const bool read = ::GetOverlappedResult(file, &state.overlapped, &moved, FALSE);
     const DWORD error = read ? NO_ERROR : ::GetLastError();
     const bool at_end = read || error == ERROR_HANDLE_EOF;
@@ -599,7 +600,7 @@ void IocpLane::call_back(Operation* operation) {
   const bool connecting = operation->code == Opcode::kConnect;
   const bool reading = operation->code == Opcode::kSendFile && !pending.sending;
   const Descriptor on = connecting ? operation->lane_descriptor
-                        : reading  ? operation->file
+                        : reading  ? operation->file->descriptor
                                    : operation->descriptor;
   pending.cancelled = true;
   calls_.add();

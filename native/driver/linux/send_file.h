@@ -13,7 +13,9 @@ namespace cp::driver {
 
 /// Whether the next part can be sent without waiting for a disk, as far as its first and last byte
 /// tell. Read-ahead fills the page cache without holes, and what tears one costs a wait, no more.
-/// False where the file system can't say (RWF_NOWAIT, preadv2(2), 4.14).
+/// False where the file system can't say (RWF_NOWAIT, preadv2(2), 4.14). What was looked at a
+/// moment ago is not looked at again: the two calls take a tenth of the time in which 100 KiB are
+/// sent.
 bool next_part_is_cached(const Operation& operation);
 
 /// Sends the next part: its bytes, fewer when the socket takes no more, 0 at the end of the file,

@@ -10,6 +10,7 @@
 #include "driver/receive_once.h"
 #include "driver/sim/sim_driver.h"
 #include "driver/sim/sim_lane.h"
+#include "driver/source_file.h"
 #include "system/switch_point.h"
 
 namespace cp::driver::sim {
@@ -324,7 +325,8 @@ void SimLane::send_file(Job& job) {
   if (world_.fault(Fault::kIo)) return finish(job, -EIO);
   std::uint8_t bytes[8192];
   const std::size_t most = std::min<std::size_t>(operation.length, sizeof bytes);
-  const Result read = read_for_sending(world_, operation.file, operation.offset, bytes, most);
+  const Result read =
+      read_for_sending(world_, operation.file->descriptor, operation.offset, bytes, most);
   if (read <= 0) return finish(job, read);
   const Result result = world_.send(*end, bytes, static_cast<std::size_t>(read));
   if (result == -EAGAIN) return wait_ready(job);
