@@ -211,7 +211,14 @@ export class Pool extends OwnPolicy implements api.Pool {
     if (++this.load > this.peak) this.peak = this.load;
     if (!this.held) this.reconcile();
     if (this.load > this.seats.size) this.keepAll();
-    if (this.load > this.staying && this.seats.size < maxThreads) this.addThread();
+    if (this.load > this.staying && this.seats.size < maxThreads) {
+      const error = this.tryToAddThread();
+      if (error !== undefined && this.seats.size === 0) {
+        this.settled(job);
+        computation.fail(error);
+        return;
+      }
+    }
     if ('sent' in values) this.enter(job, values.sent);
     else if (this.queue.size > 0 || !this.give(job)) {
       job.values = detach(values);
@@ -345,7 +352,14 @@ export class Pool extends OwnPolicy implements api.Pool {
   private sendLarge(values: Frozen | SentValues): Frozen | SentValues {
     if (values.form !== Form.Plain || values.size < LARGE) return values;
     const seat = this.reserve();
-    return seat === undefined ? values : this.send(seat, move(values));
+    if (seat === undefined) return values;
+    try {
+      return this.send(seat, move(values));
+    } catch {
+      // No memory for the copy: the port may have some.
+      seat.release();
+      return values;
+    }
   }
 
   private send(seat: Seat, values: ToMove): SentValues {
@@ -619,6 +633,16 @@ export class Pool extends OwnPolicy implements api.Pool {
     this.seats.set(index, seat);
   }
 
+  /** The system may have no thread to give; those that there are do the work then. */
+  private tryToAddThread(): Error | undefined {
+    try {
+      this.addThread();
+      return undefined;
+    } catch (error) {
+      return error as Error;
+    }
+  }
+
   private begun(index: number): void {
     const seat = this.seats.get(index);
     if (seat !== undefined) seat.ready = true;
@@ -645,7 +669,12 @@ export class Pool extends OwnPolicy implements api.Pool {
     if (this.barren >= MOST_BARREN) return this.breakDown(poolBroken(cause, code));
     const { minThreads, maxThreads } = this.settings;
     const wanted = Math.max(minThreads, Math.min(maxThreads, this.load));
-    while (this.staying < wanted && this.seats.size < maxThreads) this.addThread();
+    while (this.staying < wanted && this.seats.size < maxThreads) {
+      const error = this.tryToAddThread();
+      if (error === undefined) continue;
+      if (this.seats.size === 0) this.breakDown(error);
+      return;
+    }
   }
 
   private hasLeft(seat: Seat): void {

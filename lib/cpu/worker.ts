@@ -130,6 +130,12 @@ function fetch(slot: number): readonly unknown[] {
   return revive(moved);
 }
 
+/** What was sent is wanted no more: the next task of this place must not find it. */
+function forget(slot: number): void {
+  drain();
+  arrived.delete(slot);
+}
+
 function ask(slot: number): void {
   Atomics.store(words, (table.at(slot) + Slot.ASKS) >> 2, seat + 1);
   answer(slot, Answer.Fetch);
@@ -158,6 +164,7 @@ async function importAndRun(slot: number, number: number): Promise<void> {
   try {
     known[number] = await importTask(module, name);
   } catch (error) {
+    forget(slot);
     failed(slot, error);
     return;
   }
@@ -270,8 +277,7 @@ function runSent(slot: number): Promise<void> | undefined {
   if (state !== State.Sent + seat && state !== State.Recalled + seat) return undefined;
   Atomics.store(shared, Shared.WAITING, Waiting.Not);
   if (state === State.Sent + seat) return run(slot);
-  drain();
-  arrived.delete(slot);
+  forget(slot);
   answer(slot, Answer.Freed);
   return undefined;
 }
@@ -295,8 +301,9 @@ function takeBatch(timeout: number): boolean | Promise<void> {
       work.post(key, 0);
       continue;
     }
-    busy = false;
     const pending = step(key, value);
+    // A packet of one's own may be for a thread that had this seat before.
+    busy &&= Atomics.load(shared, Shared.WAITING) === (Waiting.Sent as number);
     // What is left of the batch goes to other threads.
     if (pending !== undefined || leaving) {
       portThread.batch.drop();

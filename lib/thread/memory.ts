@@ -17,7 +17,7 @@ import { COPY_BLOCK, MessageBlock, MessageForm, NO_CHUNK } from '../native/layou
 import { type NativeThread } from '../native/binding';
 import { bufferReleased, outOfBuffers } from '../support/errors';
 import { ReadMemory } from './read-memory';
-import { honest, lengthOf } from '../support/bytes';
+import { hasOneSize, honest, lengthOf, realOf } from '../support/bytes';
 import { Area, Form } from '../support/codec';
 import * as validate from '../support/validate';
 import { KeptBuffers } from '../support/warnings';
@@ -676,8 +676,10 @@ export class Memory {
 
   private copy(data: ArrayBufferView, shared: number): boolean {
     const source = honest(asBytes(data));
-    if (!this.takeCopy(lengthOf(source), shared)) return false;
-    this.bytes(this.chunk).set(source, this.start);
+    const length = lengthOf(source);
+    if (!this.takeCopy(length, shared)) return false;
+    // Another thread may make shared memory longer at any time.
+    this.bytes(this.chunk).set(hasOneSize(source) ? source : realOf(source, length), this.start);
     return true;
   }
 
@@ -714,10 +716,10 @@ export class Memory {
       if (typeof part === 'string') {
         at += target.write(part, at, end - at);
       } else {
-        // Shared memory may have grown meanwhile.
-        const piece = lengthOf(part) > end - at ? part.subarray(0, end - at) : part;
+        // Another thread may make shared memory longer at any time.
+        const piece = hasOneSize(part) ? part : realOf(part, Math.min(lengthOf(part), end - at));
         target.set(piece, at);
-        at += piece.length;
+        at += lengthOf(piece);
       }
     }
     return true;

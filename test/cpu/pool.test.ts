@@ -1,12 +1,23 @@
 /** Pools: what goes to a thread, what comes back, and who waits. */
 import { createRequire } from 'node:module';
+import { pathToFileURL } from 'node:url';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { inspect } from 'node:util';
 import { expect, test } from 'vitest';
 import { spawn } from '../../dist/micro.js';
 import type { Operation, Task } from '../../dist/cpu.js';
-import { codeOf, failureNow, failureOf, pattern, until } from '../support/harness';
-import { applyWith, cpu, inline, newPool, pool, sharedWords, tasks, transfer } from './support';
+import { codeOf, failureNow, failureOf, pattern, temporaryFile, until } from '../support/harness';
+import {
+  applyWith,
+  cpu,
+  defineTasks,
+  inline,
+  newPool,
+  pool,
+  sharedWords,
+  tasks,
+  transfer,
+} from './support';
 
 const require = createRequire(import.meta.url);
 
@@ -174,6 +185,33 @@ test('what is transferred and given up at once is forgotten, and never runs twic
   expect(words[0]).toBeLessThanOrEqual(200);
   expect(words[1]).toBe(67);
   expect(p.stats().allocatedBytes).toBe(before);
+});
+
+test('what was sent for a task whose module does not load is not the next one’s', async () => {
+  const module = temporaryFile('throw new Error("does not load");', 'broken.mjs');
+  const { lost } = defineTasks(pathToFileURL(module), { lost: (bytes: Uint8Array) => bytes });
+  const { run } = inPool();
+  await run(tasks.sumn, 1);
+  for (let turn = 0; turn < 5; turn++) {
+    const wrong = new Uint8Array(100_000).fill(1);
+    expect(codeOf(await failureOf(() => run(lost as never, wrong)))).toBe('ERR_TASK_MODULE');
+    // The place is free again when the first of these is done, and the thread busy with the second.
+    const [first, second] = [run(tasks['later']!, 1, 0), run(tasks['later']!, 50, 0)];
+    await first;
+    const right = new Uint8Array(1000).fill(2);
+    const given = (await run(tasks['one']!, transfer(right, [right.buffer]))) as Uint8Array;
+    expect([given.length, given[999]]).toEqual([1000, 2]);
+    await second;
+  }
+});
+
+test('where the system makes no thread a task fails, and those that follow', async () => {
+  const p = newPool({ minThreads: 0, maxThreads: 2, execArgv: ['--no-such-option-of-node'] });
+  for (let turn = 0; turn < 3; turn++) {
+    const error = await failureOf(() => applyWith(p, () => cpu(tasks.sumn, 1)));
+    expect(error.code).toBe('ERR_WORKER_INVALID_EXEC_ARGV');
+    expect(p.stats()).toMatchObject({ waiting: 0, running: 0, threads: 0 });
+  }
 });
 
 test('memory is shared, not copied', async () => {
