@@ -2,7 +2,7 @@
  * Clones of what V8's serializer does not know.
  */
 import { MessageChannel, receiveMessageOnPort } from 'node:worker_threads';
-import { Form, type ToMessage } from '../support/codec';
+import { buffersIn, Form, type ToMessage } from '../support/codec';
 
 /** `structuredClone` of Node.js 20 makes a channel each time, which takes longer than all the rest. */
 class Cloner {
@@ -21,5 +21,6 @@ const clones = new Cloner();
 /** Clones them now, and moves what is transferred. */
 export const cloned: ToMessage = (values, list) => {
   const clone = clones.of({ values, list }, list);
-  return { form: Form.Message, values: clone.values, list: clone.list };
+  const buffers = buffersIn(values);
+  return { form: Form.Message, values: clone.values, buffers, list: clone.list };
 };

@@ -20,6 +20,7 @@ import { clearTimeout, now, setImmediate, setTimeout } from '../support/timers';
 import * as validate from '../support/validate';
 import type * as api from './api';
 import {
+  buffersIn,
   cannotClone,
   detach,
   Form,
@@ -345,7 +346,7 @@ export class Pool extends OwnPolicy implements api.Pool {
   private readonly toMessage: ToMessage<Frozen | SentValues> = (values, list) => {
     const seat = this.reserve();
     if (seat === undefined) return cloned(values, list);
-    return this.send(seat, { values, buffers: [], list });
+    return this.send(seat, { values, buffers: buffersIn(values), list });
   };
 
   /** Bytes that are copied once, instead of into the port's memory and out of it. */
@@ -504,7 +505,7 @@ export class Pool extends OwnPolicy implements api.Pool {
     const { values } = job;
     job.values = nothing;
     if (values.form === Form.Message) {
-      this.seats.get(seat)?.give(slot, { ...values, buffers: [] });
+      this.seats.get(seat)?.give(slot, values);
     }
     return true;
   }
@@ -813,7 +814,7 @@ function frozen(
 }
 
 const nothing: Frozen = { form: Form.Plain, values: [], size: 0 };
-const gone = { form: Form.Message, values: [], list: [] } as const;
+const gone = { form: Form.Message, values: [], buffers: [], list: [] } as const;
 
 /** Histograms have whole numbers from 1 on. */
 function record(histogram: ReturnType<typeof createHistogram>, milliseconds: number): void {

@@ -83,11 +83,15 @@ export function allTasks(): Known[] {
 /** The module that is being imported for its tasks, in what it does meanwhile and what comes of that. */
 const imported = new AsyncLocalStorage<string>();
 
+/** Modules that have failed: what they had defined by then is not to be run. */
+const broken = new Set<string>();
+
 /** Imports a module for its tasks. `what` names it in the error. */
 export async function importModule(url: string, what: string): Promise<void> {
   try {
     await imported.run(url, () => import(url));
   } catch (cause) {
+    broken.add(url);
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw coded(new Error(`${what} does not load: ${reason}`, { cause }), 'ERR_TASK_MODULE');
   }
@@ -95,7 +99,7 @@ export async function importModule(url: string, what: string): Promise<void> {
 
 /** Imports the module of a task. */
 export async function importTask(module: string, name: string): Promise<Known> {
-  if (modules.get(module)?.has(name) !== true) {
+  if (modules.get(module)?.has(name) !== true || broken.has(module)) {
     await importModule(module, `The module of task '${name}', ${module},`);
   }
   return findTask(module, name);

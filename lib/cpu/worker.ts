@@ -216,7 +216,7 @@ function done(slot: number, frozen: Frozen, flags: number): void {
   const at = table.at(slot);
   numbers[(at + Slot.ENDED) >> 3] = monotonic();
   const room = Math.max(INLINE, words[(at + Slot.CAPACITY) >> 2]! >>> 0);
-  if (frozen.form === Form.Message) post(slot, { ...frozen, buffers: [] }, flags);
+  if (frozen.form === Form.Message) post(slot, frozen, flags);
   else if (frozen.form === Form.Plain && frozen.size >= LARGE) post(slot, move(frozen), flags);
   else if (frozen.size <= room) table.write(at, frozen, flags);
   // The block is the owner's, and it has no room for this.

@@ -41,11 +41,18 @@ const SHORT = 24;
 export type Frozen =
   | { readonly form: Form.Plain; readonly values: readonly unknown[]; readonly size: number }
   | { readonly form: Form.Serialized; readonly bytes: Buffer; readonly size: number }
-  | {
-      readonly form: Form.Message;
-      readonly values: readonly unknown[];
-      readonly list: readonly object[];
-    };
+  | ({ readonly form: Form.Message } & ToMove);
+
+/** Values of a message, and where those are that a message makes Uint8Arrays of. */
+export interface Moved {
+  readonly values: readonly unknown[];
+  readonly buffers: readonly number[];
+}
+
+/** And what goes with it. */
+export interface ToMove extends Moved {
+  readonly list: readonly object[];
+}
 
 let Serializer: typeof DefaultSerializer | undefined;
 
@@ -93,6 +100,33 @@ function listOf(values: readonly unknown[]): object[] | undefined {
     moved.delete(value);
   }
   return all;
+}
+
+/**
+ * Small Buffers lie in memory that Node.js gives to many. It does not let go of that: `postMessage`
+ * refuses it, and on Node.js 20 copies all of it. So such a Buffer is copied, and no other with it.
+ */
+function withoutPool(
+  values: readonly unknown[],
+  list: readonly object[],
+): [values: readonly unknown[], list: readonly object[]] {
+  const pools = new Set<unknown>();
+  const own = values.map((value) => {
+    if (!Buffer.isBuffer(value) || !list.includes(value.buffer) || !isPool(value)) return value;
+    pools.add(value.buffer);
+    return copied(value);
+  });
+  return pools.size === 0 ? [values, list] : [own, list.filter((one) => !pools.has(one))];
+}
+
+/** From Node.js 21 on it tells. */
+type Tells = { readonly isMarkedAsUntransferable?: (object: object) => boolean };
+
+function isPool({ buffer, byteLength }: Buffer): boolean {
+  const workers: object = process.getBuiltinModule('node:worker_threads');
+  const { isMarkedAsUntransferable } = workers as Tells;
+  if (isMarkedAsUntransferable !== undefined) return isMarkedAsUntransferable(buffer);
+  return buffer.byteLength === Buffer.poolSize && byteLength < Buffer.poolSize / 2;
 }
 
 /** A list with memory that is gone is sent all the same, and it is the receiver that fails. */
@@ -158,7 +192,7 @@ export function freeze<T extends Frozen>(
   toMessage: ToMessage<T>,
 ): Frozen | T {
   const list = listOf(values);
-  if (list !== undefined) return toMessage(values, list);
+  if (list !== undefined) return toMessage(...withoutPool(values, list));
   const size = plainSize(values);
   if (size >= 0) return { form: Form.Plain, values, size };
   try {
@@ -184,36 +218,28 @@ function copied(value: unknown): unknown {
   return Buffer.isBuffer(bytes) ? copy : new Uint8Array(copy.buffer);
 }
 
-/** Values of a message, and where those are that a message makes Uint8Arrays of. */
-export interface Moved {
-  readonly values: readonly unknown[];
-  readonly buffers: readonly number[];
-}
-
-/** And what goes with it. */
-export interface ToMove extends Moved {
-  readonly list: readonly object[];
-}
-
 /** Copies of the values, whose memory is to go with the message instead of being copied again. */
 export function move({ values }: Extract<Frozen, { form: Form.Plain }>): ToMove {
   const copies = values.map(copied);
   const list = copies.filter(isView).map((bytes) => bytes.buffer);
-  return {
-    values: copies,
-    buffers: [...copies.keys()].filter((i) => Buffer.isBuffer(copies[i])),
-    list,
-  };
+  return { values: copies, buffers: buffersIn(copies), list };
+}
+
+/** Where Buffers are among the values. */
+export function buffersIn(values: readonly unknown[]): number[] {
+  return [...values.keys()].filter((i) => Buffer.isBuffer(values[i]));
 }
 
 function isView(value: unknown): value is Uint8Array<ArrayBuffer> {
   return typeof value === 'object' && value !== null;
 }
 
-/** The values that `move` was given, from the message. */
+/** The values as they were given, from the message. One that is there twice is one. */
 export function revive({ values, buffers }: Moved): readonly unknown[] {
   if (buffers.length === 0) return values;
-  return values.map((value, i) => (buffers.includes(i) ? asBuffer(value as Uint8Array) : value));
+  const made = new Map<unknown, Buffer>();
+  for (const i of buffers) made.set(values[i], asBuffer(values[i] as Uint8Array));
+  return values.map((value) => made.get(value) ?? value);
 }
 
 function asBuffer({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
@@ -221,7 +247,10 @@ function asBuffer({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
 }
 
 /** They are posted at once. */
-export const asTheyAre: ToMessage = (values, list) => ({ form: Form.Message, values, list });
+export const asTheyAre: ToMessage = (values, list) => ({
+  ...{ form: Form.Message, values, list },
+  buffers: buffersIn(values),
+});
 
 let Deserializer: typeof DefaultDeserializer | undefined;
 

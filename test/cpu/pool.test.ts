@@ -141,6 +141,33 @@ test('what is transferred changes hands at once, there and back', async () => {
   port.close();
 });
 
+test('Buffers that are transferred stay Buffers, whole and alone in their memory', async () => {
+  const { run } = inPool();
+  const words = sharedWords();
+  for (const length of [10, 3000, 4096, 8192, 100_000]) {
+    for (const waits of [true, false]) {
+      // To a thread that waits, and to one that asks for them.
+      const gate = waits ? undefined : run(tasks['later']!, 5, 0);
+      const given = Buffer.from('y'.repeat(length));
+      const same = Buffer.from(given);
+      const call = run(tasks['one']!, transfer(given, [given.buffer]));
+      const back = (await call) as Buffer;
+      await gate;
+      expect(Buffer.isBuffer(back) && back.equals(same)).toBe(true);
+      expect(back.buffer.byteLength).toBe(length);
+      const made = (await run(tasks['giveBuffer']!, length)) as Buffer;
+      expect([Buffer.isBuffer(made), made.length, made.buffer.byteLength]).toEqual([
+        true,
+        length,
+        length,
+      ]);
+    }
+  }
+  const shared = Buffer.from(words.buffer);
+  const [first, second] = (await run(tasks['classes']!, shared, shared)) as string[];
+  expect([first, second]).toEqual(['Buffer 64', 'Buffer 64']);
+});
+
 test('what is transferred goes to a thread that waits, while others are busy', async () => {
   const { p, run } = inPool(2);
   const words = sharedWords();
@@ -202,6 +229,25 @@ test('what was sent for a task whose module does not load is not the next one’
     const given = (await run(tasks['one']!, transfer(right, [right.buffer]))) as Uint8Array;
     expect([given.length, given[999]]).toEqual([1000, 2]);
     await second;
+  }
+});
+
+test('a module that throws when its tasks are defined already runs none of them', async () => {
+  const library = createRequire(import.meta.url).resolve('../../dist/cpu.js');
+  const module = temporaryFile(
+    `import cpu from ${JSON.stringify(pathToFileURL(library).href)};
+     cpu.defineTasks(import.meta.url, { half: () => 'ran' });
+     throw new TypeError('no configuration');`,
+    'half.mjs',
+  );
+  const { half } = defineTasks(pathToFileURL(module), { half: () => 'here' });
+  const { run } = inPool();
+  for (let turn = 0; turn < 3; turn++) {
+    const error = await failureOf(() => run(half));
+    expect([error.code, error.message]).toEqual([
+      'ERR_TASK_MODULE',
+      expect.stringContaining('no configuration'),
+    ]);
   }
 });
 
