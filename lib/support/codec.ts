@@ -103,20 +103,25 @@ function listOf(values: readonly unknown[]): object[] | undefined {
 }
 
 /**
- * Small Buffers lie in memory that Node.js gives to many. It does not let go of that: `postMessage`
- * refuses it, and on Node.js 20 copies all of it. So such a Buffer is copied, and no other with it.
+ * Bytes go without the memory around them, unless that is transferred. Small Buffers lie in memory
+ * that Node.js gives to many, and does not let go of: `postMessage` refuses it, and on Node.js 20
+ * copies all of it.
  */
-function withoutPool(
+function alone(
   values: readonly unknown[],
   list: readonly object[],
 ): [values: readonly unknown[], list: readonly object[]] {
   const pools = new Set<unknown>();
   const own = values.map((value) => {
-    if (!Buffer.isBuffer(value) || !list.includes(value.buffer) || !isPool(value)) return value;
-    pools.add(value.buffer);
-    return copied(value);
+    if (typeof value !== 'object' || value === null || !isBytes(value)) return value;
+    const { buffer } = value;
+    const moves = list.includes(buffer);
+    const pooled = moves && Buffer.isBuffer(value) && isPool(value);
+    if (pooled) pools.add(buffer);
+    const whole = lengthOf(value) === buffer.byteLength;
+    return pooled || (!moves && !whole) ? copied(value) : value;
   });
-  return pools.size === 0 ? [values, list] : [own, list.filter((one) => !pools.has(one))];
+  return [own, list.filter((one) => !pools.has(one))];
 }
 
 /** From Node.js 21 on it tells. */
@@ -192,14 +197,14 @@ export function freeze<T extends Frozen>(
   toMessage: ToMessage<T>,
 ): Frozen | T {
   const list = listOf(values);
-  if (list !== undefined) return toMessage(...withoutPool(values, list));
+  if (list !== undefined) return toMessage(...alone(values, list));
   const size = plainSize(values);
   if (size >= 0) return { form: Form.Plain, values, size };
   try {
     const bytes = serialize(values);
     return { form: Form.Serialized, bytes, size: bytes.length };
   } catch {
-    return toMessage(values, []);
+    return toMessage(...alone(values, []));
   }
 }
 

@@ -163,6 +163,10 @@ test('Buffers that are transferred stay Buffers, whole and alone in their memory
       ]);
     }
   }
+  // Beside what makes a message of them.
+  const beside = Buffer.from('beside');
+  expect(await run(tasks['around']!, words, beside)).toEqual(['beside', 6]);
+  expect(beside.toString()).toBe('beside');
   const shared = Buffer.from(words.buffer);
   const [first, second] = (await run(tasks['classes']!, shared, shared)) as string[];
   expect([first, second]).toEqual(['Buffer 64', 'Buffer 64']);
