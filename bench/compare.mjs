@@ -5,8 +5,12 @@
  *     npm run bench -- compare --baseline ../old
  *     npm run bench -- compare --baseline ../old --rows 'await' --rounds 20
  */
-import { run, script } from './support/children.mjs';
+import fs from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { contestants, run, script } from './support/children.mjs';
 import { measureEcho } from './support/load.mjs';
+import { measureSpool } from './support/spool.mjs';
 
 const CHUNK = 1 << 20;
 const MiB = 1 << 20;
@@ -58,6 +62,26 @@ const loading = {
     run(script('load-ours.mjs', { warmUp, seconds }, folder)),
 };
 
+/** The example's server of the checkout that contestants in `folder` run on; its place has changed. */
+function spoolServer(folder = contestants) {
+  const root = path.dirname(createRequire(folder).resolve('completion-port/package.json'));
+  const places = ['examples/programs/spool-server.mjs', 'examples/spool-server.mjs'];
+  return places.map((place) => path.join(root, place)).find((file) => fs.existsSync(file));
+}
+
+const spools = [
+  ['64 KiB', 50],
+  ['1 MiB', 1000],
+].map(([size, connections]) => ({
+  name: `spool of ${size}, ${connections} connections`,
+  measure: (folder, times) =>
+    measureSpool(
+      { program: spoolServer(folder), driver: 'io_uring', options: ['--driver=io_uring'] },
+      { answer: 'length', slow: 0, connections, size: size === '1 MiB' ? MiB : MiB / 16 },
+      times,
+    ),
+}));
+
 const now = 'now';
 const before = 'before';
 
@@ -69,7 +93,7 @@ export default {
   /** Differences of a few percent are looked for. */
   rounds: 10,
   metrics: ['rate', 'cpu'],
-  rows: [...echoes, ...posts, ...reads, ...chunks, loading],
+  rows: [...echoes, ...posts, ...reads, ...chunks, ...spools, loading],
   contestants: {
     [before]: { folder: ({ baseline }) => baseline },
     [now]: { folder: () => undefined },

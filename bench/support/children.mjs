@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { bound } from './affinity.mjs';
 import { nativeProgram } from './build.mjs';
 
-const contestants = fileURLToPath(new URL('./contestants/', import.meta.url));
+export const contestants = fileURLToPath(new URL('./contestants/', import.meta.url));
 const GRACE = 5000;
 const STARTING = 20_000;
 

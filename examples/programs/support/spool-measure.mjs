@@ -33,7 +33,7 @@ export function killAll() {
 
 /** Starts a server, which tells where it listens and, when it is asked and at its end, its numbers. */
 export async function startServer({ program, options, launcher = [] }) {
-  const command = [process.execPath, path.join(examples, program), '--port=0', '--stats'];
+  const command = [process.execPath, path.resolve(examples, program), '--port=0', '--stats'];
   const [file, ...args] = [...launcher, ...command, ...options];
   // Not in the terminal's group: Ctrl-C is ours, and the server ends when we say so, or, by the
   // channel, when we are gone.
