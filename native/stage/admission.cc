@@ -33,6 +33,7 @@ std::unique_ptr<Lease> Admission::take_place(std::uint32_t key, std::uint64_t by
   {
     std::lock_guard lock(mutex_);
     if (bytes > 0) turn.due = std::max(turn.due, clock_) + bytes;
+    if (bytes == 0) since_short_ = 0;
     const bool others_first = bytes > 0 ? !has_turn(bytes) || !long_.empty() : !short_.empty();
     if (taken_ == places_ || others_first) {
       turn.order = arrivals_++;
@@ -78,9 +79,15 @@ void Admission::leave(const Turn& turn) {
   give_back(0, 0);
 }
 
+bool Admission::has_turn(std::uint64_t bytes) const {
+  const bool alone = since_short_ >= kWithoutShort;
+  return ahead_ == 0 || ahead_ + bytes <= running_ * (alone ? kAheadAlone : kAhead);
+}
+
 void Admission::take(std::uint64_t bytes) {
   ++taken_;
   ahead_ += bytes;
+  since_short_ += bytes;
   // Never by nothing: whoever waits would wait for ever then.
   if (bytes > 0)
     clock_ += std::max<std::uint64_t>(1, bytes / std::max<std::size_t>(1, long_.size()));

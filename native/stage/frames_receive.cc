@@ -41,6 +41,7 @@ void FramesThread::receive(Connection& c) {
   c.header.flags = static_cast<std::uint8_t>(c.header.flags | kRecordReceiving);
   // No other thread's, and not 0, which other stages' receives have.
   frame.receive_tag = (index_ + 1) << kTagBits | (receives_++ & ((1u << kTagBits) - 1));
+  if (frame.growing && frame.phase == Phase::kBody) grow_at_once(c);
   const std::uint64_t room = frame.capacity - std::min(frame.capacity, frame.received);
   const bool in_body = frame.phase == Phase::kBody && !options().framing.delimited();
   frame.direct = frame.receives_own && in_body && !frame.growing && room > 0;
@@ -238,6 +239,23 @@ bool FramesThread::reserve(Connection& c, std::uint64_t wanted) {
   } else if (!allocate_or_wait(c, room, larger)) {
     return false;
   }
+  move_into(c, larger, room);
+  return true;
+}
+
+/// As soon as a document may have all of its room, and nobody waits for memory: the rest of it is
+/// received straight into its place then, and not by way of receive buffers.
+void FramesThread::grow_at_once(Connection& c) {
+  Frame& frame = c.frame;
+  if (frame.length == 0 || frame.received * kRoomFactor < frame.length) return;
+  Place larger;
+  if (!memory().admits(frame.length, false) || !allocate(frame.length, larger)) return;
+  memory().small_gave(std::exchange(frame.small, 0));
+  move_into(c, larger, frame.length);
+}
+
+void FramesThread::move_into(Connection& c, const Place& larger, std::uint64_t room) {
+  Frame& frame = c.frame;
   const Place smaller = std::exchange(frame.place, larger);
   const bool had_room = std::exchange(frame.capacity, room) > 0;
   // Before the smaller room is free, which else would count as another's.
@@ -252,7 +270,6 @@ bool FramesThread::reserve(Connection& c, std::uint64_t wanted) {
     BufferPool::release(smaller);
   }
   memory().memory_returned();  // some may be left, and the smaller room is free
-  return true;
 }
 
 void FramesThread::settle(Connection& c) {

@@ -124,6 +124,8 @@ class FramesThread {
   std::size_t keep_in_file(Connection& c, const Received& bytes, std::size_t size);
   bool copy_to_pool(const std::uint8_t* bytes, std::size_t size, Place& out);
   bool reserve(Connection& c, std::uint64_t wanted);
+  void grow_at_once(Connection& c);
+  void move_into(Connection& c, const Place& larger, std::uint64_t room);
   void settle(Connection& c);
   void on_give_up(Connection& c);
   bool move_to_file(Connection& c);
