@@ -33,7 +33,7 @@ std::unique_ptr<Lease> Admission::take_place(std::uint32_t key, std::uint64_t by
   {
     std::lock_guard lock(mutex_);
     if (bytes > 0) turn.due = std::max(turn.due, clock_) + bytes;
-    if (bytes == 0) since_short_ = 0;
+    if (bytes <= kMiddling) since_short_ = 0;
     const bool others_first = bytes > 0 ? !has_turn(bytes) || !long_.empty() : !short_.empty();
     if (taken_ == places_ || others_first) {
       turn.order = arrivals_++;
@@ -81,7 +81,8 @@ void Admission::leave(const Turn& turn) {
 
 bool Admission::has_turn(std::uint64_t bytes) const {
   const bool alone = since_short_ >= kWithoutShort;
-  return ahead_ == 0 || ahead_ + bytes <= running_ * (alone ? kAheadAlone : kAhead);
+  const std::uint64_t most = running_ * kAhead;
+  return ahead_ == 0 || ahead_ + bytes <= (alone ? std::max(most, kAheadAlone) : most);
 }
 
 void Admission::take(std::uint64_t bytes) {

@@ -37,9 +37,9 @@ inline Notice notice_of(const PacketSlot& packet) {
 /// document for as long as that has bytes. So a long document, one whose bytes in memory are more
 /// than kShort, also needs a *turn*: it is handed over only when it and those that were, and that
 /// no thread of the next stage has begun, have no more than kAhead bytes for each thread that may
-/// run there (kAheadAlone while no short ones come), or when there is none of those. A short one
-/// that comes thus waits behind a few long ones at most, and never behind those of all other
-/// connections. The rest waits here, where a connection can be chosen:
+/// run there (or kAheadAlone in all while none but long ones come), or when there is none of those.
+/// A short one that comes thus waits behind a few long ones at most, and never behind those of all
+/// other connections. The rest waits here, where a connection can be chosen:
 ///
 /// - By the bytes that each connection has had (fair queueing): a document is *due* its bytes after
 ///   the connection's last one was, or after now, whichever is later. `clock_` is that now; while n
@@ -52,10 +52,12 @@ class Admission : public std::enable_shared_from_this<Admission> {
  public:
   static constexpr std::uint64_t kShort = BufferPool::kSmallBlock;
   static constexpr std::uint64_t kAhead = 512 * 1024;
-  /// While no short ones come they have this much. Whoever waits for a turn is told by a packet,
-  /// which waits for the threads of this stage like all others: with a small window those, busy
-  /// with receiving, keep the next stage idle, and whole documents fill the memory.
+  /// While none come that are shorter than kMiddling they have this much, all together. Whoever
+  /// waits for a turn is told by a packet, which waits for the threads of this stage like all
+  /// others: with a small window those, busy with receiving, keep the next stage idle, and whole
+  /// documents fill the memory.
   static constexpr std::uint64_t kAheadAlone = 16 * 1024 * 1024;
+  static constexpr std::uint64_t kMiddling = kAhead / 2;
   /// None has come for a while when so many bytes of long ones were handed over since the last.
   static constexpr std::uint64_t kWithoutShort = 64 * 1024 * 1024;
 
@@ -113,8 +115,9 @@ class Admission : public std::enable_shared_from_this<Admission> {
   std::atomic<std::uint64_t> in_files_{0};
   mutable system::Mutex mutex_;  ///< a leaf
   std::uint32_t taken_ = 0;
-  std::uint64_t ahead_ = 0;        ///< bytes of long documents that the next stage has not begun
-  std::uint64_t since_short_ = 0;  ///< bytes of long ones handed over since a short one came
+  std::uint64_t ahead_ = 0;  ///< bytes of long documents that the next stage has not begun
+  std::uint64_t since_short_ =
+      0;  ///< bytes handed over since one came that is no longer than kMiddling
   std::uint64_t clock_ = 0;
   std::uint64_t arrivals_ = 0;
   std::deque<Waiter> short_;

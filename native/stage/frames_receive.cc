@@ -249,7 +249,7 @@ void FramesThread::grow_at_once(Connection& c) {
   Frame& frame = c.frame;
   if (frame.length == 0 || frame.received * kRoomFactor < frame.length) return;
   Place larger;
-  if (!memory().admits(frame.length, false) || !allocate(frame.length, larger)) return;
+  if (memory().waits() || !allocate(frame.length, larger)) return;
   memory().small_gave(std::exchange(frame.small, 0));
   move_into(c, larger, frame.length);
 }
