@@ -27,8 +27,8 @@ void HeldConsumer::arrive(PacketSlot* slots, PostRing* ring, std::uint32_t numbe
   me.buffer_owner_ = number;
   me.spin.store(Consumer::kSpinNot);
   me.wants_any_.store(false);
-  me.batches.store(0);  // those of the thread before count with the members
-  me.steals.store(0);
+  me.batches.reset();  // those of the thread before count with the members
+  me.steals.reset();
   me.clock.go_on();
   me.gone_.store(false);
 }

@@ -20,6 +20,7 @@
 #include "port/packet_queue.h"
 #include "port/posts.h"
 #include "port/run_queue.h"
+#include "system/published.h"
 #include "system/spin_lock.h"
 
 namespace cp {
@@ -130,8 +131,8 @@ class Consumer {
   /// looks twice can tell that it did not move.
   std::atomic<std::uint64_t> turn{1};
   std::atomic<bool> has_place{false};  ///< counts as running (rule D3)
-  std::atomic<std::uint64_t> batches{0};
-  std::atomic<std::uint64_t> steals{0};
+  Count batches;
+  Count steals;
 
  private:
   friend class HeldConsumer;

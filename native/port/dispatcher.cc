@@ -22,7 +22,7 @@ std::size_t Dispatcher::take(Consumer& consumer, std::size_t max) {
   settle_credit(consumer, open == 0);
   if (open == 0) give_back_place(consumer);
   const std::size_t size = consumer.batch().size();
-  if (size > 0) consumer.batches.fetch_add(1, std::memory_order_relaxed);
+  if (size > 0) consumer.batches.add();
   if (consumer.state() == Consumer::State::kSearching) {
     end_search(consumer);
   }

@@ -89,7 +89,7 @@ std::size_t Dispatcher::steal_ready(const HeldConsumer& thief, Consumer& from, s
     }
   }
   got += keys_.take_all(thief, entries, count, max);
-  thief->steals.fetch_add(got, std::memory_order_relaxed);
+  thief->steals.add(got);
   return got;
 }
 
@@ -106,7 +106,7 @@ std::size_t Dispatcher::steal_surplus(const HeldConsumer& thief, Consumer& from,
   }
   std::reverse(entries.begin(), entries.end());  // handed over in their order
   const std::size_t got = keys_.take_all(thief, entries.data(), entries.size(), max);
-  thief->steals.fetch_add(got, std::memory_order_relaxed);
+  thief->steals.add(got);
   return got;
 }
 

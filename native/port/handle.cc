@@ -84,8 +84,7 @@ void Handle::link(Request* request) {
   if (!request->sends()) return;
   const bool of_file = request->kind == PacketKind::kSendFile;
   request->queued = of_file ? std::min(request->total, Outgoing::kOfFile) : request->total;
-  outgoing->add(request->queued);
-  outgoing->sends.fetch_add(1, std::memory_order_relaxed);
+  outgoing->begin_send(request->queued);
 }
 
 void Handle::unlink(Request* request) {
@@ -100,8 +99,7 @@ void Handle::unlink(Request* request) {
   request->handle_previous = request->handle_next = nullptr;
   --in_flight;
   if (!request->sends()) return;
-  outgoing->subtract(request->queued);
-  outgoing->sends.fetch_sub(1, std::memory_order_relaxed);
+  outgoing->end_send(request->queued);
 }
 
 driver::Descriptor SharedFile::let_go(SharedFile* file) {

@@ -74,6 +74,14 @@ struct Outgoing {
     bytes.store(bytes.load(std::memory_order_relaxed) - static_cast<double>(amount),
                 std::memory_order_relaxed);
   }
+  void begin_send(std::uint64_t amount) {
+    add(amount);
+    sends.store(sends.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+  void end_send(std::uint64_t amount) {
+    subtract(amount);
+    sends.store(sends.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+  }
   /// More should not be sent. `pool`: of the handle's port.
   bool full(const BufferPool& pool) const {
     return bytes.load() >= enough(pool) || sends.load() >= kMostSends;

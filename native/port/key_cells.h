@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "port/packet_queue.h"
+#include "system/published.h"
 #include "system/spin_lock.h"
 
 namespace cp {
@@ -67,7 +68,7 @@ class KeyCells {
   std::size_t queued() const {
     std::size_t sum = 0;
     for (std::uint32_t i = 0; i < count_; ++i) {
-      sum += stripes_[i].queued.load(std::memory_order_relaxed);
+      sum += stripes_[i].queued.value();
     }
     return sum;
   }
@@ -79,7 +80,7 @@ class KeyCells {
   /// neighbours in memory; further ones hang in buckets that grow with them.
   struct alignas(64) Stripe {
     SpinLock lock;
-    std::atomic<std::uint32_t> queued{0};  ///< packets in the queue of its cells; stored locked
+    Count queued;  ///< packets in the queues of its cells
     Cell first;
     std::unique_ptr<Cell*[]> buckets;
     std::uint32_t bucket_count = 0;
@@ -211,12 +212,10 @@ class HeldStripe {
   /// Has a packet wait for its key; in front of what is newer.
   void queue(Cell& cell, const Packet& packet, bool in_front = false) const {
     in_front ? cell.queue.push_front(packet) : cell.queue.push_back(packet);
-    stripe_.queued.fetch_add(1, std::memory_order_relaxed);
+    stripe_.queued.add();
   }
   /// So many packets do not wait any more.
-  void taken(std::size_t count) const {
-    stripe_.queued.fetch_sub(static_cast<std::uint32_t>(count), std::memory_order_relaxed);
-  }
+  void taken(std::size_t count) const { stripe_.queued.subtract(count); }
 
  private:
   friend class KeyCells;

@@ -23,8 +23,8 @@ bool Members::insert(Consumer& consumer) {
 void Members::remove(Consumer& consumer) {
   const Lock held = lock();
   erase(consumer);
-  left_steals_.fetch_add(consumer.steals.load());
-  left_batches_.fetch_add(consumer.batches.load());
+  left_steals_.fetch_add(consumer.steals.value());
+  left_batches_.fetch_add(consumer.batches.value());
 }
 
 void Members::erase(Consumer& consumer) {
@@ -43,13 +43,13 @@ void Members::take_over_waits(Consumer& left) {
 
 std::uint64_t Members::steals() const {
   std::uint64_t sum = 0;
-  for_each([&](const Consumer& consumer) { sum += consumer.steals.load(); });
+  for_each([&](const Consumer& consumer) { sum += consumer.steals.value(); });
   return sum + left_steals_.load();
 }
 
 std::uint64_t Members::batches() const {
   std::uint64_t sum = 0;
-  for_each([&](const Consumer& consumer) { sum += consumer.batches.load(); });
+  for_each([&](const Consumer& consumer) { sum += consumer.batches.value(); });
   return sum + left_batches_.load();
 }
 

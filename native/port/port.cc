@@ -209,7 +209,8 @@ void Port::close_at_end(Handle& handle) {
     r->end = Request::End::kCancelled;
     // What waits in a queue ends when its turn comes.
     if (r->state == Request::State::kQueued) continue;
-    r->runner.load()->send({Thread::Message::Kind::kCancel, r, r->generation.load(), nullptr});
+    Thread* runner = r->runner;
+    runner->send({Thread::Message::Kind::kCancel, r, r->generation, nullptr});
   }
 }
 

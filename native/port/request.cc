@@ -145,7 +145,7 @@ Request* new_close() {
 }
 
 void recycle(Request* request) {
-  request->generation.fetch_add(1, std::memory_order_release);
+  request->generation = request->generation + 1;
   const std::uint16_t lane_generation = request->lane_generation;
   static_cast<driver::Operation&>(*request) = driver::Operation{};
   request->lane_generation = lane_generation;  // counts across lives: see UringLane

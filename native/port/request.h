@@ -13,6 +13,7 @@
 #include "driver/passed_descriptors.h"
 #include "port/buffer_pool.h"
 #include "port/packet.h"
+#include "system/published.h"
 
 namespace cp {
 
@@ -108,7 +109,7 @@ struct Request : driver::Operation {
 
   PacketKind kind = PacketKind::kNone;
   /// Written by the thread that has the request; read by others under the handle's mutex.
-  std::atomic<State> state{State::kFree};
+  Published<State> state{State::kFree};
   End end = End::kNatural;
   bool awaited = false;    ///< answered to `token` of `owner` alone
   bool silent = false;     ///< nobody is told
@@ -126,12 +127,12 @@ struct Request : driver::Operation {
   std::uint32_t token = 0;
   std::uint32_t tag = 0;  ///< the program's, comes back in the packet
   Handle* handle = nullptr;
-  Thread* owner = nullptr;               ///< the thread that submitted it
-  std::atomic<Thread*> runner{nullptr};  ///< carries it out; set under the handle's mutex
+  Thread* owner = nullptr;             ///< the thread that submitted it
+  Published<Thread*> runner{nullptr};  ///< carries it out; set under the handle's mutex
 
   /// Counts the lives of this object: tells whether a pointer kept elsewhere still means the same
   /// request.
-  std::atomic<std::uint32_t> generation{0};
+  Published<std::uint32_t> generation{0};
   HandleId source = 0;  ///< kSendFile: handle of the file
   HandleId feeder = 0;  ///< of a send: the handle its bytes were received from, 0: not known
 

@@ -130,8 +130,8 @@ void Thread::read_inbox() {
       if (same) timers_.remove(node);
       continue;
     }
-    if (request->generation.load(std::memory_order_acquire) != message.generation) continue;
-    if (request->runner.load() != this) continue;
+    if (request->generation != message.generation) continue;
+    if (request->runner != this) continue;
     if (message.kind == Message::Kind::kStart) {
       start_sent(request);
     } else if (message.kind == Message::Kind::kPause) {

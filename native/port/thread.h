@@ -27,6 +27,7 @@
 #include "port/timer_heap.h"
 #include "port/watchman.h"
 #include "system/mutex.h"
+#include "system/published.h"
 #include "system/spin_lock.h"
 
 namespace cp {
@@ -202,8 +203,8 @@ class Thread final : public Consumer {
 
   void wake() override;
   driver::Lane* lane() { return lane_.get(); }
-  std::uint64_t submitted() const { return submitted_.load(std::memory_order_relaxed); }
-  std::uint64_t completed() const { return completed_.load(std::memory_order_relaxed); }
+  std::uint64_t submitted() const { return submitted_.value(); }
+  std::uint64_t completed() const { return completed_.value(); }
   std::uint64_t system_calls();
 
  private:
@@ -393,8 +394,8 @@ class Thread final : public Consumer {
   std::atomic<bool> heard_{false};  ///< the watchman hears the lane's notifier
   std::atomic<std::uint32_t> errands_{0}, vain_{0};
   WatchmansNotes notes_;  ///< used by the watchman alone
-  std::atomic<std::uint64_t> submitted_{0};
-  std::atomic<std::uint64_t> completed_{0};
+  Count submitted_;
+  Count completed_;
   /// Of `owned_`, those that ended elsewhere; once the thread has left, less those there were: 0
   /// when none says any more that it has submitted it.
   std::atomic<std::int64_t> disowned_{0};

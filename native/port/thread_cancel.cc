@@ -34,7 +34,7 @@ void Thread::end_early(Request* request, Request::End reason) {
   if (runner == this) {
     to_end_.push_back(request);
   } else {
-    runner->send({Message::Kind::kCancel, request, request->generation.load(), nullptr});
+    runner->send({Message::Kind::kCancel, request, request->generation, nullptr});
   }
 }
 
@@ -81,7 +81,7 @@ void Thread::cancel_token_held(std::uint32_t token) {
   const Awaited entry = by_token_[token];
   {
     std::lock_guard lock(entry.handle->mutex);
-    if (entry.request->generation.load() != entry.generation) return;
+    if (entry.request->generation != entry.generation) return;
     end_early(entry.request, Request::End::kCancelled);
   }
   after_settling();
@@ -136,7 +136,7 @@ void Thread::fire_timers() {
 void Thread::fire(const TimerNode& expired, std::int64_t now) {
   Request* request = expired.request;
   std::lock_guard lock(expired.handle->mutex);
-  if (request->generation.load() != expired.generation) return;
+  if (request->generation != expired.generation) return;
   (expired.firing ? request->firing : request->timer) = nullptr;
   if (!expired.firing && request->stall) {
     const std::int64_t before = std::exchange(request->offset, progress(*expired.handle));
@@ -180,7 +180,7 @@ void Thread::forget_timer(Request* request) {
 void Thread::send_timer_back(Request* request) {
   TimerNode* node = std::exchange(request->timer, nullptr);
   if (node == nullptr) return;
-  const std::uint32_t generation = request->generation.load();
+  const std::uint32_t generation = request->generation;
   request->owner->send({Message::Kind::kForgetTimer, request, generation, node});
 }
 
@@ -192,7 +192,8 @@ void Thread::ask_to_end_idle(Handle& handle) {
   Port* port = handle.port.load();
   const Request* request = handle.in.active != nullptr ? handle.in.active : handle.out.active;
   Message message{Message::Kind::kEndIdle, nullptr, 0, nullptr, handle.id};
-  Thread* runner = request != nullptr ? request->runner.load() : nullptr;
+  Thread* runner = nullptr;
+  if (request != nullptr) runner = request->runner;
   if (port == nullptr || request == nullptr || (runner != nullptr && runner->send(message))) return;
   const Members::Lock lock = port->dispatcher().members().lock();
   runner = any_runner(*request, *port);

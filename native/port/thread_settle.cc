@@ -291,7 +291,7 @@ void Thread::deliver(const driver::Completion& completion, bool more, Handle* ha
     BufferPool::own({packet.chunk, packet.offset}, static_cast<std::uint64_t>(result));
   }
   if (packet.error == 0 && request->kind == PacketKind::kReceiveHandle) hand_over(*request);
-  completed_.fetch_add(1, std::memory_order_relaxed);
+  completed_.add();
   route(packet, request, port);
 }
 

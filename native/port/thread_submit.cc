@@ -265,7 +265,7 @@ bool Thread::hold(HandleId feeder) {
   if (!goes_on || request->end != Request::End::kNatural) return true;
   request->pausing = true;
   Thread* runner = request->runner;
-  runner->send({Message::Kind::kPause, request, request->generation.load(), nullptr});
+  runner->send({Message::Kind::kPause, request, request->generation, nullptr});
   return true;
 }
 
@@ -361,7 +361,7 @@ void Thread::remember_token(Request* request, Handle* handle) {
   if (!request->awaited) return;
   if (by_token_.size() <= request->token)
     by_token_.resize(static_cast<std::size_t>(request->token) + 64);
-  by_token_[request->token] = {request, handle, request->generation.load()};
+  by_token_[request->token] = {request, handle, request->generation};
 }
 
 /// Changes when something that was sent has moved.
@@ -373,8 +373,7 @@ std::int64_t Thread::progress(const Handle& handle) {
 void Thread::arm_timeout(Request* request) {
   const std::int64_t span =
       static_cast<std::int64_t>(request->timeout) * kNanosecondsPerMillisecond;
-  request->timer =
-      timers_.add(driver::now() + span, request, request->handle, request->generation.load());
+  request->timer = timers_.add(driver::now() + span, request, request->handle, request->generation);
 }
 
 /// The request's handle is locked by the caller. A close without a descriptor is done at once.
@@ -402,7 +401,7 @@ void Thread::run_on(Thread* runner, Request* request) {
 bool Thread::send_start(Request* request) {
   request->runner = this;
   request->state = Request::State::kSent;
-  return send({Message::Kind::kStart, request, request->generation.load(), nullptr});
+  return send({Message::Kind::kStart, request, request->generation, nullptr});
 }
 
 /// It begins in the lane of the thread that is here, which reads its own inbox next. The mutex of
@@ -411,7 +410,7 @@ void Thread::take_along(Request* request) {
   fruitful_ = true;
   request->runner = carrier_;
   request->state = Request::State::kSent;
-  carrier_->send({Message::Kind::kStart, request, request->generation.load(), nullptr}, false);
+  carrier_->send({Message::Kind::kStart, request, request->generation, nullptr}, false);
 }
 
 /// Another thread has passed the request on. It may have been ended while the message was under
@@ -429,14 +428,14 @@ void Thread::start_sent(Request* request) {
 
 /// No locks are held. The request is this thread's: `runner` says so since it left its queue.
 void Thread::start(Request* request) {
-  submitted_.fetch_add(1, std::memory_order_relaxed);
+  submitted_.add();
   request->runner_index = static_cast<std::uint32_t>(running_.size());
   running_.push_back(request);
   if (request->kind == PacketKind::kTimer) {
     assert(request->firing == nullptr);
     request->state = Request::State::kTiming;
-    request->firing = timers_.add(driver::now() + request->offset, request, request->handle,
-                                  request->generation.load());
+    request->firing =
+        timers_.add(driver::now() + request->offset, request, request->handle, request->generation);
     request->firing->firing = true;
     return;
   }

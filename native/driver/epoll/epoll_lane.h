@@ -13,11 +13,11 @@
 
 #include "driver/blocking/blocking_pool.h"
 #include "driver/blocking/pool_inbox.h"
-#include "driver/call_count.h"
 #include "driver/driver.h"
 #include "driver/epoll/readiness.h"
 #include "driver/operation_list.h"
 #include "driver/ready_list.h"
+#include "system/published.h"
 
 namespace cp::driver::epoll {
 
@@ -107,7 +107,7 @@ class EpollLane final : public Lane {
   BlockingPool& pool_;
   BlockingPool& direct_pool_;
   BufferSource& buffers_;
-  CallCount calls_;
+  Count calls_;
   const int epoll_;
   const int wake_;
   const int timer_;

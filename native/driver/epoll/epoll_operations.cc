@@ -29,7 +29,7 @@ constexpr int kTurn = 16;
 int fd_of(const Operation* operation) { return static_cast<int>(operation->descriptor); }
 
 template <typename Call>
-Result retried(CallCount& calls, Call call) {
+Result retried(Count& calls, Call call) {
   for (;;) {
     calls.add();
     const Result result = call();

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "driver/call_count.h"
 #include "driver/driver.h"
+#include "system/published.h"
 
 namespace cp::driver::epoll {
 
@@ -23,7 +23,7 @@ enum class Direction : std::uint8_t { kIn, kOut };
 ///   an event (it does so whoever else reads or writes).
 class Readiness {
  public:
-  Readiness(int epoll, CallCount& calls) : epoll_(epoll), calls_(calls) {}
+  Readiness(int epoll, Count& calls) : epoll_(epoll), calls_(calls) {}
 
   /// Whether an attempt is pointless because an event is sure to come first.
   bool must_wait(int fd, std::uint64_t id, Direction direction);
@@ -77,7 +77,7 @@ class Readiness {
   void remove(int fd, Entry& entry);
 
   const int epoll_;
-  CallCount& calls_;
+  Count& calls_;
   std::vector<Entry> entries_;
 };
 

@@ -12,13 +12,13 @@
 
 #include "driver/blocking/blocking_pool.h"
 #include "driver/blocking/pool_inbox.h"
-#include "driver/call_count.h"
 #include "driver/driver.h"
 #include "driver/iocp/kernel_port.h"
 #include "driver/iocp/pending.h"
 #include "driver/iocp/pipe.h"
 #include "driver/operation_list.h"
 #include "driver/ready_list.h"
+#include "system/published.h"
 
 namespace cp::driver::iocp {
 
@@ -132,7 +132,7 @@ class IocpLane final : public Lane {
   KernelPort& port_;
   BlockingPool& pool_;
   BufferSource& buffers_;
-  CallCount calls_;
+  Count calls_;
   Inbox inbox_;
 
   /// To be tried again: receives whose socket has something, multishots that took their turn.

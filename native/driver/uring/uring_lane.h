@@ -16,13 +16,13 @@
 
 #include "driver/blocking/blocking_pool.h"
 #include "driver/blocking/pool_inbox.h"
-#include "driver/call_count.h"
 #include "driver/driver.h"
 #include "driver/operation_list.h"
 #include "driver/ready_list.h"
 #include "driver/uring/provided_buffers.h"
 #include "driver/uring/registered_chunks.h"
 #include "driver/uring/ring.h"
+#include "system/published.h"
 
 namespace cp::driver::uring {
 
@@ -107,7 +107,7 @@ class UringLane final : public Lane {
   void finish(Operation* operation, Result result);
 
   BlockingPool& pool_;
-  CallCount calls_;
+  Count calls_;
   Ring ring_;
   ProvidedBuffers provided_;
   RegisteredChunks registered_;
