@@ -83,9 +83,11 @@ export class Packet {
   }
 
   get handle(): AnyHandle | undefined {
-    const { kind } = this;
-    const id = handleAt(this.#words, this.#at + Slot.HANDLE / 4);
-    return id === 0 ? undefined : handleFor(this.#thread, id, this.key, kind);
+    const words = this.#words;
+    const at = this.place;
+    const id = handleAt(words, at + Slot.HANDLE / 4);
+    if (id === 0) return undefined;
+    return handleFor(this.#thread, id, words[at + Slot.KEY / 4]!, kindIn(words, at));
   }
 
   get bytes(): number {
@@ -169,15 +171,19 @@ export class Packet {
     socket: KeyedSocket | SocketHandle,
     options?: OperationOptions,
   ): boolean | Operation<number> {
-    if (this.chunk === NONE || this.kind === Kind.Message) {
+    const words = this.#words;
+    const at = this.place;
+    const chunk = words[at + Slot.CHUNK / 4]!;
+    if (chunk === NONE || kindIn(words, at) === Kind.Message) {
       throw invalidState('The packet holds no received bytes');
     }
     if (!this.#lends) throw bufferReleased();
     checkSocket(socket);
-    const { chunk, start, bytes, feeder } = this;
-    const answer = socket.forward(chunk, start, bytes, feeder, options);
+    const start = words[at + Slot.START / 4]!;
+    const feeder = handleAt(words, at + Slot.HANDLE / 4);
+    const answer = socket.forward(chunk, start, this.result, feeder, options);
     this.#lends = false;
-    this.#thread.memory.forget(this.chunk, this.start);
+    this.#thread.memory.forget(chunk, start);
     return answer;
   }
 
@@ -254,7 +260,7 @@ export class Packet {
   /** @internal The program is done with the packet: from now on the object shows none. */
   leave(): void {
     if (this.#at === NOTHING) return;
-    const { kind } = this;
+    const kind = kindIn(this.#words, this.#at);
     if (kind === Kind.Message) this.leaveMessage();
     else if (this.#lends) this.#thread.memory.takeBack(this.chunk, this.start);
     this.#lends = false;
@@ -322,19 +328,22 @@ export class Packet {
     return this.kind === Kind.Message && this.chunk === NONE;
   }
 
-  /** A word of the packet; throws when that is no longer at hand. */
-  private word(index: number): number {
+  /** Where it is in the completion array; throws when the packet is no longer at hand. */
+  private get place(): number {
     if (this.#at === NOTHING) throw packetReleased();
-    return this.#words[this.#at + index]!;
+    return this.#at;
+  }
+
+  private word(index: number): number {
+    return this.#words[this.place + index]!;
   }
 
   private get result(): number {
-    if (this.#at === NOTHING) throw packetReleased();
-    return this.#numbers[this.#at / 2 + Slot.RESULT / 8]!;
+    return this.#numbers[this.place / 2 + Slot.RESULT / 8]!;
   }
 
   private get kind(): Kind {
-    return this.word(Slot.KIND / 4) & 0xff;
+    return kindIn(this.#words, this.place);
   }
 
   private get flags(): number {
@@ -352,6 +361,10 @@ export class Packet {
   private get start(): number {
     return this.word(Slot.START / 4);
   }
+}
+
+function kindIn(words: Uint32Array, at: number): Kind {
+  return words[at + Slot.KIND / 4]! & 0xff;
 }
 
 /** One for all packets. */

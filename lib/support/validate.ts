@@ -228,8 +228,14 @@ export function knownOf(options: object | undefined, names: readonly string[]): 
   if (options === undefined) return;
   objectOf(options, 'options');
   for (const name in options) {
-    if (!names.includes(name) && Object.hasOwn(options, name)) known(options, 'options', names);
+    if (!isAmong(names, name) && Object.hasOwn(options, name)) known(options, 'options', names);
   }
+}
+
+/** V8 compares names by their addresses here, where `includes` is a call. */
+function isAmong(names: readonly string[], name: string): boolean {
+  for (let i = 0; i < names.length; i++) if (names[i] === name) return true;
+  return false;
 }
 
 export function oneOf<T>(value: T, name: string, allowed: readonly T[]): T {
