@@ -120,7 +120,21 @@
           ],
           "ldflags": ["-Wl,--exclude-libs,ALL", "-Wl,-Bsymbolic", "-Wl,-z,now", "-Wl,-z,relro", "-Wl,-z,nodelete"],
           "libraries": ["-lpthread", "-ldl"],
+          "variables": {
+            # A message is posted and taken in four fifths of the time where functions are inlined
+            # from file to file. GCC alone: its assembler has to see the versions of symbols that
+            # glibc_baseline.h asks for in the same output as their uses, hence one partition.
+            "lto%": "<!(sh -c 'c=${CXX:-g++}; echo | $c -x c++ -flto -flto-partition=none -shared -fPIC -o /dev/null - 2>/dev/null && $c -v 2>&1 | grep -q ^gcc.version && echo 1 || echo 0')"
+          },
           "conditions": [
+            ["lto==1", {
+              "configurations": {
+                "Release": {
+                  "cflags_cc": ["-flto"],
+                  "ldflags": ["-flto", "-flto-partition=none", "-O3"]
+                }
+              }
+            }],
             ["target_arch=='x64' or target_arch=='arm64'", {
               "cflags_cc": ["-include", "<(module_root_dir)/native/addon/glibc_baseline.h"]
             }]
