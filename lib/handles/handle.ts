@@ -57,10 +57,9 @@ const noOptions: OperationOptions = {};
 export const asNumber: Decode<number> = (result) => result;
 export const asNothing: Decode<void> = () => undefined;
 /** The result is one more, since 0 is a descriptor, too. */
-const takeDescriptor: Decode<number> = (result, _at, { thread }) => {
-  const descriptor = result - 1;
-  claimLater(thread, thread.native.unclaimed(descriptor));
-  return descriptor;
+const takeDescriptor: Decode<number> = (result, at, { thread }) => {
+  claimLater(thread, thread.native.unclaimed(at));
+  return result - 1;
 };
 
 const enum Life {

@@ -127,8 +127,8 @@ export interface NativeThread {
   reopen(handle: number, key: number): number;
   /** A duplicate of a connected or listening socket of the process. Handle or error. */
   adoptSocket(descriptor: number, key: number): number;
-  /** A handle without a key for what a `NativeSeat` gave, which is closed where it fails. */
-  ownConnection(connection: number): number;
+  /** A handle without a key for the next connection of the seat, which is closed where it fails. */
+  ownConnection(seat: NativeSeat): number;
   /** Duplicates what is to be sent with a SendHandle submission, which names what this returns: handles, or -1 less a descriptor of the process. A number, or error. */
   parcel(descriptors: readonly number[]): number;
   /** Closes what no submission names after all. */
@@ -138,8 +138,8 @@ export interface NativeThread {
     token: number,
     length: number,
   ): { data: Buffer; descriptors: number[]; truncated: boolean; parcel: number } | undefined;
-  /** A number for `claim`: the descriptor is closed with the thread until that. */
-  unclaimed(descriptor: number): number;
+  /** A number for `claim`: until that the descriptor that the packet at `at` brings is closed with the thread. Ends the packet. */
+  unclaimed(at: number): number;
   /** The descriptors are the program's from now on. */
   claim(parcel: number): void;
   /** The close that follows gives the socket back: its result is the descriptor and one more. 0 or error. */

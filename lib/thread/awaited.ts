@@ -117,10 +117,16 @@ export class Awaited {
     return RESULTS[kind] === 1 && this.states[at + Slot.ERROR / 4] === 0;
   }
 
+  /** Which is the packet's until the entry has taken it (`NativeThread.unclaimed`). */
+  private bringsDescriptor(at: number): boolean {
+    if (this.bytes[at * 4 + Slot.KIND] !== Kind.Close) return false;
+    return this.states[at + Slot.ERROR / 4] === 0 && this.numbers[at / 2 + Slot.RESULT / 8]! > 0;
+  }
+
   private settleOne(at: number, more: boolean): void {
     const token = this.words[at + Slot.TOKEN / 4]!;
     const entry = this.table[token];
-    this.states[at] = PacketState.Done;
+    if (!this.bringsDescriptor(at)) this.states[at] = PacketState.Done;
     if (entry === undefined) return;
     if (!more) this.remove(token);
     const error = this.reasonOf(this.states[at + Slot.ERROR / 4]!);

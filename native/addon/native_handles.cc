@@ -1,6 +1,7 @@
 #include "addon/native_handles.h"
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 #include "addon/descriptor.h"
 #include "addon/native_thread.h"
 #include "addon/settings.h"
+#include "addon/shared_listener.h"
 #include "addon/values.h"
 #include "driver/half_close.h"
 #include "port/unique_keys.h"
@@ -126,10 +128,11 @@ Napi::Value NativeHandles::adopt_socket(Info info) {
   return number(Env(), thread().adopt_socket(descriptor, association(info[1])));
 }
 
-/// Of a connection that a seat has given.
+/// Takes and owns in one call: Node.js refuses the calls of a worker that is to end, and whatever
+/// one of them had returned for the next would be nobody's.
 Napi::Value NativeHandles::own_connection(Info info) {
-  const auto connection = static_cast<driver::Descriptor>(info[0].As<Napi::Number>().Int64Value());
-  return number(Env(), thread().own_connection(connection, {}));
+  Thread& owner = thread();
+  return number(Env(), owner.own_connection(take_from(info[0].As<Napi::Object>()), {}));
 }
 
 /// Of numbers: of a handle, or -1 less a descriptor of the process.
@@ -161,12 +164,16 @@ Napi::Value NativeHandles::claim(Info info) {
   return Env().Undefined();
 }
 
-/// A descriptor that is closed with the thread unless it is claimed.
+/// The descriptor that a packet brings, by the packet's place in the completion array: it is closed
+/// with the thread unless it is claimed. Until this call it is the packet's (Port::dispose).
 Napi::Value NativeHandles::unclaimed(Info info) {
+  Thread& owner = thread();
+  PacketSlot& slot = whole_.arrays().completions[u32(info[0]) * 4 / sizeof(PacketSlot)];
   auto parcel = std::make_unique<Parcel>();
-  parcel->passed.numbers.push_back(
-      static_cast<driver::Descriptor>(info[0].As<Napi::Number>().Int64Value()));
-  return number(Env(), thread().keep(std::move(parcel), true));
+  parcel->passed.numbers.push_back(static_cast<driver::Descriptor>(slot.result) - 1);
+  const std::uint32_t kept = owner.keep(std::move(parcel), true);
+  std::atomic_ref(slot.state).store(kSlotDone);
+  return number(Env(), kept);
 }
 
 Napi::Value NativeHandles::take_received(Info info) {

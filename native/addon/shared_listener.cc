@@ -61,6 +61,10 @@ class NativeSeat final : public Napi::ObjectWrap<NativeSeat> {
 
   ~NativeSeat() override { give_up(false); }
 
+  driver::Descriptor take_one() {
+    return seat_ == nullptr ? driver::kNoDescriptor : Acceptor::instance().take(*seat_);
+  }
+
  private:
   using Info = const Napi::CallbackInfo&;
   using Words = std::shared_ptr<driver::SeatWords>;
@@ -101,9 +105,7 @@ class NativeSeat final : public Napi::ObjectWrap<NativeSeat> {
   }
 
   Napi::Value take(Info info) {
-    const driver::Descriptor connection =
-        seat_ == nullptr ? driver::kNoDescriptor : Acceptor::instance().take(*seat_);
-    return Napi::Number::New(info.Env(), static_cast<double>(connection));
+    return Napi::Number::New(info.Env(), static_cast<double>(take_one()));
   }
 
   Napi::Value closed(Info info) {
@@ -283,6 +285,10 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
 };
 
 }  // namespace
+
+driver::Descriptor take_from(const Napi::Object& seat) {
+  return NativeSeat::Unwrap(seat)->take_one();
+}
 
 void export_listeners(Napi::Env env, Napi::Object exports) {
   exports.Set("Listener", NativeListener::constructor(env));

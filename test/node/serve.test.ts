@@ -229,7 +229,7 @@ test.skipIf(isWindows)(
     const shared = await share({ policy: 'round-robin' });
     await start('net', shared.token);
     const before = descriptors();
-    for (let round = 0; round < 3; round++) {
+    for (let round = 0; round < 10; round++) {
       const dying = await start('net', shared.token);
       const sockets = Array.from({ length: 40 }, () =>
         net.connect({ host: '127.0.0.1', port: portOf(shared) }).on('error', () => undefined),

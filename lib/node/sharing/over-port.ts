@@ -23,12 +23,11 @@ class PortEntrance implements Entrance {
     readonly seat: NativeSeat,
   ) {}
 
-  /** Nothing stands between `take` and `ownConnection` at which V8 could end the thread. */
   admit(): void {
     const { counts: server, seat } = this;
     const { thread } = defaultPort();
     thread.flush();
-    const id = thread.native.ownConnection(seat.take());
+    const id = thread.native.ownConnection(seat);
     if (id < 0) return;
     server._accepted(new TcpSocket<'await'>(thread, id, undefined, true), server.noDelay);
   }
