@@ -284,15 +284,16 @@ export abstract class Handle<S extends Style>
   letGo(): Operation<number> {
     this.assertOpen();
     const { thread } = this;
+    thread.submissions.assertUnchained();
     thread.flush();
-    const result = thread.native.keepOpen(this.id);
+    const result = thread.native.letsGo(this.id);
     if (result < 0) throw systemError(result, 'detach', this.subject());
     this.#life = Life.Closing;
     this.forget();
     const operation = operationOf(thread, Kind.Close, this.subject(), takeDescriptor, this);
     operation.aftermath = this;
     operation.token = thread.add(operation);
-    thread.submissions.close(this.id, operation.token);
+    thread.submissions.close(this.id, operation.token, SubmissionFlag.KeepOpen);
     return operation;
   }
 

@@ -142,8 +142,8 @@ export interface NativeThread {
   unclaimed(at: number): number;
   /** The descriptors are the program's from now on. */
   claim(parcel: number): void;
-  /** The close that follows gives the socket back: its result is the descriptor and one more. 0 or error. */
-  keepOpen(handle: number): number;
+  /** Whether a close may give the socket back (SubmissionFlag.KeepOpen). 0 or error. */
+  letsGo(handle: number): number;
   /** Bytes of a regular file, or error. */
   fileSize(handle: number): number;
   /** `address`: numeric, or the path of a socket behind 'unix:'. `settings`: pairs of a SocketOption and its value, set before it listens. `acceptKeyed`: accepted connections answer in packets, under unique keys of their own. Handle or error. */
@@ -393,8 +393,8 @@ export interface NativeListener {
   /** This thread serves it from now on. `seat`: the class. */
   join(seat: Binding['Seat']): NativeSeat;
   address(): { address: string; port: number; family: 'IPv4' | 'IPv6' | 'unix' } | undefined;
-  /** Another descriptor of the socket, the caller's; or a negative errno. Not on Windows. */
-  duplicate(): number;
+  /** A new socket like those that it accepts, the caller's; or a negative errno. Not on Windows. */
+  sample(): number;
   stats(): {
     threads: number;
     connections: number;

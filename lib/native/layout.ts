@@ -57,6 +57,8 @@ export const enum SubmissionFlag {
   Fed = 64,
   /** Shutdown: its timeout counts time in which nothing moves. */
   Stall = 128,
+  /** Close: the socket stays open, and the result is its descriptor and one more. */
+  KeepOpen = Stall,
 }
 
 /** One packet: 64 bytes. Offsets in bytes. */

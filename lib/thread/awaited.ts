@@ -70,12 +70,15 @@ export class Awaited {
    * waiting for it, unlike one that sends, writes or closes.
    */
   results = 0;
+  /** A micro-thread that goes on meanwhile must not have the completion array filled anew. */
+  settling = false;
 
   /** Settles the awaited packets among the first `count`; the number of them. */
   settle(count: number): number {
     const { bytes } = this;
     let settled = 0;
     this.results = 0;
+    this.settling = true;
     for (let i = 0; i < count; i++) {
       const flags = bytes[i * Slot.SIZE + Slot.FLAGS]!;
       if ((flags & PacketFlag.Awaited) === 0) continue;
@@ -84,6 +87,7 @@ export class Awaited {
       this.settleOne(at, (flags & PacketFlag.More) !== 0);
       settled++;
     }
+    this.settling = false;
     return settled;
   }
 

@@ -198,7 +198,7 @@ export class PortThread {
    * (rule D12).
    */
   get(max: number, timeout: number, alone: boolean): boolean {
-    if (this.turns.driving || this.submissions.chaining)
+    if (this.turns.driving || this.awaited.settling || this.submissions.chaining)
       throw invalidState('get() is not possible here');
     // What comes would go to the consumer, who has no turn as long as this waits.
     if (this.consumer !== undefined) throw takenAlready(this.consumer);

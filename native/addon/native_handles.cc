@@ -74,7 +74,7 @@ void NativeHandles::define(std::vector<NativeThread::Function>& functions) {
   add.operator()<&NativeHandles::claim>("claim");
   add.operator()<&NativeHandles::unclaimed>("unclaimed");
   add.operator()<&NativeHandles::take_received>("takeReceived");
-  add.operator()<&NativeHandles::keep_open>("keepOpen");
+  add.operator()<&NativeHandles::lets_go>("letsGo");
   add.operator()<&NativeHandles::reopen>("reopen");
   add.operator()<&NativeHandles::file_size>("fileSize");
   add.operator()<&NativeHandles::listen>("listen");
@@ -195,8 +195,8 @@ Napi::Value NativeHandles::take_received(Info info) {
   return out;
 }
 
-Napi::Value NativeHandles::keep_open(Info info) {
-  return number(Env(), thread().port().keep_open(handle_id(info[0])));
+Napi::Value NativeHandles::lets_go(Info info) {
+  return number(Env(), thread().port().lets_go(handle_id(info[0])));
 }
 
 Napi::Value NativeHandles::reopen(Info info) {

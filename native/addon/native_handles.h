@@ -32,7 +32,7 @@ class NativeHandles {
   Napi::Value claim(Info info);
   Napi::Value unclaimed(Info info);
   Napi::Value take_received(Info info);
-  Napi::Value keep_open(Info info);
+  Napi::Value lets_go(Info info);
   Napi::Value reopen(Info info);
   Napi::Value file_size(Info info);
   Napi::Value listen(Info info);

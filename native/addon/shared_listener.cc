@@ -155,7 +155,7 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
     return DefineClass(env, "NativeListener",
                        {InstanceMethod<&NativeListener::join>("join"),
                         InstanceMethod<&NativeListener::address>("address"),
-                        InstanceMethod<&NativeListener::duplicate>("duplicate"),
+                        InstanceMethod<&NativeListener::sample>("sample"),
                         InstanceMethod<&NativeListener::stats>("stats"),
                         InstanceMethod<&NativeListener::close>("close"),
                         InstanceMethod<&NativeListener::release>("release")});
@@ -171,7 +171,12 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
       listener_ = make(info[0].As<Napi::Object>(), error);
     }
     if (listener_ == nullptr) throw system_error(info.Env(), error, "listen");
-    Value().As<Napi::Object>().Set("id", static_cast<double>(Acceptor::id(*listener_)));
+    try {
+      Value().As<Napi::Object>().Set("id", static_cast<double>(Acceptor::id(*listener_)));
+    } catch (...) {  // no destructor runs for an object whose constructor throws
+      give_up();
+      throw;
+    }
   }
 
   ~NativeListener() override { give_up(); }
@@ -245,12 +250,10 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
     return out;
   }
 
-  /// Another descriptor of the socket, which is the caller's.
-  Napi::Value duplicate(Info info) {
-    const driver::Result copy = with_socket([](driver::Descriptor socket) {
-      return driver::share_listening_socket(static_cast<int>(socket));
-    });
-    return Napi::Number::New(info.Env(), static_cast<double>(copy));
+  /// A socket like those that it accepts, which is the caller's.
+  Napi::Value sample(Info info) {
+    const driver::Result made = with_socket(driver::open_socket_like);
+    return Napi::Number::New(info.Env(), static_cast<double>(made));
   }
 
   Napi::Value stats(Info info) {

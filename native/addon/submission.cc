@@ -125,6 +125,7 @@ Request* read(Thread& thread, const Submission& record, const SliceRecord* more,
     request->flags = kShutWrite;
     request->stall = (record.flags & kStall) != 0;
   }
+  if (request->kind == PacketKind::kClose) request->keeps = (record.flags & kKeepOpen) != 0;
   if (request->kind == PacketKind::kStat) {
     request->details = std::make_unique<Details>();
     request->status = &request->details->status;

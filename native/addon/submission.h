@@ -51,10 +51,11 @@ enum SubmissionFlag : std::uint8_t {
   kLinked = 2,
   kRelease = 4,
   kQuiet = 8,
-  kKeyed = 16,   ///< `token` is the key of the handle, which may be gone
-  kFull = 32,    ///< the program waits for kDrain
-  kFed = 64,     ///< the bytes were received from `feeder`
-  kStall = 128,  ///< kShutdown: the timeout counts time in which nothing moves
+  kKeyed = 16,         ///< `token` is the key of the handle, which may be gone
+  kFull = 32,          ///< the program waits for kDrain
+  kFed = 64,           ///< the bytes were received from `feeder`
+  kStall = 128,        ///< kShutdown: the timeout counts time in which nothing moves
+  kKeepOpen = kStall,  ///< kClose: the result is the descriptor, open, and one more
 };
 
 /// Submits `count` records; the thread's lane is held. What is wrong with one arrives as its

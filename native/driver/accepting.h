@@ -33,6 +33,8 @@ class ListeningSockets {
 Result open_shared_socket(const ListenOptions& options);
 /// Another descriptor of a stream socket that listens already; or a negative errno. Not on Windows.
 Result share_listening_socket(int fd);
+/// A new stream socket of the same family; or a negative errno. Not on Windows.
+Result open_socket_like(Descriptor listener);
 /// The next connection, non-blocking and bound to no driver; or a negative errno, -EAGAIN where
 /// there is none.
 Result accept_connection(Descriptor socket);

@@ -388,17 +388,18 @@ void Port::give_idle_timeout(Handle& handle, std::uint32_t milliseconds) {
   clock.watch(handle.place, IdleClock::due(handle, now));
 }
 
-std::int32_t Port::keep_open(HandleId id) {
+std::int32_t Port::lets_go(HandleId id) {
   Handle* handle = HandleTable::instance().find(id);
   if (handle == nullptr) return kErrorHandleClosed;
   std::lock_guard lock(handle->mutex);
   if (handle->id != id || handle->closing) return kErrorHandleClosed;
-  const bool socket = handle->kind == HandleKind::kSocket || handle->kind == HandleKind::kListener;
-  if (!socket || !driver_->lets_go()) return kErrorNotSupported;
-  if (handle->descriptor == driver::kNoDescriptor) return kErrorHandleClosed;
-  handle->keeps_descriptor = true;
-  handle->path.reset();
-  return 0;
+  if (!lets_go(*handle)) return kErrorNotSupported;
+  return handle->descriptor == driver::kNoDescriptor ? kErrorHandleClosed : 0;
+}
+
+bool Port::lets_go(const Handle& handle) const {
+  const bool socket = handle.kind == HandleKind::kSocket || handle.kind == HandleKind::kListener;
+  return socket && driver_->lets_go();
 }
 
 std::shared_ptr<Connections> Port::connections_of(HandleId id) {
@@ -484,7 +485,8 @@ void Port::dispose(const std::vector<Packet>& orphans, driver::Driver& driver) {
       BufferPool::release({packet.chunk, packet.offset});
     }
     if (packet.kind == PacketKind::kClose && packet.error == 0 && packet.result > 0) {
-      driver.discard(static_cast<driver::Descriptor>(packet.result) - 1);  // see Port::keep_open
+      driver.discard(static_cast<driver::Descriptor>(packet.result) -
+                     1);  // see Thread::give_descriptor_back
     }
     const bool opened = packet.kind == PacketKind::kOpen || packet.kind == PacketKind::kConnect;
     const HandleId name = opened && packet.error == 0 ? packet.handle : packet.accepted;

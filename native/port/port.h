@@ -185,9 +185,9 @@ class Port {
   /// 0 or an error.
   static std::int64_t set_idle_timeout(HandleId handle, std::uint32_t milliseconds);
   static void give_idle_timeout(Handle& handle, std::uint32_t milliseconds);
-  /// The close that follows gives the descriptor of a socket back, open: its result is the number
-  /// and one more. 0 or a LibraryError.
-  std::int32_t keep_open(HandleId handle);
+  /// Whether a close may give the descriptor back, open (Request::keeps). 0 or a LibraryError.
+  std::int32_t lets_go(HandleId id);
+  bool lets_go(const Handle& handle) const;
   /// Of a listener; null when it is gone.
   static std::shared_ptr<Connections> connections_of(HandleId listener);
   /// What has come for a connection, into memory of the caller's: bytes, 0 at its end, or a

@@ -154,7 +154,7 @@ void recycle(Request* request) {
   request->end = Request::End::kNatural;
   request->awaited = request->silent = request->quiet = false;
   request->moving = request->chained = request->keyed = false;
-  request->pausing = request->told_full = request->stall = false;
+  request->pausing = request->told_full = request->stall = request->keeps = false;
   request->handle_id = 0;
   request->key = 0;
   request->token = request->tag = 0;

@@ -119,6 +119,7 @@ struct Request : driver::Operation {
   /// A shutdown whose timeout begins anew whenever the peer has taken something; `offset` is how
   /// far it was. What its handle is fed from is received again, to be thrown away.
   bool stall = false;
+  bool keeps = false;    ///< a close that gives the descriptor back, open, to who awaits it
   bool quiet = false;    ///< success is not told, only failure
   bool chained = false;  ///< waits for the request before it (rule O9)
   bool keyed = false;    ///< `key` is known: should the handle be gone, the answer has it

@@ -412,7 +412,7 @@ void Thread::tell_drained(Handle& handle, const Request& request, Port& port) {
 void Thread::start_close(Handle& handle) {
   handle.end_sharing();
   prepare(handle.close, handle);
-  if (handle.keeps_descriptor && give_descriptor_back(handle)) return;
+  if (handle.close->keeps && give_descriptor_back(handle)) return;
   const bool of_file = handle.kind == HandleKind::kListener && handle.path != nullptr;
   if (of_file) port_.driver().remove_socket_file(*handle.path);
   // The close is about to give it back to the system, and who asks the handle meanwhile must not be

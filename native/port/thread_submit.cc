@@ -299,6 +299,8 @@ void Thread::begin_close(Request* request, Handle& handle) {
   handle.begin_closing();
   handle.close = request;
   request->handle = &handle;
+  request->keeps &= request->awaited && port_.lets_go(handle);
+  if (request->keeps) handle.path.reset();
   bool elsewhere = false;
   for (Request* r = handle.requests; r != nullptr;) {
     Request* next = r->handle_next;
@@ -309,8 +311,7 @@ void Thread::begin_close(Request* request, Handle& handle) {
   // Another thread has to end its operation before the descriptor is given back, and may be busy.
   const bool connected =
       handle.kind == HandleKind::kSocket && handle.descriptor != driver::kNoDescriptor;
-  if (elsewhere && connected && !handle.keeps_descriptor)
-    port_.driver().shut_down(handle.descriptor);
+  if (elsewhere && connected && !request->keeps) port_.driver().shut_down(handle.descriptor);
   if (handle.in_flight == 0 || CP_PLANTED("a close that waits for nothing")) start_close(handle);
 }
 

@@ -250,7 +250,6 @@ void FramesThread::grow_at_once(Connection& c) {
   if (frame.length == 0 || frame.received * kRoomFactor < frame.length) return;
   Place larger;
   if (memory().waits() || !allocate(frame.length, larger)) return;
-  memory().small_gave(std::exchange(frame.small, 0));
   move_into(c, larger, frame.length);
 }
 

@@ -5,6 +5,7 @@ import {
   codeOf,
   Collector,
   connectedPair,
+  failureNow,
   failureOf,
   keyedWithRawPeer,
   newPort,
@@ -19,6 +20,7 @@ import {
   until,
   CompletionPort,
 } from '../support/harness';
+import { spawn } from '../../dist/micro.js';
 import { STOP, Taker } from '../support/taker';
 
 interface CrowdOptions {
@@ -292,6 +294,23 @@ describe('D6', () => {
     for (let i = 0; i < 10; i++) port.post(i, i);
     const sizes = [3, 1, 5, 64].map((max) => [...port.get(max)].length);
     expect(sizes).toEqual([3, 1, 5, 1]);
+  });
+
+  test('D6: get is refused to a micro-thread that goes on inside of it', async () => {
+    const port = newPort();
+    const file = await port.open(temporaryFile('for the micro-thread'));
+    let refusal: unknown;
+    let second = 0;
+    const done = spawn(function* () {
+      const reads = [0, 8].map((position) => file.read(Buffer.alloc(8), { position }));
+      yield* reads[0]!;
+      refusal = failureNow(() => port.get(64, 0));
+      second = yield* reads[1]!;
+    });
+    for (let i = 0; i < 5000 && second === 0; i++) expect([...port.get(64, 1)]).toEqual([]);
+    await done;
+    expect(codeOf(refusal)).toBe('ERR_INVALID_STATE');
+    expect(second).toBe(8);
   });
 
   test('D6: a timeout of 0 polls', () => {

@@ -647,4 +647,47 @@ PORT_TEST("T1 what was opened for a thread that died with the answer untouched i
   CHECK(eventually([&] { return open_descriptors() == descriptors; }));
 }
 
+PORT_TEST(
+    "O5 a descriptor is given back to who awaits the close, and closed with nobody to take it") {
+  NEEDS_DRIVER();
+  const PortHold port = make_port(D::name, options());
+  if (!port->driver().lets_go()) return;
+  Member member(*port);
+  const HandleId listening = listener(member, true);
+  const auto let_go = [](Member& by, HandleId handle, std::uint32_t token) {
+    Request* close = request(PacketKind::kClose, token);
+    close->keeps = true;
+    by.thread->submit(close, handle);
+  };
+  const std::size_t descriptors = open_descriptors();
+
+  Connection given = connection(*port, member, listening);
+  let_go(member, given.handle, 1);
+  const Packet packet = member.next();
+  REQUIRE(packet.result > 0);
+  CHECK(open_descriptors() == descriptors + 2);
+  port->driver().discard(static_cast<driver::Descriptor>(packet.result) - 1);
+  CHECK(given.peer.read(1) == "");
+  CHECK(given.peer.ended);
+
+  // Nobody awaits it.
+  Connection closed = connection(*port, member, listening);
+  let_go(member, closed.handle, 0);
+  CHECK(member.next().result == 0);
+  CHECK(closed.peer.read(1) == "");
+  CHECK(closed.peer.ended);
+
+  // Who awaits it dies: with the answer on its way, and with it in hand.
+  for (const bool in_hand : {false, true}) {
+    CAPTURE(in_hand);
+    Connection c = connection(*port, member, listening);
+    Member doomed(*port);
+    let_go(doomed, c.handle, 1);
+    if (in_hand) REQUIRE(doomed.refill());
+    doomed.leave(true);
+    CHECK(c.peer.read(1) == "");
+    CHECK(c.peer.ended);
+  }
+}
+
 }  // namespace

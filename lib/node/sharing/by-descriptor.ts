@@ -39,18 +39,22 @@ class DescriptorEntrance implements Entrance {
     const { seat, Client } = this;
     const client = new Client(SOCKET);
     const descriptor = seat.take();
+    if (!(descriptor >= 0)) return client.close();
     const error = client.open(descriptor);
     if (error === 0) return handle.onconnection(0, client);
     client.close();
-    if (descriptor >= 0) closeSync(descriptor);
+    closeSync(descriptor);
   }
 }
 
-/** The class of Node.js's handles of such connections, which it exports to nobody. */
+/**
+ * The class of Node.js's handles of such connections, which it exports to nobody. Of a socket of its
+ * own: a worker that ends in the middle of this leaves it open, and the listener must not be.
+ */
 function clientClassOf(listener: NativeListener): ClientClass {
-  const fd = listener.duplicate();
+  const fd = listener.sample();
   if (fd === EBADF) throw handleClosed();
-  if (fd < 0) throw systemError(fd, 'dup', { net: true });
+  if (fd < 0) throw systemError(fd, 'socket', { net: true });
   const socket = new Socket({ fd, readable: false, writable: false });
   const { _handle } = socket as unknown as { _handle: Partial<ClientHandle> | null };
   socket.destroy();

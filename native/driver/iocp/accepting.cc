@@ -76,6 +76,8 @@ Result open_shared_socket(const ListenOptions& options) {
 
 Result share_listening_socket(int) { return -ENOTSUP; }
 
+Result open_socket_like(Descriptor) { return -ENOTSUP; }
+
 Result accept_connection(Descriptor socket) {
   const SOCKET accepted = ::accept(iocp::socket_of(socket), nullptr, nullptr);
   if (accepted == INVALID_SOCKET) return last_error();

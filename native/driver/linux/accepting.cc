@@ -99,6 +99,16 @@ Result share_listening_socket(int fd) {
   return kind.messages ? -ENOTSUP : -EINVAL;
 }
 
+Result open_socket_like(Descriptor listener) {
+  int family = 0;
+  socklen_t size = sizeof family;
+  if (::getsockopt(static_cast<int>(listener), SOL_SOCKET, SO_DOMAIN, &family, &size) < 0) {
+    return -errno;
+  }
+  const int made = ::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  return made >= 0 ? made : -errno;
+}
+
 Result accept_connection(Descriptor socket) {
   const int accepted =
       ::accept4(static_cast<int>(socket), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
