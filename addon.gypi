@@ -124,7 +124,7 @@
             # A message is posted and taken in four fifths of the time where functions are inlined
             # from file to file. GCC alone: its assembler has to see the versions of symbols that
             # glibc_baseline.h asks for in the same output as their uses, hence one partition.
-            "lto%": "<!(sh -c 'c=${CXX:-g++}; echo | $c -x c++ -flto -flto-partition=none -shared -fPIC -o /dev/null - 2>/dev/null && $c -v 2>&1 | grep -q ^gcc.version && echo 1 || echo 0')"
+            "lto%": "<!(sh -c 'c=${CXX_target:-${CXX:-g++}}; echo | $c -x c++ -flto -flto-partition=none -shared -fPIC $LDFLAGS -o /dev/null - 2>/dev/null && $c -v 2>&1 | grep -q ^gcc.version && echo 1 || echo 0')"
           },
           "conditions": [
             ["lto==1", {

@@ -79,15 +79,18 @@ export class Awaited {
     let settled = 0;
     this.results = 0;
     this.settling = true;
-    for (let i = 0; i < count; i++) {
-      const flags = bytes[i * Slot.SIZE + Slot.FLAGS]!;
-      if ((flags & PacketFlag.Awaited) === 0) continue;
-      const at = i * SLOT_WORDS;
-      if (this.hasResult(bytes[i * Slot.SIZE + Slot.KIND]!, at)) this.results++;
-      this.settleOne(at, (flags & PacketFlag.More) !== 0);
-      settled++;
+    try {
+      for (let i = 0; i < count; i++) {
+        const flags = bytes[i * Slot.SIZE + Slot.FLAGS]!;
+        if ((flags & PacketFlag.Awaited) === 0) continue;
+        const at = i * SLOT_WORDS;
+        if (this.hasResult(bytes[i * Slot.SIZE + Slot.KIND]!, at)) this.results++;
+        this.settleOne(at, (flags & PacketFlag.More) !== 0);
+        settled++;
+      }
+    } finally {
+      this.settling = false;
     }
-    this.settling = false;
     return settled;
   }
 

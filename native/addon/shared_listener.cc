@@ -194,12 +194,13 @@ class NativeListener final : public Napi::ObjectWrap<NativeListener> {
     if (!name.empty()) {
       if (auto found = acceptor.find(name)) return found;
     }
+    // All that can be refused to a worker which is to end comes before there is a socket.
+    const auto policy = static_cast<driver::AcceptPolicy>(number_of(from, "policy"));
+    const std::string path = path_in(from);
     const driver::Result socket = open(from);
     error = socket;
     if (socket < 0) return nullptr;
-    const auto policy = static_cast<driver::AcceptPolicy>(number_of(from, "policy"));
-    return acceptor.share(name, static_cast<driver::Descriptor>(socket), path_in(from), policy,
-                          error);
+    return acceptor.share(name, static_cast<driver::Descriptor>(socket), path, policy, error);
   }
 
   /// The file that the socket makes.
