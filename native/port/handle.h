@@ -66,16 +66,13 @@ struct Outgoing {
   std::atomic<std::uint32_t> sends{0};
   std::atomic<std::uint32_t> mark{kMark};
 
-  void add(std::uint64_t amount) {
-    bytes.store(bytes.load(std::memory_order_relaxed) + static_cast<double>(amount),
-                std::memory_order_relaxed);
-  }
   void subtract(std::uint64_t amount) {
     bytes.store(bytes.load(std::memory_order_relaxed) - static_cast<double>(amount),
                 std::memory_order_relaxed);
   }
   void begin_send(std::uint64_t amount) {
-    add(amount);
+    bytes.store(bytes.load(std::memory_order_relaxed) + static_cast<double>(amount),
+                std::memory_order_relaxed);
     sends.store(sends.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
   void end_send(std::uint64_t amount) {

@@ -2,7 +2,6 @@
 // its final packet.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
