@@ -299,7 +299,8 @@ void Thread::begin_close(Request* request, Handle& handle) {
   handle.begin_closing();
   handle.close = request;
   request->handle = &handle;
-  request->keeps &= request->awaited && port_.lets_go(handle);
+  // The packet has it, so there has to be one.
+  request->keeps &= request->awaited && !request->quiet && port_.lets_go(handle);
   if (request->keeps) handle.path.reset();
   bool elsewhere = false;
   for (Request* r = handle.requests; r != nullptr;) {

@@ -121,6 +121,11 @@ function* submission() {
     const linked = record(kind, { handle: kind % HANDLES, flags: 2, chunk: 0, size: 9, slices: 1 });
     yield bytes([4], linked, linked, record(kind, { handle: 0 }), record(19, { token: 1 }), [0]);
   }
+  // Closes that give the descriptor back: told, and not.
+  for (const flags of [128, 128 + 8]) {
+    const closes = Array.from({ length: HANDLES }, (_, handle) => record(2, { handle, flags }));
+    yield bytes([closes.length], ...closes, [0]);
+  }
 }
 
 export const SEEDS = { framing, frames, submission };

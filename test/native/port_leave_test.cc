@@ -654,9 +654,10 @@ PORT_TEST(
   if (!port->driver().lets_go()) return;
   Member member(*port);
   const HandleId listening = listener(member, true);
-  const auto let_go = [](Member& by, HandleId handle, std::uint32_t token) {
+  const auto let_go = [](Member& by, HandleId handle, std::uint32_t token, bool quiet = false) {
     Request* close = request(PacketKind::kClose, token);
     close->keeps = true;
+    close->quiet = quiet;
     by.thread->submit(close, handle);
   };
   const std::size_t descriptors = open_descriptors();
@@ -676,6 +677,13 @@ PORT_TEST(
   CHECK(member.next().result == 0);
   CHECK(closed.peer.read(1) == "");
   CHECK(closed.peer.ended);
+
+  // Its success is not told, so nobody would get it.
+  Connection quiet = connection(*port, member, listening);
+  let_go(member, quiet.handle, 2, true);
+  CHECK(member.next(0).kind == PacketKind::kNone);
+  CHECK(quiet.peer.read(1) == "");
+  CHECK(quiet.peer.ended);
 
   // Who awaits it dies: with the answer on its way, and with it in hand.
   for (const bool in_hand : {false, true}) {

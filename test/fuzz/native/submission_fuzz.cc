@@ -128,6 +128,8 @@ class World {
       if (packet.kind == PacketKind::kNone) return;
       if (packet.chunk != driver::kNoChunk) BufferPool::release({packet.chunk, packet.offset});
       if (packet.accepted != 0) names_.push_back(packet.accepted);
+      const bool brings_descriptor = packet.kind == PacketKind::kClose && packet.error == 0;
+      if (brings_descriptor && packet.result > 0) ::close(static_cast<int>(packet.result) - 1);
     }
   }
 
