@@ -6,6 +6,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "addon/shown_memory.h"
 #include "addon/ticket_function.h"
 #include "port/buffer_pool.h"
 #include "port/shared_queue.h"
@@ -227,10 +228,8 @@ Napi::Value quit(Info info) {
 Napi::Value shown(Info info) {
   const SharedQueue* const queue = self(info).queue(queue_number(info));
   if (queue == nullptr) return info.Env().Undefined();
-  auto* const keeper = new std::shared_ptr<SharedQueue::Shown>(queue->shown());
-  return Napi::ArrayBuffer::New(
-      info.Env(), keeper->get(), sizeof(SharedQueue::Shown),
-      [](Napi::Env, void*, std::shared_ptr<SharedQueue::Shown>* kept) { delete kept; }, keeper);
+  const std::shared_ptr<SharedQueue::Shown> kept = queue->shown();
+  return show(info.Env(), kept.get(), sizeof(SharedQueue::Shown), kept);
 }
 
 Napi::Value close(Info info) {

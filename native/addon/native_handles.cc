@@ -13,6 +13,7 @@
 #include "addon/native_thread.h"
 #include "addon/settings.h"
 #include "addon/shared_listener.h"
+#include "addon/shown_memory.h"
 #include "addon/values.h"
 #include "driver/half_close.h"
 #include "port/unique_keys.h"
@@ -410,37 +411,36 @@ Napi::Value NativeHandles::release(Info info) {
 
 namespace {
 
+struct Unpin {
+  void operator()(Chunk* chunk) const { chunk->unpin(); }
+};
+
 /// The view pins the memory, so it stays mapped as long as JavaScript can see it. Node marks such
 /// ArrayBuffers untransferable; `transfer()` on one would only move the pin.
-Napi::ArrayBuffer show(Napi::Env env, Chunk& pinned, std::uint32_t offset, std::size_t length) {
-  return Napi::ArrayBuffer::New(
-      env, pinned.base() + offset, length, [](Napi::Env, void*, Chunk* chunk) { chunk->unpin(); },
-      &pinned);
-}
-
-Chunk& pinned_chunk(Napi::Env env, const Napi::Value& id) {
+std::unique_ptr<Chunk, Unpin> pinned_chunk(Napi::Env env, const Napi::Value& id) {
   Chunk* chunk = Chunk::find(u32(id));
   if (chunk == nullptr || !chunk->pin()) throw Napi::RangeError::New(env, "No such chunk");
-  return *chunk;
+  return std::unique_ptr<Chunk, Unpin>(chunk);
 }
 
 }  // namespace
 
 Napi::Value NativeHandles::chunk(Info info) {
-  Chunk& chunk = pinned_chunk(Env(), info[0]);
+  auto pinned = pinned_chunk(Env(), info[0]);
+  Chunk& chunk = *pinned;
   Napi::Object out = Napi::Object::New(Env());
-  out.Set("memory", show(Env(), chunk, 0, chunk.size()));
   out.Set("blockSize", static_cast<double>(chunk.block_size()));
+  out.Set("memory", show(Env(), chunk.base(), chunk.size(), std::move(pinned)));
   return out;
 }
 
 Napi::Value NativeHandles::expose(Info info) {
-  Chunk& chunk = pinned_chunk(Env(), info[0]);
+  auto pinned = pinned_chunk(Env(), info[0]);
+  Chunk& chunk = *pinned;
   const std::uint32_t offset = u32(info[1]);
   const std::size_t length = u32(info[2]);
-  if (offset + length <= chunk.size()) return show(Env(), chunk, offset, length);
-  chunk.unpin();
-  throw Napi::RangeError::New(Env(), "No such memory");
+  if (offset + length > chunk.size()) throw Napi::RangeError::New(Env(), "No such memory");
+  return show(Env(), chunk.base() + offset, length, std::move(pinned));
 }
 
 Napi::Value NativeHandles::revoke(Info info) {

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "addon/shown_memory.h"
 #include "addon/values.h"
 
 namespace cp::addon {
@@ -26,18 +27,8 @@ Napi::Error system_error(Napi::Env env, std::int64_t number, const std::string& 
   return error;
 }
 
-/// `data`, as long as JavaScript can see it a part of what `kept` keeps.
-template <typename Kept, typename T>
-Napi::ArrayBuffer share(Napi::Env env, const std::shared_ptr<Kept>& kept, T* data,
-                        std::size_t size) {
-  auto* keeper = new std::shared_ptr<Kept>(kept);
-  return Napi::ArrayBuffer::New(
-      env, data, size, [](Napi::Env, void*, std::shared_ptr<Kept>* keeper) { delete keeper; },
-      keeper);
-}
-
-Napi::ArrayBuffer share(Napi::Env env, const SharedWordKeeper& word) {
-  return share(env, word, &word->value, sizeof word->value);
+Napi::ArrayBuffer show_word(Napi::Env env, const SharedWordKeeper& word) {
+  return show(env, &word->value, sizeof word->value, word);
 }
 
 PortOptions read_options(const Napi::Object& from) {
@@ -117,17 +108,17 @@ void NativeThread::describe(Napi::Env env, Port& port) {
   self.Set("driver", port.driver().name());
   self.Set("driverReason", port.driver_reason());
   self.Set("checked", port.pool().checked());
-  self.Set("submissions", share(env, arrays_, arrays_->submissions, sizeof arrays_->submissions));
-  self.Set("published", share(env, arrays_, &arrays_->published, sizeof arrays_->published));
-  self.Set("place", share(env, arrays_, arrays_->place, sizeof arrays_->place));
-  self.Set("completions", share(env, arrays_, arrays_->completions, sizeof arrays_->completions));
-  self.Set("posts", share(env, arrays_, &arrays_->posts, sizeof arrays_->posts));
-  self.Set("postsTail", share(env, thread_->posts().tail_keeper()));
-  self.Set("idle", share(env, port.dispatcher().idle_keeper()));
+  self.Set("submissions", show(env, arrays_->submissions, sizeof arrays_->submissions, arrays_));
+  self.Set("published", show(env, &arrays_->published, sizeof arrays_->published, arrays_));
+  self.Set("place", show(env, arrays_->place, sizeof arrays_->place, arrays_));
+  self.Set("completions", show(env, arrays_->completions, sizeof arrays_->completions, arrays_));
+  self.Set("posts", show(env, &arrays_->posts, sizeof arrays_->posts, arrays_));
+  self.Set("postsTail", show_word(env, thread_->posts().tail_keeper()));
+  self.Set("idle", show_word(env, port.dispatcher().idle_keeper()));
   self.Set("queueLimit", port.options().queue_limit);
   self.Set("memoryLimit", static_cast<double>(port.pool().limit()));
   const auto& allocated = port.pool().allocated_keeper();
-  self.Set("allocated", share(env, allocated, allocated.get(), sizeof *allocated));
+  self.Set("allocated", show(env, allocated.get(), sizeof *allocated, allocated));
   define<&NativeThread::enter>(self, "enter");
   define<&NativeThread::get>(self, "get");
   define<static_cast<Hot>(&NativeThread::hand_over)>(self, "submit");

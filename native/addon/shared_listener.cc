@@ -7,6 +7,7 @@
 
 #include "addon/address.h"
 #include "addon/seat_bell.h"
+#include "addon/shown_memory.h"
 #include "driver/acceptor.h"
 #include "driver/errno.h"
 
@@ -67,14 +68,9 @@ class NativeSeat final : public Napi::ObjectWrap<NativeSeat> {
 
  private:
   using Info = const Napi::CallbackInfo&;
-  using Words = std::shared_ptr<driver::SeatWords>;
 
   void show_words() {
-    auto kept = std::make_unique<Words>(seat_->words);
-    const auto memory = Napi::ArrayBuffer::New(
-        Env(), kept->get(), sizeof(driver::SeatWords),
-        [](Napi::Env, void*, Words* words) { delete words; }, kept.get());
-    kept.release();  // the ArrayBuffer's
+    const auto memory = show(Env(), seat_->words.get(), sizeof(driver::SeatWords), seat_->words);
     Value().As<Napi::Object>().Set("open", memory);
   }
 

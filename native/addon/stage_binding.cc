@@ -8,6 +8,7 @@
 
 #include "addon/address.h"
 #include "addon/settings.h"
+#include "addon/shown_memory.h"
 #include "addon/values.h"
 #include "driver/errno.h"
 #include "port/port.h"
@@ -86,18 +87,10 @@ Napi::Value close_records(Info info) {
   return info.Env().Undefined();
 }
 
-/// Memory that lives as long as JavaScript sees it, and the table with it.
-Napi::Value memory_of(Napi::Env env, const std::shared_ptr<stage::RecordTable>& table,
-                      std::uint8_t* memory, std::size_t size) {
-  using Keeper = std::shared_ptr<stage::RecordTable>;
-  return Napi::ArrayBuffer::New(
-      env, memory, size, [](Napi::Env, void*, Keeper* kept) { delete kept; }, new Keeper(table));
-}
-
 Napi::Value record_memory(Info info) {
   const auto table = find_records(u32(info[0]));
   if (!table) throw Napi::RangeError::New(info.Env(), "No such records");
-  return memory_of(info.Env(), table, table->memory(), table->size());
+  return show(info.Env(), table->memory(), table->size(), table);
 }
 
 Napi::Value trace_memory(Info info) {
@@ -105,7 +98,7 @@ Napi::Value trace_memory(Info info) {
   if (!table) throw Napi::RangeError::New(info.Env(), "No such records");
   const stage::Trace* trace = table->trace();
   if (trace == nullptr) return info.Env().Undefined();
-  return memory_of(info.Env(), table, trace->memory(), trace->size());
+  return show(info.Env(), trace->memory(), trace->size(), table);
 }
 
 Napi::Value create_record(Info info) {
