@@ -104,7 +104,9 @@ void Thread::settle(driver::Completion completion, Handle* handle, Port& port) {
     return;
   }
   if (receives(*request) && completion.result > 0) {
-    handle->count_received(static_cast<std::uint64_t>(completion.result));
+    const auto bytes = static_cast<std::uint64_t>(completion.result);
+    handle->count_received(bytes);
+    handle->likely_long = driver::likely_long_after(handle->likely_long, bytes);
   }
   if (request->sends() && completion.result > 0) {
     handle->count_sent(static_cast<std::uint64_t>(completion.result));
@@ -118,6 +120,11 @@ void Thread::settle(driver::Completion completion, Handle* handle, Port& port) {
     return;
   }
   completion.result = honest_end(completion.result, *request, *handle, port_.driver());
+  if (request->end != Request::End::kNatural && multishot_goes_on(*request, completion.result)) {
+    // The driver ended it with a result before it heard that it was to end.
+    deliver(completion, true, handle, port);
+    completion = driver::completion_of(request, -ECANCELED);
+  }
   if (goes_on(completion, request, *handle, port)) return;
   // A part of a transfer that was ended early is no success: see deliver.
   const bool in_part =
@@ -156,6 +163,7 @@ bool Thread::goes_on(const driver::Completion& completion, Request* request, Han
   if (request->kind == PacketKind::kReceive && result > 0) {
     handle.likely_empty = !completion.more_data;
     request->likely_empty = handle.likely_empty;
+    request->likely_long = handle.likely_long;
   }
   if (request->end != Request::End::kNatural) return false;
   if (request->moving || request->pausing) return moves_on(completion, request, handle, port);

@@ -93,6 +93,14 @@ const kinds = {
     await sleep(1000 * scale);
   },
 
+  async 'as fast as it goes'() {
+    await many(some(32), (socket) => {
+      socket.resume();
+      flood(socket, document(LONG), Infinity);
+    });
+    await sleep(500 * scale);
+  },
+
   async 'announce and stall'() {
     const sockets = await many(some(512), (socket) => {
       socket.resume();

@@ -25,6 +25,7 @@ const SERVERS = ['await', 'lending', 'packets', 'threads', 'proxy', 'stage', 'fr
 const ATTACKS = [
   'never read',
   'one byte a second',
+  'as fast as it goes',
   'announce and stall',
   'reset in the middle',
   'a byte over',

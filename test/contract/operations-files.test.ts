@@ -1,4 +1,4 @@
-import { promises as fs, readFileSync, writeFileSync } from 'node:fs';
+import { constants, promises as fs, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readFifo, writtenFifo } from '../support/fifo';
@@ -164,6 +164,20 @@ describe('O2', () => {
     write('kept');
     expect(await reading).toBe(4);
     expect(memory.toString('utf8', 0, 4)).toBe('kept');
+  });
+
+  test('a file that is there is emptied as it is opened, and none is made', async () => {
+    const port = newPort();
+    const { O_APPEND, O_RDWR, O_TRUNC, O_WRONLY } = constants;
+    for (const more of [O_WRONLY, O_RDWR, O_WRONLY | O_APPEND]) {
+      const name = temporaryFile('what was there');
+      const file = await port.open(name, more | O_TRUNC);
+      await file.write(Buffer.from('new'), 0);
+      await file.close();
+      expect(readFileSync(name, 'utf8')).toBe('new');
+    }
+    const none = `${temporaryFile()}-none`;
+    await expect(port.open(none, O_WRONLY | O_TRUNC)).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
   test('O2: memory of the program may be transferred after write was called', async () => {

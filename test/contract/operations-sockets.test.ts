@@ -412,6 +412,29 @@ describe('O6', () => {
     const [packet] = await take(port, 1);
     expect(packet).toMatchObject({ more: false, error: { code: 'ETIMEDOUT' } });
   });
+
+  test.each([
+    { how: 'a timeout', code: 'ETIMEDOUT', options: { timeout: 200 }, end: () => undefined },
+    { how: 'a cancel', code: 'ECANCELED', options: {}, end: (of: KeyedSocket) => of.cancel() },
+  ])('O4, O6: $how ends a multishot receive while bytes come without end', async (given) => {
+    const port = newPort();
+    const { socket, peer } = await keyedWithRawPeer(port, 1);
+    const bytes = Buffer.alloc(1 << 18);
+    const flood = () => {
+      while (peer.write(bytes));
+      peer.once('drain', flood);
+    };
+    flood();
+    socket.receive({ multishot: true, ...given.options });
+    for (let count = 0; ; count++) {
+      const [packet] = await take(port, 1);
+      if (count === 100) given.end(socket);
+      if (packet.more) continue;
+      expect(packet).toMatchObject({ type: 'received', error: { code: given.code } });
+      break;
+    }
+    peer.destroy();
+  });
 });
 
 describe('O7', () => {

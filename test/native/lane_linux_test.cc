@@ -456,4 +456,75 @@ LANE_TEST("O5: a reused descriptor number is a new descriptor to a lane that kne
   }
 }
 
+/// Sends to each as much as there is room for.
+void fill(const std::vector<Pair>& pairs) {
+  const Bytes much(1 << 20);
+  for (const Pair& pair : pairs) {
+    const int socket = static_cast<int>(pair.peer);
+    while (::send(socket, much.data(), much.size(), MSG_DONTWAIT) > 0) continue;
+  }
+}
+
+/// Bytes that come before `message` does.
+template <typename D>
+std::size_t bytes_before(Harness<D>& lane, const Operation& message) {
+  std::size_t before = 0;
+  const Deadline end = now() + kPatience;
+  for (bool came = false; !came;) {
+    REQUIRE(now() < end);
+    Completion out[256];
+    const std::size_t count = lane.lane->reap(out);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!out[i].more) lane.submit(*out[i].operation);
+      if (out[i].result == -ENOBUFS) continue;
+      REQUIRE(out[i].result > 0);
+      came = came || out[i].operation == &message;
+      if (!came) before += static_cast<std::size_t>(out[i].result);
+      lane.buffers.give_back(out[i].buffer);
+    }
+  }
+  return before;
+}
+
+LANE_TEST("a message does not wait for the megabytes that others have sent") {
+  constexpr std::size_t kOthers = 8;
+  constexpr std::size_t kTurn = 128 * 1024;
+  LANE(lane, 1024, 32 * 1024);
+  std::vector<Pair> others;
+  std::vector<Operation> receives(kOthers);
+  for (Operation& receive : receives) {
+    others.push_back(connected(*lane.driver));
+    lane.submit(receive = receiving(others.back().ours, true));
+  }
+  const Pair modest = connected(*lane.driver);
+  Operation message = receiving(modest.ours, true);
+  lane.submit(message);
+  for (int round = 0; round < 30; ++round) {
+    fill(others);
+    put(modest.peer, "x");
+    const std::size_t before = bytes_before(lane, message);
+    // What each brings is not known at first.
+    if (round >= 10) CHECK(before <= kOthers * kTurn);
+  }
+  for (const Pair& other : others) shut(other.peer);
+  shut(modest.peer);
+  const Deadline end = now() + kPatience;
+  for (std::size_t ended = 0; ended <= kOthers;) {
+    REQUIRE(now() < end);
+    Completion out[256];
+    const std::size_t count = lane.lane->reap(out);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (out[i].result > 0) lane.buffers.give_back(out[i].buffer);
+      if (out[i].more) continue;
+      if (out[i].result > 0) {
+        lane.submit(*out[i].operation);
+      } else {
+        ++ended;
+      }
+    }
+  }
+  for (const Pair& other : others) close_all(lane, {other.ours});
+  close_all(lane, {modest.ours});
+}
+
 }  // namespace

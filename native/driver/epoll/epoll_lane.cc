@@ -74,7 +74,10 @@ void EpollLane::submit(Operation* operation) {
 void EpollLane::cancel(Operation* operation) {
   switch (static_cast<State>(operation->lane_state)) {
     case kRunnable:
-      runnable_.remove(operation);
+      short_.remove(operation);
+      break;
+    case kRunnableLong:
+      long_.remove(operation);
       break;
     case kWaiting:
       stop_waiting(operation);
@@ -96,7 +99,7 @@ void EpollLane::cancel(Operation* operation) {
 
 /// The descriptor tells of edges that nobody has fetched, of a wake-up and of the timer.
 bool EpollLane::pending() const {
-  if (!runnable_.empty() || !ready_.empty() || stash_begin_ != stash_end_) return true;
+  if (any_runnable() || !ready_.empty() || stash_begin_ != stash_end_) return true;
   if (!from_pool_.empty()) return true;
   pollfd epoll = {epoll_, POLLIN, 0};
   return ::poll(&epoll, 1, 0) > 0;
@@ -106,12 +109,11 @@ std::size_t EpollLane::reap(std::span<Completion> out) {
   if (!errand_) on_notifier_ = false;
   Batch batch{out};
   // Before starting anything, so that a few busy descriptors can't keep the others' events waiting.
-  // Where there is work already, seldom is enough.
-  const bool work = !runnable_.empty() || !ready_.empty();
+  // Where there is work already that is soon done, seldom is enough.
+  const bool work = (any_runnable() || !ready_.empty()) && moved_ < kBytesPerHarvest;
   if (harvested_ || (work && ++reaps_since_harvest_ < kReapsPerHarvest)) {
     harvested_ = false;
   } else {
-    reaps_since_harvest_ = 0;
     harvest(0);
   }
   collect(batch);
@@ -125,7 +127,7 @@ void EpollLane::wait(Deadline deadline) {
   if (stash_begin_ != stash_end_) return;
   woken_ = false;
   // An event may be nobody's (Readiness counts those); sleep on then.
-  while (runnable_.empty() && !woken_ && harvest(milliseconds_until(deadline))) {
+  while (!any_runnable() && !woken_ && harvest(milliseconds_until(deadline))) {
     if (deadline != kNever && now() >= deadline) break;
   }
   harvested_ = true;
@@ -201,8 +203,14 @@ void EpollLane::collect(Batch& out) {
   take_stash(out);
   fetch_from_pool();
   take_ready(out);
-  while (!runnable_.empty() && !out.full()) start(runnable_.pop_front(), out);
+  while (any_runnable() && !out.full() && moved_ < kBytesPerHarvest) start(next_runnable(), out);
   take_ready(out);
+}
+
+Operation* EpollLane::next_runnable() {
+  const bool short_one = !short_.empty() && (long_.empty() || short_in_a_row_ < kShortPerLong);
+  short_in_a_row_ = short_one && !long_.empty() ? short_in_a_row_ + 1 : 0;
+  return (short_one ? short_ : long_).pop_front();
 }
 
 void EpollLane::take_stash(Batch& out) {
@@ -213,6 +221,7 @@ void EpollLane::take_stash(Batch& out) {
 void EpollLane::fill_stash() {
   if (stash_begin_ != stash_end_) return;
   Batch batch{stash_};
+  moved_ = 0;  // whoever sleeps next must leave nothing that can be tried
   collect(batch);
   stash_begin_ = 0;
   stash_end_ = batch.count;
@@ -225,6 +234,8 @@ bool EpollLane::harvest(int timeout) {
   const int count = ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), timeout);
   if (count < 0) return false;
   quiet_ = static_cast<std::size_t>(count) < events.size();
+  reaps_since_harvest_ = 0;
+  moved_ = 0;
   for (int i = 0; i < count; ++i) {
     const auto& it = events[static_cast<std::size_t>(i)];
     event(it.events, it.data.u64);

@@ -46,7 +46,8 @@ class EpollLane final : public Lane {
   /// Where an operation is, kept in its `lane_state`. `kDone`: its final completion is decided.
   enum State : std::uint8_t {
     kRunnable,
-    kWaiting,  ///< for its descriptor to be ready
+    kRunnableLong,  ///< the same, and many bytes are to be expected
+    kWaiting,       ///< for its descriptor to be ready
     kOnPool,
     kLeavingPool,  ///< cancelled while it runs there
     kDone
@@ -64,6 +65,8 @@ class EpollLane final : public Lane {
             BufferSource& buffers);
 
   // epoll_lane.cc
+  bool any_runnable() const { return !short_.empty() || !long_.empty(); }
+  Operation* next_runnable();
   void collect(Batch& out);
   void take_stash(Batch& out);
   void take_ready(Batch& out) {
@@ -94,6 +97,9 @@ class EpollLane final : public Lane {
   void close_now(Operation* operation, Batch& out);
   void stop_waiting(Operation* operation);
   void make_runnable(Operation* operation);
+  void count_if_long(std::size_t bytes) {
+    if (bytes >= kLongTransfer) moved_ += bytes;
+  }
   void wait_ready(Operation* operation, Direction direction);
   void hand_to_pool(Operation* operation);
   /// Of a read or write the flags are those its file was opened with, from submit to the end.
@@ -102,6 +108,8 @@ class EpollLane final : public Lane {
     return transfer && (operation.flags & kOpenDirect) ? direct_pool_ : pool_;
   }
   void finish(Operation* operation, Result result, Batch& out);
+  /// Of what moves bytes; below 0 the result is an error.
+  void finish_transfer(Operation* operation, Result result, Batch& out);
   void finish(Operation* operation, Result result);
 
   BlockingPool& pool_;
@@ -114,7 +122,12 @@ class EpollLane final : public Lane {
   Readiness readiness_;
 
   /// To be tried: new ones, those whose descriptor became ready, multishots that took their turn.
-  OperationList runnable_;
+  /// Those of `short_` go first, so that a message does not wait for the megabytes of others.
+  OperationList short_, long_;
+  /// Short ones that have gone before a long one that waits: as many may, or it might never be
+  /// tried.
+  static constexpr int kShortPerLong = 16;
+  int short_in_a_row_ = 0;
   /// Completions that came about where none could be handed out.
   ReadyList ready_;
   /// Those of operations that `wait` started, which go out first.
@@ -131,6 +144,10 @@ class EpollLane final : public Lane {
   bool harvested_ = false;
   static constexpr int kReapsPerHarvest = 4;
   int reaps_since_harvest_ = 0;
+  /// Bytes that long transfers have moved since then, or since a `fill_stash`. So many are half a
+  /// millisecond of copying: it is time to hand out what has come, and to see what else has.
+  static constexpr std::size_t kBytesPerHarvest = 512 * 1024;
+  std::size_t moved_ = 0;
   /// Nothing is known that would make the epoll descriptor readable.
   bool quiet_ = false;
   Deadline armed_ = kNever;

@@ -25,6 +25,8 @@ namespace {
 
 /// Completions of one multishot in a row, before the others get their turn.
 constexpr int kTurn = 16;
+/// And bytes.
+constexpr std::size_t kTurnBytes = 128 * 1024;
 
 int fd_of(const Operation* operation) { return static_cast<int>(operation->descriptor); }
 
@@ -79,6 +81,18 @@ Direction direction_of(const Operation& operation) {
 int awaited_fd(const Operation& operation) {
   const bool connecting = operation.code == Opcode::kConnect;
   return static_cast<int>(connecting ? operation.lane_descriptor : operation.descriptor);
+}
+
+bool is_long(const Operation& operation) {
+  if (operation.code == Opcode::kReceive) return operation.likely_long > 0;
+  // A write of a file is only handed to the pool here.
+  const bool writes = operation.code == Opcode::kWrite && operation.stream;
+  const bool sends = operation.code == Opcode::kSend || writes;
+  std::size_t total = 0;
+  for (std::size_t i = 0; sends && total < kLongTransfer && i < operation.slice_count; ++i) {
+    total += operation.slices[i].length;
+  }
+  return total >= kLongTransfer || operation.code == Opcode::kSendFile;
 }
 
 }  // namespace
@@ -199,7 +213,8 @@ void EpollLane::receive(Operation* operation, Batch& out) {
   const bool multishot = operation->multishot && operation->slice_count == 0;
   const bool messages = operation->messages;
   const int flags = MSG_DONTWAIT | (messages ? MSG_TRUNC : 0);  // it tells a message's length
-  for (int turn = 0; turn < kTurn && !out.full(); ++turn) {
+  std::size_t taken = 0;
+  for (int turn = 0; turn < kTurn && taken < kTurnBytes && !out.full(); ++turn) {
     Completion completion = completion_of(operation, 0);
     std::size_t asked = 0;
     const Result received = receive_once(buffers_, *operation, completion, [&](const Slice& into) {
@@ -216,6 +231,10 @@ void EpollLane::receive(Operation* operation, Batch& out) {
     // A short message says nothing of what follows it.
     const bool filled = messages || static_cast<std::size_t>(received) == asked;
     const bool emptied = !filled && readiness_.read_short(fd, id);
+    const auto bytes = static_cast<std::size_t>(received);
+    taken += bytes;
+    operation->likely_long = likely_long_after(operation->likely_long, taken);
+    count_if_long(bytes);
     completion.result = received;
     completion.more = multishot;
     completion.more_data = filled;
@@ -248,7 +267,7 @@ void EpollLane::send(Operation* operation, Batch& out) {
                ? ::send(fd, message.msg_iov->iov_base, message.msg_iov->iov_len, flags)
                : ::sendmsg(fd, &message, flags);
   });
-  if (sent != -EAGAIN) return finish(operation, sent, out);
+  if (sent != -EAGAIN) return finish_transfer(operation, sent, out);
   readiness_.exhausted(fd, operation->descriptor_id, Direction::kOut);
   wait_ready(operation, Direction::kOut);
 }
@@ -297,7 +316,7 @@ void EpollLane::send_file(Operation* operation, Batch& out) {
   }
   calls_.add();
   const Result sent = send_part(*operation);
-  if (sent != -EAGAIN) return finish(operation, sent, out);
+  if (sent != -EAGAIN) return finish_transfer(operation, sent, out);
   readiness_.exhausted(fd, operation->descriptor_id, Direction::kOut);
   wait_ready(operation, Direction::kOut);
 }
@@ -336,7 +355,7 @@ bool EpollLane::read_cached(Operation* operation, Batch& out) {
       call_preadv2(fd_of(operation), slices(operation), static_cast<int>(slice_count(operation)),
                    static_cast<off_t>(operation->offset), RWF_NOWAIT);
   if (got < 0 || static_cast<std::size_t>(got) < wanted) return false;
-  finish(operation, got, out);
+  finish_transfer(operation, got, out);
   return true;
 }
 
@@ -356,7 +375,7 @@ void EpollLane::transfer(Operation* operation, Batch& out) {
   const Result moved = retried(calls_, [&] {
     return reading ? ::readv(fd, slices(operation), count) : ::writev(fd, slices(operation), count);
   });
-  if (moved != -EAGAIN) return finish(operation, moved, out);
+  if (moved != -EAGAIN) return finish_transfer(operation, moved, out);
   readiness_.exhausted(fd, id, direction);
   wait_ready(operation, direction);
 }
@@ -373,8 +392,9 @@ void EpollLane::close_now(Operation* operation, Batch& out) {
 // ---- where an operation is --------------------------------------------------------------------
 
 void EpollLane::make_runnable(Operation* operation) {
-  operation->lane_state = kRunnable;
-  runnable_.push_back(operation);
+  const bool long_one = is_long(*operation);
+  operation->lane_state = long_one ? kRunnableLong : kRunnable;
+  (long_one ? long_ : short_).push_back(operation);
 }
 
 void EpollLane::wait_ready(Operation* operation, Direction direction) {
@@ -406,6 +426,11 @@ void EpollLane::finish(Operation* operation, Result result, Batch& out) {
   operation->lane_state = kDone;
   --in_flight_;
   out.push(completion_of(operation, result));
+}
+
+void EpollLane::finish_transfer(Operation* operation, Result result, Batch& out) {
+  if (result > 0) count_if_long(static_cast<std::size_t>(result));
+  finish(operation, result, out);
 }
 
 /// Where a completion can't be handed out.

@@ -21,6 +21,8 @@ namespace {
 
 /// Completions of one multishot in a row, before the others get their turn.
 constexpr int kTurn = 16;
+/// And bytes.
+constexpr std::size_t kTurnBytes = 128 * 1024;
 /// Accepts that a multishot keeps with the kernel: so many connections can arrive between two looks
 /// of the lane without waiting in the backlog for a socket to be made.
 constexpr std::size_t kAcceptsAtOnce = 8;
@@ -340,7 +342,8 @@ void IocpLane::connected(Operation* operation, bool succeeded) {
 void IocpLane::receive(Operation* operation) {
   const bool multishot = operation->multishot && operation->slice_count == 0;
   const bool pipe = is_pipe(operation->descriptor);
-  for (int turn = 0; turn < kTurn; ++turn) {
+  std::size_t taken = 0;
+  for (int turn = 0; turn < kTurn && taken < kTurnBytes; ++turn) {
     Completion completion = completion_of(operation, 0);
     ULONG asked = 0;
     const Result got = receive_once(buffers_, *operation, completion, [&](const Slice& into) {
@@ -354,6 +357,7 @@ void IocpLane::receive(Operation* operation) {
     if (got == -EAGAIN) return wait_readable(operation);
     if (got <= 0) return finish(operation, got);
 
+    taken += static_cast<std::size_t>(got);
     completion.result = got;
     completion.more = multishot;
     completion.more_data = static_cast<ULONG>(got) == asked;
@@ -540,6 +544,7 @@ void IocpLane::transfer_slice(Operation* operation) {
 /// port. A message longer than the buffer (ERROR_MORE_DATA, a warning) leaves the rest in the pipe.
 void IocpLane::transferred(Operation* operation, bool succeeded, DWORD bytes) {
   Pending& state = Pending::in(*operation);
+  bytes = bytes_moved(state.overlapped, bytes);
   state.done += bytes;
   if (!succeeded && bytes == 0) {
     DWORD moved = 0;

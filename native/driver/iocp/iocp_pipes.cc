@@ -191,6 +191,7 @@ void IocpLane::wait_for_bytes(Operation* operation) {
 void IocpLane::bytes_came(Operation* operation, bool succeeded, DWORD bytes) {
   PipeConnection& pipe = connection_of(operation->descriptor);
   Pending& pending = Pending::in(*operation);
+  bytes = bytes_moved(pending.overlapped, bytes);
   if (!succeeded && bytes == 0) {
     const DWORD error = error_of(pipe.handle, pending.overlapped);
     if (error != ERROR_MORE_DATA) return finish(operation, read_error(error));
@@ -246,6 +247,7 @@ void IocpLane::write_to_pipe(Operation* operation, const void* bytes, DWORD leng
 /// much has gone: what follows could follow a gap, or repeat what the peer has. So nothing follows.
 void IocpLane::wrote_to_pipe(Operation* operation, bool succeeded, DWORD bytes) {
   PipeConnection& pipe = connection_of(operation->descriptor);
+  bytes = bytes_moved(Pending::in(*operation).overlapped, bytes);
   pipe.moved.fetch_add(bytes, std::memory_order_relaxed);
   if (succeeded || bytes > 0) return written_to_pipe(operation, bytes);
   const Result failed = write_error(error_of(pipe.handle, Pending::in(*operation).overlapped));

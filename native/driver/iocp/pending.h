@@ -39,6 +39,15 @@ struct Pending {
 static_assert(offsetof(Pending, overlapped) == 0);
 static_assert(sizeof(Pending) <= Scratch::kSize);
 
+/// Bytes that were moved, where `told` is what was said of it. Beside an error that may be
+/// anything: a cancelled write of a file has come back with more than it had. Beside a warning it
+/// is right.
+inline DWORD bytes_moved(const OVERLAPPED& ended, DWORD told) {
+  constexpr ULONG_PTR kError = 3;
+  const ULONG_PTR severity = ended.Internal >> 30 & 3;
+  return severity == kError ? 0 : told;
+}
+
 /// Whether a packet follows a call of the file interface that ended so. A message longer than the
 /// buffer is a warning, not an error.
 bool leaves_packet(DWORD error);

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "driver/errno.h"
+#include "driver/iocp/pending.h"
 #include "driver/windows/error.h"
 #include "driver/windows/pipe_name.h"
 
@@ -157,7 +158,7 @@ Result read_now(PipeConnection& pipe, void* base, ULONG length) {
   } else if (error != NO_ERROR && error != ERROR_MORE_DATA) {
     return read_error(error);
   }
-  const auto bytes = static_cast<Result>(overlapped.InternalHigh);
+  const Result bytes = bytes_moved(overlapped, static_cast<DWORD>(overlapped.InternalHigh));
   pipe.moved.fetch_add(bytes, std::memory_order_relaxed);
   return bytes > 0 ? bytes : -EAGAIN;
 }

@@ -61,6 +61,7 @@ Result UringLane::open(Access access) {
 
 void UringLane::submit(Operation* operation) {
   ++operation->lane_generation;
+  operation->lane_long_in_a_row = 0;
   ++in_flight_;
   start(operation);
 }
@@ -86,6 +87,10 @@ void UringLane::cancel(Operation* operation) {
     case kDone:
       return;
   }
+  cancel_in_ring(operation);
+}
+
+void UringLane::cancel_in_ring(const Operation* operation) {
   Sqe& entry = *sqe();
   entry.opcode = kOpAsyncCancel;
   entry.fd = -1;
@@ -98,14 +103,15 @@ void UringLane::cancel(Operation* operation) {
 /// An entry, making room when the queue is full. Where the kernel refuses for lack of room among
 /// the completions (EBUSY), taking those off is what helps. An errand can't count on the kernel.
 Sqe* UringLane::sqe() {
-  if (errand_) {
+  if (errand_ || stashing_) {
     Sqe* free = surplus_.empty() ? ring_.next_sqe() : nullptr;
     return free != nullptr ? free : &surplus_.emplace_back();
   }
-  queue_surplus();
   owners_ = true;
   for (;;) {
-    if (Sqe* free = ring_.next_sqe()) return free;
+    queue_surplus();
+    Sqe* free = surplus_.empty() ? ring_.next_sqe() : nullptr;
+    if (free != nullptr) return free;
     if (ring_.enter(0, kNever) < 0) stash_completions();
   }
 }
@@ -119,7 +125,10 @@ void UringLane::queue_surplus() {
   }
 }
 
+/// What follows from one, an entry of the ring, waits in `surplus_`: to make room for it the next
+/// ones would be taken off, and stashed before this one.
 void UringLane::stash_completions() {
+  stashing_ = true;
   Completion completion;
   while (const Cqe* cqe = ring_.front()) {
     const Cqe copy = *cqe;
@@ -128,6 +137,7 @@ void UringLane::stash_completions() {
     if (!completion.more) ++in_flight_;  // counted out once more when it is reaped
     ready_.push(completion);
   }
+  stashing_ = false;
 }
 
 void UringLane::flush() {
@@ -186,7 +196,10 @@ bool UringLane::settle(const Cqe& cqe, Completion& out) {
       provided_.give_back(buffer);
     }
   }
-  if (out.more) return true;
+  if (out.more) {
+    if (operation->code == Opcode::kReceive) note_length(*operation, out.result);
+    return true;
+  }
   if (goes_on(*operation, cqe.result)) return false;
   // A kernel thread that was interrupted for a cancel may say EINTR.
   if (operation->lane_state == kCancelled && out.result == -EINTR) out.result = -ECANCELED;

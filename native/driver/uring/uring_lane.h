@@ -67,6 +67,7 @@ class UringLane final : public Lane {
 
   // uring_lane.cc
   Sqe* sqe();
+  void cancel_in_ring(const Operation* operation);
   void queue_surplus();
   void stash_completions();
   bool settle(const Cqe& cqe, Completion& out);
@@ -93,6 +94,7 @@ class UringLane final : public Lane {
   void fill_passing(Sqe& entry, Operation& operation);
   void connect(Operation* operation);
   void shut_down(Operation* operation);
+  void note_length(Operation& operation, Result received);
   void send_files();
   void send_file(Operation* operation);
   void sent_by_pool(Operation* operation, Result result);
@@ -120,7 +122,8 @@ class UringLane final : public Lane {
   std::size_t in_flight_ = 0;
   bool errand_ = false;      ///< another thread than the owner is at work
   bool owners_ = false;      ///< entries that are queued are the owner's to submit
-  std::deque<Sqe> surplus_;  ///< entries an errand had no room for in the ring, in order
+  bool stashing_ = false;    ///< completions are taken off because the kernel has no room
+  std::deque<Sqe> surplus_;  ///< entries there was no room for in the ring, in order
 
   int wake_fd_ = -1;
   int notify_fd_ = -1;

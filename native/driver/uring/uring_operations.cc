@@ -187,8 +187,10 @@ void UringLane::fill_receive(Sqe& entry, Operation& operation) {
   provided_.expect_receive();
   entry.flags = kSqeBufferSelect;
   entry.buffer = ProvidedBuffers::kGroup;
-  // A message that is too long ends the operation, which the kernel would go on with.
-  if (operation.multishot && !operation.messages) entry.ioprio |= kReceiveMultishot;
+  // A message that is too long ends the operation, which the kernel would go on with. So does a
+  // long piece: see note_length.
+  const bool one = operation.messages || operation.likely_long > 0;
+  if (operation.multishot && !one) entry.ioprio |= kReceiveMultishot;
 }
 
 /// MSG_WAITALL makes the kernel continue a short send by itself (5.19).
@@ -235,6 +237,21 @@ void UringLane::shut_down(Operation* operation) {
   calls_.add();
   const int result = shutdown(fd_of(operation), static_cast<int>(operation->flags));
   finish(operation, result < 0 ? -errno : 0);
+}
+
+// ---- receives that bring much -----------------------------------------------------------------
+
+/// Once at a multishot receive, the kernel fills 33 buffers before it looks at another socket, and
+/// before 6.8 as many as there are: a megabyte of one connection, which the messages of all others
+/// wait for. One that is found to bring long pieces is called back, begun again for a single one
+/// (`ended_unasked`), and ends with each, as long as they are.
+void UringLane::note_length(Operation& operation, Result received) {
+  constexpr std::uint8_t kInARow = 4;
+  const bool is_long = received >= static_cast<Result>(kLongTransfer);
+  operation.lane_long_in_a_row = is_long ? operation.lane_long_in_a_row + 1 : 0;
+  if (operation.lane_long_in_a_row != kInARow || operation.lane_state != kWithKernel) return;
+  operation.likely_long = kLongAhead;
+  cancel_in_ring(&operation);
 }
 
 // ---- files to sockets -------------------------------------------------------------------------
@@ -293,7 +310,8 @@ bool UringLane::try_elsewhere(Operation& operation, Result result) {
   return true;
 }
 
-/// What a thread on an errand had submitted, and that thread has exited.
+/// What a thread on an errand had submitted, and that thread has exited; or the lane called it back
+/// (note_length).
 bool UringLane::ended_unasked(Operation& operation, Result result) {
   if (result != -ECANCELED) return false;
   if (operation.lane_state == kWaiting) {

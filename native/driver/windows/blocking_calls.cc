@@ -39,11 +39,21 @@ DWORD access_of(std::uint32_t flags) {
 }
 
 DWORD disposition_of(std::uint32_t flags) {
-  const bool create = (flags & kOpenCreate) != 0;
-  const bool truncate = (flags & kOpenTruncate) != 0;
-  if (create && (flags & kOpenExclusive)) return CREATE_NEW;
-  if (create) return truncate ? CREATE_ALWAYS : OPEN_ALWAYS;
-  return truncate ? TRUNCATE_EXISTING : OPEN_EXISTING;
+  if (!(flags & kOpenCreate)) return OPEN_EXISTING;
+  if (flags & kOpenExclusive) return CREATE_NEW;
+  return flags & kOpenTruncate ? CREATE_ALWAYS : OPEN_ALWAYS;
+}
+
+/// By a handle of its own: TRUNCATE_EXISTING wants GENERIC_WRITE itself, with which a file is not
+/// opened to append, nor without buffering.
+Result truncate_existing(const std::wstring& path) {
+  constexpr DWORD kShare = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+  const HANDLE handle =
+      ::CreateFileW(path.c_str(), GENERIC_WRITE, kShare, nullptr, TRUNCATE_EXISTING,
+                    FILE_ATTRIBUTE_NORMAL | FILE_FLAG_BACKUP_SEMANTICS, nullptr);
+  if (handle == INVALID_HANDLE_VALUE) return last_error();
+  ::CloseHandle(handle);
+  return 0;
 }
 
 /// With backup semantics a folder can be opened, as Node.js does.
@@ -71,6 +81,10 @@ Result open_path(const Operation& operation) {
   // it has read something its server can't do that.
   constexpr DWORD kGuard = SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION;
   const bool guarded = leads_to_pipe(path);
+  if ((flags & kOpenTruncate) && !(flags & kOpenCreate) && !guarded) {
+    const Result truncated = truncate_existing(path);
+    if (truncated < 0) return truncated;
+  }
   HANDLE handle = open(guarded ? kGuard : 0);
   if (handle != INVALID_HANDLE_VALUE && !guarded && ::GetFileType(handle) == FILE_TYPE_PIPE) {
     ::CloseHandle(handle);
