@@ -191,6 +191,8 @@ void Thread::reap() {
     }
     // What followed from these completions is given to the kernel now, not after the next batch.
     if (count < kReapLimit && to_start_.empty() && again_.empty()) break;
+    // More would lie behind what there is to do for now, and others' packets behind it.
+    if (carrier_->run_queue().size() >= kBatchLimit) break;
     after_settling();
   }
   after_settling();
