@@ -54,6 +54,7 @@ export abstract class Wait<T> implements Suspension, Waitable<T> {
   }
 
   leave(waiter: Waiter): void {
+    if (this.waiter === undefined) return; // it has stopped already, or has not begun
     this.waiter = withoutWaiter(this.waiter, waiter);
     if (this.waiter === undefined && !this.done && !this.failed) this.stop();
   }

@@ -290,6 +290,17 @@ describe('select', () => {
     expect([channels.a.size, channels.b.size]).toEqual([0, 1]);
   });
 
+  test('a case that is not chosen leaves the others that wait at its channel', async () => {
+    const channel = new Channel<number>(1);
+    const taker = spawn(function* () {
+      return yield* channel.take();
+    });
+    await spawn(select({ channel, time: sleep(0) }));
+    channel.tryPut(1);
+    expect(channel.size).toBe(0);
+    expect(await taker).toBe(1);
+  });
+
   test('a channel that is closed throws, wrong cases do', async () => {
     const channel = new Channel<number>(1);
     channel.close();
