@@ -250,8 +250,12 @@ export class Operation<T> extends Promise<T> implements api.Operation<T>, Entry,
 
   /** @internal */
   hear(waiter: Waiter): void {
-    if (this.state === State.Pending) this.waiter = withWaiter(this.waiter, waiter);
-    else waiter.wake();
+    if (this.state === State.Pending) {
+      this.waiter = withWaiter(this.waiter, waiter);
+      return;
+    }
+    if (this.state === State.Rejected) this.silence();
+    waiter.wake();
   }
 
   /** @internal */

@@ -93,14 +93,26 @@ function* through<T>(waitable: Waitable<T>): Generator<Suspended, T, unknown> {
   return yield* waitable;
 }
 
-/** A micro-thread that waits for `waitable`, for one that does more than that. */
+/** The running micro-thread waits for what it starts, and sees what becomes of that. */
+class Joined implements Parent {
+  readonly owner = MicroThread.current;
+
+  began(): void {
+    // It waits for all of them once they have begun.
+  }
+
+  ended(): void {
+    // It hears of that where it waits.
+  }
+}
+
+/** A micro-thread that waits for `waitable`, for the running one, which joins it. */
 export function spawnInside<T>(
   waitable: Waitable<T>,
-  scope: Parent | undefined,
   above: (...args: never[]) => unknown,
 ): MicroThread<T> {
-  const name = MicroThread.current?.name ?? '';
-  const settings = { name, signal: undefined, grace: GRACE, scope };
+  const scope = new Joined();
+  const settings = { name: scope.owner?.name ?? '', signal: undefined, grace: GRACE, scope };
   const generator = isGenerator(waitable) ? (waitable as api.Micro<T>) : through(waitable);
   return start(generator, settings, above);
 }

@@ -426,8 +426,14 @@ export class MicroThread<T>
     else reject?.(this.failure());
   }
 
-  /** @internal Nobody has joined it: Node.js says so, unless somebody does at once. */
-  report(): void {
+  /** @internal Reports its failure where nobody but `waiter` has joined it, who tells nobody. */
+  reportFor(waiter: Waiter): void {
+    const joined = this.waiter !== waiter || this.promise !== undefined;
+    if (this.status === State.Failed && !joined) this.report();
+  }
+
+  /** Nobody has joined it: Node.js says so, unless somebody does at once. */
+  private report(): void {
     const error = this.outcome;
     if (error instanceof Error && typeof error.stack === 'string') {
       const who = this.name === '' ? `Micro-thread ${this.id}` : `Micro-thread ${this.name}`;
@@ -534,8 +540,12 @@ export class MicroThread<T>
 
   /** @internal */
   hear(waiter: Waiter): void {
-    if (this.over) waiter.wake();
-    else this.waiter = withWaiter(this.waiter, waiter);
+    if (!this.over) {
+      this.waiter = withWaiter(this.waiter, waiter);
+      return;
+    }
+    this.silence();
+    waiter.wake();
   }
 
   /** @internal */

@@ -52,7 +52,7 @@ export function* within<T>(
   // An operation is under way already: it is cancelled, and may have its natural result.
   if (signal?.aborted && !(waitable instanceof Operation)) throw abortError(signal.reason);
   if (!timed && signal === undefined) return yield* waitable;
-  const inner = waitable instanceof Operation ? waitable : spawnInside(waitable, undefined, within);
+  const inner = waitable instanceof Operation ? waitable : spawnInside(waitable, within);
   let failure: (() => Error) | undefined;
   const end = (why: () => Error): void => {
     now();
@@ -242,6 +242,12 @@ class Branch implements Waiter {
   }
 }
 
+interface Other {
+  readonly part: Suspension;
+  readonly branch: Branch;
+  readonly index: number;
+}
+
 const allOver = (group: Group): boolean => group.pending === 0;
 const oneOver = (group: Group): boolean => group.winner >= 0;
 const allOverOrOneFailed = (group: Group): boolean => group.pending === 0 || group.failure >= 0;
@@ -255,7 +261,8 @@ class Group extends Wait<void> {
   winner = -1;
   failure = -1;
   private enough: (group: Group) => boolean;
-  private readonly branches: Branch[] = [];
+  /** Of those that it has heard of. */
+  private readonly branches: (Branch | undefined)[] = [];
   private readonly over: boolean[] = [];
 
   constructor(what: string, parts: readonly Suspension[], enough: (group: Group) => boolean) {
@@ -269,10 +276,7 @@ class Group extends Wait<void> {
   /** Begins to wait for them, up to where it has enough. */
   start(): this {
     this.look();
-    for (let i = 0; i < this.parts.length && !this.done; i++) {
-      this.branches.push(new Branch(this, i));
-      this.parts[i]!.hear(this.branches[i]!);
-    }
+    for (let i = 0; i < this.parts.length && !this.done; i++) this.hearPart(i);
     return this;
   }
 
@@ -287,21 +291,25 @@ class Group extends Wait<void> {
 
   /** Lets the others go on without it. */
   leaveOthers(): void {
-    for (let i = 0; i < this.branches.length; i++) {
-      if (!this.over[i]) this.parts[i]!.leave(this.branches[i]!);
-    }
+    for (const { part, branch } of this.others()) part.leave(branch);
   }
 
-  /** Cancels those that are not over, and waits for their end. */
+  /** Cancels those that are under way, and waits for their end. */
   *cancelOthers(): api.Micro<void> {
-    const others = this.parts.filter((_, i) => !this.over[i]);
-    for (let i = 0; i < this.branches.length; i++) if (!this.over[i]) this.cancelPart(i);
+    this.hearOthers();
+    const others = this.others();
+    for (const { part, branch, index } of others) {
+      if (part instanceof MicroThread) part.cancel();
+      else if (part.abandon(branch)) this.partIsOver(index);
+    }
     this.enough = allOver;
     this.done = false;
-    this.pending -= this.parts.length - this.branches.length; // those it never heard of
+    this.pending = this.others().length;
     this.look();
     yield* this;
-    for (const part of others) if (part instanceof MicroThread && part.threwError) part.report();
+    for (const { part, branch } of others) {
+      if (part instanceof MicroThread) part.reportFor(branch);
+    }
   }
 
   /** The value of one that is over; throws where it failed. */
@@ -330,10 +338,28 @@ class Group extends Wait<void> {
     this.fulfil();
   }
 
-  private cancelPart(index: number): void {
-    const part = this.parts[index]!;
-    if (part instanceof MicroThread) part.cancel();
-    else if (part.abandon(this.branches[index]!)) this.partIsOver(index);
+  private hearPart(index: number): void {
+    const branch = new Branch(this, index);
+    this.branches[index] = branch;
+    this.parts[index]!.hear(branch);
+  }
+
+  /** Where it had enough before it heard of all: those that are under way, whether heard or not. */
+  private hearOthers(): void {
+    for (const [index, part] of this.parts.entries()) {
+      const underWay = part instanceof MicroThread || part instanceof Operation;
+      if (underWay && this.branches[index] === undefined) this.hearPart(index);
+    }
+  }
+
+  /** Those that it has heard of, and that are not over. */
+  private others(): Other[] {
+    const others: Other[] = [];
+    for (const [index, part] of this.parts.entries()) {
+      const branch = this.branches[index];
+      if (branch !== undefined && !this.over[index]) others.push({ part, branch, index });
+    }
+    return others;
   }
 }
 
@@ -344,14 +370,11 @@ class Selection extends Group {
   }
 }
 
-/** A generator becomes a micro-thread. */
-function partOf(waitable: Waitable<unknown>, above: (...args: never[]) => unknown): Suspension {
-  const part = waitable as Partial<Suspension> | null | undefined;
-  if (typeof part?.hear === 'function') return part as Suspension;
-  if (!isIterable(waitable)) throw notWaitable('waitables', waitable);
-  return spawnInside(waitable, undefined, above);
+function isSuspension(value: unknown): value is Suspension {
+  return typeof (value as Partial<Suspension> | null | undefined)?.hear === 'function';
 }
 
+/** Generators become micro-threads, and none of them where another argument is wrong. */
 function partsOf(
   waitables: readonly Waitable<unknown>[],
   above: (...args: never[]) => unknown,
@@ -359,7 +382,12 @@ function partsOf(
   if (!Array.isArray(waitables)) {
     throw validate.invalidType('waitables', 'an instance of Array', waitables);
   }
-  return waitables.map((waitable: Waitable<unknown>) => partOf(waitable, above));
+  for (const waitable of waitables) {
+    if (!isIterable(waitable)) throw notWaitable('waitables', waitable);
+  }
+  return waitables.map((waitable: Waitable<unknown>) =>
+    isSuspension(waitable) ? waitable : spawnInside(waitable, above),
+  );
 }
 
 /**
@@ -426,8 +454,6 @@ export function* select<T extends object>(cases: {
 
 function caseOf(one: unknown, name: string): Suspension {
   if (one instanceof Takable) return one.newTake();
-  if (typeof (one as Partial<Suspension> | null | undefined)?.hear === 'function') {
-    return one as Suspension;
-  }
+  if (isSuspension(one)) return one;
   throw validate.invalidType(`cases.${name}`, 'a channel, an operation or a micro-thread', one);
 }

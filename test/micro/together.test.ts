@@ -15,6 +15,7 @@ import {
   type Micro,
   type Scope,
 } from '../../dist/micro.js';
+import type { Waitable } from '../../dist/index.js';
 import { codeOf, connectedPair, failureNow, failureOf, newPort, turns } from '../support/harness';
 
 /** Sleeps, and says when it is cleaned up, which takes a while. */
@@ -31,6 +32,27 @@ function* careful(seen: string[], name: string, time = Infinity): Micro<string> 
 function* throws(message: string, after = 0): Micro<never> {
   yield* sleep(after);
   throw new Error(message);
+}
+
+// eslint-disable-next-line require-yield -- it fails before it waits
+function* throwsNow(message: string): Micro<never> {
+  throw new Error(message);
+}
+
+/** What nobody has caught while `body` ran. */
+async function unhandledIn(body: () => Promise<void>): Promise<unknown[]> {
+  const seen: unknown[] = [];
+  const others = process.listeners('unhandledRejection');
+  process.removeAllListeners('unhandledRejection');
+  process.on('unhandledRejection', (reason) => void seen.push(reason));
+  try {
+    await body();
+    await turns(2);
+  } finally {
+    process.removeAllListeners('unhandledRejection');
+    for (const other of others) process.on('unhandledRejection', other);
+  }
+  return seen;
 }
 
 describe('scope', () => {
@@ -199,6 +221,71 @@ describe('all', () => {
     });
     await expect(thread).rejects.toThrow('all');
     expect(seen).toEqual(['a', 'b', 'after']);
+  });
+
+  test('a failure before the first wait cancels what is under way', async () => {
+    const port = newPort();
+    const { client } = await connectedPair(port);
+    const seen: string[] = [];
+    const receiving: { pending: boolean }[] = [];
+    for (const together of [all, race]) {
+      const thread = spawn(function* (): Micro<void> {
+        const operation = client.receive();
+        receiving.push(operation);
+        yield* together([throwsNow('first'), careful(seen, together.name), operation]);
+      });
+      await expect(thread).rejects.toThrow('first');
+    }
+    expect(seen).toEqual(['all', 'race']);
+    expect(receiving.map(({ pending }) => pending)).toEqual([false, false]);
+    expect(MicroThread.list()).toEqual([]);
+  });
+
+  test('those that failed together are joined: what is thrown for all is caught once', async () => {
+    const port = newPort();
+    await port.close();
+    function* opens(): Micro<void> {
+      yield* port.open('/nowhere');
+    }
+    const several = {
+      generators: (): Waitable<unknown>[] => [opens(), opens(), opens()],
+      operations: (): Waitable<unknown>[] => [port.open('/nowhere'), port.open('/nowhere')],
+      threads: (): Waitable<unknown>[] => [spawn(throwsNow('a')), spawn(throwsNow('b'))],
+    };
+    const seen = await unhandledIn(async () => {
+      for (const make of Object.values(several)) {
+        for (const together of [all, race]) {
+          const thread = spawn(function* (): Micro<string> {
+            try {
+              yield* together(make());
+              return 'succeeded';
+            } catch {
+              return 'caught';
+            }
+          });
+          expect(await thread).toBe('caught');
+        }
+      }
+    });
+    expect(seen).toEqual([]);
+  });
+
+  test('a failure in the clean-up of one that it cancels is reported, once', async () => {
+    function* cleansBadly(): Micro<void> {
+      try {
+        yield* sleep(Infinity);
+      } finally {
+        yield* throws('clean-up');
+      }
+    }
+    const seen = await unhandledIn(async () => {
+      const joined = spawn(cleansBadly());
+      const failure = failureOf(() => Promise.resolve(joined));
+      const thread = spawn(all([throws('first', 1), cleansBadly(), joined]));
+      await expect(thread).rejects.toThrow('first');
+      expect((await failure).message).toBe('clean-up');
+    });
+    expect(seen.map((error) => (error as Error).message)).toEqual(['clean-up']);
   });
 });
 
@@ -383,6 +470,20 @@ describe('parallelMap', () => {
     );
     expect(codes).toEqual(['ERR_INVALID_ARG_TYPE', 'ERR_OUT_OF_RANGE', 'ERR_INVALID_ARG_VALUE']);
   });
+});
+
+test.each([
+  ['all', all],
+  ['race', race],
+])('%s starts nothing where one argument is wrong', async (_name, together) => {
+  let started = false;
+  // eslint-disable-next-line require-yield -- it is not to run at all
+  function* begins(): Micro<void> {
+    started = true;
+  }
+  const thread = spawn(together([begins(), 5 as never]));
+  await expect(thread).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
+  expect(started).toBe(false);
 });
 
 test('what yield* does not wait for is refused with a code, and what was meant', async () => {
