@@ -9,6 +9,7 @@ import type * as api from './api';
 import { spawn } from './spawn';
 import { LimitedWait } from './limits';
 import { channelClosed, Takable, Taking } from './taking';
+import { MicroThread } from './thread';
 
 const LARGEST = 2 ** 31 - 1;
 
@@ -279,9 +280,11 @@ export function pipe<T, U>(
   validate.callback(stage, 'stage');
   validate.options(options);
   validate.known(options, 'options', ['capacity', 'name', 'signal']);
-  const { signal } = options;
+  const signal = validate.signal(options.signal);
+  const runsNothing = signal?.aborted === true;
   const output = new Channel<U>(options.capacity ?? input.capacity);
   spawn(runStage(stage, input, output), { name: options.name ?? stage.name, signal });
+  if (runsNothing) cutOff(input, output); // not even the end of runStage
   return output;
 }
 
@@ -293,15 +296,23 @@ function* runStage<T, U>(
   let over = false;
   try {
     yield* stage(input, output);
-    over = true;
+    // A generator whose clean-up waits gives back, to who delegates to it, as one that returned.
+    over = MicroThread.current?.told !== true;
   } catch (error) {
     over = true;
     if (!output.closed) output.fail(error);
     // A stage whose output nobody takes has done what it had to.
     else if ((error as { code?: unknown }).code !== 'ERR_CHANNEL_CLOSED') throw error;
   } finally {
-    if (over) output.close();
-    else output.fail(cancelled('pipe', {}));
-    input.abandon();
+    if (over) {
+      output.close();
+      input.abandon();
+    } else cutOff(input, output);
   }
+}
+
+/** The stage between the two was cancelled. */
+function cutOff(input: Takable<unknown>, output: Channel<unknown>): void {
+  output.fail(cancelled('pipe', {}));
+  input.abandon();
 }

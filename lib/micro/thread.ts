@@ -186,6 +186,11 @@ export class MicroThread<T>
     return waits && this.cancelState === Cancel.Told ? 'ending' : stateNames[this.status];
   }
 
+  /** @internal Whether it was told to end, and cleans up. */
+  get told(): boolean {
+    return this.cancelState === Cancel.Told;
+  }
+
   cancel(reason?: unknown): void {
     if (this.over || this.cancelState !== Cancel.None) return;
     if (reason !== undefined) this.rarely().reason = reason;

@@ -1,8 +1,16 @@
 /** Channels between micro-threads. */
 import { inspect } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import { Channel, each, sleep, spawn, type Micro, type ReadonlyChannel } from '../../dist/micro.js';
-import { codeOf, failureNow, turns } from '../support/harness';
+import {
+  Channel,
+  each,
+  SharedChannel,
+  sleep,
+  spawn,
+  type Micro,
+  type ReadonlyChannel,
+} from '../../dist/micro.js';
+import { codeOf, failureNow, newPort, turns } from '../support/harness';
 
 function* takeAll<T>(channel: ReadonlyChannel<T>): Micro<T[]> {
   const got: T[] = [];
@@ -205,6 +213,39 @@ describe('pipe', () => {
     await turns(5);
     expect(source.closed).toBe(true);
   });
+});
+
+test('pipe: a stage that is cancelled, before it begins too, ends both of its sides', async () => {
+  const port = newPort();
+  for (const abortedBefore of [true, false]) {
+    for (const input of [new Channel<number>(1), new SharedChannel<number>(port, 1)]) {
+      const controller = new AbortController();
+      if (abortedBefore) controller.abort();
+      const output = input.pipe(takeAll, { signal: controller.signal });
+      const taker = spawn(takeAll(output));
+      controller.abort();
+      await expect(taker).rejects.toMatchObject({ code: 'ECANCELED' });
+      expect([output.closed, input.closed]).toEqual([true, input instanceof Channel]);
+    }
+  }
+});
+
+test('pipe: a stage that aborts its own signal has both sides until it has cleaned up', async () => {
+  const controller = new AbortController();
+  const input = new Channel<number>(1);
+  const open: boolean[] = [];
+  function* stage(_input: unknown, output: Channel<number>): Micro<void> {
+    try {
+      controller.abort();
+      yield* sleep(Infinity);
+    } finally {
+      yield* sleep(0);
+      open.push(!input.closed, !output.closed);
+    }
+  }
+  const output = input.pipe(stage, { signal: controller.signal });
+  await expect(spawn(takeAll(output))).rejects.toMatchObject({ code: 'ECANCELED' });
+  expect(open).toEqual([true, true]);
 });
 
 describe('each', () => {
