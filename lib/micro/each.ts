@@ -29,8 +29,8 @@ interface Source<T> {
 }
 
 /** What is of no use any more, whose failure is nobody's business. */
-function ignore(promise: Promise<unknown> | undefined): void {
-  promise?.catch(() => undefined);
+function ignore(result: unknown): void {
+  void Promise.resolve(result).catch(() => undefined);
 }
 
 class StreamSource<T> implements Source<T> {
@@ -119,13 +119,16 @@ class IteratorSource<T> implements Source<T> {
   }
 
   ask(): void {
-    this.asked = wait(this.iterator.next()) as unknown as Suspension;
+    // As `for await`, it takes methods that give no promise.
+    this.asked = wait(Promise.resolve(this.iterator.next())) as unknown as Suspension;
   }
 
   look(): IteratorResult<T, undefined> | undefined {
-    const { asked } = this;
-    if (asked!.failed) throw asked!.value;
-    return asked!.done ? (asked!.value as IteratorResult<T, undefined>) : undefined;
+    const { done, failed, value } = this.asked!;
+    if (failed) throw value;
+    if (!done) return undefined;
+    if (typeof value === 'object' && value !== null) return value as IteratorResult<T, undefined>;
+    throw new TypeError(`Iterator result ${String(value)} is not an object`);
   }
 
   hear(waiter: Waiter): void {

@@ -319,6 +319,35 @@ describe('each', () => {
     await expect(wrong).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
   });
 
+  test('what for await takes: iterators whose methods give no promises', async () => {
+    let left = 0;
+    const plain = (): AsyncIterable<number> => {
+      let last = 0;
+      const iterator = {
+        next: () => ({ done: last === 3, value: ++last }),
+        return: () => ({ done: true, value: ++left }),
+      };
+      return { [Symbol.asyncIterator]: () => iterator as never };
+    };
+    const got: number[] = [];
+    await spawn(function* () {
+      for (const item of yield* each(plain())) {
+        got.push(item);
+        yield* each.next();
+      }
+      for (const item of yield* each(plain())) {
+        got.push(item);
+        break;
+      }
+    });
+    expect(got).toEqual([1, 2, 3, 1]);
+    expect(left).toBe(1);
+    const wrong: AsyncIterable<number> = {
+      [Symbol.asyncIterator]: () => ({ next: () => Promise.resolve(undefined) as never }),
+    };
+    await expect(spawn(takeAll(wrong as never))).rejects.toThrow(TypeError);
+  });
+
   test('a cancel leaves the loop', async () => {
     let left = false;
     const endless: AsyncIterable<number> = {
