@@ -116,7 +116,10 @@ export interface Each {
    * cleans up as `for await` does, but does not wait for the clean-up.
    */
   <T>(source: EachSource<T>): Micro<Iterable<T>>;
-  /** Waits for the next value of the innermost loop. */
+  /**
+   * Waits for the next value of the innermost loop. In a `select` that chooses another case nothing is
+   * lost: the next `each.next()` has it.
+   */
   next(): Waitable<void>;
 }
 

@@ -4,7 +4,13 @@
 import type { Suspended, Waitable } from '../api';
 import { invalidState } from '../support/errors';
 import { Stream } from '../await/stream';
-import { waitFor, type Suspension, type Waiter } from '../await/suspension';
+import {
+  waitFor,
+  withoutWaiter,
+  withWaiter,
+  type Suspension,
+  type Waiter,
+} from '../await/suspension';
 import * as validate from '../support/validate';
 import type * as api from './api';
 import { Takable, type Taking } from './taking';
@@ -24,8 +30,8 @@ interface Source<T> {
   look(): IteratorResult<T, undefined> | undefined;
   hear(waiter: Waiter): void;
   leave(waiter: Waiter): void;
-  /** The loop was left early. */
-  close(): void;
+  /** The loop was left early; `unseen`: a value that it has not had. */
+  close(unseen: T | undefined): void;
 }
 
 /** What is of no use any more, whose failure is nobody's business. */
@@ -63,8 +69,10 @@ class StreamSource<T> implements Source<T> {
     this.stream.tell(undefined);
   }
 
-  close(): void {
+  close(unseen: T | undefined): void {
     ignore(this.stream.return());
+    // A connection is nobody else's to close.
+    ignore((unseen as Partial<AsyncDisposable> | undefined)?.[Symbol.asyncDispose]?.());
   }
 }
 
@@ -145,12 +153,16 @@ class IteratorSource<T> implements Source<T> {
 }
 
 /** Waits for the next value of a loop: the same object each time. */
-class Advance<T> implements Suspension, Waitable<void> {
+class Advance<T> implements Suspension, Waitable<void>, Waiter {
   done = false;
   readonly value = undefined;
-  /** What was waited for last. */
-  result: IteratorResult<T, undefined> | undefined = undefined;
+  /** What the source gave last, until the loop has it. */
+  private result: IteratorResult<T, undefined> | undefined = undefined;
+  private failure: { readonly error: unknown } | undefined = undefined;
+  /** The source was asked, and nobody has had its answer. */
   private asked = false;
+  /** A group that waits for it; a micro-thread hears the source by itself. */
+  private waiter: Waiter | undefined = undefined;
   private readonly source: Source<T>;
 
   constructor(source: Source<T>) {
@@ -165,9 +177,9 @@ class Advance<T> implements Suspension, Waitable<void> {
     return this.source.owner;
   }
 
-  /** All other failures are thrown where the loop is. */
+  /** What a micro-thread waits for by itself is thrown where the loop is. */
   get failed(): boolean {
-    return this.source.gone;
+    return this.failure !== undefined || this.source.gone;
   }
 
   get gone(): boolean {
@@ -179,41 +191,75 @@ class Advance<T> implements Suspension, Waitable<void> {
   }
 
   next(): this {
-    this.done = false;
-    if (!this.asked) {
-      this.source.ask();
-      this.asked = true;
-    }
-    this.result = this.look();
-    if (this.result === undefined) {
+    this.done = this.fetch();
+    if (!this.done) {
       waitFor(this);
       return this;
     }
+    const { failure } = this;
+    this.failure = undefined;
+    // eslint-disable-next-line @typescript-eslint/unbound-method -- names where the stack begins
+    if (failure !== undefined) throw trace(failure.error, this.next);
     this.asked = false;
-    this.done = true;
     return this;
   }
 
-  private look(): IteratorResult<T, undefined> | undefined {
-    try {
-      return this.source.look();
-    } catch (error) {
-      // eslint-disable-next-line @typescript-eslint/unbound-method -- names where the stack begins
-      throw trace(error, this.next);
-    }
+  /** What the loop has not had yet. */
+  take(): IteratorResult<T, undefined> | undefined {
+    const { result } = this;
+    this.result = undefined;
+    this.asked = false;
+    return result;
   }
 
   hear(waiter: Waiter): void {
-    this.source.hear(waiter);
+    if (waiter instanceof MicroThread) {
+      this.source.hear(waiter);
+      return;
+    }
+    this.waiter = withWaiter(this.waiter, waiter);
+    this.wake();
   }
 
   leave(waiter: Waiter): void {
-    this.source.leave(waiter);
+    if (waiter instanceof MicroThread) {
+      this.source.leave(waiter);
+      return;
+    }
+    this.waiter = withoutWaiter(this.waiter, waiter);
+    if (this.waiter === undefined) this.source.leave(this);
+  }
+
+  /** There may be something for the group. */
+  wake(): void {
+    if (!this.fetch()) {
+      this.source.hear(this);
+      return;
+    }
+    const { waiter } = this;
+    this.waiter = undefined;
+    waiter?.wake();
   }
 
   abandon(waiter: Waiter): boolean {
     this.leave(waiter);
     return true;
+  }
+
+  /** Whether the next value, the end or a failure is there. */
+  private fetch(): boolean {
+    if (this.failure !== undefined) return true;
+    try {
+      if (!this.asked) {
+        this.result = undefined;
+        this.source.ask();
+        this.asked = true;
+      }
+      this.result ??= this.source.look();
+    } catch (error) {
+      this.failure = { error };
+    }
+    return this.failure !== undefined || this.result !== undefined;
   }
 }
 
@@ -236,18 +282,17 @@ class Loop<T> implements Iterator<T, undefined>, InnerLoop {
   }
 
   next(): IteratorResult<T, undefined> {
-    const { result } = this.advance;
+    const result = this.advance.take();
     if (result === undefined) {
       this.return();
       throw invalidState('The body of a loop over each() ends with `yield* each.next()`');
     }
-    this.advance.result = undefined;
     if (result.done) this.end();
     return result;
   }
 
   return(): IteratorResult<T, undefined> {
-    if (!this.over) this.source.close();
+    if (!this.over) this.source.close(this.advance.take()?.value);
     this.end();
     return { done: true, value: undefined };
   }

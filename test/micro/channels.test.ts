@@ -2,15 +2,18 @@
 import { inspect } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import {
+  all,
   Channel,
   each,
+  race,
+  select,
   SharedChannel,
   sleep,
   spawn,
   type Micro,
   type ReadonlyChannel,
 } from '../../dist/micro.js';
-import { codeOf, failureNow, newPort, turns } from '../support/harness';
+import { codeOf, connectedPair, failureNow, newPort, turns } from '../support/harness';
 
 function* takeAll<T>(channel: ReadonlyChannel<T>): Micro<T[]> {
   const got: T[] = [];
@@ -365,6 +368,119 @@ describe('each', () => {
     thread.cancel();
     await expect(thread).rejects.toMatchObject({ code: 'ECANCELED' });
     expect(left).toBe(true);
+  });
+});
+
+describe('each.next() together with others', () => {
+  async function* count(): AsyncGenerator<number> {
+    for (let i = 1; i <= 6; i++) {
+      await new Promise(setImmediate);
+      yield i;
+    }
+  }
+  const filled = (): Channel<number> => {
+    const channel = new Channel<number>(10);
+    for (let i = 1; i <= 6; i++) channel.tryPut(i);
+    channel.close();
+    return channel;
+  };
+  const ticking = (): Channel<number> => {
+    const channel = new Channel<number>(1);
+    spawn(function* () {
+      for (let i = 1; i <= 6; i++) {
+        yield* sleep(1);
+        yield* channel.put(i);
+      }
+      channel.close();
+    });
+    return channel;
+  };
+
+  test.each([
+    ['an async iterable', count],
+    ['a channel with values', filled],
+    ['a channel that is given some', ticking],
+  ])('%s: has all values in turn, and then the end', async (_name, source) => {
+    const got: number[] = [];
+    await spawn(function* () {
+      for (const item of yield* each<number>(source())) {
+        got.push(item);
+        if (item % 3 === 0) yield* race([each.next(), sleep(Infinity)]);
+        else if (item % 3 === 1) yield* all([each.next(), sleep(0)]);
+        else
+          expect((yield* select({ next: each.next(), time: sleep(Infinity) })).which).toBe('next');
+      }
+    });
+    expect(got).toEqual([1, 2, 3, 4, 5, 6]);
+  });
+
+  test('received bytes and connections, also those that come while nobody waits', async () => {
+    const port = newPort();
+    const { client, server } = await connectedPair(port);
+    const listener = await port.listen({ port: 0, host: '127.0.0.1' });
+    const sent = spawn(function* () {
+      let text = '';
+      for (const bytes of yield* each(client)) {
+        text += bytes.toString();
+        for (;;) {
+          const { which } = yield* select({ next: each.next(), time: sleep(0) });
+          if (which === 'next') break;
+          if (text.length < 6) yield* server.send('ab');
+          else yield* server.end();
+        }
+      }
+      return text;
+    });
+    await server.send('ab');
+    expect(await sent).toBe('ababab');
+    const { port: number } = listener.address();
+    const ends = await spawn(function* () {
+      const clients = [yield* port.connect({ port: number, host: '127.0.0.1' })];
+      let count = 0;
+      for (const socket of yield* each(listener)) {
+        yield* socket.close();
+        if (++count === 3) break;
+        clients.push(yield* port.connect({ port: number, host: '127.0.0.1' }));
+        yield* race([each.next(), sleep(Infinity)]);
+      }
+      return clients.length;
+    });
+    expect(ends).toBe(3);
+  });
+
+  test('one that was not chosen is not lost, and a failure is thrown', async () => {
+    const channel = new Channel<number>(5);
+    const got: unknown[] = [];
+    const thread = spawn(function* () {
+      for (const item of yield* each(channel)) {
+        got.push(item);
+        got.push((yield* select({ next: each.next(), time: sleep(0) })).which);
+        channel.tryPut(2);
+        got.push((yield* select({ time: sleep(Infinity), next: each.next() })).which);
+        if (item === 2) channel.fail(new Error('broken'));
+      }
+    });
+    channel.tryPut(1);
+    await expect(thread).rejects.toThrow('broken');
+    expect(got).toEqual([1, 'time', 'next', 2, 'time', 'next', 2]);
+  });
+
+  test('a connection that came for a loop that is left is closed', async () => {
+    const port = newPort();
+    const listener = await port.listen({ port: 0, host: '127.0.0.1' });
+    const connect = () => port.connect({ port: listener.address().port, host: '127.0.0.1' });
+    const first = await connect();
+    const thread = spawn(function* () {
+      for (const socket of yield* each(listener)) {
+        yield* socket.close();
+        yield* all([each.next(), sleep(Infinity)]);
+      }
+    });
+    expect((await first.receive()).length).toBe(0);
+    const second = await connect();
+    thread.cancel();
+    await expect(thread).rejects.toMatchObject({ code: 'ECANCELED' });
+    expect((await second.receive()).length).toBe(0);
   });
 });
 
