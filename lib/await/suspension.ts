@@ -9,6 +9,8 @@ import { invalidState } from '../support/errors';
 export interface Waiter {
   /** @internal It is over: its iterator has the result. */
   wake(): void;
+  /** @internal Those that wait for it in turn, and can't go on before. */
+  readonly behind?: readonly (Waiter | undefined)[];
 }
 
 /** What can be waited for. */
@@ -85,6 +87,10 @@ class Waiters implements Waiter {
 
   constructor(list: Waiter[]) {
     this.list = list;
+  }
+
+  get behind(): readonly Waiter[] {
+    return this.list;
   }
 
   wake(): void {

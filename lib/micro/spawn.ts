@@ -130,6 +130,10 @@ class End extends Wait<void> implements Waiter {
     return this.thread.what;
   }
 
+  get behind(): readonly (Waiter | undefined)[] {
+    return [this.waiter];
+  }
+
   wake(): void {
     this.fulfil();
   }

@@ -564,20 +564,41 @@ export class MicroThread<T>
     return true;
   }
 
+  /** @internal Those that can't go on before it has ended. */
+  get behind(): readonly (Waiter | undefined)[] {
+    return [this.waiter, this.scope?.owner];
+  }
+
+  /** @internal Whether `other` waits for its end, as for a part of what it does. */
+  isPartOf(other: MicroThread<unknown>): boolean {
+    let one: MicroThread<unknown> | undefined = this.scope?.owner;
+    while (one !== undefined && one !== other) one = one.scope?.owner;
+    return one === other;
+  }
+
+  /** @internal Whoever waits for itself, through others perhaps, waits for ever. */
+  refuseCircle(): void {
+    const { current } = MicroThread;
+    if (current !== undefined && !this.over && holdsUp(current, this)) throw waitsForItself();
+  }
+
   private silence(): void {
     void this.promise?.catch(() => undefined);
   }
+}
 
-  /** Whoever waits for itself, through others perhaps, waits for ever. */
-  private refuseCircle(): void {
-    const who = MicroThread.current;
-    // eslint-disable-next-line @typescript-eslint/no-this-alias
-    let one: unknown = this;
-    while (one instanceof MicroThread) {
-      if (one === who) throw invalidState('The micro-thread would wait for its own end');
-      one = one.awaited;
-    }
+/** Whether `other` can't go on before `thread` has ended. */
+function holdsUp(thread: MicroThread<unknown>, other: Waiter): boolean {
+  const heldUp = new Set<Waiter | undefined>([thread]);
+  for (const one of heldUp) {
+    if (one === other) return true;
+    for (const behind of one?.behind ?? []) heldUp.add(behind); // the loop comes to it
   }
+  return false;
+}
+
+export function waitsForItself(): Error {
+  return invalidState('The micro-thread would wait for its own end');
 }
 
 living.some = (limit) => MicroThread.some(limit);

@@ -13,7 +13,7 @@ import { Channel } from './channel';
 import { each } from './each';
 import { cancelled, noGenerator, spawnFor, spawnInside } from './spawn';
 import { Takable } from './taking';
-import { MicroThread, type Parent } from './thread';
+import { MicroThread, waitsForItself, type Parent } from './thread';
 import { milliseconds, Wait } from './wait';
 
 const LARGEST = 2 ** 31 - 1;
@@ -237,6 +237,10 @@ class Branch implements Waiter {
     this.index = index;
   }
 
+  get behind(): readonly (Waiter | undefined)[] {
+    return this.group.behind;
+  }
+
   wake(): void {
     this.group.partIsOver(this.index);
   }
@@ -271,6 +275,11 @@ class Group extends Wait<void> {
     this.parts = parts;
     this.pending = parts.length;
     this.enough = enough;
+  }
+
+  /** Who can't go on while one of the parts does: nobody where another part may be enough. */
+  get behind(): readonly (Waiter | undefined)[] {
+    return this.enough === oneOver ? [] : [this.waiter];
   }
 
   /** Begins to wait for them, up to where it has enough. */
@@ -374,18 +383,27 @@ function isSuspension(value: unknown): value is Suspension {
   return typeof (value as Partial<Suspension> | null | undefined)?.hear === 'function';
 }
 
-/** Generators become micro-threads, and none of them where another argument is wrong. */
-function partsOf(
-  waitables: readonly Waitable<unknown>[],
-  above: (...args: never[]) => unknown,
-): Suspension[] {
+function refuseItself(one: unknown): void {
+  if (one === MicroThread.current) throw waitsForItself();
+}
+
+/** Before any of them is started. */
+function checkParts(waitables: readonly Waitable<unknown>[]): void {
   if (!Array.isArray(waitables)) {
     throw validate.invalidType('waitables', 'an instance of Array', waitables);
   }
   for (const waitable of waitables) {
     if (!isIterable(waitable)) throw notWaitable('waitables', waitable);
+    refuseItself(waitable);
   }
-  return waitables.map((waitable: Waitable<unknown>) =>
+}
+
+/** Generators become micro-threads. */
+function partsOf(
+  waitables: readonly Waitable<unknown>[],
+  above: (...args: never[]) => unknown,
+): Suspension[] {
+  return waitables.map((waitable) =>
     isSuspension(waitable) ? waitable : spawnInside(waitable, above),
   );
 }
@@ -397,6 +415,8 @@ function partsOf(
 export function* all<T extends readonly unknown[] | []>(waitables: {
   readonly [K in keyof T]: Waitable<T[K]>;
 }): api.Micro<T> {
+  checkParts(waitables);
+  for (const one of waitables) if (one instanceof MicroThread) one.refuseCircle();
   const group = new Group('all', partsOf(waitables, all), allOverOrOneFailed).start();
   try {
     yield* group;
@@ -412,11 +432,11 @@ export function* all<T extends readonly unknown[] | []>(waitables: {
  * its failure. The others are cancelled, and have ended then.
  */
 export function* race<T>(waitables: readonly Waitable<T>[]): api.Micro<T> {
-  const parts = partsOf(waitables, race);
-  if (parts.length === 0) {
+  checkParts(waitables);
+  if (waitables.length === 0) {
     throw validate.invalidValue('waitables', 'must not be empty', waitables);
   }
-  const group = new Group('race', parts, oneOver).start();
+  const group = new Group('race', partsOf(waitables, race), oneOver).start();
   try {
     yield* group;
   } finally {
@@ -454,6 +474,9 @@ export function* select<T extends object>(cases: {
 
 function caseOf(one: unknown, name: string): Suspension {
   if (one instanceof Takable) return one.newTake();
-  if (isSuspension(one)) return one;
+  if (isSuspension(one)) {
+    refuseItself(one);
+    return one;
+  }
   throw validate.invalidType(`cases.${name}`, 'a channel, an operation or a micro-thread', one);
 }

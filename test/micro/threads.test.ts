@@ -2,10 +2,16 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import type { Waitable } from '../../dist/index.js';
 import {
+  all,
   each,
   exclusive,
   MicroThread,
+  parallelMap,
+  race,
+  scope,
+  select,
   sleep,
   spawn,
   wait,
@@ -147,6 +153,111 @@ describe('spawn and join', () => {
     expect(codeOf(await failureOf(() => Promise.resolve(alone)))).toBe('ERR_INVALID_STATE');
     const ends = await Promise.allSettled(threads);
     expect(ends.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+  });
+
+  describe('whoever would wait for its own end throws, as part of what it waits for too', () => {
+    const me = (): MicroThread<unknown> => MicroThread.current!;
+    function* joins(thread: MicroThread<unknown>): Micro<unknown> {
+      return yield* thread;
+    }
+    /** One that joins the running micro-thread, and is thrown what that is. */
+    function joiner(): MicroThread<unknown> {
+      const parent = me();
+      return spawn(function* () {
+        yield* sleep(0);
+        yield* parent;
+      });
+    }
+    const bodies: Record<string, () => Micro<unknown>> = {
+      *'all of itself'() {
+        return yield* all([me()]);
+      },
+      *'race with itself'() {
+        return yield* race<unknown>([me(), sleep(Infinity)]);
+      },
+      *'select of itself'() {
+        return yield* select({ me: me(), time: sleep(Infinity) });
+      },
+      *within() {
+        return yield* within(60_000, me());
+      },
+      *'a generator in all'() {
+        return yield* all([sleep(0), joins(me())]);
+      },
+      *'a generator in race'() {
+        return yield* race([joins(me()), sleep(Infinity)]);
+      },
+      *'a child in a scope'() {
+        const parent = me();
+        return yield* scope(function* (inside): Micro<void> {
+          inside.spawn(joins(parent));
+          yield* sleep(Infinity);
+        });
+      },
+      *'a child that waits before'() {
+        const parent = me();
+        return yield* scope(function* (inside): Micro<void> {
+          inside.spawn(function* () {
+            yield* sleep(0);
+            yield* all([sleep(0), parent]);
+          });
+          yield* sleep(Infinity);
+        });
+      },
+      *'others in all'() {
+        return yield* all([joiner(), sleep(0)]);
+      },
+      *'others in a scope in within'() {
+        const other = joiner();
+        return yield* within(
+          60_000,
+          scope(function* (inside): Micro<void> {
+            inside.spawn(joins(other));
+            yield* sleep(Infinity);
+          }),
+        );
+      },
+      *'others that wait already'() {
+        const other = joiner();
+        other.then(undefined, () => undefined); // is thrown the same
+        yield* sleep(2);
+        return yield* all([other]);
+      },
+    };
+    test.each(Object.entries(bodies))('%s', async (_name, body) => {
+      await expect(spawn(body)).rejects.toMatchObject({ code: 'ERR_INVALID_STATE' });
+      expect(MicroThread.list()).toEqual([]);
+    });
+  });
+
+  test('a join that another way out may end is no circle', async () => {
+    const [stop, asked] = [gate(), gate()];
+    const first: MicroThread<unknown> = spawn(function* () {
+      yield* sleep(0);
+      return yield* select({ second, stop: wait(stop.promise) });
+    });
+    const second: MicroThread<unknown> = spawn(function* () {
+      yield* sleep(5);
+      asked.open();
+      return yield* first;
+    });
+    await asked.promise;
+    stop.open();
+    expect(await second).toEqual({ which: 'stop', value: undefined });
+    const sibling = spawn(
+      scope(function* (inside): Micro<string> {
+        const child = inside.spawn(function* () {
+          yield* sleep(1);
+          return 'child';
+        });
+        const [other] = yield* all([inside.spawn(() => joinOf(child)), sleep(0)]);
+        return other;
+      }),
+    );
+    function* joinOf(child: MicroThread<string>): Micro<string> {
+      return yield* child;
+    }
+    expect(await sibling).toBe('child');
   });
 
   test('yield* outside of a micro-thread, and yield without the star, say so', async () => {
@@ -687,6 +798,31 @@ describe('exclusive', () => {
     });
     await expect(thread).rejects.toMatchObject({ code: 'ERR_INVALID_STATE' });
     await spawn(exclusive(timer, () => sleep(0)));
+  });
+
+  test('inside of itself it throws in what is waited for there, and waits in what is not', async () => {
+    const timer = newPort().timer();
+    const again = (): Micro<void> => exclusive(timer, () => sleep(0));
+    const inner: (() => Waitable<unknown>)[] = [
+      () => within(60_000, again()),
+      () => all([sleep(0), again()]),
+      () => race([again(), sleep(Infinity)]),
+      () => scope((inside) => all([inside.spawn(() => within(60_000, again()))])),
+      () => parallelMap([1], again, { concurrency: 1 }),
+    ];
+    for (const body of inner) {
+      const thread = spawn(exclusive(timer, body));
+      await expect(thread).rejects.toMatchObject({ code: 'ERR_INVALID_STATE' });
+    }
+    const other = await spawn(
+      exclusive(timer, function* (): Micro<MicroThread<void>> {
+        const other = spawn(again);
+        yield* sleep(1);
+        expect(other.state).toBe('waiting');
+        return other;
+      }),
+    );
+    await other;
   });
 });
 
