@@ -293,6 +293,12 @@ export class MicroThread<T>
     }
   }
 
+  /** @internal It ends once more: see clean-up.ts. */
+  tellAgain(): void {
+    this.cancelState = Cancel.Due;
+    this.woken = true;
+  }
+
   private enter(): IteratorResult<Suspended, unknown> {
     const what = this.awaited;
     this.awaited = undefined;

@@ -10,6 +10,7 @@ import { clearTimeout, now, setTimeout } from '../support/timers';
 import * as validate from '../support/validate';
 import type * as api from './api';
 import { Channel } from './channel';
+import { cleanedUp } from './clean-up';
 import { each } from './each';
 import { cancelled, noGenerator, spawnFor, spawnInside } from './spawn';
 import { Takable } from './taking';
@@ -63,16 +64,19 @@ export function* within<T>(
   const timer = timed ? setTimeout(end, limit, expired) : undefined;
   const watch = { onAbort: (): void => end(() => abortError(signal!.reason)) };
   if (signal !== undefined) endWith(signal, watch);
-  try {
-    return yield* inner as Waitable<T>;
-  } catch (error) {
-    const cut = (error as { code?: unknown } | null)?.code === 'ECANCELED';
-    throw cut && failure !== undefined ? failure() : error;
-  } finally {
+  function* limited(): api.Micro<T> {
+    try {
+      return yield* inner as Waitable<T>;
+    } catch (error) {
+      const cut = (error as { code?: unknown } | null)?.code === 'ECANCELED';
+      throw cut && failure !== undefined ? failure() : error;
+    }
+  }
+  return yield* cleanedUp(limited(), function* () {
     clearTimeout(timer);
     if (signal !== undefined) outlive(signal, watch);
     if (inner instanceof MicroThread) yield* cancelled(inner);
-  }
+  });
 }
 
 // ---- scopes
@@ -128,13 +132,21 @@ class Scope extends Wait<void> implements api.Scope, Parent {
     this.cancel();
   }
 
-  /** @internal Its clean-up waits no longer. */
-  expire(): void {
-    for (const thread of [...this.living]) thread.expire();
+  /** @internal Waits for the end of what is left, and throws what has failed. */
+  *finish(): api.Micro<void> {
+    try {
+      if (!this.done) {
+        this.end();
+        yield* this;
+      }
+    } finally {
+      for (const thread of [...this.living]) thread.expire(); // its clean-up waits no longer
+    }
+    this.rethrow();
   }
 
-  /** @internal The first failure, with the others in `errors`. */
-  rethrow(): void {
+  /** The first failure, with the others in `errors`. */
+  private rethrow(): void {
     if (this.errors.length === 0) return;
     const [first, ...others] = this.errors;
     if (others.length > 0 && typeof first === 'object' && first !== null) {
@@ -161,19 +173,7 @@ export function* scope<T>(body: (scope: api.Scope) => api.Micro<T>): api.Micro<T
   validate.callback(body, 'body');
   const inside = new Scope();
   const main = inside.spawn(() => body(inside), { name: body.name });
-  try {
-    yield* inside;
-  } finally {
-    try {
-      if (!inside.done) {
-        inside.end();
-        yield* inside;
-      }
-    } finally {
-      inside.expire();
-    }
-    inside.rethrow();
-  }
+  yield* cleanedUp(inside, () => inside.finish());
   return yield* main;
 }
 
@@ -418,11 +418,7 @@ export function* all<T extends readonly unknown[] | []>(waitables: {
   checkParts(waitables);
   for (const one of waitables) if (one instanceof MicroThread) one.refuseCircle();
   const group = new Group('all', partsOf(waitables, all), allOverOrOneFailed).start();
-  try {
-    yield* group;
-  } finally {
-    yield* group.cancelOthers();
-  }
+  yield* cleanedUp(group, () => group.cancelOthers());
   if (group.failure >= 0) group.result(group.failure);
   return group.parts.map((_, i) => group.result(i)) as readonly unknown[] as T;
 }
@@ -437,11 +433,7 @@ export function* race<T>(waitables: readonly Waitable<T>[]): api.Micro<T> {
     throw validate.invalidValue('waitables', 'must not be empty', waitables);
   }
   const group = new Group('race', partsOf(waitables, race), oneOver).start();
-  try {
-    yield* group;
-  } finally {
-    yield* group.cancelOthers();
-  }
+  yield* cleanedUp(group, () => group.cancelOthers());
   return group.result(group.winner) as T;
 }
 

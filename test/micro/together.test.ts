@@ -472,6 +472,57 @@ describe('parallelMap', () => {
   });
 });
 
+describe('a cancel of who waits for several', () => {
+  const bodies: Record<string, (seen: string[]) => Micro<unknown>> = {
+    within: (seen) => within(60_000, careful(seen, 'part')),
+    all: (seen) => all([sleep(0), careful(seen, 'part')]),
+    race: (seen) => race([sleep(Infinity), careful(seen, 'part')]),
+    scope: (seen) => scope(() => careful(seen, 'part')),
+    parallelMap: (seen) => parallelMap([1], () => careful(seen, 'part'), { concurrency: 1 }),
+    'one in another': (seen) => within(60_000, all([race([careful(seen, 'part')])])),
+  };
+
+  test.each(Object.entries(bodies))('%s: nothing behind it runs', async (_name, body) => {
+    const seen: string[] = [];
+    function* delegates(): Micro<void> {
+      yield* body(seen);
+      seen.push('went on');
+    }
+    const thread = spawn(function* () {
+      try {
+        yield* delegates();
+        seen.push('went on, too');
+      } catch {
+        seen.push('caught');
+      } finally {
+        yield* sleep(0);
+        seen.push('finally');
+      }
+    });
+    thread.cancel();
+    await expect(thread).rejects.toMatchObject({ code: 'ECANCELED' });
+    expect(seen).toEqual(['part', 'finally']);
+    expect(MicroThread.list()).toEqual([]);
+  });
+
+  test('clean-up waits for several as well, and goes on behind them', async () => {
+    const seen: string[] = [];
+    const thread = spawn(function* () {
+      try {
+        yield* within(60_000, careful(seen, 'part'));
+      } finally {
+        yield* within(60_000, careful(seen, 'first', 0));
+        yield* race([careful(seen, 'second', 0), sleep(Infinity)]);
+        yield* scope(() => all([careful(seen, 'third', 0)]));
+        seen.push('end');
+      }
+    });
+    thread.cancel();
+    await expect(thread).rejects.toMatchObject({ code: 'ECANCELED' });
+    expect(seen).toEqual(['part', 'first', 'second', 'third', 'end']);
+  });
+});
+
 test.each([
   ['all', all],
   ['race', race],
