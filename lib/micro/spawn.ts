@@ -44,7 +44,7 @@ export function spawnFor<T>(
   above: (...args: never[]) => unknown,
 ): MicroThread<T> {
   validate.options(options);
-  if (typeof body !== 'function' && !isGenerator(body)) {
+  if (typeof body !== 'function' && !validate.isGenerator(body)) {
     throw validate.invalidType('body', 'a generator function or a generator', body);
   }
   const settings = settingsOf(options, scope, typeof body === 'function' ? body.name : '');
@@ -68,17 +68,10 @@ function settingsOf(
   };
 }
 
-function isGenerator(value: unknown): value is Generator {
-  const generator = value as Partial<Generator> | null | undefined;
-  const steps = typeof generator?.next === 'function' && typeof generator.return === 'function';
-  // One of an async function*, whose steps are promises, is none.
-  return steps && typeof generator[Symbol.iterator] === 'function';
-}
-
 function generatorOf<T>(body: (() => api.Micro<T>) | api.Micro<T>): api.Micro<T> {
   if (typeof body !== 'function') return body;
   const generator = body();
-  if (isGenerator(generator)) return generator;
+  if (validate.isGenerator(generator)) return generator;
   throw noGenerator(body);
 }
 
@@ -113,7 +106,7 @@ export function spawnInside<T>(
 ): MicroThread<T> {
   const scope = new Joined();
   const settings = { name: scope.owner?.name ?? '', signal: undefined, grace: GRACE, scope };
-  const generator = isGenerator(waitable) ? (waitable as api.Micro<T>) : through(waitable);
+  const generator = validate.isGenerator(waitable) ? (waitable as api.Micro<T>) : through(waitable);
   return start(generator, settings, above);
 }
 

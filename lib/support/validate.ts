@@ -153,6 +153,14 @@ export function isThenable(value: unknown): boolean {
   return typeof (value as { then?: unknown } | null | undefined)?.then === 'function';
 }
 
+export function isGenerator(value: unknown): value is Generator {
+  if (typeof value !== 'object' || value === null) return false;
+  const generator = value as Partial<Generator>;
+  const steps = typeof generator.next === 'function' && typeof generator.return === 'function';
+  // One of an async function*, whose steps are promises, is none.
+  return steps && typeof generator[Symbol.iterator] === 'function';
+}
+
 /** Whose body would never run: calling it makes an object, and nobody asks that for anything. */
 export function noGenerator(value: unknown, name: string): void {
   if (types.isGeneratorFunction(value)) {

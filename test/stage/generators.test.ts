@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { MicroThread } from '../../dist/micro.js';
-import type { StageFailure } from '../../dist/stages.js';
+import { defineStage, type StageFailure } from '../../dist/stages.js';
 import { codeOf, outputOf, temporaryDirectory, until } from '../support/harness';
 import { Client, empty, fixture, newPipeline } from '../support/stages';
 
@@ -58,6 +58,28 @@ test('errors reach `failed`, wherever they are thrown', async () => {
   expect(failures.map(({ event, error }) => `${event} ${codeOf(error)}`)).toEqual([
     ...['received E_HANDLER', 'received E_HANDLER', 'received ERR_UNKNOWN_STATE'],
   ]);
+});
+
+test('an async generator is refused: `failed` is called, and the connection closed', async () => {
+  const posted = async function* (c: { close(): unknown }): AsyncGenerator {
+    yield await Promise.resolve();
+    return c.close();
+  };
+  const told: string[] = [];
+  const stage = defineStage({
+    states: {
+      one: {
+        posted: posted as never,
+        failed: (c, error) => (told.push(codeOf(error)!), c.close()),
+        closed: () => void told.push('closed'),
+      },
+    },
+  });
+  const pipeline = newPipeline({ one: { stage, threads: 0 } });
+  await pipeline.ready();
+  pipeline.start('one', 1);
+  await until(() => told.includes('closed'));
+  expect(told).toEqual(['ERR_UNKNOWN_STATE', 'closed']);
 });
 
 test.each([1, 0])(

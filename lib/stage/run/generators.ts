@@ -13,12 +13,6 @@ const GRACE = 500;
 
 let micro: typeof spawning | undefined;
 
-export function isGenerator(result: unknown): result is Handling {
-  if (typeof result !== 'object' || result === null) return false;
-  const { next, return: end } = result as Partial<Handling>;
-  return typeof next === 'function' && typeof end === 'function';
-}
-
 /** The handlers of one thread that wait. */
 export class Generators {
   /** They are being ended, and what they return is of no interest. */
@@ -36,10 +30,10 @@ export class Generators {
   }
 
   /** Runs it up to where it first waits. */
-  start(generator: Handling, event: string): PromiseLike<unknown> {
+  start(generator: Generator, event: string): PromiseLike<unknown> {
     micro ??= require('../../micro/spawn') as typeof spawning;
     const site = this.siteOf(event);
-    const started = micro.spawnHandler(generator, site.name, GRACE, site);
+    const started = micro.spawnHandler(generator as Handling, site.name, GRACE, site);
     this.living.add(started);
     const forget = (): void => void this.living.delete(started);
     started.then(forget, forget);

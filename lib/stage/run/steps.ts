@@ -5,6 +5,7 @@
 import { handleAt, NO_CHUNK, SocketOption, SubmissionFlag } from '../../native/layout';
 import { outOfBuffers, timedOut } from '../../support/errors';
 import { now } from '../../support/timers';
+import { isGenerator } from '../../support/validate';
 import { monotonic, monotonicAt } from '../../support/clock';
 import { Action, Todo, type Connection } from './connection';
 import { Counter } from '../record/counters';
@@ -12,7 +13,6 @@ import { setDeadline } from '../record/deadline';
 import type { State } from '../definition/definition';
 import { Event, names, Step } from '../definition/events';
 import { arrived, asError, closed, endlessTransitions, handedOff, unknownState } from '../failures';
-import { isGenerator } from './generators';
 import { StageMessage } from './message';
 import { Header, IN_TRANSIT, NONE, RecordFlag } from '../record/record';
 import { MOST_CALLS, type StageThread } from './thread';
