@@ -29,8 +29,8 @@ export function defineTasks<T extends Readonly<Record<string, TaskFunction>>>(
   functions: T,
 ): Tasks<T> {
   const url = urlOf(module);
-  validate.options(functions, 'functions');
-  const named = Object.entries(functions ?? {});
+  validate.object(functions, 'functions');
+  const named = Object.entries(functions);
   if (named.length === 0) throw validate.invalidValue('functions', 'has no function', functions);
   for (const [name, fn] of named) validate.callback(fn, `functions.${name}`);
   const own = modules.get(url) ?? new Map<string, Known>();

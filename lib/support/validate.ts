@@ -184,12 +184,17 @@ export function options(value: unknown, name = 'options'): void {
   if (value !== undefined) objectOf(value, name);
 }
 
-function objectOf(value: unknown, name: string): void {
+/** One whose names are the program's own. */
+export function object(value: unknown, name: string): void {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalidType(name, 'of type object', value);
   }
+}
+
+function objectOf(value: unknown, name: string): void {
+  object(value, name);
   // It has no names of its own, and so none that would be unknown.
-  if ('aborted' in value) throw invalidType(name, 'of the form { signal }', value);
+  if ('aborted' in (value as object)) throw invalidType(name, 'of the form { signal }', value);
 }
 
 /** Throws for an option that there is not: a misspelt one would be silently without effect. */

@@ -144,6 +144,11 @@ test('tasks of one name in two modules are two, and a name may be defined again'
   expect([one.same(), again.same()]).toEqual([1, 3]);
 });
 
+test('a task may be named as a property of an AbortSignal', async () => {
+  const { aborted } = defineTasks('file:///names.mjs', { aborted: () => 1 });
+  expect(await cpu(aborted)).toBe(1);
+});
+
 test('wrong arguments throw at once', () => {
   const wrong: [() => unknown, string][] = [
     [() => (cpu as (task: unknown) => unknown)(() => 1), 'ERR_INVALID_ARG_TYPE'],

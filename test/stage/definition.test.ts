@@ -31,6 +31,7 @@ describe('defineStage: bad input', () => {
     [{ states, record: { a: 'utf8[0]' } }, 'ERR_INVALID_ARG_VALUE'],
     [{ states, record: { a: 'bytes[99999]' } }, 'ERR_INVALID_ARG_VALUE'],
     [{ states, record: { a: 8 } }, 'ERR_INVALID_ARG_VALUE'],
+    [{ states, record: { toJSON: 'u8' } }, 'ERR_INVALID_ARG_VALUE'],
     [{ states, stages: 'work' }, 'ERR_INVALID_ARG_TYPE'],
     [{ states, stages: ['work', 7] }, 'ERR_INVALID_ARG_TYPE'],
   ])('%o: %s', async (definition, code) => {
@@ -63,13 +64,14 @@ describe('records', () => {
   const make = () => {
     const records = new Records(new ArrayBuffer(layout.stride * 4), layout.stride);
     const View = recordClass(records, layout);
-    const view = new View(0x100002, 2 * layout.stride) as RecordView & RecordOf<typeof fields>;
-    records.words[view.at / 4] = view.key;
-    return { records, view };
+    const at = 2 * layout.stride;
+    const view = new View(0x100002, at) as RecordView & RecordOf<typeof fields>;
+    records.words[at / 4] = 0x100002;
+    return { records, view, at };
   };
 
   test('what is written is read, from any view, and nothing else changes', () => {
-    const { view, records } = make();
+    const { view, records, at } = make();
     const values = {
       flag: true,
       small: -128,
@@ -92,7 +94,7 @@ describe('records', () => {
       (_, i) => i < 2 * layout.stride || i >= 3 * layout.stride,
     );
     expect(untouched.every((byte) => byte === 0)).toBe(true);
-    expect([...records.bytes.subarray(view.at + 4, view.at + 64)].every((b) => b === 0)).toBe(true);
+    expect([...records.bytes.subarray(at + 4, at + 64)].every((b) => b === 0)).toBe(true);
   });
 
   test('bytes are a view: shorter ones are followed by zeros', () => {
@@ -138,9 +140,24 @@ describe('records', () => {
     expect(Object.keys(view)).toEqual(before);
   });
 
+  test.each(['u32', 'bool', 'utf8[8]'] as const)('a field may have any name (%s)', (type) => {
+    const names = ['key', 'at', 'check', 'aborted', 'constructor', 'toString', 'then', '__proto__'];
+    const named = Object.fromEntries(names.map((name) => [name, type]));
+    const { record } = defineStage({ record: named, states: { one: {} } });
+    const shared = layOut([{ stage: 'a', fields: record }]);
+    const records = new Records(new ArrayBuffer(shared.stride), shared.stride);
+    const view = new (recordClass(records, shared))(1, 0) as unknown as Record<string, unknown>;
+    records.words[0] = 1;
+    const value = { u32: 7, bool: true, 'utf8[8]': 'text' }[type];
+    for (const name of names) view[name] = value;
+    expect(names.map((name) => view[name])).toEqual(names.map(() => value));
+    const shown = JSON.parse(JSON.stringify(view)) as object;
+    expect(Object.entries(shown).sort()).toEqual(names.map((name) => [name, value]).sort());
+  });
+
   test('a record that was released throws, whatever is asked of it', async () => {
-    const { view, records } = make();
-    records.words[view.at / 4] = 0x200002;
+    const { view, records, at } = make();
+    records.words[at / 4] = 0x200002;
     for (const name of Object.keys(fields)) {
       const value = (view as unknown as Record<string, unknown>)[`${name}`.slice(0, 0)];
       const reading = await failureOf(() => (view as unknown as Record<string, unknown>)[name]);

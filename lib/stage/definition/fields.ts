@@ -63,9 +63,12 @@ function shapeOf(type: unknown): Shape | undefined {
 }
 
 /** Checks a declaration, whoever wrote it. */
-export function checkFields(fields: unknown, name = 'definition.record'): RecordFields {
-  validate.options(fields, name);
-  for (const [field, type] of Object.entries(fields ?? {})) {
+export function checkFields(fields: unknown = {}, name = 'definition.record'): RecordFields {
+  validate.object(fields, name);
+  for (const [field, type] of Object.entries(fields as object)) {
+    if (field === 'toJSON') {
+      throw validate.invalidValue(`${name}.toJSON`, 'is what gives JSON the fields', type);
+    }
     if (shapeOf(type) !== undefined) continue;
     throw validate.invalidValue(
       `${name}.${field}`,
@@ -73,7 +76,7 @@ export function checkFields(fields: unknown, name = 'definition.record'): Record
       type,
     );
   }
-  return (fields ?? {}) as RecordFields;
+  return fields as RecordFields;
 }
 
 /** What one stage declared. */

@@ -115,30 +115,37 @@ export class Records {
   }
 }
 
+/** The key the record has to have; -1: none has. Strings are names of fields. */
+const KEY = Symbol('key');
+/** Where the record begins. */
+const AT = Symbol('at');
+
 /**
  * The fields of one record; the properties are those of a layout: `recordClass`.
  */
 export abstract class RecordView {
-  /** @internal The name the record has to have; -1: none has. */
-  key: number;
-  /** @internal Where the record begins. */
-  at: number;
+  /** @internal */
+  [KEY]: number;
+  /** @internal */
+  [AT]: number;
 
   constructor(key: number, at: number) {
-    this.key = key;
-    this.at = at;
+    this[KEY] = key;
+    this[AT] = at;
   }
-
-  /** @internal Throws when the record is no longer that connection's. */
-  abstract check(): void;
 
   /** The fields; a `u64` as a string, which JSON has no number for. */
   toJSON(): object {
-    if (this.key < 0) return { released: true };
+    if (this[KEY] < 0) return { released: true };
     const names = Object.keys(Object.getPrototypeOf(this) as object) as (keyof this)[];
     const fields = names.map((name) => [name, plain(this[name])] as const);
     return Object.fromEntries(fields);
   }
+}
+
+/** What reads or writes it afterwards throws. */
+export function releaseView(view: RecordView): void {
+  view[KEY] = -1;
 }
 
 function plain(value: unknown): unknown {
@@ -171,12 +178,7 @@ export function recordClass(
   layout: Layout,
   names?: readonly string[],
 ): RecordClass {
-  const { words } = records;
-  class View extends RecordView {
-    override check(): void {
-      if (words[this.at >>> 2] !== this.key) throw connectionReleased();
-    }
-  }
+  class View extends RecordView {}
   for (const field of layout.fields) {
     if (names !== undefined && !names.includes(field.name)) continue;
     Object.defineProperty(View.prototype, field.name, {
@@ -225,7 +227,12 @@ function shiftOf(array: Integers | Float32Array | Float64Array): number {
   return Math.log2(array.BYTES_PER_ELEMENT);
 }
 
-// The check of the name stands in each accessor: as a call it would cost more than the rest.
+// The check of the key stands in each accessor of numbers: as a call it would cost more than the rest.
+
+/** Throws when the record is no longer that connection's. */
+function assertCurrent(words: Uint32Array, view: RecordView): void {
+  if (words[view[AT] >>> 2] !== view[KEY]) throw connectionReleased();
+}
 
 function integers(
   { words }: Records,
@@ -237,15 +244,15 @@ function integers(
   const shift = shiftOf(array);
   return {
     get() {
-      if (words[this.at >>> 2] !== this.key) throw connectionReleased();
-      return array[(this.at + offset) >>> shift];
+      if (words[this[AT] >>> 2] !== this[KEY]) throw connectionReleased();
+      return array[(this[AT] + offset) >>> shift];
     },
     set(value: number) {
-      if (words[this.at >>> 2] !== this.key) throw connectionReleased();
+      if (words[this[AT] >>> 2] !== this[KEY]) throw connectionReleased();
       if (!(value >= min && value <= max) || !Number.isInteger(value)) {
         validate.integer(value, `record.${name}`, min, max);
       }
-      array[(this.at + offset) >>> shift] = value;
+      array[(this[AT] + offset) >>> shift] = value;
     },
   };
 }
@@ -258,12 +265,12 @@ function floats(
   const shift = shiftOf(array);
   return {
     get() {
-      if (words[this.at >>> 2] !== this.key) throw connectionReleased();
-      return array[(this.at + offset) >>> shift];
+      if (words[this[AT] >>> 2] !== this[KEY]) throw connectionReleased();
+      return array[(this[AT] + offset) >>> shift];
     },
     set(value: number) {
-      if (words[this.at >>> 2] !== this.key) throw connectionReleased();
-      array[(this.at + offset) >>> shift] = validate.number(value, `record.${name}`);
+      if (words[this[AT] >>> 2] !== this[KEY]) throw connectionReleased();
+      array[(this[AT] + offset) >>> shift] = validate.number(value, `record.${name}`);
     },
   };
 }
@@ -272,18 +279,18 @@ function bigIntegers({ words, memory }: Records, { name, offset }: Field): Acces
   const array = new BigUint64Array(memory);
   return {
     get() {
-      if (words[this.at >>> 2] !== this.key) throw connectionReleased();
-      return array[(this.at + offset) >>> 3];
+      if (words[this[AT] >>> 2] !== this[KEY]) throw connectionReleased();
+      return array[(this[AT] + offset) >>> 3];
     },
     set(value: bigint) {
-      this.check();
+      assertCurrent(words, this);
       if (typeof value !== 'bigint') {
         throw validate.invalidType(`record.${name}`, 'of type bigint', value);
       }
       if (value < 0n || value >= 1n << 64n) {
         throw validate.outOfRange(`record.${name}`, '>= 0n && < 2n ** 64n', value);
       }
-      array[(this.at + offset) >>> 3] = value;
+      array[(this[AT] + offset) >>> 3] = value;
     },
   };
 }
@@ -291,32 +298,32 @@ function bigIntegers({ words, memory }: Records, { name, offset }: Field): Acces
 function booleans({ words, bytes }: Records, { name, offset }: Field): Accessor {
   return {
     get() {
-      if (words[this.at >>> 2] !== this.key) throw connectionReleased();
-      return bytes[this.at + offset] !== 0;
+      if (words[this[AT] >>> 2] !== this[KEY]) throw connectionReleased();
+      return bytes[this[AT] + offset] !== 0;
     },
     set(value: boolean) {
-      this.check();
-      bytes[this.at + offset] = validate.boolean(value, `record.${name}`) ? 1 : 0;
+      assertCurrent(words, this);
+      bytes[this[AT] + offset] = validate.boolean(value, `record.${name}`) ? 1 : 0;
     },
   };
 }
 
-function texts({ memory }: Records, { name, offset, length }: Field): Accessor {
+function texts({ words, memory }: Records, { name, offset, length }: Field): Accessor {
   const buffer = Buffer.from(memory);
   return {
     get() {
-      this.check();
-      const at = this.at + offset;
+      assertCurrent(words, this);
+      const at = this[AT] + offset;
       const start = at + TEXT_PREFIX;
       return buffer.toString('utf8', start, start + Math.min(buffer.readUInt16LE(at), length));
     },
     set(value: string) {
-      this.check();
+      assertCurrent(words, this);
       const size = Buffer.byteLength(validate.string(value, `record.${name}`));
       if (size > length) {
         throw validate.outOfRange(`record.${name}`, `at most ${length} bytes of UTF-8`, value);
       }
-      const at = this.at + offset;
+      const at = this[AT] + offset;
       buffer.writeUInt16LE(size, at);
       buffer.write(value, at + TEXT_PREFIX, size);
     },
@@ -324,21 +331,21 @@ function texts({ memory }: Records, { name, offset, length }: Field): Accessor {
 }
 
 /** Reading gives a view: what is written to it is in the record. */
-function memories({ memory, bytes }: Records, { name, offset, length }: Field): Accessor {
+function memories({ words, memory, bytes }: Records, { name, offset, length }: Field): Accessor {
   return {
     get() {
-      this.check();
-      return Buffer.from(memory, this.at + offset, length);
+      assertCurrent(words, this);
+      return Buffer.from(memory, this[AT] + offset, length);
     },
     set(value: Uint8Array) {
-      this.check();
+      assertCurrent(words, this);
       if (!(value instanceof Uint8Array)) {
         throw validate.invalidType(`record.${name}`, 'an instance of Buffer or Uint8Array', value);
       }
       if (value.byteLength > length) {
         throw validate.outOfRange(`record.${name}`, `at most ${length} bytes`, value.byteLength);
       }
-      const at = this.at + offset;
+      const at = this[AT] + offset;
       bytes.set(value, at);
       bytes.fill(0, at + value.byteLength, at + length);
     },

@@ -40,6 +40,7 @@ import {
   IN_TRANSIT,
   NONE,
   RecordFlag,
+  releaseView,
   type RecordView,
 } from '../record/record';
 import type { StageInfo } from '../definition/plan';
@@ -361,7 +362,7 @@ export class Connection<
   /** @internal The handler is over: it stands for none from now on. */
   release(): void {
     this.recordKey = -1;
-    this.view.key = -1;
+    releaseView(this.view);
     this.target = undefined;
     this.error = undefined;
     this.endMessage();
