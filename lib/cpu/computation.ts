@@ -7,6 +7,7 @@ import type { PortThread } from '../thread/port-thread';
 import { awaitedAsItIs, Operation, watchSignal } from '../await/operation';
 import { Alarm } from '../support/timers';
 import type { AwaitOptions } from '../api';
+import { transferNothing } from '../support/codec';
 
 /** Whoever is at work for a computation. */
 export interface Worker {
@@ -14,6 +15,7 @@ export interface Worker {
   abandoned(): void;
 }
 
+const none: readonly unknown[] = [];
 const noLane = undefined as unknown as PortThread;
 
 export class Computation<T> extends Operation<T> {
@@ -23,12 +25,15 @@ export class Computation<T> extends Operation<T> {
 
   /** Undefined before it begins and where nothing can be ended. */
   worker: Worker | undefined = undefined;
+  /** As long as a policy may hand them on to another one, with what goes with them. */
+  private args: readonly unknown[];
   private readonly task: string;
   private alarm: Alarm | undefined = undefined;
 
-  constructor(task: string) {
+  constructor(task: string, args: readonly unknown[]) {
     super(noLane, Kind.Posted, {}, undefined);
     this.task = task;
+    this.args = args;
   }
 
   /** False: it was given up before it began. `timeout`: as `validate.timeout` gives it. */
@@ -69,16 +74,26 @@ export class Computation<T> extends Operation<T> {
 
   override fulfil(value: T): void {
     this.alarm?.cancel();
+    this.keepArgs();
+    transferNothing(value);
     super.fulfil(value);
   }
 
   override fail(error: Error): void {
     this.alarm?.cancel();
+    this.keepArgs();
     super.fail(error);
+  }
+
+  /** What has not changed threads by now stays in this one. */
+  keepArgs(): void {
+    for (const value of this.args) transferNothing(value);
+    this.args = none;
   }
 
   /** The call throws instead. */
   refused(): void {
+    this.keepArgs();
     this.alarm?.cancel();
     this.watch?.end();
   }

@@ -45,6 +45,7 @@ let ran = false;
 
 class Exclusive extends OwnPolicy {
   override begin(computation: Computation<unknown>, call: Call): void {
+    computation.keepArgs();
     const turn = current.getStore();
     // A task that waited for a turn of its own would wait for itself.
     if (turn !== undefined && turn.tasks > 0) return run(turn, computation, call);

@@ -39,6 +39,7 @@ const OPTIONS = ['signal', 'timeout', 'terminate'];
 
 class Inline extends OwnPolicy {
   override begin(computation: Computation<unknown>, { known, args }: Call): void {
+    computation.keepArgs();
     try {
       computation.follow(known.fn.apply(undefined, args as unknown[]));
     } catch (error) {
@@ -118,11 +119,13 @@ class Within {
 
 function start(policy: Policy, call: Call, options: CpuOptions): Operation<unknown> {
   const timeout = validate.timeout(options.timeout);
-  const computation = new Computation<unknown>(call.known.name);
+  const computation = new Computation<unknown>(call.known.name, call.args);
   if (!computation.begin(options, timeout)) return computation;
   try {
-    if (policy instanceof OwnPolicy) policy.begin(computation, call);
-    else ask(policy, computation, call);
+    if (policy instanceof OwnPolicy) {
+      policy.begin(computation, call);
+      computation.keepArgs();
+    } else ask(policy, computation, call);
   } catch (error) {
     computation.refused();
     throw error;

@@ -89,6 +89,11 @@ export function transferWith(value: object, list: readonly object[]): void {
   moved.set(value, list);
 }
 
+/** Forgets that: where it goes from now on, it is copied. */
+export function transferNothing(value: unknown): void {
+  if (typeof value === 'object' && value !== null) moved.delete(value);
+}
+
 function listOf(values: readonly unknown[]): object[] | undefined {
   let all: object[] | undefined;
   for (const value of values) {

@@ -3,7 +3,17 @@ import { expect, onTestFinished, test } from 'vitest';
 import { spawn, type Micro } from '../../dist/micro.js';
 import type { Operation, Policy, Task } from '../../dist/cpu.js';
 import { codeOf, failureNow, failureOf, sleep } from '../support/harness';
-import { applyWith, cpu, defineTasks, inline, setApply, tasks } from './support';
+import {
+  applyWith,
+  cpu,
+  defineTasks,
+  exclusive,
+  inline,
+  newPool,
+  setApply,
+  tasks,
+  transfer,
+} from './support';
 
 interface Applied {
   readonly task: Task;
@@ -142,6 +152,53 @@ test('tasks of one name in two modules are two, and a name may be defined again'
   expect([one.same(), two.same(), one.same.module]).toEqual([1, 2, 'file:///one.mjs']);
   const again = defineTasks('file:///one.mjs', { same: () => 3 });
   expect([one.same(), again.same()]).toEqual([1, 3]);
+});
+
+test.each([
+  ['inline()', inline()],
+  ['exclusive()', exclusive()],
+  ['a policy of the program', { apply: (task, args) => inline().apply(task, args, {}) as never }],
+  ['one that runs it later', { apply: async (task, args) => (await sleep(1), task(...args)) }],
+] as [string, Policy][])('%s: what is transferred stays, then and later', async (_, policy) => {
+  const workers = newPool({ minThreads: 1, maxThreads: 1 });
+  const [given, returned] = [new Uint8Array(1000), new Uint8Array(1000)];
+  const { back } = defineTasks('file:///back.mjs', {
+    back: (_bytes: Uint8Array) => transfer(returned, [returned.buffer]),
+  });
+  const result = await applyWith(policy, () => cpu(back, transfer(given, [given.buffer])));
+  expect(result).toBe(returned);
+  for (const bytes of [given, returned]) {
+    await applyWith(workers, () => cpu(tasks['one']!, bytes));
+    expect(bytes.length).toBe(1000);
+  }
+});
+
+test('a call that is given up or refused takes no memory, then and later', async () => {
+  const workers = newPool({ minThreads: 1, maxThreads: 1 });
+  const closed = newPool();
+  await closed.close();
+  const bytes = new Uint8Array(1000);
+  const moved = (): Uint8Array => transfer(bytes, [bytes.buffer]);
+  const signal = AbortSignal.abort();
+  const calls = [
+    () => applyWith(workers, () => cpu.with({ signal }, tasks['one']!, moved())),
+    () => applyWith(closed, () => cpu(tasks['one']!, moved())),
+  ];
+  for (const call of calls) {
+    await failureOf(call);
+    await applyWith(workers, () => cpu(tasks['one']!, bytes));
+    expect(bytes.length).toBe(1000);
+  }
+});
+
+test('a policy of the program may hand what is transferred on to a pool', async () => {
+  const workers = newPool({ minThreads: 1, maxThreads: 1 });
+  const bytes = new Uint8Array(1000);
+  const later: Policy = {
+    apply: async (task, args) => (await sleep(1), workers.apply(task, args, {})),
+  };
+  await applyWith(later, () => cpu(tasks['one']!, transfer(bytes, [bytes.buffer])));
+  expect(bytes.length).toBe(0);
 });
 
 test('a task may be named as a property of an AbortSignal', async () => {
