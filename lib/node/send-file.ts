@@ -68,13 +68,31 @@ function sizeOf(file: unknown): number {
   return size;
 }
 
-/** A response that waits for one before it has no connection yet. */
 async function connectionOf(response: http.ServerResponse): Promise<Socket> {
-  const waits = response.socket === null || response.socket === undefined;
-  const [socket] = waits ? ((await once(response, 'socket')) as unknown[]) : [response.socket];
+  const socket: unknown = response.socket ?? (await turnOf(response));
   if (socket instanceof Socket) return socket;
   const expected = 'of a connection over a port, without TLS: elsewhere file.readable() does';
   throw validate.invalidType('response', expected, response);
+}
+
+/**
+ * A response that waits for one before it has no connection yet, and is told nothing where the client
+ * leaves: that is to be seen at its request.
+ */
+async function turnOf(response: http.ServerResponse): Promise<unknown> {
+  const { socket: connection } = response.req;
+  const gone = new AbortController();
+  const leave = (): void => gone.abort();
+  if (connection.destroyed) leave();
+  connection.once('close', leave);
+  try {
+    const [socket] = (await once(response, 'socket', { signal: gone.signal })) as unknown[];
+    return socket;
+  } catch (error) {
+    throw gone.signal.aborted ? premature(error) : error;
+  } finally {
+    connection.off('close', leave);
+  }
 }
 
 /** Responses that are being answered with a file, which is all that they are answered with. */

@@ -156,6 +156,45 @@ test('http: a client that leaves in the middle of a file is told as stream.pipel
   await file.close();
 });
 
+test('http: a client that leaves while its file waits for another answer is told of', async () => {
+  const shared = port();
+  const file = await shared.open(new URL(import.meta.url));
+  const server = over(shared).createServer();
+  const client = nodeNet.connect(await listening(server), host);
+  const responses: http.ServerResponse[] = [];
+  server.on('request', (_, response) => responses.push(response));
+  client.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n'.repeat(3));
+  await until(() => responses.length === 3);
+  const early = sendFile(responses[1]!, file);
+  client.destroy();
+  await expect(early).rejects.toMatchObject({ code: 'ERR_STREAM_PREMATURE_CLOSE' });
+  const late = sendFile(responses[2]!, file);
+  await expect(late).rejects.toMatchObject({ code: 'ERR_STREAM_PREMATURE_CLOSE' });
+  await file.close();
+});
+
+test('http: files that wait for another answer leave nothing at the connection', async () => {
+  const shared = port();
+  const file = await shared.open(new URL(import.meta.url));
+  const { size } = await file.stat();
+  const server = over(shared).createServer();
+  const client = nodeNet.connect(await listening(server), host);
+  onTestFinished(() => void client.destroy());
+  client.resume();
+  const responses: http.ServerResponse[] = [];
+  server.on('request', (_, response) => responses.push(response));
+  client.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n'.repeat(2));
+  await until(() => responses.length === 2);
+  const [first, second] = responses as [http.ServerResponse, http.ServerResponse];
+  const listeners = first.req.socket.listenerCount('close');
+  const sent = sendFile(second, file);
+  first.end();
+  expect(await sent).toBe(size);
+  await until(() => second.writableFinished);
+  expect(first.req.socket.listenerCount('close')).toBeLessThanOrEqual(listeners);
+  await file.close();
+});
+
 test('http: a file is all that a response is answered with, and as long as its head says', async () => {
   const shared = port();
   const file = await shared.open(new URL(import.meta.url));
