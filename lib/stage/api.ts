@@ -389,7 +389,7 @@ export interface StageDefinition<
   /**
    * Ends what `setup` began: writes what is left, closes files. Runs in each thread when the pipeline
    * closes, after its last packet and before it leaves the port; not in a thread that dies. It has 10
-   * seconds. `close()` rejects with what it throws, or with `ETIMEDOUT` (whose `timeout` is true and
+   * seconds, with the rest of a `setup` that is under way. `close()` rejects with what it throws, or with `ETIMEDOUT` (whose `timeout` is true and
    * `stage` its name) where it takes longer, when all else is closed.
    */
   teardown?(this: void, context: StageContext): void | Promise<void>;

@@ -158,7 +158,10 @@ test.each([
   ['inline()', inline()],
   ['exclusive()', exclusive()],
   ['a policy of the program', { apply: (task, args) => inline().apply(task, args, {}) as never }],
-  ['one that runs it later', { apply: async (task, args) => (await sleep(1), task(...args)) }],
+  [
+    'one that runs it later',
+    { apply: async (task, args) => (await sleep(1), task(...(args as never[]))) },
+  ],
 ] as [string, Policy][])('%s: what is transferred stays, then and later', async (_, policy) => {
   const workers = newPool({ minThreads: 1, maxThreads: 1 });
   const [given, returned] = [new Uint8Array(1000), new Uint8Array(1000)];
@@ -195,7 +198,8 @@ test('a policy of the program may hand what is transferred on to a pool', async 
   const workers = newPool({ minThreads: 1, maxThreads: 1 });
   const bytes = new Uint8Array(1000);
   const later: Policy = {
-    apply: async (task, args) => (await sleep(1), workers.apply(task, args, {})),
+    apply: async (task, args) =>
+      (await sleep(1), workers.apply(task, args as never[], {})) as never,
   };
   await applyWith(later, () => cpu(tasks['one']!, transfer(bytes, [bytes.buffer])));
   expect(bytes.length).toBe(0);

@@ -1,13 +1,16 @@
 /** `setup` and `teardown`: what the handlers of one thread share. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { codeOf, failureOf, temporaryFile, until } from '../support/harness';
-import { fixture, Pipeline } from '../support/stages';
+import { defineStage } from '../../dist/stages.js';
+import { codeOf, failureOf, temporaryDirectory, temporaryFile, until } from '../support/harness';
+import { fixture, newPipeline, Pipeline } from '../support/stages';
 import { prepared } from './fixtures/prepared.mjs';
 
 interface Options {
   readonly fails?: string;
   readonly hangs?: 'setup' | 'teardown';
+  readonly waits?: string;
 }
 
 function begun(threads: number, options: Options = {}): { pipeline: Pipeline; lines(): string[] } {
@@ -84,13 +87,49 @@ test('a teardown that never ends: all is closed, then close() rejects with ETIME
   expect(errors[1]).toEqual(errors[0]);
 });
 
-test.each([0, 1])('a pipeline can be closed while a setup waits (%d threads)', async (threads) => {
-  const { pipeline, lines } = begun(threads, { hangs: 'setup' });
+test.each([0, 1])('closing waits for a setup, then runs teardown (%d threads)', async (threads) => {
+  const waits = path.join(temporaryDirectory(), 'go on');
+  const { pipeline, lines } = begun(threads, { waits });
   const ready = failureOf(() => pipeline.ready());
   await until(() => lines().includes('work 0 begins'));
+  const closing = pipeline.close();
+  expect(codeOf(await ready)).toBe('ERR_PIPELINE_CLOSED');
+  writeFileSync(waits, '');
+  await closing;
+  expect(lines()).toEqual(['work 0 begins', 'work 0 ends']);
+});
+
+test('a setup that never ends is left behind as a teardown is', async () => {
+  const closing = [0, 1].map(async (threads) => {
+    const { pipeline, lines } = begun(threads, { hangs: 'setup' });
+    await until(() => lines().includes('work 0 begins'));
+    const error = await failureOf(() => pipeline.close());
+    expect(error).toMatchObject({ code: 'ETIMEDOUT', timeout: true, stage: 'work' });
+    expect(lines()).toEqual(['work 0 begins']);
+  });
+  await Promise.all(closing);
+});
+
+test('a setup without a teardown is not waited for', async () => {
+  let began = false;
+  const setup = (): Promise<void> => ((began = true), new Promise(() => undefined));
+  const stage = defineStage({ setup, states: { one: {} } });
+  const pipeline = newPipeline({ one: { stage, threads: 0 } });
+  const ready = failureOf(() => pipeline.ready());
+  await until(() => began);
   await pipeline.close();
-  await ready;
-  expect(lines()).toEqual(['work 0 begins']);
+  expect(codeOf(await ready)).toBe('ERR_PIPELINE_CLOSED');
+});
+
+test('closing while a module is loaded: whoever waits for the pipeline hears of it', async () => {
+  const pipeline = newPipeline({ one: { stage: fixture('never-loads.mjs'), threads: 1 } });
+  const waiting = [
+    failureOf(() => pipeline.ready()),
+    failureOf(() => pipeline.listen('one', { host: '127.0.0.1', port: 0 })),
+  ];
+  await pipeline.close();
+  const codes = (await Promise.all(waiting)).map(codeOf);
+  expect(codes).toEqual(['ERR_PIPELINE_CLOSED', 'ERR_PIPELINE_CLOSED']);
 });
 
 test('a thread that takes the place of a dead one runs setup; the dead one no teardown', async () => {

@@ -61,7 +61,8 @@ import { microThreadsHere, type ThreadsMicroThreads } from '../inspector/micro-t
 import { checkStages, MOST_CONNECTIONS, stageNamed, type StageSpecification } from './options';
 import { StageListener } from './listener';
 import { Refusals } from './refusals';
-import { Pool, tornDown, type Loaded } from './pool';
+import { deferred, Pool, tornDown, type Loaded } from './pool';
+import { Setup } from './setup';
 import { Header, LISTENER, Records } from '../record/record';
 import { checkKept, slotsOf, Trace } from '../record/trace';
 import { publishTo, type Published } from '../record/publish';
@@ -82,7 +83,7 @@ interface Site {
   refusals: Refusals | undefined;
   /** Of a native stage, once it runs. */
   frames: Frames | undefined;
-  /** Of a stage that runs here, once its `setup` is done. */
+  /** Of a stage that runs here, from its `setup` on. */
   teardown: (() => Promise<void>) | undefined;
 }
 
@@ -110,7 +111,8 @@ const OF_KEYED = "is the pipeline's own: connections of stages have keys by them
 
 /** The Pipeline of lib/stage/api.ts. */
 export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeline {
-  private readonly opened: Promise<void>;
+  /** Whether it is open: as soon as it closes, whatever it waits for, it is not. */
+  private readonly opening = deferred<void>();
   private readonly sites: Site[] = [];
   private readonly limit: number;
   /** Events of each connection. */
@@ -141,8 +143,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
       void this.abandon();
       throw error;
     }
-    this.opened = this.open();
-    this.opened.catch(() => undefined);
+    void this.open();
   }
 
   get stages(): readonly string[] {
@@ -161,7 +162,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     validate.options(options);
     validate.known(options, 'options', AWAIT_OPTIONS);
     this.assertOpen();
-    return abandonable(this.opened, 'ready', options);
+    return abandonable(this.opening.promise, 'ready', options);
   }
 
   async listen(stage: string, options: StageListenOptions): Promise<StageListener> {
@@ -182,7 +183,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
 
   private async listenAt(site: Site, options: StageListenOptions): Promise<StageListener> {
     const { signal } = options;
-    await this.opened;
+    await this.opening.promise;
     this.assertOpen();
     if (signal?.aborted) throw abortError(signal.reason);
     const id = await (site.frames?.listen(site.port.thread, options) ??
@@ -423,14 +424,14 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
   private async open(): Promise<void> {
     try {
       const loaded = await Promise.all(this.sites.map((site) => loadedOf(site)));
-      if (this.closed) throw pipelineClosed();
+      if (this.closed) return;
       await this.begin(loaded);
-      if (this.closed) throw pipelineClosed();
+      if (this.closed) return;
       this.phase = Phase.Open;
+      this.opening.resolve();
     } catch (error) {
-      if (this.closed) throw pipelineClosed();
-      this.close().catch(ignored);
-      throw error;
+      this.opening.reject(error as Error);
+      if (!this.closed) this.close().catch(ignored);
     }
   }
 
@@ -479,9 +480,15 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
     }
     const machine = machineOf(site.specification.here)!;
     const context = { port: site.port, stage: site.name, thread: 0 };
-    await machine.setup?.(context);
+    const setup = new Setup(machine, context);
+    let thread: StageThread | undefined = undefined;
+    site.teardown = async () => {
+      await thread?.generators.end();
+      await setup.end();
+    };
+    await setup.done;
     if (this.closed) return;
-    const thread = new StageThread({
+    thread = new StageThread({
       port: site.port,
       machine,
       plan,
@@ -496,10 +503,6 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
       onFailure: (failure) => this.emit('failed', withTrace(failure, plan.stages)),
     });
     new Runner(thread, () => undefined);
-    site.teardown = async () => {
-      await thread.generators.end();
-      await machine.teardown?.(context);
-    };
   }
 
   // ---- while it runs
@@ -565,6 +568,7 @@ export class Pipeline extends EventEmitter<PipelineEvents> implements api.Pipeli
 
   private async shutDown(grace: number): Promise<void> {
     this.phase = Phase.Closing;
+    this.opening.reject(pipelineClosed());
     this.ref(); // whoever waits for it is to see its end
     this.stopListening();
     for (const site of this.sites) site.frames?.endConnections();

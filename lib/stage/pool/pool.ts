@@ -10,7 +10,7 @@ import type { CompletionPort } from '../../port';
 import { clearTimeout, now, setTimeout } from '../../support/timers';
 import { Counter, newCounters } from '../record/counters';
 import type { RecordFields } from '../api';
-import { asError, fromPlain, pipelineClosed, type RawFailure } from '../failures';
+import { asError, fromPlain, type RawFailure } from '../failures';
 import type { MicroThreads } from '../inspector/micro-threads';
 import type { FromWorker, ToWorker, WorkerOptions } from './messages';
 import type { Plan } from '../definition/plan';
@@ -122,7 +122,6 @@ export class Pool {
   }
 
   private async vacate(seat: Seat): Promise<void> {
-    seat.ready.reject(pipelineClosed());
     say(seat, { type: 'leave' });
     try {
       if (this.tearsDown) await tornDown(this.options.stage, seat.left.promise);
@@ -335,7 +334,7 @@ interface Deferred<T> {
 }
 
 /** Whoever does not wait for it does not hear of its rejection. */
-function deferred<T>(): Deferred<T> {
+export function deferred<T>(): Deferred<T> {
   let resolve!: (value: T) => void;
   let reject!: (error: Error) => void;
   const promise = new Promise<T>((yes, no) => {

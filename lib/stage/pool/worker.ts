@@ -16,6 +16,7 @@ import type { FailureMessage, FromWorker, ToWorker, WorkerOptions } from './mess
 import { microThreadsHere } from '../inspector/micro-threads';
 import { loadStage } from '../definition/module';
 import { Runner } from '../run/runner';
+import { Setup } from './setup';
 import type { Plan } from '../definition/plan';
 import { StageThread } from '../run/thread';
 
@@ -57,8 +58,7 @@ class Seat {
     thread: options.thread,
   };
   private readonly machine: Machine;
-  /** What `setup` began is to be ended. */
-  private settled = false;
+  private setup: Setup | undefined = undefined;
   private leaving = false;
   private thread: StageThread | undefined = undefined;
 
@@ -78,21 +78,19 @@ class Seat {
     this.leaving = true;
     let thrown: PlainError | undefined;
     await this.thread?.generators.end();
-    if (this.settled && this.machine.teardown !== undefined) {
-      try {
-        await this.machine.teardown(this.context);
-      } catch (error) {
-        thrown = toPlain(asError(error));
-      }
+    try {
+      await this.setup?.end();
+    } catch (error) {
+      thrown = toPlain(asError(error));
     }
     this.context.port.detach();
     tell({ type: 'left', error: thrown });
   }
 
   private async begin(plan: Plan): Promise<void> {
-    await this.machine.setup?.(this.context);
+    this.setup = new Setup(this.machine, this.context);
+    await this.setup.done;
     if (this.leaving) return;
-    this.settled = true;
     const measures = newMeasures();
     const thread = (this.thread = new StageThread({
       port: this.context.port as CompletionPort,
