@@ -336,17 +336,19 @@ export function tcpPort(value: unknown, name: string): number {
   return integer(number, name, 0, 65535);
 }
 
+/** Or a list of them. */
 export function data(value: unknown, name: string): void {
+  if (!Array.isArray(value)) return bytes(value, name);
+  for (const part of value as readonly unknown[]) bytes(part, name);
+}
+
+export function bytes(value: unknown, name: string): void {
   if (typeof value === 'string' || ArrayBuffer.isView(value)) return;
-  const parts: readonly unknown[] = Array.isArray(value) ? value : [value];
-  for (const part of parts) {
-    if (typeof part === 'string' || ArrayBuffer.isView(part)) continue;
-    throw invalidType(
-      name,
-      'of type string or an instance of Buffer, TypedArray, or DataView',
-      part,
-    );
-  }
+  throw invalidType(
+    name,
+    'of type string or an instance of Buffer, TypedArray, or DataView',
+    value,
+  );
 }
 
 export function maxConnections(value: unknown, name: string): number {

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { defineStage, frames } from '../../dist/stages.js';
-import { temporaryDirectory, until } from '../support/harness';
+import { codeOf, failureOf, temporaryDirectory, until } from '../support/harness';
 import { Client, empty, newPipeline, type Pipeline } from '../support/stages';
 
 const ALPHABET = 'abcdefghijklmnopqrstuvwxyz';
@@ -31,9 +31,13 @@ const work = defineStage({
   },
 });
 
-async function setUp(): Promise<{ pipeline: Pipeline; port: number }> {
+function writeAlphabet(): void {
   alphabet = path.join(temporaryDirectory(), 'alphabet');
   writeFileSync(alphabet, ALPHABET);
+}
+
+async function setUp(): Promise<{ pipeline: Pipeline; port: number }> {
+  writeAlphabet();
   const pipeline = newPipeline({
     receive: { native: frames({ delimiter: '\n' }), next: 'work' },
     work: { stage: work, threads: 0 },
@@ -106,6 +110,50 @@ test('a part is of a file', async () => {
   await until(() => client.size >= 5);
   expect(codes).toEqual(['ERR_INVALID_ARG_VALUE']);
 });
+
+test.each([1, 2])(
+  'what is no answer is refused: `undefined`, say (pipelined: %i)',
+  async (pipelined) => {
+    writeAlphabet();
+    const codes: unknown[] = [];
+    const stage = defineStage({
+      states: {
+        open: {
+          async handedOff(c) {
+            const file = await c.open(alphabet);
+            const nothing: unknown[] = [
+              undefined,
+              null,
+              7,
+              [undefined],
+              [['a', 'b']],
+              ['a', 'b', 7],
+            ];
+            const withFiles = [
+              [undefined, file],
+              [['a', 'b'], file],
+              [file, 'a'],
+              ['a', file, 'b'],
+            ];
+            for (const wrong of [...nothing, ...withFiles]) {
+              codes.push(codeOf(await failureOf(() => c.reply(wrong as never))));
+            }
+            await file.close();
+            return c.reply('right\n');
+          },
+        },
+      },
+    });
+    const pipeline = newPipeline({
+      receive: { native: frames({ delimiter: '\n', pipelined }), next: 'work' },
+      work: { stage, threads: 0 },
+    });
+    const { port } = await pipeline.listen('receive', { host: '127.0.0.1', port: 0 });
+    await new Client(port).ask('x\n', 'right\n');
+    const [type, value] = ['ERR_INVALID_ARG_TYPE', 'ERR_INVALID_ARG_VALUE'];
+    expect(codes).toEqual([type, type, type, type, type, value, type, type, type, value]);
+  },
+);
 
 test('the last answer: out whole, then the end, also for a client that goes on sending', async () => {
   const { pipeline, port } = await setUp();

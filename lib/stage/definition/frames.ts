@@ -180,7 +180,7 @@ function delimiterOf(delimiter: Data | undefined): Uint8Array | undefined {
 
 function bytesOf(data: Data | undefined, name: string): Uint8Array | undefined {
   if (data === undefined) return undefined;
-  validate.data(data, name);
+  validate.bytes(data, name);
   // A copy: what the program does with its own afterwards is not what clients are told.
   if (typeof data === 'string') return Buffer.from(data);
   bytesIn(data);

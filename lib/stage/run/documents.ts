@@ -320,10 +320,14 @@ function partsOf(c: Owner, reply: Reply): [Data | undefined, File<'await'> | und
     if (c.thread.pipelined && !reply.some((part) => part instanceof File)) {
       return [eachOf(c, reply as readonly Data[]), undefined];
     }
-    const [header, file] = reply as unknown as readonly [Data, File<'await'>];
-    return [header, checkFile(file)];
+    const [header, file, ...more] = reply as readonly unknown[];
+    if (more.length > 0)
+      throw validate.invalidValue('answer', 'must be a header and a file', reply);
+    validate.bytes(header, 'answer');
+    return [header as Data, checkFile(file)];
   }
   if (reply instanceof File) return [undefined, checkFile(reply)];
+  validate.bytes(reply, 'answer');
   return [reply as Data, undefined];
 }
 
@@ -334,7 +338,10 @@ function eachOf(c: Owner, answers: readonly Data[]): Uint8Array {
     throw validate.invalidValue('answer', `must have one part for each of ${wanted}`, answers);
   }
   const { memory } = c.thread.portThread;
-  for (const answer of answers) if (ArrayBuffer.isView(answer)) memory.check(answer);
+  for (const answer of answers) {
+    validate.bytes(answer, 'answer');
+    if (ArrayBuffer.isView(answer)) memory.check(answer);
+  }
   return Buffer.concat(answers.map(bytesOf));
 }
 
@@ -345,7 +352,6 @@ function checkFile(file: unknown): File<'await'> {
 }
 
 function bytesOf(data: Data): Uint8Array {
-  validate.data(data, 'answer');
   return typeof data === 'string' ? Buffer.from(data) : asBytes(data);
 }
 
