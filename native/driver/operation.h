@@ -152,13 +152,13 @@ struct SourceFile;
 
 /// A transfer of as many bytes takes longer by its bytes than by its call.
 inline constexpr std::size_t kLongTransfer = 16 * 1024;
-/// After a long receive as many are taken to be long: the last piece of a document is short.
-inline constexpr std::uint8_t kLongAhead = 4;
+/// As many long receives in a row that left more: the peer sends faster than is received.
+inline constexpr std::uint8_t kGreedy = 8;
 
-/// `likely_long` after a receive of `bytes`.
-constexpr std::uint8_t likely_long_after(std::uint8_t before, std::size_t bytes) {
-  if (bytes >= kLongTransfer) return kLongAhead;
-  return before > 0 ? static_cast<std::uint8_t>(before - 1) : before;
+/// Long receives in a row that left more, after one of `bytes`.
+constexpr std::uint8_t long_in_a_row_after(std::uint8_t before, std::size_t bytes, bool left_more) {
+  if (bytes < kLongTransfer || !left_more) return 0;
+  return before < kGreedy ? static_cast<std::uint8_t>(before + 1) : before;
 }
 
 struct Operation {
@@ -173,10 +173,10 @@ struct Operation {
   /// kReceive: true when the last receive left the socket empty, so that waiting for readiness
   /// first is cheaper than an attempt that fails.
   bool likely_empty = false;
-  /// kReceive: above 0 when one of the last few was a long transfer. A lane sees to it that the
-  /// next, which may be another, does not keep those waiting that are short. A multishot one may
-  /// end with a result, and is then submitted again.
-  std::uint8_t likely_long = 0;
+  /// kReceive: how many before it were long transfers and left more, up to kGreedy. A lane sees to
+  /// it that the next, which will be another, does not keep those waiting that are short. A
+  /// multishot one may end with a result, and is then submitted again.
+  std::uint8_t long_in_a_row = 0;
   /// kReceive, kSend: of a socket that keeps the borders of messages. One that is received and has
   /// no room is -EMSGSIZE, and gone; one without bytes is not sent, since it would read as the end.
   bool messages = false;
@@ -220,7 +220,6 @@ struct Operation {
   Operation* lane_next = nullptr;
   Operation* lane_previous = nullptr;
   std::uint8_t lane_state = 0;
-  std::uint8_t lane_long_in_a_row = 0;
   std::uint16_t lane_generation = 0;
   Descriptor lane_descriptor = kNoDescriptor;
   Scratch lane_scratch;

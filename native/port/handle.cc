@@ -298,7 +298,7 @@ Handle* HandleTable::create(HandleId& name) {
   handle->pollable = handle->direct = handle->append = handle->keyed = handle->accept_keyed = false;
   handle->messages = false;
   handle->closing = handle->likely_empty = handle->reset = handle->timed_out = false;
-  handle->likely_long = 0;
+  handle->long_in_a_row = 0;
   handle->descriptor = driver::kNoDescriptor;
   handle->descriptor_id = 0;
   handle->key = 0;

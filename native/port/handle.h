@@ -121,11 +121,11 @@ struct Handle {
   bool keyed = false;
   bool accept_keyed = false;
   bool closing = false;
-  bool messages = false;         ///< a socket that keeps their borders, or listens for such
-  bool likely_empty = false;     ///< the last receive emptied the socket
-  std::uint8_t likely_long = 0;  ///< see driver::Operation
-  bool reset = false;            ///< an operation was told of the peer's reset
-  bool timed_out = false;        ///< nothing moved for `idle_timeout`: nothing is begun any more
+  bool messages = false;           ///< a socket that keeps their borders, or listens for such
+  bool likely_empty = false;       ///< the last receive emptied the socket
+  std::uint8_t long_in_a_row = 0;  ///< see driver::Operation
+  bool reset = false;              ///< an operation was told of the peer's reset
+  bool timed_out = false;          ///< nothing moved for `idle_timeout`: nothing is begun any more
   driver::Descriptor descriptor = driver::kNoDescriptor;
   std::uint64_t descriptor_id = 0;
   /// Written with the mutex; read without it by whoever looks which keys are in use.

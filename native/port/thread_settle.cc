@@ -106,7 +106,8 @@ void Thread::settle(driver::Completion completion, Handle* handle, Port& port) {
   if (receives(*request) && completion.result > 0) {
     const auto bytes = static_cast<std::uint64_t>(completion.result);
     handle->count_received(bytes);
-    handle->likely_long = driver::likely_long_after(handle->likely_long, bytes);
+    handle->long_in_a_row =
+        driver::long_in_a_row_after(handle->long_in_a_row, bytes, completion.more_data);
   }
   if (request->sends() && completion.result > 0) {
     handle->count_sent(static_cast<std::uint64_t>(completion.result));
@@ -163,7 +164,7 @@ bool Thread::goes_on(const driver::Completion& completion, Request* request, Han
   if (request->kind == PacketKind::kReceive && result > 0) {
     handle.likely_empty = !completion.more_data;
     request->likely_empty = handle.likely_empty;
-    request->likely_long = handle.likely_long;
+    request->long_in_a_row = handle.long_in_a_row;
   }
   if (request->end != Request::End::kNatural) return false;
   if (request->moving || request->pausing) return moves_on(completion, request, handle, port);

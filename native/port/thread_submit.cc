@@ -154,7 +154,7 @@ void Thread::prepare(Request* request, Handle& handle) {
       handle.kind != HandleKind::kFile || handle.file_kind == driver::FileKind::kStream;
   request->pollable = handle.kind != HandleKind::kFile || handle.pollable;
   request->likely_empty = handle.likely_empty;
-  request->likely_long = handle.likely_long;
+  request->long_in_a_row = handle.long_in_a_row;
   request->messages = handle.messages;
   if (handle.direct) request->flags |= driver::kOpenDirect;
   request->slices = request->memory.empty() ? nullptr : request->memory.data();

@@ -84,7 +84,7 @@ int awaited_fd(const Operation& operation) {
 }
 
 bool is_long(const Operation& operation) {
-  if (operation.code == Opcode::kReceive) return operation.likely_long > 0;
+  if (operation.code == Opcode::kReceive) return operation.long_in_a_row > 0;
   // A write of a file is only handed to the pool here.
   const bool writes = operation.code == Opcode::kWrite && operation.stream;
   const bool sends = operation.code == Opcode::kSend || writes;
@@ -233,7 +233,7 @@ void EpollLane::receive(Operation* operation, Batch& out) {
     const bool emptied = !filled && readiness_.read_short(fd, id);
     const auto bytes = static_cast<std::size_t>(received);
     taken += bytes;
-    operation->likely_long = likely_long_after(operation->likely_long, taken);
+    operation->long_in_a_row = long_in_a_row_after(operation->long_in_a_row, bytes, filled);
     count_if_long(bytes);
     completion.result = received;
     completion.more = multishot;

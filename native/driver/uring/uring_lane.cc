@@ -61,7 +61,6 @@ Result UringLane::open(Access access) {
 
 void UringLane::submit(Operation* operation) {
   ++operation->lane_generation;
-  operation->lane_long_in_a_row = 0;
   ++in_flight_;
   start(operation);
 }
@@ -197,7 +196,7 @@ bool UringLane::settle(const Cqe& cqe, Completion& out) {
     }
   }
   if (out.more) {
-    if (operation->code == Opcode::kReceive) note_length(*operation, out.result);
+    if (operation->code == Opcode::kReceive) heed_length(*operation, out);
     return true;
   }
   if (goes_on(*operation, cqe.result)) return false;

@@ -94,7 +94,7 @@ class UringLane final : public Lane {
   void fill_passing(Sqe& entry, Operation& operation);
   void connect(Operation* operation);
   void shut_down(Operation* operation);
-  void note_length(Operation& operation, Result received);
+  void heed_length(Operation& operation, const Completion& received);
   void send_files();
   void send_file(Operation* operation);
   void sent_by_pool(Operation* operation, Result result);

@@ -187,9 +187,9 @@ void UringLane::fill_receive(Sqe& entry, Operation& operation) {
   provided_.expect_receive();
   entry.flags = kSqeBufferSelect;
   entry.buffer = ProvidedBuffers::kGroup;
-  // A message that is too long ends the operation, which the kernel would go on with. So does a
-  // long piece: see note_length.
-  const bool one = operation.messages || operation.likely_long > 0;
+  // A message that is too long ends the operation, which the kernel would go on with. So does any
+  // piece of a greedy peer's: see heed_length.
+  const bool one = operation.messages || operation.long_in_a_row == kGreedy;
   if (operation.multishot && !one) entry.ioprio |= kReceiveMultishot;
 }
 
@@ -243,15 +243,14 @@ void UringLane::shut_down(Operation* operation) {
 
 /// Once at a multishot receive, the kernel fills 33 buffers before it looks at another socket, and
 /// before 6.8 as many as there are: a megabyte of one connection, which the messages of all others
-/// wait for. One that is found to bring long pieces is called back, begun again for a single one
-/// (`ended_unasked`), and ends with each, as long as they are.
-void UringLane::note_length(Operation& operation, Result received) {
-  constexpr std::uint8_t kInARow = 4;
-  const bool is_long = received >= static_cast<Result>(kLongTransfer);
-  operation.lane_long_in_a_row = is_long ? operation.lane_long_in_a_row + 1 : 0;
-  if (operation.lane_long_in_a_row != kInARow || operation.lane_state != kWithKernel) return;
-  operation.likely_long = kLongAhead;
-  cancel_in_ring(&operation);
+/// wait for. That of a peer which sends faster than is received is called back, begun again for a
+/// single piece (`ended_unasked`), and ends with each, as long as it is so.
+void UringLane::heed_length(Operation& operation, const Completion& received) {
+  const std::uint8_t before = operation.long_in_a_row;
+  const auto bytes = static_cast<std::size_t>(std::max<Result>(received.result, 0));
+  operation.long_in_a_row = long_in_a_row_after(before, bytes, received.more_data);
+  const bool found_out = before < kGreedy && operation.long_in_a_row == kGreedy;
+  if (found_out && operation.lane_state == kWithKernel) cancel_in_ring(&operation);
 }
 
 // ---- files to sockets -------------------------------------------------------------------------
@@ -311,7 +310,7 @@ bool UringLane::try_elsewhere(Operation& operation, Result result) {
 }
 
 /// What a thread on an errand had submitted, and that thread has exited; or the lane called it back
-/// (note_length).
+/// (heed_length).
 bool UringLane::ended_unasked(Operation& operation, Result result) {
   if (result != -ECANCELED) return false;
   if (operation.lane_state == kWaiting) {
