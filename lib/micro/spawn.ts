@@ -94,8 +94,9 @@ class Joined implements Parent {
     // It waits for all of them once they have begun.
   }
 
-  ended(): void {
-    // It hears of that where it waits.
+  ended(part: MicroThread<unknown>): void {
+    // It hears of that where it waits; if it ended there, for want of time, nobody does.
+    if (this.owner?.over === true) part.reportFor(undefined);
   }
 }
 

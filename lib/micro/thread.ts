@@ -400,7 +400,8 @@ export class MicroThread<T>
     this.site = site;
   }
 
-  private get over(): boolean {
+  /** @internal */
+  get over(): boolean {
     return this.status >= State.Done;
   }
 
@@ -438,7 +439,7 @@ export class MicroThread<T>
   }
 
   /** @internal Reports its failure where nobody but `waiter` has joined it, who tells nobody. */
-  reportFor(waiter: Waiter): void {
+  reportFor(waiter: Waiter | undefined): void {
     const joined = this.waiter !== waiter || this.promise !== undefined;
     if (this.status === State.Failed && !joined) this.report();
   }
@@ -585,7 +586,9 @@ export class MicroThread<T>
   /** @internal Whoever waits for itself, through others perhaps, waits for ever. */
   refuseCircle(): void {
     const { current } = MicroThread;
-    if (current !== undefined && !this.over && holdsUp(current, this)) throw waitsForItself();
+    if (current === undefined || this.over) return;
+    const alone = current.waiter === undefined && current.scope === undefined;
+    if (alone ? current === this : holdsUp(current, this)) throw waitsForItself();
   }
 
   private silence(): void {

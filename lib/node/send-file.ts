@@ -4,6 +4,7 @@
  */
 import { once } from 'node:events';
 import type * as http from 'node:http';
+import type { Duplex } from 'node:stream';
 import type * as api from '../api';
 import { File } from '../handles/file';
 import { coded, invalidState, systemError } from '../support/errors';
@@ -80,19 +81,26 @@ async function connectionOf(response: http.ServerResponse): Promise<Socket> {
  * leaves: that is to be seen at its request.
  */
 async function turnOf(response: http.ServerResponse): Promise<unknown> {
-  const { socket: connection } = response.req;
-  const gone = new AbortController();
-  const leave = (): void => gone.abort();
-  if (connection.destroyed) leave();
-  connection.once('close', leave);
+  const signal = leaving(response.req.socket);
   try {
-    const [socket] = (await once(response, 'socket', { signal: gone.signal })) as unknown[];
+    const [socket] = (await once(response, 'socket', { signal })) as unknown[];
     return socket;
   } catch (error) {
-    throw gone.signal.aborted ? premature(error) : error;
-  } finally {
-    connection.off('close', leave);
+    throw signal.aborted ? premature(error) : error;
   }
+}
+
+const leavings = new WeakMap<Duplex, AbortSignal>();
+
+/** Aborted when `connection` closes: one listener there, however many responses wait. */
+function leaving(connection: Duplex): AbortSignal {
+  const known = leavings.get(connection);
+  if (known !== undefined) return known;
+  const gone = new AbortController();
+  if (connection.destroyed) gone.abort();
+  else connection.once('close', () => gone.abort());
+  leavings.set(connection, gone.signal);
+  return gone.signal;
 }
 
 /** Responses that are being answered with a file, which is all that they are answered with. */

@@ -16,7 +16,15 @@ import {
   type Scope,
 } from '../../dist/micro.js';
 import type { Waitable } from '../../dist/index.js';
-import { codeOf, connectedPair, failureNow, failureOf, newPort, turns } from '../support/harness';
+import {
+  codeOf,
+  connectedPair,
+  failureNow,
+  failureOf,
+  newPort,
+  turns,
+  until,
+} from '../support/harness';
 
 /** Sleeps, and says when it is cleaned up, which takes a while. */
 function* careful(seen: string[], name: string, time = Infinity): Micro<string> {
@@ -286,6 +294,26 @@ describe('all', () => {
       expect((await failure).message).toBe('clean-up');
     });
     expect(seen.map((error) => (error as Error).message)).toEqual(['clean-up']);
+  });
+
+  test('a part that fails when the one it is a part of has run out of time is reported', async () => {
+    let cleaned = false;
+    function* cleansLong(): Micro<void> {
+      try {
+        yield* sleep(Infinity);
+      } finally {
+        yield* sleep(100);
+        cleaned = true;
+        throw new Error('late');
+      }
+    }
+    const seen = await unhandledIn(async () => {
+      const thread = spawn(within(60_000, cleansLong()), { grace: 1 });
+      thread.cancel();
+      await failureOf(() => Promise.resolve(thread));
+      await until(() => cleaned);
+    });
+    expect(seen.map((error) => (error as Error).message)).toEqual(['late']);
   });
 });
 
