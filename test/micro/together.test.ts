@@ -304,7 +304,7 @@ describe('all', () => {
       } finally {
         yield* sleep(100);
         cleaned = true;
-        throw new Error('late');
+        yield* throwsNow('late');
       }
     }
     const seen = await unhandledIn(async () => {

@@ -199,7 +199,12 @@ bool UringLane::settle(const Cqe& cqe, Completion& out) {
     if (operation->code == Opcode::kReceive) heed_length(*operation, out);
     return true;
   }
-  if (goes_on(*operation, cqe.result)) return false;
+  const bool called_back = operation->lane_state == kWithKernel && cqe.result == -ECANCELED;
+  if (errand_ && called_back && operation->code == Opcode::kReceive) {
+    out.result = -EINTR;  // begun again by whoever is on the errand, in a ring of its own
+  } else if (goes_on(*operation, cqe.result)) {
+    return false;
+  }
   // A kernel thread that was interrupted for a cancel may say EINTR.
   if (operation->lane_state == kCancelled && out.result == -EINTR) out.result = -ECANCELED;
   // The poll won the race, but nothing was read: its result is a mask, not a number of bytes.
@@ -270,6 +275,7 @@ void UringLane::wait(Deadline deadline) {
   const Deadline next = rest(deadline);
   // A time limit of the call is a timer for each; the one in the ring stays.
   if (deadline == kNever) arm(next);
+  if (something_to_do()) return;  // stashed for want of room
   ring_.enter(1, deadline == kNever ? kNever : next);
 }
 
@@ -362,7 +368,7 @@ bool UringLane::sleep_on_notifier(Deadline deadline) {
   provided_.top_up(false);
   arm(rest(deadline));
   flush();
-  if (ring_.unsubmitted() > 0 || ring_.has_completions()) return false;
+  if (something_to_do() || ring_.unsubmitted() > 0 || ring_.has_completions()) return false;
   on_notifier_.store(true);
   ring_.signal_eventfd(true);
   // Work that was added before the signal was enabled has to be run now. A few times: each call

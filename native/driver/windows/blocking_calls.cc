@@ -44,8 +44,9 @@ DWORD disposition_of(std::uint32_t flags) {
   return flags & kOpenTruncate ? CREATE_ALWAYS : OPEN_ALWAYS;
 }
 
-/// By a handle of its own: TRUNCATE_EXISTING wants GENERIC_WRITE itself, with which a file is not
-/// opened to append, nor without buffering.
+/// Of a file that is open: an open that fails empties none. By a handle of its own, since
+/// TRUNCATE_EXISTING wants GENERIC_WRITE itself, with which a file is not opened to append, nor
+/// without buffering.
 Result truncate_existing(const std::wstring& path) {
   constexpr DWORD kShare = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
   const HANDLE handle =
@@ -81,16 +82,19 @@ Result open_path(const Operation& operation) {
   // it has read something its server can't do that.
   constexpr DWORD kGuard = SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION;
   const bool guarded = leads_to_pipe(path);
-  if ((flags & kOpenTruncate) && !(flags & kOpenCreate) && !guarded) {
-    const Result truncated = truncate_existing(path);
-    if (truncated < 0) return truncated;
-  }
   HANDLE handle = open(guarded ? kGuard : 0);
   if (handle != INVALID_HANDLE_VALUE && !guarded && ::GetFileType(handle) == FILE_TYPE_PIPE) {
     ::CloseHandle(handle);
     handle = open(kGuard);
   }
-  if (handle != INVALID_HANDLE_VALUE) return reinterpret_cast<Descriptor>(handle);
+  if (handle != INVALID_HANDLE_VALUE) {
+    const bool empties = (flags & kOpenTruncate) && !(flags & kOpenCreate);
+    const bool of_file = ::GetFileType(handle) == FILE_TYPE_DISK;
+    const Result emptied = empties && of_file ? truncate_existing(path) : 0;
+    if (emptied == 0) return reinterpret_cast<Descriptor>(handle);
+    ::CloseHandle(handle);
+    return emptied;
+  }
   const DWORD error = ::GetLastError();
   // What opening a folder to create or write it fails with.
   if (error == ERROR_FILE_EXISTS && (flags & kOpenCreate) && !(flags & kOpenExclusive)) {
