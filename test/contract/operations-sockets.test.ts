@@ -429,7 +429,7 @@ describe('O6', () => {
     for (let count = 0; ; count++) {
       const [packet] = await take(port, 1);
       if (count === 100) given.end(socket);
-      if (packet.more) continue;
+      if (packet!.more) continue;
       expect(packet).toMatchObject({ type: 'received', error: { code: given.code } });
       break;
     }

@@ -433,7 +433,7 @@ describe('each.next() together with others', () => {
     });
     await server.send('ab');
     expect(await sent).toBe('ababab');
-    const { port: number } = listener.address();
+    const { port: number } = listener.address()!;
     const ends = await spawn(function* () {
       const clients = [yield* port.connect({ port: number, host: '127.0.0.1' })];
       let count = 0;
@@ -468,7 +468,7 @@ describe('each.next() together with others', () => {
   test('a connection that came for a loop that is left is closed', async () => {
     const port = newPort();
     const listener = await port.listen({ port: 0, host: '127.0.0.1' });
-    const connect = () => port.connect({ port: listener.address().port, host: '127.0.0.1' });
+    const connect = () => port.connect({ port: listener.address()!.port, host: '127.0.0.1' });
     const first = await connect();
     const thread = spawn(function* () {
       for (const socket of yield* each(listener)) {

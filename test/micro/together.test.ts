@@ -47,6 +47,9 @@ function* throwsNow(message: string): Micro<never> {
   throw new Error(message);
 }
 
+type Group = (waitables: readonly Waitable<unknown>[]) => Micro<unknown>;
+const groups: Group[] = [all, race];
+
 /** What nobody has caught while `body` ran. */
 async function unhandledIn(body: () => Promise<void>): Promise<unknown[]> {
   const seen: unknown[] = [];
@@ -236,7 +239,7 @@ describe('all', () => {
     const { client } = await connectedPair(port);
     const seen: string[] = [];
     const receiving: { pending: boolean }[] = [];
-    for (const together of [all, race]) {
+    for (const together of groups) {
       const thread = spawn(function* (): Micro<void> {
         const operation = client.receive();
         receiving.push(operation);
@@ -262,7 +265,7 @@ describe('all', () => {
     };
     const seen = await unhandledIn(async () => {
       for (const make of Object.values(several)) {
-        for (const together of [all, race]) {
+        for (const together of groups) {
           const thread = spawn(function* (): Micro<string> {
             try {
               yield* together(make());
@@ -504,7 +507,7 @@ describe('a cancel of who waits for several', () => {
   const bodies: Record<string, (seen: string[]) => Micro<unknown>> = {
     within: (seen) => within(60_000, careful(seen, 'part')),
     all: (seen) => all([sleep(0), careful(seen, 'part')]),
-    race: (seen) => race([sleep(Infinity), careful(seen, 'part')]),
+    race: (seen) => race<unknown>([sleep(Infinity), careful(seen, 'part')]),
     scope: (seen) => scope(() => careful(seen, 'part')),
     parallelMap: (seen) => parallelMap([1], () => careful(seen, 'part'), { concurrency: 1 }),
     'one in another': (seen) => within(60_000, all([race([careful(seen, 'part')])])),
@@ -540,7 +543,7 @@ describe('a cancel of who waits for several', () => {
         yield* within(60_000, careful(seen, 'part'));
       } finally {
         yield* within(60_000, careful(seen, 'first', 0));
-        yield* race([careful(seen, 'second', 0), sleep(Infinity)]);
+        yield* race<unknown>([careful(seen, 'second', 0), sleep(Infinity)]);
         yield* scope(() => all([careful(seen, 'third', 0)]));
         seen.push('end');
       }
@@ -551,19 +554,19 @@ describe('a cancel of who waits for several', () => {
   });
 });
 
-test.each([
-  ['all', all],
-  ['race', race],
-])('%s starts nothing where one argument is wrong', async (_name, together) => {
-  let started = false;
-  // eslint-disable-next-line require-yield -- it is not to run at all
-  function* begins(): Micro<void> {
-    started = true;
-  }
-  const thread = spawn(together([begins(), 5 as never]));
-  await expect(thread).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
-  expect(started).toBe(false);
-});
+test.each(groups.map((group) => [group.name, group] as const))(
+  '%s starts nothing where one argument is wrong',
+  async (_name, together) => {
+    let started = false;
+    // eslint-disable-next-line require-yield -- it is not to run at all
+    function* begins(): Micro<void> {
+      started = true;
+    }
+    const thread = spawn(together([begins(), 5 as never]));
+    await expect(thread).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
+    expect(started).toBe(false);
+  },
+);
 
 test('what yield* does not wait for is refused with a code, and what was meant', async () => {
   const short = function* (): Micro<void> {
