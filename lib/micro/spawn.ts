@@ -95,7 +95,7 @@ class Joined implements Parent {
   }
 
   ended(part: MicroThread<unknown>): void {
-    // It hears of that where it waits; if it ended there, for want of time, nobody does.
+    // It hears of that where it waits; nobody does if its own time was over before.
     if (this.owner?.over === true) part.reportFor(undefined);
   }
 }

@@ -20,6 +20,7 @@ import { listenOver, over, sendFile } from '../../dist/node.js';
 import net from '../../dist/node-net.js';
 import {
   driver,
+  failureOf,
   newPort,
   temporaryDirectory,
   until,
@@ -168,8 +169,9 @@ test('http: a client that leaves while its file waits for another answer is told
   const early = sendFile(responses[1]!, file);
   client.destroy();
   await expect(early).rejects.toMatchObject({ code: 'ERR_STREAM_PREMATURE_CLOSE' });
-  const late = sendFile(responses[2]!, file);
-  await expect(late).rejects.toMatchObject({ code: 'ERR_STREAM_PREMATURE_CLOSE' });
+  // From Node.js 24 on the response has ended then.
+  const { code } = await failureOf(() => sendFile(responses[2]!, file));
+  expect(['ERR_STREAM_PREMATURE_CLOSE', 'ERR_INVALID_STATE']).toContain(code);
   await file.close();
 });
 

@@ -275,7 +275,7 @@ void UringLane::wait(Deadline deadline) {
   const Deadline next = rest(deadline);
   // A time limit of the call is a timer for each; the one in the ring stays.
   if (deadline == kNever) arm(next);
-  if (something_to_do()) return;  // stashed for want of room
+  if (something_to_do()) return;  // stashed, to make room
   ring_.enter(1, deadline == kNever ? kNever : next);
 }
 
