@@ -6,6 +6,9 @@
 
 namespace cp::driver {
 
+/// Bytes that a multishot receive takes in a row, before the others get their turn.
+inline constexpr std::size_t kTurnBytes = 128 * 1024;
+
 /// Into the operation's own memory, or a buffer of the port's, which is held only while bytes are
 /// put into it (contract M3). `receive(slice)`: a call that does not wait.
 template <typename Receive>

@@ -25,8 +25,6 @@ namespace {
 
 /// Completions of one multishot in a row, before the others get their turn.
 constexpr int kTurn = 16;
-/// And bytes.
-constexpr std::size_t kTurnBytes = 128 * 1024;
 
 int fd_of(const Operation* operation) { return static_cast<int>(operation->descriptor); }
 

@@ -21,8 +21,6 @@ namespace {
 
 /// Completions of one multishot in a row, before the others get their turn.
 constexpr int kTurn = 16;
-/// And bytes.
-constexpr std::size_t kTurnBytes = 128 * 1024;
 /// Accepts that a multishot keeps with the kernel: so many connections can arrive between two looks
 /// of the lane without waiting in the backlog for a socket to be made.
 constexpr std::size_t kAcceptsAtOnce = 8;

@@ -20,6 +20,8 @@ constexpr std::uint32_t kModeFolder = 0040000, kModeDevice = 0020000, kModeFifo 
 constexpr std::uint32_t kModeRegular = 0100000;
 constexpr std::uint32_t kModeReadable = 0444, kModeWritable = 0222, kModeOwnerWrites = 0200;
 
+constexpr DWORD kShare = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+
 HANDLE handle_of(const Operation& operation) {
   return reinterpret_cast<HANDLE>(operation.descriptor);
 }
@@ -48,7 +50,6 @@ DWORD disposition_of(std::uint32_t flags) {
 /// TRUNCATE_EXISTING wants GENERIC_WRITE itself, with which a file is not opened to append, nor
 /// without buffering.
 Result truncate_existing(const std::wstring& path) {
-  constexpr DWORD kShare = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
   const HANDLE handle =
       ::CreateFileW(path.c_str(), GENERIC_WRITE, kShare, nullptr, TRUNCATE_EXISTING,
                     FILE_ATTRIBUTE_NORMAL | FILE_FLAG_BACKUP_SEMANTICS, nullptr);
@@ -71,7 +72,6 @@ Result open_path(const Operation& operation) {
   const std::wstring path = wide(operation.path);
   if (path.empty()) return -ENOENT;
   const std::uint32_t flags = operation.flags;
-  constexpr DWORD kShare = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
   const auto open = [&](DWORD guard) {
     const DWORD attributes = attributes_of(flags, operation.mode) | guard;
     return ::CreateFileW(path.c_str(), access_of(flags), kShare, nullptr, disposition_of(flags),
@@ -206,7 +206,6 @@ Result allocate(const Operation& operation) {
 /// A file that was opened for reading alone has no right to change what is known of it: another
 /// handle may have, as it does on Linux.
 Result set_basics(const Operation& operation, FILE_BASIC_INFO& basics) {
-  constexpr DWORD kShare = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
   HANDLE handle =
       ::ReOpenFile(handle_of(operation), FILE_WRITE_ATTRIBUTES, kShare, FILE_FLAG_BACKUP_SEMANTICS);
   if (handle == INVALID_HANDLE_VALUE) return last_error();
